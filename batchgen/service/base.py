@@ -161,8 +161,8 @@ class Service(Protocol):
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create call, once. It costs money if `Accepted` or `Unknown`."""
 
-    async def fetch(self, endpoint: str, generation_id: str) -> FetchOutcome:
-        """Ask how one generation is doing. Free, and safe to repeat."""
+    async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
+        """Ask how one generation is doing, where it was submitted (`base_url`, if not here). Free, safe to repeat."""
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read the service's request log between two moments."""

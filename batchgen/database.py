@@ -1,0 +1,243 @@
+"""Engines, pragmas, migrations, and the one writer thread with its group commit.
+
+Every write is a function of a connection. Whatever waits when the writer turns to its queue shares one transaction, and a
+caller's `await` returns when that transaction is on the disk. Reads have a thread and an engine of their own, so that a
+screen never holds up a stage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from batchgen.errors import DatabaseNewer, StorageError, UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+HEAD = "0001"
+"""The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""
+
+BUSY_TIMEOUT_MS = 30_000
+GROUP_MAX = 256  # writes in one transaction
+
+
+def migrations_folder() -> Path:
+    """The migrations: inside the package when installed, at the top of the checkout otherwise."""
+    installed = Path(__file__).resolve().parent / "migrations"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "migrations"
+
+
+def database_url(place: str | Path) -> URL:
+    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError` for a URL that SQLAlchemy cannot read."""
+    if "://" not in str(place):
+        return URL.create("sqlite", database=str(Path(place).absolute()))
+    try:
+        url = make_url(str(place))
+        url.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise UsageError(f"--db: not a database URL that can be used here ({error})") from error
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
+    return url
+
+
+def make_engine(url: URL, *, writing: bool) -> Engine:
+    """An engine whose transactions begin for real: IMMEDIATE when writing, so that a read in one is still true at its end."""
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
+    engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late and silently loses updates
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",  # an intent must survive a power cut
+            "foreign_keys=ON",
+            f"query_only={'OFF' if writing else 'ON'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def version_of(connection: Connection) -> str | None:
+    """The migration a database stands at, or None for one that has none of our tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def migrate(connection: Connection, target: str = "head") -> None:
+    """Bring the database to `target` within the caller's transaction."""
+    from alembic import command  # 600 ms, needed only by the first run on a database
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, target)
+
+
+@contextmanager
+def told_plainly(url: URL) -> Iterator[None]:
+    """Turn a driver's complaint into a message for a person. The URL is shown without its password."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        shown = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+        raise StorageError(f"{shown}: the job table cannot be used: {reason.strip()}") from error
+
+
+class Write:
+    """A function of a connection that waits for its transaction."""
+
+    __slots__ = ("args", "done", "function", "kwargs")
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.function, self.args, self.kwargs = function, args, kwargs
+        self.done: Future[Any] = Future()
+
+    def __call__(self, connection: Connection) -> Any:
+        return self.function(connection, *self.args, **self.kwargs)
+
+
+class Database:
+    """The job table's database: open it, then `write` and `read` functions of a connection.
+
+    Raises `DatabaseNewer` for a table of a newer batchgen and `StorageError` for a file that cannot be used; in both
+    cases nothing has been written.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.url = database_url(place)
+        self.path = Path(self.url.database) if self.url.get_backend_name() == "sqlite" and self.url.database else None
+        self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._writer: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        with told_plainly(self.url):
+            self.refuse_newer()
+            self.engine = make_engine(self.url, writing=True)
+            try:
+                with self.engine.begin() as connection:
+                    if self.engine.dialect.name == "postgresql":
+                        connection.execute(text("SELECT pg_advisory_xact_lock(7274331)"))  # two first starts at once
+                    if version_of(connection) != HEAD:
+                        migrate(connection)
+            except BaseException:
+                self.engine.dispose()
+                raise
+        self.reading = make_engine(self.url, writing=False)
+        self._writer = threading.Thread(target=self._serve, name="batchgen-writer", daemon=True)
+        self._writer.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._writer:
+            self._writes.put(None)
+            self._writer.join()
+        self.reading.dispose()
+        self.engine.dispose()
+
+    def refuse_newer(self) -> None:
+        """Look at the version with an engine that cannot write: a newer table, or garbage, is left untouched."""
+        if self.path and (not self.path.exists() or self.path.stat().st_size == 0):
+            if not self.path.parent.is_dir():
+                raise StorageError(f"{self.path}: its folder does not exist; create it or choose another --db")
+            return
+        url = self.url
+        if self.path:
+            url = URL.create("sqlite", database=f"file:{quote(str(self.path))}", query={"mode": "ro", "uri": "true"})
+        looker = create_engine(url)
+        try:
+            with looker.connect() as connection:
+                found = version_of(connection)
+                strangers = found is None and bool(inspect(connection).get_table_names())
+        finally:
+            looker.dispose()
+        if strangers and self.path:
+            raise UsageError(f"{self.path}: this is a database of something else, left untouched; choose another --db")
+        if found is not None and found > HEAD:
+            raise DatabaseNewer(
+                f"{self.path or url.render_as_string()}: the job table is of version {found}, this batchgen knows"
+                f" {HEAD}; upgrade batchgen. The database has not been touched."
+            )
+
+    def _serve(self) -> None:
+        while (first := self._writes.get()) is not None:
+            group = [first]
+            ending = False
+            while len(group) < GROUP_MAX:
+                try:
+                    following = self._writes.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    ending = True
+                    break
+                group.append(following)
+            self._commit(group)
+            if ending:
+                return
+
+    def _commit(self, group: list[Write]) -> None:
+        try:
+            with self.engine.begin() as connection:
+                results = [write(connection) for write in group]
+        except BaseException as error:
+            if len(group) == 1:
+                group[0].done.set_exception(error)
+                return
+            # The transaction is gone: each write gets its own, so that only the one at fault fails.
+            for write in group:
+                self._commit([write])
+            return
+        for write, result in zip(group, results, strict=True):
+            write.done.set_result(result)
+
+    async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(connection, …)` in a transaction; return its value once that is durable."""
+        write = Write(function, args, kwargs)
+        self._writes.put(write)
+        with told_plainly(self.url):
+            result: T = await asyncio.wrap_future(write.done)
+        return result
+
+    async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function(connection, …)` on a snapshot of the table, beside the writer."""
+        return await asyncio.to_thread(self.look, function, *args, **kwargs)
+
+    def look(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for callers without an event loop."""
+        with told_plainly(self.url), self.reading.begin() as connection:
+            return function(connection, *args, **kwargs)
+
+    def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` for callers without an event loop."""
+        write = Write(function, args, kwargs)
+        self._writes.put(write)
+        with told_plainly(self.url):
+            result: T = write.done.result()
+        return result

@@ -1,0 +1,225 @@
+"""The downloader: finished generations → `.part` → verify → rename → row."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from batchgen import clock
+from batchgen.jobs import Job, State
+from batchgen.jobtable import delivery
+from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.pacing import backoff
+from batchgen.part import Part, free_name, holds
+from batchgen.service import http
+from batchgen.service.base import Finished, Throttled, Unavailable
+from batchgen.stage import LEASE, Stage, Work
+from batchgen.video import HEAD_BYTES, NotVideo, Undecodable, check_head
+
+BUFFER_BYTES = 1 << 20
+WORTH_RESUMING_BYTES = 64 << 10  # a smaller file is fetched again sooner than its ETag is written down
+CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
+TRIES_PER_ADDRESS = 2  # then the fetch endpoint is asked whether the address has changed
+SAME_BAD_BYTES = 3  # the same undecodable file so often is what the service has
+RETRY_FIRST_SECONDS = 1.0
+RETRY_LONGEST_SECONDS = 300.0
+EXPIRED = frozenset({401, 403, 404, 410})
+BEYOND_THE_JOB = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+)
+"""Errors that the next file would meet as well."""
+
+
+class Again(Exception):
+    """This try brought no whole file; `str` says why."""
+
+
+class Expired(Exception):
+    """The file server does not know this address, or not any more."""
+
+
+class Restart(Exception):
+    """What lies in the `.part` is not the beginning of what the server has now."""
+
+
+class Stopping(Exception):
+    """The run is ending; the `.part` waits for the next."""
+
+
+class Downloader(Stage):
+    """Pulls finished videos. What is paid for is never given up: a try that fails is followed by another."""
+
+    def __init__(self, work: Work, at_once: int) -> None:
+        super().__init__(work, at_once)
+        self.client = http.download_client()
+
+    @property
+    def room(self) -> int:
+        return 0 if self.work.disk else super().room
+
+    async def tick(self, now: datetime) -> datetime | None:
+        if self.room <= 0:
+            return None
+        found, next_at = await self.work.database.write(self.claim, now, self.room)
+        for job in found:
+            self.begin(self.deliver(job))
+        return next_at
+
+    def claim(self, connection: Connection, now: datetime, room: int) -> tuple[list[Job], datetime | None]:
+        work = self.work
+        found = claim_due(connection, work.batch_id, State.DOWNLOADING, work.run, now, now + LEASE, room)
+        return found, next_due(connection, work.batch_id, State.DOWNLOADING)
+
+    async def deliver(self, job: Job) -> None:
+        """One try at one video, from the table's word that it exists to the file in its place."""
+        try:
+            await self.bring(job)
+        except Stopping:
+            return
+        except (Again, NotVideo, Undecodable) as error:
+            await self.postpone(job, str(error))
+        except OSError as error:
+            told = f"{job.output_path}: {error.strerror or error}"
+            if error.errno in BEYOND_THE_JOB:
+                self.work.disk = self.work.disk or told
+            await self.postpone(job, told)
+
+    async def postpone(self, job: Job, reason: str) -> None:
+        wait = backoff(job.strikes + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+        await self.work.database.write(delivery.postponed, job, self.work.run, reason, clock.utcnow() + wait)
+
+    async def bring(self, job: Job) -> None:
+        work = self.work
+        target = work.folder / job.output_path
+        if job.sha256 and job.bytes and await asyncio.to_thread(holds, target, job.bytes, job.sha256):
+            # The last run died between the rename and the row.
+            await self.settle(job, job.bytes, job.sha256, job.output_path)
+            return
+        part = Part(target)
+        await self.pull(job, part)
+        told = None
+        try:
+            await asyncio.to_thread(part.check)
+        except NotVideo:
+            await asyncio.to_thread(part.discard)
+            raise
+        except Undecodable as error:
+            seen_before = job.sha256 == part.sha256 and job.strikes + 1 >= SAME_BAD_BYTES
+            await work.database.write(delivery.verified, job, work.run, part.size, part.sha256)
+            if not seen_before:
+                await asyncio.to_thread(part.discard)
+                raise
+            told = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
+        else:
+            await work.database.write(delivery.verified, job, work.run, part.size, part.sha256)
+        place = await asyncio.to_thread(free_name, target)
+        await asyncio.to_thread(part.place, place)
+        await self.settle(job, part.size, part.sha256, place.relative_to(work.folder).as_posix(), told)
+
+    async def settle(self, job: Job, size: int, sha256: str, output_path: str, told: str | None = None) -> None:
+        write = self.work.database.write
+        await write(delivery.delivered, job, self.work.run, size, sha256, output_path, clock.utcnow(), told)
+
+    async def pull(self, job: Job, part: Part) -> None:
+        """Fill the `.part` to its end. A cut is taken up where it happened; an expired address is asked for anew."""
+        url, refreshed = job.video_url or "", False
+        if not url or job.strikes >= TRIES_PER_ADDRESS:
+            url, refreshed = await self.relocate(job), True
+        if job.etag and await asyncio.to_thread(part.present):
+            await asyncio.to_thread(part.resume)
+            part.etag = job.etag
+        else:
+            await asyncio.to_thread(part.restart)
+        for _ in range(CONNECTIONS_PER_TRY):
+            before = part.size
+            try:
+                await self.stream(job, part, url)
+                return
+            except Expired as error:
+                if refreshed:
+                    raise Again(f"the video's address does not work: {error}") from error
+                url, refreshed = await self.relocate(job), True
+            except Restart:
+                await asyncio.to_thread(part.restart)
+            except http.InvalidURL as error:
+                raise Again(f"the service gave an address that is none: {error}") from error
+            except http.TransportError as error:
+                if part.size == before:
+                    raise Again(f"the file server: {http.reason_of(error)}") from error
+        raise Again(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
+
+    async def stream(self, job: Job, part: Part, url: str) -> None:
+        """One request, appended to the `.part` as it comes."""
+        asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
+        async with self.client.stream("GET", url, headers=asked) as response:
+            total = await self.begin_body(job, part, response)
+            if total is not None and part.size == total:
+                return
+            buffer = bytearray()
+            try:
+                async for chunk in response.aiter_raw():
+                    if not part.size and not buffer:
+                        check_head(chunk[:HEAD_BYTES])
+                    buffer += chunk
+                    if len(buffer) >= BUFFER_BYTES:
+                        await asyncio.to_thread(part.append, bytes(buffer))
+                        buffer.clear()
+                    if self.stopping:
+                        raise Stopping
+            finally:
+                if buffer:
+                    await asyncio.to_thread(part.append, bytes(buffer))
+        if total is not None and part.size != total:
+            raise Restart
+
+    async def begin_body(self, job: Job, part: Part, response: http.Response) -> int | None:
+        """Make the `.part` ready for what the server is about to send; the whole file's size, where it is named."""
+        status, headers = response.status_code, response.headers
+        etag = validator(response)
+        total: int | None = None
+        if status in EXPIRED:
+            raise Expired(f"{status} {response.reason_phrase}")
+        if status == 416:
+            total = size_in(headers.get("content-range", ""))
+            if total is None or total != part.size:
+                raise Restart
+            return total
+        if status == 206:
+            unit, _, span = headers.get("content-range", "").partition(" ")
+            if unit != "bytes" or not span.startswith(f"{part.size}-") or (etag and etag != part.etag):
+                raise Restart
+            return size_in(span)
+        if status != 200:
+            raise Again(f"the file server answers {status} {response.reason_phrase}")
+        if part.size:
+            await asyncio.to_thread(part.restart)
+        length = headers.get("content-length", "")
+        total = int(length) if length.isdigit() else None
+        part.etag = etag
+        if etag and etag != job.etag and (total is None or total > WORTH_RESUMING_BYTES):
+            await self.work.database.write(delivery.begun, job, self.work.run, etag)
+        return total
+
+    async def relocate(self, job: Job) -> str:
+        """A fresh address for the same video, from the fetch endpoint; never a new submit."""
+        outcome = await self.work.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
+        if not isinstance(outcome, Finished) or not outcome.url:
+            reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
+            raise Again(f"the video needs a new address, and none can be had now ({reason})")
+        await self.work.database.write(delivery.relocated, job, self.work.run, outcome.url)
+        return outcome.url
+
+
+def validator(response: http.Response) -> str | None:
+    """What names this version of the file in an If-Range header: a strong ETag, else the date."""
+    etag = response.headers.get("etag", "")
+    return etag if etag.startswith('"') else response.headers.get("last-modified") or None
+
+
+def size_in(content_range: str) -> int | None:
+    """The whole size at the end of a Content-Range."""
+    total = content_range.rpartition("/")[2]
+    return int(total) if total.isdigit() else None

@@ -1,0 +1,133 @@
+"""How a batch stands: read-only questions to the table, for screens, for `status` and for the runner's decision to end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, func, select
+
+from batchgen.jobs import State
+from batchgen.jobtable.transition import next_due
+from batchgen.schema import attempts, events, jobs, limits
+
+STUCK_STRIKES = 8
+"""A download that failed so often in a row is left to a later run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A batch at one moment. Money in USD, sizes in bytes."""
+
+    counts: dict[State, int]
+    held: int
+    late: int
+    stuck: int
+    cost_usd: Decimal
+    bytes: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def open(self) -> int:
+        """Jobs that this run can still bring forward by itself."""
+        active = (State.PENDING, State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
+        return sum(self.counts[state] for state in active) - self.held - self.late - self.stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Something that a batch waits for, and until when (None: nobody knows)."""
+
+    what: str
+    until: datetime | None
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a batch's history."""
+
+    id: int
+    at: datetime
+    key: str
+    from_state: State | None
+    to_state: State
+    detail: str | None
+
+
+def count(connection: Connection, batch_id: int, *where: object) -> int:
+    asked = select(func.count()).select_from(jobs).where(jobs.c.batch_id == batch_id, *where)  # type: ignore[arg-type]
+    return connection.execute(asked).scalar_one()
+
+
+def standing(connection: Connection, batch_id: int, now: datetime) -> Standing:
+    """Count a batch's jobs by state, and what they have cost."""
+    by_state = select(jobs.c.state, func.count()).where(jobs.c.batch_id == batch_id).group_by(jobs.c.state)
+    found = {State(state): number for state, number in connection.execute(by_state)}
+    # Grouped by price: few rows, and the sum is made of exact decimals.
+    prices = (
+        select(attempts.c.cost_usd, func.count())
+        .join(jobs, attempts.c.job_id == jobs.c.id)
+        .where(jobs.c.batch_id == batch_id, attempts.c.cost_usd.is_not(None))
+        .group_by(attempts.c.cost_usd)
+    )
+    cost = sum((price * number for price, number in connection.execute(prices)), Decimal(0))
+    size = select(func.coalesce(func.sum(jobs.c.bytes), 0)).where(
+        jobs.c.batch_id == batch_id, jobs.c.state == State.DONE
+    )
+    return Standing(
+        counts={state: found.get(state, 0) for state in State},
+        held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
+        late=count(connection, batch_id, jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now),
+        stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.strikes >= STUCK_STRIKES),
+        cost_usd=cost,
+        bytes=int(connection.execute(size).scalar_one()),
+    )
+
+
+def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
+    """What a batch waits for, most urgent first."""
+    state = standing(connection, batch_id, now)
+    found = [
+        Wait(f"{row.name}: {row.reason}", row.paused_until, state.counts[State.PENDING])
+        for row in connection.execute(select(limits).where(limits.c.paused_until > now))
+    ]
+    named = {
+        State.DOWNLOADING: "downloads",
+        State.GENERATING: "generations at the service",
+        State.UNCONFIRMED: "the service's log to tell whether a request was accepted",
+        State.PENDING: "a free place within the limits",
+    }
+    for waiting, what in named.items():
+        number = state.counts[waiting] - (state.held if waiting == State.UNCONFIRMED else 0)
+        if number:
+            found.append(Wait(what, next_due(connection, batch_id, waiting), number))
+    if state.held:
+        found.append(Wait("a person: batchgen resolve", None, state.held))
+    return found
+
+
+def events_after(connection: Connection, batch_id: int, event_id: int, room: int = 500) -> list[Event]:
+    """The batch's history after an event, oldest first, at most `room` lines."""
+    asked = (
+        select(events.c.id, events.c.at, jobs.c.key, events.c.from_state, events.c.to_state, events.c.detail)
+        .join(jobs, events.c.job_id == jobs.c.id)
+        .where(events.c.id > event_id, jobs.c.batch_id == batch_id)
+        .order_by(events.c.id)
+        .limit(room)
+    )
+    return [
+        Event(
+            row.id, row.at, row.key, State(row.from_state) if row.from_state else None, State(row.to_state), row.detail
+        )
+        for row in connection.execute(asked)
+    ]
+
+
+def last_event(connection: Connection) -> int:
+    """The newest event's id; 0 in an empty table."""
+    return connection.execute(select(func.coalesce(func.max(events.c.id), 0))).scalar_one()

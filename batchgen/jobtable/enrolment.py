@@ -1,0 +1,250 @@
+"""The manifest becomes rows: new jobs are added, unsent ones follow the manifest, paid ones are never touched silently."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, insert, select, update
+
+from batchgen import inputs
+from batchgen.errors import ManifestChanged, UsageError
+from batchgen.jobs import JobSpec, State
+from batchgen.jobtable.transition import move, record
+from batchgen.schema import batches, events, jobs
+
+CHUNK_ROWS = 1_000
+GONE = "gone from the manifest"
+
+OnChanged = Literal["refuse", "keep", "redo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job that was sent to the service and reads otherwise in the manifest now."""
+
+    key: str
+    state: State
+    line: int
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key} (line {self.line}, {self.state}): " + "; ".join(self.differences)
+
+
+@dataclass(slots=True)
+class Enrolment:
+    """What enrolling a manifest did: counts of jobs, and those that were changed after they were sent."""
+
+    batch_id: int
+    new: int = 0
+    edited: int = 0
+    unchanged: int = 0
+    gone: int = 0
+    redone: int = 0
+    changed: list[Change] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A manifest's identity in the database."""
+
+    name: str
+    service: str
+    manifest: Path
+    sha256: str
+
+
+def fingerprint(spec: JobSpec) -> str:
+    """What a job costs money for: another fingerprint is another video."""
+    return hashlib.sha256(f"{spec.endpoint}\n{spec.request}".encode()).hexdigest()
+
+
+def find_batch(connection: Connection, name: str) -> int | None:
+    """The id of the batch of this name."""
+    return connection.execute(select(batches.c.id).where(batches.c.name == name)).scalar()
+
+
+def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
+    """The row of a batch, made or brought up to date. Raises `UsageError` where the name is somebody else's."""
+    row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
+    values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "enrolled_at": now}
+    if row is None:
+        added = insert(batches).values(name=batch.name, service=batch.service, created_at=now, **values)
+        key = connection.execute(added.returning(batches.c.id)).scalar_one()
+        return int(key)
+    if row.service != batch.service:
+        raise UsageError(
+            f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now says"
+            f" {batch.service}. Give it another `batch:` name, or another database with --db."
+        )
+    other = Path(row.manifest_path)
+    if other != batch.manifest and other.exists() and not other.samefile(batch.manifest):
+        raise UsageError(
+            f"{batch.manifest}: this database already holds a batch {batch.name!r}, from {other}."
+            " Give this one another `batch:` name, or another database with --db."
+        )
+    connection.execute(update(batches).where(batches.c.id == row.id).values(**values))
+    return int(row.id)
+
+
+def sent_keys(connection: Connection, batch: str) -> set[str]:
+    """The keys of the jobs that no longer need anything from the manifest's side."""
+    waiting = jobs.c.state.in_([State.PENDING, State.CANCELLED])
+    of_batch = select(jobs.c.key).join(batches, jobs.c.batch_id == batches.c.id).where(batches.c.name == batch)
+    return set(connection.execute(of_batch.where(~waiting)).scalars())
+
+
+def enrol(
+    connection: Connection, batch: Batch, specs: Sequence[JobSpec], now: datetime, on_changed: OnChanged = "refuse"
+) -> Enrolment:
+    """Bring the job table up to date with a manifest, whole or not at all.
+
+    Raises `ManifestChanged` where jobs that were already sent read otherwise and `on_changed` is "refuse".
+    """
+    result = Enrolment(open_batch(connection, batch, now))
+    columns = ("id", "key", "state", "fingerprint", "output_path", "priority", "inputs", "error_class", "leased_by")
+    found = select(*(jobs.c[name] for name in columns)).where(jobs.c.batch_id == result.batch_id)
+    rows = {row.key: row for row in connection.execute(found)}
+    fresh: list[JobSpec] = []
+    paid_and_changed: list[tuple[Any, JobSpec]] = []
+    for spec in specs:
+        row = rows.pop(spec.key, None)
+        if row is None:
+            fresh.append(spec)
+        elif row.state in (State.PENDING, State.CANCELLED):
+            result.edited += follow(connection, row, spec, batch, now)
+        elif row.fingerprint != fingerprint(spec) or inputs.changed(batch.manifest.parent, row.inputs):
+            paid_and_changed.append((row, spec))
+        else:
+            if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
+                connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+            result.unchanged += 1
+    for row in rows.values():
+        if row.state == State.PENDING:
+            cancelled = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
+            result.gone += move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **cancelled)
+    result.changed = [difference(connection, row, spec, batch) for row, spec in paid_and_changed]
+    if result.changed and on_changed == "refuse":
+        raise ManifestChanged(
+            f"{batch.manifest}: {len(result.changed)} job(s) were changed after they were sent and may be paid for:\n"
+            + "\n".join(f"  {change}" for change in result.changed)
+            + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was asked then)"
+            "\nor --changed redo (collect it under another name and pay for a new one)."
+        )
+    if on_changed == "redo":
+        for row, spec in paid_and_changed:
+            set_aside(connection, row, batch, now)
+            fresh.append(spec)
+        result.redone = len(paid_and_changed)
+    result.unchanged += len(paid_and_changed) - result.redone
+    add(connection, result.batch_id, batch.service, fresh, now)
+    result.new = len(fresh) - result.redone
+    return result
+
+
+def follow(connection: Connection, row: Any, spec: JobSpec, batch: Batch, now: datetime) -> bool:
+    """An unsent job becomes what the manifest says now; one that came back to the manifest is pending again."""
+    back = row.state == State.CANCELLED and row.error_class == "gone"
+    print_ = fingerprint(spec)
+    same = (row.fingerprint, row.output_path, row.priority) == (print_, spec.output, spec.priority)
+    if same and not back:
+        return False
+    values = columns_of(spec, print_)
+    connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
+    if back:
+        move(connection, row.id, State.CANCELLED, State.PENDING, now, detail="back in the manifest", cancelled_at=None)
+    return True
+
+
+def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:
+    """The columns of a job that come from the manifest."""
+    return {
+        "priority": spec.priority,
+        "endpoint": spec.endpoint,
+        "model": spec.model,
+        "request": spec.request,
+        "files": json.dumps(spec.files),
+        "fingerprint": print_,
+        "tags": json.dumps(spec.tags, ensure_ascii=False),
+        "output_path": spec.output,
+    }
+
+
+def add(connection: Connection, batch_id: int, service: str, specs: Sequence[JobSpec], now: datetime) -> None:
+    """New rows, with the event that began each."""
+    born = {
+        "batch_id": batch_id,
+        "service": service,
+        "state": State.PENDING,
+        "attempts": 0,
+        "strikes": 0,
+        "created_at": now,
+    }
+    for chunk in chunks(specs):
+        rows = [{**born, "key": spec.key, **columns_of(spec, fingerprint(spec))} for spec in chunk]
+        connection.execute(insert(jobs), rows)
+        keys = [spec.key for spec in chunk]
+        ids = connection.execute(select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))).scalars()
+        begun = [{"job_id": job_id, "at": now, "to_state": State.PENDING, "detail": "enrolled"} for job_id in ids]
+        connection.execute(insert(events), begun)
+
+
+def chunks(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
+    """Pieces small enough for one statement."""
+    for start in range(0, len(specs), CHUNK_ROWS):
+        yield specs[start : start + CHUNK_ROWS]
+
+
+def difference(connection: Connection, row: Any, spec: JobSpec, batch: Batch) -> Change:
+    """What changed in a job since it was sent, a phrase each."""
+    then = connection.execute(select(jobs.c.endpoint, jobs.c.request).where(jobs.c.id == row.id)).one()
+    before: dict[str, Any] = json.loads(then.request)
+    after: dict[str, Any] = json.loads(spec.request)
+    told = [
+        f"{name}: {short(before.get(name))} → {short(after.get(name))}"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    ]
+    if then.endpoint != spec.endpoint:
+        told.append(f"endpoint: {then.endpoint} → {spec.endpoint}")
+    told += [f"the content of {name}" for name in inputs.changed(batch.manifest.parent, row.inputs)]
+    return Change(row.key, State(row.state), spec.line, tuple(told) or ("the order of its parameters",))
+
+
+def short(value: Any, longest: int = 60) -> str:
+    """A value as a diff shows it."""
+    text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
+    """Make room for a job's new version: the old row keeps its generation and its video under a name of its own.
+
+    A delivered file is linked to its second name before the row changes, and loses the first only when the new video is
+    delivered over it: a crash in between leaves both names.
+    """
+    taken = set(connection.execute(select(jobs.c.key).where(jobs.c.key.like(f"{row.key}~%"))).scalars())
+    number = next(n for n in range(1, len(taken) + 2) if f"{row.key}~{n}" not in taken)
+    old = Path(row.output_path)
+    aside = old.with_name(f"{old.stem}~{number}{old.suffix}").as_posix()
+    folder = batch.manifest.parent
+    if row.state == State.DONE and (folder / old).exists():
+        link_or_copy(folder / old, folder / aside)
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=f"{row.key}~{number}", output_path=aside))
+    record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {row.key}~{number}")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name for a file, or a second file where the file system knows no links."""
+    target.unlink(missing_ok=True)
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,66 @@
+"""What a person may order: try failed jobs again, cancel unsent ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, select, update
+
+from batchgen.jobs import State
+from batchgen.jobtable.transition import move
+from batchgen.schema import attempts, jobs
+
+
+def keys_in(connection: Connection, batch_id: int, states: Collection[State]) -> list[str]:
+    """The keys of a batch's jobs in some states, in the manifest's order."""
+    asked = select(jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states)).order_by(jobs.c.id)
+    return list(connection.execute(asked).scalars())
+
+
+def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> dict[str, State]:
+    """Where each of these jobs stands; a key that is not in the batch is missing."""
+    asked = select(jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
+    return {key: State(state) for key, state in connection.execute(asked)}
+
+
+def retry(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
+    """Failed and cancelled jobs become pending. Their attempts stay in the ledger, released. Returns the keys moved."""
+    back = (State.FAILED, State.CANCELLED)
+    asked = select(jobs.c.id, jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
+    retried = []
+    for job_id, key, state in list(connection.execute(asked.where(jobs.c.state.in_(back)).order_by(jobs.c.id))):
+        unreleased = (attempts.c.job_id == job_id, attempts.c.released_at.is_(None))
+        connection.execute(update(attempts).where(*unreleased).values(released_at=now))
+        fresh = dict.fromkeys(
+            (
+                "attempt_id",
+                "generation_id",
+                "remote_status",
+                "video_url",
+                "etag",
+                "cost_usd",
+                "inputs",
+                "submitted_at",
+                "finished_at",
+                "failed_at",
+                "cancelled_at",
+                "deadline_at",
+                "next_at",
+            )
+        )
+        if move(connection, job_id, State(state), State.PENDING, now, detail="retry", **fresh):
+            retried.append(key)
+    return retried
+
+
+def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
+    """Pending jobs become cancelled; one that was sent is paid for, and stays. Returns the keys moved."""
+    asked = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
+    pending = list(connection.execute(asked.where(jobs.c.state == State.PENDING).order_by(jobs.c.id)))
+    ended = {"cancelled_at": now, "error_class": "person", "error": "cancelled by a person", "next_at": None}
+    return [
+        key
+        for job_id, key in pending
+        if move(connection, job_id, State.PENDING, State.CANCELLED, now, detail="cancelled by a person", **ended)
+    ]

@@ -1,0 +1,70 @@
+"""generating → downloading or failed: what the fetch endpoint said, written down."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, update
+
+from batchgen.jobs import Job, State
+from batchgen.jobtable.transition import FREE, held_by, move, touch
+from batchgen.schema import attempts, jobs
+from batchgen.service.base import Failed, Finished
+
+
+def working(connection: Connection, job: Job, worker: str, word: str, next_at: datetime) -> bool:
+    """Not finished: keep the service's word, and look again at `next_at`."""
+    return touch(connection, job, worker, remote_status=word, next_at=next_at, strikes=0, error=None, **FREE)
+
+
+def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
+    """No answer, or one that makes no sense: the job may be doing well, so only the asking is postponed."""
+    return touch(connection, job, worker, strikes=jobs.c.strikes + 1, error=reason, next_at=next_at, **FREE)
+
+
+def finished(connection: Connection, job: Job, worker: str, outcome: Finished, now: datetime) -> bool:
+    """The video exists at the service."""
+    cost = job.cost_usd if outcome.cost_usd is None else outcome.cost_usd
+    moved = move(
+        connection,
+        job.id,
+        State.GENERATING,
+        State.DOWNLOADING,
+        now,
+        guard=held_by(worker),
+        remote_status=outcome.word,
+        video_url=outcome.url,
+        cost_usd=cost,
+        finished_at=now,
+        next_at=now,
+    )
+    if moved and cost is not None:
+        connection.execute(update(attempts).where(attempts.c.id == job.attempt_id).values(cost_usd=cost))
+    return moved
+
+
+def failed(
+    connection: Connection, job: Job, worker: str, outcome: Failed, now: datetime, *, charged: bool = False
+) -> bool:
+    """The generation failed at the service, which does not charge for it (unless it calls it finished)."""
+    cost = job.cost_usd if charged else Decimal(0)
+    said = f"{outcome.name}: {outcome.message}" if outcome.message else outcome.name
+    moved = move(
+        connection,
+        job.id,
+        State.GENERATING,
+        State.FAILED,
+        now,
+        guard=held_by(worker),
+        detail=said,
+        remote_status=outcome.word,
+        cost_usd=cost,
+        failed_at=now,
+        next_at=None,
+        error_class="no_video" if charged else "generation",
+        error=said,
+    )
+    if moved:
+        connection.execute(update(attempts).where(attempts.c.id == job.attempt_id).values(cost_usd=cost, error=said))
+    return moved

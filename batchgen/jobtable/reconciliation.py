@@ -1,0 +1,138 @@
+"""unconfirmed → generating, pending or failed: what became of a request whose answer was lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from batchgen.jobs import State
+from batchgen.jobtable.transition import FREE, due_ids, move
+from batchgen.schema import Outcome, attempts, jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An attempt that may be paid for, and what to look for in the service's log."""
+
+    job_id: int
+    key: str
+    model: str
+    attempt_id: int
+    client_request_id: str
+    sent_at: datetime
+    strikes: int
+    reason: str | None
+
+
+_columns = (
+    jobs.c.id.label("job_id"),
+    jobs.c.key,
+    jobs.c.model,
+    attempts.c.id.label("attempt_id"),
+    attempts.c.client_request_id,
+    attempts.c.sent_at,
+    jobs.c.strikes,
+    jobs.c.error.label("reason"),
+)
+_doubts = select(*_columns).join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+
+
+def claim_doubts(
+    connection: Connection, batch_id: int, worker: str, now: datetime, until: datetime, room: int
+) -> list[Doubt]:
+    """Lease the unconfirmed jobs whose next look-up is due."""
+    due = due_ids(batch_id, State.UNCONFIRMED, now, room).cte("due")
+    claim = (
+        update(jobs)
+        .where(jobs.c.id.in_(select(due.c.id)))
+        .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
+        .returning(jobs.c.id)
+    )
+    ids = list(connection.execute(claim, {"worker": worker, "until": until}).scalars())
+    if not ids:
+        return []
+    return [Doubt(**row._mapping) for row in connection.execute(_doubts.where(jobs.c.id.in_(ids)).order_by(jobs.c.id))]
+
+
+def held_doubts(connection: Connection, batch_id: int) -> list[Doubt]:
+    """The unconfirmed jobs that wait for a person."""
+    held = (jobs.c.batch_id == batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
+    return [Doubt(**row._mapping) for row in connection.execute(_doubts.where(*held).order_by(jobs.c.id))]
+
+
+def adopted(
+    connection: Connection,
+    doubt: Doubt,
+    generation_id: str,
+    cost_usd: Decimal | None,
+    submitted_at: datetime,
+    now: datetime,
+    deadline: datetime,
+) -> bool:
+    """It was accepted: the job goes on with its generation id, as if the answer had come."""
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.id == doubt.attempt_id, attempts.c.outcome.in_([Outcome.SENDING, Outcome.UNCONFIRMED]))
+        .values(outcome=Outcome.ACCEPTED, generation_id=generation_id, cost_usd=cost_usd, answered_at=now)
+    )
+    return move(
+        connection,
+        doubt.job_id,
+        State.UNCONFIRMED,
+        State.GENERATING,
+        now,
+        guard=(jobs.c.attempt_id == doubt.attempt_id,),
+        detail=f"adopted {generation_id}",
+        generation_id=generation_id,
+        cost_usd=cost_usd,
+        submitted_at=submitted_at,
+        deadline_at=deadline,
+        next_at=now,
+    )
+
+
+def refuted(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
+    """It was not accepted, or is taken not to have been: the job may be sent again."""
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.id == doubt.attempt_id, attempts.c.outcome.in_([Outcome.SENDING, Outcome.UNCONFIRMED]))
+        .values(outcome=Outcome.ABSENT, answered_at=now, error=reason)
+    )
+    return move(
+        connection,
+        doubt.job_id,
+        State.UNCONFIRMED,
+        State.PENDING,
+        now,
+        guard=(jobs.c.attempt_id == doubt.attempt_id,),
+        detail=reason,
+        attempt_id=None,
+        next_at=None,
+    )
+
+
+def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
+    """A person gives it up: failed, and not sent again unless retried."""
+    return move(
+        connection,
+        doubt.job_id,
+        State.UNCONFIRMED,
+        State.FAILED,
+        now,
+        guard=(jobs.c.attempt_id == doubt.attempt_id,),
+        detail=reason,
+        failed_at=now,
+        next_at=None,
+        error_class="unconfirmed",
+        error=reason,
+    )
+
+
+def looked(connection: Connection, doubt: Doubt, next_at: datetime | None) -> bool:
+    """Not found yet: look again at `next_at`, or (None) hold it for a person."""
+    still = (jobs.c.id == doubt.job_id, jobs.c.state == State.UNCONFIRMED, jobs.c.attempt_id == doubt.attempt_id)
+    change = update(jobs).where(*still).values(next_at=next_at, strikes=jobs.c.strikes + 1, **FREE)
+    return connection.execute(change).rowcount == 1

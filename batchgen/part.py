@@ -1,0 +1,96 @@
+"""A file on its way: `.part` beside the target, hashed as it grows, put in place only when it is whole.
+
+Every method blocks on the disk; the downloader calls them in a thread. All raise `OSError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from batchgen import video
+
+
+class Part:
+    """The `.part` of one target."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(target.name + ".part")
+        self.size = 0
+        self.etag: str | None = None
+        self._hash = hashlib.sha256()
+
+    def present(self) -> int:
+        """How many bytes lie on the disk from an earlier try."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def resume(self) -> None:
+        """Take up what is on the disk: read it once, for the hash."""
+        self.size, self._hash = 0, hashlib.sha256()
+        with self.path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                self._hash.update(chunk)
+                self.size += len(chunk)
+
+    def restart(self) -> None:
+        """Begin with nothing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(b"")
+        self.size, self.etag, self._hash = 0, None, hashlib.sha256()
+
+    def append(self, data: bytes) -> None:
+        """Add bytes at the end."""
+        with self.path.open("ab") as file:
+            file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def discard(self) -> None:
+        """Throw it away."""
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def check(self) -> None:
+        """See that it is a whole video, and make it durable. Raises `video.NotVideo`, `video.Undecodable`."""
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+        video.check(self.path)
+
+    def place(self, target: Path) -> None:
+        """Give it its name, durably."""
+        os.replace(self.path, target)
+        if os.name == "posix":
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def holds(path: Path, size: int, sha256: str) -> bool:
+    """Whether the file at `path` is exactly this one."""
+    try:
+        if path.stat().st_size != size:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return False
+
+
+def free_name(target: Path) -> Path:
+    """`target`, or beside it the first name that nothing has: a file that is not ours is never written over."""
+    if not target.exists():
+        return target
+    number = 1
+    while (other := target.with_name(f"{target.stem}~{number}{target.suffix}")).exists():
+        number += 1
+    return other

@@ -1,0 +1,71 @@
+"""The poller: due generations → fetch → store what was said and when to look again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from batchgen import clock
+from batchgen.jobs import Job, State
+from batchgen.jobtable import polling
+from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.pacing import backoff
+from batchgen.service.base import Blocked, Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.stage import LEASE, Stage
+
+NO_URL_LOOKS = 5  # "completed" without a video so often in a row is an answer
+RETRY_FIRST_SECONDS = 2.0
+RETRY_LONGEST_SECONDS = 120.0
+
+
+class Poller(Stage):
+    """Follows every accepted generation to its end. A poll that fails says nothing about the job."""
+
+    async def tick(self, now: datetime) -> datetime | None:
+        if self.room <= 0:
+            return None
+        found, next_at = await self.work.database.write(self.claim, now, self.room)
+        for job in found:
+            self.begin(self.poll(job))
+        return next_at
+
+    def claim(self, connection: Connection, now: datetime, room: int) -> tuple[list[Job], datetime | None]:
+        work = self.work
+        found = claim_due(connection, work.batch_id, State.GENERATING, work.run, now, now + LEASE, room)
+        return found, next_due(connection, work.batch_id, State.GENERATING)
+
+    async def poll(self, job: Job) -> None:
+        """Ask for one generation and write the answer down."""
+        outcome = await self.work.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
+        await self.record(job, outcome)
+
+    async def record(self, job: Job, outcome: FetchOutcome) -> None:
+        work, now = self.work, clock.utcnow()
+        write = work.database.write
+        if isinstance(outcome, Unavailable) and outcome.http_status is None:
+            work.contact.silent(outcome.reason, now)
+        else:
+            work.contact.answered()
+        pause = backoff(job.strikes + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+        match outcome:
+            case Working(word):
+                await write(polling.working, job, work.run, word, self.next_look(job, now))
+            case Finished(url="") if job.strikes + 1 < NO_URL_LOOKS:
+                told = f"{outcome.word}, but without a video"
+                await write(polling.unanswered, job, work.run, told, now + pause)
+            case Finished(url=""):
+                gone = Failed("no_video", f"the service says {outcome.word!r} and names no video", outcome.word)
+                await write(polling.failed, job, work.run, gone, now, charged=True)
+            case Finished():
+                await write(polling.finished, job, work.run, outcome, now)
+            case Failed():
+                await write(polling.failed, job, work.run, outcome, now)
+            case Throttled() | Unavailable():
+                if isinstance(outcome, Unavailable) and outcome.trouble is Trouble.AUTH:
+                    work.blocked = work.blocked or Blocked(Trouble.AUTH, outcome.reason, outcome.http_status)
+                wait = max(pause, outcome.retry_after or timedelta(0))
+                await write(polling.unanswered, job, work.run, outcome.reason, now + wait)
+
+    def next_look(self, job: Job, now: datetime) -> datetime:
+        return self.work.pace.next_look(job, job.submitted_at or now, job.deadline_at or now, now)

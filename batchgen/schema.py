@@ -1,0 +1,267 @@
+"""The job table and its companions, as SQLAlchemy Core tables.
+
+Times are ISO-8601 UTC text in SQLite and `timestamptz` in PostgreSQL; money is decimal text in SQLite and `numeric` in
+PostgreSQL, so both are exact. CHECK constraints make impossible rows impossible, and one partial index makes a second
+paid attempt impossible. Databases are made by `migrations/`, never from this module; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+from batchgen.jobs import State
+
+MONEY_STEP = Decimal("0.0000001")
+"""USD. The service counts in credits of 0.0000005 USD, so seven places hold every amount exactly."""
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime. In SQLite: 2026-01-31T23:59:59.123456Z, fixed width, so that text order is time order."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount in USD. SQL's own sum() over it works in both databases (SQLite reads the text as a number)."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(16, 7))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        exact = value.quantize(MONEY_STEP)
+        return format(exact.normalize(), "f") if dialect.name == "sqlite" else exact
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+class Outcome(StrEnum):
+    """What became of one create request. `OPEN` outcomes may have cost money and bar a second attempt."""
+
+    SENDING = "sending"  #: committed before the request leaves; still so after a crash
+    UNCONFIRMED = "unconfirmed"  #: sent, and no readable answer: being looked up in the service's log
+    ACCEPTED = "accepted"  #: a generation exists; its id is stored
+    REJECTED = "rejected"  #: refused for good, nothing charged
+    NOT_SENT = "not_sent"  #: proof that it never left
+    THROTTLED = "throttled"  #: too fast; nothing charged
+    BLOCKED = "blocked"  #: key or credits; nothing charged
+    ABSENT = "absent"  #: not in the service's log after all patience, and given up
+
+
+OPEN = (Outcome.SENDING, Outcome.UNCONFIRMED, Outcome.ACCEPTED)
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """SQL: `column` holds one of `values`."""
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+def if_and_only_if(state: State, column: str) -> str:
+    """SQL: a job is in `state` exactly when `column` is set."""
+    return f"(state = '{state}') = ({column} IS NOT NULL)"
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "%(constraint_name)s",
+    }
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("service", Text, nullable=False),
+    Column("manifest_path", Text, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("enrolled_at", UTCDateTime, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("base_url", Text),
+    Column("endpoint", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("files", Text, nullable=False),
+    Column("inputs", Text),
+    Column("fingerprint", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("attempt_id", Integer),
+    Column("attempts", Integer, nullable=False),
+    Column("strikes", Integer, nullable=False),
+    Column("generation_id", Text),
+    Column("remote_status", Text),
+    Column("video_url", Text),
+    Column("etag", Text),
+    Column("output_path", Text, nullable=False),
+    Column("bytes", Integer),
+    Column("sha256", Text),
+    Column("estimated_usd", Money),
+    Column("cost_usd", Money),
+    Column("error_class", Text),
+    Column("error", Text),
+    Column("created_at", UTCDateTime, nullable=False),
+    Column("submitted_at", UTCDateTime),
+    Column("finished_at", UTCDateTime),
+    Column("delivered_at", UTCDateTime),
+    Column("failed_at", UTCDateTime),
+    Column("cancelled_at", UTCDateTime),
+    Column("deadline_at", UTCDateTime),
+    Column("next_at", UTCDateTime),
+    Column("leased_by", Text),
+    Column("leased_until", UTCDateTime),
+    UniqueConstraint("batch_id", "key"),
+    CheckConstraint(one_of("state", State), name="state_is_known"),
+    CheckConstraint(if_and_only_if(State.DONE, "delivered_at"), name="done_iff_delivered_at"),
+    CheckConstraint(if_and_only_if(State.FAILED, "failed_at"), name="failed_iff_failed_at"),
+    CheckConstraint(if_and_only_if(State.CANCELLED, "cancelled_at"), name="cancelled_iff_cancelled_at"),
+    CheckConstraint(
+        f"NOT ({one_of('state', (State.GENERATING, State.DOWNLOADING, State.DONE))}) OR generation_id IS NOT NULL",
+        name="accepted_has_generation_id",
+    ),
+    CheckConstraint(
+        f"NOT ({one_of('state', (State.PENDING, State.SUBMITTING, State.UNCONFIRMED))}) OR generation_id IS NULL",
+        name="unaccepted_has_no_generation_id",
+    ),
+    CheckConstraint(
+        f"NOT ({one_of('state', (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING, State.DONE))})"
+        " OR attempt_id IS NOT NULL",
+        name="sent_has_attempt",
+    ),
+    CheckConstraint(f"state <> '{State.DONE}' OR (sha256 IS NOT NULL AND bytes > 0)", name="done_has_file"),
+    CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
+    CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
+    Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
+    Index("ix_jobs_due", "batch_id", "state", "next_at"),
+    Index(
+        "ix_jobs_in_flight",
+        "service",
+        "state",
+        sqlite_where=text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
+        postgresql_where=text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
+    ),
+    Index(
+        "ix_jobs_leased",
+        "leased_by",
+        sqlite_where=text("leased_by IS NOT NULL"),
+        postgresql_where=text("leased_by IS NOT NULL"),
+    ),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("client_request_id", Text, nullable=False, unique=True),
+    Column("sent_at", UTCDateTime, nullable=False),
+    Column("answered_at", UTCDateTime),
+    Column("outcome", Text, nullable=False),
+    Column("generation_id", Text),
+    Column("http_status", Integer),
+    Column("cost_usd", Money),
+    Column("error", Text),
+    Column("released_at", UTCDateTime),
+    CheckConstraint(one_of("outcome", Outcome), name="outcome_is_known"),
+    CheckConstraint(f"outcome <> '{Outcome.ACCEPTED}' OR generation_id IS NOT NULL", name="accepted_attempt_has_id"),
+    Index("ix_attempts_job", "job_id"),
+    Index(
+        "ux_attempts_one_open",
+        "job_id",
+        unique=True,
+        sqlite_where=text(f"released_at IS NULL AND {one_of('outcome', OPEN)}"),
+        postgresql_where=text(f"released_at IS NULL AND {one_of('outcome', OPEN)}"),
+    ),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("at", UTCDateTime, nullable=False),
+    Column("from_state", Text),
+    Column("to_state", Text, nullable=False),
+    Column("detail", Text),
+    Index("ix_events_job", "job_id"),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("next_free_at", UTCDateTime),
+    Column("paused_until", UTCDateTime),
+    Column("reason", Text),
+    Column("strikes", Integer, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", UTCDateTime, nullable=False),
+    Column("seen_at", UTCDateTime, nullable=False),
+    Column("ended_at", UTCDateTime),
+    Column("exit_code", Integer),
+)

@@ -1,0 +1,256 @@
+"""The AI/ML API on the wire. Source: the service's published reference, as of August 2026.
+
+Create and fetch share a path; the log, the metrics and the balance have their own. The key goes to the API's own host
+only, in a header that no message repeats.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from batchgen import clock
+from batchgen.service import http
+from batchgen.service.base import (
+    Accepted,
+    Blocked,
+    Failed,
+    FetchOutcome,
+    Finished,
+    LoggedRequest,
+    LogPage,
+    NotSent,
+    Rejected,
+    Submission,
+    SubmitOutcome,
+    Throttled,
+    Trouble,
+    Unavailable,
+    Unknown,
+    Working,
+)
+
+FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
+FAILED_WORDS = frozenset({"error", "failed", "failure"})
+CREDITS_PER_USD = 2_000_000
+LOG_PAGE_ROWS = 100
+LOG_PAGES_MAX = 50  # 5,000 requests; the log answers at most 200 calls a minute
+
+
+class AimlApi:
+    """The AI/ML API at `base_url` (no version in it), with one key. Safe to use concurrently."""
+
+    name = "aimlapi"
+    has_log = True
+
+    def __init__(self, base_url: str, key: str, *, name: str = "aimlapi") -> None:
+        self.base_url = base_url.rstrip("/")
+        self.name = name
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._client = http.api_client()
+        self._gate = http.Gate()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def submit(self, submission: Submission) -> SubmitOutcome:
+        """Send one create call, once. Whatever happens, the answer is a value."""
+        headers = {
+            **self._headers,
+            "Content-Type": "application/json",
+            "X-Client-Request-Id": submission.client_request_id,
+        }
+        async with self._gate.passing():
+            try:
+                response = await self._client.post(
+                    self.base_url + submission.endpoint,
+                    content=submission.body,
+                    headers=headers,
+                    timeout=http.timeout(http.SUBMIT_SECONDS),
+                )
+            except http.UNSENT as error:
+                return NotSent(http.reason_of(error))
+            except http.InvalidURL as error:
+                return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
+            except http.TransportError as error:
+                return Unknown(http.reason_of(error))
+        return read_create(response)
+
+    async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
+        """Ask for one generation. `generation_id` may hold `:` and `/`; it travels encoded in the query."""
+        response = await self._get((base_url or self.base_url) + endpoint, {"generation_id": generation_id})
+        return response if isinstance(response, Unavailable) else read_fetch(response)
+
+    async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
+        """Read every page of the request log between two moments."""
+        rows: list[LoggedRequest] = []
+        for page in range(LOG_PAGES_MAX):
+            query = {
+                "start": start.astimezone(UTC).isoformat(),
+                "end": end.astimezone(UTC).isoformat(),
+                "limit": str(LOG_PAGE_ROWS),
+                "offset": str(page * LOG_PAGE_ROWS),
+            }
+            response = await self._get(self.base_url + "/v2/logs", query)
+            if isinstance(response, Unavailable):
+                return response
+            if response.status_code != 200:
+                return read_trouble(response)
+            document = body_of(response)
+            found = document.get("data", document.get("logs", document.get("items")))
+            if not isinstance(found, list):
+                return Unavailable("the request log's answer cannot be read", http_status=200)
+            rows += [row for raw in found if (row := read_log_row(raw))]
+            pagination = document.get("pagination")
+            if not found or not (isinstance(pagination, dict) and pagination.get("has_more")):
+                return LogPage(rows)
+        return LogPage(rows, complete=False)
+
+    async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
+        """Median generation times over the service's last window; a model without recent requests is absent."""
+        response = await self._get(self.base_url + "/models/metrics", {"aliases": ",".join(models)}, keyless=True)
+        if isinstance(response, Unavailable) or response.status_code != 200:
+            return {}
+        found = body_of(response).get("models")
+        medians: dict[str, float] = {}
+        for entry in found if isinstance(found, list) else []:
+            try:
+                seconds = float(entry["metrics"]["duration_ms"]["p50"]) / 1000
+                if seconds > 0:
+                    medians[str(entry["alias"])] = seconds
+            except (KeyError, TypeError, ValueError):
+                continue
+        return medians
+
+    async def _get(self, url: str, query: Mapping[str, str], *, keyless: bool = False) -> http.Response | Unavailable:
+        async with self._gate.passing():
+            try:
+                return await self._client.get(url, params=query, headers={} if keyless else self._headers)
+            except (http.TransportError, http.InvalidURL) as error:
+                return Unavailable(http.reason_of(error))
+
+
+def body_of(response: http.Response) -> dict[str, Any]:
+    """An answer's JSON object; empty where it is none."""
+    try:
+        document = json.loads(response.content)
+    except ValueError:  # includes UnicodeDecodeError
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def said(response: http.Response) -> str:
+    """What an error answer says, short enough for a row."""
+    document = body_of(response)
+    message = document.get("message") or document.get("error")
+    if isinstance(message, dict):
+        message = message.get("message")
+    if isinstance(message, list):
+        message = "; ".join(str(part) for part in message)
+    text = str(message) if message else response.text.strip()[:200] or response.reason_phrase
+    return f"{response.status_code}: {text[:2_000]}"
+
+
+def money(value: Any, per: int = 1) -> Decimal | None:
+    """An amount from the wire, exactly as it was written; None where there is none."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        amount = Decimal(str(value)) / per
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
+
+
+def charge_in(response: http.Response) -> Decimal | None:
+    """What the headers of a create answer say was charged, in USD."""
+    spent = money(response.headers.get("x-aimlapi-usd-spent"))
+    if spent is not None:
+        return spent
+    return money(response.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD)
+
+
+def read_create(response: http.Response) -> SubmitOutcome:
+    """What the answer to a create call means for the job and for the money."""
+    status = response.status_code
+    if 200 <= status < 300:
+        document = body_of(response)
+        identity = document.get("id") or document.get("generation_id") or response.headers.get("x-inference-id")
+        if isinstance(identity, str | int) and str(identity).strip():
+            return Accepted(str(identity), charge_in(response), status)
+        return Unknown(f"{status} without a generation id: {response.text.strip()[:200] or 'empty'}", status)
+    if status == 401:
+        return Blocked(Trouble.AUTH, said(response), status)
+    if status in (402, 403):
+        return Blocked(Trouble.CREDITS, said(response), status)
+    if status in (404, 405):
+        return Blocked(Trouble.ADDRESS, said(response), status)
+    if status == 429:
+        return Throttled(said(response), http.retry_after(response, clock.utcnow()))
+    if status in (400, 413, 414, 415, 422, 451):
+        return Rejected(said(response), status)
+    # 409 "duplicate", 408, every 5xx and every redirect: it may have been taken.
+    return Unknown(said(response), status)
+
+
+def read_fetch(response: http.Response) -> FetchOutcome:
+    """What the answer to a fetch call says of the generation; unknown words mean that it is still working."""
+    if response.status_code != 200:
+        return read_trouble(response)
+    document = body_of(response)
+    raw = document.get("status")
+    if not isinstance(raw, str) or not raw.strip():
+        return Unavailable(f"200 without a status: {response.text.strip()[:200] or 'empty'}", http_status=200)
+    word = raw.strip()
+    if word.lower() in FAILED_WORDS:
+        error = document.get("error")
+        if isinstance(error, dict):
+            return Failed(str(error.get("name") or "error"), str(error.get("message") or ""), word)
+        return Failed(str(error) if error else "error", "" if error else "the service gives no reason", word)
+    if word.lower() in FINISHED_WORDS:
+        video = document.get("video")
+        video = video[0] if isinstance(video, list) and video else video
+        url = video.get("url") if isinstance(video, dict) else video
+        size = video.get("file_size") if isinstance(video, dict) else None
+        meta = document.get("meta")
+        usage = meta.get("usage") if isinstance(meta, dict) else None
+        credits_used = usage.get("credits_used") if isinstance(usage, dict) else None
+        return Finished(
+            url if isinstance(url, str) else "",
+            word,
+            size if isinstance(size, int) else None,
+            money(credits_used, CREDITS_PER_USD),
+        )
+    return Working(word)
+
+
+def read_trouble(response: http.Response) -> Unavailable | Throttled:
+    """An answer that tells nothing of the job."""
+    status = response.status_code
+    if status == 429:
+        return Throttled(said(response), http.retry_after(response, clock.utcnow()))
+    trouble = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}.get(status)
+    return Unavailable(said(response), trouble, status, http.retry_after(response, clock.utcnow()))
+
+
+def read_log_row(raw: Any) -> LoggedRequest | None:
+    """A row of the log that carries a client request id."""
+    try:
+        name = raw["client_request_id"]
+        created = datetime.fromisoformat(raw["created"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not isinstance(name, str) or not name:
+        return None
+    cost = raw.get("cost")
+    identity = raw.get("inference_id")
+    return LoggedRequest(
+        client_request_id=name,
+        generation_id=str(identity) if identity else None,
+        succeeded=raw.get("status") == "succeeded",
+        created=created if created.tzinfo else created.replace(tzinfo=UTC),
+        cost_usd=money(cost.get("usd")) if isinstance(cost, dict) else None,
+    )

@@ -1,0 +1,96 @@
+"""What the four stages have in common: work in hand, and a bell to wake the runner's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from batchgen.database import Database
+from batchgen.manifest import Limits
+from batchgen.pacing import Pace
+from batchgen.service.base import Blocked, Service
+
+LEASE = timedelta(minutes=5)
+"""How long a job stays held by a run that is not heard of. Longer than any one request may take."""
+
+
+@dataclass(slots=True)
+class Contact:
+    """Whether the service answers at all."""
+
+    silent_since: datetime | None = None
+    ever: bool = False
+    reason: str = ""
+
+    def answered(self) -> None:
+        self.ever = True
+        self.silent_since = None
+
+    def silent(self, reason: str, now: datetime) -> None:
+        self.reason = reason
+        self.silent_since = self.silent_since or now
+
+
+@dataclass(slots=True)
+class Work:
+    """What the stages of one run share: where the table is, whom to talk to, and what the run has learned."""
+
+    database: Database
+    service: Service
+    batch_id: int
+    run: str
+    folder: Path
+    limits: Limits
+    pace: Pace
+    contact: Contact = field(default_factory=Contact)
+    blocked: Blocked | None = None
+    """Set once the account may not submit: no more submits in this run."""
+    disk: str | None = None
+    """Set once the output folder cannot be written: no more downloads in this run."""
+
+
+class Stage:
+    """A stage claims what is due and what fits, works on it concurrently, and writes down what came of it.
+
+    `tick(now)` claims and begins; it returns when it next has work by itself, None if only another stage can bring some.
+    """
+
+    def __init__(self, work: Work, at_once: int) -> None:
+        self.work = work
+        self.at_once = at_once
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.bell = asyncio.Event()
+        self.stopping = False
+        self.on_change: Callable[[Stage], None] = lambda _stage: None
+
+    @property
+    def room(self) -> int:
+        """How many more pieces of work fit in hand."""
+        return 0 if self.stopping else self.at_once - len(self.tasks)
+
+    async def tick(self, now: datetime) -> datetime | None:
+        raise NotImplementedError
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Take a piece of work in hand; the bell rings when it ends."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self.failure = error
+        self.on_change(self)
+
+    failure: BaseException | None = None
+
+    async def finish(self) -> None:
+        """Claim nothing more, and wait for what is in hand."""
+        self.stopping = True
+        while self.tasks:
+            await asyncio.wait(self.tasks)
