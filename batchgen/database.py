@@ -1,8 +1,8 @@
 """Engines, pragmas, migrations, and the one writer thread with its group commit.
 
-Every write is a function of a connection. Whatever waits when the writer turns to its queue shares one transaction, and a
-caller's `await` returns when that transaction is on the disk. Reads have a thread and an engine of their own, so that a
-screen never holds up a stage.
+Every write is a function of a connection. Whatever waits when the writer turns to its queue shares one transaction, and
+a caller's `await` returns when that transaction is on the disk. Reads have a thread and an engine of their own, so that
+a screen never holds up a stage.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def database_url(place: str | Path) -> URL:
 
 
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that a read in one is still true at its end."""
+    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what one reads stays true to its end."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
@@ -227,7 +227,7 @@ class Database:
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(connection, …)` on a snapshot of the table, beside the writer."""
-        return await asyncio.to_thread(self.look, function, *args, **kwargs)
+        return await asyncio.to_thread(lambda: self.look(function, *args, **kwargs))
 
     def look(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` for callers without an event loop."""

@@ -1,7 +1,7 @@
 """What may be sent now, kept in rows: a restart cannot burst, and several runs share one allowance.
 
-The rate is a generic cell rate algorithm: `next_free_at` runs ahead of the clock by one interval a request, and a request
-may pass while it is not more than the burst ahead.
+The rate is a generic cell rate algorithm: `next_free_at` runs ahead of the clock by one interval a request, and a
+request may pass while it is not more than the burst ahead.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def spend(connection: Connection, name: str, per_minute: float, number: int, now
     connection.execute(update(limits).where(limits.c.name == name).values(next_free_at=ahead))
 
 
-def pause(
-    connection: Connection, name: str, reason: str, now: datetime, asked: timedelta | None = None
-) -> datetime:
+def pause(connection: Connection, name: str, reason: str, now: datetime, asked: timedelta | None = None) -> datetime:
     """Slow everybody down: until what the service asked for, else for a time that doubles with each refusal in a row.
 
     Refusals that come during a pause were sent before it and belong to it. Returns when the pause ends.

@@ -66,7 +66,7 @@ class Part:
 
     def place(self, target: Path) -> None:
         """Give it its name, durably."""
-        os.replace(self.path, target)
+        self.path.replace(target)
         if os.name == "posix":
             folder = os.open(target.parent, os.O_RDONLY)
             try:

@@ -36,9 +36,7 @@ class Reconciler(Stage):
     def claim(self, connection: Connection, now: datetime) -> tuple[list[Doubt], datetime | None]:
         work = self.work
         leases.recover_expired(connection, work.batch_id, now)
-        found = reconciliation.claim_doubts(
-            connection, work.batch_id, work.run, now, now + LEASE, DOUBTS_AT_ONCE
-        )
+        found = reconciliation.claim_doubts(connection, work.batch_id, work.run, now, now + LEASE, DOUBTS_AT_ONCE)
         waits = [next_due(connection, work.batch_id, state) for state in (State.UNCONFIRMED, State.SUBMITTING)]
         return found, min((moment for moment in waits if moment), default=None)
 

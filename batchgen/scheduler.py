@@ -70,9 +70,7 @@ class Scheduler(Stage):
             pending = submission.any_pending(connection, work.batch_id)
             return Claim([], allowance.next_at if pending else None)
         base_url = work.service.base_url if work.service.name != "simulator" else None
-        intents = submission.intend(
-            connection, work.batch_id, work.run, now, now + LEASE, allowance.number, base_url
-        )
+        intents = submission.intend(connection, work.batch_id, work.run, now, now + LEASE, allowance.number, base_url)
         limits.spend(connection, self.limit, rate, len(intents), now)
         more = len(intents) == allowance.number
         return Claim(intents, allowance.next_at if more else None)

@@ -75,7 +75,7 @@ class Money(TypeDecorator[Decimal]):
         exact = value.quantize(MONEY_STEP)
         return format(exact.normalize(), "f") if dialect.name == "sqlite" else exact
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+    def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value)
 
 
@@ -93,6 +93,10 @@ class Outcome(StrEnum):
 
 
 OPEN = (Outcome.SENDING, Outcome.UNCONFIRMED, Outcome.ACCEPTED)
+
+
+SENT = (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING, State.DONE)
+"""States of a job that may have cost money."""
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
@@ -180,11 +184,7 @@ jobs = Table(
         f"NOT ({one_of('state', (State.PENDING, State.SUBMITTING, State.UNCONFIRMED))}) OR generation_id IS NULL",
         name="unaccepted_has_no_generation_id",
     ),
-    CheckConstraint(
-        f"NOT ({one_of('state', (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING, State.DONE))})"
-        " OR attempt_id IS NOT NULL",
-        name="sent_has_attempt",
-    ),
+    CheckConstraint(f"NOT ({one_of('state', SENT)}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
     CheckConstraint(f"state <> '{State.DONE}' OR (sha256 IS NOT NULL AND bytes > 0)", name="done_has_file"),
     CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),

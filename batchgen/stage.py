@@ -56,7 +56,7 @@ class Work:
 class Stage:
     """A stage claims what is due and what fits, works on it concurrently, and writes down what came of it.
 
-    `tick(now)` claims and begins; it returns when it next has work by itself, None if only another stage can bring some.
+    `tick(now)` claims and begins; it returns when it next has work by itself, None if only another stage can bring any.
     """
 
     def __init__(self, work: Work, at_once: int) -> None:

@@ -1,12 +1,13 @@
-"""How a batch stands: read-only questions to the table, for screens, for `status` and for the runner's decision to end."""
+"""How a batch stands: read-only questions to the table, for screens, `status` and the runner's decision to end."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from batchgen.jobs import State
 from batchgen.jobtable.transition import next_due
@@ -31,12 +32,6 @@ class Standing:
     def total(self) -> int:
         return sum(self.counts.values())
 
-    @property
-    def open(self) -> int:
-        """Jobs that this run can still bring forward by itself."""
-        active = (State.PENDING, State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
-        return sum(self.counts[state] for state in active) - self.held - self.late - self.stuck
-
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -59,8 +54,24 @@ class Event:
     detail: str | None
 
 
-def count(connection: Connection, batch_id: int, *where: object) -> int:
-    asked = select(func.count()).select_from(jobs).where(jobs.c.batch_id == batch_id, *where)  # type: ignore[arg-type]
+def any_open(connection: Connection, batch_id: int, hopeful: Sequence[State], now: datetime) -> bool:
+    """Whether a run can still bring a job forward: not one held for a person, nor one that a later run will look at."""
+    for state in hopeful:
+        where = [jobs.c.batch_id == batch_id, jobs.c.state == state]
+        soon = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
+        if state == State.UNCONFIRMED:
+            where.append(jobs.c.next_at.is_not(None))
+        elif state == State.GENERATING:
+            where.append((jobs.c.deadline_at > now) | soon)
+        elif state == State.DOWNLOADING:
+            where.append((jobs.c.strikes < STUCK_STRIKES) | soon)
+        if connection.execute(select(jobs.c.id).where(*where).limit(1)).first():
+            return True
+    return False
+
+
+def count(connection: Connection, batch_id: int, *where: ColumnElement[bool]) -> int:
+    asked = select(func.count()).select_from(jobs).where(jobs.c.batch_id == batch_id, *where)
     return connection.execute(asked).scalar_one()
 
 
@@ -130,4 +141,4 @@ def events_after(connection: Connection, batch_id: int, event_id: int, room: int
 
 def last_event(connection: Connection) -> int:
     """The newest event's id; 0 in an empty table."""
-    return connection.execute(select(func.coalesce(func.max(events.c.id), 0))).scalar_one()
+    return int(connection.execute(select(func.coalesce(func.max(events.c.id), 0))).scalar_one())

@@ -1,13 +1,14 @@
-"""The manifest becomes rows: new jobs are added, unsent ones follow the manifest, paid ones are never touched silently."""
+"""The manifest becomes rows: new jobs are added, unsent ones follow it, paid ones are never touched silently."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,8 +82,8 @@ def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
         return int(key)
     if row.service != batch.service:
         raise UsageError(
-            f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now says"
-            f" {batch.service}. Give it another `batch:` name, or another database with --db."
+            f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now"
+            f" says {batch.service}. Give it another `batch:` name, or another database with --db."
         )
     other = Path(row.manifest_path)
     if other != batch.manifest and other.exists() and not other.samefile(batch.manifest):
@@ -109,7 +110,18 @@ def enrol(
     Raises `ManifestChanged` where jobs that were already sent read otherwise and `on_changed` is "refuse".
     """
     result = Enrolment(open_batch(connection, batch, now))
-    columns = ("id", "key", "state", "fingerprint", "output_path", "priority", "inputs", "error_class", "leased_by")
+    columns = (
+        "id",
+        "batch_id",
+        "key",
+        "state",
+        "fingerprint",
+        "output_path",
+        "priority",
+        "inputs",
+        "error_class",
+        "leased_by",
+    )
     found = select(*(jobs.c[name] for name in columns)).where(jobs.c.batch_id == result.batch_id)
     rows = {row.key: row for row in connection.execute(found)}
     fresh: list[JobSpec] = []
@@ -119,16 +131,16 @@ def enrol(
         if row is None:
             fresh.append(spec)
         elif row.state in (State.PENDING, State.CANCELLED):
-            result.edited += follow(connection, row, spec, batch, now)
+            result.edited += follow(connection, row, spec, now)
         elif row.fingerprint != fingerprint(spec) or inputs.changed(batch.manifest.parent, row.inputs):
             paid_and_changed.append((row, spec))
         else:
             if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
             result.unchanged += 1
+    cancelled: dict[str, Any] = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
     for row in rows.values():
         if row.state == State.PENDING:
-            cancelled = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
             result.gone += move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **cancelled)
     result.changed = [difference(connection, row, spec, batch) for row, spec in paid_and_changed]
     if result.changed and on_changed == "refuse":
@@ -149,7 +161,7 @@ def enrol(
     return result
 
 
-def follow(connection: Connection, row: Any, spec: JobSpec, batch: Batch, now: datetime) -> bool:
+def follow(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
     """An unsent job becomes what the manifest says now; one that came back to the manifest is pending again."""
     back = row.state == State.CANCELLED and row.error_class == "gone"
     print_ = fingerprint(spec)
@@ -225,26 +237,14 @@ def short(value: Any, longest: int = 60) -> str:
 
 
 def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
-    """Make room for a job's new version: the old row keeps its generation and its video under a name of its own.
-
-    A delivered file is linked to its second name before the row changes, and loses the first only when the new video is
-    delivered over it: a crash in between leaves both names.
-    """
-    taken = set(connection.execute(select(jobs.c.key).where(jobs.c.key.like(f"{row.key}~%"))).scalars())
-    number = next(n for n in range(1, len(taken) + 2) if f"{row.key}~{n}" not in taken)
+    """Make room for a job's new version: the old row keeps its generation and its video under a name of its own."""
+    taken = set(connection.execute(select(jobs.c.key).where(jobs.c.batch_id == row.batch_id)).scalars())
+    number = next(n for n in count(1) if f"{row.key}~{n}" not in taken)
     old = Path(row.output_path)
     aside = old.with_name(f"{old.stem}~{number}{old.suffix}").as_posix()
-    folder = batch.manifest.parent
-    if row.state == State.DONE and (folder / old).exists():
-        link_or_copy(folder / old, folder / aside)
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=f"{row.key}~{number}", output_path=aside))
+    # The file first: if the row never follows, the same order given again finds the file moved already.
+    with suppress(FileNotFoundError):
+        (batch.manifest.parent / old).rename(batch.manifest.parent / aside)
+    renamed = {"key": f"{row.key}~{number}", "output_path": aside}
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**renamed))
     record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {row.key}~{number}")
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file, or a second file where the file system knows no links."""
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copy2(source, target)

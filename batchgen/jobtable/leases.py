@@ -31,9 +31,10 @@ def renew(connection: Connection, run: str, now: datetime, until: datetime) -> N
     connection.execute(update(jobs).where(jobs.c.leased_by == run).values(leased_until=until, next_at=until))
 
 
-def holders(connection: Connection) -> set[str]:
-    """The runs that hold a job now, dead or alive."""
-    return set(connection.execute(select(jobs.c.leased_by).where(jobs.c.leased_by.is_not(None)).distinct()).scalars())
+def holders(connection: Connection) -> dict[str, str]:
+    """The runs that hold a job now, dead or alive, with the host of each."""
+    leased = select(jobs.c.leased_by).where(jobs.c.leased_by.is_not(None)).distinct()
+    return {row.id: row.host for row in connection.execute(select(runs.c.id, runs.c.host).where(runs.c.id.in_(leased)))}
 
 
 def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:
@@ -83,5 +84,7 @@ def hasten(connection: Connection, batch_id: int, now: datetime) -> None:
     unheld = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
     waiting = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
     connection.execute(update(jobs).where(*unheld, waiting, jobs.c.next_at > now).values(next_at=now, strikes=0))
+    late = (jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now)
+    connection.execute(update(jobs).where(*unheld, *late, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
     connection.execute(update(jobs).where(*unheld, *held).values(next_at=now))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, select, update
 
@@ -32,7 +33,7 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
     for job_id, key, state in list(connection.execute(asked.where(jobs.c.state.in_(back)).order_by(jobs.c.id))):
         unreleased = (attempts.c.job_id == job_id, attempts.c.released_at.is_(None))
         connection.execute(update(attempts).where(*unreleased).values(released_at=now))
-        fresh = dict.fromkeys(
+        fresh: dict[str, Any] = dict.fromkeys(
             (
                 "attempt_id",
                 "generation_id",
@@ -58,7 +59,12 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
     """Pending jobs become cancelled; one that was sent is paid for, and stays. Returns the keys moved."""
     asked = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
     pending = list(connection.execute(asked.where(jobs.c.state == State.PENDING).order_by(jobs.c.id)))
-    ended = {"cancelled_at": now, "error_class": "person", "error": "cancelled by a person", "next_at": None}
+    ended: dict[str, Any] = {
+        "cancelled_at": now,
+        "error_class": "person",
+        "error": "cancelled by a person",
+        "next_at": None,
+    }
     return [
         key
         for job_id, key in pending

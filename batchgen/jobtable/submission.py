@@ -1,4 +1,4 @@
-"""pending → submitting → generating, failed, unconfirmed or back: the transitions around the one call that costs money."""
+"""pending → submitting → generating, failed, unconfirmed or back: around the one call that costs money."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a video service is to the stages: four calls, and outcomes that are values.
 
-Wire words stop below this module. Nothing here raises for what a service or a network may do: a stage looks at the value
-it gets and writes it down.
+Wire words stop below this module. Nothing here raises for what a service or a network may do: a stage looks at the
+value it gets and writes it down.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the key and the address come from: the environment, else a `.env` beside the manifest. Never a manifest or a row."""
+"""Where the key and the address come from: the environment, else a `.env` beside the manifest."""
 
 from __future__ import annotations
 

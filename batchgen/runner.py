@@ -1,0 +1,251 @@
+"""The composition root of a run: recover, turn the stages, listen to signals, decide when it is over.
+
+Only this module sleeps. The stages meet in rows; here their bells are tied together, so that what one brings to the
+table another finds without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from batchgen import clock, presence
+from batchgen.database import Database
+from batchgen.downloader import Downloader
+from batchgen.errors import ServiceUnreachable
+from batchgen.jobs import State
+from batchgen.jobtable import counts, leases
+from batchgen.jobtable.counts import Standing
+from batchgen.manifest import Limits
+from batchgen.pacing import Pace
+from batchgen.poller import Poller
+from batchgen.reconciler import Reconciler
+from batchgen.scheduler import Scheduler
+from batchgen.service.base import Blocked, Service, Trouble
+from batchgen.stage import LEASE, Stage, Work
+
+AT_ONCE = 8  # requests of one stage
+IDLE_SECONDS = 30.0  # at most, between two looks at the table
+NEIGHBOURS_SECONDS = 2.0  # between two looks at whether other runs live
+RENEW_SECONDS = 60.0
+FIRST_CONTACT = timedelta(seconds=20)
+"""A service that has never answered in this run is given up after so long."""
+OUTAGE = timedelta(hours=6)
+"""One that has answered before is waited for as long as this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: the exit code, and one sentence for a person."""
+
+    exit_code: int
+    told: str
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run works on."""
+
+    batch_id: int
+    folder: Path
+    limits: Limits
+    models: Sequence[str]
+
+
+class Runner:
+    """One run of one batch."""
+
+    def __init__(self, database: Database, service: Service, plan: Plan, first_contact: timedelta = FIRST_CONTACT):
+        self.database = database
+        self.plan = plan
+        self.first_contact = first_contact
+        self.id = uuid4().hex[:12]
+        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}))
+        self.scheduler = Scheduler(self.work, AT_ONCE)
+        self.poller = Poller(self.work, AT_ONCE)
+        self.downloader = Downloader(self.work, plan.limits.downloads)
+        self.reconciler = Reconciler(self.work, 1)
+        self.stages: tuple[Stage, ...] = (self.scheduler, self.poller, self.downloader, self.reconciler)
+        self.over = asyncio.Event()
+        self.moved = asyncio.Event()
+        self.signal: signal.Signals | None = None
+
+    async def run(self) -> Ending:
+        """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
+        with presence.present(self.database.path, self.id):
+            write = self.database.write
+            await write(leases.begin_run, self.id, self.plan.batch_id, presence.here(), os.getpid(), clock.utcnow())
+            code = 1
+            try:
+                await self.recover()
+                await write(leases.hasten, self.plan.batch_id, clock.utcnow())
+                self.work.pace = Pace(await self.work.service.typical_seconds(self.plan.models))
+                with self.listening():
+                    await self.turn_all()
+                ending = await self.judge_ending()
+                code = ending.exit_code
+                return ending
+            except ServiceUnreachable as error:
+                code = error.exit_code
+                raise
+            finally:
+                with contextlib.suppress(Exception):  # the reason for ending matters more than its record
+                    await write(leases.end_run, self.id, code, clock.utcnow())
+
+    async def recover(self) -> None:
+        """Take back what dead runs held. A request of theirs that may have left becomes unconfirmed."""
+        held = await self.database.read(leases.holders)
+        held.pop(self.id, None)
+        dead = await asyncio.to_thread(presence.dead, self.database.path, held)
+        if dead:
+            await self.database.write(leases.recover_dead, dead, clock.utcnow())
+            self.ring(*self.stages)
+
+    async def turn_all(self) -> None:
+        """Turn every stage until nothing is left to do, a signal comes, or something breaks."""
+        brings: dict[Stage, tuple[Stage, ...]] = {
+            self.scheduler: (self.scheduler, self.poller, self.reconciler),
+            self.poller: (self.poller, self.downloader, self.scheduler),
+            self.downloader: (self.downloader,),
+            self.reconciler: (self.reconciler, self.poller, self.scheduler),
+        }
+        for stage in self.stages:
+            stage.on_change = lambda changed: self.ring(*brings[changed])
+        loops: list[Awaitable[None]] = [self.turn(stage) for stage in self.stages]
+        beside = [self.watch_neighbours(), self.renew(), self.watch_end()]
+        tasks = [asyncio.ensure_future(loop) for loop in (*loops, *beside)]
+        try:
+            ended = asyncio.ensure_future(self.over.wait())
+            done, _ = await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.over.set()
+            await asyncio.gather(*(stage.finish() for stage in self.stages))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, ended, return_exceptions=True)
+            await self.downloader.client.aclose()
+        for task in done:
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+        for stage in self.stages:
+            if stage.failure:
+                raise stage.failure
+
+    async def turn(self, stage: Stage) -> None:
+        """Tick one stage whenever its bell rings or its time comes."""
+        while not self.over.is_set():
+            stage.bell.clear()
+            due = await stage.tick(clock.utcnow())
+            self.moved.set()
+            wait = IDLE_SECONDS if due is None else (due - clock.utcnow()).total_seconds()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stage.bell.wait(), max(0.005, min(wait, IDLE_SECONDS)))
+
+    def ring(self, *stages: Stage) -> None:
+        for stage in stages:
+            stage.bell.set()
+        self.moved.set()
+
+    async def watch_end(self) -> None:
+        """Set `over` once no job can be brought forward by this run."""
+        while not self.over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.moved.wait(), 1.0)
+            self.moved.clear()
+            if any(stage.failure for stage in self.stages):
+                self.over.set()
+            self.give_up_silence(clock.utcnow())
+            if any(stage.tasks for stage in self.stages):
+                continue
+            hopeful = self.hopeful_states()
+            if not await self.database.read(counts.any_open, self.plan.batch_id, hopeful, clock.utcnow()):
+                self.over.set()
+
+    def hopeful_states(self) -> list[State]:
+        """The states from which this run can still bring a job forward."""
+        if self.work.disk:
+            return []
+        if self.work.blocked and self.work.blocked.trouble is Trouble.AUTH:
+            return [State.DOWNLOADING]
+        afloat = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
+        return afloat if self.work.blocked else [State.PENDING, *afloat]
+
+    def give_up_silence(self, now: datetime) -> None:
+        contact = self.work.contact
+        patience = OUTAGE if contact.ever else self.first_contact
+        if contact.silent_since and now - contact.silent_since >= patience:
+            raise ServiceUnreachable(
+                f"{self.work.service.base_url} does not answer: {contact.reason}."
+                "\nNothing is lost: the same command goes on once it does. (AIMLAPI_BASE_URL sets the address.)"
+            )
+
+    async def watch_neighbours(self) -> None:
+        """Take over from other runs as soon as they die."""
+        while True:
+            await asyncio.sleep(NEIGHBOURS_SECONDS)
+            await self.recover()
+
+    async def renew(self) -> None:
+        """Keep what this run holds."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            now = clock.utcnow()
+            await self.database.write(leases.renew, self.id, now, now + LEASE)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Signals: the first stops the run in good order, the second at once."""
+        loop = asyncio.get_running_loop()
+        before = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.getsignal(number)
+            signal.signal(number, lambda got, _frame: loop.call_soon_threadsafe(self.stop, signal.Signals(got)))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self, got: signal.Signals) -> None:
+        """Claim nothing more and end; asked a second time, let go of everything at once."""
+        if self.signal is None:
+            self.signal = got
+            for stage in self.stages:
+                stage.stopping = True
+            self.over.set()
+            self.ring(*self.stages)
+        else:
+            for stage in self.stages:
+                for task in stage.tasks:
+                    task.cancel()
+
+    async def judge_ending(self) -> Ending:
+        standing = await self.database.read(counts.standing, self.plan.batch_id, clock.utcnow())
+        left = standing.total - standing.counts[State.DONE]
+        if self.signal:
+            return Ending(128 + self.signal, "interrupted; the same command goes on where this one stopped", standing)
+        if not left:
+            return Ending(0, "every job is delivered", standing)
+        if self.work.disk:
+            return Ending(8, f"{self.work.disk}. Make room, then run the same command: what is paid waits", standing)
+        if blocked := self.work.blocked:
+            return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, told_of(blocked), standing)
+        return Ending(3, f"{left} of {standing.total} jobs are not delivered", standing)
+
+
+def told_of(blocked: Blocked) -> str:
+    """What a person does about a blocked account."""
+    advice = {
+        Trouble.AUTH: "the service refuses the key. Set a valid AIMLAPI_API_KEY",
+        Trouble.CREDITS: "the account has no credits left, or its plan allows no more. Top it up",
+        Trouble.ADDRESS: "the address answers, but is not this service. Check AIMLAPI_BASE_URL",
+    }[blocked.trouble]
+    return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"
