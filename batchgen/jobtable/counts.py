@@ -142,3 +142,14 @@ def events_after(connection: Connection, batch_id: int, event_id: int, room: int
 def last_event(connection: Connection) -> int:
     """The newest event's id; 0 in an empty table."""
     return int(connection.execute(select(func.coalesce(func.max(events.c.id), 0))).scalar_one())
+
+
+def failures(connection: Connection, batch_id: int, room: int = 20) -> list[str]:
+    """Failed jobs and why, the newest first, at most `room` lines."""
+    asked = (
+        select(jobs.c.key, jobs.c.error)
+        .where(jobs.c.batch_id == batch_id, jobs.c.state == State.FAILED)
+        .order_by(jobs.c.failed_at.desc())
+        .limit(room)
+    )
+    return [f"{row.key} failed: {row.error}" for row in connection.execute(asked)]

@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+manifest_argument = click.argument("manifest", type=click.Path(path_type=Path))
+
+db_option = click.option(
+    "--db",
+    envvar="BATCHGEN_DB",
+    metavar="PATH-OR-URL",
+    help="The job table: a file or an SQLAlchemy URL. Default: batchgen.db beside the manifest.  [env: BATCHGEN_DB]",
+)
+
+simulate_option = click.option(
+    "--simulate",
+    is_flag=True,
+    help="Use the built-in simulator: offline, free, time-compressed. The batch gets a name and a folder of its own.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines on standard output, nothing else there.")
+
+
+def place_of(db: str | None, manifest: Path) -> str | Path:
+    """Where the job table lies: as told, else beside the manifest, whatever the working directory."""
+    return db or manifest.absolute().parent / "batchgen.db"

@@ -1,0 +1,32 @@
+"""`batchgen retry`: failed jobs become pending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batchgen import clock
+from batchgen.cli.options import db_option, manifest_argument, simulate_option
+from batchgen.cli.session import batch_of, chosen_keys, table_of
+from batchgen.jobs import State
+from batchgen.jobtable import orders
+
+
+@click.command(name="retry")
+@manifest_argument
+@click.argument("ids", nargs=-1)
+@db_option
+@simulate_option
+def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
+    """Make failed jobs pending again; `batchgen run` then submits them. Their attempts stay in the ledger.
+
+    Without IDS: every failed job. A cancelled job is retried when it is named.
+    """
+    with table_of(db, manifest) as database:
+        batch_id = batch_of(database, manifest, simulate)
+        keys = chosen_keys(database, batch_id, ids, default={State.FAILED}, allowed={State.FAILED, State.CANCELLED})
+        retried = database.change(orders.retry, batch_id, keys, clock.utcnow())
+    click.echo(f"{len(retried)} to be tried again{': ' + ', '.join(retried[:20]) if retried else ''}")
+    if retried:
+        click.echo(f"Next: batchgen run {manifest}", err=True)
