@@ -214,7 +214,8 @@ class Ledger:
     def charged_credits(self, now: datetime) -> int:
         """What has been charged: only completed generations are."""
         return self._number(
-            "SELECT coalesce(sum(credits), 0) FROM generations WHERE outcome = 'completed' AND finishes_at <= ?", text(now)
+            "SELECT coalesce(sum(credits), 0) FROM generations WHERE outcome = 'completed' AND finishes_at <= ?",
+            text(now),
         )
 
     def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
