@@ -10,12 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from batchgen.simulator import addresses
-from batchgen.simulator.answers import refuse
+from batchgen.simulator import addresses, control
+from batchgen.simulator.answers import path, refuse
+from batchgen.simulator.billing import balance, transactions
 from batchgen.simulator.calls import keyed, public
 from batchgen.simulator.cdn import download
 from batchgen.simulator.creating import create
 from batchgen.simulator.fetching import fetch
+from batchgen.simulator.logs import log
+from batchgen.simulator.models import metrics, models
 from batchgen.simulator.studio import Studio
 
 GENERATION_PATHS = (
@@ -25,7 +28,7 @@ GENERATION_PATHS = (
     "/video/generations",
 )
 
-log = logging.getLogger(__name__)
+defects = logging.getLogger(__name__)
 
 
 def application(service: Studio) -> Starlette:
@@ -38,7 +41,13 @@ def application(service: Studio) -> Starlette:
     app = Starlette(
         routes=[
             *generations,
+            Route("/v2/logs", keyed("log", log)),
+            Route("/v2/billing", keyed("billing", balance)),
+            Route("/v2/billing/transactions", keyed("billing", transactions)),
+            Route("/v1/models", public("models", models)),
+            Route("/models/metrics", public("models", metrics)),
             Route(f"{addresses.FOLDER}/{{file}}", public("cdn", download)),
+            *control.ROUTES,
         ],
         exception_handlers={HTTPException: _no_route, Exception: _defect},
     )
@@ -48,10 +57,10 @@ def application(service: Studio) -> Starlette:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = f"Cannot {request.method} {request.url.path}" if error.status_code == 404 else error.detail
+    message = f"Cannot {request.method} {path(request)}" if error.status_code == 404 else error.detail
     return refuse(request, error.status_code, message)
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    log.error("defect in the simulator at %s %s", request.method, request.url.path, exc_info=error)
+    defects.error("defect in the simulator at %s %s", request.method, path(request), exc_info=error)
     return refuse(request, 500, f"The simulator has a defect: {type(error).__name__}: {error}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchgen.simulator.answers import Broken, refuse, request_id
+from batchgen.simulator.answers import Broken, path, refuse, request_id
 from batchgen.simulator.identity import client_request_id
 from batchgen.simulator.ledger import Entry, text
 from batchgen.simulator.limits import whole_seconds
@@ -58,7 +57,7 @@ def entry(service: Studio, request: Request, kind: str, status: int | None) -> E
         text(now),
         kind,
         request.method,
-        request.url.path,
+        path(request),
         status,
         request_id(request),
         client_request_id(request.headers.get("x-client-request-id")),
@@ -67,7 +66,7 @@ def entry(service: Studio, request: Request, kind: str, status: int | None) -> E
         kind == "cdn" and "authorization" in request.headers,
     )
     if kind == "create" and status is not None and status != 401:
-        return replace(row, logged_at=text(now + service.clock.lasts(service.simulation.lag_seconds)))
+        return row._replace(logged_at=text(now + service.clock.lasts(service.simulation.lag_seconds)))
     return row
 
 

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.types import Receive, Scope, Send
 
 from batchgen.simulator.addresses import Signed
-from batchgen.simulator.answers import Broken
+from batchgen.simulator.answers import Broken, path
 from batchgen.simulator.connection import connection, gone
 from batchgen.simulator.faults import NAMES, Drawn
 from batchgen.simulator.gallery import Video
@@ -113,7 +113,7 @@ def _redirect(request: Request) -> Response:
     host, _, port = request.headers.get("host", "127.0.0.1").partition(":")
     query = urlencode([*request.query_params.multi_items(), ("Hop", "1")])
     other = f"{OTHER_NAMES.get(host, '127.0.0.1')}:{port}" if port else OTHER_NAMES.get(host, "127.0.0.1")
-    return RedirectResponse(f"http://{other}{request.url.path}?{query}", 302)
+    return RedirectResponse(f"http://{other}{path(request)}?{query}", 302)
 
 
 def _garble(content: bytes) -> bytes:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchgen.simulator.answers import Dropped, Stalled, Truncated, answer, raw, refuse
+from batchgen.simulator.answers import Dropped, Stalled, Truncated, answer, path, raw, refuse
 from batchgen.simulator.calls import entry, throttle
 from batchgen.simulator.chance import generation_seconds, share
 from batchgen.simulator.families import clip_seconds, family, usd
@@ -24,6 +23,7 @@ from batchgen.simulator.studio import Studio
 LARGE = 256 * 1024  # bytes of a body that is read beside the event loop
 LOST_ROW_SECONDS = 600.0  # how late a row is that the fault `lag` holds back, unless it says
 READ = tuple(name for name in NAMES["create"] if name not in UNREAD)
+FATES = {"generation_error": "error", "stuck": "stuck"}
 ERROR_WORDS = {
     500: "Internal server error",
     502: "Bad gateway",
@@ -49,7 +49,7 @@ async def create(service: Studio, request: Request) -> Response:
     drawn = service.faults.draw("create", asked.digest if asked else "", READ)
     if drawn and not drawn.name.startswith("accept"):
         return _refuse_by_fault(request, drawn)
-    wrong = refusal(request.url.path, body)
+    wrong = refusal(path(request), body)
     if wrong or asked is None:
         return refuse(request, 400, wrong or "body: Expected object")
     price = family(body["model"]).credits(clip_seconds(body))
@@ -83,7 +83,7 @@ def _accept(
     nth = service.ledger.times_asked(asked.digest)
     subject = f"{asked.digest}#{nth}"
     fate = service.faults.draw("fetch", subject, OUTCOMES)
-    outcome = {None: "completed", "generation_error": "error"}.get(fate and fate.name, "stuck")
+    outcome = FATES[fate.name] if fate else "completed"
     takes = service.clock.lasts(generation_seconds(seed, subject, body["model"], body))
     generation = Generation(
         generation_id(body["model"], share(seed, "shape", subject)),
@@ -91,7 +91,7 @@ def _accept(
         nth,
         client_request_id(request.headers.get("x-client-request-id")),
         body["model"],
-        request.url.path,
+        path(request),
         asked.canonical,
         next(iter(asked.images), None),
         f"{nanoid()}_output.mp4",
@@ -108,7 +108,7 @@ def _accept(
         lag += LOST_ROW_SECONDS if lost.fault.seconds is None else lost.fault.seconds
     logged_at = None if lost and lost.name == "missing" else text(now + service.clock.lasts(lag))
     image = asked.images[generation.image] if generation.image else None
-    service.ledger.accept(generation, replace(row, logged_at=logged_at), image)
+    service.ledger.accept(generation, row._replace(logged_at=logged_at), image)
     return generation
 
 

@@ -2,7 +2,7 @@
 
     create  reset_before_accept                     the connection is reset before anything is read; nothing is accepted
             accept_then_drop, accept_then_stall     accepted and charged; no answer, or none until the client gives up
-            accept_then_truncate                    … the answer cut after `bytes` bytes of status line, headers and body
+            accept_then_truncate                    … the answer cut after `bytes` bytes, headers included
             accept_then_500 / _502 / _503 / _504    … and an error told
             accept_then_garbage                     … a 2xx that is not JSON, or JSON without an id
             refuse_500                              not accepted, and the same error told
@@ -24,8 +24,8 @@
             redirect                                to the same file under another host name
             slow                                    the body takes `seconds` seconds (real ones)
 
-A fault is drawn from the seed, what the request is about and how often that was asked before, so that the order in which
-concurrent requests arrive does not matter.
+A fault is drawn from the seed, what the request is about and how often that was asked before, so that the order in
+which concurrent requests arrive does not matter.
 """
 
 from __future__ import annotations

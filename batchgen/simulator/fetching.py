@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from batchgen.simulator.addresses import address
-from batchgen.simulator.answers import Dropped, Stalled, answer, refuse
+from batchgen.simulator.answers import Dropped, Stalled, answer, path, refuse
 from batchgen.simulator.chance import share
 from batchgen.simulator.creating import ERROR_WORDS, throttle_by_fault
 from batchgen.simulator.faults import NAMES, OUTCOMES, Drawn
@@ -35,7 +36,7 @@ async def fetch(service: Studio, request: Request) -> Response:
     if not wanted:
         return refuse(request, 400, "generation_id: Required")
     generation = service.ledger.generation(wanted)
-    if generation is None or generation.endpoint != request.url.path:
+    if generation is None or generation.endpoint != path(request):
         return refuse(request, 404, f"Generation with id {wanted} is not found")
     request.scope["state"].update(generation_id=generation.id, model=generation.model)
     drawn = service.faults.draw("fetch", generation.subject, AT_ANY_TIME)
@@ -94,8 +95,6 @@ def _word(service: Studio, generation: Generation) -> str:
 
 
 def _seconds(moment: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(moment).timestamp()
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from batchgen.errors import StorageError
 from batchgen.simulator.families import usd
@@ -36,6 +35,10 @@ CREATE TABLE IF NOT EXISTS generations (
     outcome TEXT NOT NULL CHECK (outcome IN ('completed', 'error', 'stuck')),
     credits INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS promised (credits INTEGER NOT NULL);  -- one row: charged already, or to be charged
+INSERT INTO promised SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM promised);
+CREATE TRIGGER IF NOT EXISTS generations_promise AFTER INSERT ON generations WHEN new.outcome <> 'error'
+BEGIN UPDATE promised SET credits = credits + new.credits; END;
 CREATE INDEX IF NOT EXISTS generations_digest ON generations (digest);
 CREATE INDEX IF NOT EXISTS generations_finish ON generations (finishes_at);
 CREATE TABLE IF NOT EXISTS requests (
@@ -59,8 +62,7 @@ CREATE INDEX IF NOT EXISTS requests_generation ON requests (generation_id, kind)
 FLUSH_AT = 500  # rows of the trail
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(NamedTuple):
     """A row of `generations`."""
 
     id: str
@@ -83,8 +85,7 @@ class Generation:
         return f"{self.digest}#{self.nth}"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A row of `requests`."""
 
     at: str
@@ -106,13 +107,12 @@ def text(moment: datetime) -> str:
 
 
 def _insert(table: str, row: type[Generation] | type[Entry]) -> str:
-    names = [field.name for field in fields(row)]
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    return f"INSERT INTO {table} ({', '.join(row._fields)}) VALUES ({', '.join('?' * len(row._fields))})"  # noqa: S608
 
 
 _INSERT_GENERATION = _insert("generations", Generation)
 _INSERT_ENTRY = _insert("requests", Entry)
-_GENERATION = ", ".join(field.name for field in fields(Generation))
+_GENERATION = ", ".join(Generation._fields)
 
 
 class Ledger:
@@ -123,7 +123,7 @@ class Ledger:
         try:
             self._db = sqlite3.connect(path or ":memory:", timeout=30, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            # A killed process loses nothing it committed; only a power cut could, and a simulation need not outlive one.
+            # A killed process loses nothing that it committed; a power cut could, which a simulation need not outlive.
             self._db.execute("PRAGMA synchronous = OFF")
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         except sqlite3.Error as error:
@@ -150,7 +150,7 @@ class Ledger:
         try:
             if image is not None:
                 self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (generation.image, image))
-            self._db.execute(_INSERT_GENERATION, astuple(generation))
+            self._db.execute(_INSERT_GENERATION, generation)
             self._write_trail([entry])
         except BaseException:
             self._db.execute("ROLLBACK")
@@ -172,7 +172,7 @@ class Ledger:
 
     def _write_trail(self, last: list[Entry]) -> None:
         rows = [*self._trail, *last]
-        self._db.executemany(_INSERT_ENTRY, map(_values, rows))
+        self._db.executemany(_INSERT_ENTRY, rows)
         self._trail.clear()
 
     def close(self) -> None:
@@ -207,9 +207,9 @@ class Ledger:
         """How many generations are at work."""
         return self._number("SELECT count(*) FROM generations WHERE finishes_at > ? OR finishes_at IS NULL", text(now))
 
-    def committed_credits(self) -> int:
+    def promised_credits(self) -> int:
         """What has been charged, or will be when it completes."""
-        return self._number("SELECT coalesce(sum(credits), 0) FROM generations WHERE outcome <> 'error'")
+        return self._number("SELECT credits FROM promised")
 
     def charged_credits(self, now: datetime) -> int:
         """What has been charged: only completed generations are."""
@@ -248,12 +248,8 @@ class Ledger:
 
     def charged_usd(self, now: datetime | None = None) -> Decimal:
         """What everything accepted costs in the end; with `now`, what has been charged so far."""
-        return usd(self.committed_credits() if now is None else self.charged_credits(now))
+        return usd(self.promised_credits() if now is None else self.charged_credits(now))
 
     def key_leaks(self) -> Sequence[dict[str, Any]]:
         """Requests to the CDN that carried an Authorization header."""
         return self.query("SELECT at, method, path, generation_id FROM requests WHERE key_leaked ORDER BY n")
-
-
-def _values(entry: Entry) -> tuple[object, ...]:
-    return astuple(entry)

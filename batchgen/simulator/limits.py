@@ -60,7 +60,7 @@ class Account:
 
     def can_pay(self, credits_asked: int) -> bool:
         """Whether the balance covers `credits_asked` beside everything already promised."""
-        return self._ledger.committed_credits() + credits_asked <= self.limits.balance_usd * CREDITS_PER_USD
+        return self._ledger.promised_credits() + credits_asked <= self.limits.balance_usd * CREDITS_PER_USD
 
 
 def whole_seconds(wait: timedelta) -> str:

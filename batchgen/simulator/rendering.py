@@ -40,11 +40,8 @@ class Scene:
 def render(scene: Scene) -> bytes:
     """The scene as an MP4 whose index comes first: a slow move over its image, or over a gradient with the prompt."""
     picture = _picture(scene)
-    aspect = scene.aspect or (picture.width / picture.height if picture else 16 / 9)
-    width, height = frame_size(aspect)
-    backdrop = picture or _gradient(scene.id, width, height)
-    caption = None if picture else _caption(scene.prompt, width, height)
-    return _encode(_move(backdrop, caption, scene, width, height), width, height)
+    width, height = frame_size(scene.aspect or (picture.width / picture.height if picture else 16 / 9))
+    return _encode(_move(picture or _card(scene, width, height), scene, width, height), width, height)
 
 
 def frame_size(aspect: float) -> tuple[int, int]:
@@ -67,7 +64,7 @@ def tiny_size(generation_id: str) -> int:
 
 @cache
 def _tiny_clip() -> bytes:
-    return render(Scene("tiny", "batchgen simulator", 3))
+    return render(Scene("tiny", "batchgen simulator", 2))
 
 
 def _picture(scene: Scene) -> Image.Image | None:
@@ -83,35 +80,31 @@ def _picture(scene: Scene) -> Image.Image | None:
     return picture
 
 
-def _gradient(name: str, width: int, height: int) -> Image.Image:
-    digest = sha256(name.encode()).digest()
+def _card(scene: Scene, width: int, height: int) -> Image.Image:
+    """A gradient half as large again as the frame, the prompt in its middle."""
+    digest = sha256(scene.id.encode()).digest()
     grey = Image.linear_gradient("L").rotate(digest[0] * 360 / 256, resample=Image.Resampling.BILINEAR)
     light = Image.blend(grey, Image.radial_gradient("L"), digest[1] / 512)
     black, middle, white = ((digest[at], digest[at + 1], digest[at + 2]) for at in (2, 5, 8))
-    return ImageOps.colorize(light, black, white, middle).resize((width * 3 // 2, height * 3 // 2))
-
-
-def _caption(prompt: str, width: int, height: int) -> Image.Image:
-    line = " ".join(prompt.split())
+    card = ImageOps.colorize(light, black, white, middle).resize((width * 3 // 2, height * 3 // 2))
+    line = " ".join(scene.prompt.split())
     line = line if len(line) <= CAPTION else line[: CAPTION - 1] + "…"
-    mask = Image.new("L", (width, height))
-    brush = ImageDraw.Draw(mask)
-    font = ImageFont.load_default(max(10, min(width, height) // 16))
-    words, lines = line.split(), [""]
-    for word in words:
+    brush = ImageDraw.Draw(card)
+    font = ImageFont.load_default(min(width, height) // 11)
+    lines = [""]
+    for word in line.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and brush.textlength(longer, font=font) > width * 0.86:
+        if lines[-1] and brush.textlength(longer, font=font) > width:
             lines.append(word)
         else:
             lines[-1] = longer
-    brush.multiline_text((width // 2, height // 2), "\n".join(lines), 255, font, anchor="mm", align="center")
-    return mask
+    middle_of = (card.width // 2, card.height // 2)
+    brush.multiline_text(middle_of, "\n".join(lines), "white", font, anchor="mm", align="center", stroke_fill="black")
+    return card
 
 
-def _move(
-    backdrop: Image.Image, caption: Image.Image | None, scene: Scene, width: int, height: int
-) -> Iterator[Image.Image]:
-    """Frames of a slow zoom and pan over `backdrop`, its direction drawn from the scene's id."""
+def _move(backdrop: Image.Image, scene: Scene, width: int, height: int) -> Iterator[Image.Image]:
+    """Views of a slow zoom and pan over `backdrop`, not yet scaled to the frame; the id gives the direction."""
     direction = 2 * math.pi * sha256(scene.id.encode()).digest()[31] / 256
     frames = max(1, round(scene.seconds * FRAMES_PER_SECOND))
     scale = min(backdrop.width / width, backdrop.height / height)
@@ -120,14 +113,10 @@ def _move(
         zoom = scale * (0.95 - 0.15 * progress)
         left = (backdrop.width - width * zoom) * (0.5 + 0.4 * math.cos(direction) * (progress - 0.5))
         top = (backdrop.height - height * zoom) * (0.5 + 0.4 * math.sin(direction) * (progress - 0.5))
-        window = (zoom, 0, left, 0, zoom, top)
-        frame = backdrop.transform((width, height), Image.Transform.AFFINE, window, Image.Resampling.BILINEAR)
-        if caption:
-            frame.paste((255, 255, 255), mask=caption)
-        yield frame
+        yield backdrop.crop((round(left), round(top), round(left + width * zoom), round(top + height * zoom)))
 
 
-def _encode(frames: Iterator[Image.Image], width: int, height: int) -> bytes:
+def _encode(views: Iterator[Image.Image], width: int, height: int) -> bytes:
     # The index can only be moved to the front of a file that has a name.
     with tempfile.TemporaryDirectory(prefix="batchgen-simulator-") as folder:
         path = Path(folder) / "clip.mp4"
@@ -138,7 +127,8 @@ def _encode(frames: Iterator[Image.Image], width: int, height: int) -> bytes:
             )
             assert isinstance(stream, VideoStream)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for frame in frames:
-                container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            for view in views:
+                frame: av.VideoFrame = av.VideoFrame.from_image(view)  # type: ignore[no-untyped-call]
+                container.mux(stream.encode(frame.reformat(width, height, "yuv420p", interpolation="BILINEAR")))
             container.mux(stream.encode())
         return path.read_bytes()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -29,7 +28,6 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
     """
     service = Studio(simulation)
     try:
-        listener = _listen(host, port)
         config = Config(
             application(service),
             http=Connection,
@@ -43,10 +41,14 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
         config.load()
         state = ServerState()
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(config, state, {}, loop), sock=listener, backlog=2048)
+        try:
+            server = await loop.create_server(lambda: Connection(config, state, {}, loop), host, port, backlog=2048)
+        except OSError as error:
+            raise UsageError(f"the simulator cannot listen on {host}:{port}: {error.strerror or error}") from error
         writer = asyncio.create_task(_write_trail(service))
         try:
-            yield f"http://{host}:{listener.getsockname()[1]}"
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
             writer.cancel()
@@ -66,14 +68,6 @@ async def _end(state: ServerState) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UsageError(f"the simulator cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
 async def _write_trail(service: Studio) -> None:

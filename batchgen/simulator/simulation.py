@@ -17,12 +17,12 @@ class AccountLimits:
     log_requests_per_minute: int = 200
     in_flight: int | None = None
     """Generations at work at once, over every process on the same ledger."""
-    balance_usd: Decimal = Decimal(1000)
+    balance_usd: Decimal = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A simulated video service. Every length of time but `latency_seconds` passes `speed` times faster than outside."""
+    """A simulated video service. All times but `latency_seconds` pass `speed` times faster than outside."""
 
     speed: float = 60.0
     """60: a generation of 210 s takes 3.5 s."""
