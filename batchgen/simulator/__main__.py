@@ -1,0 +1,49 @@
+"""`python -m batchgen.simulator`: the simulated service as a process. Its first line of output is its base URL."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from batchgen.errors import BatchgenError
+from batchgen.simulator.server import run_forever
+from batchgen.simulator.simulation import Simulation
+
+
+def main() -> int:
+    """Serve until stopped; the value is the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m batchgen.simulator", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--speed", type=float, default=60.0, help="60: a generation of 210 s takes 3.5 s")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ledger", type=Path, help="SQLite file; without it memory")
+    parser.add_argument("--faults", type=json.loads, default={}, metavar="JSON")
+    parser.add_argument("--instant", action="store_true", help="serve one tiny clip in place of rendering")
+    parser.add_argument("--lag", type=float, default=30.0, help="seconds of the service a log row is late")
+    asked = parser.parse_args()
+    try:
+        simulation = Simulation(
+            speed=asked.speed,
+            seed=asked.seed,
+            ledger=asked.ledger,
+            faults=asked.faults,
+            instant=asked.instant,
+            lag_seconds=asked.lag,
+        )
+        run_forever(simulation, asked.host, asked.port, _tell)
+    except BatchgenError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _tell(base_url: str) -> None:
+    sys.stdout.write(f"{base_url}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

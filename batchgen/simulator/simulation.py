@@ -1,0 +1,48 @@
+"""The settings of one simulated video service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLimits:
+    """What the simulated account may do. `None` is no limit. A minute passes `speed` times faster than outside."""
+
+    requests_per_minute: int | None = None
+    log_requests_per_minute: int = 200
+    in_flight: int | None = None
+    """Generations at work at once, over every process on the same ledger."""
+    balance_usd: Decimal = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A simulated video service. All times but `latency_seconds` pass `speed` times faster than outside."""
+
+    speed: float = 60.0
+    """60: a generation of 210 s takes 3.5 s."""
+    seed: int = 0
+    """Durations and faults follow from it and from the requests' bodies; ids are always new."""
+    ledger: Path | None = None
+    """An SQLite file that outlives the process and may be shared by several; `None` keeps it in memory."""
+    key: str | None = None
+    """The only key that is right; `None` takes any that is not empty."""
+    latency_seconds: float = 0.0
+    faults: Mapping[str, Any] = field(default_factory=dict)
+    """By place (`create`, `fetch`, `log`, `cdn`), then by name: see `faults.py`."""
+    limits: AccountLimits = AccountLimits()
+    instant: bool = False
+    """Serve one tiny clip, made different for each generation, in place of rendering."""
+    lag_seconds: float = 30.0
+    """How long a request is missing from the log."""
+    url_ttl_seconds: float = 86_400.0
+    """How long a video's address is good."""
+
+    def __post_init__(self) -> None:
+        if not self.speed > 0:
+            raise ValueError(f"speed must be above 0, not {self.speed}")
