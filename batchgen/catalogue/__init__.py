@@ -1,0 +1,21 @@
+"""What each documented model accepts, where it is served and how long it usually takes. Pure: data and a loader."""
+
+from batchgen.catalogue.durations import typical_seconds
+from batchgen.catalogue.links import images, media
+from batchgen.catalogue.register import endpoint, endpoints, models, nearest, schema
+from batchgen.catalogue.validation import Violation, coerced, parameters, violations
+
+__all__ = [
+    "Violation",
+    "coerced",
+    "endpoint",
+    "endpoints",
+    "images",
+    "media",
+    "models",
+    "nearest",
+    "parameters",
+    "schema",
+    "typical_seconds",
+    "violations",
+]
