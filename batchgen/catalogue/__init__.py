@@ -1,11 +1,12 @@
 """What each documented model accepts, where it is served and how long it usually takes. Pure: data and a loader."""
 
 from batchgen.catalogue.durations import typical_seconds
-from batchgen.catalogue.links import images, media
+from batchgen.catalogue.links import Link, images, media, tokens
 from batchgen.catalogue.register import endpoint, endpoints, models, nearest, schema
 from batchgen.catalogue.validation import Violation, coerced, parameters, violations
 
 __all__ = [
+    "Link",
     "Violation",
     "coerced",
     "endpoint",
@@ -16,6 +17,7 @@ __all__ = [
     "nearest",
     "parameters",
     "schema",
+    "tokens",
     "typical_seconds",
     "violations",
 ]
