@@ -1,0 +1,23 @@
+"""What each documented model accepts, where it is served and how long it usually takes. Pure: data and a loader."""
+
+from batchgen.catalogue.durations import typical_seconds
+from batchgen.catalogue.links import Link, images, media, tokens
+from batchgen.catalogue.register import endpoint, endpoints, models, nearest, schema
+from batchgen.catalogue.validation import Violation, coerced, parameters, violations
+
+__all__ = [
+    "Link",
+    "Violation",
+    "coerced",
+    "endpoint",
+    "endpoints",
+    "images",
+    "media",
+    "models",
+    "nearest",
+    "parameters",
+    "schema",
+    "tokens",
+    "typical_seconds",
+    "violations",
+]

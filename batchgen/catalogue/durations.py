@@ -1,0 +1,24 @@
+"""How long a generation usually takes, as the service's pages say."""
+
+from __future__ import annotations
+
+DEFAULT_SECONDS = 180.0
+"""For a model whose page gives no time. A guess, replaced by measured times as soon as there are any."""
+
+_DOCUMENTED = {
+    # model: {length of the clip in seconds: middle of the documented range in seconds}
+    "kling-video/v2.1/standard/image-to-video": {5: 210.0, 10: 420.0},
+    "klingai/v2.1-master-image-to-video": {5: 330.0, 10: 750.0},
+}
+
+
+def typical_seconds(model: str, duration: object = None) -> float:
+    """Median generation time in seconds for a clip of `duration` seconds (5 where it is not given)."""
+    documented = _DOCUMENTED.get(model)
+    if documented is None:
+        return DEFAULT_SECONDS
+    try:
+        length = float(str(duration))
+    except ValueError:
+        length = 5.0
+    return documented[10] if length > 5 else documented[5]

@@ -1,0 +1,77 @@
+"""Which values of a request are images, videos and sounds: these are links, and images may be local files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from batchgen.catalogue import register
+
+Medium = Literal["image", "video", "audio"]
+
+
+class Link(NamedTuple):
+    """A value that is a link or a file: where it stands (a JSON pointer), what it is, and the text itself."""
+
+    pointer: str
+    medium: Medium
+    value: str
+
+
+def media(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Link]:
+    """The values in `params` that are links or files, in the order of `params`.
+
+    Raises KeyError for an unknown model or path.
+    """
+    schemas = _parameters(model, endpoint)
+    found: list[Link] = []
+    for name, value in params.items():
+        if name in schemas:
+            found.extend(_walk(schemas[name], value, f"/{escape(name)}"))
+    return found
+
+
+def images(model: str, endpoint: str, params: Mapping[str, Any]) -> list[str]:
+    """JSON pointers of the values in `params` that are images or masks."""
+    return [link.pointer for link in media(model, endpoint, params) if link.medium == "image"]
+
+
+def escape(name: str) -> str:
+    """`name` as one token of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def tokens(pointer: str) -> list[str]:
+    """The names and positions on the way that a JSON pointer describes."""
+    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
+
+
+@cache
+def _parameters(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
+    """The parameters that hold a medium somewhere."""
+    properties = register.schema(model, endpoint)["properties"]
+    return {name: schema for name, schema in properties.items() if "x-media" in str(schema)}
+
+
+def _walk(schema: Mapping[str, Any], value: Any, pointer: str) -> Iterator[Link]:
+    if isinstance(value, str):
+        medium = next((branch["x-media"] for branch in _branches(schema) if "x-media" in branch), None)
+        if medium:
+            yield Link(pointer, medium, value)
+    elif isinstance(value, list):
+        for branch in _branches(schema):
+            if "items" in branch:
+                for position, item in enumerate(value):
+                    yield from _walk(branch["items"], item, f"{pointer}/{position}")
+    elif isinstance(value, dict):
+        for branch in _branches(schema):
+            properties = branch.get("properties", {})
+            if value.get("type") in properties.get("type", {}).get("enum", [value.get("type")]):
+                for name in (name for name in value if name in properties):
+                    yield from _walk(properties[name], value[name], f"{pointer}/{escape(name)}")
+
+
+def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schema itself, or the alternatives it offers."""
+    return schema.get("anyOf") or schema.get("oneOf") or [schema]
