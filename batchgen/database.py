@@ -55,7 +55,7 @@ def database_url(place: str | Path) -> URL:
 
 
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what one reads stays true to its end."""
+    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true to the end."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})

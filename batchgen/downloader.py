@@ -128,11 +128,7 @@ class Downloader(Stage):
         url, refreshed = job.video_url or "", False
         if not url or job.strikes >= TRIES_PER_ADDRESS:
             url, refreshed = await self.relocate(job), True
-        if job.etag and await asyncio.to_thread(part.present):
-            await asyncio.to_thread(part.resume)
-            part.etag = job.etag
-        else:
-            await asyncio.to_thread(part.restart)
+        await asyncio.to_thread(part.take_up, job.etag)
         for _ in range(CONNECTIONS_PER_TRY):
             before = part.size
             try:

@@ -22,16 +22,15 @@ class Part:
         self.etag: str | None = None
         self._hash = hashlib.sha256()
 
-    def present(self) -> int:
-        """How many bytes lie on the disk from an earlier try."""
-        try:
-            return self.path.stat().st_size
-        except FileNotFoundError:
-            return 0
+    def take_up(self, etag: str | None) -> None:
+        """Go on with what an earlier try left, if `etag` names the version that it is a part of; else begin anew.
 
-    def resume(self) -> None:
-        """Take up what is on the disk: read it once, for the hash."""
-        self.size, self._hash = 0, hashlib.sha256()
+        What lies on the disk is read once, for the hash.
+        """
+        if etag is None or not self.path.exists():
+            self.restart()
+            return
+        self.size, self.etag, self._hash = 0, etag, hashlib.sha256()
         with self.path.open("rb") as file:
             while chunk := file.read(1 << 20):
                 self._hash.update(chunk)

@@ -122,9 +122,9 @@ class Runner:
         loops: list[Awaitable[None]] = [self.turn(stage) for stage in self.stages]
         beside = [self.watch_neighbours(), self.renew(), self.watch_end()]
         tasks = [asyncio.ensure_future(loop) for loop in (*loops, *beside)]
+        ended = asyncio.ensure_future(self.over.wait())
         try:
-            ended = asyncio.ensure_future(self.over.wait())
-            done, _ = await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.over.set()
             await asyncio.gather(*(stage.finish() for stage in self.stages))
@@ -132,7 +132,7 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*tasks, ended, return_exceptions=True)
             await self.downloader.client.aclose()
-        for task in done:
+        for task in tasks:
             if not task.cancelled() and (error := task.exception()):
                 raise error
         for stage in self.stages:

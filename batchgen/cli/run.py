@@ -8,6 +8,7 @@ import sys
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,7 +31,9 @@ from batchgen.service.settings import Settings, read_settings
 @db_option
 @simulate_option
 @click.option("--submits-per-minute", type=click.FloatRange(min=0, min_open=True), help="Instead of the manifest's.")
-@click.option("-j", "--in-flight", type=click.IntRange(1, 1000), help="Videos generated at once, instead of the manifest's.")
+@click.option(
+    "-j", "--in-flight", type=click.IntRange(1, 1000), help="Videos generated at once, instead of the manifest's."
+)
 @click.option("--downloads", type=click.IntRange(1, 32), help="Files downloaded at once, instead of the manifest's.")
 @click.option(
     "--changed",
@@ -46,7 +49,7 @@ def command(
     changed: OnChanged | None,
     log_file: Path | None,
     as_json: bool,
-    **limits: float | None,
+    **limits: Any,
 ) -> None:
     """Bring a manifest's videos home: submit, wait, download.
 
@@ -87,7 +90,7 @@ async def carry_out(
     announce(manifest, enrolled, as_json)
     after = await database.read(counts.last_event)
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(service_of(manifest, database, settings))
+        service = await stack.enter_async_context(service_of(database, settings))
         models = sorted({job.model for job in manifest.jobs})
         runner = Runner(database, service, Plan(enrolled.batch_id, manifest.folder, manifest.limits, models))
         progress = Progress(database, enrolled.batch_id, manifest.batch, after, as_json=as_json, log=log_file)
@@ -126,5 +129,3 @@ def conclude(manifest: Manifest, ending: Ending, as_json: bool) -> None:
         return
     cost = f"{dollars(standing.cost_usd)}{' (simulated)' if manifest.service == 'simulator' else ''}"
     click.echo(f"{manifest.batch}: {counted(standing)}; {size(standing.bytes)}, {cost}; {ending.told}")
-
-

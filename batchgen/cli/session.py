@@ -20,6 +20,7 @@ from batchgen.service.base import Service
 from batchgen.service.settings import Settings
 
 SIMULATED = "simulated"
+SIMULATED_SPEED = 120.0  # times real speed: a clip of 3 to 4 minutes takes 2 seconds
 
 
 def simulated(manifest: Manifest) -> Manifest:
@@ -42,9 +43,8 @@ def batches_of(connection: Connection, manifest: Path | None) -> list[tuple[int,
 def table_of(db: str | None, manifest: Path) -> Iterator[Database]:
     """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
     place = place_of(db, manifest)
-    if isinstance(place, Path) or "://" not in place:
-        if not Path(place).exists():
-            raise UsageError(f"{place}: no job table yet; `batchgen run {manifest}` makes it")
+    if "://" not in str(place) and not Path(place).exists():
+        raise UsageError(f"{place}: no job table yet; `batchgen run {manifest}` makes it")
     with Database(place) as database:
         yield database
 
@@ -54,13 +54,15 @@ def batch_of(database: Database, manifest: Path, simulate: bool) -> int:
     found = database.look(batches_of, manifest)
     chosen = [batch for batch in found if (batch[2] == "simulator") == simulate] or found
     if not chosen:
-        raise UsageError(f"{manifest}: not in this job table ({database.url.database}); `batchgen run {manifest}` first")
+        raise UsageError(
+            f"{manifest}: not in this job table ({database.url.database}); `batchgen run {manifest}` first"
+        )
     return chosen[0][0]
 
 
 @asynccontextmanager
-async def service_of(manifest: Manifest, database: Database, settings: Settings | None) -> AsyncIterator[Service]:
-    """The service that a manifest names, ready to be called; the simulator is started, and stopped at the end."""
+async def service_of(database: Database, settings: Settings | None) -> AsyncIterator[Service]:
+    """The service, ready to be called; without settings, the simulator, started here and stopped at the end."""
     from batchgen.service.aimlapi import AimlApi
 
     if settings is not None:
@@ -72,8 +74,8 @@ async def service_of(manifest: Manifest, database: Database, settings: Settings 
         return
     from batchgen.simulator import Simulation, serve
 
-    ledger = database.path.with_name(f"{database.path.name}.simulator") if database.path else ":memory:"
-    async with serve(Simulation(ledger=ledger)) as base_url:
+    ledger = database.path.with_name(f"{database.path.name}.simulator") if database.path else None
+    async with serve(Simulation(ledger=ledger, speed=SIMULATED_SPEED)) as base_url:
         service = AimlApi(base_url, "simulated", name="simulator")
         try:
             yield service
@@ -94,5 +96,7 @@ def chosen_keys(
     wrong = [f"{key}: not in this batch" for key in ids if key not in states]
     wrong += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     if wrong:
-        raise UsageError("\n".join(wrong) + f"\nOnly jobs that are {' or '.join(sorted(allowed))} can be; nothing changed.")
+        raise UsageError(
+            "\n".join(wrong) + f"\nOnly jobs that are {' or '.join(sorted(allowed))} can be; nothing changed."
+        )
     return list(ids)

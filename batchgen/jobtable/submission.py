@@ -45,7 +45,7 @@ def intend(
     room: int,
     base_url: str | None,
 ) -> list[Intent]:
-    """Claim up to `room` pending jobs and write down one attempt for each. Nothing may be sent before this is durable."""
+    """Claim up to `room` pending jobs, with one attempt each. Nothing may be sent before this is durable."""
     ready = (
         select(jobs.c.id)
         .where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)

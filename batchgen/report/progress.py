@@ -1,4 +1,4 @@
-"""What a person watches while a batch runs, read from the table: a live picture on a terminal, plain lines elsewhere."""
+"""What a person watches while a batch runs: a live picture on a terminal, plain lines elsewhere, all from the table."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def picture(view: View, now: datetime, width: int) -> RenderableType:
         figures.append(f"about {span(eta)} left")
     figures += [dollars(standing.cost_usd), size(standing.bytes)]
     lines = [Text(f"{view.batch}  ", style="bold") + Text(" · ".join(figures)), bar, legend]
-    lines += [Text(f"  {waiting(wait, now)}", style="dim", overflow="ellipsis", no_wrap=True) for wait in view.waits[:3]]
+    lines += [
+        Text(f"  {waiting(wait, now)}", style="dim", overflow="ellipsis", no_wrap=True) for wait in view.waits[:3]
+    ]
     lines += [Text(f"  {happened(event)}", overflow="ellipsis", no_wrap=True) for event in view.latest]
     return Group(*lines)
 

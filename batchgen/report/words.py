@@ -56,10 +56,22 @@ def waiting(wait: Wait, now: datetime) -> str:
     return f"{jobs} wait for {wait.what}: next look in {span(wait.until - now)}"
 
 
+DEEDS = {
+    State.PENDING: "pending",
+    State.SUBMITTING: "submitting as",
+    State.UNCONFIRMED: "unconfirmed:",
+    State.GENERATING: "accepted as",
+    State.DOWNLOADING: "finished at the service",
+    State.DONE: "delivered",
+    State.FAILED: "failed:",
+    State.CANCELLED: "cancelled:",
+}
+
+
 def happened(event: Event) -> str:
     """One line of the history, stamped in local time."""
-    detail = f"  {event.detail}" if event.detail else ""
-    return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {event.to_state}{detail}"
+    deed = "back to pending:" if event.from_state and event.to_state == State.PENDING else DEEDS[event.to_state]
+    return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {deed} {event.detail or ''}".rstrip()
 
 
 def event_json(event: Event) -> dict[str, Any]:

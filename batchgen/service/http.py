@@ -67,7 +67,7 @@ def download_client() -> Client:
 
 def reason_of(error: Exception) -> str:
     """A transport failure in words; never holds a header, so never the key."""
-    named = {
+    named: dict[type[Exception], str] = {
         httpx.ConnectTimeout: "no connection in time",
         httpx.ReadTimeout: "no answer in time",
         httpx.WriteTimeout: "the request could not be sent in time",

@@ -1,0 +1,97 @@
+"""Real parts for every test: SQLite files on disk, the simulator on a socket, batchgen as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import freezegun
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+
+from batchgen.database import Database
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the developer's own account reaches a test."""
+    for name in SCRUBBED:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def clock() -> Iterator[FrozenDateTimeFactory]:
+    """Time stands still at `NOON` until the test ticks it. asyncio keeps real time, or it would hang."""
+    with freezegun.freeze_time(NOON, real_asyncio=True) as frozen:  # noqa: TID251 - the one place
+        yield frozen
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty job table in a file."""
+    with Database(tmp_path / "batchgen.db") as opened:
+        yield opened
+
+
+class Simulator:
+    """The simulated service as a process of its own, which outlives any batchgen."""
+
+    def __init__(self, process: subprocess.Popen[str], base_url: str, ledger: Path) -> None:
+        self.process, self.base_url, self.ledger = process, base_url, ledger
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"AIMLAPI_BASE_URL": self.base_url, "AIMLAPI_API_KEY": "test-key-never-to-be-seen"}
+
+
+@contextmanager
+def simulator_process(folder: Path, *options: str) -> Iterator[Simulator]:
+    ledger = folder / "simulator.ledger"
+    command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", "--ledger", str(ledger), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        yield Simulator(process, process.stdout.readline().strip(), ledger)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
+    """Start simulated services: `simulate("--speed", "600", faults={"create": {…}})`."""
+    with ExitStack() as running:
+
+        def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
+            told = ("--faults", json.dumps(faults)) if faults else ()
+            return running.enter_context(simulator_process(tmp_path, *options, *told))
+
+        yield start
+
+
+@pytest.fixture
+def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command as a user would, in `tmp_path`, and wait for its end."""
+
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "batchgen", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    return run
