@@ -6,6 +6,7 @@ database without a file (PostgreSQL) has no such locks; there a run is believed 
 
 from __future__ import annotations
 
+import glob
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +43,13 @@ def dead(database: Path | None, holders: Mapping[str, str]) -> list[str]:
     if database is None:
         return []
     return [run for run, host in holders.items() if gone(lock_of(database, run), host)]
+
+
+def sweep(database: Path | None) -> None:
+    """Remove the lock files that dead runs left beside the database."""
+    if database is not None:
+        for path in database.parent.glob(f"{glob.escape(database.name)}.run-*"):
+            gone(path, here())
 
 
 def gone(path: Path, host: str) -> bool:

@@ -86,6 +86,7 @@ class Runner:
             code = 1
             try:
                 await self.recover()
+                await asyncio.to_thread(presence.sweep, self.database.path)
                 await write(leases.hasten, self.plan.batch_id, clock.utcnow())
                 self.work.pace = Pace(await self.work.service.typical_seconds(self.plan.models))
                 with self.listening():
