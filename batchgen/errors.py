@@ -1,13 +1,13 @@
 """What can go wrong, as one tree; each class knows the exit code its user sees.
 
-    BatchgenError              1  a defect in batchgen itself, unless a subclass says otherwise
-    ├── UsageError             2  the command cannot be carried out as typed
-    │   ├── ManifestInvalid    2  problems in a manifest, all of them at once
-    │   ├── DatabaseNewer      2  the job table was written by a newer batchgen
-    │   └── ManifestChanged    2  jobs already paid for were edited; a person must say keep or redo
-    ├── AccountError           4  no key, a key that is refused, or no credits
-    ├── ServiceUnreachable     6  the service never answered
-    └── StorageError           8  disk, output folder or database file cannot be used
+BatchgenError              1  a defect in batchgen itself, unless a subclass says otherwise
+├── UsageError             2  the command cannot be carried out as typed
+│   ├── ManifestInvalid    2  problems in a manifest, all of them at once
+│   ├── DatabaseNewer      2  the job table was written by a newer batchgen
+│   └── ManifestChanged    2  jobs already paid for were edited; a person must say keep or redo
+├── AccountError           4  no key, a key that is refused, or no credits
+├── ServiceUnreachable     6  the service never answered
+└── StorageError           8  disk, output folder or database file cannot be used
 """
 
 from __future__ import annotations
