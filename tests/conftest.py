@@ -55,13 +55,15 @@ class Simulator:
 
 
 @contextmanager
-def simulator_process(folder: Path, *options: str) -> Iterator[Simulator]:
-    ledger = folder / "simulator.ledger"
-    command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", "--ledger", str(ledger), *options]
+def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Iterator[Simulator]:
+    """A simulated service, its books kept in `folder` unless `ledger` is False, killed at the end."""
+    books = folder / "simulator.ledger"
+    kept = ("--ledger", str(books)) if ledger else ()
+    command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", *kept, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        yield Simulator(process, process.stdout.readline().strip(), ledger)
+        yield Simulator(process, process.stdout.readline().strip(), books)
     finally:
         process.kill()
         process.communicate()
