@@ -14,8 +14,8 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from batchgen.catalogue import register
 from batchgen.catalogue.links import escape
 
-INTEGER = re.compile(r"[-+]?\d{1,18}")
-NUMBER = re.compile(r"[-+]?(\d{1,18}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,2})?")
+INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
 LISTED = 12
 """So many names or values are spelt out in a message; of more, the rest is counted."""
 
@@ -162,7 +162,7 @@ def _unknown(
     taken = list(at["properties"]) if pointer else [*parameters(model, endpoint), *known]
     elsewhere = [path for path in register.endpoints(model) if name in register.schema(model, path)["properties"]]
     if not pointer and elsewhere:
-        hint = f"it is taken on {choices(elsewhere)} only"
+        hint = f"only the {register.style_of(elsewhere[0])} endpoint takes it"
     elif close := get_close_matches(name[:100], taken, n=1):
         hint = f"did you mean {close[0]}?"
     else:

@@ -85,7 +85,8 @@ def _never(_name: str) -> bool:
 
 
 def _reason(error: TemplateError) -> str:
-    return str(error.detail or error.message).splitlines()[0][:200]
+    said = str(error.detail or error.message).splitlines()[0]
+    return said.partition(" (in ")[0][:200]
 
 
 def _replace(value: object, old: object, new: object) -> str:
