@@ -38,7 +38,7 @@ class Templates:
     """Compiles each distinct template once."""
 
     def __init__(self) -> None:
-        self.environment = Environment(undefined_behavior="strict", fuel=FUEL, pycompat=False, debug=False)
+        self.environment = Environment(undefined_behavior="strict", fuel=FUEL, pycompat=False)
         for function in list(self.environment.globals):
             self.environment.remove_global(function)
         self.environment.add_filter("replace", _replace)
