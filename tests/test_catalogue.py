@@ -202,6 +202,18 @@ def test_a_violation_says_what_where_and_what_instead(params: dict[str, Any], sa
 
 
 @pytest.mark.parametrize(
+    ("model", "prompt", "said"),
+    [
+        ("video-01-live2d", "x" * 2001, "`prompt` must have at most 2000 characters, not 2001"),
+        ("blackforestlabs/flux-3-video-i2v", "", "`prompt` must not be empty"),
+    ],
+)
+def test_a_text_has_its_length(model: str, prompt: str, said: str) -> None:
+    found = catalogue.violations(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
+    assert [each.message for each in found] == [said]
+
+
+@pytest.mark.parametrize(
     ("frame", "said"),
     [
         ({"type": "image", "url": 3}, ["`keyframes.frame0.url` must be text, not 3"]),

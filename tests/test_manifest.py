@@ -107,6 +107,12 @@ def test_a_job_drops_a_default_with_null(folder: Path) -> None:
     assert "cfg_scale" not in json.loads(job.request)
 
 
+def test_null_drops_a_default_that_the_job_s_model_does_not_take(folder: Path) -> None:
+    text = f"defaults: {{aspect_ratio: 16:9}}\njobs: [{{id: a, model: {MASTER}, image_url: a.png, aspect_ratio: ~}}]"
+    (job,) = read(folder, text).jobs
+    assert "aspect_ratio" not in json.loads(job.request)
+
+
 def test_the_service_can_be_overridden(folder: Path) -> None:
     text = f"service: {{name: aimlapi, endpoint: legacy}}\njobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]"
     found = read(folder, text, service="simulator")

@@ -176,6 +176,10 @@ GOLDEN = {
         "jobs: [{id: one}, {id: two, duration: 5}, {id: three}]\n",
         "1:89 `duration` must be 5 or 10, not 7 | this default applies to the job on line 2",
     ),
+    "a misspelt null": (
+        f"defaults: {{model: {STANDARD}, image_url: a.png, prompt: x}}\njobs: [{{id: one, promt: null}}]\n",
+        f"2:18 `{STANDARD}` does not take `promt` | did you mean prompt?",
+    ),
     "a parameter of another path": (
         f"jobs:\n  - {{id: one, model: {STANDARD}, image_url: a.png, tail_image_url: a.png}}\n",
         f"2:82 `{STANDARD}` does not take `tail_image_url` | only the legacy endpoint takes it",

@@ -132,11 +132,12 @@ def test_a_file_cannot_be_a_folder_of_another(tmp_path: Path) -> None:
 
 
 def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert told(tmp_path, "id: one, output: M.yaml") == ["3:23 the video would be written over the manifest: M.yaml"]
-    image = "model: klingai/v2.1-master-image-to-video, image_url: ./a.png"
+    image = "model: klingai/v2.1-master-image-to-video, image_url: ./x/../a.png"
     assert told(tmp_path, f"id: one, output: A.png, {image}") == [
-        "3:23 the video would be written over an image that the jobs use: ./a.png"
+        "3:23 the video would be written over an image that the jobs use: ./x/../a.png"
     ]
 
 

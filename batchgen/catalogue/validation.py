@@ -143,10 +143,11 @@ def _explain(model: str, endpoint: str, error: ValidationError, known: Collectio
             yield Violation(pointer, f"`{name}` must be {_types(at)}, not {shown(error.instance)}", hint)
         case "Minimum" | "Maximum" | "ExclusiveMinimum" | "ExclusiveMaximum":
             yield Violation(pointer, f"`{name}` must be {_range(at)}, not {shown(error.instance)}")
+        case "MinLength" if error.instance == "":
+            yield Violation(pointer, f"`{name}` must not be empty")
         case "MaxLength" | "MinLength":
-            length = len(error.instance) if isinstance(error.instance, str) else 0
-            bound = f"at most {at['maxLength']}" if "maxLength" in at else f"at least {at['minLength']}"
-            yield Violation(pointer, f"`{name}` must have {bound} characters, not {length}")
+            bound = f"at most {at['maxLength']}" if _word(error) == "MaxLength" else f"at least {at['minLength']}"
+            yield Violation(pointer, f"`{name}` must have {bound} characters, not {len(str(error.instance))}")
         case "MaxItems" | "MinItems":
             length = len(error.instance) if isinstance(error.instance, list) else 0
             bound = " to ".join(str(at[key]) for key in ("minItems", "maxItems") if key in at)

@@ -134,12 +134,20 @@ class _Entry:
         params = catalogue.coerced(model, endpoint, params)
         for violation in catalogue.violations(model, endpoint, params, SUGGESTED):
             self.blame(violation)
+        self.refuse_null_of_nothing(model, catalogue.parameters(model, endpoint))
         files = []
         for link in catalogue.media(model, endpoint, params):
             if not HTTP.fullmatch(link.value) and not DATA.match(link.value):
                 files.append(link.pointer)
                 self.look(link)
         return params, tuple(files)
+
+    def refuse_null_of_nothing(self, model: str, taken: tuple[str, ...]) -> None:
+        """A null that drops neither a default nor a parameter is a misspelt one, and leaves in what it should drop."""
+        for name, value in self.node.value.items():
+            if value.value is None and not (name in OWN or name in taken or name in self.jobs.header.defaults):
+                message = f"`{model}` does not take `{name[:100]}`"
+                self.findings.add(self.key(name), message, words.nearest(name, (*taken, *SUGGESTED)))
 
     def look(self, link: Link) -> None:
         """See that the local file behind a link can be sent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from posixpath import normpath
 
 from batchgen.manifest.source import Findings, Place
 
@@ -98,6 +98,6 @@ class Outputs:
             inside = self.folders[key]
             self.findings.add(self.files[key], f"a video would be written to {key}, a folder on line {inside.line}")
         for image in images:
-            place = self.files.get(folded(str(PurePosixPath(image))))
+            place = self.files.get(folded(normpath(image)))
             if place:
                 self.findings.add(place, f"the video would be written over an image that the jobs use: {image}")
