@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -31,7 +28,7 @@ class Manifest:
     """Absolute. What the manifest names is relative to it."""
     batch: str
     service: str
-    """"aimlapi" or "simulator"."""
+    """Either aimlapi or simulator."""
     endpoint_style: Style
     limits: Limits
     sha256: str
@@ -48,8 +45,7 @@ def read(path: Path, *, service: str | None = None) -> Manifest:
     raw = _bytes(path)
     source = Source.decode(path, raw)
     folder = path.absolute().parent
-    with _collector_paused():
-        header, jobs = _scan(source, folder)
+    header, jobs = _scan(source, folder)
     return Manifest(
         path=path,
         folder=folder,
@@ -118,15 +114,3 @@ def _pass(source: Source, folder: Path, header: Header, findings: Findings, *, f
     except Stop:
         pass
     return jobs, late
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nodes hold no cycles, so looking for some in millions of them is for nothing."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
