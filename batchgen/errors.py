@@ -29,6 +29,10 @@ class UsageError(BatchgenError):
     exit_code = 2
 
 
+SHOWN_PROBLEMS = 50
+"""More than anybody reads at once; `problems` holds them all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in a manifest, and where: `line` and `column` count from 1."""
@@ -41,7 +45,7 @@ class Problem:
 
     def __str__(self) -> str:
         told = f"{self.path}:{self.line}:{self.column}: {self.message}"
-        return f"{told}\n    {self.hint}" if self.hint else told
+        return f"{told}\n{self.hint}" if self.hint else told
 
 
 class ManifestInvalid(UsageError):
@@ -49,7 +53,10 @@ class ManifestInvalid(UsageError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: (str(problem.path), problem.line, problem.column))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        shown = [str(problem) for problem in self.problems[:SHOWN_PROBLEMS]]
+        if more := len(self.problems) - len(shown):
+            shown.append(f"… and {more} more")
+        super().__init__("\n".join(shown))
 
 
 class DatabaseNewer(UsageError):
