@@ -55,7 +55,7 @@ def database_url(place: str | Path) -> URL:
 
 
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true to the end."""
+    """An engine whose transactions begin for real; IMMEDIATE when writing, so that what is read stays true."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
@@ -218,11 +218,14 @@ class Database:
             write.done.set_result(result)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function(connection, …)` in a transaction; return its value once that is durable."""
+        """Run `function(connection, …)` in a transaction; return its value once that is durable.
+
+        A caller that is cancelled stops waiting; the write is done all the same.
+        """
         write = Write(function, args, kwargs)
         self._writes.put(write)
         with told_plainly(self.url):
-            result: T = await asyncio.wrap_future(write.done)
+            result: T = await asyncio.shield(asyncio.wrap_future(write.done))
         return result
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -163,6 +164,7 @@ jobs = Table(
     Column("error", Text),
     Column("created_at", UTCDateTime, nullable=False),
     Column("submitted_at", UTCDateTime),
+    Column("looked_at", UTCDateTime),
     Column("finished_at", UTCDateTime),
     Column("delivered_at", UTCDateTime),
     Column("failed_at", UTCDateTime),
@@ -251,6 +253,17 @@ limits = Table(
     Column("paused_until", UTCDateTime),
     Column("reason", Text),
     Column("strikes", Integer, nullable=False),
+)
+
+timings = Table(
+    "timings",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("duration", Text, primary_key=True),
+    Column("generations", Integer, nullable=False),
+    Column("mean", Float, nullable=False),
+    Column("squares", Float, nullable=False),
 )
 
 runs = Table(

@@ -147,6 +147,7 @@ def accepted(
         attempts=jobs.c.attempts + 1,
         inputs=inputs,
         submitted_at=now,
+        looked_at=now,
         deadline_at=deadline,
         next_at=next_at,
     )
