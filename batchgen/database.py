@@ -116,6 +116,7 @@ class Write:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.done: Future[Any] = Future()
+        self.done.set_running_or_notify_cancel()  # a caller who leaves cannot take back what may be paid for
 
     def __call__(self, connection: Connection) -> Any:
         return self.function(connection, *self.args, **self.kwargs)
