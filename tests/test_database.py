@@ -85,7 +85,7 @@ async def test_an_error_of_our_own_comes_back_as_it_is_and_leaves_nothing(databa
         note(connection, "half")
         raise BatchgenError("not so")
 
-    with pytest.raises(BatchgenError, match="^not so$"):
+    with pytest.raises(BatchgenError, match=r"^not so$"):
         await database.write(refuse)
     assert await database.read(names) == []
 
