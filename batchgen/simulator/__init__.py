@@ -1,4 +1,4 @@
-"""The video service imitated over real HTTP: the same client, offline and free, in compressed time, with faults on demand.
+"""The video service imitated over real HTTP: offline, free, in compressed time, with faults on demand.
 
 async with serve(Simulation(speed=60)) as base_url: ...
 python -m batchgen.simulator --port 0 --speed 60 --ledger simulator.db

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from urllib.parse import urlencode
 
@@ -40,7 +41,7 @@ class Signed:
 
 def address(service: Studio, request: Request, generation: Generation) -> str:
     """A new address of the generation's video, under the host name that the fetch used."""
-    until = service.clock.now() + service.clock.lasts(service.simulation.url_ttl_seconds)
+    until = service.clock.now() + timedelta(seconds=service.simulation.url_ttl_seconds)
     expires, nonce = f"{until.timestamp():.3f}", secrets.token_urlsafe(6)
     signature = _sign(service.secret, generation.file, expires, nonce)
     query = urlencode({"Expires": expires, "Nonce": nonce, "Signature": signature})

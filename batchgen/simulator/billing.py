@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import datetime
 from typing import Any
 
@@ -76,7 +75,7 @@ def _close(row: dict[str, Any]) -> str:
 
 def _open(cursor: str) -> tuple[str, str]:
     try:
-        at, _, last = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-    except (binascii.Error, ValueError):
+        at, last = base64.b64decode(cursor, b"-_", validate=True).decode().split(" ", 1)
+    except ValueError:
         raise QueryError("cursor: Invalid cursor") from None
     return at, last

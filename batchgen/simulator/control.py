@@ -54,7 +54,8 @@ async def get_ledger(request: Request) -> Response:
             "SELECT g.id, g.digest, g.client_request_id, g.model, g.endpoint, g.created_at, g.finishes_at, g.outcome,"
             " g.credits, count(*) FILTER (WHERE r.kind = 'fetch') AS fetches,"
             " count(*) FILTER (WHERE r.kind = 'cdn') AS downloads"
-            " FROM generations AS g LEFT JOIN requests AS r ON r.generation_id = g.id GROUP BY g.id ORDER BY g.created_at"
+            " FROM generations AS g LEFT JOIN requests AS r ON r.generation_id = g.id"
+            " GROUP BY g.id ORDER BY g.created_at, g.rowid"
         )
     return answer(told)
 

@@ -1,4 +1,4 @@
-"""What the simulated models cost, and how long they take: per family, after the documented figures where there are any."""
+"""What the simulated models cost and how long they take, after the documented figures where there are any."""
 
 from __future__ import annotations
 

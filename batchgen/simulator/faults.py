@@ -149,7 +149,9 @@ class Faults:
         return None
 
 
-def _read(place: str, named: Mapping[str, Any]) -> Iterable[tuple[str, Fault]]:
+def _read(place: str, named: object) -> Iterable[tuple[str, Fault]]:
+    if not isinstance(named, Mapping):
+        raise UsageError(f"the faults of {place} must be an object: a probability or a table for each name")
     known = [field.name for field in fields(Fault)]
     for name, setting in named.items():
         if name not in NAMES[place]:

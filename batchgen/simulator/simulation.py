@@ -22,7 +22,7 @@ class AccountLimits:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """A simulated video service. All times but `latency_seconds` pass `speed` times faster than outside."""
+    """A simulated video service. Its times pass `speed` times faster than outside, but for those called real."""
 
     speed: float = 60.0
     """60: a generation of 210 s takes 3.5 s."""
@@ -33,6 +33,7 @@ class Simulation:
     key: str | None = None
     """The only key that is right; `None` takes any that is not empty."""
     latency_seconds: float = 0.0
+    """Real: before every answer of the API."""
     faults: Mapping[str, Any] = field(default_factory=dict)
     """By place (`create`, `fetch`, `log`, `cdn`), then by name: see `faults.py`."""
     limits: AccountLimits = AccountLimits()
@@ -41,7 +42,7 @@ class Simulation:
     lag_seconds: float = 30.0
     """How long a request is missing from the log."""
     url_ttl_seconds: float = 86_400.0
-    """How long a video's address is good."""
+    """Real: how long a video's address is good. A download takes as long at any speed."""
 
     def __post_init__(self) -> None:
         if not self.speed > 0:
