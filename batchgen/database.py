@@ -51,11 +51,15 @@ def database_url(place: str | Path) -> URL:
         raise UsageError(f"--db: not a database URL that can be used here ({error})") from error
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
+    if url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:":
+        raise UsageError(
+            "--db: a database in memory forgets what is paid for; name a file, as in sqlite:///batchgen.db"
+        )
     return url
 
 
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true to the end."""
+    """An engine whose transactions really begin: IMMEDIATE when writing, so that what is read stays true to the end."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
