@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +39,20 @@ class Manifest:
     jobs: list[JobSpec]
 
 
-def read(path: Path, *, service: str | None = None) -> Manifest:
+def read(
+    path: Path, *, service: str | None = None, settled: Callable[[str], Collection[str]] | None = None
+) -> Manifest:
     """The manifest at `path`, checked to the last parameter and image; nothing is written or sent.
 
-    `service` overrides the manifest's own. Raises ManifestInvalid with everything that is wrong.
+    `service` overrides the manifest's own. `settled` tells, for a batch's name, the ids of jobs that were sent already:
+    their images may be gone. It is asked only if one is. Raises ManifestInvalid with everything that is wrong.
     """
     assert service is None or service in SERVICES, service
     raw = _bytes(path)
     source = Source.decode(path, raw)
     folder = path.absolute().parent
     with _collector_paused():
-        header, jobs = _scan(source, folder)
+        header, jobs = _scan(source, folder, settled or (lambda _batch: ()))
     return Manifest(
         path=path,
         folder=folder,
@@ -80,9 +83,9 @@ def _bytes(path: Path) -> bytes:
         refuse(f"the manifest cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def _scan(source: Source, folder: Path) -> tuple[Header, Jobs]:
+def _scan(source: Source, folder: Path, settled: Callable[[str], Collection[str]]) -> tuple[Header, Jobs]:
     findings = Findings(source)
-    header = Header(source.path.stem, findings)
+    header = Header(source.path.stem, findings, settled)
     jobs, late = _pass(source, folder, header, findings, first=True)
     if late:
         # What stands after the jobs applies to them as well: they are read again, now that it is known.
