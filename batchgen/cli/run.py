@@ -128,7 +128,6 @@ def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
         "gone from the manifest and cancelled": enrolled.gone,
         "to be made anew": enrolled.redone,
         "changed after they were sent and kept as they were": len(enrolled.changed) - enrolled.redone,
-        "known already": enrolled.unchanged - (len(enrolled.changed) - enrolled.redone),
     }
     if as_json:
         names = ("new", "edited", "gone", "redone", "unchanged")
