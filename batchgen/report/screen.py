@@ -55,7 +55,9 @@ class Screen:
         with self.console.capture() as captured:
             for line in lines:
                 for segment in line:
-                    self.console.print(segment.text, style=segment.style, end="", soft_wrap=True, markup=False, highlight=False)
+                    self.console.print(
+                        segment.text, style=segment.style, end="", soft_wrap=True, markup=False, highlight=False
+                    )
                 self.console.print()
         self.outlet.say(self.erasure() + captured.get(), end="")
         self.widths = [sum(segment.cell_length for segment in line) for line in lines]
