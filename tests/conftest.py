@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import freezegun
 import pytest
@@ -22,6 +22,9 @@ from batchgen.database import Database
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Simulate = Callable[..., "Simulator"]
 Launch = Callable[..., "Running"]
+
+if TYPE_CHECKING:
+    from tests.table import Table
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR")
@@ -138,3 +141,13 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def table(database: Database, tmp_path: Path) -> Table:
+    """An empty batch in an empty job table."""
+    from tests.table import Table
+
+    made = Table(database, tmp_path)
+    made.enrol()
+    return made
