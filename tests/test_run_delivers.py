@@ -151,9 +151,9 @@ def test_the_job_table_lies_where_it_is_told_or_beside_the_manifest(
         (manifest.parent / ".env").write_text(key_beside)
         ended = batchgen("run", manifest.relative_to(tmp_path), *options, **environment)
         assert ended.returncode == 0, ended.stderr
-        check_delivered(tmp_path / name, tmp_path / place)
-        assert (tmp_path / name / name / "clip-0.mp4").exists()
-        beside = {path.name for path in (tmp_path / name).iterdir()}
+        beside = {path.name for path in manifest.parent.iterdir()}
+        check_delivered(manifest.parent, tmp_path / place)
+        assert (manifest.parent / name / "clip-0.mp4").exists()
         assert beside == {".env", name, "m.yaml", *([Path(place).name] if name == "beside" else [])}
     assert len(Bill(simulator.ledger).accepted) == len(cases)
 

@@ -55,6 +55,8 @@ def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
                 sort = sole(properties.get("type", {}))
                 made[key] = {child: convert(properties[child], child, sort) for child in sorted(properties)}
                 made["additionalProperties"] = False
+            case "required", bool():
+                pass  # A word of an older dialect; the object's own list says the same.
             case "items", items:
                 made[key] = convert(items, name)
             case "anyOf" | "oneOf" | "allOf", branches:

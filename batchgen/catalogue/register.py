@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from difflib import SequenceMatcher
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,9 +36,13 @@ def nearest(name: str) -> list[str]:
     """Documented models whose names are most like `name`, best first; at most three, perhaps none."""
     if name in ALIASES:
         return [ALIASES[name]]
-    asked = name.casefold()[:100]
+    return list(_ranked(name.casefold()[:100]))
+
+
+@lru_cache(maxsize=1000)
+def _ranked(asked: str) -> tuple[str, ...]:
     ranked = sorted(((_likeness(asked, model), model) for model in models()), key=lambda pair: (-pair[0], pair[1]))
-    return [model for likeness, model in ranked[:3] if likeness > 0.5]
+    return tuple(model for likeness, model in ranked[:3] if likeness > 0.5)
 
 
 def _likeness(asked: str, model: str) -> float:
@@ -55,8 +59,13 @@ def endpoint(model: str, style: Style = "universal") -> str:
     A model that is not served in the wished style gets the path it has. Raises KeyError for an unknown model.
     """
     paths = sorted(_catalogue()[model])
-    wished = [path for path in paths if (path == UNIVERSAL if style == "universal" else path.startswith(VENDOR))]
+    wished = [path for path in paths if style_of(path) == style]
     return (wished or [path for path in paths if path == UNIVERSAL] or paths)[0]
+
+
+def style_of(path: str) -> str:
+    """The style of a path; the path itself where it has none."""
+    return "universal" if path == UNIVERSAL else "legacy" if path.startswith(VENDOR) else path
 
 
 def schema(model: str, endpoint: str) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from batchgen.catalogue import register
 from batchgen.catalogue.links import escape
 
-INTEGER = re.compile(r"[-+]?\d{1,18}")
-NUMBER = re.compile(r"[-+]?(\d{1,18}(\.\d{0,30})?|\.\d{1,30})([eE][-+]?\d{1,2})?")
+INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
 LISTED = 12
 """So many names or values are spelt out in a message; of more, the rest is counted."""
 
@@ -143,10 +143,11 @@ def _explain(model: str, endpoint: str, error: ValidationError, known: Collectio
             yield Violation(pointer, f"`{name}` must be {_types(at)}, not {shown(error.instance)}", hint)
         case "Minimum" | "Maximum" | "ExclusiveMinimum" | "ExclusiveMaximum":
             yield Violation(pointer, f"`{name}` must be {_range(at)}, not {shown(error.instance)}")
+        case "MinLength" if error.instance == "":
+            yield Violation(pointer, f"`{name}` must not be empty")
         case "MaxLength" | "MinLength":
-            length = len(error.instance) if isinstance(error.instance, str) else 0
-            bound = f"at most {at['maxLength']}" if "maxLength" in at else f"at least {at['minLength']}"
-            yield Violation(pointer, f"`{name}` must have {bound} characters, not {length}")
+            bound = f"at most {at['maxLength']}" if _word(error) == "MaxLength" else f"at least {at['minLength']}"
+            yield Violation(pointer, f"`{name}` must have {bound} characters, not {len(str(error.instance))}")
         case "MaxItems" | "MinItems":
             length = len(error.instance) if isinstance(error.instance, list) else 0
             bound = " to ".join(str(at[key]) for key in ("minItems", "maxItems") if key in at)
@@ -162,7 +163,7 @@ def _unknown(
     taken = list(at["properties"]) if pointer else [*parameters(model, endpoint), *known]
     elsewhere = [path for path in register.endpoints(model) if name in register.schema(model, path)["properties"]]
     if not pointer and elsewhere:
-        hint = f"it is taken on {choices(elsewhere)} only"
+        hint = f"only the {register.style_of(elsewhere[0])} endpoint takes it"
     elif close := get_close_matches(name[:100], taken, n=1):
         hint = f"did you mean {close[0]}?"
     else:

@@ -21,6 +21,7 @@ from batchgen.manifest.templates import BadTemplate, Templates
 
 OWN = ("id", "model", "output", "priority", "count", "matrix", "rows", "tags")
 """Keys of a job that are batchgen's; every other key is a parameter of the model."""
+SUGGESTED = ("id", "model", "output", "priority", "tags")
 HIGHEST_PRIORITY = 1_000_000
 
 HTTP = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
@@ -38,7 +39,7 @@ class Jobs:
         self.findings = findings
         self.specs: list[JobSpec] = []
         self.index = 0
-        self.ids: dict[str, int] = {}
+        self.ids: dict[str, Place] = {}
         self.images = Images(folder)
         self.outputs = Outputs(manifest, findings)
         self.templates = Templates()
@@ -106,10 +107,10 @@ class _Entry:
         key = words.name(node, "`id`", self.findings)
         if key is None:
             return None
-        line = node.start_mark.line + 1
-        first = self.jobs.ids.setdefault(key, line)
-        if first != line:
-            self.findings.add(node, f"two jobs have the id `{key}`", f"the other is on line {first}")
+        place = Place.of(node)
+        first = self.jobs.ids.setdefault(key, place)
+        if first is not place:
+            self.findings.add(place, f"two jobs have the id `{key}`", f"the other is on line {first.line}")
             return None
         return key
 
@@ -131,14 +132,22 @@ class _Entry:
     def request(self, model: str, endpoint: str, params: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The parameters as they are sent, and the pointers of local files among them."""
         params = catalogue.coerced(model, endpoint, params)
-        for violation in catalogue.violations(model, endpoint, params, ("id", "output", "priority", "tags")):
+        for violation in catalogue.violations(model, endpoint, params, SUGGESTED):
             self.blame(violation)
+        self.refuse_null_of_nothing(model, catalogue.parameters(model, endpoint))
         files = []
         for link in catalogue.media(model, endpoint, params):
             if not HTTP.fullmatch(link.value) and not DATA.match(link.value):
                 files.append(link.pointer)
                 self.look(link)
         return params, tuple(files)
+
+    def refuse_null_of_nothing(self, model: str, taken: tuple[str, ...]) -> None:
+        """A null that drops neither a default nor a parameter is a misspelt one, and leaves in what it should drop."""
+        for name, value in self.node.value.items():
+            if value.value is None and not (name in OWN or name in taken or name in self.jobs.header.defaults):
+                message = f"`{model}` does not take `{name[:100]}`"
+                self.findings.add(self.key(name), message, words.nearest(name, (*taken, *SUGGESTED)))
 
     def look(self, link: Link) -> None:
         """See that the local file behind a link can be sent."""

@@ -237,7 +237,7 @@ class _Reader:
             )
 
     def duplicate(self, key: Parsed, seen: dict[str, Parsed]) -> bool:
-        first = seen.setdefault(key.value, key)
+        first: Parsed = seen.setdefault(key.value, key)
         if first is not key:
             where = Place.of(first)
             self.findings.add(key, f"`{key.value[:100]}` stands here twice", f"first on {where.line}:{where.column}")

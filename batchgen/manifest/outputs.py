@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from posixpath import normpath
 
 from batchgen.manifest.source import Findings, Place
 
@@ -30,6 +30,8 @@ def path_fault(path: str) -> str | None:
     for part in path.split("/"):
         if part != "." and (why := part_fault(part)):
             return why
+    if path.endswith("/.") or not tidy(path):
+        return "the output path has no name in it"
     if path.casefold().endswith(PART):
         return f"a name that ends in {PART} is that of an unfinished download"
     return None
@@ -94,8 +96,8 @@ class Outputs:
         """What only shows when all jobs are known. `images` are the paths of the local images."""
         for key in self.files.keys() & self.folders.keys():
             inside = self.folders[key]
-            self.findings.add(self.files[key], f"{key} is a file here and a folder on line {inside.line}")
+            self.findings.add(self.files[key], f"a video would be written to {key}, a folder on line {inside.line}")
         for image in images:
-            place = self.files.get(folded(str(PurePosixPath(image))))
+            place = self.files.get(folded(normpath(image)))
             if place:
                 self.findings.add(place, f"the video would be written over an image that the jobs use: {image}")

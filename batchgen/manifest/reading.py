@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -31,7 +29,7 @@ class Manifest:
     """Absolute. What the manifest names is relative to it."""
     batch: str
     service: str
-    """"aimlapi" or "simulator"."""
+    """Either aimlapi or simulator."""
     endpoint_style: Style
     limits: Limits
     sha256: str
@@ -51,8 +49,7 @@ def read(
     raw = _bytes(path)
     source = Source.decode(path, raw)
     folder = path.absolute().parent
-    with _collector_paused():
-        header, jobs = _scan(source, folder, settled or (lambda _batch: ()))
+    header, jobs = _scan(source, folder, settled or (lambda _batch: ()))
     return Manifest(
         path=path,
         folder=folder,
@@ -121,15 +118,3 @@ def _pass(source: Source, folder: Path, header: Header, findings: Findings, *, f
     except Stop:
         pass
     return jobs, late
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nodes hold no cycles, so looking for some in millions of them is for nothing."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

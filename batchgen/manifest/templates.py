@@ -38,7 +38,7 @@ class Templates:
     """Compiles each distinct template once."""
 
     def __init__(self) -> None:
-        self.environment = Environment(undefined_behavior="strict", fuel=FUEL, pycompat=False, debug=False)
+        self.environment = Environment(undefined_behavior="strict", fuel=FUEL, pycompat=False)
         for function in list(self.environment.globals):
             self.environment.remove_global(function)
         self.environment.add_filter("replace", _replace)
@@ -85,7 +85,8 @@ def _never(_name: str) -> bool:
 
 
 def _reason(error: TemplateError) -> str:
-    return str(error.detail or error.message).splitlines()[0][:200]
+    said = str(error.detail or error.message).splitlines()[0]
+    return said.partition(" (in ")[0][:200]
 
 
 def _replace(value: object, old: object, new: object) -> str:

@@ -1,0 +1,256 @@
+"""Reading a good manifest: what comes out of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from PIL import Image
+
+from batchgen import manifest
+from batchgen.manifest import Limits, Manifest
+
+STANDARD = "kling-video/v2.1/standard/image-to-video"
+MASTER = "klingai/v2.1-master-image-to-video"
+TEXT = "klingai/v2.1-master-text-to-video"
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.png", "b.jpg"):
+        Image.new("RGB", (32, 18), "teal").save(tmp_path / name)
+    return tmp_path
+
+
+def read(folder: Path, text: str, service: str | None = None) -> Manifest:
+    path = folder / "spring.yaml"
+    path.write_text(dedent(text), "utf-8")
+    return manifest.read(path, service=service)
+
+
+def test_the_least_manifest_gets_every_default(folder: Path) -> None:
+    found = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]")
+    assert (found.batch, found.service, found.endpoint_style) == ("spring", "aimlapi", "universal")
+    assert found.limits == Limits()
+    assert found.path == folder / "spring.yaml"
+    assert found.folder == folder
+    assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
+    (job,) = found.jobs
+    assert (job.key, job.model, job.endpoint) == ("one", STANDARD, "/v2/video/generations")
+    assert (job.output, job.files, job.priority, job.tags, job.line) == ("spring/one.mp4", ("/image_url",), 0, (), 1)
+    assert job.request == f'{{"model":"{STANDARD}","image_url":"a.png"}}'
+
+
+def test_everything_in_a_manifest_arrives(folder: Path) -> None:
+    found = read(
+        folder,
+        f"""
+        batch: 007
+        service: {{name: simulator, endpoint: legacy}}
+        output: "{{{{ batch }}}}/{{{{ index }}}}-{{{{ id | lower }}}}-{{{{ duration }}}}.mp4"
+        limits:
+          submits_per_minute: 600
+          in_flight: 7
+          downloads: 2
+          max_cost: 50.10
+          deadline_minutes: 90
+          unconfirmed_minutes: 2.5
+          on_unconfirmed: resubmit
+        defaults:
+          model: {STANDARD}
+          duration: 5
+          prompt: a prompt
+          tags: [x]
+        jobs:
+          - id: 0815
+            image_url: a.png
+            tail_image_url: b.jpg
+            priority: -3
+          - id: ÜBER
+            model: {MASTER}
+            image_url: https://example.com/x.jpg
+            duration: "10"
+            prompt: ünï “{{{{ id }}}}” 🎬
+            tags: [1.50, yes]
+            output: own/{{{{ id }}}}.mp4
+        """,
+    )
+    assert (found.batch, found.service, found.endpoint_style) == ("007", "simulator", "legacy")
+    assert found.limits == Limits(600.0, 7, 2, Decimal("50.10"), 90.0, 2.5, "resubmit")
+    first, second = found.jobs
+    assert first.endpoint == second.endpoint == "/v2/generate/video/kling/generation"
+    assert (first.key, first.output, first.files) == ("0815", "007/1-0815-5.mp4", ("/image_url", "/tail_image_url"))
+    assert (first.priority, first.tags, first.line) == (-3, ("x",), 19)
+    assert list(json.loads(first.request)) == ["model", "duration", "prompt", "image_url", "tail_image_url"]
+    assert (second.key, second.output, second.files, second.tags) == ("ÜBER", "own/ÜBER.mp4", (), ("1.50", "yes"))
+    assert second.request == (
+        f'{{"model":"{MASTER}","duration":10,"prompt":"ünï “{{{{ id }}}}” 🎬","image_url":"https://example.com/x.jpg"}}'
+    )
+
+
+def test_the_header_may_stand_after_the_jobs(folder: Path) -> None:
+    jobs = "jobs: [{id: one, image_url: a.png}, {id: two, image_url: a.png, cfg_scale: 0.1}]"
+    header = f"batch: b\noutput: 'o/{{{{ id }}}}.mp4'\ndefaults: {{model: {STANDARD}, cfg_scale: 0.7}}"
+    before, after = read(folder, f"{header}\n{jobs}\n"), read(folder, f"{jobs}\n{header}\n")
+    assert [job.request for job in after.jobs] == [job.request for job in before.jobs]
+    assert [job.output for job in after.jobs] == ["o/one.mp4", "o/two.mp4"]
+
+
+def test_a_job_drops_a_default_with_null(folder: Path) -> None:
+    text = f"defaults: {{model: {STANDARD}, image_url: a.png, cfg_scale: 0.7}}\njobs: [{{id: one, cfg_scale: null}}]"
+    (job,) = read(folder, text).jobs
+    assert "cfg_scale" not in json.loads(job.request)
+
+
+def test_null_drops_a_default_that_the_job_s_model_does_not_take(folder: Path) -> None:
+    text = f"defaults: {{aspect_ratio: 16:9}}\njobs: [{{id: a, model: {MASTER}, image_url: a.png, aspect_ratio: ~}}]"
+    (job,) = read(folder, text).jobs
+    assert "aspect_ratio" not in json.loads(job.request)
+
+
+def test_the_service_can_be_overridden(folder: Path) -> None:
+    text = f"service: {{name: aimlapi, endpoint: legacy}}\njobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]"
+    found = read(folder, text, service="simulator")
+    assert (found.service, found.endpoint_style) == ("simulator", "legacy")
+
+
+def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:
+    found = read(
+        folder,
+        f"""
+        jobs:
+          - &first
+            id: one
+            model: {STANDARD}
+            image_url: a.png
+            camera_control: &camera {{type: simple, config: {{zoom: 1}}}}
+          - <<: *first
+            id: two
+            prompt: other
+          - id: three
+            <<: [{{duration: 5}}, {{duration: 10, model: {MASTER}}}]
+            image_url: b.jpg
+            camera_control: *camera
+        """,
+    )
+    one, two, three = (json.loads(job.request) for job in found.jobs)
+    assert two == {**one, "prompt": "other"}
+    assert three["duration"] == 5
+    assert (three["model"], three["camera_control"]) == (MASTER, one["camera_control"])
+
+
+@pytest.mark.parametrize(
+    ("value", "files"),
+    [
+        ("a.png", ("/image_url",)),
+        ("./a.png", ("/image_url",)),
+        ("sub/../a.png", ("/image_url",)),
+        ("http://example.com/a.png", ()),
+        ("HTTPS://example.com/a.png?x=1#y", ()),
+        ("data:image/png;base64,iVBORw0KGgo=", ()),
+    ],
+)
+def test_an_image_is_a_link_or_a_file_beside_the_manifest(folder: Path, value: str, files: tuple[str, ...]) -> None:
+    (folder / "sub").mkdir()
+    (job,) = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: '{value}'}}]").jobs
+    assert job.files == files
+    assert json.loads(job.request)["image_url"] == value
+
+
+def test_an_image_may_lie_above_the_manifest_or_anywhere(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    jobs = f"jobs: [{{id: one, image_url: ../a.png}}, {{id: two, image_url: '{folder}/a.png'}}]"
+    found = read(folder / "deep", f"defaults: {{model: {STANDARD}}}\n{jobs}")
+    assert [job.files for job in found.jobs] == [("/image_url",)] * 2
+
+
+@pytest.mark.parametrize(
+    ("output", "path"),
+    [
+        ("x.mp4", "x.mp4"),
+        ("./x.mp4", "x.mp4"),
+        ("a/./b/x.mp4", "a/b/x.mp4"),
+        ("{{ id }}.mp4", "One/two.mp4"),
+        ("{{ model }}/x.mp4", f"{TEXT}/x.mp4"),
+        ("{{ prompt | lower | replace(' ', '-') | truncate(length=12, end='') }}.mp4", "a-dolly-shot.mp4"),
+        ("{{ '%03d' | format(index) }}.mp4", "001.mp4"),
+        ("{{ aspect_ratio | replace(':', 'x') }}{{ '' if duration == 5 else '-long' }}.mp4", "16x9.mp4"),
+    ],
+)
+def test_an_output_is_a_template(folder: Path, output: str, path: str) -> None:
+    text = f"""
+    output: "{output}"
+    jobs: [{{id: One/two, model: {TEXT}, prompt: A dolly shot over hills, aspect_ratio: 16:9, duration: 5}}]
+    """
+    (job,) = read(folder, text).jobs
+    assert job.output == path
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("16:9", "16:9"),
+        ("12:30:45", "12:30:45"),
+        ("no", "no"),
+        ("on", "on"),
+        ("2026-01-01", "2026-01-01"),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        (".inf", ".inf"),
+        (".nan", ".nan"),
+        ("1e400", "1e400"),
+        ("=", "="),
+        ("'5'", "5"),
+        ("true", True),
+        ("False", False),
+        ("5", 5),
+        ("-7", -7),
+        ("007", 7),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    from batchgen.manifest.nodes import entries, plain
+    from batchgen.manifest.source import Findings, Source
+
+    ((_, node),) = entries(Findings(Source(Path("m.yaml"), f"x: {text}\n")), stream="jobs")
+    assert plain(node) == value
+    assert type(plain(node)) is type(value)
+
+
+@pytest.mark.parametrize("text", ["", "~", "null"])
+def test_nothing_is_null(text: str) -> None:
+    from batchgen.manifest.nodes import resolve
+
+    assert resolve(text) is None
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
+    path = folder / "w.yaml"
+    path.write_bytes(f"\ufeffjobs:\r\n  - id: one\r\n    model: {STANDARD}\r\n    image_url: a.png\r\n".encode())
+    (job,) = manifest.read(path).jobs
+    assert (job.key, job.line) == ("one", 2)
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_manifests_that_ship_are_good(path: Path) -> None:
+    found = manifest.read(path)
+    assert found.batch == path.stem
+    assert {STANDARD, MASTER} <= {job.model for job in found.jobs}
+
+
+def test_the_demo_is_offline_and_fast() -> None:
+    demo = manifest.read(MANIFESTS / "demo.yaml")
+    assert demo.service == "simulator"
+    assert demo.limits.submits_per_minute >= 600
+    assert {json.loads(job.request)["duration"] for job in demo.jobs} == {5, 10}
+    assert all(path.stat().st_size < 60_000 for path in (MANIFESTS / "images").iterdir())

@@ -1,0 +1,358 @@
+"""What a bad manifest is told: the whole message for each fault, golden."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from PIL import Image
+
+from batchgen import manifest
+from batchgen.errors import ManifestInvalid, Problem
+
+STANDARD = "kling-video/v2.1/standard/image-to-video"
+MASTER = "klingai/v2.1-master-image-to-video"
+LEAST = f"{{id: one, model: {STANDARD}, image_url: a.png}}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (32, 18), "teal").save(tmp_path / "a.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:20])
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    return tmp_path
+
+
+def problems(folder: Path, text: str | bytes) -> list[Problem]:
+    path = folder / "m.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else dedent(text).encode())
+    with pytest.raises(ManifestInvalid) as caught:
+        manifest.read(path)
+    assert caught.value.exit_code == 2
+    assert all(problem.path == path for problem in caught.value.problems)
+    return caught.value.problems
+
+
+def told(folder: Path, text: str | bytes) -> str:
+    """Every problem as `line:column message | label`."""
+    said = []
+    for problem in problems(folder, text):
+        label = (
+            problem.hint.partition("\n")[2].partition("^")[2].lstrip("^").strip()
+            if "^" in problem.hint
+            else problem.hint
+        )
+        said.append(f"{problem.line}:{problem.column} {problem.message}" + (f" | {label}" if label else ""))
+    return "\n".join(said)
+
+
+GOLDEN = {
+    "an empty file": ("", "1:1 the manifest is empty | a manifest has a list of jobs under `jobs:`"),
+    "only a comment": ("# soon\n", "1:1 the manifest is empty | a manifest has a list of jobs under `jobs:`"),
+    "a list": ("- 1\n", "1:1 a manifest is a mapping | begin with a key such as `jobs:`"),
+    "text": ("hello\n", "1:1 a manifest is a mapping | begin with a key such as `jobs:`"),
+    "no jobs": ("batch: x\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
+    "null jobs": ("batch: x\njobs:\n", "2:1 the manifest has no jobs | list them under `jobs:`"),
+    "empty jobs": ("jobs: []\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
+    "jobs by name": ("jobs: {a: 1}\n", "1:7 `jobs` must be a list, not a mapping"),
+    "a job that is text": ("jobs: [one]\n", "1:8 a job must be a mapping, not text"),
+    "an unknown key": (f"jobs: [{LEAST}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
+    "a key like no other": (
+        f"jobs: [{LEAST}]\nxyzzy: 3\n",
+        "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, defaults and jobs",
+    ),
+    "includes": (
+        f"include: other.yaml\njobs: [{LEAST}]\n",
+        "1:1 `include` is not supported: this version takes plain jobs only | write the jobs out one by one",
+    ),
+    "a matrix": (
+        f"jobs:\n  - id: one\n    model: {STANDARD}\n    image_url: a.png\n    matrix: {{a: [1]}}\n",
+        "5:5 `matrix` is not supported: this version takes plain jobs only | write the jobs out one by one",
+    ),
+    "rows and count in defaults": (
+        f"defaults: {{rows: a.csv, count: 2}}\njobs: [{LEAST}]\n",
+        "1:12 `rows` is not supported: this version takes plain jobs only | write the jobs out one by one\n"
+        "1:25 `count` is not supported: this version takes plain jobs only | write the jobs out one by one",
+    ),
+    "a batch that is a list": (f"batch: [a]\njobs: [{LEAST}]\n", "1:8 `batch` must be text, not a list"),
+    "a batch in two lines": (
+        f'batch: "a\\nb"\njobs: [{LEAST}]\n',
+        "1:8 `batch` holds characters that cannot be printed, or spaces around it",
+    ),
+    "an unknown service": (
+        f"service: aimlap\njobs: [{LEAST}]\n",
+        "1:10 there is no service `aimlap` | did you mean aimlapi?",
+    ),
+    "a service of the wrong type": (
+        f"service: 5\njobs: [{LEAST}]\n",
+        "1:10 `service` must be aimlapi or simulator, not the number 5",
+    ),
+    "a service with wrong keys": (
+        f"service: {{nam: aimlapi, endpoint: legasy}}\njobs: [{LEAST}]\n",
+        "1:11 `service` has no key `nam` | did you mean name?\n"
+        "1:35 `endpoint` must be universal or legacy | did you mean legacy?",
+    ),
+    "limits out of range": (
+        f"""\
+        limits:
+          submits_per_minute: 0
+          in_flight: 1001
+          downloads: 33
+          max_cost: -1
+          deadline_minutes: 1e9
+        jobs: [{LEAST}]
+        """,
+        "2:23 `submits_per_minute` must be more than 0 and at most 60,000, not 0\n"
+        "3:14 `in_flight` must be more than 0 and at most 1,000, not 1001\n"
+        "4:14 `downloads` must be more than 0 and at most 32, not 33\n"
+        "5:13 `max_cost` must be more than 0 and at most 1,000,000,000, not -1\n"
+        "6:21 `deadline_minutes` must be more than 0 and at most 10,080, not 1e9",
+    ),
+    "limits of the wrong type": (
+        f"""\
+        limits:
+          submits_per_minute: fast
+          in_flight: 2.5
+          downloads: true
+          max_cost: $50
+          on_unconfirmed: resend
+          in_fligt: 3
+        jobs: [{LEAST}]
+        """,
+        "2:23 `submits_per_minute` must be a number, not text\n"
+        "3:14 `in_flight` must be a whole number, not the number 2.5\n"
+        "4:14 `downloads` must be a whole number, not the truth value true\n"
+        "5:13 `max_cost` must be an amount in USD, such as 50.00, not text\n"
+        "6:19 `on_unconfirmed` must be hold or resubmit | known: hold and resubmit\n"
+        "7:3 there is no limit `in_fligt` | did you mean in_flight?",
+    ),
+    "limits that are a list": (f"limits: [1]\njobs: [{LEAST}]\n", "1:9 `limits` must be a mapping, not a list"),
+    "defaults that are text": (f"defaults: x\njobs: [{LEAST}]\n", "1:11 `defaults` must be a mapping, not text"),
+    "an id among the defaults": (
+        f"defaults: {{id: x}}\njobs: [{LEAST}]\n",
+        "1:12 an `id` cannot be a default | give every job its own",
+    ),
+    "no id": (
+        f"jobs:\n  - model: {STANDARD}\n    image_url: a.png\n",
+        "2:5 the job has no `id` | give it one: it is the job's name from run to run",
+    ),
+    "an empty id": (f"jobs: [{{id: ~, model: {STANDARD}, image_url: a.png}}]\n", "1:13 `id` is empty"),
+    "an id that is a list": (
+        f"jobs: [{{id: [a], model: {STANDARD}, image_url: a.png}}]\n",
+        "1:13 `id` must be text, not a list",
+    ),
+    "one id twice": (f"jobs:\n - {LEAST}\n - {LEAST}\n", "3:9 two jobs have the id `one` | the other is on line 2"),
+    "one id twice in a line": (
+        f"jobs: [{LEAST}, {LEAST}]\n",
+        "1:91 two jobs have the id `one` | the other is on line 1",
+    ),
+    "no model": (
+        "jobs: [{id: one, image_url: a.png}]\n",
+        "1:8 the job has no `model` | name one here or in `defaults`",
+    ),
+    "a model that is a number": (
+        "jobs: [{id: one, model: 5}]\n",
+        "1:25 `model` must be text, not the number 5",
+    ),
+    "an unknown model": (
+        "jobs: [{id: one, model: kling-video/v2.1/master/image-to-video, image_url: a.png}]\n",
+        f"1:25 there is no model `kling-video/v2.1/master/image-to-video` | did you mean {MASTER}?",
+    ),
+    "a model like no other": (
+        "defaults: {model: qqqq}\njobs: [{id: one}, {id: two}]\n",
+        "1:19 there is no model `qqqq` | see the list of the service's video models",
+    ),
+    "a misspelt key of a job": (
+        f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, priorty: 3}}]\n",
+        f"1:85 `{STANDARD}` does not take `priorty` | did you mean priority?",
+    ),
+    "a wrong default, once": (
+        f"defaults: {{model: {STANDARD}, image_url: a.png, duration: 7}}\n"
+        "jobs: [{id: one}, {id: two, duration: 5}, {id: three}]\n",
+        "1:89 `duration` must be 5 or 10, not 7 | this default applies to the job on line 2",
+    ),
+    "a misspelt null": (
+        f"defaults: {{model: {STANDARD}, image_url: a.png, prompt: x}}\njobs: [{{id: one, promt: null}}]\n",
+        f"2:18 `{STANDARD}` does not take `promt` | did you mean prompt?",
+    ),
+    "a parameter of another path": (
+        f"jobs:\n  - {{id: one, model: {STANDARD}, image_url: a.png, tail_image_url: a.png}}\n",
+        f"2:82 `{STANDARD}` does not take `tail_image_url` | only the legacy endpoint takes it",
+    ),
+    "a nested parameter": (
+        f"jobs:\n- id: one\n  model: {STANDARD}\n  image_url: a.png\n"
+        "  camera_control: {config: {zoom: 11, 'a/b~c': 1}}\n",
+        "5:35 `camera_control.config.zoom` must be -10 to 10, not 11\n"
+        "5:39 `camera_control.config` does not take `a/b~c` |"
+        " known: horizontal, pan, roll, tilt, vertical and zoom",
+    ),
+    "a missing image": (
+        f"jobs: [{{id: one, model: {STANDARD}, image_url: nosuch.png}}]\n",
+        "1:78 there is no such file beside the manifest: nosuch.png",
+    ),
+    "one missing image for many jobs": (
+        f"defaults: {{model: {STANDARD}, image_url: nosuch.png}}\njobs: [{{id: one}}, {{id: two}}]\n",
+        "1:72 there is no such file beside the manifest: nosuch.png",
+    ),
+    "bad images": (
+        f"""\
+        defaults: {{model: {STANDARD}}}
+        jobs:
+          - {{id: a, image_url: empty.png}}
+          - {{id: b, image_url: text.png}}
+          - {{id: c, image_url: cut.png}}
+          - {{id: d, image_url: folder.png}}
+          - {{id: e, image_url: pipe.png}}
+          - {{id: f, image_url: a.png/x}}
+          - {{id: g, image_url: "s3://bucket/x.png"}}
+          - {{id: h, image_url: ""}}
+          - {{id: i, image_url: "https://"}}
+          - {{id: j, image_url: "~/a.png"}}
+        """,
+        "3:24 the file is empty\n"
+        "4:24 the file is not an image (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)\n"
+        "5:24 the file cannot be read: it is damaged\n"
+        "6:24 this is a folder, not an image\n"
+        "7:24 this is not a regular file\n"
+        "8:24 there is no such file beside the manifest: a.png/x\n"
+        "9:24 an image must be a link (http, https), a data URI or a local path\n"
+        "10:24 this is not a path\n"
+        "11:24 an image must be a link (http, https), a data URI or a local path\n"
+        "12:24 there is no such file beside the manifest: ~/a.png",
+    ),
+    "a local video": (
+        "jobs: [{id: one, model: runway/gen4_aleph, prompt: x, video_url: v.mp4}]\n",
+        "1:66 a video must be a link: only images are sent from local files | begin with https://",
+    ),
+    "priority and tags": (
+        f"""\
+        defaults: {{model: {STANDARD}, image_url: a.png}}
+        jobs:
+          - {{id: a, priority: high, tags: x}}
+          - {{id: b, priority: 1000001, tags: [[x], ""]}}
+        """,
+        "3:23 `priority` must be a whole number, not text\n"
+        "3:35 `tags` must be a list, not text\n"
+        "4:23 `priority` must be -1,000,000 to 1,000,000\n"
+        "4:39 a tag must be text, not a list\n"
+        "4:44 a tag is empty",
+    ),
+    "a key twice": (
+        f"jobs:\n  - id: one\n    model: {STANDARD}\n    image_url: a.png\n    image_url: a.png\n",
+        "5:5 `image_url` stands here twice | first on 4:5",
+    ),
+    "a top-level key twice": (
+        f"batch: a\nbatch: b\njobs: [{LEAST}]\n",
+        "2:1 `batch` stands here twice | first on 1:1",
+    ),
+    "a tag": (
+        f"batch: !!python/name:os.system x\njobs: [{LEAST}]\n",
+        "1:8 YAML tags are not read: `tag:yaml.org,2002:python/name:os.system` | take the tag away",
+    ),
+    "an unknown anchor": ("jobs: [*x]\n", "1:8 there is no anchor `&x` above"),
+    "a value inside itself": (
+        f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, dynamic_masks: &m [*m]}}]\n",
+        "1:104 `*m` stands inside the very value it names",
+    ),
+    "a merge of text": (
+        f"jobs:\n  - <<: x\n    id: one\n    model: {STANDARD}\n    image_url: a.png\n",
+        "2:5 `<<` takes a mapping, or a list of mappings",
+    ),
+    "a key that is a list": (f"jobs: [{LEAST}]\n? [a]\n: 1\n", "2:3 a key must be text"),
+    "a second document": (
+        f"jobs: [{LEAST}]\n---\njobs: []\n",
+        "2:1 a manifest is one YAML document | put a second batch into a file of its own",
+    ),
+    "YAML that does not parse, after what was found": (
+        "servise: x\njobs:\n  - id: [one\n    model: x\n",
+        "1:1 a manifest has no key `servise` | did you mean service?\n"
+        "4:10 this is not YAML: while parsing a flow sequence did not find expected ',' or ']'",
+    ),
+    "a tab as indentation": (
+        "jobs:\n\t- id: one\n",
+        "2:1 this is not YAML: while scanning for the next token found character that cannot start any token",
+    ),
+    "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | take it away"),
+    "Latin-1": (b"batch: x\nprompt: caf\xe9\n", "2:12 byte 0xe9 is not UTF-8 | save the file as UTF-8"),
+    "UTF-16": ("batch: x\n".encode("utf-16"), "1:1 the file is UTF-16 | save the file as UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), GOLDEN.values(), ids=GOLDEN)
+def test_a_fault_is_told(folder: Path, text: str | bytes, expected: str) -> None:
+    assert told(folder, text) == expected
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(folder: Path) -> None:
+    text = f"""\
+    jobs:
+      - id: one
+        model: {STANDARD}
+        duration: 7
+      - image_url: a.png
+    service: nobody
+    defaults:
+      cfg_scale: 2
+    """
+    found = problems(folder, text)
+    assert [(problem.line, problem.column) for problem in found] == [(2, 5), (4, 15), (5, 5), (5, 5), (6, 10), (8, 14)]
+
+
+def test_nothing_is_said_twice(folder: Path) -> None:
+    jobs = "".join(f"  - id: j{number}\n" for number in range(50))
+    text = f"defaults:\n  model: {STANDARD}\n  image_url: nosuch.png\n  duratoin: 5\njobs:\n{jobs}batch: late\n"
+    assert [(problem.line, problem.message) for problem in problems(folder, text)] == [
+        (3, "there is no such file beside the manifest: nosuch.png"),
+        (4, f"`{STANDARD}` does not take `duratoin`"),
+    ]
+
+
+def test_a_problem_shows_its_line_with_a_caret(folder: Path) -> None:
+    (problem,) = problems(folder, f"jobs:\n  - id: one\n    model: {STANDARD}\n    image_url: a.png\n    duratoin: 5\n")
+    assert problem.hint == "   5 |     duratoin: 5\n     |     ^^^^^^^^ did you mean duration?"
+
+
+def test_the_caret_stands_right_under_wide_and_invisible_characters(folder: Path) -> None:
+    (problem,) = problems(folder, f'jobs: [{{id: "日本\\u001b[31m", model: {STANDARD}, image_url: a.png}}]\n')
+    above, below = problem.hint.splitlines()
+    assert below.index("^") == above.index('"')  # nothing wide before it
+    (problem,) = problems(folder, f"jobs: [{{id: 日本, model: {STANDARD}, image_url: a.png, duration: 7}}]\n")
+    above, below = problem.hint.splitlines()
+    assert below.index("^") == above.index("7}") + 2  # two characters before it take two columns each
+
+
+def test_a_terminal_is_sent_no_control_characters(folder: Path) -> None:
+    text = f'jobs: [{{id: one, model: {STANDARD}, image_url: "\\e[31mx", "k\\e]0;x\\a": 1}}]\n'
+    for problem in problems(folder, text):
+        assert problem.message.isprintable()
+        assert problem.hint.replace("\n", "").isprintable()
+
+
+def test_a_long_line_is_cut_around_the_fault(folder: Path) -> None:
+    prompt = "x" * 5_000
+    (problem,) = problems(folder, f"jobs: [{{id: one, prompt: {prompt}, model: {STANDARD}, image_url: nosuch.png}}]\n")
+    assert "nosuch.png" in problem.hint
+    assert max(map(len, problem.hint.splitlines())) < 140
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nosuch.yaml", "there is no such manifest"),
+        ("folder.png", "this is a folder, not a manifest"),
+        ("pipe.png", "this is not a regular file"),
+        ("a.png/m.yaml", "the manifest cannot be read: Not a directory"),
+        ("x" * 300, "the manifest cannot be read: File name too long"),
+        ("\0", "the manifest cannot be read: embedded null byte"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_a_problem_at_its_beginning(folder: Path, name: str, message: str) -> None:
+    with pytest.raises(ManifestInvalid) as caught:
+        manifest.read(folder / name)
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.line, problem.column) == (message, 1, 1)

@@ -1,0 +1,171 @@
+"""Whatever the bytes: a manifest or its problems, never another exception, and never for long."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from batchgen import catalogue, manifest
+from batchgen.errors import ManifestInvalid
+from batchgen.manifest import Limits, Manifest
+from batchgen.manifest.header import KEYS, LATER
+from batchgen.manifest.jobs import OWN
+from batchgen.manifest.outputs import path_fault
+
+STANDARD = "kling-video/v2.1/standard/image-to-video"
+MASTER = "klingai/v2.1-master-image-to-video"
+TEXT = "klingai/v2.1-master-text-to-video"
+
+in_one_folder = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None, database=None
+)
+
+
+def survive(folder: Path, raw: bytes) -> Manifest | None:
+    """The manifest, if it is one; every problem is shown once, at a place in the file."""
+    path = folder / "m.yaml"
+    path.write_bytes(raw)
+    try:
+        found = manifest.read(path)
+    except ManifestInvalid as invalid:
+        assert invalid.problems
+        assert len({(problem.line, problem.column, problem.message) for problem in invalid.problems}) == len(
+            invalid.problems
+        )
+        for problem in invalid.problems:
+            assert problem.line >= 1
+            assert problem.column >= 1
+            assert problem.message.isprintable()
+            assert problem.message
+        return None
+    for job in found.jobs:
+        assert path_fault(job.output) is None
+        assert json.loads(job.request)["model"] == job.model
+    return found
+
+
+@in_one_folder
+@given(st.binary(max_size=200))
+@example(b"\xff\xfej\x00")
+@example(b"\xef\xbb\xbf")
+@example(b"%YAML 9.9\n---\n")
+@example(b"jobs: [\x85]")
+def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
+    survive(tmp_path, raw)
+
+
+@in_one_folder
+@given(
+    st.lists(
+        st.sampled_from([*"[]{}:,-?!&*|>'\"%@`#\n \t~", "jobs:", "- id: ", "<<: ", "&a", "*a", "\n  ", "\x00"]),
+        max_size=40,
+    )
+)
+def test_any_punctuation(tmp_path: Path, pieces: list[str]) -> None:
+    survive(tmp_path, "".join(pieces).encode())
+
+
+@in_one_folder
+@given(st.data())
+def test_a_good_manifest_with_a_wound(tmp_path: Path, data: st.DataObject) -> None:
+    good = (Path(__file__).parents[1] / "manifests" / "kling.yaml").read_bytes()
+    start = data.draw(st.integers(0, len(good)))
+    wound = data.draw(
+        st.binary(max_size=6) | st.sampled_from([b"\n", b"  ", b"- ", b": ", b"{", b"{{ x }}", b"*a", b"!!"])
+    )
+    survive(tmp_path, good[:start] + wound + good[start + data.draw(st.integers(0, 20)) :])
+
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
+trees = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+texts = st.text(max_size=30) | st.sampled_from(
+    ["a.png", "16:9", "{{ id }}", "{{", "..", "/x", "https://x/y", "data:,", "5"]
+)
+parameters = st.dictionaries(
+    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *OWN, "<<"]),
+    trees | texts | st.sampled_from([STANDARD, MASTER, TEXT, 5, 10, 0.5]),
+    max_size=6,
+)
+likely = st.fixed_dictionaries(
+    {"id": texts, "model": st.sampled_from([STANDARD, MASTER, TEXT]), "image_url": texts}, optional={"duration": texts}
+)
+manifests = st.dictionaries(
+    st.sampled_from([*KEYS, *LATER, "x"]),
+    trees | texts | st.lists(parameters | likely | trees, max_size=4),
+    max_size=6,
+) | st.fixed_dictionaries({"jobs": st.lists(likely | parameters, min_size=1, max_size=3), "defaults": parameters})
+
+
+@in_one_folder
+@given(manifests)
+def test_any_tree(tmp_path: Path, tree: Any) -> None:
+    if not (tmp_path / "a.png").exists():
+        Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    survive(tmp_path, yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
+
+
+@in_one_folder
+@given(st.text(max_size=200).filter(lambda text: "\r" not in text))
+def test_any_text_survives_the_way_into_a_request(tmp_path: Path, prompt: str) -> None:
+    tree = {"jobs": [{"id": "one", "model": TEXT, "prompt": prompt}]}
+    found = survive(tmp_path, yaml.safe_dump(tree, default_style='"').encode())
+    assert found is not None
+    assert json.loads(found.jobs[0].request) == {"model": TEXT, "prompt": prompt}
+    assert found.limits == Limits()
+
+
+@pytest.mark.parametrize("depth", [65, 1_000, 100_000])
+@pytest.mark.parametrize("shape", ["[", "{a: ", "- ", "? "])
+def test_deep_nesting_is_told(tmp_path: Path, shape: str, depth: int) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("defaults:\n  " + shape * depth)
+    with pytest.raises(ManifestInvalid, match=r"nested more than 64 deep|a key must be text|this is not YAML"):
+        manifest.read(path)
+
+
+def test_nesting_through_aliases_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("defaults:\n  a0: &a0 [x]\n" + "".join(f"  a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)))
+    with pytest.raises(ManifestInvalid, match="nested more than 64 deep"):
+        manifest.read(path)
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        "[*a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}, *a{0}]",
+        "{{x: *a{0}, y: *a{0}, z: *a{0}, u: *a{0}, v: *a{0}}}",
+    ],
+)
+def test_an_alias_bomb_is_refused(tmp_path: Path, level: str) -> None:
+    path = tmp_path / "m.yaml"
+    levels = "".join(f"  a{n}: &a{n} {level.format(n - 1)}\n" for n in range(1, 30))
+    path.write_text(f"defaults:\n  a0: &a0 [lol, lol, lol]\n{levels}jobs: [{{id: one}}]\n")
+    with pytest.raises(ManifestInvalid, match="aliases blow this manifest up"):
+        manifest.read(path)
+
+
+def test_a_bomb_of_merges_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    wide = ", ".join(f"k{n}: 1" for n in range(5_000))
+    path.write_text(f"defaults:\n  a: &a {{{wide}}}\n  b: [{', '.join(['{<<: *a}'] * 5_000)}]\n")
+    with pytest.raises(ManifestInvalid, match="aliases blow this manifest up"):
+        manifest.read(path)
+
+
+def test_many_jobs_may_share_one_anchor(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    jobs = "".join(f"  - {{<<: *base, id: j{number}}}\n" for number in range(2_000))
+    path.write_text(f"defaults: &base {{model: {TEXT}, prompt: x}}\njobs:\n{jobs}")
+    assert len(manifest.read(path).jobs) == 2_000

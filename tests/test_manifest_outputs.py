@@ -1,0 +1,171 @@
+"""Output paths: they stay in their folder, work on every system, and no two jobs meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batchgen import manifest
+from batchgen.errors import ManifestInvalid
+from batchgen.manifest.outputs import folded, path_fault, tidy
+from batchgen.manifest.templates import BadTemplate, Templates
+
+MODEL = "klingai/v2.1-master-text-to-video"
+
+
+def told(folder: Path, *jobs: str, top: str = "") -> list[str]:
+    """The problems of a manifest of `jobs`, each given as the inside of a flow mapping, from line 3 on."""
+    path = folder / "m.yaml"
+    entries = "".join(f"  - {{{job}}}\n" for job in jobs)
+    path.write_text(f"defaults: {{model: {MODEL}, prompt: x}}\njobs:\n{entries}{top}", "utf-8")
+    try:
+        manifest.read(path)
+    except ManifestInvalid as invalid:
+        return [f"{problem.line}:{problem.column} {problem.message}" for problem in invalid.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a.mp4",
+        "a/b/c.mp4",
+        "ünï/日本.mp4",
+        "a b.mp4",
+        "comma, semi; quote'.mp4",
+        "./a.mp4",
+        "com10.mp4",
+        "console.mp4",
+        "a..b.mp4",
+    ],
+)
+def test_a_safe_path_is_taken(path: str) -> None:
+    assert path_fault(path) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("", "empty"),
+        ("  ", "empty"),
+        ("/etc/x.mp4", "relative"),
+        ("//host/x.mp4", "relative"),
+        ("C:/x.mp4", "relative"),
+        ("c:x.mp4", "relative"),
+        ("../x.mp4", "leaves"),
+        ("a/../../x.mp4", "leaves"),
+        ("a/..", "leaves"),
+        ("a//b.mp4", "empty part"),
+        ("a/", "empty part"),
+        (".", "no name"),
+        ("a/.", "no name"),
+        (".hidden.mp4", "dot"),
+        ("a/.b/c.mp4", "dot"),
+        ("a./b.mp4", "dot"),
+        ("a /b.mp4", "space"),
+        (" a.mp4", "space"),
+        ("a\\b.mp4", "\\"),
+        ("..\\b.mp4", "dot"),
+        ("a:b.mp4", "relative"),
+        ("ab:c.mp4", ":"),
+        ("what?.mp4", "?"),
+        ("a*.mp4", "*"),
+        ("a\0b.mp4", "printed"),
+        ("a\nb.mp4", "printed"),
+        ("a\u202eb.mp4", "printed"),
+        ("NUL", "Windows"),
+        ("con.mp4", "Windows"),
+        ("a/Com1.mp4", "Windows"),
+        ("lpt9 .mp4", "Windows"),
+        ("x" * 251, "longer than 250"),
+        ("é" * 126, "longer than 250"),
+        ("/".join(["abc"] * 300), "longer than 1000"),
+        ("x.mp4.part", "unfinished"),
+        ("x.PART", "unfinished"),
+    ],
+)
+def test_an_unsafe_path_is_refused(path: str, why: str) -> None:
+    assert why in (path_fault(path) or "")
+
+
+def test_a_refused_path_is_blamed_where_it_is_written_or_on_the_id_it_is_made_of(tmp_path: Path) -> None:
+    assert told(tmp_path, "id: '../../x'") == ["3:10 the output path leaves the manifest's folder"]
+    assert told(tmp_path, "id: one, output: '../{{ id }}.mp4'") == ["3:23 the output path leaves the manifest's folder"]
+    assert told(tmp_path, "id: one", top="output: /tmp/x.mp4\n") == [
+        "3:10 the output path must be relative to the manifest"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("a.mp4", "a.mp4"),
+        ("a.mp4", "A.MP4"),
+        ("stra\u00dfe.mp4", "STRASSE.mp4"),
+        ("\u00e9.mp4", "e\u0301.mp4"),
+        ("./x.mp4", "x.mp4"),
+    ],
+)
+def test_two_jobs_cannot_write_one_file_on_any_file_system(tmp_path: Path, one: str, two: str) -> None:
+    assert folded(tidy(one)) == folded(tidy(two))
+    assert told(tmp_path, f"id: one, output: {one}", f"id: two, output: {two}") == [
+        f"4:23 two jobs would be written to {tidy(two)}"
+    ]
+
+
+def test_ids_that_differ_only_in_case_meet_in_the_default_output(tmp_path: Path) -> None:
+    assert told(tmp_path, "id: Mona", "id: mona") == ["4:10 two jobs would be written to m/mona.mp4"]
+
+
+def test_one_id_twice_is_one_problem_not_two(tmp_path: Path) -> None:
+    assert told(tmp_path, "id: mona", "id: mona") == ["4:10 two jobs have the id `mona`"]
+
+
+def test_a_file_cannot_be_a_folder_of_another(tmp_path: Path) -> None:
+    expected = "3:23 a video would be written to a/b, a folder on line 4"
+    assert told(tmp_path, "id: one, output: a/B", "id: two, output: A/b/c.mp4") == [expected]
+    assert told(tmp_path, "id: one, output: A/b/c.mp4", "id: two, output: a/B") == [
+        "4:23 a video would be written to a/b, a folder on line 3"
+    ]
+
+
+def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert told(tmp_path, "id: one, output: M.yaml") == ["3:23 the video would be written over the manifest: M.yaml"]
+    image = "model: klingai/v2.1-master-image-to-video, image_url: ./x/../a.png"
+    assert told(tmp_path, f"id: one, output: A.png, {image}") == [
+        "3:23 the video would be written over an image that the jobs use: ./x/../a.png"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ nosuch }}", "no name `nosuch`"),
+        ("{{ id", "unexpected end of input"),
+        ("{{ id | center(9) }}", "no filter `center`"),
+        ("{% for x in id %}{{ x }}{% endfor %}", "no statements"),
+        ("{{ range(9) }}", "no name `range`"),
+        ("{{ id.upper() }}", "no method named upper"),
+        ("{{ id.x }}", "is undefined"),
+        ("{{ 'x' * 1000000000 }}", "too large"),
+        ("{{ '%999999d' | format(1) }}", "at most 99"),
+        ("{{ '%d' | format(id) }}", "`format` cannot be done"),
+        ("{{ 'aaaa' | replace('a', 'bbbbbbbbbb') " + "| replace('b', 'bbbbbbbbbb') " * 9 + "}}", "too long"),
+        ("{{ id }}" * 200, "at most 1000"),
+        ("{{ " + "(" * 900, "recursion"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_in_says_why(template: str, why: str) -> None:
+    with pytest.raises(BadTemplate, match=why.replace("(", r"\(")):
+        Templates().render(template, {"id": "one"})
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
+    assert told(tmp_path, "id: one", top="output: '{{ idd }}.mp4'\n") == ["4:9 the template has no name `idd`"]
+    with pytest.raises(BadTemplate) as caught:
+        Templates().render("{{ idd }}", {"batch": 1, "id": 2, "seed": 3})
+    assert caught.value.label == "known: batch, id and seed"
