@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 
 from batchgen.errors import BatchgenError
 from batchgen.simulator.server import run_forever
-from batchgen.simulator.simulation import Simulation
+from batchgen.simulator.simulation import AccountLimits, Simulation
 
 
 def main() -> int:
@@ -23,6 +25,7 @@ def main() -> int:
     parser.add_argument("--faults", type=json.loads, default={}, metavar="JSON")
     parser.add_argument("--instant", action="store_true", help="serve one tiny clip in place of rendering")
     parser.add_argument("--lag", type=float, default=30.0, help="seconds of the service a log row is late")
+    parser.add_argument("--limits", type=_limits, default=AccountLimits(), metavar="JSON", help="of the account")
     asked = parser.parse_args()
     try:
         simulation = Simulation(
@@ -32,12 +35,21 @@ def main() -> int:
             faults=asked.faults,
             instant=asked.instant,
             lag_seconds=asked.lag,
+            limits=asked.limits,
         )
         run_forever(simulation, asked.host, asked.port, _tell)
     except BatchgenError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def _limits(given: str) -> AccountLimits:
+    limits = json.loads(given, parse_float=Decimal)
+    unknown = set(limits) - {field.name for field in fields(AccountLimits)}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no limit {', '.join(sorted(unknown))}")
+    return AccountLimits(**limits)
 
 
 def _tell(base_url: str) -> None:

@@ -7,7 +7,6 @@ import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
-from urllib.parse import urlencode
 
 from starlette.requests import Request
 
@@ -44,7 +43,7 @@ def address(service: Studio, request: Request, generation: Generation) -> str:
     until = service.clock.now() + timedelta(seconds=service.simulation.url_ttl_seconds)
     expires, nonce = f"{until.timestamp():.3f}", secrets.token_urlsafe(6)
     signature = _sign(service.secret, generation.file, expires, nonce)
-    query = urlencode({"Expires": expires, "Nonce": nonce, "Signature": signature})
+    query = f"Expires={expires}&Nonce={nonce}&Signature={signature}"
     return f"http://{request.headers.get('host', '127.0.0.1')}{FOLDER}/{generation.file}?{query}"
 
 

@@ -15,14 +15,14 @@ from batchgen.simulator.answers import path, refuse
 from batchgen.simulator.billing import balance, transactions
 from batchgen.simulator.calls import keyed, public
 from batchgen.simulator.cdn import download
-from batchgen.simulator.creating import create
+from batchgen.simulator.creating import UNIVERSAL, create
 from batchgen.simulator.fetching import fetch
 from batchgen.simulator.logs import log
 from batchgen.simulator.models import metrics, models
 from batchgen.simulator.studio import Studio
 
 GENERATION_PATHS = (
-    "/v2/video/generations",
+    UNIVERSAL,
     "/v2/generate/video/{vendor}/generation",
     "/v1/video/generations",
     "/video/generations",

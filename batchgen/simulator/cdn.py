@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import urlencode
@@ -43,17 +42,14 @@ async def download(service: Studio, request: Request) -> Response:
         return _denied(service.burnt[signed.nonce])
     if generation.outcome != "completed" or generation.finishes_at is None or text(now) < generation.finishes_at:
         return _denied(404)
-    video = await service.gallery.video(generation)
     among = WITHOUT_REDIRECT if "Hop" in request.query_params else NAMES["cdn"]
     drawn = service.faults.draw("cdn", generation.subject, among)
     if drawn and drawn.name == "changed_etag":
-        service.exchanged.add(generation.id)
-    if generation.id in service.exchanged:
-        video = Video.of(video.content + struct.pack(">I4s", 8, b"free"))
+        service.gallery.exchange(generation)
     if drawn and drawn.name.startswith("expired_"):
         service.burnt[signed.nonce] = int(drawn.name[-3:])
         return _denied(service.burnt[signed.nonce])
-    return _spoil(request, video, drawn)
+    return _spoil(request, await service.gallery.video(generation), drawn)
 
 
 def _spoil(request: Request, video: Video, drawn: Drawn | None) -> Response:

@@ -41,7 +41,7 @@ async def get_ledger(request: Request) -> Response:
     ledger = service.ledger
     requests = ledger.query("SELECT kind, status, count(*) AS times FROM requests GROUP BY kind, status ORDER BY 1, 2")
     told: dict[str, Any] = {
-        "accepted": len(ledger.accepted()),
+        "accepted": ledger.count(),
         "duplicates": ledger.duplicates(),
         "in_flight": ledger.in_flight(service.clock.now()),
         "charged_usd": str(ledger.charged_usd(service.clock.now())),

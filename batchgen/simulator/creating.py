@@ -20,6 +20,7 @@ from batchgen.simulator.ledger import Generation, text
 from batchgen.simulator.refusal import refusal
 from batchgen.simulator.studio import Studio
 
+UNIVERSAL = "/v2/video/generations"
 LARGE = 256 * 1024  # bytes of a body that is read beside the event loop
 LOST_ROW_SECONDS = 600.0  # how late a row is that the fault `lag` holds back, unless it says
 READ = tuple(name for name in NAMES["create"] if name not in UNREAD)
@@ -57,11 +58,13 @@ async def create(service: Studio, request: Request) -> Response:
         return refuse(request, 403, "You have run out of credits. Top up your balance to go on.")
     if service.account.too_many():
         return throttle(request, timedelta(seconds=1))
-    status = int(drawn.name[-3:]) if drawn and drawn.name[-3:].isdigit() else 201
+    # Both are documented: a client that knows only one of them must not pass.
+    usual = 201 if path(request) == UNIVERSAL else 200
+    status = int(drawn.name[-3:]) if drawn and drawn.name[-3:].isdigit() else usual
     generation = _accept(service, request, body, asked, price, _unanswered(drawn, status))
-    if status != 201:
+    if status != usual:
         return refuse(request, status, ERROR_WORDS[status])
-    return _break(_accepted(generation), drawn)
+    return _break(_accepted(generation, status), drawn)
 
 
 def _read(content: bytes) -> tuple[Any, Asked | None]:
@@ -112,7 +115,7 @@ def _accept(
     return generation
 
 
-def _accepted(generation: Generation) -> Response:
+def _accepted(generation: Generation, status: int) -> Response:
     headers = {
         "x-inference-id": generation.id,
         "x-aimlapi-credits-used": str(generation.credits),
@@ -120,7 +123,7 @@ def _accepted(generation: Generation) -> Response:
     }
     if generation.client_request_id:
         headers["x-client-request-id"] = generation.client_request_id
-    return answer({"id": generation.id, "status": "queued"}, 201, headers)
+    return answer({"id": generation.id, "status": "queued"}, status, headers)
 
 
 def _break(response: Response, drawn: Drawn | None) -> Response:

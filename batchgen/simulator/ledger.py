@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -60,6 +61,7 @@ CREATE INDEX IF NOT EXISTS requests_generation ON requests (generation_id, kind)
 """
 
 FLUSH_AT = 500  # rows of the trail
+OPENINGS = 500  # attempts, 10 ms apart
 
 
 class Generation(NamedTuple):
@@ -122,12 +124,23 @@ class Ledger:
         self._trail: list[Entry] = []
         try:
             self._db = sqlite3.connect(path or ":memory:", timeout=30, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._enter_wal()
             # A killed process loses nothing that it committed; a power cut could, which a simulation need not outlive.
             self._db.execute("PRAGMA synchronous = OFF")
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         except sqlite3.Error as error:
             raise StorageError(f"the simulator's ledger {path} cannot be used: {error}") from error
+
+    def _enter_wal(self) -> None:
+        # While another process is doing the same, SQLite refuses at once: it does not wait for busy_timeout here.
+        for _ in range(OPENINGS):
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+                time.sleep(0.01)
 
     def secret(self) -> bytes:
         """What this ledger's addresses are signed with."""
@@ -236,12 +249,16 @@ class Ledger:
         rows = self._db.execute(f"SELECT {_GENERATION} FROM generations ORDER BY created_at, rowid")  # noqa: S608
         return [Generation(*row) for row in rows]
 
+    def count(self) -> int:
+        """How many generations there are."""
+        return self._number("SELECT count(*) FROM generations")
+
     def duplicates(self) -> dict[str, list[str]]:
         """Jobs that were accepted more than once: the body's digest, and the ids it was given."""
         found: dict[str, list[str]] = {}
         for digest, generation_id in self._db.execute(
-            "SELECT digest, id FROM generations WHERE digest IN (SELECT digest FROM generations WHERE nth > 0"
-            " UNION SELECT digest FROM generations GROUP BY digest HAVING count(*) > 1) ORDER BY digest, nth"
+            "SELECT digest, id FROM generations WHERE digest IN"
+            " (SELECT digest FROM generations GROUP BY digest HAVING count(*) > 1) ORDER BY digest, created_at, rowid"
         ):
             found.setdefault(digest, []).append(generation_id)
         return found

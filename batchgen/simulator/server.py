@@ -36,6 +36,7 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
             log_config=None,
             log_level="critical",
             access_log=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
         )
         config.load()

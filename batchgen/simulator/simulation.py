@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from batchgen.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class AccountLimits:
@@ -46,4 +48,4 @@ class Simulation:
 
     def __post_init__(self) -> None:
         if not self.speed > 0:
-            raise ValueError(f"speed must be above 0, not {self.speed}")
+            raise UsageError(f"the speed must be above 0, not {self.speed}")

@@ -24,7 +24,6 @@ class Studio:
         self.gallery = Gallery(self.ledger, instant=simulation.instant)
         self.secret = self.ledger.secret()
         self.burnt: dict[str, int] = {}  # nonces of addresses that expired by a fault, and what they answer
-        self.exchanged: set[str] = set()  # generations whose file at the CDN became another one
         self.opened_at = self.ledger.opened_at(self.clock.now())
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from batchgen.simulator import Simulation, serve
 UNIVERSAL = "/v2/video/generations"
 KLING = "/v2/generate/video/kling/generation"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
+VERIFY = ssl.create_default_context()  # one for all clients: each would take longer to make its own than to talk
 KEY = {"Authorization": "Bearer a-key"}
 AT_ONCE = 1e9  # speed at which a generation is finished when its id arrives
 
@@ -27,14 +29,14 @@ async def simulated(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a simulation of its own; tiny clips at once, unless asked otherwise."""
     async with (
         serve(Simulation(**{"speed": AT_ONCE, "instant": True, **settings})) as base_url,
-        httpx.AsyncClient(base_url=base_url, headers=KEY, trust_env=False, timeout=10) as client,
+        httpx.AsyncClient(base_url=base_url, headers=KEY, trust_env=False, verify=VERIFY, timeout=10) as client,
     ):
         yield client
 
 
 async def create(client: httpx.AsyncClient, path: str = UNIVERSAL, prompt: str = "a", **more: Any) -> str:
     answer = await client.post(path, json=body(prompt, **more))
-    assert answer.status_code == 201, answer.text
+    assert answer.status_code == (201 if path == UNIVERSAL else 200), answer.text
     generation_id: str = answer.json()["id"]
     return generation_id
 
@@ -72,5 +74,5 @@ async def video_url(client: httpx.AsyncClient, prompt: str = "a") -> str:
 
 
 async def download(url: str, **headers: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as stranger:
+    async with httpx.AsyncClient(trust_env=False, verify=VERIFY, timeout=10) as stranger:
         return await stranger.get(url, headers={name.replace("_", "-"): value for name, value in headers.items()})

@@ -19,7 +19,7 @@ import pytest
 
 from batchgen.simulator import Ledger, Simulation, run_forever
 
-from .conversation import AT_ONCE, KEY, UNIVERSAL, body, create, download, finish, one_is_accepted
+from .conversation import AT_ONCE, KEY, UNIVERSAL, VERIFY, body, create, download, finish, one_is_accepted
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def speak(base_url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base_url, headers=KEY, trust_env=False, timeout=10)
+    return httpx.AsyncClient(base_url=base_url, headers=KEY, trust_env=False, verify=VERIFY, timeout=10)
 
 
 async def test_a_killed_service_finds_its_generations_again(tmp_path: Path) -> None:
@@ -102,6 +102,7 @@ def test_a_signal_ends_the_process_cleanly_and_without_a_word(number: signal.Sig
     [
         (["--faults", '{"create": {"explode": 1}}'], 2, "explode"),
         (["--ledger", "/nowhere/ledger.db"], 8, "/nowhere/ledger.db"),
+        (["--speed", "0"], 2, "speed"),
         (["--host", "203.0.113.1"], 2, "203.0.113.1"),
     ],
 )
@@ -111,6 +112,13 @@ def test_what_cannot_be_done_is_told_in_one_line(arguments: list[str], code: int
         assert running.returncode == code
         assert word in complained
         assert complained.count("\n") == 1
+
+
+async def test_the_limits_of_the_account_are_set_from_outside() -> None:
+    with process("--limits", '{"balance_usd": 0.30}') as (_, base_url):
+        async with speak(base_url) as client:
+            answers = [(await client.post(UNIVERSAL, json=body(f"{at}"))).status_code for at in range(2)]
+            assert answers == [201, 403]
 
 
 def test_running_forever_tells_its_address_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
