@@ -174,7 +174,7 @@ class Runner:
         """The states from which this run can still bring a job forward."""
         if self.work.disk:
             return []
-        if self.work.blocked and self.work.blocked.trouble is Trouble.AUTH:
+        if self.work.locked_out:
             return [State.DOWNLOADING]
         afloat = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
         return afloat if self.work.blocked else [State.PENDING, *afloat]

@@ -88,7 +88,9 @@ def test_killed_at_every_stage_in_turn_it_pays_once_and_delivers_all(
 ) -> None:
     simulator = simulate("--speed", "300", "--instant", "--lag", "0")
     database = tmp_path / "batchgen.db"
-    manifest = write_manifest(tmp_path / "m.yaml", 16, limits={"submits_per_minute": 1200, "in_flight": 6})
+    # This log is complete at once, so that what is not in it was never sent and may be sent again.
+    limits = {"submits_per_minute": 1200, "in_flight": 6, "unconfirmed_minutes": 0.02, "on_unconfirmed": "resubmit"}
+    manifest = write_manifest(tmp_path / "m.yaml", 16, limits=limits)
     bill = Bill(simulator.ledger)
     moments = [
         lambda: number_in(database, "pending"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -66,7 +67,10 @@ def commands() -> None:
 
 
 def main() -> None:
-    """The entry point. A problem that has a name becomes one message and its exit code, never a traceback."""
+    """The entry point. A problem that has a name becomes one message and its exit code, never a traceback.
+
+    Anything else is a defect: its traceback is what a report needs.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: no name may end a run
     try:
@@ -74,3 +78,11 @@ def main() -> None:
     except BatchgenError as error:
         click.echo(f"{error}", err=True)
         sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        click.echo(
+            "This is a defect in batchgen; please report the lines above. Nothing is lost: what was sent is in the"
+            " job table, and the same command goes on.",
+            err=True,
+        )
+        sys.exit(1)
