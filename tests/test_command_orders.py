@@ -1,4 +1,4 @@
-"""What a person asks of a batch and orders for it: status, retry, cancel, resolve, check, simulate, an edited manifest."""
+"""What a person asks of a batch and orders for it: status, retry, cancel, resolve, check, simulate, edits."""
 
 from __future__ import annotations
 
