@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Seque
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
@@ -15,10 +16,12 @@ from batchgen.database import Database
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import enrolment, orders
-from batchgen.manifest import Manifest
 from batchgen.schema import batches
 from batchgen.service.base import Service
 from batchgen.service.settings import Settings
+
+if TYPE_CHECKING:
+    from batchgen.manifest import Manifest
 
 SIMULATED = "simulated"
 SIMULATED_SPEED = 120.0  # times real speed: a clip of 3 to 4 minutes takes 2 seconds

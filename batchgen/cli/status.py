@@ -44,7 +44,9 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
             if working:
                 click.echo(f"  {plural(working, 'run')} at work")
             elif len(waits) > bool(standing.held):
-                click.echo(f"  no run is at work: `batchgen run {shlex.quote(str(batch.manifest))}` goes on")
+                click.echo(
+                    f"  no run is at work: `batchgen run {shlex.quote(str(manifest or batch.manifest))}` goes on"
+                )
 
 
 def at_work(database: Database, batch_id: int) -> int:
