@@ -74,10 +74,15 @@ class Money(TypeDecorator[Decimal]):
         if value is None:
             return None
         exact = value.quantize(MONEY_STEP)
-        return format(exact.normalize(), "f") if dialect.name == "sqlite" else exact
+        return plain(exact) if dialect.name == "sqlite" else exact
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value)
+        return None if value is None else Decimal(plain(Decimal(value)))
+
+
+def plain(amount: Decimal) -> str:
+    """An amount without an exponent and without zeros at its end."""
+    return format(amount.normalize(), "f")
 
 
 class Outcome(StrEnum):
