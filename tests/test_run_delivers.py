@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import socket
 from pathlib import Path
 
@@ -25,15 +24,13 @@ from tests.batches import (
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
 
-MANIFESTS = Path(__file__).parents[1] / "manifests"
 ENDPOINTS = {"universal": "/v2/video/generations", "legacy": "/v2/generate/video/kling/generation"}
 
 
 def test_the_demo_brings_eight_different_playable_videos_and_a_second_run_asks_for_nothing(
-    tmp_path: Path, batchgen: Command
+    manifests: Path, batchgen: Command
 ) -> None:
-    folder = tmp_path / "a place with spaces"
-    shutil.copytree(MANIFESTS, folder)
+    folder = manifests
     first = batchgen("run", folder / "demo.yaml")
     assert (first.returncode, first.stdout.count("\n")) == (0, 1)
     assert first.stdout.startswith("demo: 8 done; ")
@@ -168,18 +165,17 @@ def test_without_a_key_nothing_is_written_and_the_message_says_what_to_set(tmp_p
     assert set(tmp_path.iterdir()) == before
 
 
-def test_simulate_touches_nothing_real_of_a_manifest(tmp_path: Path, batchgen: Command) -> None:
-    shutil.copytree(MANIFESTS, tmp_path / "m")
-    ended = batchgen("run", "m/kling-legacy.yaml", "--simulate", "--submits-per-minute", "6000")
+def test_simulate_touches_nothing_real_of_a_manifest(manifests: Path, batchgen: Command) -> None:
+    ended = batchgen("run", manifests / "kling-legacy.yaml", "--simulate", "--submits-per-minute", "6000")
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("kling-legacy-simulated: 3 done; ")
-    assert sorted(path.name for path in (tmp_path / "m/simulated/kling-legacy").iterdir()) == [
+    assert sorted(path.name for path in (manifests / "simulated/kling-legacy").iterdir()) == [
         "boats-at-anchor.mp4",
         "dusk-to-morning.mp4",
         "lighthouse.mp4",
     ]
-    assert not (tmp_path / "m/kling-legacy").exists()
-    check_delivered(tmp_path / "m", tmp_path / "m/batchgen.db")
+    assert not (manifests / "kling-legacy").exists()
+    check_delivered(manifests, manifests / "batchgen.db")
 
 
 def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
