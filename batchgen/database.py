@@ -41,8 +41,8 @@ SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
        set_config('idle_in_transaction_session_timeout', '5min', true),
        pg_advisory_xact_lock(7274331)
 """
-"""One writer at a time in PostgreSQL too: a limit that is counted and then used up, or a row that is looked for and then
-added, needs no second thought. A machine that vanishes in the middle of its turn loses it."""
+"""One writer at a time in PostgreSQL too, so that what is counted and then used up, or looked for and then added, needs
+no second thought. A machine that vanishes in the middle of its turn loses it."""
 GROUP_MAX = 256  # writes in one transaction
 
 
