@@ -230,11 +230,12 @@ class Database:
                 tables = set(inspect(connection).get_table_names())
         finally:
             looker.dispose()
-        if self.path and tables and not tables >= OURS:
-            raise UsageError(f"{self.path}: this is a database of something else, left untouched; choose another --db")
+        shown = self.path or url.render_as_string()
+        if tables and not tables >= OURS:
+            raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
         if found is not None and found > HEAD:
             raise DatabaseNewer(
-                f"{self.path or url.render_as_string()}: the job table is of version {found}, this batchgen knows"
+                f"{shown}: the job table is of version {found}, this batchgen knows"
                 f" {HEAD}; upgrade batchgen. The database has not been touched."
             )
 
