@@ -272,7 +272,10 @@ class Database:
             write.done.set_result(result)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function(connection, …)` in a transaction; return its value once that is durable."""
+        """Run `function(connection, …)` in a transaction; return its value once that is durable.
+
+        A caller that is cancelled stops waiting; the write is done all the same.
+        """
         write = Write(function, args, kwargs)
         self._writes.put(write)
         with told_plainly(self.url):

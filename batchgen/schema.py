@@ -19,6 +19,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -180,6 +181,7 @@ jobs = Table(
     Column("error", Words),
     Column("created_at", UTCDateTime, nullable=False),
     Column("submitted_at", UTCDateTime),
+    Column("looked_at", UTCDateTime),
     Column("finished_at", UTCDateTime),
     Column("delivered_at", UTCDateTime),
     Column("failed_at", UTCDateTime),
@@ -268,6 +270,17 @@ limits = Table(
     Column("paused_until", UTCDateTime),
     Column("reason", Words),
     Column("strikes", Integer, nullable=False),
+)
+
+timings = Table(
+    "timings",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("duration", Text, primary_key=True),
+    Column("generations", Integer, nullable=False),
+    Column("mean", Float, nullable=False),
+    Column("squares", Float, nullable=False),
 )
 
 runs = Table(

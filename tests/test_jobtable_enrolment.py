@@ -18,6 +18,7 @@ from tests.table import HOUR, Table, spec
 
 UNSENT = [State.PENDING]
 SENT = [state for state in State if state not in (State.PENDING, State.CANCELLED)]
+PAID = tuple(state for state in SENT if state != State.FAILED)
 
 
 def counted(result: enrolment.Enrolment) -> dict[str, int]:
@@ -107,7 +108,7 @@ def test_a_sent_job_is_kept_though_its_entry_has_gone(table: Table, state: State
     assert table.everything() == before
 
 
-@pytest.mark.parametrize("state", SENT)
+@pytest.mark.parametrize("state", PAID)
 def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
@@ -120,7 +121,7 @@ def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State)
     assert table.everything() == before  # the new job has not been added either
 
 
-@pytest.mark.parametrize("state", SENT)
+@pytest.mark.parametrize("state", PAID)
 def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
@@ -130,7 +131,7 @@ def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
     assert table.everything() == before
 
 
-@pytest.mark.parametrize("state", SENT)
+@pytest.mark.parametrize("state", PAID)
 def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: State) -> None:
     table.bring(state)
     old = table.row()
@@ -143,6 +144,15 @@ def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: Sta
     assert table.row().output_path == "mona.mp4"
     assert table.attempts() == attempts
     assert counted(table.enrol(spec(prompt="She smiles."))) == {"unchanged": 1}, "the order is carried out once"
+
+
+def test_a_failed_job_that_cost_nothing_is_sent_again_as_corrected(table: Table) -> None:
+    table.bring(State.FAILED)
+    attempts = table.attempts()
+    assert counted(table.enrol(spec(prompt="She smiles."))) == {"edited": 1}
+    assert table.states() == {"mona": "pending"}
+    assert "She smiles." in table.row().request
+    assert [attempt.id for attempt in table.attempts()] == [attempt.id for attempt in attempts], "the ledger stays"
 
 
 def test_redo_twice_finds_another_name(table: Table) -> None:

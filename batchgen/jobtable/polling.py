@@ -13,9 +13,10 @@ from batchgen.schema import attempts, jobs
 from batchgen.service.base import Failed, Finished
 
 
-def working(connection: Connection, job: Job, worker: str, word: str, next_at: datetime) -> bool:
-    """Not finished: keep the service's word, and look again at `next_at`."""
-    return touch(connection, job, worker, remote_status=word, next_at=next_at, strikes=0, error=None, **FREE)
+def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:
+    """Not finished at `now`: keep the service's word, and look again at `next_at`."""
+    said = {"remote_status": word, "looked_at": now, "next_at": next_at, "strikes": 0, "error": None}
+    return touch(connection, job, worker, **said, **FREE)
 
 
 def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:

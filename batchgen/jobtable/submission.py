@@ -146,6 +146,7 @@ def accepted(
         cost_usd=outcome.cost_usd,
         inputs=inputs,
         submitted_at=now,
+        looked_at=now,
         deadline_at=deadline,
         next_at=next_at,
     )

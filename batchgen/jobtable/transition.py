@@ -38,6 +38,7 @@ def record(
 
 def move(
     connection: Connection,
+    /,
     job_id: int,
     leaving: State,
     to: State,
