@@ -41,8 +41,8 @@ SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
        set_config('idle_in_transaction_session_timeout', '5min', true),
        pg_advisory_xact_lock(7274331)
 """
-"""One writer at a time in PostgreSQL too: a limit that is counted and then used up, or a row that is looked for and then
-added, needs no second thought. A machine that vanishes in the middle of its turn loses it."""
+"""One writer at a time in PostgreSQL too, so that what is counted and then used up, or looked for and then added, needs
+no second thought. A machine that vanishes in the middle of its turn loses it."""
 GROUP_MAX = 256  # writes in one transaction
 
 
@@ -230,11 +230,12 @@ class Database:
                 tables = set(inspect(connection).get_table_names())
         finally:
             looker.dispose()
-        if self.path and tables and not tables >= OURS:
-            raise UsageError(f"{self.path}: this is a database of something else, left untouched; choose another --db")
+        shown = self.path or url.render_as_string()
+        if tables and not tables >= OURS:
+            raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
         if found is not None and found > HEAD:
             raise DatabaseNewer(
-                f"{self.path or url.render_as_string()}: the job table is of version {found}, this batchgen knows"
+                f"{shown}: the job table is of version {found}, this batchgen knows"
                 f" {HEAD}; upgrade batchgen. The database has not been touched."
             )
 

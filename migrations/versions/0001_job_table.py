@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("video_url", sa.Text),
         sa.Column("etag", sa.Text),
         sa.Column("output_path", sa.Text, nullable=False),
-        sa.Column("bytes", sa.Integer),
+        sa.Column("bytes", sa.BigInteger),
         sa.Column("sha256", sa.Text),
         sa.Column("estimated_usd", MONEY),
         sa.Column("cost_usd", MONEY),
