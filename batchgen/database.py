@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -30,7 +31,11 @@ T = TypeVar("T")
 HEAD = "0001"
 """The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""
 
+OURS = frozenset({"alembic_version", "jobs", "attempts"})
+"""Tables by which a job table of any version is known; others use Alembic too, and number their versions alike."""
+
 BUSY_TIMEOUT_MS = 30_000
+LOG_TRIES = 100
 GROUP_MAX = 256  # writes in one transaction
 
 
@@ -41,21 +46,44 @@ def migrations_folder() -> Path:
 
 
 def database_url(place: str | Path) -> URL:
-    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError` for a URL that SQLAlchemy cannot read."""
+    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError`, without the URL: it may hold a password."""
     if "://" not in str(place):
         return URL.create("sqlite", database=str(Path(place).absolute()))
     try:
         url = make_url(str(place))
-        url.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise UsageError(f"--db: not a database URL that can be used here ({error})") from error
+        dialect = url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise UsageError(
+            "--db: not a database URL that can be used here. Give a path, or postgresql://user:password@host/name"
+            " (with %2F and the like for the signs in a password)"
+        ) from None
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise UsageError("--db: a job table in memory would be gone with the run, and what it paid for; give a path")
+    try:
+        dialect.import_dbapi()
+    except ImportError:
+        raise UsageError("--db: PostgreSQL needs its driver: pip install 'batchgen[postgres]'") from None
     return url
 
 
+def keep_log(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. The switch does not wait for others as all else does: they get turns."""
+    for _ in range(LOG_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    raise sqlite3.OperationalError("others keep the database busy")
+
+
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true to the end."""
+    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true."""
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
@@ -63,9 +91,9 @@ def make_engine(url: URL, *, writing: bool) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN comes too late and silently loses updates
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        keep_log(connection)
         for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
             "synchronous=FULL",  # an intent must survive a power cut
             "foreign_keys=ON",
             f"query_only={'OFF' if writing else 'ON'}",
@@ -116,6 +144,7 @@ class Write:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.function, self.args, self.kwargs = function, args, kwargs
         self.done: Future[Any] = Future()
+        self.done.set_running_or_notify_cancel()  # a caller who leaves cannot take back what may be paid for
 
     def __call__(self, connection: Connection) -> Any:
         return self.function(connection, *self.args, **self.kwargs)
@@ -167,6 +196,8 @@ class Database:
             if not self.path.parent.is_dir():
                 raise StorageError(f"{self.path}: its folder does not exist; create it or choose another --db")
             return
+        if self.path and self.path.is_dir():
+            raise StorageError(f"{self.path}: this is a folder; --db names a file")
         url = self.url
         if self.path:
             url = URL.create("sqlite", database=f"file:{quote(str(self.path))}", query={"mode": "ro", "uri": "true"})
@@ -174,10 +205,10 @@ class Database:
         try:
             with looker.connect() as connection:
                 found = version_of(connection)
-                strangers = found is None and bool(inspect(connection).get_table_names())
+                tables = set(inspect(connection).get_table_names())
         finally:
             looker.dispose()
-        if strangers and self.path:
+        if self.path and tables and not tables >= OURS:
             raise UsageError(f"{self.path}: this is a database of something else, left untouched; choose another --db")
         if found is not None and found > HEAD:
             raise DatabaseNewer(

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import freezegun
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from batchgen.database import Database
+
+if TYPE_CHECKING:
+    from tests.table import Table
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR")
@@ -97,3 +100,13 @@ def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def table(database: Database, tmp_path: Path) -> Table:
+    """An empty batch in an empty job table."""
+    from tests.table import Table
+
+    made = Table(database, tmp_path)
+    made.enrol()
+    return made

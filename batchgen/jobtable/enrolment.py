@@ -118,6 +118,7 @@ def enrol(
         "fingerprint",
         "output_path",
         "priority",
+        "tags",
         "inputs",
         "error_class",
         "leased_by",
@@ -131,7 +132,9 @@ def enrol(
         if row is None:
             fresh.append(spec)
         elif row.state in (State.PENDING, State.CANCELLED):
-            result.edited += follow(connection, row, spec, now)
+            followed = follow(connection, row, spec, now)
+            result.edited += followed
+            result.unchanged += not followed
         elif row.fingerprint != fingerprint(spec) or inputs.changed(batch.manifest.parent, row.inputs):
             paid_and_changed.append((row, spec))
         else:
@@ -164,11 +167,10 @@ def enrol(
 def follow(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
     """An unsent job becomes what the manifest says now; one that came back to the manifest is pending again."""
     back = row.state == State.CANCELLED and row.error_class == "gone"
-    print_ = fingerprint(spec)
-    same = (row.fingerprint, row.output_path, row.priority) == (print_, spec.output, spec.priority)
-    if same and not back:
+    values = columns_of(spec, fingerprint(spec))
+    followed = ("fingerprint", "output_path", "priority", "tags")
+    if not back and all(getattr(row, name) == values[name] for name in followed):
         return False
-    values = columns_of(spec, print_)
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
     if back:
         move(connection, row.id, State.CANCELLED, State.PENDING, now, detail="back in the manifest", cancelled_at=None)
@@ -239,12 +241,15 @@ def short(value: Any, longest: int = 60) -> str:
 def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
     """Make room for a job's new version: the old row keeps its generation and its video under a name of its own."""
     taken = set(connection.execute(select(jobs.c.key).where(jobs.c.batch_id == row.batch_id)).scalars())
-    number = next(n for n in count(1) if f"{row.key}~{n}" not in taken)
-    old = Path(row.output_path)
-    aside = old.with_name(f"{old.stem}~{number}{old.suffix}").as_posix()
+    folder, old = batch.manifest.parent, Path(row.output_path)
+    names = ((f"{row.key}~{n}", old.with_name(f"{old.stem}~{n}{old.suffix}")) for n in count(1))
+    # A file there is somebody's, unless ours has gone: then an earlier try of this order moved it.
+    in_the_way = (folder / old).exists()
+    key, aside = next(
+        (k, path) for k, path in names if k not in taken and not (in_the_way and (folder / path).exists())
+    )
     # The file first: if the row never follows, the same order given again finds the file moved already.
     with suppress(FileNotFoundError):
-        (batch.manifest.parent / old).rename(batch.manifest.parent / aside)
-    renamed = {"key": f"{row.key}~{number}", "output_path": aside}
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**renamed))
-    record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {row.key}~{number}")
+        (folder / old).rename(folder / aside)
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=aside.as_posix()))
+    record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {key}")

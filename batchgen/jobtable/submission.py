@@ -92,25 +92,23 @@ def any_pending(connection: Connection, batch_id: int) -> bool:
     return connection.execute(asked).first() is not None
 
 
-def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> None:
-    """Write an attempt's outcome into the ledger. An attempt that was accepted stays accepted."""
+def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
+    """Write an attempt's outcome into the ledger. False for one that was decided already, which stays so."""
     undecided = attempts.c.outcome.in_([Outcome.SENDING, Outcome.UNCONFIRMED])
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.id == intent.attempt_id, undecided)
-        .values(outcome=outcome, answered_at=now, **values)
-    )
+    change = update(attempts).where(attempts.c.id == intent.attempt_id, undecided)
+    return connection.execute(change.values(outcome=outcome, answered_at=now, **values)).rowcount == 1
 
 
-def leave(connection: Connection, intent: Intent, to: State, now: datetime, **values: Any) -> bool:
-    """Move the job on, if this attempt is still its attempt.
+def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, counts: bool, **values: Any) -> bool:
+    """Move the job on, if this attempt is still its attempt; `counts`: it is one of the job's attempts.
 
     The attempt, not the lease, is the fence: an answer that comes after a stall long enough for another run to have
-    declared the job unconfirmed is still the answer.
+    declared the job unconfirmed (which counted the attempt) is still the answer.
     """
     own: tuple[ColumnElement[bool]] = (jobs.c.attempt_id == intent.attempt_id,)
-    return move(connection, intent.job.id, State.SUBMITTING, to, now, guard=own, **values) or move(
-        connection, intent.job.id, State.UNCONFIRMED, to, now, guard=own, **values
+    number = jobs.c.attempts + (1 if counts else 0)
+    return move(connection, intent.job.id, State.SUBMITTING, to, now, guard=own, attempts=number, **values) or move(
+        connection, intent.job.id, State.UNCONFIRMED, to, now, guard=own, attempts=number - 1, **values
     )
 
 
@@ -127,24 +125,25 @@ def accepted(
 
     `inputs` is what the local files were when they were sent (see `batchgen.inputs`).
     """
-    settle(
-        connection,
-        intent,
-        Outcome.ACCEPTED,
-        now,
-        generation_id=outcome.generation_id,
-        http_status=outcome.http_status,
-        cost_usd=outcome.cost_usd,
-    )
+    told = {
+        "generation_id": outcome.generation_id,
+        "http_status": outcome.http_status,
+        "cost_usd": outcome.cost_usd,
+    }
+    if not settle(connection, intent, Outcome.ACCEPTED, now, **told):
+        # All patience was over, and the order to send again given: the job is not this attempt's any more.
+        given_up = (attempts.c.id == intent.attempt_id, attempts.c.outcome == Outcome.ABSENT)
+        found = update(attempts).where(*given_up).values(outcome=Outcome.ACCEPTED, released_at=now, **told)
+        connection.execute(found)
     return leave(
         connection,
         intent,
         State.GENERATING,
         now,
+        counts=True,
         detail=outcome.generation_id,
         generation_id=outcome.generation_id,
         cost_usd=outcome.cost_usd,
-        attempts=jobs.c.attempts + 1,
         inputs=inputs,
         submitted_at=now,
         deadline_at=deadline,
@@ -162,8 +161,8 @@ def rejected(
         intent,
         State.FAILED,
         now,
+        counts=True,
         detail=outcome.reason,
-        attempts=jobs.c.attempts + 1,
         failed_at=now,
         next_at=None,
         error_class=error_class,
@@ -187,6 +186,7 @@ def returned(
         intent,
         State.PENDING,
         now,
+        counts=False,
         detail=outcome.reason,
         attempt_id=None,
         next_at=next_at,
