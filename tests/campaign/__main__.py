@@ -19,7 +19,7 @@ from tests.campaign.scenarios import MADE, scenarios
 from tests.campaign.table import complaints, table
 from tests.campaign.trial import Trial, carry_out
 
-AT_ONCE = 2 * (os.cpu_count() or 1)  # half of a trial is waiting
+AT_ONCE = 4 * (os.cpu_count() or 1)  # most of a trial is waiting
 
 Work = Callable[[Path], Trial]
 

@@ -103,9 +103,7 @@ class Run:
         """Wait for so many new rows of history, and then some time; False if the process ends before."""
         while self.process.poll() is None:
             if last_event(self.database) - self.known >= events:
-                with suppress(subprocess.TimeoutExpired):
-                    self.process.wait(seconds)
-                return self.process.poll() is None
+                return not self.ends_within(seconds)
             time.sleep(LOOK_SECONDS)
         return False
 
@@ -114,9 +112,14 @@ class Run:
         name, _, twice = how.partition(" ")
         self.process.send_signal(signal.Signals[name])
         if twice:
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(LATER_SECONDS)
+            self.ends_within(LATER_SECONDS)
             self.process.send_signal(signal.Signals[name])
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long at most."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.poll() is not None
 
     def end(self) -> int | None:
         """Wait for its end; the exit code, or None for one that hung and was killed."""

@@ -18,6 +18,7 @@ MODEL = "kling-video/v2.1/standard/image-to-video"
 IMAGE = ROOT / "manifests" / "images" / "balloons.jpg"
 LAG_SECONDS = 200.0  # of the service: a row of its log is a fraction of our second late
 PATIENCE_MINUTES = 0.05  # 3 s, several times the lag: what was accepted is always found first
+PAUSE_SECONDS = 15.0  # a run that takes longer waits for a pause to end, which a new run cuts short
 RUNS_MOST = 12  # to bring a batch to its end after the last blow
 DOWN_SECONDS = 0.3  # the service, between its death and its return
 STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
@@ -125,8 +126,11 @@ def finish(trial: Trial, service: Service, orders: dict[str, Any] | None = None)
     for _ in range(RUNS_MOST):
         run = Run(trial.folder, service, orders)
         trial.runs += 1
+        if not run.ends_within(PAUSE_SECONDS):
+            trial.kills += 1
+            run.strike("SIGTERM")
         code = run.end()
-        note_ending(trial, run, code, ENDED)
+        note_ending(trial, run, code, ENDED | STOPPED)
         if code == 0:
             return
         if not decide(trial.folder, service) and code == 3 and ended(trial.folder, service):
