@@ -11,7 +11,7 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import polling
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.pacing import backoff
-from batchgen.service.base import Blocked, Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, Stage
 
 NO_URL_LOOKS = 5  # "completed" without a video so often in a row is an answer
@@ -63,7 +63,7 @@ class Poller(Stage):
                 await write(polling.failed, job, work.run, outcome, now)
             case Throttled() | Unavailable():
                 if isinstance(outcome, Unavailable) and outcome.trouble is Trouble.AUTH:
-                    work.blocked = work.blocked or Blocked(Trouble.AUTH, outcome.reason, outcome.http_status)
+                    work.lock_out(outcome)
                 wait = max(pause, outcome.retry_after or timedelta(0))
                 await write(polling.unanswered, job, work.run, outcome.reason, now + wait)
 

@@ -13,7 +13,7 @@ from batchgen.jobtable import leases, reconciliation
 from batchgen.jobtable.reconciliation import Doubt
 from batchgen.jobtable.transition import next_due
 from batchgen.pacing import backoff
-from batchgen.service.base import LoggedRequest, LogPage
+from batchgen.service.base import LoggedRequest, LogPage, Trouble, Unavailable
 from batchgen.stage import LEASE, Stage
 
 LOOK_FIRST_SECONDS = 3.0
@@ -47,6 +47,8 @@ class Reconciler(Stage):
         if work.service.has_log:
             start = min(doubt.sent_at for doubt in doubts) - CLOCK_SKEW
             page = await work.service.log(start, clock.utcnow() + CLOCK_SKEW)
+        if isinstance(page, Unavailable) and page.trouble is Trouble.AUTH:
+            work.lock_out(page)
         rows = {row.client_request_id: row for row in page.rows} if isinstance(page, LogPage) else {}
         # Only a log that was read to its end can show that something is not in it.
         absence_shown = isinstance(page, LogPage) and page.complete

@@ -174,7 +174,7 @@ class Runner:
         """The states from which this run can still bring a job forward."""
         if self.work.disk:
             return []
-        if self.work.blocked and self.work.blocked.trouble is Trouble.AUTH:
+        if self.work.locked_out:
             return [State.DOWNLOADING]
         afloat = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
         return afloat if self.work.blocked else [State.PENDING, *afloat]
@@ -230,16 +230,17 @@ class Runner:
 
     async def judge_ending(self) -> Ending:
         standing = await self.database.read(counts.standing, self.plan.batch_id, clock.utcnow())
-        left = standing.total - standing.counts[State.DONE]
+        wanted = standing.total - standing.counts[State.CANCELLED]
+        left = wanted - standing.counts[State.DONE]
         if self.signal:
             return Ending(128 + self.signal, "interrupted; the same command goes on where this one stopped", standing)
         if not left:
-            return Ending(0, "every job is delivered", standing)
+            return Ending(0, "every job is delivered" if wanted else "there is nothing to do", standing)
         if self.work.disk:
             return Ending(8, f"{self.work.disk}. Make room, then run the same command: what is paid waits", standing)
         if blocked := self.work.blocked:
             return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, told_of(blocked), standing)
-        return Ending(3, f"{left} of {standing.total} jobs are not delivered", standing)
+        return Ending(3, f"{left} of {wanted} jobs {'is' if left == 1 else 'are'} not delivered", standing)
 
 
 def told_of(blocked: Blocked) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from batchgen.database import Database
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Simulate = Callable[..., "Simulator"]
+Launch = Callable[..., "Running"]
 
 if TYPE_CHECKING:
     from tests.table import Table
@@ -100,6 +105,44 @@ def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+class Running:
+    """A batchgen that runs while the test looks on."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; what it wrote."""
+        stdout, stderr = self.process.communicate(timeout=100)
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, stdout, stderr)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start the command as a user would, in `tmp_path`, and go on."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, **environment: str) -> Running:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batchgen", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return Running(process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -17,11 +17,14 @@ from sqlalchemy import Connection, insert, select, update
 from batchgen import inputs
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.jobs import JobSpec, State
+from batchgen.jobtable import orders
 from batchgen.jobtable.transition import move, record
 from batchgen.schema import batches, events, jobs
 
 CHUNK_ROWS = 1_000
 GONE = "gone from the manifest"
+UNPAID = ("rejected", "input", "generation")
+"""Why a job failed without costing anything: corrected, it is simply sent again."""
 
 OnChanged = Literal["refuse", "keep", "redo"]
 
@@ -135,12 +138,15 @@ def enrol(
             followed = follow(connection, row, spec, now)
             result.edited += followed
             result.unchanged += not followed
-        elif row.fingerprint != fingerprint(spec) or inputs.changed(batch.manifest.parent, row.inputs):
-            paid_and_changed.append((row, spec))
-        else:
+        elif row.fingerprint == fingerprint(spec) and not inputs.changed(batch.manifest.parent, row.inputs):
             if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
             result.unchanged += 1
+        elif row.state == State.FAILED and (row.error_class in UNPAID or on_changed == "redo"):
+            revive(connection, row, spec, now)
+            result.edited += 1
+        else:
+            paid_and_changed.append((row, spec))
     cancelled: dict[str, Any] = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
     for row in rows.values():
         if row.state == State.PENDING:
@@ -175,6 +181,12 @@ def follow(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bo
     if back:
         move(connection, row.id, State.CANCELLED, State.PENDING, now, detail="back in the manifest", cancelled_at=None)
     return True
+
+
+def revive(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> None:
+    """A failed job that was corrected in the manifest is pending again, as it reads now; its attempts stay."""
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**columns_of(spec, fingerprint(spec))))
+    orders.retry(connection, row.batch_id, [row.key], now)
 
 
 def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:

@@ -37,6 +37,12 @@ def holders(connection: Connection) -> dict[str, str]:
     return {row.id: row.host for row in connection.execute(select(runs.c.id, runs.c.host).where(runs.c.id.in_(leased)))}
 
 
+def unended(connection: Connection, batch_id: int) -> dict[str, str]:
+    """The runs of a batch that have not said that they ended, dead or alive, with the host of each."""
+    asked = select(runs.c.id, runs.c.host).where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
+    return {row.id: row.host for row in connection.execute(asked)}
+
+
 def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:
     """Give back what dead runs held. Returns how many jobs. Only re-queues; executes nothing."""
     return recover(connection, jobs.c.leased_by.in_(dead), now) if dead else 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from functools import cache
+
 from batchgen.catalogue.register import Style
 from batchgen.manifest import limits, words
 from batchgen.manifest.limits import Limits
@@ -20,9 +23,12 @@ LATER = ("matrix", "rows", "count", "include")
 class Header:
     """What applies to every job. Filled key by key, in whatever order they stand."""
 
-    def __init__(self, batch: str, findings: Findings) -> None:
+    def __init__(
+        self, batch: str, findings: Findings, settled: Callable[[str], Collection[str]] = lambda _batch: ()
+    ) -> None:
         self.findings = findings
         self.batch = batch
+        self.settled = cache(settled)
         self.service = "aimlapi"
         self.style: Style = "universal"
         self.output: Node | None = None

@@ -159,8 +159,13 @@ class _Entry:
             self.findings.add(
                 self.at(link.pointer), "an image must be a link (http, https), a data URI or a local path"
             )
-        elif fault := self.jobs.images.fault(value):
+        elif (fault := self.jobs.images.fault(value)) and not self.is_settled():
             self.findings.add(self.at(link.pointer), fault)
+
+    def is_settled(self) -> bool:
+        """Whether the job was sent already, so that it needs its images no more."""
+        header, node = self.jobs.header, self.node.value.get("id")
+        return node is not None and node.text in header.settled(header.batch)
 
     def blame(self, violation: Violation) -> None:
         """Put a violation where its value stands, or its key if the name itself is wrong."""

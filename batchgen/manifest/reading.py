@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -36,16 +37,19 @@ class Manifest:
     jobs: list[JobSpec]
 
 
-def read(path: Path, *, service: str | None = None) -> Manifest:
+def read(
+    path: Path, *, service: str | None = None, settled: Callable[[str], Collection[str]] | None = None
+) -> Manifest:
     """The manifest at `path`, checked to the last parameter and image; nothing is written or sent.
 
-    `service` overrides the manifest's own. Raises ManifestInvalid with everything that is wrong.
+    `service` overrides the manifest's own. `settled` tells, for a batch's name, the ids of jobs that were sent already:
+    their images may be gone. It is asked only if one is. Raises ManifestInvalid with everything that is wrong.
     """
     assert service is None or service in SERVICES, service
     raw = _bytes(path)
     source = Source.decode(path, raw)
     folder = path.absolute().parent
-    header, jobs = _scan(source, folder)
+    header, jobs = _scan(source, folder, settled or (lambda _batch: ()))
     return Manifest(
         path=path,
         folder=folder,
@@ -76,9 +80,9 @@ def _bytes(path: Path) -> bytes:
         refuse(f"the manifest cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def _scan(source: Source, folder: Path) -> tuple[Header, Jobs]:
+def _scan(source: Source, folder: Path, settled: Callable[[str], Collection[str]]) -> tuple[Header, Jobs]:
     findings = Findings(source)
-    header = Header(source.path.stem, findings)
+    header = Header(source.path.stem, findings, settled)
     jobs, late = _pass(source, folder, header, findings, first=True)
     if late:
         # What stands after the jobs applies to them as well: they are read again, now that it is known.

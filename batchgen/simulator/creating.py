@@ -7,7 +7,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from batchgen.simulator.answers import Dropped, Stalled, Truncated, answer, path, raw, refuse
@@ -37,7 +37,10 @@ async def create(service: Studio, request: Request) -> Response:
     """`POST` on any of the generation paths."""
     if service.faults.draw("create", "arrival", UNREAD):
         return Dropped(reset=True)
-    content = await request.body()
+    try:
+        content = await request.body()
+    except ClientDisconnect:
+        return Dropped(reset=True)  # half a request: nothing was asked
     try:
         if len(content) > LARGE:
             body, asked = await asyncio.to_thread(_read, content)
