@@ -59,9 +59,7 @@ def audit(folder: Path, service: Service) -> Books:
         ledger.close()
 
 
-def deliveries(
-    books: Books, folder: Path, generations: list[Generation], served: dict[str, bytes]
-) -> Iterator[str]:
+def deliveries(books: Books, folder: Path, generations: list[Generation], served: dict[str, bytes]) -> Iterator[str]:
     """Every video that is charged for lies on the disk, whole, and its row knows it; and no other row says so."""
     jobs = {job["generation_id"]: job for job in rows(folder / "batchgen.db", "SELECT * FROM jobs")}
     for generation in generations:

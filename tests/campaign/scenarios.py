@@ -231,7 +231,12 @@ MADE: dict[str, Callable[[str, int], Scenario]] = {
 }
 """Every row of the table but the crash points, and how its scenarios are made."""
 
-TIMES = {"a mixture of faults": 12, "no fault, SIGINT and SIGTERM": 3, "two runs, one struck": 4, "the service killed": 3}
+TIMES = {
+    "a mixture of faults": 12,
+    "no fault, SIGINT and SIGTERM": 3,
+    "two runs, one struck": 4,
+    "the service killed": 3,
+}
 """How often a row comes in one round of all rows; once, unless named here."""
 
 

@@ -96,7 +96,7 @@ def strike(trial: Trial, service: Service, blow: Blow, orders: dict[str, Any] | 
     """Run, and let the blow fall; the exit code of the process that was to be struck."""
     struck, *others = [Run(trial.folder, service, orders) for _ in range(processes)]
     trial.runs += processes
-    if struck.wait_for(blow.events, blow.seconds):
+    if struck.wait_for(blow.events, blow.seconds, to_listen=blow.how.startswith(("SIGINT", "SIGTERM"))):
         trial.kills += 1
         if blow.how == "service":
             trial.sigkills += 1
