@@ -83,7 +83,7 @@ def watch_commits(death: Death) -> None:
                 death.pass_by(COMMIT_AFTER)
             super().set_result(result)
 
-    database.Future = Promise  # type: ignore[misc]
+    database.Future = Promise  # type: ignore[attr-defined]
 
 
 def changes(connection: Connection) -> int:

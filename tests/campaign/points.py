@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaign.audit import audit
-from tests.campaign.crashing import KILLED, POINTS
+from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, KILLED, POINTS, REQUEST_SENT
 from tests.campaign.processes import Run, Service
 from tests.campaign.scenarios import Plan, Scenario
 from tests.campaign.trial import ENDED, LAG_SECONDS, Trial, finish, note_ending, write_manifest
@@ -35,7 +35,7 @@ SHORT = {
     "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.WORTH_RESUMING_BYTES": 1_000,
 }
-MARGIN = 2  # points more than the first count found: no two runs are the same to the last poll
+MARGIN = 1  # points more than the first count found: no two runs are the same to the last poll
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,16 @@ class Point:
         return f"python -m tests.campaign --only '{self.row} #{self.number}'"
 
 
-FIRST_DEATH = ("crash point: a request sent, no answer read", 3)  # the metrics, and a create before it
-ROWS = (*POINTS, *(f"{name}, after a first crash" for name in POINTS))
+FIRST_DEATH = (REQUEST_SENT, 3)  # the metrics, and a create before it
+POINTS_AGAIN = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_SENT)
+ROWS = (*POINTS, *(f"{name}, after a first crash" for name in POINTS_AGAIN))
 
 
 def points(row: str | None = None) -> Iterator[Point]:
     """Every point of every kind, or those of one row; counted in a run that is left alone."""
     for again in (False, True):
         found = count(again) if row is None or row.endswith("after a first crash") == again else Counter()
-        for name in POINTS:
+        for name in POINTS_AGAIN if again else POINTS:
             for number in range(1, found[name] + MARGIN + 1 if found[name] else 0):
                 point = Point(name, number, again)
                 if row in (None, point.row):

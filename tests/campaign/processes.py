@@ -75,7 +75,7 @@ class Service:
 
     def calm(self) -> None:
         """No more faults."""
-        ask = urllib.request.Request(f"{self.base_url}/_simulator/faults", b"{}", method="PUT")  # noqa: S310
+        ask = urllib.request.Request(f"{self.base_url}/_simulator/faults", b"{}", method="PUT")
         urllib.request.urlopen(ask, timeout=30).close()
 
 

@@ -143,6 +143,8 @@ class Scenario:
     deadline_minutes: float = 60.0
     set: Mapping[str, float] = field(default_factory=dict)
     """Constants of batchgen that are shorter here, by name: nobody waits three minutes for a time-out."""
+    defect: str | None = None
+    """A defect made on purpose (see `crashing.py`): the campaign must find it."""
 
     @property
     def command(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.campaign.audit import Books, audit
 from tests.campaign.processes import ROOT, Run, Service, command, rows
 from tests.campaign.scenarios import Blow, Scenario
 
+NOTHING: Mapping[str, Any] = {}
 MODEL = "kling-video/v2.1/standard/image-to-video"
 IMAGE = ROOT / "manifests" / "images" / "balloons.jpg"
 LAG_SECONDS = 200.0  # of the service: a row of its log is a fraction of our second late
@@ -58,7 +60,9 @@ def carry_out(scenario: Scenario, folder: Path) -> Trial:
     options = ["--speed", str(scenario.speed), "--seed", str(scenario.seed), "--lag", str(LAG_SECONDS)]
     if not scenario.rendered:
         options.append("--instant")
-    orders = {"set": dict(scenario.set)} if scenario.set else None
+    orders: dict[str, Any] = {"set": dict(scenario.set)} if scenario.set else {}
+    if scenario.defect:
+        orders["defect"] = scenario.defect
     try:
         with Service(folder, scenario.faults, *options) as service:
             for number, blow in enumerate(scenario.blows):
@@ -92,7 +96,7 @@ def write_manifest(folder: Path, scenario: Scenario) -> None:
     )
 
 
-def strike(trial: Trial, service: Service, blow: Blow, orders: dict[str, Any] | None, processes: int) -> int | None:
+def strike(trial: Trial, service: Service, blow: Blow, orders: dict[str, Any], processes: int) -> int | None:
     """Run, and let the blow fall; the exit code of the process that was to be struck."""
     struck, *others = [Run(trial.folder, service, orders) for _ in range(processes)]
     trial.runs += processes
@@ -121,7 +125,7 @@ def note_ending(trial: Trial, run: Run, code: int | None, usual: set[int]) -> No
         trial.surprise(f"{run.log.name}: ended with {code}: {run.log.read_text(errors='replace')[-300:]}")
 
 
-def finish(trial: Trial, service: Service, orders: dict[str, Any] | None = None) -> None:
+def finish(trial: Trial, service: Service, orders: Mapping[str, Any] = NOTHING) -> None:
     """The same command, again and again, until there is nothing left that it can do."""
     for _ in range(RUNS_MOST):
         run = Run(trial.folder, service, orders)
