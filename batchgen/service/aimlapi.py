@@ -50,11 +50,10 @@ class AimlApi:
         self.base_url = base_url.rstrip("/")
         self.name = name
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._client = http.api_client()
-        self._gate = http.Gate()
+        self._lines = http.api_lines()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._lines.close()
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create call, once. Whatever happens, the answer is a value."""
@@ -63,9 +62,9 @@ class AimlApi:
             "Content-Type": "application/json",
             "X-Client-Request-Id": submission.client_request_id,
         }
-        async with self._gate.passing():
+        async with self._lines.line() as client:
             try:
-                response = await self._client.post(
+                response = await client.post(
                     self.base_url + submission.endpoint,
                     content=submission.body,
                     headers=headers,
@@ -126,9 +125,9 @@ class AimlApi:
         return medians
 
     async def _get(self, url: str, query: Mapping[str, str], *, keyless: bool = False) -> http.Response | Unavailable:
-        async with self._gate.passing():
+        async with self._lines.line() as client:
             try:
-                return await self._client.get(url, params=query, headers={} if keyless else self._headers)
+                return await client.get(url, params=query, headers={} if keyless else self._headers)
             except (http.TransportError, http.InvalidURL) as error:
                 return Unavailable(http.reason_of(error))
 

@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from batchgen.simulator.families import usd
+from batchgen.simulator.prices import usd
 
 from batchgen.simulator.gallery import ANOTHER
 from batchgen.simulator.ledger import Generation, Ledger
