@@ -108,6 +108,21 @@ def reason_of(error: Exception) -> str:
     return named.get(type(error)) or str(error) or type(error).__name__
 
 
+def date_in(value: str) -> datetime | None:
+    """A date as HTTP writes it."""
+    try:
+        then = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return then if then.tzinfo else then.replace(tzinfo=UTC)
+
+
+def ahead(response: Response, now: datetime) -> timedelta:
+    """How far the server's clock is before this machine's; nothing where it does not say."""
+    then = date_in(response.headers.get("date", ""))
+    return then - now if then else timedelta(0)
+
+
 def retry_after(response: Response, now: datetime) -> timedelta | None:
     """What a Retry-After header asks for: seconds or a date."""
     value = response.headers.get("retry-after", "").strip()
@@ -117,8 +132,5 @@ def retry_after(response: Response, now: datetime) -> timedelta | None:
         return timedelta(seconds=max(0.0, min(float(value), 86_400.0)))
     except ValueError:
         pass
-    try:
-        then = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(timedelta(0), (then if then.tzinfo else then.replace(tzinfo=UTC)) - now)
+    then = date_in(value)
+    return max(timedelta(0), then - now) if then else None
