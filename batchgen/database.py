@@ -36,6 +36,13 @@ OURS = frozenset({"alembic_version", "jobs", "attempts"})
 
 BUSY_TIMEOUT_MS = 30_000
 LOG_TRIES = 100
+TAKE_TURN = f"""
+SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
+       set_config('idle_in_transaction_session_timeout', '5min', true),
+       pg_advisory_xact_lock(7274331)
+"""
+"""One writer at a time in PostgreSQL too, so that what is counted and then used up, or looked for and then added, needs
+no second thought. A machine that vanishes in the middle of its turn loses it."""
 GROUP_MAX = 256  # writes in one transaction
 
 
@@ -83,9 +90,12 @@ def keep_log(connection: sqlite3.Connection) -> None:
 
 
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true."""
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
+    """An engine whose transactions begin for real; those that write have the table to themselves, so that what is read
+    stays true, and those that read see one moment of it."""
+    return sqlite_engine(url, writing) if url.get_backend_name() == "sqlite" else postgres_engine(url, writing)
+
+
+def sqlite_engine(url: URL, writing: bool) -> Engine:
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -103,6 +113,20 @@ def make_engine(url: URL, *, writing: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def postgres_engine(url: URL, writing: bool) -> Engine:
+    if not writing:
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, execution_options=snapshot)
+    # READ COMMITTED: a snapshot taken before the turn comes would be of a table that is no more.
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(TAKE_TURN)
 
     return engine
 
@@ -169,8 +193,6 @@ class Database:
             self.engine = make_engine(self.url, writing=True)
             try:
                 with self.engine.begin() as connection:
-                    if self.engine.dialect.name == "postgresql":
-                        connection.execute(text("SELECT pg_advisory_xact_lock(7274331)"))  # two first starts at once
                     if version_of(connection) != HEAD:
                         migrate(connection)
             except BaseException:
@@ -208,11 +230,12 @@ class Database:
                 tables = set(inspect(connection).get_table_names())
         finally:
             looker.dispose()
-        if self.path and tables and not tables >= OURS:
-            raise UsageError(f"{self.path}: this is a database of something else, left untouched; choose another --db")
+        shown = self.path or url.render_as_string()
+        if tables and not tables >= OURS:
+            raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
         if found is not None and found > HEAD:
             raise DatabaseNewer(
-                f"{self.path or url.render_as_string()}: the job table is of version {found}, this batchgen knows"
+                f"{shown}: the job table is of version {found}, this batchgen knows"
                 f" {HEAD}; upgrade batchgen. The database has not been touched."
             )
 
@@ -249,7 +272,10 @@ class Database:
             write.done.set_result(result)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function(connection, …)` in a transaction; return its value once that is durable."""
+        """Run `function(connection, …)` in a transaction; return its value once that is durable.
+
+        A caller that is cancelled stops waiting; the write is done all the same.
+        """
         write = Write(function, args, kwargs)
         self._writes.put(write)
         with told_plainly(self.url):

@@ -21,7 +21,7 @@ from batchgen.database import Database
 from batchgen.downloader import Downloader
 from batchgen.errors import ServiceUnreachable
 from batchgen.jobs import State
-from batchgen.jobtable import counts, leases
+from batchgen.jobtable import counts, leases, timings
 from batchgen.jobtable.counts import Standing
 from batchgen.manifest import Limits
 from batchgen.pacing import Pace
@@ -68,7 +68,7 @@ class Runner:
         self.plan = plan
         self.first_contact = first_contact
         self.id = uuid4().hex[:12]
-        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}))
+        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}))
         self.scheduler = Scheduler(self.work, AT_ONCE)
         self.poller = Poller(self.work, AT_ONCE)
         self.downloader = Downloader(self.work, plan.limits.downloads)
@@ -88,7 +88,8 @@ class Runner:
                 await self.recover()
                 await asyncio.to_thread(presence.sweep, self.database.path)
                 await write(leases.hasten, self.plan.batch_id, clock.utcnow())
-                self.work.pace = Pace(await self.work.service.typical_seconds(self.plan.models))
+                measured = await self.work.service.typical_seconds(self.plan.models)
+                self.work.pace = Pace(measured, await self.database.read(timings.known, self.work.service.name))
                 with self.listening():
                     await self.turn_all()
                 ending = await self.judge_ending()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ Launch = Callable[..., "Running"]
 if TYPE_CHECKING:
     from tests.table import Table
 
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR")
 
@@ -41,7 +43,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock() -> Iterator[FrozenDateTimeFactory]:
     """Time stands still at `NOON` until the test ticks it. asyncio keeps real time, or it would hang."""
     with freezegun.freeze_time(NOON, real_asyncio=True) as frozen:  # noqa: TID251 - the one place
+        assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """A copy of the manifests that ship, and of their images, without what runs of the developer's own left there."""
+    folder = tmp_path / "a place with spaces"
+    shutil.copytree(MANIFESTS / "images", folder / "images")
+    for path in MANIFESTS.iterdir():
+        if path.suffix in (".yaml", ".csv", ".jsonl"):
+            shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture

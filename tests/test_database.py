@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
-from batchgen.database import Database
+from batchgen.database import Database, keep_log
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.schema import limits
 from tests.processes import gather
@@ -181,6 +181,27 @@ with Database(sys.argv[1]) as database:
 @pytest.mark.parametrize("round_", range(3))
 def test_four_first_runs_at_once_all_find_a_whole_table(tmp_path: Path, round_: int) -> None:
     assert gather(OPEN, [tmp_path / "new.db"] * 4) == ["0"] * 4
+
+
+def test_the_switch_to_a_log_waits_for_whoever_writes(tmp_path: Path) -> None:
+    """SQLite refuses this one statement at once, whatever `busy_timeout` says."""
+    with (
+        closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other,
+        closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as ours,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE begun (id)")
+        said: list[str] = []
+
+        def listen(statement: str) -> None:
+            said.append(statement)
+            if statement == "BEGIN IMMEDIATE":
+                other.execute("COMMIT")
+
+        ours.set_trace_callback(listen)
+        keep_log(ours)
+        assert said == ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA journal_mode=WAL"]
+        assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_leaving_writes_what_was_asked_for(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from batchgen import inputs
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import enrolment, submission
+from batchgen.jobtable.enrolment import OnChanged
 from batchgen.schema import batches
 from batchgen.service.base import Accepted
 from tests.table import HOUR, Table, spec
 
 UNSENT = [State.PENDING]
 SENT = [state for state in State if state not in (State.PENDING, State.CANCELLED)]
+PAID = [state for state in SENT if state != State.FAILED]  # a failed generation costs nothing
 
 
 def counted(result: enrolment.Enrolment) -> dict[str, int]:
@@ -107,7 +109,7 @@ def test_a_sent_job_is_kept_though_its_entry_has_gone(table: Table, state: State
     assert table.everything() == before
 
 
-@pytest.mark.parametrize("state", SENT)
+@pytest.mark.parametrize("state", PAID)
 def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
@@ -130,7 +132,7 @@ def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
     assert table.everything() == before
 
 
-@pytest.mark.parametrize("state", SENT)
+@pytest.mark.parametrize("state", PAID)
 def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: State) -> None:
     table.bring(state)
     old = table.row()
@@ -143,6 +145,16 @@ def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: Sta
     assert table.row().output_path == "mona.mp4"
     assert table.attempts() == attempts
     assert counted(table.enrol(spec(prompt="She smiles."))) == {"unchanged": 1}, "the order is carried out once"
+
+
+@pytest.mark.parametrize("changed", ["refuse", "redo"])
+def test_a_job_that_failed_for_free_and_was_corrected_is_pending_again(table: Table, changed: OnChanged) -> None:
+    table.bring(State.FAILED)
+    attempts = len(table.attempts())
+    assert counted(table.enrol(spec(prompt="She smiles."), changed=changed)) == {"edited": 1}
+    assert table.states() == {"mona": "pending"}
+    assert json.loads(table.row().request)["prompt"] == "She smiles."
+    assert len(table.attempts()) == attempts
 
 
 def test_redo_twice_finds_another_name(table: Table) -> None:

@@ -117,7 +117,7 @@ def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -
     for key in ("planned", "late"):
         table.bring(State.GENERATING, key)
         (job,) = table.claim(State.GENERATING)
-        table.change(polling.working, job, RUN, "queued", table.now + 3 * HOUR)
+        table.change(polling.working, job, RUN, "queued", table.now, table.now + 3 * HOUR)
         table.now += MINUTE
     noon = table.now
     table.now = table.row("planned").deadline_at  # the other is late one minute later

@@ -106,7 +106,7 @@ STEPS = [
 ]
 KEEPING = [
     # (name, from where, act): what changes a row without moving it
-    ("working", State.GENERATING, lambda h: h.change(polling.working, h.job, RUN, "queued", h.table.now)),
+    ("working", State.GENERATING, lambda h: h.change(polling.working, h.job, RUN, "queued", h.table.now, h.table.now)),
     ("unanswered", State.GENERATING, lambda h: h.change(polling.unanswered, h.job, RUN, "cut", h.table.now)),
     ("begun", State.DOWNLOADING, lambda h: h.change(delivery.begun, h.job, RUN, '"v1"')),
     ("relocated", State.DOWNLOADING, lambda h: h.change(delivery.relocated, h.job, RUN, "https://cdn.test/2")),
@@ -296,5 +296,5 @@ def test_strikes_are_counted_in_a_row_and_forgiven_by_progress(table: Table) -> 
         assert (table.row().strikes, table.row().error) == (expected, "502")
     (job,) = table.claim(State.GENERATING)
     assert job.strikes == 3
-    table.change(polling.working, job, RUN, "queued", table.now)
+    table.change(polling.working, job, RUN, "queued", table.now, table.now)
     assert (table.row().strikes, table.row().error, table.row().remote_status) == (0, None, "queued")

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "batchgen"
 
 LAYERS = (
     {"__init__", "errors", "clock", "jobs"},
-    {"manifest", "catalogue", "service", "schema", "database", "inputs", "video"},
+    {"manifest", "catalogue", "service", "schema", "database", "inputs", "video", "inspection"},
     {"jobtable", "part", "presence"},
     {"limits", "pacing"},
     {"stage", "scheduler", "poller", "downloader", "reconciler"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import socket
 from pathlib import Path
 
@@ -25,15 +24,13 @@ from tests.batches import (
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
 
-MANIFESTS = Path(__file__).parents[1] / "manifests"
 ENDPOINTS = {"universal": "/v2/video/generations", "legacy": "/v2/generate/video/kling/generation"}
 
 
 def test_the_demo_brings_eight_different_playable_videos_and_a_second_run_asks_for_nothing(
-    tmp_path: Path, batchgen: Command
+    manifests: Path, batchgen: Command
 ) -> None:
-    folder = tmp_path / "a place with spaces"
-    shutil.copytree(MANIFESTS, folder)
+    folder = manifests
     first = batchgen("run", folder / "demo.yaml")
     assert (first.returncode, first.stdout.count("\n")) == (0, 1)
     assert first.stdout.startswith("demo: 8 done; ")
@@ -169,17 +166,13 @@ def test_without_a_key_nothing_is_written_and_the_message_says_what_to_set(tmp_p
 
 
 def test_simulate_touches_nothing_real_of_a_manifest(tmp_path: Path, batchgen: Command) -> None:
-    shutil.copytree(MANIFESTS, tmp_path / "m")
-    ended = batchgen("run", "m/kling-legacy.yaml", "--simulate", "--submits-per-minute", "6000")
+    write_manifest(tmp_path / "m.yaml", 2, service={"name": "aimlapi", "endpoint": "universal"})
+    ended = batchgen("run", "m.yaml", "--simulate")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("kling-legacy-simulated: 3 done; ")
-    assert sorted(path.name for path in (tmp_path / "m/simulated/kling-legacy").iterdir()) == [
-        "boats-at-anchor.mp4",
-        "dusk-to-morning.mp4",
-        "lighthouse.mp4",
-    ]
-    assert not (tmp_path / "m/kling-legacy").exists()
-    check_delivered(tmp_path / "m", tmp_path / "m/batchgen.db")
+    assert ended.stdout.startswith("m-simulated: 2 done; ")
+    assert sorted(path.name for path in (tmp_path / "simulated/m").iterdir()) == ["clip-0.mp4", "clip-1.mp4"]
+    assert not (tmp_path / "m").exists()
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
 def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
@@ -196,7 +189,7 @@ def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Comman
     key = simulator.environment["AIMLAPI_API_KEY"]
     write_manifest(tmp_path / "m.yaml", 6, limits={"submits_per_minute": 60_000, "unconfirmed_minutes": 0.01})
     said = ""
-    for options in ((), ("--json",), ("--changed", "keep")):
+    for options in ((), ("--json",)):
         ended = batchgen("run", "m.yaml", "--log-file", "run.log", *options, **simulator.environment)
         said += ended.stdout + ended.stderr
     said += batchgen("status", "m.yaml", "--json", **simulator.environment).stdout

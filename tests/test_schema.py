@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection
+from sqlalchemy import CheckConstraint, Connection, insert, select
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
 from batchgen.database import Database
 from batchgen.jobs import TERMINAL, TRANSITIONS, State
-from batchgen.schema import OPEN, SENT, Money, Outcome, UTCDateTime, metadata
+from batchgen.schema import OPEN, SENT, Money, Outcome, UTCDateTime, limits, metadata
 
 BATCH = {
     "id": 1,
@@ -215,3 +215,14 @@ def test_the_columns_of_times_and_money_are_typed_alike_everywhere() -> None:
         for column in table.columns:
             assert isinstance(column.type, UTCDateTime) == column.name.endswith(("_at", "_until", "at")), column
             assert isinstance(column.type, Money) == column.name.endswith("_usd"), column
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("a cut pair \ud83d", "a cut pair ?"), ("zero\0byte", "zero?byte"), ("\U0001f3ac é", "\U0001f3ac é")],
+)
+def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database, said: str, kept: str) -> None:
+    database.change(
+        lambda connection: connection.execute(insert(limits).values(name="n", strikes=0, reason=said)) and None
+    )
+    assert database.look(lambda connection: connection.execute(select(limits.c.reason)).scalar()) == kept

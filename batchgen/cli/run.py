@@ -96,7 +96,7 @@ async def carry_out(
     announce(manifest, enrolled, as_json)
     after = await database.read(counts.last_event)
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(service_of(database, settings))
+        service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
         models = sorted({job.model for job in manifest.jobs})
         runner = Runner(database, service, Plan(enrolled.batch_id, manifest.folder, manifest.limits, models))
         progress = Progress(

@@ -107,8 +107,11 @@ def settled_in(place: str | Path, simulate: bool) -> Callable[[str], Collection[
 
 
 @asynccontextmanager
-async def service_of(database: Database, settings: Settings | None) -> AsyncIterator[Service]:
-    """The service, ready to be called; without settings, the simulator, started here and stopped at the end."""
+async def service_of(database: Database, settings: Settings | None, folder: Path) -> AsyncIterator[Service]:
+    """The service, ready to be called; without settings, the simulator, started here and stopped at the end.
+
+    What was simulated is kept beside the job table; in the manifest's `folder` where that is no file.
+    """
     from batchgen.service.aimlapi import AimlApi
 
     if settings is not None:
@@ -120,7 +123,8 @@ async def service_of(database: Database, settings: Settings | None) -> AsyncIter
         return
     from batchgen.simulator import Simulation, serve
 
-    ledger = database.path.with_name(f"{database.path.name}.simulator") if database.path else None
+    table = database.path or folder / "batchgen.db"
+    ledger = table.with_name(f"{table.name}.simulator")
     async with serve(Simulation(ledger=ledger, speed=SIMULATED_SPEED)) as base_url:
         service = AimlApi(base_url, "simulated", name="simulator")
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.simulator.families import usd
+
 from batchgen.simulator.gallery import ANOTHER
 from batchgen.simulator.ledger import Generation, Ledger
 from batchgen.video import NotVideo, Undecodable, check
