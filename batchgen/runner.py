@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -121,14 +121,17 @@ class Runner:
         }
         for stage in self.stages:
             stage.on_change = lambda changed: self.ring(*brings[changed])
-        loops: list[Awaitable[None]] = [self.turn(stage) for stage in self.stages]
-        beside = [self.watch_neighbours(), self.renew(), self.watch_end()]
-        tasks = [asyncio.ensure_future(loop) for loop in (*loops, *beside)]
+        turning = [asyncio.create_task(self.turn(stage)) for stage in self.stages]
+        beside = (self.watch_neighbours(), self.renew(), self.watch_end())
+        tasks = [*turning, *(asyncio.create_task(loop) for loop in beside)]
         ended = asyncio.ensure_future(self.over.wait())
         try:
             await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.over.set()
+            self.ring(*self.stages)
+            # A claim that is being committed is carried out: an intent that nobody sends would be a doubt for a person.
+            await asyncio.gather(*turning, return_exceptions=True)
             await asyncio.gather(*(stage.finish() for stage in self.stages))
             for task in tasks:
                 task.cancel()
@@ -214,7 +217,8 @@ class Runner:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # Once asked to stop, what is left takes a moment; broken off, it could not say how to go on.
+                signal.signal(number, signal.SIG_IGN if self.signal else handler)
 
     def stop(self, got: signal.Signals) -> None:
         """Claim nothing more and end; asked a second time, let go of everything at once."""

@@ -165,17 +165,14 @@ def test_without_a_key_nothing_is_written_and_the_message_says_what_to_set(tmp_p
     assert set(tmp_path.iterdir()) == before
 
 
-def test_simulate_touches_nothing_real_of_a_manifest(manifests: Path, batchgen: Command) -> None:
-    ended = batchgen("run", manifests / "kling-legacy.yaml", "--simulate", "--submits-per-minute", "6000")
+def test_simulate_touches_nothing_real_of_a_manifest(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", 2, service={"name": "aimlapi", "endpoint": "universal"})
+    ended = batchgen("run", "m.yaml", "--simulate")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("kling-legacy-simulated: 3 done; ")
-    assert sorted(path.name for path in (manifests / "simulated/kling-legacy").iterdir()) == [
-        "boats-at-anchor.mp4",
-        "dusk-to-morning.mp4",
-        "lighthouse.mp4",
-    ]
-    assert not (manifests / "kling-legacy").exists()
-    check_delivered(manifests, manifests / "batchgen.db")
+    assert ended.stdout.startswith("m-simulated: 2 done; ")
+    assert sorted(path.name for path in (tmp_path / "simulated/m").iterdir()) == ["clip-0.mp4", "clip-1.mp4"]
+    assert not (tmp_path / "m").exists()
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
 def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
@@ -192,7 +189,7 @@ def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Comman
     key = simulator.environment["AIMLAPI_API_KEY"]
     write_manifest(tmp_path / "m.yaml", 6, limits={"submits_per_minute": 60_000, "unconfirmed_minutes": 0.01})
     said = ""
-    for options in ((), ("--json",), ("--changed", "keep")):
+    for options in ((), ("--json",)):
         ended = batchgen("run", "m.yaml", "--log-file", "run.log", *options, **simulator.environment)
         said += ended.stdout + ended.stderr
     said += batchgen("status", "m.yaml", "--json", **simulator.environment).stdout

@@ -98,9 +98,9 @@ def test_a_refused_key_fails_no_job_and_a_right_one_completes_the_batch(tmp_path
 def test_when_the_key_may_not_submit_any_more_what_is_paid_for_is_collected(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "200", "--instant")
+    simulator = simulate("--speed", "400", "--instant")
     database = tmp_path / "batchgen.db"
-    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 120, "in_flight": 4})
+    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 240, "in_flight": 4})
     running = launch("run", "m.yaml", **simulator.environment)
     until(lambda: states(database).get("generating", 0) > 1)
     put_faults(simulator.base_url, {"create": {"auth_401": 1}})

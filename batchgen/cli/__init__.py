@@ -41,7 +41,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # before a run listens, or after it has ended
-            click.echo("interrupted", err=True)
+            click.echo("interrupted; the same command goes on where this one stopped", err=True)
             sys.exit(130)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -142,7 +142,7 @@ def enrol(
             if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
             result.unchanged += 1
-        elif row.state == State.FAILED and (row.error_class in UNPAID or on_changed == "redo"):
+        elif row.state == State.FAILED and on_changed != "keep" and (row.error_class in UNPAID or on_changed == "redo"):
             revive(connection, row, spec, now)
             result.edited += 1
         else:
