@@ -51,9 +51,11 @@ class AimlApi:
         self.name = name
         self._headers = {"Authorization": f"Bearer {key}"}
         self._lines = http.api_lines()
+        self._creates = http.api_lines()  # their own: a poll must not wait behind a create that takes minutes
         self._ahead = timedelta(0)  # how far the service's clock is before this machine's
 
     async def close(self) -> None:
+        await self._creates.close()
         await self._lines.close()
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
@@ -63,7 +65,7 @@ class AimlApi:
             "Content-Type": "application/json",
             "X-Client-Request-Id": submission.client_request_id,
         }
-        async with self._lines.line() as client:
+        async with self._creates.line() as client:
             try:
                 response = await client.post(
                     self.base_url + submission.endpoint,
