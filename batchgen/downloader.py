@@ -13,7 +13,7 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.pacing import backoff
-from batchgen.part import Part, free_name, holds
+from batchgen.part import Part, free_name, placed
 from batchgen.service import http
 from batchgen.service.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
@@ -94,9 +94,9 @@ class Downloader(Stage):
     async def bring(self, job: Job) -> None:
         work = self.work
         target = work.folder / job.output_path
-        if job.sha256 and job.bytes and await asyncio.to_thread(holds, target, job.bytes, job.sha256):
+        if job.sha256 and job.bytes and (found := await asyncio.to_thread(placed, target, job.bytes, job.sha256)):
             # The last run died between the rename and the row.
-            await self.settle(job, job.bytes, job.sha256, job.output_path)
+            await self.settle(job, job.bytes, job.sha256, found.relative_to(work.folder).as_posix())
             return
         part = Part(target)
         await self.pull(job, part)

@@ -21,7 +21,7 @@ from tests.campaign.processes import Run, Service
 from tests.campaign.scenarios import Plan, Scenario
 from tests.campaign.trial import ENDED, LAG_SECONDS, Trial, finish, note_ending, write_manifest
 
-JOBS = 3
+JOBS = 2
 SPEED = 1500.0
 FAULTS: Plan = {
     "create": {"accept_then_drop": {"count": 1}},
@@ -29,6 +29,7 @@ FAULTS: Plan = {
     "cdn": {"expired_410": {"count": 1}, "cut": {"count": 1, "bytes": 9_000}, "html_200": {"count": 1}},
 }
 SHORT = {
+    "batchgen.database.GROUP_MAX": 1,  # each write by itself: as many points on a busy machine as on an idle one
     "batchgen.scheduler.FIRST_LOOK_UP": 0.1,
     "batchgen.reconciler.LOOK_FIRST_SECONDS": 0.2,
     "batchgen.poller.RETRY_FIRST_SECONDS": 0.1,
