@@ -11,7 +11,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,17 +161,48 @@ def told_plainly(url: URL) -> Iterator[None]:
 
 
 class Write:
-    """A function of a connection that waits for its transaction."""
+    """A function of a connection that waits for its transaction, and the future that waits for it.
 
-    __slots__ = ("args", "done", "function", "kwargs")
+    A caller who leaves cannot take back what may be paid for: a cancelled future's write is done all the same.
+    """
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.done: Future[Any] = Future()
-        self.done.set_running_or_notify_cancel()  # a caller who leaves cannot take back what may be paid for
+    __slots__ = ("args", "done", "function", "kwargs", "loop", "result")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.function, self.args, self.kwargs, self.loop = function, args, kwargs, loop
+        self.done: asyncio.Future[Any] | Future[Any] = loop.create_future() if loop else Future()
+        self.result: Any = None
 
     def __call__(self, connection: Connection) -> Any:
         return self.function(connection, *self.args, **self.kwargs)
+
+
+def settle(group: Sequence[Write], error: BaseException | None = None) -> None:
+    """Hand each waiting caller its result. An event loop's callers are told in their own thread."""
+    for write in group:
+        if write.done.done():
+            continue
+        if error is None:
+            write.done.set_result(write.result)
+        else:
+            write.done.set_exception(error)
+
+
+def tell(group: Sequence[Write], error: BaseException | None = None) -> None:
+    """Wake whoever waits for these writes: each event loop once, however many of its writes there are."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[Write]] = {}
+    for write in group:
+        by_loop.setdefault(write.loop, []).append(write)
+    settle(by_loop.pop(None, ()), error)
+    for loop, writes in by_loop.items():
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(settle, writes, error)
 
 
 class Database:
@@ -259,27 +290,29 @@ class Database:
     def _commit(self, group: list[Write]) -> None:
         try:
             with self.engine.begin() as connection:
-                results = [write(connection) for write in group]
+                for write in group:
+                    write.result = write(connection)
         except BaseException as error:
             if len(group) == 1:
-                group[0].done.set_exception(error)
+                tell(group, error)
                 return
             # The transaction is gone: each write gets its own, so that only the one at fault fails.
             for write in group:
                 self._commit([write])
             return
-        for write, result in zip(group, results, strict=True):
-            write.done.set_result(result)
+        tell(group)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(connection, …)` in a transaction; return its value once that is durable.
 
         A caller that is cancelled stops waiting; the write is done all the same.
         """
-        write = Write(function, args, kwargs)
+        loop = asyncio.get_running_loop()
+        write = Write(function, args, kwargs, loop)
+        assert isinstance(write.done, asyncio.Future)
         self._writes.put(write)
         with told_plainly(self.url):
-            result: T = await asyncio.wrap_future(write.done)
+            result: T = await write.done
         return result
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -294,6 +327,7 @@ class Database:
     def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` for callers without an event loop."""
         write = Write(function, args, kwargs)
+        assert isinstance(write.done, Future)
         self._writes.put(write)
         with told_plainly(self.url):
             result: T = write.done.result()

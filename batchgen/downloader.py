@@ -54,7 +54,7 @@ class Downloader(Stage):
 
     def __init__(self, work: Work, at_once: int) -> None:
         super().__init__(work, at_once)
-        self.client = http.download_client()
+        self.lines = http.download_lines()
 
     @property
     def room(self) -> int:
@@ -150,7 +150,7 @@ class Downloader(Stage):
     async def stream(self, job: Job, part: Part, url: str) -> None:
         """One request, appended to the `.part` as it comes."""
         asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-        async with self.client.stream("GET", url, headers=asked) as response:
+        async with self.lines.line() as client, client.stream("GET", url, headers=asked) as response:
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
                 return

@@ -136,7 +136,7 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, ended, return_exceptions=True)
-            await self.downloader.client.aclose()
+            await self.downloader.lines.close()
         for task in tasks:
             if not task.cancelled() and (error := task.exception()):
                 raise error

@@ -72,6 +72,7 @@ class Stage:
         self.tasks: set[asyncio.Task[None]] = set()
         self.bell = asyncio.Event()
         self.stopping = False
+        self.failure: BaseException | None = None
         self.on_change: Callable[[Stage], None] = lambda _stage: None
 
     @property
@@ -93,8 +94,6 @@ class Stage:
         if not task.cancelled() and (error := task.exception()):
             self.failure = error
         self.on_change(self)
-
-    failure: BaseException | None = None
 
     async def finish(self) -> None:
         """Claim nothing more, and wait for what is in hand."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from batchgen.jobs import State
 from batchgen.jobtable.change import Plus, change
@@ -91,7 +91,7 @@ def adopted(
 
 def refuted(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
     """It was not accepted, or is taken not to have been: the job may be sent again."""
-    decide(connection, doubt.attempt_id, Outcome.ABSENT, answered_at=now, error=reason)
+    decide(connection, doubt.attempt_id, Outcome.ABSENT, answered_at=now)
     return move(
         connection,
         doubt.job_id,
@@ -103,6 +103,22 @@ def refuted(connection: Connection, doubt: Doubt, reason: str, now: datetime) ->
         attempt_id=None,
         next_at=None,
     )
+
+
+def failures_like(connection: Connection, doubt: Doubt) -> int:
+    """How many earlier attempts of the same job ended as this one did."""
+    like = (attempts.c.outcome == Outcome.ABSENT, attempts.c.error == doubt.reason, attempts.c.released_at.is_(None))
+    asked = select(func.count()).where(attempts.c.job_id == doubt.job_id, *like)
+    return connection.execute(asked).scalar_one()
+
+
+def others_succeed(connection: Connection, doubt: Doubt) -> bool:
+    """Whether the service has accepted another job of the batch since this one was first sent."""
+    batch_id = select(jobs.c.batch_id).where(jobs.c.id == doubt.job_id).scalar_subquery()
+    first = select(func.min(attempts.c.sent_at)).where(attempts.c.job_id == doubt.job_id).scalar_subquery()
+    taken = (attempts.c.outcome == Outcome.ACCEPTED, attempts.c.sent_at > first)
+    asked = select(attempts.c.id).join(jobs, attempts.c.job_id == jobs.c.id)
+    return connection.execute(asked.where(jobs.c.batch_id == batch_id, *taken).limit(1)).first() is not None
 
 
 def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:

@@ -20,6 +20,8 @@ from batchgen.simulator.prices import usd
 from batchgen.video import NotVideo, Undecodable, check
 from tests.campaign.processes import KEY, Service, rows
 
+IN_THE_WAY = "campaign/j0.mp4"
+SOMEBODYS = b"a holiday film, and not batchgen's"
 SCRATCH = ("*.part", "*.run-*")
 
 
@@ -34,7 +36,7 @@ class Books:
     surprises: list[str] = field(default_factory=list)
 
 
-def audit(folder: Path, service: Service) -> Books:
+def audit(folder: Path, service: Service, *, in_the_way: bool = False) -> Books:
     """Count, and look for what should not be. Ends the service."""
     service.calm()
     ledger = Ledger(service.ledger)
@@ -46,6 +48,8 @@ def audit(folder: Path, service: Service) -> Books:
     try:
         books = Books(accepted=len(generations))
         books.duplicates = sum(len(ids) - 1 for ids in ledger.duplicates().values())
+        if in_the_way and (folder / IN_THE_WAY).read_bytes() != SOMEBODYS:
+            books.surprises.append(f"{IN_THE_WAY} was somebody's file, and has been written over")
         if books.duplicates:
             books.surprises.append(f"accepted more than once: {ledger.duplicates()}")
         for surprise in (
@@ -136,7 +140,7 @@ def leavings(folder: Path, ledger: Ledger) -> Iterator[str]:
             yield f"left behind: {path.relative_to(folder)}"
     named = {row["output_path"] for row in rows(folder / "batchgen.db", "SELECT * FROM jobs WHERE state = 'done'")}
     for path in folder.rglob("*.mp4"):
-        if path.relative_to(folder).as_posix() not in named:
+        if path.relative_to(folder).as_posix() not in named and path.read_bytes() != SOMEBODYS:
             yield f"no row knows the file {path.relative_to(folder)}"
     for leak in ledger.key_leaks():
         yield f"the key went to the file server: {leak}"

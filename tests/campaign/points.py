@@ -90,7 +90,7 @@ def count(again: bool) -> Counter[str]:
 
 def begun(folder: Path) -> Service:
     """The batch and its service, not yet started."""
-    write_manifest(folder, Scenario("crash point", 0, JOBS, local_image=True))
+    write_manifest(folder, Scenario("crash point", 0, JOBS, local_image=True, file_in_the_way=True))
     return Service(folder, FAULTS, "--instant", "--speed", str(SPEED), "--lag", str(LAG_SECONDS))
 
 
@@ -109,7 +109,7 @@ def die_at(point: Point, folder: Path) -> Trial:
                 trial.runs += 1
                 note_ending(trial, run, code, {KILLED, *ENDED})
             finish(trial, service)
-            seen, trial.books = trial.books.surprises, audit(folder, service)
+            seen, trial.books = trial.books.surprises, audit(folder, service, in_the_way=True)
             trial.books.surprises[:0] = seen
     except (AssertionError, OSError, ValueError, KeyError) as error:
         trial.surprise(f"the trial itself failed: {type(error).__name__}: {error}")

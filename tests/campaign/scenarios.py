@@ -138,6 +138,8 @@ class Scenario:
     policy: str = "hold"
     legacy: bool = False
     local_image: bool = False
+    file_in_the_way: bool = False
+    """Somebody's file lies where the first video is to go."""
     rendered: bool = False
     speed: float = 1000.0
     deadline_minutes: float = 60.0
@@ -217,6 +219,7 @@ def _scenario(
         policy=chance.choice(["hold", "resubmit"]) if known_to_the_log else "hold",
         legacy=chance.random() < 0.25,
         local_image=chance.random() < 0.4,
+        file_in_the_way=chance.random() < 0.3,
         rendered=rendered,
         speed=chance.choice([700.0, 1500.0, 4000.0]),
         deadline_minutes=0.05 if "stuck" in plan.get("fetch", {}) else 60.0,

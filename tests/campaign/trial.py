@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.simulator.ledger import Ledger
-from tests.campaign.audit import Books, audit
+from tests.campaign.audit import IN_THE_WAY, SOMEBODYS, Books, audit
 from tests.campaign.processes import ROOT, Run, Service, command, rows
 from tests.campaign.scenarios import Blow, Scenario
 
@@ -69,7 +69,7 @@ def carry_out(scenario: Scenario, folder: Path) -> Trial:
                 if strike(trial, service, blow, orders, 1 if number else scenario.processes) == 0:
                     break
             finish(trial, service, orders)
-            seen, trial.books = trial.books.surprises, audit(folder, service)
+            seen, trial.books = trial.books.surprises, audit(folder, service, in_the_way=scenario.file_in_the_way)
             trial.books.surprises[:0] = seen
     except (AssertionError, OSError, ValueError, KeyError) as error:
         trial.surprise(f"the trial itself failed: {type(error).__name__}: {error}")
@@ -85,6 +85,9 @@ def write_manifest(folder: Path, scenario: Scenario) -> None:
     if scenario.local_image:
         shutil.copy(IMAGE, folder / "frame.jpg")
         image = "frame.jpg"
+    if scenario.file_in_the_way:
+        (folder / IN_THE_WAY).parent.mkdir()
+        (folder / IN_THE_WAY).write_bytes(SOMEBODYS)
     service = "{name: aimlapi, endpoint: legacy}" if scenario.legacy else "aimlapi"
     jobs = "".join(f"- {{id: j{each}, prompt: job {each} of {scenario.seed}}}\n" for each in range(scenario.jobs))
     (folder / "batch.yaml").write_text(
