@@ -23,7 +23,7 @@ from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
 from batchgen.manifest import Manifest, read
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
-from batchgen.report.words import plural, standing_json, summary
+from batchgen.report.words import plural, shortened, standing_json, summary
 from batchgen.runner import Ending, Plan, Runner
 from batchgen.service.settings import Settings, read_settings
 
@@ -138,6 +138,13 @@ def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
         return
     parts = ", ".join(f"{number} {what}" for what, number in told.items() if number)
     click.echo(f"{manifest.batch}: {plural(len(manifest.jobs), 'job')}{f' ({parts})' if parts else ''}", err=True)
+    if enrolled.occupied:
+        click.echo(
+            f"Already there, and not made by this job table: {shortened(enrolled.occupied, 5)}."
+            "\nThey stay as they are; new videos get a name beside theirs. If they were paid for under another job"
+            " table, stop now (Ctrl-C) and name it with --db.",
+            err=True,
+        )
 
 
 def notice_of(runner: Runner) -> str:

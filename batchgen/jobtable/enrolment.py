@@ -52,6 +52,8 @@ class Enrolment:
     unchanged: int = 0
     gone: int = 0
     redone: int = 0
+    occupied: list[str] = field(default_factory=list)
+    """Outputs of new jobs that exist already: they are somebody's, or another job table's."""
     changed: list[Change] = field(default_factory=list)
 
 
@@ -165,6 +167,7 @@ def enrol(
             fresh.append(spec)
         result.redone = len(paid_and_changed)
     result.unchanged += len(paid_and_changed) - result.redone
+    result.occupied = [spec.output for spec in fresh if (batch.manifest.parent / spec.output).exists()]
     add(connection, result.batch_id, batch.service, fresh, now)
     result.new = len(fresh) - result.redone
     return result

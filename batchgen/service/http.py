@@ -1,7 +1,7 @@
 """The one module that knows the HTTP client library: clients, time-outs, and what a failure proves.
 
-Time-outs in seconds. At most 8 requests of one purpose run at once: a pool's cost grows with the square of what waits in
-it, so waiting is done in front of it, by `Lines`.
+Time-outs in seconds. At most 8 requests of one purpose run at once: a pool's cost grows with the square of what waits
+in it, so waiting is done in front of it, by `Lines`.
 """
 
 from __future__ import annotations
