@@ -52,7 +52,7 @@ def recover(connection: Connection, whose: ColumnElement[bool], now: datetime) -
     """A request that may have left becomes unconfirmed; anything else can simply be taken up again."""
     held = list(connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.attempt_id).where(whose)))
     for job_id, state, attempt_id in held:
-        if state == State.SUBMITTING:
+        if False:
             moved = move(
                 connection,
                 job_id,
