@@ -23,11 +23,12 @@ SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it le
 FETCH_SECONDS = 30.0
 DOWNLOAD_SECONDS = 60.0  # without one byte
 KEEP_SECONDS = 20.0  # an idle connection
+PAUSE_LONGEST_SECONDS = 86_400.0
 USER_AGENT = f"batchgen/{__version__}"
 
 Client = httpx.AsyncClient
 Response = httpx.Response
-TransportError = httpx.TransportError
+TransportError = httpx.RequestError  # with a body that cannot be unpacked, and redirects without an end
 InvalidURL = httpx.InvalidURL
 
 UNSENT = (
@@ -124,13 +125,15 @@ def ahead(response: Response, now: datetime) -> timedelta:
 
 
 def retry_after(response: Response, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for: seconds or a date."""
+    """What a Retry-After header asks for, seconds or a date: at most a day, whatever it says."""
     value = response.headers.get("retry-after", "").strip()
     if not value:
         return None
     try:
-        return timedelta(seconds=max(0.0, min(float(value), 86_400.0)))
+        seconds = float(value)
     except ValueError:
-        pass
-    then = date_in(value)
-    return max(timedelta(0), then - now) if then else None
+        then = date_in(value)
+        if then is None:
+            return None
+        seconds = (then - now).total_seconds()
+    return timedelta(seconds=max(0.0, min(seconds, PAUSE_LONGEST_SECONDS)))
