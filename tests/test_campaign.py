@@ -38,21 +38,22 @@ def test_a_slice_of_the_campaign_buys_nothing_twice_and_loses_nothing(tmp_path: 
     assert sum(trial.books.delivered for trial in trials) == 5 * 6 + 4 * 2
 
 
-@pytest.mark.parametrize(("defect", "column"), [("retries blindly", "duplicates"), ("gives up", "lost")])
-def test_a_batchgen_that_forgets_its_promise_is_found_out(tmp_path: Path, defect: str, column: str) -> None:
-    faulty = Scenario("broken", 1, 6, {"create": {"accept_then_drop": {"count": 2}}}, defect=defect)
-    trial = carry_out(faulty, tmp_path / "broken")
-    assert getattr(trial.books, column) == 2
-    assert not trial.passed
-    assert table([trial]).splitlines()[2].startswith("| broken | 1 | 0 |")
-    assert faulty.command in complaints([trial])
-    assert (tmp_path / "broken" / "batchgen.db").exists(), "what is needed to look into it stays"
-    assert (tmp_path / "broken" / "service.ledger").exists()
-
-
-def test_the_same_batchgen_without_the_defect_is_not_blamed(tmp_path: Path) -> None:
-    sound = replace(SLICE[0], blows=())
-    assert complaints([carry_out(sound, tmp_path / "sound")]) == ""
+def test_a_batchgen_that_forgets_its_promise_is_found_out(tmp_path: Path) -> None:
+    sound = Scenario("sound", 1, 6, {"create": {"accept_then_drop": {"count": 2}}})
+    blind = replace(sound, name="retries blindly", defect="retries blindly")
+    careless = replace(sound, name="gives up", defect="gives up")
+    work = [lambda folder, scenario=each: carry_out(scenario, folder) for each in (sound, blind, careless)]
+    trials = perform(work, tmp_path)
+    assert [(each.books.duplicates, each.books.lost, each.passed) for each in trials] == [
+        (0, 0, True),
+        (2, 2, False),  # of two, the one that no row knows is lost as well
+        (0, 2, False),
+    ]
+    assert table(trials).splitlines()[3] == "| retries blindly | 1 | 0 | 8 | 2 | 2 | 6 |"
+    for each in (blind, careless):
+        assert each.command in complaints(trials)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["001", "002"], "what is needed to look into it stays"
+    assert {"batchgen.db", "service.ledger"} <= {path.name for path in (tmp_path / "001").iterdir()}
 
 
 def test_every_fault_of_the_simulator_has_a_row() -> None:

@@ -99,14 +99,18 @@ class Run:
                 stderr=log,
             )
 
+    @property
+    def listens(self) -> bool:
+        """Whether it has said its first word."""
+        return self.log.stat().st_size > 0
+
     def wait_for(self, events: int, seconds: float, *, to_listen: bool) -> bool:
         """Wait for so many new rows of history, and then some time; False if the process ends before.
 
         `to_listen`: not before its first word. Until then Python itself is being started, and answers signals its way.
         """
         while self.process.poll() is None:
-            heard = self.log.stat().st_size > 0 or not to_listen
-            if heard and last_event(self.database) - self.known >= events:
+            if (self.listens or not to_listen) and last_event(self.database) - self.known >= events:
                 return not self.ends_within(seconds)
             time.sleep(LOOK_SECONDS)
         return False
