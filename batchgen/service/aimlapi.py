@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from batchgen import clock
@@ -36,6 +36,7 @@ from batchgen.service.base import (
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
 CREDITS_PER_USD = 2_000_000
+USD_MAX = 1_000_000_000  # more is no price
 LOG_PAGE_ROWS = 100
 LOG_PAGES_MAX = 50  # 5,000 requests; the log answers at most 200 calls a minute
 
@@ -137,9 +138,20 @@ def body_of(response: http.Response) -> dict[str, Any]:
     """An answer's JSON object; empty where it is none."""
     try:
         document = json.loads(response.content)
-    except ValueError:  # includes UnicodeDecodeError
+    except (ValueError, RecursionError):  # includes UnicodeDecodeError
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def text_of(response: http.Response) -> str:
+    """The beginning of a body as text, whatever it is."""
+    return hidden(response, response.content.decode("utf-8", "replace")).strip()[:200]
+
+
+def hidden(response: http.Response, text: str) -> str:
+    """`text` without the key: a service may repeat the one that it refuses."""
+    key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+    return text.replace(key, "…") if key else text
 
 
 def said(response: http.Response) -> str:
@@ -150,7 +162,7 @@ def said(response: http.Response) -> str:
         message = message.get("message")
     if isinstance(message, list):
         message = "; ".join(str(part) for part in message)
-    text = str(message) if message else response.text.strip()[:200] or response.reason_phrase
+    text = hidden(response, str(message)) if message else text_of(response) or response.reason_phrase
     return f"{response.status_code}: {text[:2_000]}"
 
 
@@ -160,9 +172,9 @@ def money(value: Any, per: int = 1) -> Decimal | None:
         return None
     try:
         amount = Decimal(str(value)) / per
-    except InvalidOperation:
+    except ArithmeticError:
         return None
-    return amount if amount.is_finite() and amount >= 0 else None
+    return amount if amount.is_finite() and 0 <= amount < USD_MAX else None
 
 
 def charge_in(response: http.Response) -> Decimal | None:
@@ -181,7 +193,7 @@ def read_create(response: http.Response) -> SubmitOutcome:
         identity = document.get("id") or document.get("generation_id") or response.headers.get("x-inference-id")
         if isinstance(identity, str | int) and str(identity).strip():
             return Accepted(str(identity), charge_in(response), status)
-        return Unknown(f"{status} without a generation id: {response.text.strip()[:200] or 'empty'}", status)
+        return Unknown(f"{status} without a generation id: {text_of(response) or 'empty'}", status)
     if status == 401:
         return Blocked(Trouble.AUTH, said(response), status)
     if status in (402, 403):
@@ -203,7 +215,7 @@ def read_fetch(response: http.Response) -> FetchOutcome:
     document = body_of(response)
     raw = document.get("status")
     if not isinstance(raw, str) or not raw.strip():
-        return Unavailable(f"200 without a status: {response.text.strip()[:200] or 'empty'}", http_status=200)
+        return Unavailable(f"200 without a status: {text_of(response) or 'empty'}", http_status=200)
     word = raw.strip()
     if word.lower() in FAILED_WORDS:
         error = document.get("error")

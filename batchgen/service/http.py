@@ -21,11 +21,12 @@ CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt
 FETCH_SECONDS = 30.0
 DOWNLOAD_SECONDS = 60.0  # without one byte
+PAUSE_LONGEST_SECONDS = 86_400.0
 USER_AGENT = f"batchgen/{__version__}"
 
 Client = httpx.AsyncClient
 Response = httpx.Response
-TransportError = httpx.TransportError
+TransportError = httpx.RequestError  # with a body that cannot be unpacked, and redirects without an end
 InvalidURL = httpx.InvalidURL
 
 UNSENT = (
@@ -77,19 +78,19 @@ def reason_of(error: Exception) -> str:
 
 
 def retry_after(response: Response, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for: seconds or a date."""
+    """What a Retry-After header asks for, seconds or a date: at most a day, whatever it says."""
     value = response.headers.get("retry-after", "").strip()
     if not value:
         return None
     try:
-        return timedelta(seconds=max(0.0, min(float(value), 86_400.0)))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        then = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(timedelta(0), (then if then.tzinfo else then.replace(tzinfo=UTC)) - now)
+        try:
+            then = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = ((then if then.tzinfo else then.replace(tzinfo=UTC)) - now).total_seconds()
+    return timedelta(seconds=max(0.0, min(seconds, PAUSE_LONGEST_SECONDS)))
 
 
 class Gate:
