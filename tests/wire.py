@@ -1,0 +1,134 @@
+"""A server of plain sockets on loopback: it keeps every request as it came, and answers byte for byte as told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.target).query)
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Send `first`, then tear the connection down with an RST."""
+
+    first: bytes = b""
+
+
+@dataclass(frozen=True)
+class Drip:
+    """Send the pieces one by one, each in a packet of its own."""
+
+    pieces: Sequence[bytes]
+
+
+HANG = object()
+"""Never answer."""
+
+Answer = bytes | Reset | Drip | object
+Script = Callable[[Request], Answer]
+
+
+def answer(status: int = 200, body: Any = b"", headers: Mapping[str, str] | None = None, **named: str) -> bytes:
+    """An HTTP answer that ends its connection; a body that is no bytes is sent as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Odd"
+    lines = {"Content-Length": str(len(content)), "Connection": "close", **(headers or {})}
+    lines |= {name.replace("_", "-"): value for name, value in named.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
+    return f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode() + content
+
+
+@dataclass
+class Wire:
+    """A running server: `requests` in the order in which they came."""
+
+    base_url: str = ""
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.strip().split("\r\n")
+    method, target, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(method, target, headers, body)
+
+
+@asynccontextmanager
+async def serving(*script: Answer | Script) -> AsyncIterator[Wire]:
+    """Answer the first request with the first of `script`, and so on; the last one answers all that follow."""
+    wire = Wire()
+    done = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire.connections += 1
+        try:
+            request = await read_request(reader)
+            step = script[min(len(wire.requests), len(script) - 1)]
+            wire.requests.append(request)
+            told = step(request) if callable(step) else step
+            if told is HANG:
+                await done.wait()
+            elif isinstance(told, Reset):
+                writer.write(told.first)
+                await writer.drain()
+                peer: socket.socket = writer.get_extra_info("socket")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif isinstance(told, Drip):
+                writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for piece in told.pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.005)  # a packet of its own
+            else:
+                assert isinstance(told, bytes)
+                writer.write(told)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    wire.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield wire
+    finally:
+        done.set()
+        server.close()
+        await server.wait_closed()
+
+
+def closed_port() -> int:
+    """A port on loopback where nobody listens."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
