@@ -42,22 +42,25 @@ class Reconciler(Stage):
 
     async def look(self, doubts: Sequence[Doubt]) -> None:
         """Read the log once for all these attempts, and decide each."""
-        work = self.work
+        work, asked = self.work, clock.utcnow()
         page: object = None
         if work.service.has_log:
             start = min(doubt.sent_at for doubt in doubts) - CLOCK_SKEW
-            page = await work.service.log(start, clock.utcnow() + CLOCK_SKEW)
-        rows = {row.client_request_id: row for row in page.rows} if isinstance(page, LogPage) else {}
-        # Only a log that was read to its end can show that something is not in it.
-        absence_shown = isinstance(page, LogPage) and page.complete
-        await work.database.write(self.decide, doubts, rows, absence_shown, clock.utcnow())
+            page = await work.service.log(start, asked + CLOCK_SKEW)
+        found = page.rows if isinstance(page, LogPage) else ()
+        # A request may be logged more than once on its way; a row that names a generation is the one that counts.
+        rows = {row.client_request_id: row for row in sorted(found, key=lambda row: row.generation_id is not None)}
+        # Only a log that was read to its end can show that something is not in it, and only as it was then: this
+        # machine may have slept while the answer lay in its buffers.
+        absent_until = asked if isinstance(page, LogPage) and page.complete else None
+        await work.database.write(self.decide, doubts, rows, absent_until, clock.utcnow())
 
     def decide(
         self,
         connection: Connection,
         doubts: Sequence[Doubt],
         rows: dict[str, LoggedRequest],
-        absence_shown: bool,
+        absent_until: datetime | None,
         now: datetime,
     ) -> None:
         limits, has_log = self.work.limits, self.work.service.has_log
@@ -71,10 +74,10 @@ class Reconciler(Stage):
                 reconciliation.refuted(connection, doubt, "the service's log shows that it failed there", now)
             elif not has_log:
                 reconciliation.looked(connection, doubt, None)
-            elif now - doubt.sent_at < patience or not absence_shown:
+            elif absent_until is None or absent_until - doubt.sent_at < patience:
                 pause = backoff(doubt.strikes + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
                 reconciliation.looked(connection, doubt, now + pause)
-            elif limits.on_unconfirmed == "resubmit":
+            elif limits.on_unconfirmed == "resubmit" and not row:
                 told = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
                 reconciliation.refuted(connection, doubt, told, now)
             else:
