@@ -224,7 +224,7 @@ async def test_a_log_that_breaks_off_shows_nothing(told: bytes, outcome: Any) ->
     ],
 )
 async def test_a_row_of_the_log_is_read_or_passed_over(changes: dict[str, Any], read: LoggedRequest | None) -> None:
-    rows = [None, "text", 3, [], row(0, **changes)]
+    rows: list[Any] = [None, "text", 3, [], row(0, **changes)]
     async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
         assert await api.log(START, END) == LogPage([read] if read else [])
 

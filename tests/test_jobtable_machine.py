@@ -354,4 +354,4 @@ class JobTableMachine(RuleBasedStateMachine):
 def test_no_order_of_things_pays_twice_or_loses_a_video() -> None:
     chosen = DEEP if os.environ.get("MACHINE") == "deep" else QUICK
     quiet = settings(chosen, suppress_health_check=[HealthCheck.too_slow], database=None)
-    run_state_machine_as_test(JobTableMachine, settings=quiet)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(JobTableMachine, settings=quiet)

@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from batchgen.clock import utcnow
 from batchgen.simulator.connection import connection, gone
 
-
 _JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)  # made once: to make one takes longer than its work
 
 
