@@ -17,7 +17,7 @@ from batchgen.part import Part, free_name, placed
 from batchgen.service import http
 from batchgen.service.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
-from batchgen.video import HEAD_BYTES, NotVideo, Undecodable, check_head
+from batchgen.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
 
 BUFFER_BYTES = 1 << 20
 WORTH_RESUMING_BYTES = 64 << 10  # a smaller file is fetched again sooner than its ETag is written down
@@ -154,12 +154,13 @@ class Downloader(Stage):
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
                 return
-            buffer = bytearray()
+            buffer, seen = bytearray(), part.size > 0
             try:
                 async for chunk in response.aiter_raw():
-                    if not part.size and not buffer:
-                        check_head(chunk[:HEAD_BYTES])
                     buffer += chunk
+                    if not seen and len(buffer) >= KIND_BYTES:
+                        check_head(bytes(buffer[:HEAD_BYTES]))
+                        seen = True
                     if len(buffer) >= BUFFER_BYTES:
                         await asyncio.to_thread(part.append, bytes(buffer))
                         buffer.clear()
@@ -195,7 +196,7 @@ class Downloader(Stage):
         length = headers.get("content-length", "")
         total = int(length) if length.isdigit() else None
         part.etag = etag
-        if etag and etag != job.etag and (total is None or total > WORTH_RESUMING_BYTES):
+        if etag != job.etag and (etag is None or total is None or total > WORTH_RESUMING_BYTES):
             await self.work.database.write(delivery.begun, job, self.work.run, etag)
         return total
 

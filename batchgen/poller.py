@@ -49,12 +49,13 @@ class Poller(Stage):
         else:
             work.contact.answered()
         pause = backoff(job.strikes + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+        videoless = isinstance(outcome, Finished) and not outcome.url and outcome.word == job.remote_status
+        looks = job.strikes + 1 if videoless else 1
         match outcome:
             case Working(word):
                 await write(polling.working, job, work.run, word, now, self.next_look(job, now))
-            case Finished(url="") if job.strikes + 1 < NO_URL_LOOKS:
-                told = f"{outcome.word}, but without a video"
-                await write(polling.unanswered, job, work.run, told, now + pause)
+            case Finished(url="") if looks < NO_URL_LOOKS:
+                await write(polling.videoless, job, work.run, outcome.word, looks, now + pause)
             case Finished(url=""):
                 gone = Failed("no_video", f"the service says {outcome.word!r} and names no video", outcome.word)
                 await write(polling.failed, job, work.run, gone, now, charged=True)

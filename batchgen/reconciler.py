@@ -48,22 +48,25 @@ class Reconciler(Stage):
             await self.look_at(window)
 
     async def look_at(self, doubts: Sequence[Doubt]) -> None:
-        work = self.work
+        work, asked = self.work, clock.utcnow()
         page: LogPage | Unavailable | Throttled | None = None
         if work.service.has_log:
             page = await work.service.log(doubts[0].sent_at - BEFORE, doubts[-1].sent_at + AFTER)
         if isinstance(page, Unavailable) and page.trouble is Trouble.AUTH:
             work.lock_out(page)
-        await work.database.write(self.decide, doubts, page, clock.utcnow())
+        await work.database.write(self.decide, doubts, page, asked, clock.utcnow())
 
     def decide(
         self,
         connection: Connection,
         doubts: Sequence[Doubt],
         page: LogPage | Unavailable | Throttled | None,
+        asked: datetime,
         now: datetime,
     ) -> None:
-        rows = {row.client_request_id: row for row in page.rows} if isinstance(page, LogPage) else {}
+        found = page.rows if isinstance(page, LogPage) else ()
+        # A request may be logged more than once on its way; a row that names a generation is the one that counts.
+        rows = {row.client_request_id: row for row in sorted(found, key=lambda row: row.generation_id is not None)}
         for doubt in doubts:
             row = rows.get(doubt.client_request_id)
             if row and row.generation_id:
@@ -72,9 +75,10 @@ class Reconciler(Stage):
             elif row and not row.succeeded:
                 self.give_back(connection, doubt, now)
             else:
-                # Only a log that was read to its end can show that something is not in it.
-                absent = isinstance(page, LogPage) and page.complete and row is None
-                self.wait_or_hold(connection, doubt, absent, page, now)
+                # Only a log that was read to its end can show that something is not in it, and only as it was then:
+                # this machine may have slept while the answer lay in its buffers.
+                patient = asked - doubt.sent_at < timedelta(minutes=self.work.limits.unconfirmed_minutes)
+                self.wait_or_hold(connection, doubt, page, patient, row is not None, now)
 
     def give_back(self, connection: Connection, doubt: Doubt, now: datetime) -> None:
         """It failed at the service, which took nothing. A job that alone fails so time and again is itself at fault."""
@@ -88,18 +92,18 @@ class Reconciler(Stage):
         self,
         connection: Connection,
         doubt: Doubt,
-        absent: bool,
         page: LogPage | Unavailable | Throttled | None,
+        patient: bool,
+        logged: bool,
         now: datetime,
     ) -> None:
         """Not known yet: look again with growing pauses, and after all patience do what the manifest says."""
         limits = self.work.limits
-        patient = now - doubt.sent_at < timedelta(minutes=limits.unconfirmed_minutes)
         if page is not None and (patient or not isinstance(page, LogPage) or not page.complete):
             pause = backoff(doubt.strikes + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
             asked = page.retry_after if isinstance(page, Unavailable | Throttled) else None
             reconciliation.looked(connection, doubt, now + max(pause, asked or pause))
-        elif absent and limits.on_unconfirmed == "resubmit":
+        elif page is not None and not logged and limits.on_unconfirmed == "resubmit":
             told = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
             reconciliation.refuted(connection, doubt, told, now)
         else:

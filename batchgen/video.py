@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 HEAD_BYTES = 4096
+KIND_BYTES = 12  # say what a file is
 
 
 class NotVideo(Exception):

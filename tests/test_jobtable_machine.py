@@ -242,7 +242,7 @@ class JobTableMachine(RuleBasedStateMachine):
         if job.state is State.GENERATING:
             match what:
                 case 0:
-                    change(polling.working, job, worker, "queued", soon)
+                    change(polling.working, job, worker, "queued", self.now, soon)
                 case 1:
                     change(polling.unanswered, job, worker, "502", soon)
                 case 2:

@@ -108,6 +108,7 @@ KEEPING = [
     # (name, from where, act): what changes a row without moving it
     ("working", State.GENERATING, lambda h: h.change(polling.working, h.job, RUN, "queued", h.table.now, h.table.now)),
     ("unanswered", State.GENERATING, lambda h: h.change(polling.unanswered, h.job, RUN, "cut", h.table.now)),
+    ("videoless", State.GENERATING, lambda h: h.change(polling.videoless, h.job, RUN, "completed", 1, h.table.now)),
     ("begun", State.DOWNLOADING, lambda h: h.change(delivery.begun, h.job, RUN, '"v1"')),
     ("relocated", State.DOWNLOADING, lambda h: h.change(delivery.relocated, h.job, RUN, "https://cdn.test/2")),
     ("verified", State.DOWNLOADING, lambda h: h.change(delivery.verified, h.job, RUN, 9, "ab")),
@@ -157,7 +158,7 @@ def test_no_code_can_take_a_way_that_the_design_does_not_show(table: Table, stat
         return
     hand = hand_of(table, state)
     with pytest.raises(AssertionError, match=f"{state} does not lead to {to}"):
-        table.change(move, hand.job.id, state, to, table.now)
+        table.change(lambda connection: move(connection, hand.job.id, state, to, table.now))
 
 
 @pytest.mark.parametrize(("name", "at", "act"), KEEPING, ids=id_of)
@@ -295,6 +296,6 @@ def test_strikes_are_counted_in_a_row_and_forgiven_by_progress(table: Table) -> 
         table.change(polling.unanswered, job, RUN, "502", table.now)
         assert (table.row().strikes, table.row().error) == (expected, "502")
     (job,) = table.claim(State.GENERATING)
-    assert job.strikes == 3
+    assert (job.strikes, job.remote_status) == (3, None)
     table.change(polling.working, job, RUN, "queued", table.now, table.now)
     assert (table.row().strikes, table.row().error, table.row().remote_status) == (0, None, "queued")

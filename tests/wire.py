@@ -69,10 +69,19 @@ class Wire:
     base_url: str = ""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    moved: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def came(self, number: int) -> None:
+        """Wait until so many requests have come."""
+        async with self.moved:
+            await self.moved.wait_for(lambda: len(self.requests) >= number)
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    start = await reader.readexactly(1)
+    if start == b"\x16":
+        raise ConnectionError("a TLS handshake, to which there is no answer here")
+    head = (start + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.strip().split("\r\n")
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -92,6 +101,8 @@ async def serving(*script: Answer | Script) -> AsyncIterator[Wire]:
             request = await read_request(reader)
             step = script[min(len(wire.requests), len(script) - 1)]
             wire.requests.append(request)
+            async with wire.moved:
+                wire.moved.notify_all()
             told = step(request) if callable(step) else step
             if told is HANG:
                 await done.wait()

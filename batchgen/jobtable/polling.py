@@ -22,7 +22,14 @@ def working(connection: Connection, job: Job, worker: str, word: str, now: datet
 
 def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """No answer, or one that makes no sense: the job may be doing well, so only the asking is postponed."""
-    return touch(connection, job, worker, strikes=Plus(1), error=reason, next_at=next_at, **FREE)
+    strike = {"strikes": Plus(1), "remote_status": None, "error": reason}
+    return touch(connection, job, worker, **strike, next_at=next_at, **FREE)
+
+
+def videoless(connection: Connection, job: Job, worker: str, word: str, looks: int, next_at: datetime) -> bool:
+    """The service says finished and names no video, so often in a row: it may do so a moment later."""
+    strike = {"strikes": looks, "remote_status": word, "error": f"{word}, but without a video"}
+    return touch(connection, job, worker, **strike, next_at=next_at, **FREE)
 
 
 def finished(connection: Connection, job: Job, worker: str, outcome: Finished, now: datetime) -> bool:

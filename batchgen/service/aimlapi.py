@@ -268,7 +268,7 @@ def read_log_row(raw: Any) -> LoggedRequest | None:
     return LoggedRequest(
         client_request_id=name,
         generation_id=str(identity) if identity else None,
-        succeeded=raw.get("status") == "succeeded",
+        succeeded=raw.get("status") != "failed",  # a word that is not known is no proof
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
         cost_usd=money(cost.get("usd")) if isinstance(cost, dict) else None,
     )

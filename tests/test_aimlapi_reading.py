@@ -1,0 +1,263 @@
+"""Fetching, the log, the metrics: what each answer says, and what goes over the wire to get it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from batchgen.service import http
+from batchgen.service.base import (
+    Failed,
+    FetchOutcome,
+    Finished,
+    LoggedRequest,
+    LogPage,
+    Throttled,
+    Trouble,
+    Unavailable,
+    Working,
+)
+from tests.conftest import NOON
+from tests.test_aimlapi_create import KEY, error, service
+from tests.wire import HANG, Request, Reset, answer, closed_port, serving
+
+ENDPOINT = "/v2/video/generations"
+URL = "https://cdn.aimlapi.com/v.mp4?sig=a%2Fb"
+
+
+def unread(body: str) -> Unavailable:
+    return Unavailable(f"200 without a status: {body}", http_status=200)
+
+
+def status(word: str, **more: Any) -> bytes:
+    return answer(200, {"id": "g-1", "status": word, **more})
+
+
+ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
+    *((word, status(word), Working(word)) for word in ("waiting", "active", "queued", "generating")),
+    ("a word nobody knows", status("marinating"), Working("marinating")),
+    ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
+    *((word, status(word, video={"url": URL}), Finished(URL, word)) for word in ("completed", "complete", "COMPLETED")),
+    (
+        "with its size and cost",
+        status("completed", video={"url": URL, "file_size": 9}, meta={"usage": {"credits_used": 560001}}),
+        Finished(URL, "completed", 9, Decimal("0.2800005")),
+    ),
+    ("a list of videos", status("completed", video=[{"url": URL}]), Finished(URL)),
+    ("a bare url", status("completed", video=URL), Finished(URL)),
+    ("no video", status("completed"), Finished("")),
+    ("a null video", status("completed", video=None, meta=None), Finished("")),
+    ("a video without url", status("completed", video={"url": None}, meta={"usage": 3}), Finished("")),
+    ("an empty list", status("completed", video=[]), Finished("")),
+    ("error", status("error", error={"name": "Moderation", "message": "faces"}), Failed("Moderation", "faces")),
+    ("error with a text", status("error", error="faces"), Failed("faces", "")),
+    ("error without a word", status("error"), Failed("error", "the service gives no reason")),
+    ("error with nulls", status("error", error={"name": None, "message": None}), Failed("error", "")),
+    ("failed", status("failed", error={"message": "x"}), Failed("error", "x", "failed")),
+    ("no status", answer(200, {"id": "g"}), unread('{"id": "g"}')),
+    (
+        "a status that is no word",
+        answer(200, {"status": 3}),
+        unread('{"status": 3}'),
+    ),
+    ("a page", answer(200, b"<html>"), unread("<html>")),
+    ("nothing", answer(200), unread("empty")),
+    (
+        "nested beyond all depth",
+        answer(200, b"[" * 200_000),
+        unread("[" * 200),
+    ),
+    ("401", error(401), Unavailable("401: said", Trouble.AUTH, 401)),
+    ("403", error(403), Unavailable("403: said", Trouble.CREDITS, 403)),
+    ("404", error(404), Unavailable("404: said", http_status=404)),
+    ("429", error(429, retry_after="3"), Throttled("429: said", timedelta(seconds=3))),
+    ("503", error(503, retry_after="3"), Unavailable("503: said", None, 503, timedelta(seconds=3))),
+    *((str(code), error(code), Unavailable(f"{code}: said", http_status=code)) for code in (400, 500, 502, 504)),
+]
+
+
+@pytest.mark.parametrize(("name", "told", "outcome"), ANSWERS, ids=[name for name, *_ in ANSWERS])
+async def test_an_answer_to_a_fetch_has_one_meaning(name: str, told: bytes, outcome: FetchOutcome) -> None:
+    async with serving(told) as wire, service(wire.base_url) as api:
+        assert await api.fetch(ENDPOINT, "g-1") == outcome
+
+
+IDS = [
+    "b906d239-77b0:kling-video/v2.1/master/image-to-video",
+    "789339022468063304",
+    "V1StGXR8_Z5jdHi6B-myT",
+    "a&b=c #?%é+",
+]
+
+
+@pytest.mark.parametrize("name", IDS)
+async def test_any_id_arrives_as_it_is(name: str) -> None:
+    async with serving(status("queued")) as wire, service(wire.base_url) as api:
+        await api.fetch(ENDPOINT, name)
+    (request,) = wire.requests
+    assert (request.method, request.path, request.query) == ("GET", ENDPOINT, {"generation_id": [name]})
+    assert ":" not in request.target
+    assert request.target.count("/") == ENDPOINT.count("/")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
+    async with serving(status("queued")) as then, serving(status("queued")) as now, service(now.base_url) as api:
+        await api.fetch(ENDPOINT, "g-1", then.base_url)
+    assert (len(then.requests), len(now.requests)) == (1, 0)
+
+
+@pytest.mark.parametrize("told", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, Location="/elsewhere")])
+async def test_a_fetch_that_fails_says_nothing_of_the_job(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FETCH_SECONDS", 0.2)
+    async with serving(told) as wire, service(wire.base_url) as api:
+        outcome = await api.fetch(ENDPOINT, "g-1")
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason
+
+
+async def test_nobody_there_says_nothing_of_the_job() -> None:
+    async with service(f"http://127.0.0.1:{closed_port()}") as api:
+        outcome = await api.fetch(ENDPOINT, "g-1")
+        assert isinstance(outcome, Unavailable)
+        assert outcome.http_status is None
+        assert isinstance(await api.log(START, END), Unavailable)
+        assert await api.typical_seconds(["m"]) == {}
+
+
+# --- the request log -------------------------------------------------------------------------------------------------
+
+START, END = datetime(2026, 3, 1, 11, 55, tzinfo=UTC), datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
+
+
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    known = {
+        "created": "2026-03-01T12:00:00.000Z",
+        "status": "succeeded",
+        "model": "m",
+        "cost": {"usd": 0.28, "credits": 560000},
+        "request_id": f"r-{number}",
+        "inference_id": f"g-{number}",
+        "client_request_id": f"batchgen-{number}",
+    }
+    return {**known, **changes}
+
+
+def logged(number: int) -> LoggedRequest:
+    return LoggedRequest(f"batchgen-{number}", f"g-{number}", True, NOON, Decimal("0.28"))
+
+
+def pages(total: int, name: str = "data") -> Any:
+    """A log of `total` rows that pages as it is asked to."""
+
+    def page(request: Request) -> bytes:
+        offset, limit = int(request.query["offset"][0]), int(request.query["limit"][0])
+        rows = [row(number) for number in range(offset, min(offset + limit, total))]
+        more = {"limit": limit, "offset": offset, "total": total, "has_more": offset + limit < total}
+        return answer(200, {name: rows, "pagination": more})
+
+    return page
+
+
+@pytest.mark.parametrize("total", [0, 1, 100, 101, 250])
+async def test_the_log_is_read_to_its_end(total: int) -> None:
+    async with serving(pages(total)) as wire, service(wire.base_url) as api:
+        page = await api.log(START, END)
+    assert page == LogPage([logged(number) for number in range(total)])
+    assert len(wire.requests) == max(1, -(-total // 100))
+    assert wire.requests[0].query == {
+        "start": ["2026-03-01T11:55:00+00:00"],
+        "end": ["2026-03-01T12:05:00+00:00"],
+        "limit": ["100"],
+        "offset": ["0"],
+    }
+    assert wire.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchgen.service.aimlapi.LOG_PAGES_MAX", 3)
+    async with serving(pages(301)) as wire, service(wire.base_url) as api:
+        page = await api.log(START, END)
+    assert isinstance(page, LogPage)
+    assert (len(page.rows), page.complete) == (300, False)
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"),
+    [
+        (error(401), Unavailable("401: said", Trouble.AUTH, 401)),
+        (error(429), Throttled("429: said")),
+        (error(500), Unavailable("500: said", http_status=500)),
+        (answer(200, b"<html>"), Unavailable("the request log's answer cannot be read", http_status=200)),
+        (answer(200, {"data": {}}), Unavailable("the request log's answer cannot be read", http_status=200)),
+    ],
+)
+async def test_a_log_that_breaks_off_shows_nothing(told: bytes, outcome: Any) -> None:
+    async with serving(pages(250), told) as wire, service(wire.base_url) as api:
+        assert await api.log(START, END) == outcome
+    assert len(wire.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "read"),
+    [
+        ({"client_request_id": None}, None),
+        ({"client_request_id": ""}, None),
+        ({"client_request_id": 7}, None),
+        ({"created": None}, None),
+        ({"created": "yesterday"}, None),
+        ({"created": "2026-03-01T12:00:00"}, logged(0)),
+        ({"created": "2026-03-01T13:00:00+01:00"}, logged(0)),
+        (
+            {"inference_id": None, "status": "failed", "cost": None},
+            LoggedRequest("batchgen-0", None, False, NOON),
+        ),
+        ({"inference_id": 12}, LoggedRequest("batchgen-0", "12", True, NOON, Decimal("0.28"))),
+        (
+            {"status": "pending"},
+            logged(0),
+        ),
+    ],
+)
+async def test_a_row_of_the_log_is_read_or_passed_over(changes: dict[str, Any], read: LoggedRequest | None) -> None:
+    rows: list[Any] = [None, "text", 3, [], row(0, **changes)]
+    async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
+        assert await api.log(START, END) == LogPage([read] if read else [])
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+async def test_medians_are_asked_for_without_the_key() -> None:
+    models = [
+        {"alias": "kling/a", "metrics": {"duration_ms": {"p50": 210_000}}},
+        {"alias": "b", "metrics": {"duration_ms": {"p50": None}}},
+        {"alias": "c", "metrics": None},
+        {"alias": "d", "metrics": {"duration_ms": {"p50": -1}}},
+        None,
+    ]
+    async with serving(answer(200, {"models": models, "window_seconds": 3600})) as wire, service(wire.base_url) as api:
+        assert await api.typical_seconds(["kling/a", "b"]) == {"kling/a": 210.0}
+    (request,) = wire.requests
+    assert (request.path, request.query) == ("/models/metrics", {"aliases": ["kling/a,b"]})
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize("told", [error(500), answer(200, b"<"), answer(200, {"models": 3}), answer(200, [1])])
+async def test_without_medians_the_documented_times_serve(told: bytes) -> None:
+    async with serving(told) as wire, service(wire.base_url) as api:
+        assert await api.typical_seconds(["m"]) == {}
+
+
+async def test_no_more_than_eight_calls_are_on_the_wire_at_once() -> None:
+    async with serving(HANG) as wire, service(wire.base_url) as api:
+        tasks = [asyncio.create_task(api.fetch(ENDPOINT, str(number))) for number in range(20)]
+        await wire.came(http.AT_ONCE)
+        assert (len(wire.requests), wire.connections) == (http.AT_ONCE, http.AT_ONCE)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

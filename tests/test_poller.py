@@ -1,0 +1,189 @@
+"""The poller: what each answer of the fetch endpoint does to a job, and that a poll that fails does nothing to it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.jobs import State
+from batchgen.jobtable import counts
+from batchgen.poller import NO_URL_LOOKS, Poller
+from batchgen.schema import Outcome
+from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from tests.conftest import NOON
+from tests.scripted import ScriptedService, turn, work_of
+from tests.table import ENDPOINT, HOUR, Table
+
+SECOND = timedelta(seconds=1)
+URL = "https://cdn.test/v.mp4"
+PRICE = Decimal("0.3")
+VIDEOLESS = "completed, but without a video"
+
+OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
+    ("working", Working("queued"), State.GENERATING, {"remote_status": "queued", "strikes": 0}),
+    ("a word nobody knows", Working("marinating"), State.GENERATING, {"remote_status": "marinating"}),
+    ("finished", Finished(URL), State.DOWNLOADING, {"video_url": URL, "finished_at": NOON, "next_at": NOON}),
+    (
+        "finished, with its cost",
+        Finished(URL, cost_usd=Decimal("0.3")),
+        State.DOWNLOADING,
+        {"cost_usd": Decimal("0.3")},
+    ),
+    (
+        "finished without a video",
+        Finished(""),
+        State.GENERATING,
+        {"strikes": 1, "error": VIDEOLESS},
+    ),
+    (
+        "failed",
+        Failed("Moderation", "faces"),
+        State.FAILED,
+        {"error": "Moderation: faces", "error_class": "generation", "cost_usd": Decimal(0), "remote_status": "error"},
+    ),
+    ("failed without a word", Failed("error", ""), State.FAILED, {"error": "error"}),
+    ("no answer", Unavailable("cut"), State.GENERATING, {"strikes": 1, "error": "cut", "next_at": NOON + 2 * SECOND}),
+    ("unknown there", Unavailable("404: lag", http_status=404), State.GENERATING, {"strikes": 1, "error": "404: lag"}),
+    ("no credits", Unavailable("403", Trouble.CREDITS, 403), State.GENERATING, {"strikes": 1}),
+    (
+        "slow down",
+        Throttled("429", timedelta(seconds=70)),
+        State.GENERATING,
+        {"strikes": 1, "next_at": NOON + 70 * SECOND},
+    ),
+    (
+        "come later",
+        Unavailable("503", None, 503, timedelta(seconds=50)),
+        State.GENERATING,
+        {"next_at": NOON + 50 * SECOND},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "outcome", "state", "more"), OUTCOMES, ids=[name for name, *_ in OUTCOMES])
+async def test_an_answer_is_written_down(
+    table: Table, clock: Clock, name: str, outcome: FetchOutcome, state: State, more: dict[str, Any]
+) -> None:
+    table.bring(State.GENERATING)
+    service = ScriptedService(fetches=[outcome])
+    work = work_of(table, service)
+    await turn(Poller(work, 8))
+    row = table.row()
+    assert row.state == state
+    assert {key: getattr(row, key) for key in more} == more
+    assert row.leased_by is None
+    assert row.generation_id == "g-mona"
+    assert service.fetched == [(ENDPOINT, "g-mona", "https://api.test")]
+    assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ACCEPTED]
+    assert work.blocked is None
+
+
+async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None:
+    """Poll so often, each time when it is due."""
+    for _ in range(times):
+        due = table.row().next_at
+        if due and due > datetime.now(due.tzinfo):
+            clock.move_to(due)
+        await turn(poller)
+
+
+async def test_finished_without_a_video_so_often_in_a_row_is_an_answer(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    poller = Poller(work_of(table, ScriptedService(fetches=[Finished("")])), 8)
+    await repeat(poller, clock, table, NO_URL_LOOKS - 1)
+    assert table.row().state == "generating"
+    await repeat(poller, clock, table, 1)
+    row = table.row()
+    assert (row.state, row.error_class) == ("failed", "no_video")
+    assert row.error == "no_video: the service says 'completed' and names no video"
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param([Unavailable("cut")] * 9, id="a dead network"),
+        pytest.param([Throttled("429")] * 9, id="a busy service"),
+        pytest.param([Working("queued")], id="a change of mind"),
+    ],
+)
+async def test_what_is_not_in_a_row_does_not_count(table: Table, clock: Clock, between: list[FetchOutcome]) -> None:
+    table.bring(State.GENERATING)
+    script = [*between, Finished(""), *between, *[Finished("")] * (NO_URL_LOOKS - 1), *between, Finished(URL)]
+    poller = Poller(work_of(table, ScriptedService(fetches=script)), 8)
+    await repeat(poller, clock, table, len(script))
+    assert table.row().state == "downloading"
+
+
+async def test_a_poll_is_never_a_job_s_error_however_often_it_fails(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    script: list[FetchOutcome] = [Unavailable("cut"), Unavailable("502", None, 502), Throttled("429")] * 20
+    poller = Poller(work_of(table, ScriptedService(fetches=[*script, Finished(URL)])), 8)
+    await repeat(poller, clock, table, len(script))
+    assert table.row().state == "generating"
+    assert table.row().next_at - datetime.now(NOON.tzinfo) == timedelta(minutes=2), "the longest pause"
+    await repeat(poller, clock, table, 1)
+    assert (table.row().state, table.row().strikes, table.row().error) == ("downloading", 0, None)
+
+
+async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    service = ScriptedService(fetches=[Working("marinating")])
+    poller = Poller(work_of(table, service), 8)
+    await turn(poller)
+    clock.move_to(table.row().deadline_at)
+    await turn(poller)
+    now = table.row().deadline_at
+    standing = table.database.look(counts.standing, table.batch_id, now)
+    assert (standing.late, standing.counts[State.GENERATING], standing.counts[State.FAILED]) == (1, 1, 0)
+    assert not table.database.look(counts.any_open, table.batch_id, list(State), now), "a later run collects it"
+    service.fetches = [Finished(URL)]
+    clock.tick(HOUR)
+    await turn(poller)
+    assert table.row().state == "downloading"
+
+
+async def test_a_key_that_is_refused_stops_submits_but_no_job(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    work = work_of(table, ScriptedService(fetches=[Unavailable("401: key", Trouble.AUTH, 401)]))
+    await turn(Poller(work, 8))
+    assert work.blocked
+    assert work.blocked.trouble is Trouble.AUTH
+    assert table.row().state == "generating"
+
+
+async def test_silence_is_told_apart_from_an_answer(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    work = work_of(table, ScriptedService(fetches=[Unavailable("no route"), Unavailable("502", None, 502)]))
+    poller = Poller(work, 8)
+    await repeat(poller, clock, table, 1)
+    assert (work.contact.silent_since, work.contact.ever) == (NOON, False)
+    await repeat(poller, clock, table, 1)
+    assert (work.contact.silent_since, work.contact.ever) == (None, True)
+
+
+async def test_only_what_is_due_is_asked_for(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING, "now")
+    table.now += HOUR
+    table.bring(State.GENERATING, "later")
+    service = ScriptedService()
+    poller = Poller(work_of(table, service), 8)
+    await turn(poller)
+    assert [name for _, name, _ in service.fetched] == ["g-now"]
+    assert await turn(poller) == table.row("now").next_at
+
+
+async def test_a_row_that_another_run_took_over_is_not_written(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    service = ScriptedService(fetches=[Finished(URL)])
+
+    def taken() -> None:
+        table.bury()
+        table.claim(State.GENERATING, "run-b")
+
+    service.before = taken
+    await turn(Poller(work_of(table, service), 8))
+    assert (table.row().state, table.row().leased_by) == ("generating", "run-b")
