@@ -1,0 +1,91 @@
+"""When a generation is looked at: near the best there can be, soon after a cold start, never in a hurry for ever."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from batchgen.catalogue import typical_seconds
+from batchgen.inspection import TAIL_STEP, Looks, Times
+from batchgen.jobtable.timings import MEMORY, Timing
+from batchgen.pacing import LATE_SECONDS, Pace, backoff
+from tests.benchmarks.polling import DURATION, FIXED_SECONDS, MEDIAN_SECONDS, MODEL, best, draw, learned, score, told
+from tests.conftest import NOON
+
+TIMES = draw(400)
+
+
+def test_with_the_distribution_known_the_looks_are_within_a_tenth_of_the_optimum() -> None:
+    got = score(told().after, TIMES)
+    assert got.looks <= 1.10 * best(got.notice, TIMES).looks
+
+
+@pytest.mark.parametrize("guess", [MEDIAN_SECONDS, 150.0, 300.0])
+def test_learned_from_a_cold_start_they_are_within_a_quarter_of_it(guess: float) -> None:
+    times = TIMES[:300]
+    got = learned(times, guess)
+    assert got.looks <= 1.25 * best(got.notice, times).looks
+
+
+def test_a_fixed_loop_looks_twice_as_often_for_later_notice() -> None:
+    fixed, got = score(lambda age: age + FIXED_SECONDS, TIMES), score(told().after, TIMES)
+    assert got.looks < fixed.looks / 2
+    assert got.notice < fixed.notice
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.18, 1.0, 3.0])
+@pytest.mark.parametrize("price", [1e-6, 0.5, 1e6])
+def test_the_next_look_is_always_later_and_stragglers_are_asked_in_proportion(sigma: float, price: float) -> None:
+    looks = Looks(Times(math.log(210), sigma), price)
+    age = 0.0
+    for _ in range(2_000):
+        following = looks.after(age)
+        assert following > age
+        age = following
+        if age > looks.ages[-1]:
+            break
+    late = 10 * looks.ages[-1]
+    assert looks.after(late) == late * (1 + TAIL_STEP)
+
+
+def job(**request: Any) -> Any:
+    return SimpleNamespace(model=MODEL, request=json.dumps({"model": MODEL, **request}))
+
+
+def test_a_late_generation_is_looked_at_now_and_then() -> None:
+    then = Pace({}, {}).next_look(job(), NOON - timedelta(hours=2), NOON, NOON)
+    assert then == NOON + timedelta(seconds=LATE_SECONDS)
+
+
+def test_the_first_guess_is_the_service_s_own_figure_scaled_to_the_clip_s_length() -> None:
+    documented = typical_seconds(MODEL, 10) / typical_seconds(MODEL, None)
+    assert Pace({}, {}).first_guess(MODEL, "10") == typical_seconds(MODEL, 10)
+    assert Pace({MODEL: 60.0}, {}).first_guess(MODEL, "10") == pytest.approx(60.0 * documented)
+    assert Pace({}, {}).first_guess("a-model-of-tomorrow", "") > 0
+
+
+def test_what_was_learned_outweighs_the_guess() -> None:
+    timing = Timing(0, 0.0, 0.0)
+    for seconds in (100.0, 110.0, 90.0, 105.0, 95.0) * 8:
+        timing = timing.with_one(seconds)
+    assert Pace({MODEL: 400.0}, {(MODEL, DURATION): timing}).times(MODEL, DURATION).median == pytest.approx(
+        100, rel=0.1
+    )
+
+
+def test_a_service_that_changes_is_learned_anew() -> None:
+    timing = Timing(0, 0.0, 0.0)
+    for seconds in [100.0] * MEMORY + [200.0] * (4 * MEMORY):
+        timing = timing.with_one(seconds)
+    assert timing.count == MEMORY
+    assert math.exp(timing.mean) == pytest.approx(200, rel=0.05)
+
+
+@pytest.mark.parametrize(("strikes", "seconds"), [(1, 2), (2, 4), (5, 32), (6, 60), (10_000, 60)])
+def test_a_pause_doubles_up_to_its_longest(strikes: int, seconds: float) -> None:
+    assert backoff(strikes, 2, 60) == timedelta(seconds=seconds)
