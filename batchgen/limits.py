@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, select, update
 from batchgen.pacing import backoff
 from batchgen.schema import limits
 
-BURST_MINUTES = 0.05  # of the rate: 30 a minute may begin with 2 at once
+BURST_MINUTES = 0.05  # of the rate: 60 a minute may begin with 3 at once; at least one
 THROTTLE_FIRST_SECONDS = 2.0
 THROTTLE_LONGEST_SECONDS = 120.0
 

@@ -1,0 +1,205 @@
+"""The rate: never more than was agreed, in any window, however many ask, and whatever dies in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, select
+
+from batchgen import limits
+from batchgen.database import Database
+from batchgen.schema import limits as rows
+from tests.conftest import NOON
+from tests.processes import gather
+from tests.table import Table
+from tests.test_jobtable_machine import memory
+
+NAME = "submits to aimlapi"
+SECOND = timedelta(seconds=1)
+
+
+def take(connection: Connection, per_minute: float, wanted: int, now: datetime) -> limits.Allowance:
+    """Ask, and take all that may be had."""
+    allowance = limits.allowed(connection, NAME, per_minute, wanted, now)
+    limits.spend(connection, NAME, per_minute, allowance.number, now)
+    return allowance
+
+
+@contextmanager
+def engine() -> Iterator[Engine]:
+    made = memory()
+    try:
+        yield made
+    finally:
+        made.dispose()
+
+
+def burst(per_minute: float) -> int:
+    return max(1, int(per_minute * limits.BURST_MINUTES))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    per_minute=st.sampled_from([0.5, 1, 7, 30, 60, 100, 600, 6_000]),
+    asks=st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 40)), min_size=1, max_size=40),
+)
+def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, asks: list[tuple[int, int]]) -> None:
+    """`asks`: (milliseconds since the last, how many are wanted)."""
+    passed: list[datetime] = []
+    now = NOON
+    with engine() as made:
+        for milliseconds, wanted in asks:
+            now += timedelta(milliseconds=milliseconds)
+            with made.begin() as connection:
+                allowance = take(connection, per_minute, wanted, now)
+            assert 0 <= allowance.number <= wanted
+            passed += [now] * allowance.number
+    for first in range(len(passed)):
+        for last in range(first, len(passed)):
+            minutes = (passed[last] - passed[first]).total_seconds() / 60
+            assert last - first + 1 <= per_minute * minutes + burst(per_minute) + 1e-6
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(per_minute=st.sampled_from([0.5, 7, 30, 100, 6_000]), wanted=st.integers(1, 30))
+def test_whoever_comes_when_told_is_let_through(per_minute: float, wanted: int) -> None:
+    now = NOON
+    with engine() as made:
+        for _ in range(12):
+            with made.begin() as connection:
+                allowance = take(connection, per_minute, wanted, now)
+            assert allowance.next_at
+            later = max(allowance.next_at, now)
+            with made.begin() as connection:
+                assert limits.allowed(connection, NAME, per_minute, 1, later).number == 1
+                if later - now > timedelta(milliseconds=2):
+                    early = later - timedelta(milliseconds=1)
+                    assert limits.allowed(connection, NAME, per_minute, 1, early).number == 0
+            now = later
+
+
+def test_the_whole_rate_is_used(table: Table) -> None:
+    """Five minutes of asking every second at 30 a minute: all 150 pass, and no more than the burst besides."""
+    passed = sum(table.change(take, 30.0, 8, NOON + n * SECOND).number for n in range(300))
+    assert passed in range(150, 150 + burst(30) + 1)
+
+
+def test_what_is_asked_but_not_spent_costs_nothing(table: Table) -> None:
+    for _ in range(3):
+        assert table.change(limits.allowed, NAME, 60.0, 9, NOON).number == burst(60)
+    table.change(limits.spend, NAME, 60.0, 0, NOON)
+    assert table.change(limits.allowed, NAME, 60.0, 9, NOON).number == burst(60)
+
+
+def test_a_restart_cannot_burst(tmp_path: Path) -> None:
+    passed = 0
+    for second in range(20):
+        with Database(tmp_path / "a.db") as database:
+            passed += database.change(take, 60.0, 10, NOON + second * SECOND).number
+    assert passed == burst(60) + 19
+
+
+def test_two_services_do_not_share_a_rate(table: Table) -> None:
+    table.change(take, 1.0, 1, NOON)
+    assert table.change(limits.allowed, "submits to simulator", 1.0, 1, NOON).number == 1
+
+
+SHARE = """
+import sys
+from datetime import datetime, UTC, timedelta
+from batchgen import limits
+from batchgen.database import Database
+def take(connection, now):
+    allowance = limits.allowed(connection, "x", 600.0, 3, now)
+    limits.spend(connection, "x", 600.0, allowance.number, now)
+    return allowance.number
+noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+with Database(sys.argv[1]) as database:
+    print("ready", flush=True); sys.stdin.readline()
+    print(sum(database.change(take, noon + timedelta(milliseconds=50 * step)) for step in range(120)))
+"""
+
+
+def test_processes_share_one_allowance(table: Table) -> None:
+    """Three of them, six seconds each by their clocks, at ten a second."""
+    passed = sum(map(int, gather(SHARE, [table.database.path] * 3)))
+    assert passed in range(55, 60 + burst(600) + 1)
+
+
+# --- pauses ----------------------------------------------------------------------------------------------------------
+
+
+def strikes(table: Table) -> int:
+    return table.database.look(lambda connection: connection.execute(select(rows.c.strikes)).scalar_one())
+
+
+def pause(table: Table, now: datetime, asked: float | None = None) -> float:
+    """Seconds until the pause ends."""
+    ends = table.change(limits.pause, NAME, "429", now, None if asked is None else asked * SECOND)
+    return (ends - now).total_seconds()
+
+
+def test_a_pause_holds_everybody_until_it_ends(table: Table) -> None:
+    pause(table, NOON, 40)
+    for second in (0, 20, 39.999):
+        allowance = table.change(limits.allowed, NAME, 60.0, 5, NOON + second * SECOND)
+        assert allowance == limits.Allowance(0, NOON + 40 * SECOND)
+    assert table.change(limits.allowed, NAME, 60.0, 5, NOON + 40 * SECOND).number
+
+
+def test_pauses_double_with_each_refusal_in_a_row_up_to_the_longest(table: Table) -> None:
+    lengths = []
+    now = NOON
+    for _ in range(9):
+        lengths.append(pause(table, now))
+        now += lengths[-1] * SECOND
+    assert lengths == [2, 4, 8, 16, 32, 64, 120, 120, 120]
+
+
+def test_a_request_that_was_taken_makes_the_next_pause_small_again(table: Table) -> None:
+    now = NOON
+    for _ in range(4):
+        now += pause(table, now) * SECOND
+    table.change(limits.relent, NAME)
+    assert strikes(table) == 0
+    assert pause(table, now) == 2
+
+
+def test_refusals_of_one_moment_are_one_refusal(table: Table) -> None:
+    """Eight requests were on the wire when the service began to refuse."""
+    assert [pause(table, NOON + n * 0.1 * SECOND) for n in range(8)] == pytest.approx([2 - 0.1 * n for n in range(8)])
+    assert strikes(table) == 1
+
+
+def test_the_longest_that_was_asked_for_counts(table: Table) -> None:
+    assert pause(table, NOON, 30) == 30
+    assert pause(table, NOON, 10) == 30
+    assert pause(table, NOON, 50) == 50
+    assert pause(table, NOON) == 50
+
+
+def test_what_the_service_asks_for_may_be_longer_than_ours(table: Table) -> None:
+    assert pause(table, NOON, 3_600) == 3_600
+
+
+def test_nothing_asked_for_is_still_a_breath(table: Table) -> None:
+    assert pause(table, NOON, 0) == pytest.approx(0.1)
+
+
+def test_a_pause_survives_a_restart(tmp_path: Path) -> None:
+    with Database(tmp_path / "a.db") as database:
+        database.change(limits.pause, NAME, "429", NOON, 60 * SECOND)
+    with Database(tmp_path / "a.db") as database:
+        assert database.change(limits.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
+
+
+def test_a_relenting_service_does_not_end_a_pause(table: Table) -> None:
+    pause(table, NOON, 30)
+    table.change(limits.relent, NAME)
+    assert table.change(limits.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
