@@ -15,8 +15,7 @@ from PIL import Image
 from batchgen import catalogue, manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Limits, Manifest
-from batchgen.manifest.header import KEYS, LATER
-from batchgen.manifest.jobs import OWN
+from batchgen.manifest.header import KEYS, MULTIPLIERS, OWN
 from batchgen.manifest.outputs import path_fault
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -93,7 +92,7 @@ texts = st.text(max_size=30) | st.sampled_from(
     ["a.png", "16:9", "{{ id }}", "{{", "..", "/x", "https://x/y", "data:,", "5"]
 )
 parameters = st.dictionaries(
-    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *OWN, "<<"]),
+    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *sorted(OWN), "<<"]),
     trees | texts | st.sampled_from([STANDARD, MASTER, TEXT, 5, 10, 0.5]),
     max_size=6,
 )
@@ -101,7 +100,7 @@ likely = st.fixed_dictionaries(
     {"id": texts, "model": st.sampled_from([STANDARD, MASTER, TEXT]), "image_url": texts}, optional={"duration": texts}
 )
 manifests = st.dictionaries(
-    st.sampled_from([*KEYS, *LATER, "x"]),
+    st.sampled_from([*KEYS, *MULTIPLIERS, "x"]),
     trees | texts | st.lists(parameters | likely | trees, max_size=4),
     max_size=6,
 ) | st.fixed_dictionaries({"jobs": st.lists(likely | parameters, min_size=1, max_size=3), "defaults": parameters})

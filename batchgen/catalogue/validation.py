@@ -33,6 +33,7 @@ class Violation:
     unknown: bool = False
 
 
+@cache
 def parameters(model: str, endpoint: str) -> tuple[str, ...]:
     """The names `model` takes on this path, without `model` itself; the required ones first."""
     schema = register.schema(model, endpoint)
@@ -49,22 +50,30 @@ def coerced(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, A
     return {name: _fit(properties.get(name, {}), value) for name, value in params.items()}
 
 
-def violations(model: str, endpoint: str, params: Mapping[str, Any], known: Collection[str] = ()) -> list[Violation]:
-    """Everything in `params` (without `model`) that the model would not take; what `coerced` converts is fine.
+def checked(
+    model: str, endpoint: str, params: dict[str, Any], known: Collection[str] = ()
+) -> tuple[dict[str, Any], list[Violation]]:
+    """`params` (without `model`) as `coerced` makes them, and everything in them that the model would not take.
 
     `known` are names the caller uses beside the parameters: they are suggested for a misspelt one.
     Raises KeyError for an unknown model or path.
     """
     validator = _validator(model, endpoint)
     if validator.is_valid(params):
-        return []
+        return params, []
+    params = coerced(model, endpoint, params)
     found: dict[str, Violation] = {}
     # Of several things wrong with one value, the list of what is allowed says most.
-    for error in sorted(validator.iter_errors(coerced(model, endpoint, params)), key=_weight):
+    for error in sorted(validator.iter_errors(params), key=_weight):
         for violation in _explain(model, endpoint, error, known):
             key = violation.message if _word(error) == "Required" else violation.pointer
             found.setdefault(key, violation)
-    return list(found.values())
+    return params, list(found.values())
+
+
+def violations(model: str, endpoint: str, params: Mapping[str, Any], known: Collection[str] = ()) -> list[Violation]:
+    """Everything in `params` that the model would not take; what `coerced` converts is fine. See `checked`."""
+    return checked(model, endpoint, dict(params), known)[1]
 
 
 def choices(values: Sequence[object], conjunction: str = "or") -> str:
