@@ -42,8 +42,8 @@ def parameters(model: str, endpoint: str) -> tuple[str, ...]:
 
 
 def coerced(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` with text that reads as the number a schema wants made that number ("5" → 5), and numbers that stand for
-    one of a list of texts made that text. All else is left as it is, right or wrong."""
+    """`params` with text that reads as the number or truth value a schema wants made that ("5" → 5), and numbers that
+    stand for one of a list of texts made that text. All else is left as it is, right or wrong."""
     if _validator(model, endpoint).is_valid(params):
         return dict(params)
     properties = register.schema(model, endpoint)["properties"]
@@ -102,6 +102,8 @@ def _fit(schema: Mapping[str, Any], value: Any) -> Any:
             return int(value)
         case str() if wanted == "number" and NUMBER.fullmatch(value):
             return int(value) if INTEGER.fullmatch(value) else float(value)
+        case "true" | "false" | "True" | "False" | "TRUE" | "FALSE" if wanted == "boolean":
+            return value.lower() == "true"
         case bool():
             return value
         case int() | float() if wanted == "string" and str(value) in (allowed or ()):

@@ -17,7 +17,7 @@ from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
 from batchgen.manifest.source import Marked, Origin, Place
 from batchgen.manifest.spots import Spot
-from batchgen.manifest.templates import Ambiguous, BadTemplate, prepared, templated
+from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, prepared, templated
 
 HIGHEST_PRIORITY = 1_000_000
 
@@ -133,7 +133,9 @@ class Entry:
             made = self.jobs.templates.fill(value, known)
         except BadTemplate as error:
             self.broken = True
-            self.blame(node, str(error), error.label)
+            unknown = isinstance(error, UnknownName) and self.origin and self.origin.rows
+            header = f"; the columns are those of {self.origin.rows}" if unknown and self.origin else ""
+            self.blame(node, str(error), f"{error.label}{header}")
             return None
         return None if made == "" else made
 

@@ -46,6 +46,10 @@ class BadTemplate(Exception):
         self.label = label
 
 
+class UnknownName(BadTemplate):
+    """The template takes a name that nothing has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
     """Stands for a name that means one thing to the job and another to its row."""
@@ -96,7 +100,7 @@ class Templates:
             plan = self.plans.get(template) or self.compile(template)
             for name in plan.names:
                 if name not in known:
-                    raise BadTemplate(f"the template has no name `{name[:100]}`", suggestion(name, list(known)))
+                    raise UnknownName(f"the template has no name `{name[:100]}`", suggestion(name, list(known)))
                 if type(known[name]) is Ambiguous:
                     raise BadTemplate(known[name].message, "rename the column")
             if plan.sole:
