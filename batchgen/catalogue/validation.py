@@ -46,8 +46,8 @@ def coerced(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, A
     stand for one of a list of texts made that text. All else is left as it is, right or wrong."""
     if _validator(model, endpoint).is_valid(params):
         return dict(params)
-    properties = register.schema(model, endpoint)["properties"]
-    return {name: _fit(properties.get(name, {}), value) for name, value in params.items()}
+    flexible = _flexible(model, endpoint)
+    return {name: _fit(flexible[name], value) if name in flexible else value for name, value in params.items()}
 
 
 def checked(
@@ -90,6 +90,14 @@ def _validator(model: str, endpoint: str) -> Draft202012Validator:
     own = {name: value for name, value in schema["properties"].items() if name != "model"}
     required = [name for name in schema["required"] if name != "model"]
     return Draft202012Validator({**schema, "properties": own, "required": required})
+
+
+@cache
+def _flexible(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
+    """The parameters whose values `_fit` may change."""
+    properties: dict[str, dict[str, Any]] = register.schema(model, endpoint)["properties"]
+    rigid = {"type", "format", "maxLength", "minLength", "x-media"}
+    return {name: each for name, each in properties.items() if each.get("type") != "string" or not each.keys() <= rigid}
 
 
 def _fit(schema: Mapping[str, Any], value: Any) -> Any:

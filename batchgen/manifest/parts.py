@@ -23,8 +23,9 @@ class PathText:
 
     @property
     def name(self) -> PathText:
-        """The last part: "frames/a.png" → "a.png"."""
-        return PathText(self._bare.rpartition("/")[2])
+        """The last part: "frames/a.png" → "a.png"; nothing of "."."""
+        name = self._bare.rpartition("/")[2]
+        return PathText("" if name == "." else name)
 
     @property
     def stem(self) -> PathText:

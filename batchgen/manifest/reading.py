@@ -170,14 +170,14 @@ class _Reading:
             return
         self.seen[identity] = spot
         try:
-            source = Source.decode(shown, _bytes(path))
+            raw = _bytes(path)
         except ManifestInvalid as invalid:
-            (problem,) = invalid.problems
-            if problem.path == shown:
-                self.problems.append(problem)
-            else:
-                spot.add(f"{problem.message}: {node.value[:200]}", problem.hint)
-            self.whole = False
+            spot.add(f"{invalid.problems[0].message}: {node.value[:200]}", invalid.problems[0].hint)
+            return
+        try:
+            source = Source.decode(shown, raw)
+        except ManifestInvalid as invalid:
+            self.problems += invalid.problems
             return
         sheet.folder.named[sheet.folder.join(node.value)] = "include"
         findings = Findings(source)
