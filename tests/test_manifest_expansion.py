@@ -119,7 +119,8 @@ def test_a_value_that_is_a_template_and_no_more_keeps_its_type(folder: Path) -> 
 
 def test_a_null_in_a_matrix_leaves_the_parameter_out(folder: Path) -> None:
     text = f"""
-    jobs: [{{id: "x{{{{ s }}}}", model: {STANDARD}, image_url: top.png, matrix: {{s: [0.5, ~]}}, cfg_scale: "{{{{s}}}}"}}]
+    jobs: [{{id: "x{{{{ s }}}}", model: {STANDARD}, image_url: top.png, matrix: {{s: [0.5, ~]}},
+            cfg_scale: "{{{{s}}}}"}}]
     """
     assert ["cfg_scale" in json.loads(job.request) for job in read(folder, text).jobs] == [True, False]
 
@@ -166,8 +167,8 @@ def test_rows_of_json_keep_their_types(folder: Path) -> None:
     ]
     (folder / "r.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
     text = f"""
-    jobs: [{{id: "{{{{ n }}}}", rows: r.jsonl, model: {SEEDED}, prompt: "{{{{ t }}}} {{{{ d.x }}}}", seed: "{{{{ n }}}}",
-            generate_audio: "{{{{ on }}}}"}}]
+    jobs: [{{id: "{{{{ n }}}}", rows: r.jsonl, model: {SEEDED}, prompt: "{{{{ t }}}} {{{{ d.x }}}}",
+            seed: "{{{{ n }}}}", generate_audio: "{{{{ on }}}}"}}]
     """
     found = read(folder, text)
     assert [json.loads(job.request) for job in found.jobs] == [
@@ -179,7 +180,8 @@ def test_rows_of_json_keep_their_types(folder: Path) -> None:
 def test_rows_a_matrix_and_takes_multiply(folder: Path) -> None:
     write(folder, r_csv="sku\na\nb\n")
     text = f"""
-    jobs: [{{id: "{{{{ sku }}}}-{{{{ style }}}}", count: 2, matrix: {{style: [x, y]}}, rows: r.csv, model: {TEXT}, prompt: p}}]
+    jobs: [{{id: "{{{{ sku }}}}-{{{{ style }}}}", count: 2, matrix: {{style: [x, y]}}, rows: r.csv,
+            model: {TEXT}, prompt: p}}]
     """
     assert keys(read(folder, text)) == ["a-x", "a-x-2", "a-y", "a-y-2", "b-x", "b-x-2", "b-y", "b-y-2"]
 
@@ -221,7 +223,9 @@ def test_a_plain_job_knows_batch_id_index_and_model(folder: Path) -> None:
     batch: spring
     defaults: {{negative_prompt: "not {{{{ id }}}}"}}
     jobs:
-      - {{id: "{{{{ batch }}}}-1", model: {TEXT}, prompt: "{{{{ id }}}} {{{{ index }}}} {{{{ model.name }}}} {{{{ '{{{{' }}}} {{#"}}
+      - id: "{{{{ batch }}}}-1"
+        model: {TEXT}
+        prompt: "{{{{ id }}}} {{{{ index }}}} {{{{ model.name }}}} {{{{ '{{{{' }}}} {{#"
     """
     (job,) = read(folder, text).jobs
     assert job.key == "spring-1"
@@ -330,7 +334,10 @@ def test_the_hash_covers_all_that_is_named(folder: Path) -> None:
     include: i.yaml
     jobs:
       - {{id: "{{{{ sku }}}}", rows: r.csv, model: {TEXT}, prompt: p}}
-      - {{id: "i-{{{{ f.stem }}}}", matrix: {{f: {{glob: "frames/*.png"}}}}, model: {STANDARD}, image_url: "{{{{ f }}}}"}}
+      - id: "i-{{{{ f.stem }}}}"
+        matrix: {{f: {{glob: "frames/*.png"}}}}
+        model: {STANDARD}
+        image_url: "{{{{ f }}}}"
     """
     found = read(folder, text)
     path = found.path
@@ -385,7 +392,11 @@ def test_without_validation_a_new_model_and_new_parameters_pass(folder: Path) ->
         f"""
         service: {{name: aimlapi, endpoint: legacy}}
         jobs:
-          - {{id: new, model: kling-video/v9/image-to-video, image_url: top.png, mood: dark, frames: [{{type: image, url: top.png}}]}}
+          - id: new
+            model: kling-video/v9/image-to-video
+            image_url: top.png
+            mood: dark
+            frames: [{{type: image, url: top.png}}]
           - {{id: old, model: {STANDARD}, image_url: top.png, duration: "5", last_image_url: frames/a.png, strength: 3}}
         """,
         validate=False,

@@ -77,7 +77,7 @@ def test_every_model_is_in_it_with_all_its_parameters() -> None:
     [
         f"{{id: 1, model: {STANDARD}, image_url: a.png, duration: '5', cfg_scale: 0.5}}",
         f"{{id: 1, model: {STANDARD}, image_url: a.png, duration: '{{{{ n }}}}', cfg_scale: ~, aspect_ratio: ~}}",
-        f"{{id: x, model: {STANDARD}, image_url: a.png, camera_control: {{type: '{{{{ t }}}}', config: {{zoom: '3'}}}}}}",
+        f"{{id: x, model: {STANDARD}, camera_control: {{type: '{{{{ t }}}}', config: {{zoom: '3'}}}}}}",
         f"{{id: x, model: {STANDARD}, camera_control: '{{{{ c }}}}', tail_image_url: a.png, priority: '{{{{ p }}}}'}}",
         "{id: x, model: '{{ model }}', whatever: 3}",
         "{id: x, model: runway-gen3/turbo/image-to-video, duration: 5}",

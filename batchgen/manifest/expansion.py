@@ -42,7 +42,7 @@ class Folder:
 
     def join(self, path: str) -> str:
         """`path`, written in this folder, as it is relative to the main manifest's."""
-        return path if not path or Path(path).is_absolute() else f"{self.prefix}{path}"
+        return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from minijinja import Environment, TemplateError
@@ -100,7 +101,7 @@ class Templates:
             plan = self.plans.get(template) or self.compile(template)
             for name in plan.names:
                 if name not in known:
-                    raise UnknownName(f"the template has no name `{name[:100]}`", suggestion(name, list(known)))
+                    raise UnknownName(f"the template has no name `{name[:100]}`", suggestion(name, tuple(known)))
                 if type(known[name]) is Ambiguous:
                     raise BadTemplate(known[name].message, "rename the column")
             if plan.sole:
@@ -168,7 +169,8 @@ class _Refused(Exception):
     """A filter was asked for something unreasonable."""
 
 
-def suggestion(name: str, known: list[str]) -> str:
+@lru_cache(maxsize=100)
+def suggestion(name: str, known: tuple[str, ...]) -> str:
     """A label for a name that a template does not know: the nearest one, and all of them."""
     close = nearest(name, known)
     every = f"known: {listed(known)}"
