@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,18 @@ T = TypeVar("T")
 HEAD = "0001"
 """The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""
 
+OURS = frozenset({"alembic_version", "jobs", "attempts"})
+"""Tables by which a job table of any version is known; others use Alembic too, and number their versions alike."""
+
 BUSY_TIMEOUT_MS = 30_000
+LOG_TRIES = 100
+TAKE_TURN = f"""
+SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
+       set_config('idle_in_transaction_session_timeout', '5min', true),
+       pg_advisory_xact_lock(7274331)
+"""
+"""One writer at a time in PostgreSQL too, so that what is counted and then used up, or looked for and then added, needs
+no second thought. A machine that vanishes in the middle of its turn loses it."""
 GROUP_MAX = 256  # writes in one transaction
 
 
@@ -41,31 +53,57 @@ def migrations_folder() -> Path:
 
 
 def database_url(place: str | Path) -> URL:
-    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError` for a URL that SQLAlchemy cannot read."""
+    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError`, without the URL: it may hold a password."""
     if "://" not in str(place):
         return URL.create("sqlite", database=str(Path(place).absolute()))
     try:
         url = make_url(str(place))
-        url.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise UsageError(f"--db: not a database URL that can be used here ({error})") from error
+        dialect = url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise UsageError(
+            "--db: not a database URL that can be used here. Give a path, or postgresql://user:password@host/name"
+            " (with %2F and the like for the signs in a password)"
+        ) from None
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise UsageError("--db: a job table in memory would be gone with the run, and what it paid for; give a path")
+    try:
+        dialect.import_dbapi()
+    except ImportError:
+        raise UsageError("--db: PostgreSQL needs its driver: pip install 'batchgen[postgres]'") from None
     return url
 
 
+def keep_log(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. The switch does not wait for others as all else does: they get turns."""
+    for _ in range(LOG_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    raise sqlite3.OperationalError("others keep the database busy")
+
+
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real: IMMEDIATE when writing, so that what is read stays true to the end."""
-    if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=1, max_overflow=0, isolation_level="READ COMMITTED")
+    """An engine whose transactions begin for real; those that write have the table to themselves, so that what is read
+    stays true, and those that read see one moment of it."""
+    return sqlite_engine(url, writing) if url.get_backend_name() == "sqlite" else postgres_engine(url, writing)
+
+
+def sqlite_engine(url: URL, writing: bool) -> Engine:
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN comes too late and silently loses updates
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        keep_log(connection)
         for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
             "synchronous=FULL",  # an intent must survive a power cut
             "foreign_keys=ON",
             f"query_only={'OFF' if writing else 'ON'}",
@@ -75,6 +113,20 @@ def make_engine(url: URL, *, writing: bool) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def postgres_engine(url: URL, writing: bool) -> Engine:
+    if not writing:
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, execution_options=snapshot)
+    # READ COMMITTED: a snapshot taken before the turn comes would be of a table that is no more.
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(TAKE_TURN)
 
     return engine
 
@@ -109,16 +161,48 @@ def told_plainly(url: URL) -> Iterator[None]:
 
 
 class Write:
-    """A function of a connection that waits for its transaction."""
+    """A function of a connection that waits for its transaction, and the future that waits for it.
 
-    __slots__ = ("args", "done", "function", "kwargs")
+    A caller who leaves cannot take back what may be paid for: a cancelled future's write is done all the same.
+    """
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.function, self.args, self.kwargs = function, args, kwargs
-        self.done: Future[Any] = Future()
+    __slots__ = ("args", "done", "function", "kwargs", "loop", "result")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self.function, self.args, self.kwargs, self.loop = function, args, kwargs, loop
+        self.done: asyncio.Future[Any] | Future[Any] = loop.create_future() if loop else Future()
+        self.result: Any = None
 
     def __call__(self, connection: Connection) -> Any:
         return self.function(connection, *self.args, **self.kwargs)
+
+
+def settle(group: Sequence[Write], error: BaseException | None = None) -> None:
+    """Hand each waiting caller its result. An event loop's callers are told in their own thread."""
+    for write in group:
+        if write.done.done():
+            continue
+        if error is None:
+            write.done.set_result(write.result)
+        else:
+            write.done.set_exception(error)
+
+
+def tell(group: Sequence[Write], error: BaseException | None = None) -> None:
+    """Wake whoever waits for these writes: each event loop once, however many of its writes there are."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[Write]] = {}
+    for write in group:
+        by_loop.setdefault(write.loop, []).append(write)
+    settle(by_loop.pop(None, ()), error)
+    for loop, writes in by_loop.items():
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(settle, writes, error)
 
 
 class Database:
@@ -140,8 +224,6 @@ class Database:
             self.engine = make_engine(self.url, writing=True)
             try:
                 with self.engine.begin() as connection:
-                    if self.engine.dialect.name == "postgresql":
-                        connection.execute(text("SELECT pg_advisory_xact_lock(7274331)"))  # two first starts at once
                     if version_of(connection) != HEAD:
                         migrate(connection)
             except BaseException:
@@ -167,6 +249,8 @@ class Database:
             if not self.path.parent.is_dir():
                 raise StorageError(f"{self.path}: its folder does not exist; create it or choose another --db")
             return
+        if self.path and self.path.is_dir():
+            raise StorageError(f"{self.path}: this is a folder; --db names a file")
         url = self.url
         if self.path:
             url = URL.create("sqlite", database=f"file:{quote(str(self.path))}", query={"mode": "ro", "uri": "true"})
@@ -174,14 +258,15 @@ class Database:
         try:
             with looker.connect() as connection:
                 found = version_of(connection)
-                strangers = found is None and bool(inspect(connection).get_table_names())
+                tables = set(inspect(connection).get_table_names())
         finally:
             looker.dispose()
-        if strangers and self.path:
-            raise UsageError(f"{self.path}: this is a database of something else, left untouched; choose another --db")
+        shown = self.path or url.render_as_string()
+        if tables and not tables >= OURS:
+            raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
         if found is not None and found > HEAD:
             raise DatabaseNewer(
-                f"{self.path or url.render_as_string()}: the job table is of version {found}, this batchgen knows"
+                f"{shown}: the job table is of version {found}, this batchgen knows"
                 f" {HEAD}; upgrade batchgen. The database has not been touched."
             )
 
@@ -205,24 +290,29 @@ class Database:
     def _commit(self, group: list[Write]) -> None:
         try:
             with self.engine.begin() as connection:
-                results = [write(connection) for write in group]
+                for write in group:
+                    write.result = write(connection)
         except BaseException as error:
             if len(group) == 1:
-                group[0].done.set_exception(error)
+                tell(group, error)
                 return
             # The transaction is gone: each write gets its own, so that only the one at fault fails.
             for write in group:
                 self._commit([write])
             return
-        for write, result in zip(group, results, strict=True):
-            write.done.set_result(result)
+        tell(group)
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `function(connection, …)` in a transaction; return its value once that is durable."""
-        write = Write(function, args, kwargs)
+        """Run `function(connection, …)` in a transaction; return its value once that is durable.
+
+        A caller that is cancelled stops waiting; the write is done all the same.
+        """
+        loop = asyncio.get_running_loop()
+        write = Write(function, args, kwargs, loop)
+        assert isinstance(write.done, asyncio.Future)
         self._writes.put(write)
         with told_plainly(self.url):
-            result: T = await asyncio.wrap_future(write.done)
+            result: T = await write.done
         return result
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -237,6 +327,7 @@ class Database:
     def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` for callers without an event loop."""
         write = Write(function, args, kwargs)
+        assert isinstance(write.done, Future)
         self._writes.put(write)
         with told_plainly(self.url):
             result: T = write.done.result()

@@ -13,7 +13,7 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.pacing import backoff
-from batchgen.part import Part, free_name, holds
+from batchgen.part import Part, free_name, placed
 from batchgen.service import http
 from batchgen.service.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
@@ -54,7 +54,7 @@ class Downloader(Stage):
 
     def __init__(self, work: Work, at_once: int) -> None:
         super().__init__(work, at_once)
-        self.client = http.download_client()
+        self.lines = http.download_lines()
 
     @property
     def room(self) -> int:
@@ -94,9 +94,9 @@ class Downloader(Stage):
     async def bring(self, job: Job) -> None:
         work = self.work
         target = work.folder / job.output_path
-        if job.sha256 and job.bytes and await asyncio.to_thread(holds, target, job.bytes, job.sha256):
+        if job.sha256 and job.bytes and (found := await asyncio.to_thread(placed, target, job.bytes, job.sha256)):
             # The last run died between the rename and the row.
-            await self.settle(job, job.bytes, job.sha256, job.output_path)
+            await self.settle(job, job.bytes, job.sha256, found.relative_to(work.folder).as_posix())
             return
         part = Part(target)
         await self.pull(job, part)
@@ -150,7 +150,7 @@ class Downloader(Stage):
     async def stream(self, job: Job, part: Part, url: str) -> None:
         """One request, appended to the `.part` as it comes."""
         asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-        async with self.client.stream("GET", url, headers=asked) as response:
+        async with self.lines.line() as client, client.stream("GET", url, headers=asked) as response:
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
                 return

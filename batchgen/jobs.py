@@ -82,5 +82,6 @@ class Job:
     sha256: str | None
     strikes: int
     submitted_at: datetime | None
+    looked_at: datetime | None
     deadline_at: datetime | None
     cost_usd: Decimal | None

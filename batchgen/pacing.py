@@ -1,54 +1,96 @@
-"""When to look again: few polls while a video cannot be ready, closer ones when it is likely to be."""
+"""When to fetch a generation: few looks while it cannot be ready, closer ones when it is likely to be.
+
+The distribution of generation times is kept per model and clip length. It starts from what the service measures or,
+where it tells nothing, from what is documented, and every finished generation sharpens it.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batchgen.catalogue import typical_seconds
+from batchgen.inspection import Looks, Times
 from batchgen.jobs import Job
+from batchgen.jobtable.timings import Timing
 
-FIRST_LOOK = 0.75  # of the median generation time
-STEP = 0.04  # of the median, while a video is likely
-SHORTEST_SECONDS = 0.25
-LONGEST_SECONDS = 60.0
+PRICE = 0.0024
+"""What a look is worth, as a part of the median: 0.5 s of delay for a generation of 210 s, so about 8 looks for 4 s."""
+PRIOR_WEIGHT = 2.0  # generations that the first guess counts for
+PRIOR_SIGMA = 0.3
+SHORTEST_SECONDS = 0.05
 LATE_SECONDS = 300.0
 
 
-def duration_of(request: str) -> float | None:
-    """The clip's length in seconds, where a request names it."""
-    try:
-        return float(json.loads(request)["duration"])
-    except (KeyError, TypeError, ValueError):
-        return None
+@dataclass(slots=True)
+class Known:
+    """A distribution in use, and the looks made from it."""
+
+    timing: Timing
+    looks: Looks
 
 
 class Pace:
-    """Median generation times in seconds by model: as the service measures them, else as documented."""
+    """Knows how long generations take, and so when to look.
 
-    def __init__(self, measured: Mapping[str, float]) -> None:
+    `measured` holds medians in seconds by model, from the service; `timings` what the table has learned.
+    """
+
+    def __init__(self, measured: Mapping[str, float], timings: Mapping[tuple[str, str], Timing]) -> None:
         self._measured = measured
+        self._timings = dict(timings)
+        self._known: dict[tuple[str, str], Known] = {}
 
-    def median(self, model: str, duration: float | None) -> float:
-        """The usual generation time for a clip of `duration` seconds."""
-        documented = typical_seconds(model, duration)
+    def first_guess(self, model: str, duration: str) -> float:
+        """The median generation time to start from, in seconds."""
+        try:
+            documented = typical_seconds(model, float(duration))
+        except ValueError:
+            documented = typical_seconds(model, None)
         if model not in self._measured:
             return documented
         return self._measured[model] * documented / typical_seconds(model, None)
 
+    def times(self, model: str, duration: str) -> Times:
+        """The distribution as it is known now: the first guess and all that was learned, weighed together."""
+        guess = math.log(self.first_guess(model, duration))
+        seen = self._timings.get((model, duration)) or Timing(0, 0.0, 0.0)
+        weight = PRIOR_WEIGHT + seen.count
+        mu = (PRIOR_WEIGHT * guess + seen.count * seen.mean) / weight
+        spread = PRIOR_WEIGHT * PRIOR_SIGMA**2 + seen.squares
+        spread += PRIOR_WEIGHT * seen.count / weight * (seen.mean - guess) ** 2
+        return Times(mu, max(math.sqrt(spread / weight * (1 + 1 / weight)), 0.01))
+
+    def learn(self, model: str, duration: str, timing: Timing) -> None:
+        """Take over what the table knows now; the looks follow once it is worth working them out again."""
+        self._timings[model, duration] = timing
+        known = self._known.get((model, duration))
+        if known and timing.count >= known.timing.count * 1.1:
+            del self._known[model, duration]
+
+    def looks(self, model: str, duration: str) -> Looks:
+        known = self._known.get((model, duration))
+        if known is None:
+            times = self.times(model, duration)
+            timing = self._timings.get((model, duration)) or Timing(0, 0.0, 0.0)
+            known = self._known[model, duration] = Known(timing, Looks(times, PRICE * times.median))
+        return known.looks
+
     def next_look(self, job: Job, submitted_at: datetime, deadline_at: datetime, now: datetime) -> datetime:
-        """When to fetch a generation next."""
+        """When to fetch a generation next that was not finished at `now`."""
         if now >= deadline_at:
             return now + timedelta(seconds=LATE_SECONDS)
-        median = self.median(job.model, duration_of(job.request))
-        first = submitted_at + timedelta(seconds=FIRST_LOOK * median)
-        if now < first:
-            return max(first, now + timedelta(seconds=SHORTEST_SECONDS))
-        age = (now - submitted_at).total_seconds()
-        # Past twice the median the tail is long: look in proportion to the age.
-        step = max(STEP * median, 0.1 * (age - 2 * median))
-        return now + timedelta(seconds=min(max(step, SHORTEST_SECONDS), LONGEST_SECONDS))
+        age = max((now - submitted_at).total_seconds(), 0.0)
+        after = self.looks(job.model, duration_of(job.request)).after(age)
+        return max(submitted_at + timedelta(seconds=after), now + timedelta(seconds=SHORTEST_SECONDS))
+
+
+def duration_of(request: str) -> str:
+    """The clip's length as a request names it; "" where it names none."""
+    return str(json.loads(request).get("duration", ""))
 
 
 def backoff(strikes: int, first_seconds: float, longest_seconds: float) -> timedelta:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from itertools import count, takewhile
 from pathlib import Path
 
 from batchgen import video
@@ -74,22 +76,26 @@ class Part:
                 os.close(folder)
 
 
-def holds(path: Path, size: int, sha256: str) -> bool:
-    """Whether the file at `path` is exactly this one."""
-    try:
-        if path.stat().st_size != size:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except FileNotFoundError:
-        return False
+def names(target: Path) -> Iterator[Path]:
+    """What a file for `target` may be called: clip.mp4, else clip~1.mp4, clip~2.mp4 and so on."""
+    yield target
+    for number in count(1):
+        yield target.with_name(f"{target.stem}~{number}{target.suffix}")
 
 
 def free_name(target: Path) -> Path:
-    """`target`, or beside it the first name that nothing has: a file that is not ours is never written over."""
-    if not target.exists():
-        return target
-    number = 1
-    while (other := target.with_name(f"{target.stem}~{number}{target.suffix}")).exists():
-        number += 1
-    return other
+    """The first name that nothing has: a file that is not ours is never written over."""
+    return next(path for path in names(target) if not path.exists())
+
+
+def placed(target: Path, size: int, sha256: str) -> Path | None:
+    """Where exactly this file has been put for `target`; None where it has not."""
+    return next((path for path in takewhile(Path.exists, names(target)) if holds(path, size, sha256)), None)
+
+
+def holds(path: Path, size: int, sha256: str) -> bool:
+    """Whether the file at `path` is exactly this one."""
+    if not path.is_file() or path.stat().st_size != size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256

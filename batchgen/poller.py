@@ -8,10 +8,11 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.jobs import Job, State
-from batchgen.jobtable import polling
+from batchgen.jobtable import polling, timings
+from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.pacing import backoff
-from batchgen.service.base import Blocked, Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.pacing import backoff, duration_of
+from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, Stage
 
 NO_URL_LOOKS = 5  # "completed" without a video so often in a row is an answer
@@ -50,7 +51,7 @@ class Poller(Stage):
         pause = backoff(job.strikes + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
         match outcome:
             case Working(word):
-                await write(polling.working, job, work.run, word, self.next_look(job, now))
+                await write(polling.working, job, work.run, word, now, self.next_look(job, now))
             case Finished(url="") if job.strikes + 1 < NO_URL_LOOKS:
                 told = f"{outcome.word}, but without a video"
                 await write(polling.unanswered, job, work.run, told, now + pause)
@@ -58,14 +59,24 @@ class Poller(Stage):
                 gone = Failed("no_video", f"the service says {outcome.word!r} and names no video", outcome.word)
                 await write(polling.failed, job, work.run, gone, now, charged=True)
             case Finished():
-                await write(polling.finished, job, work.run, outcome, now)
+                if timing := await write(self.complete, job, outcome, now):
+                    work.pace.learn(job.model, duration_of(job.request), timing)
             case Failed():
                 await write(polling.failed, job, work.run, outcome, now)
             case Throttled() | Unavailable():
                 if isinstance(outcome, Unavailable) and outcome.trouble is Trouble.AUTH:
-                    work.blocked = work.blocked or Blocked(Trouble.AUTH, outcome.reason, outcome.http_status)
+                    work.lock_out(outcome)
                 wait = max(pause, outcome.retry_after or timedelta(0))
                 await write(polling.unanswered, job, work.run, outcome.reason, now + wait)
+
+    def complete(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> Timing | None:
+        """Store that the video exists, and learn from how long it took: it ended between the last look and this one."""
+        if not polling.finished(connection, job, self.work.run, outcome, now) or not job.submitted_at:
+            return None
+        age = max((now - job.submitted_at).total_seconds(), 0.001)
+        before = ((job.looked_at or job.submitted_at) - job.submitted_at).total_seconds()
+        seconds = (max(before, age / 2) + age) / 2
+        return timings.learn(connection, job.service, job.model, duration_of(job.request), seconds)
 
     def next_look(self, job: Job, now: datetime) -> datetime:
         return self.work.pace.next_look(job, job.submitted_at or now, job.deadline_at or now, now)

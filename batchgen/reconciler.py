@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -13,13 +13,15 @@ from batchgen.jobtable import leases, reconciliation
 from batchgen.jobtable.reconciliation import Doubt
 from batchgen.jobtable.transition import next_due
 from batchgen.pacing import backoff
-from batchgen.service.base import LoggedRequest, LogPage
+from batchgen.service.base import LogPage, Throttled, Trouble, Unavailable
 from batchgen.stage import LEASE, Stage
 
 LOOK_FIRST_SECONDS = 3.0
 LOOK_LONGEST_SECONDS = 120.0
 DOUBTS_AT_ONCE = 500
-CLOCK_SKEW = timedelta(minutes=5)  # between this machine and the service
+SAME_FAILURES = 3  # of one job, while others succeed
+BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
+"""How far around the time of sending the log is read: clocks differ, and requests take their time."""
 
 
 class Reconciler(Stage):
@@ -41,41 +43,76 @@ class Reconciler(Stage):
         return found, min((moment for moment in waits if moment), default=None)
 
     async def look(self, doubts: Sequence[Doubt]) -> None:
-        """Read the log once for all these attempts, and decide each."""
+        """Read the log, one window for all attempts of about the same time, and decide each."""
+        for window in windows(doubts):
+            await self.look_at(window)
+
+    async def look_at(self, doubts: Sequence[Doubt]) -> None:
         work = self.work
-        page: object = None
+        page: LogPage | Unavailable | Throttled | None = None
         if work.service.has_log:
-            start = min(doubt.sent_at for doubt in doubts) - CLOCK_SKEW
-            page = await work.service.log(start, clock.utcnow() + CLOCK_SKEW)
-        rows = {row.client_request_id: row for row in page.rows} if isinstance(page, LogPage) else {}
-        # Only a log that was read to its end can show that something is not in it.
-        absence_shown = isinstance(page, LogPage) and page.complete
-        await work.database.write(self.decide, doubts, rows, absence_shown, clock.utcnow())
+            page = await work.service.log(doubts[0].sent_at - BEFORE, doubts[-1].sent_at + AFTER)
+        if isinstance(page, Unavailable) and page.trouble is Trouble.AUTH:
+            work.lock_out(page)
+        await work.database.write(self.decide, doubts, page, clock.utcnow())
 
     def decide(
         self,
         connection: Connection,
         doubts: Sequence[Doubt],
-        rows: dict[str, LoggedRequest],
-        absence_shown: bool,
+        page: LogPage | Unavailable | Throttled | None,
         now: datetime,
     ) -> None:
-        limits, has_log = self.work.limits, self.work.service.has_log
-        patience = timedelta(minutes=limits.unconfirmed_minutes)
+        rows = {row.client_request_id: row for row in page.rows} if isinstance(page, LogPage) else {}
         for doubt in doubts:
             row = rows.get(doubt.client_request_id)
             if row and row.generation_id:
-                deadline = now + timedelta(minutes=limits.deadline_minutes)
+                deadline = now + timedelta(minutes=self.work.limits.deadline_minutes)
                 reconciliation.adopted(connection, doubt, row.generation_id, row.cost_usd, row.created, now, deadline)
             elif row and not row.succeeded:
-                reconciliation.refuted(connection, doubt, "the service's log shows that it failed there", now)
-            elif not has_log:
-                reconciliation.looked(connection, doubt, None)
-            elif now - doubt.sent_at < patience or not absence_shown:
-                pause = backoff(doubt.strikes + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
-                reconciliation.looked(connection, doubt, now + pause)
-            elif limits.on_unconfirmed == "resubmit":
-                told = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
-                reconciliation.refuted(connection, doubt, told, now)
+                self.give_back(connection, doubt, now)
             else:
-                reconciliation.looked(connection, doubt, None)
+                # Only a log that was read to its end can show that something is not in it.
+                absent = isinstance(page, LogPage) and page.complete and row is None
+                self.wait_or_hold(connection, doubt, absent, page, now)
+
+    def give_back(self, connection: Connection, doubt: Doubt, now: datetime) -> None:
+        """It failed at the service, which took nothing. A job that alone fails so time and again is itself at fault."""
+        times = reconciliation.failures_like(connection, doubt) + 1
+        if times >= SAME_FAILURES and reconciliation.others_succeed(connection, doubt):
+            reconciliation.abandoned(connection, doubt, f"failed {times} times at the service: {doubt.reason}", now)
+        else:
+            reconciliation.refuted(connection, doubt, "the service's log shows that it failed there", now)
+
+    def wait_or_hold(
+        self,
+        connection: Connection,
+        doubt: Doubt,
+        absent: bool,
+        page: LogPage | Unavailable | Throttled | None,
+        now: datetime,
+    ) -> None:
+        """Not known yet: look again with growing pauses, and after all patience do what the manifest says."""
+        limits = self.work.limits
+        patient = now - doubt.sent_at < timedelta(minutes=limits.unconfirmed_minutes)
+        if page is not None and (patient or not isinstance(page, LogPage) or not page.complete):
+            pause = backoff(doubt.strikes + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
+            asked = page.retry_after if isinstance(page, Unavailable | Throttled) else None
+            reconciliation.looked(connection, doubt, now + max(pause, asked or pause))
+        elif absent and limits.on_unconfirmed == "resubmit":
+            told = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
+            reconciliation.refuted(connection, doubt, told, now)
+        else:
+            reconciliation.looked(connection, doubt, None)
+
+
+def windows(doubts: Sequence[Doubt]) -> Iterator[list[Doubt]]:
+    """Groups of attempts that were sent at about the same time, oldest first."""
+    window: list[Doubt] = []
+    for doubt in sorted(doubts, key=lambda doubt: doubt.sent_at):
+        if window and doubt.sent_at - window[-1].sent_at > BEFORE + AFTER:
+            yield window
+            window = []
+        window.append(doubt)
+    if window:
+        yield window

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from batchgen.database import Database
 from batchgen.downloader import Downloader
 from batchgen.errors import ServiceUnreachable
 from batchgen.jobs import State
-from batchgen.jobtable import counts, leases
+from batchgen.jobtable import counts, leases, timings
 from batchgen.jobtable.counts import Standing
 from batchgen.manifest import Limits
 from batchgen.pacing import Pace
@@ -68,7 +68,7 @@ class Runner:
         self.plan = plan
         self.first_contact = first_contact
         self.id = uuid4().hex[:12]
-        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}))
+        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}))
         self.scheduler = Scheduler(self.work, AT_ONCE)
         self.poller = Poller(self.work, AT_ONCE)
         self.downloader = Downloader(self.work, plan.limits.downloads)
@@ -88,7 +88,8 @@ class Runner:
                 await self.recover()
                 await asyncio.to_thread(presence.sweep, self.database.path)
                 await write(leases.hasten, self.plan.batch_id, clock.utcnow())
-                self.work.pace = Pace(await self.work.service.typical_seconds(self.plan.models))
+                measured = await self.work.service.typical_seconds(self.plan.models)
+                self.work.pace = Pace(measured, await self.database.read(timings.known, self.work.service.name))
                 with self.listening():
                     await self.turn_all()
                 ending = await self.judge_ending()
@@ -120,19 +121,22 @@ class Runner:
         }
         for stage in self.stages:
             stage.on_change = lambda changed: self.ring(*brings[changed])
-        loops: list[Awaitable[None]] = [self.turn(stage) for stage in self.stages]
-        beside = [self.watch_neighbours(), self.renew(), self.watch_end()]
-        tasks = [asyncio.ensure_future(loop) for loop in (*loops, *beside)]
+        turning = [asyncio.create_task(self.turn(stage)) for stage in self.stages]
+        beside = (self.watch_neighbours(), self.renew(), self.watch_end())
+        tasks = [*turning, *(asyncio.create_task(loop) for loop in beside)]
         ended = asyncio.ensure_future(self.over.wait())
         try:
             await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.over.set()
+            self.ring(*self.stages)
+            # A claim that is being committed is carried out: an intent that nobody sends would be a doubt for a person.
+            await asyncio.gather(*turning, return_exceptions=True)
             await asyncio.gather(*(stage.finish() for stage in self.stages))
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, ended, return_exceptions=True)
-            await self.downloader.client.aclose()
+            await self.downloader.lines.close()
         for task in tasks:
             if not task.cancelled() and (error := task.exception()):
                 raise error
@@ -174,7 +178,7 @@ class Runner:
         """The states from which this run can still bring a job forward."""
         if self.work.disk:
             return []
-        if self.work.blocked and self.work.blocked.trouble is Trouble.AUTH:
+        if self.work.locked_out:
             return [State.DOWNLOADING]
         afloat = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
         return afloat if self.work.blocked else [State.PENDING, *afloat]
@@ -213,7 +217,8 @@ class Runner:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                # Once asked to stop, what is left takes a moment; broken off, it could not say how to go on.
+                signal.signal(number, signal.SIG_IGN if self.signal else handler)
 
     def stop(self, got: signal.Signals) -> None:
         """Claim nothing more and end; asked a second time, let go of everything at once."""
@@ -230,16 +235,17 @@ class Runner:
 
     async def judge_ending(self) -> Ending:
         standing = await self.database.read(counts.standing, self.plan.batch_id, clock.utcnow())
-        left = standing.total - standing.counts[State.DONE]
+        wanted = standing.total - standing.counts[State.CANCELLED]
+        left = wanted - standing.counts[State.DONE]
         if self.signal:
             return Ending(128 + self.signal, "interrupted; the same command goes on where this one stopped", standing)
         if not left:
-            return Ending(0, "every job is delivered", standing)
+            return Ending(0, "every job is delivered" if wanted else "there is nothing to do", standing)
         if self.work.disk:
             return Ending(8, f"{self.work.disk}. Make room, then run the same command: what is paid waits", standing)
         if blocked := self.work.blocked:
             return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, told_of(blocked), standing)
-        return Ending(3, f"{left} of {standing.total} jobs are not delivered", standing)
+        return Ending(3, f"{left} of {wanted} jobs {'is' if left == 1 else 'are'} not delivered", standing)
 
 
 def told_of(blocked: Blocked) -> str:

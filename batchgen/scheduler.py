@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -79,7 +80,8 @@ class Scheduler(Stage):
         """One create request, from its committed intent to its recorded outcome."""
         work, job = self.work, intent.job
         try:
-            body, seen = inputs.encode(work.folder, job.request, job.files)
+            given = (work.folder, job.request, job.files)
+            body, seen = await asyncio.to_thread(inputs.encode, *given) if job.files else inputs.encode(*given)
         except inputs.InputMissing as error:
             missing = Rejected(f"{error}; nothing was sent")
             await work.database.write(submission.rejected, intent, missing, clock.utcnow(), "input")

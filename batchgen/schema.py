@@ -14,10 +14,12 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -73,10 +75,26 @@ class Money(TypeDecorator[Decimal]):
         if value is None:
             return None
         exact = value.quantize(MONEY_STEP)
-        return format(exact.normalize(), "f") if dialect.name == "sqlite" else exact
+        return plain(exact) if dialect.name == "sqlite" else exact
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value)
+        return None if value is None else Decimal(plain(Decimal(value)))
+
+
+def plain(amount: Decimal) -> str:
+    """An amount without an exponent and without zeros at its end."""
+    return format(amount.normalize(), "f")
+
+
+class Words(TypeDecorator[str]):
+    """Text from outside. What no database can keep of it (half a surrogate pair, a zero byte) is replaced, so that an
+    answer is written down however odd it is."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
+        return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 class Outcome(StrEnum):
@@ -150,19 +168,20 @@ jobs = Table(
     Column("attempt_id", Integer),
     Column("attempts", Integer, nullable=False),
     Column("strikes", Integer, nullable=False),
-    Column("generation_id", Text),
-    Column("remote_status", Text),
-    Column("video_url", Text),
-    Column("etag", Text),
+    Column("generation_id", Words),
+    Column("remote_status", Words),
+    Column("video_url", Words),
+    Column("etag", Words),
     Column("output_path", Text, nullable=False),
-    Column("bytes", Integer),
+    Column("bytes", BigInteger),
     Column("sha256", Text),
     Column("estimated_usd", Money),
     Column("cost_usd", Money),
     Column("error_class", Text),
-    Column("error", Text),
+    Column("error", Words),
     Column("created_at", UTCDateTime, nullable=False),
     Column("submitted_at", UTCDateTime),
+    Column("looked_at", UTCDateTime),
     Column("finished_at", UTCDateTime),
     Column("delivered_at", UTCDateTime),
     Column("failed_at", UTCDateTime),
@@ -214,10 +233,10 @@ attempts = Table(
     Column("sent_at", UTCDateTime, nullable=False),
     Column("answered_at", UTCDateTime),
     Column("outcome", Text, nullable=False),
-    Column("generation_id", Text),
+    Column("generation_id", Words),
     Column("http_status", Integer),
     Column("cost_usd", Money),
-    Column("error", Text),
+    Column("error", Words),
     Column("released_at", UTCDateTime),
     CheckConstraint(one_of("outcome", Outcome), name="outcome_is_known"),
     CheckConstraint(f"outcome <> '{Outcome.ACCEPTED}' OR generation_id IS NOT NULL", name="accepted_attempt_has_id"),
@@ -239,7 +258,7 @@ events = Table(
     Column("at", UTCDateTime, nullable=False),
     Column("from_state", Text),
     Column("to_state", Text, nullable=False),
-    Column("detail", Text),
+    Column("detail", Words),
     Index("ix_events_job", "job_id"),
 )
 
@@ -249,8 +268,19 @@ limits = Table(
     Column("name", Text, primary_key=True),
     Column("next_free_at", UTCDateTime),
     Column("paused_until", UTCDateTime),
-    Column("reason", Text),
+    Column("reason", Words),
     Column("strikes", Integer, nullable=False),
+)
+
+timings = Table(
+    "timings",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("duration", Text, primary_key=True),
+    Column("generations", Integer, nullable=False),
+    Column("mean", Float, nullable=False),
+    Column("squares", Float, nullable=False),
 )
 
 runs = Table(

@@ -12,7 +12,7 @@ from typing import Any
 from batchgen.database import Database
 from batchgen.manifest import Limits
 from batchgen.pacing import Pace
-from batchgen.service.base import Blocked, Service
+from batchgen.service.base import Blocked, Service, Trouble, Unavailable
 
 LEASE = timedelta(minutes=5)
 """How long a job stays held by a run that is not heard of. Longer than any one request may take."""
@@ -49,8 +49,15 @@ class Work:
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
     """Set once the account may not submit: no more submits in this run."""
+    locked_out: bool = False
+    """Set once the key is refused for questions too: nobody tells how the generations stand."""
     disk: str | None = None
     """Set once the output folder cannot be written: no more downloads in this run."""
+
+    def lock_out(self, answer: Unavailable) -> None:
+        """The service does not answer questions asked with this key."""
+        self.locked_out = True
+        self.blocked = self.blocked or Blocked(Trouble.AUTH, answer.reason, answer.http_status)
 
 
 class Stage:
@@ -65,6 +72,7 @@ class Stage:
         self.tasks: set[asyncio.Task[None]] = set()
         self.bell = asyncio.Event()
         self.stopping = False
+        self.failure: BaseException | None = None
         self.on_change: Callable[[Stage], None] = lambda _stage: None
 
     @property
@@ -86,8 +94,6 @@ class Stage:
         if not task.cancelled() and (error := task.exception()):
             self.failure = error
         self.on_change(self)
-
-    failure: BaseException | None = None
 
     async def finish(self) -> None:
         """Claim nothing more, and wait for what is in hand."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import freezegun
 import pytest
@@ -18,6 +20,14 @@ from freezegun.api import FrozenDateTimeFactory
 
 from batchgen.database import Database
 
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Simulate = Callable[..., "Simulator"]
+Launch = Callable[..., "Running"]
+
+if TYPE_CHECKING:
+    from tests.table import Table
+
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR")
 
@@ -33,7 +43,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def clock() -> Iterator[FrozenDateTimeFactory]:
     """Time stands still at `NOON` until the test ticks it. asyncio keeps real time, or it would hang."""
     with freezegun.freeze_time(NOON, real_asyncio=True) as frozen:  # noqa: TID251 - the one place
+        assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    """A copy of the manifests that ship, and of their images, without what runs of the developer's own left there."""
+    folder = tmp_path / "a place with spaces"
+    shutil.copytree(MANIFESTS / "images", folder / "images")
+    for path in MANIFESTS.iterdir():
+        if path.suffix in (".yaml", ".csv", ".jsonl"):
+            shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture
@@ -97,3 +119,51 @@ def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+class Running:
+    """A batchgen that runs while the test looks on."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; what it wrote."""
+        stdout, stderr = self.process.communicate(timeout=100)
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, stdout, stderr)
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start the command as a user would, in `tmp_path`, and go on."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path, **environment: str) -> Running:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "batchgen", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return Running(process)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def table(database: Database, tmp_path: Path) -> Table:
+    """An empty batch in an empty job table."""
+    from tests.table import Table
+
+    made = Table(database, tmp_path)
+    made.enrol()
+    return made

@@ -421,3 +421,27 @@ def test_without_validation_ids_outputs_and_images_are_still_checked(folder: Pat
     with pytest.raises(ManifestInvalid) as caught:
         read(folder, text, validate=False)
     assert [problem.line for problem in caught.value.problems] == [3, 4, 5, 6]
+
+
+def test_a_job_that_was_sent_needs_its_image_no_more(folder: Path) -> None:
+    text = f"""
+    batch: spring
+    jobs: [{{id: "{{{{ s }}}}", matrix: {{s: [gone, a]}}, model: {STANDARD}, image_url: "frames/{{{{ s }}}}.png"}}]
+    """
+    path = folder / "m.yaml"
+    path.write_text(dedent(text))
+    asked_for: list[str] = []
+
+    def settled(batch: str) -> set[str]:
+        asked_for.append(batch)
+        return {"gone"}
+
+    assert keys(manifest.read(path, settled=settled)) == ["gone", "a"]
+    assert asked_for == ["spring"]
+
+
+def test_what_a_template_uses_is_known_however_many_there_are(folder: Path) -> None:
+    other = "".join(f"  - {{id: '{{{{ batch }}}}-{n}', model: {TEXT}, prompt: p}}\n" for n in range(999))
+    last = f"  - {{id: 'x{{{{ take }}}}', count: 2, model: {SEEDED}, seed: '{{{{ take }}}}', prompt: '{{{{ id }}}}'}}\n"
+    found = read(folder, f"jobs:\n{other}{last}")
+    assert (keys(found)[-2:], asked(found, "seed")[-2:]) == (["x1", "x2"], [1, 2])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+import traceback
+from typing import Any
 
 import click
 
@@ -36,6 +39,13 @@ class Commands(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # before a run listens, or after it has ended
+            click.echo("interrupted; the same command goes on where this one stopped", err=True)
+            sys.exit(130)
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -59,9 +69,22 @@ def commands() -> None:
 
 
 def main() -> None:
-    """The entry point. A problem that has a name becomes one message and its exit code, never a traceback."""
+    """The entry point. A problem that has a name becomes one message and its exit code, never a traceback.
+
+    Anything else is a defect: its traceback is what a report needs.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is: no name may end a run
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:
         click.echo(f"{error}", err=True)
         sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        click.echo(
+            "This is a defect in batchgen; please report the lines above. Nothing is lost: what was sent is in the"
+            " job table, and the same command goes on.",
+            err=True,
+        )
+        sys.exit(1)

@@ -11,6 +11,7 @@ from batchgen.cli.options import db_option, manifest_argument, simulate_option
 from batchgen.cli.session import batch_of, chosen_keys, table_of
 from batchgen.jobs import State
 from batchgen.jobtable import orders
+from batchgen.report.words import plural, shortened
 
 
 @click.command(name="cancel")
@@ -25,6 +26,9 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     """
     with table_of(db, manifest) as database:
         batch_id = batch_of(database, manifest, simulate)
-        keys = chosen_keys(database, batch_id, ids, default={State.PENDING}, allowed={State.PENDING})
+        keys = chosen_keys(database, batch_id, ids, default={State.PENDING}, allowed={State.PENDING}, order="cancelled")
         cancelled = database.change(orders.cancel, batch_id, keys, clock.utcnow())
-    click.echo(f"{len(cancelled)} cancelled{': ' + ', '.join(cancelled[:20]) if cancelled else ''}")
+    if not cancelled:
+        click.echo("every job has been sent or has ended: there is nothing to cancel")
+        return
+    click.echo(f"{plural(len(cancelled), 'job')} cancelled: {shortened(cancelled)}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import click
 
 from batchgen import clock
-from batchgen.cli.options import db_option, manifest_argument, simulate_option
+from batchgen.cli.options import again, db_option, manifest_argument, simulate_option
 from batchgen.cli.session import batch_of, table_of
 from batchgen.errors import UsageError
 from batchgen.jobtable import reconciliation
-from batchgen.report.words import span
+from batchgen.jobtable.reconciliation import Doubt
+from batchgen.report.words import plural, shortened, span
 
 DEADLINE = timedelta(hours=1)
 
@@ -39,17 +40,17 @@ def command(
     Without an option: show them, with what to look for on the service's site. Without IDS: all of them.
     """
     if sum(map(bool, (found, resubmit, give_up))) > 1:
-        raise UsageError("one of --found, --resubmit and --give-up, please")
+        raise UsageError("--found, --resubmit and --give-up exclude one another")
     with table_of(db, manifest) as database:
         batch_id = batch_of(database, manifest, simulate)
         now = clock.utcnow()
         held = database.look(reconciliation.held_doubts, batch_id)
-        unknown = sorted(set(ids) - {doubt.key for doubt in held})
+        unknown = [key for key in ids if key not in {doubt.key for doubt in held}]
         if unknown:
-            raise UsageError(f"not held: {', '.join(unknown)}; nothing changed")
+            raise UsageError(f"not held: {', '.join(unknown)}. Nothing has been changed.")
         chosen = [doubt for doubt in held if not ids or doubt.key in ids]
-        if found and len(chosen) != 1:
-            raise UsageError(f"--found settles one job; name it ({len(chosen)} are held)")
+        if found and len(chosen) > 1:
+            raise UsageError(f"--found settles one job: name it ({shortened([doubt.key for doubt in chosen])})")
         for doubt in chosen:
             if found:
                 deadline = now + DEADLINE
@@ -59,14 +60,23 @@ def command(
             elif give_up:
                 database.change(reconciliation.abandoned, doubt, "given up by a person", now)
             else:
-                click.echo(f"{doubt.key}  {doubt.model}")
-                click.echo(f"  sent {doubt.sent_at.astimezone():%Y-%m-%d %H:%M:%S}, {span(now - doubt.sent_at)} ago")
-                click.echo(f"  X-Client-Request-Id {doubt.client_request_id}")
-                click.echo(f"  {doubt.reason}")
+                show(doubt, now)
     if not chosen:
-        click.echo("nothing is held")
+        click.echo("no job waits for a person")
     elif found or resubmit or give_up:
-        click.echo(f"{len(chosen)} settled")
-        click.echo(f"Next: batchgen run {manifest}", err=True)
+        click.echo(f"{plural(len(chosen), 'job')} settled: {shortened([doubt.key for doubt in chosen])}")
+        click.echo(f"Next: {again('run')}", err=True)
     else:
-        click.echo("If the service's site shows it: --found GENERATION-ID. If not: --resubmit, or --give-up.", err=True)
+        click.echo(
+            "Look for them on the service's site, by time and model. There: --found GENERATION-ID. Not there:"
+            " --resubmit, or --give-up.",
+            err=True,
+        )
+
+
+def show(doubt: Doubt, now: datetime) -> None:
+    """What a person needs to find the request at the service."""
+    click.echo(f"{doubt.key}  {doubt.model}")
+    click.echo(f"  sent {doubt.sent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {span(now - doubt.sent_at)} ago")
+    click.echo(f"  X-Client-Request-Id: {doubt.client_request_id}")
+    click.echo(f"  {doubt.reason}")

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from batchgen import clock
-from batchgen.cli.options import db_option, manifest_argument, simulate_option
+from batchgen.cli.options import again, db_option, manifest_argument, simulate_option
 from batchgen.cli.session import batch_of, chosen_keys, table_of
 from batchgen.jobs import State
 from batchgen.jobtable import orders
+from batchgen.report.words import plural, shortened
 
 
 @click.command(name="retry")
@@ -25,8 +26,17 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     """
     with table_of(db, manifest) as database:
         batch_id = batch_of(database, manifest, simulate)
-        keys = chosen_keys(database, batch_id, ids, default={State.FAILED}, allowed={State.FAILED, State.CANCELLED})
+        keys = chosen_keys(
+            database,
+            batch_id,
+            ids,
+            default={State.FAILED},
+            allowed={State.FAILED, State.CANCELLED},
+            order="tried again",
+        )
         retried = database.change(orders.retry, batch_id, keys, clock.utcnow())
-    click.echo(f"{len(retried)} to be tried again{': ' + ', '.join(retried[:20]) if retried else ''}")
-    if retried:
-        click.echo(f"Next: batchgen run {manifest}", err=True)
+    if not retried:
+        click.echo("no job has failed: there is nothing to try again")
+        return
+    click.echo(f"{plural(len(retried), 'job')} pending again: {shortened(retried)}")
+    click.echo(f"Next: {again('run')}", err=True)

@@ -13,17 +13,22 @@ from typing import Any
 import click
 
 from batchgen import clock
-from batchgen.cli.options import db_option, json_option, manifest_argument, place_of, simulate_option
-from batchgen.cli.session import service_of, simulated
+from batchgen.cli.options import again, db_option, json_option, manifest_argument, place_of, simulate_option
+from batchgen.cli.session import service_of, settled_in, simulated
 from batchgen.database import Database
 from batchgen.errors import StorageError
+from batchgen.jobs import State
 from batchgen.jobtable import counts, enrolment
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
 from batchgen.manifest import Manifest, read
 from batchgen.report.progress import Progress
-from batchgen.report.words import counted, dollars, size, standing_json
+from batchgen.report.screen import Outlet
+from batchgen.report.words import plural, shortened, standing_json, summary
 from batchgen.runner import Ending, Plan, Runner
 from batchgen.service.settings import Settings, read_settings
+
+FAILURES_SHOWN = 5
+UNFINISHED = 3  # the exit code that leaves a choice
 
 
 @click.command(name="run")
@@ -56,13 +61,14 @@ def command(
     Run it again to go on: after Ctrl-C, a crash or a power cut nothing is submitted or downloaded twice. Ctrl-C once
     finishes what is on the wire; twice leaves at once.
     """
-    asked = read(manifest)
+    place = place_of(db, manifest)
+    asked = read(manifest, settled=settled_in(place, simulate))
     asked = simulated(asked) if simulate else asked
     chosen = {name: value for name, value in limits.items() if value is not None}
     asked = replace(asked, limits=replace(asked.limits, **chosen))
     settings = None if asked.service == "simulator" else read_settings(asked.folder)
     check_log(log_file)
-    with Database(place_of(db, manifest)) as database:
+    with Database(place) as database:
         ending = asyncio.run(carry_out(database, asked, settings, changed or "refuse", as_json, log_file))
     sys.exit(ending.exit_code)
 
@@ -90,10 +96,18 @@ async def carry_out(
     announce(manifest, enrolled, as_json)
     after = await database.read(counts.last_event)
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(service_of(database, settings))
+        service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
         models = sorted({job.model for job in manifest.jobs})
         runner = Runner(database, service, Plan(enrolled.batch_id, manifest.folder, manifest.limits, models))
-        progress = Progress(database, enrolled.batch_id, manifest.batch, after, as_json=as_json, log=log_file)
+        progress = Progress(
+            database,
+            enrolled.batch_id,
+            manifest.batch,
+            after,
+            as_json=as_json,
+            log=log_file,
+            notice=lambda: notice_of(runner),
+        )
         ended = asyncio.Event()
         following = asyncio.create_task(progress.follow(ended))
         try:
@@ -101,31 +115,67 @@ async def carry_out(
         finally:
             ended.set()
             await following
-    conclude(manifest, ending, as_json)
+    failures = await database.read(counts.failures, enrolled.batch_id, FAILURES_SHOWN)
+    conclude(manifest, ending, failures, as_json)
     return ending
 
 
 def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
-    """What enrolling did, where it did anything but add or find jobs."""
+    """What enrolling did."""
     told = {
         "new": enrolled.new,
-        "followed the manifest": enrolled.edited,
-        "gone from the manifest, cancelled": enrolled.gone,
+        "as the manifest has them now": enrolled.edited,
+        "gone from the manifest and cancelled": enrolled.gone,
         "to be made anew": enrolled.redone,
-        "changed after they were sent, kept as they were": len(enrolled.changed) - enrolled.redone,
-        "unchanged": enrolled.unchanged,
+        "changed after they were sent and kept as they were": len(enrolled.changed) - enrolled.redone,
     }
+    if as_json:
+        names = ("new", "edited", "gone", "redone", "unchanged")
+        numbers = {name: getattr(enrolled, name) for name in names}
+        changed = [change.key for change in enrolled.changed]
+        begun = {"event": "enrolled", "batch": manifest.batch, **numbers, "changed": changed}
+        Outlet(sys.stdout).say(json.dumps(begun, ensure_ascii=False))
+        return
     parts = ", ".join(f"{number} {what}" for what, number in told.items() if number)
-    if not as_json:
-        click.echo(f"{manifest.batch}: {parts or 'no jobs'}", err=True)
+    click.echo(f"{manifest.batch}: {plural(len(manifest.jobs), 'job')}{f' ({parts})' if parts else ''}", err=True)
+    if enrolled.occupied:
+        click.echo(
+            f"Already there, and not made by this job table: {shortened(enrolled.occupied, 5)}."
+            "\nThey stay as they are; new videos get a name beside theirs. If they were paid for under another job"
+            " table, stop now (Ctrl-C) and name it with --db.",
+            err=True,
+        )
 
 
-def conclude(manifest: Manifest, ending: Ending, as_json: bool) -> None:
-    """The result, on standard output."""
-    standing = ending.standing
+def notice_of(runner: Runner) -> str:
+    """What a person should know of a run that is doing less than it could."""
+    if runner.signal:
+        return "stopping: finishing what is on the wire (once more leaves at once)"
+    if runner.work.disk:
+        return f"no more downloads: {runner.work.disk}"
+    if blocked := runner.work.blocked:
+        return f"no more submits: {blocked.reason}"
+    return ""
+
+
+def conclude(manifest: Manifest, ending: Ending, failures: list[str], as_json: bool) -> None:
+    """The result, on standard output; beside it, what a person can do about what is missing."""
+    standing, results = ending.standing, Outlet(sys.stdout)
     if as_json:
         closing = {"event": "done", "exit_code": ending.exit_code, "told": ending.told}
-        click.echo(json.dumps({**closing, **standing_json(manifest.batch, standing)}, ensure_ascii=False))
+        results.say(json.dumps({**closing, **standing_json(manifest.batch, standing)}, ensure_ascii=False))
         return
-    cost = f"{dollars(standing.cost_usd)}{' (simulated)' if manifest.service == 'simulator' else ''}"
-    click.echo(f"{manifest.batch}: {counted(standing)}; {size(standing.bytes)}, {cost}; {ending.told}")
+    results.say(f"{summary(manifest.batch, manifest.service, standing)}; {ending.told}")
+    if ending.exit_code != UNFINISHED:
+        return
+    advice = Outlet(sys.stderr)
+    for line in failures:
+        advice.say(f"  {line}")
+    if (more := standing.counts[State.FAILED] - len(failures)) > 0:
+        advice.say(f"  and {more} more; {again('status')} lists them")
+    if number := standing.counts[State.FAILED]:
+        advice.say(f"{again('retry')} makes {'it' if number == 1 else 'them'} pending again; then run.")
+    if standing.held:
+        advice.say(f"{again('resolve')} shows what waits for a person.")
+    if standing.late or standing.stuck:
+        advice.say(f"{plural(standing.late + standing.stuck, 'job')} may still come: the same command looks again.")

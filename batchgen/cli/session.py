@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, select
 
-from batchgen.cli.options import place_of
+from batchgen.cli.options import again, place_of
 from batchgen.database import Database
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import orders
-from batchgen.manifest import Manifest
+from batchgen.jobtable import enrolment, orders
 from batchgen.schema import batches
 from batchgen.service.base import Service
 from batchgen.service.settings import Settings
+
+if TYPE_CHECKING:
+    from batchgen.manifest import Manifest
 
 SIMULATED = "simulated"
 SIMULATED_SPEED = 120.0  # times real speed: a clip of 3 to 4 minutes takes 2 seconds
@@ -31,38 +35,83 @@ def simulated(manifest: Manifest) -> Manifest:
     return replace(manifest, batch=f"{manifest.batch}-{SIMULATED}", service="simulator", jobs=jobs)
 
 
-def batches_of(connection: Connection, manifest: Path | None) -> list[tuple[int, str, str]]:
-    """The batches (id, name, service) that a manifest has in this database; all of them without one."""
-    asked = select(batches.c.id, batches.c.name, batches.c.service).order_by(batches.c.id)
-    if manifest is not None:
-        asked = asked.where(batches.c.manifest_path == str(manifest.absolute()))
-    return [(row.id, row.name, row.service) for row in connection.execute(asked)]
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A batch in a job table."""
+
+    id: int
+    name: str
+    service: str
+    manifest: Path
+
+
+def batches_of(connection: Connection, manifest: Path | None) -> list[Known]:
+    """The batches that a manifest has in this database; all of them without one."""
+    asked = select(batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path).order_by(batches.c.id)
+    found = [Known(row.id, row.name, row.service, Path(row.manifest_path)) for row in connection.execute(asked)]
+    return [batch for batch in found if manifest is None or is_from(batch, manifest)]
+
+
+def is_from(batch: Known, manifest: Path) -> bool:
+    """Whether a batch was made from this manifest, by whatever path, even if its folder has been moved since."""
+    if batch.manifest.exists() and manifest.exists():
+        return batch.manifest.samefile(manifest)
+    return batch.manifest == whole(manifest) or (not batch.manifest.exists() and batch.manifest.name == manifest.name)
+
+
+def whole(path: Path) -> Path:
+    """An absolute path without dots; links in it stay."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 @contextmanager
-def table_of(db: str | None, manifest: Path) -> Iterator[Database]:
+def table_of(db: str | None, manifest: Path | None) -> Iterator[Database]:
     """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
-    place = place_of(db, manifest)
+    place = place_of(db, manifest or Path("batchgen.db"))
     if "://" not in str(place) and not Path(place).exists():
-        raise UsageError(f"{place}: no job table yet; `batchgen run {manifest}` makes it")
+        gone = f"{manifest}: there is no such manifest\n" if manifest and not manifest.exists() else ""
+        raise UsageError(f"{gone}{place}: there is no job table yet; {again('run')} makes it")
     with Database(place) as database:
         yield database
 
 
+def known_batches(database: Database, manifest: Path) -> list[Known]:
+    """A manifest's batches. Raises `UsageError` where it was never run."""
+    found = database.look(batches_of, manifest)
+    if not found:
+        shown = database.path or database.url.render_as_string(hide_password=True)
+        known = ", ".join(str(batch.manifest) for batch in database.look(batches_of, None))
+        raise UsageError(f"{manifest}: not in the job table {shown}, which knows {known or 'no manifest'}")
+    return found
+
+
 def batch_of(database: Database, manifest: Path, simulate: bool) -> int:
     """The id of a manifest's batch, for commands that change it. Raises `UsageError` where it was never run."""
-    found = database.look(batches_of, manifest)
-    chosen = [batch for batch in found if (batch[2] == "simulator") == simulate] or found
-    if not chosen:
-        raise UsageError(
-            f"{manifest}: not in this job table ({database.url.database}); `batchgen run {manifest}` first"
-        )
-    return chosen[0][0]
+    found = known_batches(database, manifest)
+    chosen = [batch for batch in found if (batch.service == "simulator") == simulate]
+    if not chosen and len(found) > 1:
+        raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
+    return (chosen or found)[0].id
+
+
+def settled_in(place: str | Path, simulate: bool) -> Callable[[str], Collection[str]]:
+    """For the manifest's reader: which jobs of a batch were sent already and need no input file any more."""
+
+    def settled(batch: str) -> Collection[str]:
+        if "://" not in str(place) and not Path(place).exists():
+            return ()
+        with Database(place) as database:
+            return database.look(enrolment.sent_keys, f"{batch}-{SIMULATED}" if simulate else batch)
+
+    return settled
 
 
 @asynccontextmanager
-async def service_of(database: Database, settings: Settings | None) -> AsyncIterator[Service]:
-    """The service, ready to be called; without settings, the simulator, started here and stopped at the end."""
+async def service_of(database: Database, settings: Settings | None, folder: Path) -> AsyncIterator[Service]:
+    """The service, ready to be called; without settings, the simulator, started here and stopped at the end.
+
+    What was simulated is kept beside the job table; in the manifest's `folder` where that is no file.
+    """
     from batchgen.service.aimlapi import AimlApi
 
     if settings is not None:
@@ -74,7 +123,8 @@ async def service_of(database: Database, settings: Settings | None) -> AsyncIter
         return
     from batchgen.simulator import Simulation, serve
 
-    ledger = database.path.with_name(f"{database.path.name}.simulator") if database.path else None
+    table = database.path or folder / "batchgen.db"
+    ledger = table.with_name(f"{table.name}.simulator")
     async with serve(Simulation(ledger=ledger, speed=SIMULATED_SPEED)) as base_url:
         service = AimlApi(base_url, "simulated", name="simulator")
         try:
@@ -84,19 +134,18 @@ async def service_of(database: Database, settings: Settings | None) -> AsyncIter
 
 
 def chosen_keys(
-    database: Database, batch_id: int, ids: Sequence[str], *, default: set[State], allowed: set[State]
+    database: Database, batch_id: int, ids: Sequence[str], *, default: set[State], allowed: set[State], order: str
 ) -> list[str]:
-    """The jobs that a command is about: those named, or all in the `default` states.
+    """The jobs that an `order` is about: those named, or all in the `default` states.
 
     Raises `UsageError` for a name that is not in the batch or a job that is in no `allowed` state.
     """
     if not ids:
         return database.look(orders.keys_in, batch_id, default)
     states = database.look(orders.states_of, batch_id, ids)
-    wrong = [f"{key}: not in this batch" for key in ids if key not in states]
+    wrong = [f"{key}: there is no such job in this batch" for key in ids if key not in states]
     wrong += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     if wrong:
-        raise UsageError(
-            "\n".join(wrong) + f"\nOnly jobs that are {' or '.join(sorted(allowed))} can be; nothing changed."
-        )
-    return list(ids)
+        which = " and ".join(sorted(allowed, reverse=True))
+        raise UsageError("\n".join([*wrong, f"Only {which} jobs can be {order}. Nothing has been changed."]))
+    return list(dict.fromkeys(ids))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
 
-from batchgen import clock
+from batchgen import clock, presence
 from batchgen.cli.options import db_option, json_option
-from batchgen.cli.session import batches_of, table_of
-from batchgen.errors import UsageError
-from batchgen.jobtable import counts
-from batchgen.report.words import counted, dollars, size, standing_json, waiting
+from batchgen.cli.session import batches_of, known_batches, table_of
+from batchgen.database import Database
+from batchgen.jobtable import counts, leases
+from batchgen.report.words import plural, standing_json, summary, waiting
 
 
 @click.command(name="status")
@@ -24,20 +25,31 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
 
     Without a MANIFEST: every batch in the job table given by --db, or in ./batchgen.db.
     """
-    with table_of(db, manifest or Path("manifest.yaml")) as database:
-        found = database.look(batches_of, manifest)
-        if manifest is not None and not found:
-            raise UsageError(f"{manifest}: not in this job table; `batchgen run {manifest}` enrols it")
-        for batch_id, name, service in found:
+    with table_of(db, manifest) as database:
+        found = known_batches(database, manifest) if manifest else database.look(batches_of, None)
+        for batch in found:
             now = clock.utcnow()
-            standing = database.look(counts.standing, batch_id, now)
-            waits = database.look(counts.waits, batch_id, now)
+            standing = database.look(counts.standing, batch.id, now)
+            waits = database.look(counts.waits, batch.id, now)
+            working = at_work(database, batch.id)
             if as_json:
-                click.echo(json.dumps(standing_json(name, standing, waits), ensure_ascii=False))
+                told = standing_json(batch.name, standing, waits)
+                click.echo(json.dumps({**told, "runs": working}, ensure_ascii=False))
                 continue
-            cost = f"{dollars(standing.cost_usd)}{' (simulated)' if service == 'simulator' else ''}"
-            click.echo(f"{name}: {counted(standing)}; {size(standing.bytes)}, {cost}")
+            click.echo(summary(batch.name, batch.service, standing))
             for wait in waits:
                 click.echo(f"  {waiting(wait, now)}")
-            for failure in database.look(counts.failures, batch_id):
+            for failure in database.look(counts.failures, batch.id):
                 click.echo(f"  {failure}")
+            if working:
+                click.echo(f"  {plural(working, 'run')} at work")
+            elif len(waits) > bool(standing.held):
+                click.echo(
+                    f"  no run is at work: `batchgen run {shlex.quote(str(manifest or batch.manifest))}` goes on"
+                )
+
+
+def at_work(database: Database, batch_id: int) -> int:
+    """How many runs are at work on a batch, as far as can be seen from this machine."""
+    unended = database.look(leases.unended, batch_id)
+    return len(unended) - len(presence.dead(database.path, unended))

@@ -104,7 +104,7 @@ def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
     """What a batch waits for, most urgent first."""
     state = standing(connection, batch_id, now)
     found = [
-        Wait(f"{row.name}: {row.reason}", row.paused_until, state.counts[State.PENDING])
+        Wait(f"a pause to end: {row.reason}", row.paused_until, state.counts[State.PENDING])
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
     ]
     named = {
@@ -118,7 +118,7 @@ def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
         if number:
             found.append(Wait(what, next_due(connection, batch_id, waiting), number))
     if state.held:
-        found.append(Wait("a person: batchgen resolve", None, state.held))
+        found.append(Wait("a person (batchgen resolve)", None, state.held))
     return found
 
 

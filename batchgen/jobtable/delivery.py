@@ -7,8 +7,8 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.transition import FREE, held_by, move, touch
-from batchgen.schema import jobs
+from batchgen.jobtable.change import Plus
+from batchgen.jobtable.transition import FREE, move, touch
 
 
 def begun(connection: Connection, job: Job, worker: str, etag: str | None) -> bool:
@@ -28,7 +28,7 @@ def verified(connection: Connection, job: Job, worker: str, size: int, sha256: s
 
 def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
-    return touch(connection, job, worker, strikes=jobs.c.strikes + 1, error=reason, next_at=next_at, **FREE)
+    return touch(connection, job, worker, strikes=Plus(1), error=reason, next_at=next_at, **FREE)
 
 
 def delivered(
@@ -48,7 +48,7 @@ def delivered(
         State.DOWNLOADING,
         State.DONE,
         now,
-        guard=held_by(worker),
+        guard={"leased_by": worker},
         detail=f"{output_path}: {told}" if told else output_path,
         error=told,
         bytes=size,

@@ -17,11 +17,14 @@ from sqlalchemy import Connection, insert, select, update
 from batchgen import inputs
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.jobs import JobSpec, State
+from batchgen.jobtable import orders
 from batchgen.jobtable.transition import move, record
 from batchgen.schema import batches, events, jobs
 
 CHUNK_ROWS = 1_000
 GONE = "gone from the manifest"
+UNPAID = ("rejected", "input", "generation")
+"""Why a job failed without costing anything: corrected, it is simply sent again."""
 
 OnChanged = Literal["refuse", "keep", "redo"]
 
@@ -49,6 +52,8 @@ class Enrolment:
     unchanged: int = 0
     gone: int = 0
     redone: int = 0
+    occupied: list[str] = field(default_factory=list)
+    """Outputs of new jobs that exist already: they are somebody's, or another job table's."""
     changed: list[Change] = field(default_factory=list)
 
 
@@ -118,6 +123,7 @@ def enrol(
         "fingerprint",
         "output_path",
         "priority",
+        "tags",
         "inputs",
         "error_class",
         "leased_by",
@@ -131,13 +137,18 @@ def enrol(
         if row is None:
             fresh.append(spec)
         elif row.state in (State.PENDING, State.CANCELLED):
-            result.edited += follow(connection, row, spec, now)
-        elif row.fingerprint != fingerprint(spec) or inputs.changed(batch.manifest.parent, row.inputs):
-            paid_and_changed.append((row, spec))
-        else:
+            followed = follow(connection, row, spec, now)
+            result.edited += followed
+            result.unchanged += not followed
+        elif row.fingerprint == fingerprint(spec) and not inputs.changed(batch.manifest.parent, row.inputs):
             if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
             result.unchanged += 1
+        elif row.state == State.FAILED and on_changed != "keep" and (row.error_class in UNPAID or on_changed == "redo"):
+            revive(connection, row, spec, now)
+            result.edited += 1
+        else:
+            paid_and_changed.append((row, spec))
     cancelled: dict[str, Any] = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
     for row in rows.values():
         if row.state == State.PENDING:
@@ -156,6 +167,7 @@ def enrol(
             fresh.append(spec)
         result.redone = len(paid_and_changed)
     result.unchanged += len(paid_and_changed) - result.redone
+    result.occupied = [spec.output for spec in fresh if (batch.manifest.parent / spec.output).exists()]
     add(connection, result.batch_id, batch.service, fresh, now)
     result.new = len(fresh) - result.redone
     return result
@@ -164,15 +176,20 @@ def enrol(
 def follow(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
     """An unsent job becomes what the manifest says now; one that came back to the manifest is pending again."""
     back = row.state == State.CANCELLED and row.error_class == "gone"
-    print_ = fingerprint(spec)
-    same = (row.fingerprint, row.output_path, row.priority) == (print_, spec.output, spec.priority)
-    if same and not back:
+    values = columns_of(spec, fingerprint(spec))
+    followed = ("fingerprint", "output_path", "priority", "tags")
+    if not back and all(getattr(row, name) == values[name] for name in followed):
         return False
-    values = columns_of(spec, print_)
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
     if back:
         move(connection, row.id, State.CANCELLED, State.PENDING, now, detail="back in the manifest", cancelled_at=None)
     return True
+
+
+def revive(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> None:
+    """A failed job that was corrected in the manifest is pending again, as it reads now; its attempts stay."""
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**columns_of(spec, fingerprint(spec))))
+    orders.retry(connection, row.batch_id, [row.key], now)
 
 
 def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:
@@ -239,12 +256,15 @@ def short(value: Any, longest: int = 60) -> str:
 def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
     """Make room for a job's new version: the old row keeps its generation and its video under a name of its own."""
     taken = set(connection.execute(select(jobs.c.key).where(jobs.c.batch_id == row.batch_id)).scalars())
-    number = next(n for n in count(1) if f"{row.key}~{n}" not in taken)
-    old = Path(row.output_path)
-    aside = old.with_name(f"{old.stem}~{number}{old.suffix}").as_posix()
+    folder, old = batch.manifest.parent, Path(row.output_path)
+    names = ((f"{row.key}~{n}", old.with_name(f"{old.stem}~{n}{old.suffix}")) for n in count(1))
+    # A file there is somebody's, unless ours has gone: then an earlier try of this order moved it.
+    in_the_way = (folder / old).exists()
+    key, aside = next(
+        (k, path) for k, path in names if k not in taken and not (in_the_way and (folder / path).exists())
+    )
     # The file first: if the row never follows, the same order given again finds the file moved already.
     with suppress(FileNotFoundError):
-        (batch.manifest.parent / old).rename(batch.manifest.parent / aside)
-    renamed = {"key": f"{row.key}~{number}", "output_path": aside}
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**renamed))
-    record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {row.key}~{number}")
+        (folder / old).rename(folder / aside)
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=aside.as_posix()))
+    record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {key}")

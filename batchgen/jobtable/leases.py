@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from batchgen.jobs import State
+from batchgen.jobtable.change import Plus, change
 from batchgen.jobtable.transition import FREE, move
 from batchgen.schema import Outcome, attempts, jobs, runs
 
@@ -37,6 +38,12 @@ def holders(connection: Connection) -> dict[str, str]:
     return {row.id: row.host for row in connection.execute(select(runs.c.id, runs.c.host).where(runs.c.id.in_(leased)))}
 
 
+def unended(connection: Connection, batch_id: int) -> dict[str, str]:
+    """The runs of a batch that have not said that they ended, dead or alive, with the host of each."""
+    asked = select(runs.c.id, runs.c.host).where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
+    return {row.id: row.host for row in connection.execute(asked)}
+
+
 def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:
     """Give back what dead runs held. Returns how many jobs. Only re-queues; executes nothing."""
     return recover(connection, jobs.c.leased_by.in_(dead), now) if dead else 0
@@ -50,29 +57,29 @@ def recover_expired(connection: Connection, batch_id: int, now: datetime) -> int
 
 def recover(connection: Connection, whose: ColumnElement[bool], now: datetime) -> int:
     """A request that may have left becomes unconfirmed; anything else can simply be taken up again."""
-    held = list(connection.execute(select(jobs.c.id, jobs.c.state, jobs.c.attempt_id).where(whose)))
-    for job_id, state, attempt_id in held:
-        if state == State.SUBMITTING:
-            moved = move(
-                connection,
-                job_id,
-                State.SUBMITTING,
-                State.UNCONFIRMED,
-                now,
-                guard=(jobs.c.attempt_id == attempt_id, whose),
-                detail=LOST,
-                attempts=jobs.c.attempts + 1,
-                next_at=now,
-                error_class="unconfirmed",
-                error=LOST,
-            )
-            if moved:
-                still = (attempts.c.id == attempt_id, attempts.c.outcome == Outcome.SENDING)
-                doubt = update(attempts).where(*still).values(outcome=Outcome.UNCONFIRMED, error=LOST)
-                connection.execute(doubt)
-        else:
-            same = (jobs.c.id == job_id, jobs.c.state == state, whose)
-            connection.execute(update(jobs).where(*same).values(next_at=now, **FREE))
+    wanted = select(jobs.c.id, jobs.c.state, jobs.c.attempt_id, jobs.c.leased_by).where(whose)
+    held = list(connection.execute(wanted))
+    for row in held:
+        if row.state != State.SUBMITTING:
+            same = {"id": row.id, "state": row.state, "leased_by": row.leased_by}
+            change(connection, jobs, same, {"next_at": now, **FREE})
+            continue
+        moved = move(
+            connection,
+            row.id,
+            State.SUBMITTING,
+            State.UNCONFIRMED,
+            now,
+            guard={"attempt_id": row.attempt_id, "leased_by": row.leased_by},
+            detail=LOST,
+            attempts=Plus(1),
+            next_at=now,
+            error_class="unconfirmed",
+            error=LOST,
+        )
+        if moved:
+            sending = {"id": row.attempt_id, "outcome": Outcome.SENDING}
+            change(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": LOST})
     return len(held)
 
 

@@ -43,6 +43,7 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
                 "cost_usd",
                 "inputs",
                 "submitted_at",
+                "looked_at",
                 "finished_at",
                 "failed_at",
                 "cancelled_at",

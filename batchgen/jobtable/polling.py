@@ -5,22 +5,24 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.transition import FREE, held_by, move, touch
-from batchgen.schema import attempts, jobs
+from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable.transition import FREE, move, touch
+from batchgen.schema import attempts
 from batchgen.service.base import Failed, Finished
 
 
-def working(connection: Connection, job: Job, worker: str, word: str, next_at: datetime) -> bool:
-    """Not finished: keep the service's word, and look again at `next_at`."""
-    return touch(connection, job, worker, remote_status=word, next_at=next_at, strikes=0, error=None, **FREE)
+def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:
+    """Not finished at `now`: keep the service's word, and look again at `next_at`."""
+    said = {"remote_status": word, "looked_at": now, "next_at": next_at, "strikes": 0, "error": None}
+    return touch(connection, job, worker, **said, **FREE)
 
 
 def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """No answer, or one that makes no sense: the job may be doing well, so only the asking is postponed."""
-    return touch(connection, job, worker, strikes=jobs.c.strikes + 1, error=reason, next_at=next_at, **FREE)
+    return touch(connection, job, worker, strikes=Plus(1), error=reason, next_at=next_at, **FREE)
 
 
 def finished(connection: Connection, job: Job, worker: str, outcome: Finished, now: datetime) -> bool:
@@ -32,7 +34,7 @@ def finished(connection: Connection, job: Job, worker: str, outcome: Finished, n
         State.GENERATING,
         State.DOWNLOADING,
         now,
-        guard=held_by(worker),
+        guard={"leased_by": worker},
         remote_status=outcome.word,
         video_url=outcome.url,
         cost_usd=cost,
@@ -40,7 +42,7 @@ def finished(connection: Connection, job: Job, worker: str, outcome: Finished, n
         next_at=now,
     )
     if moved and cost is not None:
-        connection.execute(update(attempts).where(attempts.c.id == job.attempt_id).values(cost_usd=cost))
+        change(connection, attempts, {"id": job.attempt_id}, {"cost_usd": cost})
     return moved
 
 
@@ -56,7 +58,7 @@ def failed(
         State.GENERATING,
         State.FAILED,
         now,
-        guard=held_by(worker),
+        guard={"leased_by": worker},
         detail=said,
         remote_status=outcome.word,
         cost_usd=cost,
@@ -66,5 +68,5 @@ def failed(
         error=said,
     )
     if moved:
-        connection.execute(update(attempts).where(attempts.c.id == job.attempt_id).values(cost_usd=cost, error=said))
+        change(connection, attempts, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
     return moved

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable.transition import FREE, due_ids, move
+from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable.submission import decide
+from batchgen.jobtable.transition import FREE, LEASE_DUE, move
 from batchgen.schema import Outcome, attempts, jobs
 
 
@@ -37,6 +39,7 @@ _columns = (
     jobs.c.strikes,
     jobs.c.error.label("reason"),
 )
+CLAIM_IDS = LEASE_DUE.returning(jobs.c.id)
 _doubts = select(*_columns).join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
 
 
@@ -44,14 +47,8 @@ def claim_doubts(
     connection: Connection, batch_id: int, worker: str, now: datetime, until: datetime, room: int
 ) -> list[Doubt]:
     """Lease the unconfirmed jobs whose next look-up is due."""
-    due = due_ids(batch_id, State.UNCONFIRMED, now, room).cte("due")
-    claim = (
-        update(jobs)
-        .where(jobs.c.id.in_(select(due.c.id)))
-        .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
-        .returning(jobs.c.id)
-    )
-    ids = list(connection.execute(claim, {"worker": worker, "until": until}).scalars())
+    wanted = {"batch": batch_id, "wanted": State.UNCONFIRMED, "now": now, "room": room}
+    ids = list(connection.execute(CLAIM_IDS, {**wanted, "worker": worker, "until": until}).scalars())
     if not ids:
         return []
     return [Doubt(**row._mapping) for row in connection.execute(_doubts.where(jobs.c.id.in_(ids)).order_by(jobs.c.id))]
@@ -73,10 +70,8 @@ def adopted(
     deadline: datetime,
 ) -> bool:
     """It was accepted: the job goes on with its generation id, as if the answer had come."""
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.id == doubt.attempt_id, attempts.c.outcome.in_([Outcome.SENDING, Outcome.UNCONFIRMED]))
-        .values(outcome=Outcome.ACCEPTED, generation_id=generation_id, cost_usd=cost_usd, answered_at=now)
+    decide(
+        connection, doubt.attempt_id, Outcome.ACCEPTED, generation_id=generation_id, cost_usd=cost_usd, answered_at=now
     )
     return move(
         connection,
@@ -84,7 +79,7 @@ def adopted(
         State.UNCONFIRMED,
         State.GENERATING,
         now,
-        guard=(jobs.c.attempt_id == doubt.attempt_id,),
+        guard={"attempt_id": doubt.attempt_id},
         detail=f"adopted {generation_id}",
         generation_id=generation_id,
         cost_usd=cost_usd,
@@ -96,22 +91,34 @@ def adopted(
 
 def refuted(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
     """It was not accepted, or is taken not to have been: the job may be sent again."""
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.id == doubt.attempt_id, attempts.c.outcome.in_([Outcome.SENDING, Outcome.UNCONFIRMED]))
-        .values(outcome=Outcome.ABSENT, answered_at=now, error=reason)
-    )
+    decide(connection, doubt.attempt_id, Outcome.ABSENT, answered_at=now)
     return move(
         connection,
         doubt.job_id,
         State.UNCONFIRMED,
         State.PENDING,
         now,
-        guard=(jobs.c.attempt_id == doubt.attempt_id,),
+        guard={"attempt_id": doubt.attempt_id},
         detail=reason,
         attempt_id=None,
         next_at=None,
     )
+
+
+def failures_like(connection: Connection, doubt: Doubt) -> int:
+    """How many earlier attempts of the same job ended as this one did."""
+    like = (attempts.c.outcome == Outcome.ABSENT, attempts.c.error == doubt.reason, attempts.c.released_at.is_(None))
+    asked = select(func.count()).where(attempts.c.job_id == doubt.job_id, *like)
+    return connection.execute(asked).scalar_one()
+
+
+def others_succeed(connection: Connection, doubt: Doubt) -> bool:
+    """Whether the service has accepted another job of the batch since this one was first sent."""
+    batch_id = select(jobs.c.batch_id).where(jobs.c.id == doubt.job_id).scalar_subquery()
+    first = select(func.min(attempts.c.sent_at)).where(attempts.c.job_id == doubt.job_id).scalar_subquery()
+    taken = (attempts.c.outcome == Outcome.ACCEPTED, attempts.c.sent_at > first)
+    asked = select(attempts.c.id).join(jobs, attempts.c.job_id == jobs.c.id)
+    return connection.execute(asked.where(jobs.c.batch_id == batch_id, *taken).limit(1)).first() is not None
 
 
 def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
@@ -122,7 +129,7 @@ def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) 
         State.UNCONFIRMED,
         State.FAILED,
         now,
-        guard=(jobs.c.attempt_id == doubt.attempt_id,),
+        guard={"attempt_id": doubt.attempt_id},
         detail=reason,
         failed_at=now,
         next_at=None,
@@ -133,6 +140,5 @@ def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) 
 
 def looked(connection: Connection, doubt: Doubt, next_at: datetime | None) -> bool:
     """Not found yet: look again at `next_at`, or (None) hold it for a person."""
-    still = (jobs.c.id == doubt.job_id, jobs.c.state == State.UNCONFIRMED, jobs.c.attempt_id == doubt.attempt_id)
-    change = update(jobs).where(*still).values(next_at=next_at, strikes=jobs.c.strikes + 1, **FREE)
-    return connection.execute(change).rowcount == 1
+    still = {"id": doubt.job_id, "state": State.UNCONFIRMED, "attempt_id": doubt.attempt_id}
+    return change(connection, jobs, still, {"next_at": next_at, "strikes": Plus(1), **FREE})

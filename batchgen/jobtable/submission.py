@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.transition import JOB_COLUMNS, move, record, to_job
-from batchgen.schema import Outcome, attempts, jobs
+from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
+from batchgen.schema import Outcome, attempts, jobs, one_of
 from batchgen.service.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
 
 
@@ -27,13 +27,12 @@ class Intent:
 
 def in_flight(connection: Connection, service: str, now: datetime) -> int:
     """Generations that the service may be working on. Held and late ones do not count: they may never end."""
-    counted = (
-        (jobs.c.state == State.SUBMITTING)
-        | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
-        | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > now))
-    )
-    hot = jobs.c.state.in_([State.SUBMITTING, State.UNCONFIRMED, State.GENERATING])
-    return connection.execute(select(func.count()).where(jobs.c.service == service, hot, counted)).scalar_one()
+    return connection.execute(FLYING, {"of": service, "now": now}).scalar_one()
+
+
+def any_pending(connection: Connection, batch_id: int) -> bool:
+    """Whether anything of the batch waits to be sent."""
+    return connection.execute(ANY_PENDING, {"batch": batch_id}).first() is not None
 
 
 def intend(
@@ -46,71 +45,43 @@ def intend(
     base_url: str | None,
 ) -> list[Intent]:
     """Claim up to `room` pending jobs, with one attempt each. Nothing may be sent before this is durable."""
-    ready = (
-        select(jobs.c.id)
-        .where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
-        .where(jobs.c.next_at.is_(None) | (jobs.c.next_at <= now))
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(room)
-        .with_for_update(skip_locked=True)
-    )
-    ids = list(connection.execute(ready).scalars())
+    ids = list(connection.execute(READY_IDS, {"batch": batch_id, "now": now, "room": room}).scalars())
     if not ids:
         return []
     names = {job_id: f"batchgen-{uuid4().hex}" for job_id in ids}
+    begun = {"sent_at": now, "outcome": Outcome.SENDING}
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
     connection.execute(
-        insert(attempts),
-        [
-            {"job_id": job_id, "client_request_id": name, "sent_at": now, "outcome": Outcome.SENDING}
-            for job_id, name in names.items()
-        ],
+        BEGIN_ATTEMPT, [{"job_id": job_id, "client_request_id": name, **begun} for job_id, name in names.items()]
     )
-    own = select(func.max(attempts.c.id)).where(attempts.c.job_id == jobs.c.id).correlate(jobs).scalar_subquery()
-    claim = (
-        update(jobs)
-        .where(jobs.c.id.in_(ids), jobs.c.state == State.PENDING)
-        .values(
-            state=State.SUBMITTING,
-            attempt_id=own,
-            base_url=base_url,
-            leased_by=worker,
-            leased_until=until,
-            next_at=until,
-        )
-        .returning(*JOB_COLUMNS)
-    )
-    claimed = sorted((to_job(row) for row in connection.execute(claim)), key=lambda job: ids.index(job.id))
-    for job in claimed:
-        record(connection, job.id, now, State.PENDING, State.SUBMITTING, names[job.id])
-    return [Intent(job, job.attempt_id or 0, names[job.id]) for job in claimed]
+    held = {"to_base_url": base_url, "worker": worker, "until": until}
+    claimed = {row.id: to_job(row) for row in connection.execute(CLAIM, {"ids": ids, **held})}
+    left = {"at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
+    connection.execute(APPEND, [{"job_id": job_id, "detail": names[job_id], **left} for job_id in ids])
+    return [Intent(claimed[job_id], claimed[job_id].attempt_id or 0, names[job_id]) for job_id in ids]
 
 
-def any_pending(connection: Connection, batch_id: int) -> bool:
-    """Whether anything of the batch waits to be sent."""
-    asked = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING).limit(1)
-    return connection.execute(asked).first() is not None
+def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: Any) -> bool:
+    """Write an attempt's outcome into the ledger. False for one that was decided already, which stays so."""
+    undecided = {"id": attempt_id, "outcome": [Outcome.SENDING, Outcome.UNCONFIRMED]}
+    return change(connection, attempts, undecided, {"outcome": outcome, **values})
 
 
-def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> None:
-    """Write an attempt's outcome into the ledger. An attempt that was accepted stays accepted."""
-    undecided = attempts.c.outcome.in_([Outcome.SENDING, Outcome.UNCONFIRMED])
-    connection.execute(
-        update(attempts)
-        .where(attempts.c.id == intent.attempt_id, undecided)
-        .values(outcome=outcome, answered_at=now, **values)
-    )
+def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
+    """The outcome of an attempt that was answered, or whose answer was lost, at `now`."""
+    return decide(connection, intent.attempt_id, outcome, answered_at=now, **values)
 
 
-def leave(connection: Connection, intent: Intent, to: State, now: datetime, **values: Any) -> bool:
-    """Move the job on, if this attempt is still its attempt.
+def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, counts: bool, **values: Any) -> bool:
+    """Move the job on, if this attempt is still its attempt; `counts`: it is one of the job's attempts.
 
     The attempt, not the lease, is the fence: an answer that comes after a stall long enough for another run to have
-    declared the job unconfirmed is still the answer.
+    declared the job unconfirmed (which counted the attempt) is still the answer.
     """
-    own: tuple[ColumnElement[bool]] = (jobs.c.attempt_id == intent.attempt_id,)
-    return move(connection, intent.job.id, State.SUBMITTING, to, now, guard=own, **values) or move(
-        connection, intent.job.id, State.UNCONFIRMED, to, now, guard=own, **values
+    own, job_id = {"attempt_id": intent.attempt_id}, intent.job.id
+    number = int(counts)
+    return move(connection, job_id, State.SUBMITTING, to, now, guard=own, attempts=Plus(number), **values) or move(
+        connection, job_id, State.UNCONFIRMED, to, now, guard=own, attempts=Plus(number - 1), **values
     )
 
 
@@ -127,26 +98,28 @@ def accepted(
 
     `inputs` is what the local files were when they were sent (see `batchgen.inputs`).
     """
-    settle(
-        connection,
-        intent,
-        Outcome.ACCEPTED,
-        now,
-        generation_id=outcome.generation_id,
-        http_status=outcome.http_status,
-        cost_usd=outcome.cost_usd,
-    )
+    told = {
+        "generation_id": outcome.generation_id,
+        "http_status": outcome.http_status,
+        "cost_usd": outcome.cost_usd,
+    }
+    if not settle(connection, intent, Outcome.ACCEPTED, now, **told):
+        # All patience was over, and the order to send again given: the job is not this attempt's any more.
+        given_up = (attempts.c.id == intent.attempt_id, attempts.c.outcome == Outcome.ABSENT)
+        found = update(attempts).where(*given_up).values(outcome=Outcome.ACCEPTED, released_at=now, **told)
+        connection.execute(found)
     return leave(
         connection,
         intent,
         State.GENERATING,
         now,
+        counts=True,
         detail=outcome.generation_id,
         generation_id=outcome.generation_id,
         cost_usd=outcome.cost_usd,
-        attempts=jobs.c.attempts + 1,
         inputs=inputs,
         submitted_at=now,
+        looked_at=now,
         deadline_at=deadline,
         next_at=next_at,
     )
@@ -162,8 +135,8 @@ def rejected(
         intent,
         State.FAILED,
         now,
+        counts=True,
         detail=outcome.reason,
-        attempts=jobs.c.attempts + 1,
         failed_at=now,
         next_at=None,
         error_class=error_class,
@@ -187,10 +160,11 @@ def returned(
         intent,
         State.PENDING,
         now,
+        counts=False,
         detail=outcome.reason,
         attempt_id=None,
         next_at=next_at,
-        strikes=jobs.c.strikes + 1 if isinstance(outcome, NotSent) else jobs.c.strikes,
+        strikes=Plus(isinstance(outcome, NotSent)),
     )
 
 
@@ -203,10 +177,50 @@ def unconfirmed(connection: Connection, intent: Intent, outcome: Unknown, now: d
         State.SUBMITTING,
         State.UNCONFIRMED,
         now,
-        guard=(jobs.c.attempt_id == intent.attempt_id,),
+        guard={"attempt_id": intent.attempt_id},
         detail=outcome.reason,
-        attempts=jobs.c.attempts + 1,
+        attempts=Plus(1),
         next_at=next_at,
         error_class="unconfirmed",
         error=outcome.reason,
     )
+
+
+FLYING = select(func.count()).where(
+    jobs.c.service == bindparam("of"),
+    # The words of the partial index, for the planner to find it.
+    text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
+    (jobs.c.state == State.SUBMITTING)
+    | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
+    | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type))),
+)
+
+ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING).limit(1)
+
+READY_IDS = (
+    select(jobs.c.id)
+    .where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING)
+    .where(jobs.c.next_at.is_(None) | (jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type)))
+    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True)
+)
+
+BEGIN_ATTEMPT = insert(attempts)
+
+CLAIM = (
+    update(jobs)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state == State.PENDING)
+    .values(
+        state=State.SUBMITTING,
+        attempt_id=select(func.max(attempts.c.id))
+        .where(attempts.c.job_id == jobs.c.id)
+        .correlate(jobs)
+        .scalar_subquery(),
+        base_url=bindparam("to_base_url"),
+        leased_by=bindparam("worker"),
+        leased_until=bindparam("until"),
+        next_at=bindparam("until"),
+    )
+    .returning(*JOB_COLUMNS)
+)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from batchgen.jobs import TRANSITIONS, Job, State
+from batchgen.jobtable.change import change
 from batchgen.schema import events, jobs
 
 FREE: dict[str, Any] = {"leased_by": None, "leased_until": None}
@@ -18,6 +18,8 @@ FREE: dict[str, Any] = {"leased_by": None, "leased_until": None}
 
 JOB_COLUMNS = tuple(jobs.c[name] for name in Job.__dataclass_fields__)
 """What a stage needs to know of a row, no more."""
+
+NO_GUARD: Mapping[str, Any] = {}
 
 
 def to_job(row: Row[Any]) -> Job:
@@ -33,28 +35,28 @@ def record(
 ) -> None:
     """Append one event, in the transaction of the change that it tells of."""
     event = {"job_id": job_id, "at": at, "from_state": left, "to_state": to, "detail": detail}
-    connection.execute(insert(events), event)
+    connection.execute(APPEND, event)
 
 
 def move(
     connection: Connection,
+    /,
     job_id: int,
     leaving: State,
     to: State,
     now: datetime,
     *,
     detail: str | None = None,
-    guard: Iterable[ColumnElement[bool]] = (),
+    guard: Mapping[str, Any] = NO_GUARD,
     **values: Any,
 ) -> bool:
-    """Take a job from `leaving` to `to`; False if it is not there any more or a `guard` no longer holds.
+    """Take a job from `leaving` to `to`; False if it is not there any more, or a column in `guard` has another value.
 
     The job ends up unleased, with no strikes and no error, unless `values` say otherwise.
     """
     assert to in TRANSITIONS[leaving], f"{leaving} does not lead to {to}"
-    settled: dict[str, Any] = {"strikes": 0, "error_class": None, "error": None, **FREE, **values}
-    change = update(jobs).where(jobs.c.id == job_id, jobs.c.state == leaving, *guard).values(state=to, **settled)
-    moved = connection.execute(change).rowcount == 1
+    settled = {"state": to, "strikes": 0, "error_class": None, "error": None, **FREE, **values}
+    moved = change(connection, jobs, {"id": job_id, "state": leaving, **guard}, settled)
     if moved:
         record(connection, job_id, now, leaving, to, detail)
     return moved
@@ -62,47 +64,52 @@ def move(
 
 def touch(connection: Connection, job: Job, worker: str, **values: Any) -> bool:
     """Change columns of a job that `worker` holds, without moving it. False if it is no longer held."""
-    held = (jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.leased_by == worker)
-    return connection.execute(update(jobs).where(*held).values(**values)).rowcount == 1
-
-
-def held_by(worker: str) -> tuple[ColumnElement[bool]]:
-    """The guard of a transition that only the holder of the lease may make."""
-    return (jobs.c.leased_by == worker,)
-
-
-def due_ids(batch_id: int, state: State, now: datetime, room: int) -> Select[Any]:
-    """The jobs of a state whose time has come, longest due first. A leased job's `next_at` is the end of its lease."""
-    return (
-        select(jobs.c.id)
-        .where(jobs.c.batch_id == batch_id, jobs.c.state == state, jobs.c.next_at <= now)
-        .order_by(jobs.c.next_at)
-        .limit(room)
-        .with_for_update(skip_locked=True)
-    )
+    return change(connection, jobs, {"id": job.id, "state": job.state, "leased_by": worker}, values)
 
 
 def claim_due(
     connection: Connection, batch_id: int, state: State, worker: str, now: datetime, until: datetime, room: int
 ) -> list[Job]:
     """Lease up to `room` due jobs of a state to `worker`."""
-    due = due_ids(batch_id, state, now, room).cte("due")
-    claim = (
-        update(jobs)
-        .where(jobs.c.id.in_(select(due.c.id)))
-        .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
-        .returning(*JOB_COLUMNS)
-    )
-    rows = connection.execute(claim, {"worker": worker, "until": until})
-    return sorted((to_job(row) for row in rows), key=lambda job: job.id)
+    given = {"batch": batch_id, "wanted": state, "now": now, "room": room, "worker": worker, "until": until}
+    return sorted((to_job(row) for row in connection.execute(CLAIM, given)), key=lambda job: job.id)
 
 
 def next_due(connection: Connection, batch_id: int, state: State) -> datetime | None:
     """When the first job of a state is due or its lease ends; None where none waits for a time."""
-    first = (
-        select(jobs.c.next_at)
-        .where(jobs.c.batch_id == batch_id, jobs.c.state == state, jobs.c.next_at.is_not(None))
-        .order_by(jobs.c.next_at)
-        .limit(1)
+    return connection.execute(FIRST_DUE, {"batch": batch_id, "wanted": state}).scalar()
+
+
+APPEND = insert(events)
+
+DUE_IDS = (
+    select(jobs.c.id)
+    .where(
+        jobs.c.batch_id == bindparam("batch"),
+        jobs.c.state == bindparam("wanted"),
+        jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type),
     )
-    return connection.execute(first).scalar()
+    .order_by(jobs.c.next_at)
+    .limit(bindparam("room"))
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+"""The jobs of a state whose time has come, longest due first. A leased job's `next_at` is the end of its lease."""
+
+LEASE_DUE = (
+    update(jobs)
+    .where(jobs.c.id.in_(select(DUE_IDS.c.id)))
+    .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
+)
+CLAIM = LEASE_DUE.returning(*JOB_COLUMNS)
+
+FIRST_DUE = (
+    select(jobs.c.next_at)
+    .where(
+        jobs.c.batch_id == bindparam("batch"),
+        jobs.c.state == bindparam("wanted"),
+        jobs.c.next_at.is_not(None),
+    )
+    .order_by(jobs.c.next_at)
+    .limit(1)
+)

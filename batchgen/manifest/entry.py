@@ -15,31 +15,25 @@ from batchgen.manifest.header import MULTIPLIERS, OUTPUT, OWN
 from batchgen.manifest.jobs import Jobs, Sheet
 from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
-from batchgen.manifest.source import Marked, Origin, Place
+from batchgen.manifest.source import Place
 from batchgen.manifest.spots import Spot
 from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, prepared, templated
+from batchgen.manifest.written import Written
 
 HIGHEST_PRIORITY = 1_000_000
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-class Entry:
+class Entry(Written):
     """One entry on its way to its jobs. `row` are the names and values of the current row and cell."""
 
     def __init__(self, jobs: Jobs, sheet: Sheet, node: Node) -> None:
-        self.jobs = jobs
-        self.sheet = sheet
-        self.node = node
-        self.line = node.start_mark.line + 1
-        defaults = sheet.header.defaults
-        # A default that a job overrides keeps its position, so that the order of keys is that of the defaults.
-        self.fields: dict[str, Node] = {**defaults, **node.value} if defaults else node.value
+        super().__init__(jobs, sheet, node)
         self.asked = [(name, value, *prepared(value)) for name, value in self.fields.items() if name not in OWN]
         self.live = any(live for *_, live in self.asked) or any(
             name in self.fields and templated(self.fields[name]) for name in ("priority", "tags")
         )
-        self.origin: Origin | None = None
         self.row: Mapping[str, Any] = {}
         self.broken = False
         """Whether a template of the current job could not be filled in."""
@@ -70,7 +64,7 @@ class Entry:
     def spec(self) -> JobSpec:
         self.broken = False
         model = self.model()
-        key = self.id(model or "")
+        self.current = key = self.id(model or "")
         index = len(self.jobs.specs) + 1
         known = self.known(id=key or "", index=index, model=model or "") if self.live else {}
         params = {}
@@ -258,33 +252,3 @@ class Entry:
             self.blame(node, f"a tag {why}")
             return None
         return tag
-
-    # --- places ------------------------------------------------------------------------------------------------------
-
-    def uses(self, node: Node, name: str) -> bool:
-        """Whether the template `node`, which has been filled in, takes `name`."""
-        plan = self.jobs.templates.plans.get(node.text) if templated(node) else None
-        return plan is not None and name in plan.names
-
-    def key(self, name: str) -> Marked:
-        """The place of a key: in the job, or in the defaults it comes from."""
-        return self.node.keys.get(name) or self.sheet.header.default_keys.get(name) or self.node
-
-    def at(self, pointer: str) -> Node:
-        """The node of a value, by JSON pointer; the nearest around it where a template made it, or there is none."""
-        node = self.node
-        for depth, name in enumerate(catalogue.tokens(pointer)):
-            children = self.fields if depth == 0 else node.value
-            if type(children) is list and int(name) < len(children):
-                node = children[int(name)]
-            elif type(children) is dict and name in children:
-                node = children[name]
-            else:
-                break
-        return node
-
-    def spot(self, where: Marked) -> Spot:
-        return Spot(self.sheet.findings, Place.of(where), self.origin)
-
-    def blame(self, where: Marked, message: str, label: str = "") -> None:
-        self.sheet.findings.add(where, message, label, self.origin)

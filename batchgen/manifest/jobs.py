@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from batchgen.jobs import JobSpec
@@ -13,6 +15,9 @@ from batchgen.manifest.outputs import Outputs
 from batchgen.manifest.source import Findings
 from batchgen.manifest.spots import Spot
 from batchgen.manifest.templates import Templates
+
+Settled = Callable[[str], Collection[str]]
+"""From a batch's name, the ids of its jobs that were sent already: their images may be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,12 @@ class Mark(NamedTuple):
 class Jobs:
     """Takes the jobs in turn. `specs` are jobs that can be sent if, in the end, there are no findings."""
 
-    def __init__(self, header: Header, folder: Folder, findings: Findings, *, validate: bool) -> None:
+    def __init__(self, header: Header, folder: Folder, findings: Findings, *, validate: bool, settled: Settled) -> None:
         self.header = header
         self.findings = findings
         """As the header, those of the main manifest."""
         self.validate = validate
+        self.settled = cache(settled)
         self.specs: list[JobSpec] = []
         self.ids: dict[str, Spot] = {}
         self.images = Images(folder.path)

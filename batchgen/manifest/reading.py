@@ -15,7 +15,7 @@ from batchgen.manifest import words
 from batchgen.manifest.entry import Entry
 from batchgen.manifest.expansion import MOST_JOBS, Folder, matches
 from batchgen.manifest.header import SERVICES, Header
-from batchgen.manifest.jobs import Jobs, Sheet, TooMany
+from batchgen.manifest.jobs import Jobs, Settled, Sheet, TooMany
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, Stop, entries
 from batchgen.manifest.source import Findings, Marked, Place, Source
@@ -42,15 +42,16 @@ class Manifest:
     """What it names besides images, relative to `folder`: included manifests, files of rows, globs."""
 
 
-def read(path: Path, *, service: str | None = None, validate: bool = True) -> Manifest:
+def read(path: Path, *, service: str | None = None, validate: bool = True, settled: Settled | None = None) -> Manifest:
     """The manifest at `path`, checked to the last parameter and image; nothing is written or sent.
 
     `service` overrides the manifest's own. Without `validate`, models and parameters that the catalogue does not know
-    pass. Raises ManifestInvalid with everything that is wrong.
+    pass. `settled` tells, for a batch's name, the ids of jobs that were sent already: their images may be gone. It is
+    asked only if one is. Raises ManifestInvalid with everything that is wrong.
     """
     assert service is None or service in SERVICES, service
     raw = _bytes(path)
-    reading = _Reading(Source.decode(path, raw), validate=validate)
+    reading = _Reading(Source.decode(path, raw), validate=validate, settled=settled or (lambda _batch: ()))
     header, jobs = reading.all()
     named = dict(sorted(reading.folder.named.items()))
     return Manifest(
@@ -109,12 +110,12 @@ def _bytes(path: Path) -> bytes:
 class _Reading:
     """A manifest and those it includes, on their way to the jobs of one batch."""
 
-    def __init__(self, source: Source, *, validate: bool) -> None:
+    def __init__(self, source: Source, *, validate: bool, settled: Settled) -> None:
         self.source = source
         self.folder = Folder(source.path.absolute().parent, shown=source.path.parent)
         findings = Findings(source)
         self.header = Header(source.path.stem, findings)
-        self.jobs = Jobs(self.header, self.folder, findings, validate=validate)
+        self.jobs = Jobs(self.header, self.folder, findings, validate=validate, settled=settled)
         self.findings = [findings]
         self.problems: list[Problem] = []
         self.seen: dict[Path, Spot | None] = {self.folder.path.joinpath(source.path.name).resolve(): None}

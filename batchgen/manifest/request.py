@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue import Link, Violation
 from batchgen.manifest import words
 from batchgen.manifest.header import OWN, SUGGESTED
-
-if TYPE_CHECKING:
-    from batchgen.manifest.entry import Entry
+from batchgen.manifest.written import Written
 
 HTTP = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 DATA = re.compile(r"data:[^,\s]*,", re.IGNORECASE)
@@ -20,7 +18,7 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.IGNORECASE)
 Params = dict[str, Any]
 
 
-def complete(entry: Entry, model: str, endpoint: str, params: Params) -> tuple[Params, tuple[str, ...]]:
+def complete(entry: Written, model: str, endpoint: str, params: Params) -> tuple[Params, tuple[str, ...]]:
     """The parameters as they are sent, and the pointers of local files among them."""
     known = catalogue.known(model)
     if entry.origin and entry.origin.take:
@@ -41,7 +39,7 @@ def complete(entry: Entry, model: str, endpoint: str, params: Params) -> tuple[P
     return params, tuple(files)
 
 
-def media(entry: Entry, model: str, endpoint: str, params: Params) -> list[Link]:
+def media(entry: Written, model: str, endpoint: str, params: Params) -> list[Link]:
     """The links and files among the parameters of a known model, with those it may have got since."""
     found = catalogue.media(model, endpoint, params)
     if not entry.jobs.validate:
@@ -50,7 +48,7 @@ def media(entry: Entry, model: str, endpoint: str, params: Params) -> list[Link]
     return found
 
 
-def vary_seed(entry: Entry, params: Params, takes_seed: bool) -> None:
+def vary_seed(entry: Written, params: Params, takes_seed: bool) -> None:
     """Another seed for each take, the same ones every time, unless the job does so itself or wants none."""
     assert entry.origin is not None
     node = entry.fields.get("seed")
@@ -66,7 +64,7 @@ def vary_seed(entry: Entry, params: Params, takes_seed: bool) -> None:
             params["seed"] = base + take - 1
 
 
-def find(entry: Entry, link: Link) -> str:
+def find(entry: Written, link: Link) -> str:
     """The path of the local file behind a link, relative to the main manifest; a finding if it cannot be sent."""
     value = link.value
     where = entry.at(link.pointer)
@@ -77,7 +75,8 @@ def find(entry: Entry, link: Link) -> str:
         entry.blame(where, "an image must be a link (http, https), a data URI or a local path")
     else:
         path = entry.sheet.folder.join(value)
-        if fault := entry.jobs.images.fault(path):
+        jobs = entry.jobs
+        if (fault := jobs.images.fault(path)) and entry.current not in jobs.settled(jobs.header.batch):
             entry.blame(where, fault)
         return path
     return value
@@ -94,7 +93,7 @@ def replaced(value: Any, path: list[str], new: str) -> Any:
     return {**value, first: replaced(value[first], rest, new)}
 
 
-def refuse_null_of_nothing(entry: Entry, model: str, taken: tuple[str, ...]) -> None:
+def refuse_null_of_nothing(entry: Written, model: str, taken: tuple[str, ...]) -> None:
     """A null that drops neither a default nor a parameter is a misspelt one, and leaves in what it should drop."""
     for name, value in entry.node.value.items():
         if value.value is None and not (name in OWN or name in taken or name in entry.sheet.header.defaults):
@@ -102,7 +101,7 @@ def refuse_null_of_nothing(entry: Entry, model: str, taken: tuple[str, ...]) -> 
             entry.blame(entry.key(name), message, words.nearest(name, (*taken, *SUGGESTED)))
 
 
-def blame(entry: Entry, violation: Violation) -> None:
+def blame(entry: Written, violation: Violation) -> None:
     """Put a violation where its value stands, or its key if the name itself is wrong."""
     *parents, name = catalogue.tokens(violation.pointer) or [""]
     root = parents[0] if parents else name

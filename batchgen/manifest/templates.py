@@ -59,7 +59,7 @@ class Ambiguous:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What a template needs: the names, and the parts of them that it takes, as (name, part, part of the part…)."""
 
     names: tuple[str, ...]
@@ -88,7 +88,7 @@ class Templates:
         self.environment.add_filter("replace", _replace)
         self.environment.add_filter("format", _format)
         self.environment.auto_escape_callback = _never
-        self.plans: dict[str, _Plan] = {}
+        self.plans: dict[str, Plan] = {}
 
     def fill(self, template: str, known: Mapping[str, Any]) -> Any:
         """`template` with `known` filled in: a text, or the value itself where the template is one name and no more.
@@ -98,7 +98,7 @@ class Templates:
         if "{{" not in template:
             return template
         try:
-            plan = self.plans.get(template) or self.compile(template)
+            plan = self.plan(template)
             for name in plan.names:
                 if name not in known:
                     raise UnknownName(f"the template has no name `{name[:100]}`", suggestion(name, tuple(known)))
@@ -121,7 +121,11 @@ class Templates:
         except _Refused as error:
             raise BadTemplate(str(error)) from None
 
-    def compile(self, template: str) -> _Plan:
+    def plan(self, template: str) -> Plan:
+        """What `template` needs. Raises BadTemplate or TemplateError if it is none."""
+        return self.plans.get(template) or self.compile(template)
+
+    def compile(self, template: str) -> Plan:
         """Check and keep a template."""
         if len(self.plans) >= KEPT:
             self.plans.clear()
@@ -138,7 +142,7 @@ class Templates:
         names = tuple(sorted({name.partition(".")[0] for name in nested}))
         sole = SOLE.fullmatch(template)
         chosen = (sole[1], *sole[2].split(".")[1:]) if sole and names == (sole[1],) else ()
-        plan = _Plan(names, tuple(tuple(name.split(".")) for name in sorted(nested) if "." in name), chosen)
+        plan = Plan(names, tuple(tuple(name.split(".")) for name in sorted(nested) if "." in name), chosen)
         self.plans[template] = plan
         return plan
 

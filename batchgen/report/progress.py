@@ -5,93 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from batchgen import clock
 from batchgen.database import Database
 from batchgen.jobs import State
 from batchgen.jobtable import counts
-from batchgen.jobtable.counts import Event, Standing, Wait
-from batchgen.report.words import dollars, event_json, happened, size, span, waiting
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from batchgen.jobtable.counts import Event
+from batchgen.report.picture import View, paint
+from batchgen.report.screen import Outlet, Screen
+from batchgen.report.words import event_json, happened, waiting
 
 LOOK_SECONDS = 0.25
 QUIET_SECONDS = 30.0  # without a line, before plain output says what is waited for
-
-COLOURS = {
-    State.DONE: "green",
-    State.DOWNLOADING: "cyan",
-    State.GENERATING: "blue",
-    State.UNCONFIRMED: "yellow",
-    State.SUBMITTING: "magenta",
-    State.FAILED: "red",
-    State.CANCELLED: "bright_black",
-    State.PENDING: "white",
-}
-
-
-@dataclass(slots=True)
-class View:
-    """What is on the screen: the batch at this moment, and how fast it has gone since the run began."""
-
-    batch: str
-    began: datetime
-    done_before: int
-    standing: Standing
-    waits: list[Wait] = field(default_factory=list)
-    latest: list[Event] = field(default_factory=list)
-
-    def eta(self, now: datetime) -> timedelta | None:
-        """How long the rest takes at the pace so far; None before there is one."""
-        fresh = self.standing.counts[State.DONE] - self.done_before
-        ended = (State.DONE, State.FAILED, State.CANCELLED)
-        left = self.standing.total - sum(self.standing.counts[state] for state in ended)
-        return (now - self.began) / fresh * left if fresh >= 2 and left else None
-
-    def rate(self, now: datetime) -> float:
-        """Videos delivered a minute, in this run."""
-        minutes = max((now - self.began).total_seconds(), 1.0) / 60
-        return (self.standing.counts[State.DONE] - self.done_before) / minutes
-
-
-def picture(view: View, now: datetime, width: int) -> RenderableType:
-    """The live display: a bar by state, one line of figures, what is waited for, and the last few events."""
-    from rich.console import Group
-    from rich.text import Text
-
-    standing = view.standing
-    bar, legend = Text(), Text()
-    room = max(10, min(width - 2, 78))
-    filled = 0
-    order = sorted(State, key=list(COLOURS).index)
-    for state in order:
-        number = standing.counts[state]
-        if not number:
-            continue
-        cells = round(room * number / standing.total)
-        bar.append("━" * min(max(cells, 1), room - filled), style=COLOURS[state])
-        filled = min(room, filled + max(cells, 1))
-        legend.append(f"{number} {state}  ", style=COLOURS[state])
-    figures = [f"{span(now - view.began)}", f"{view.rate(now):.1f} videos/min"]
-    if (eta := view.eta(now)) is not None:
-        figures.append(f"about {span(eta)} left")
-    figures += [dollars(standing.cost_usd), size(standing.bytes)]
-    lines = [Text(f"{view.batch}  ", style="bold") + Text(" · ".join(figures)), bar, legend]
-    lines += [
-        Text(f"  {waiting(wait, now)}", style="dim", overflow="ellipsis", no_wrap=True) for wait in view.waits[:3]
-    ]
-    lines += [Text(f"  {happened(event)}", overflow="ellipsis", no_wrap=True) for event in view.latest]
-    return Group(*lines)
+LATEST = 4  # events under the picture
+IN_PASSING = frozenset({State.SUBMITTING, State.DOWNLOADING})
+"""States that a job leaves so soon that a screen has better things to show."""
 
 
 class Progress:
-    """Follows a batch in the table until told to stop. `after` is the newest event that is already known."""
+    """Follows a batch in the table until told to stop. `after` is the newest event that is already known.
+
+    `notice` is asked what the run has to say for itself, such as that it is stopping.
+    """
 
     def __init__(
         self,
@@ -103,51 +43,45 @@ class Progress:
         as_json: bool = False,
         log: Path | None = None,
         stream: IO[str] | None = None,
+        notice: Callable[[], str] = str,
     ) -> None:
         self.database, self.batch_id, self.batch, self.after = database, batch_id, batch, after
-        self.stream = stream or sys.stderr
-        self.live = self.stream.isatty() and not as_json
+        stream = stream or sys.stderr
+        self.lines, self.results = Outlet(stream), Outlet(sys.stdout)
         self.as_json = as_json
-        self.log = log.open("a", encoding="utf-8") if log else None
+        self.screen = Screen(stream) if stream.isatty() and not as_json else None
+        if self.screen and not self.screen.usable:
+            self.screen = None
+        self.file = log.open("a", encoding="utf-8") if log else None
+        self.log = Outlet(self.file) if self.file else None
+        self.notice, self.noticed = notice, ""
         self.quiet_since = clock.utcnow()
 
     async def follow(self, ended: asyncio.Event) -> None:
         """Show what happens until `ended` is set, and everything that had happened by then."""
         standing = await self.database.read(counts.standing, self.batch_id, clock.utcnow())
-        view = View(self.batch, clock.utcnow(), standing.counts[State.DONE], standing)
+        view = View(self.batch, clock.utcnow(), standing.counts[State.DONE], standing, latest=deque(maxlen=LATEST))
         try:
-            if self.live:
-                await self.animate(view, ended)
-            else:
-                await self.loop(view, ended, lambda _view: None)
+            await self.loop(view, ended)
         finally:
-            if self.log:
-                self.log.close()
+            if self.screen:
+                self.screen.close()
+            if self.file:
+                self.file.close()
 
-    async def animate(self, view: View, ended: asyncio.Event) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = Console(file=self.stream)
-        with Live(console=console, auto_refresh=False, transient=True) as live:
-
-            def draw(view: View) -> None:
-                live.update(picture(view, clock.utcnow(), console.width), refresh=True)
-
-            await self.loop(view, ended, draw)
-
-    async def loop(self, view: View, ended: asyncio.Event, draw: Callable[[View], None]) -> None:
+    async def loop(self, view: View, ended: asyncio.Event) -> None:
         while True:
             last = ended.is_set()
-            for event in await self.database.read(counts.events_after, self.batch_id, self.after):
-                self.after = event.id
-                self.tell(event)
-                view.latest = [*view.latest, event][-4:]
-            if self.live:
-                now = clock.utcnow()
-                view.standing = await self.database.read(counts.standing, self.batch_id, now)
-                view.waits = await self.database.read(counts.waits, self.batch_id, now)
-                draw(view)
+            self.pass_on_notice()
+            while events := await self.database.read(counts.events_after, self.batch_id, self.after):
+                for event in events:
+                    self.after = event.id
+                    self.tell(event)
+                    view.learn(event)
+                    if event.to_state not in IN_PASSING:
+                        view.latest.append(event)
+            if self.screen:
+                await self.draw(view)
             else:
                 await self.break_silence()
             if last:
@@ -157,24 +91,42 @@ class Progress:
             except TimeoutError:
                 continue
 
+    async def draw(self, view: View) -> None:
+        assert self.screen
+        now = clock.utcnow()
+        view.standing = await self.database.read(counts.standing, self.batch_id, now)
+        view.waits = await self.database.read(counts.waits, self.batch_id, now)
+        view.notice = self.noticed
+        self.screen.draw(paint(view, now, self.screen.console.width))
+
     def tell(self, event: Event) -> None:
         """One event, to whoever reads lines."""
         self.quiet_since = clock.utcnow()
         if self.as_json:
-            print(json.dumps(event_json(event), ensure_ascii=False), flush=True)
-        elif not self.live:
-            print(happened(event), file=self.stream, flush=True)
+            self.results.say(json.dumps(event_json(event), ensure_ascii=False))
+        elif not self.screen:
+            self.lines.say(happened(event))
         if self.log:
-            print(f"{event.at.astimezone():%Y-%m-%d} {happened(event)}", file=self.log, flush=True)
+            self.log.say(f"{event.at.astimezone():%Y-%m-%d} {happened(event)}")
+
+    def remark(self, line: str) -> None:
+        """A line that is no event."""
+        now = clock.utcnow().astimezone()
+        if not self.screen:
+            self.lines.say(f"{now:%H:%M:%S}  {line}")
+        if self.log:
+            self.log.say(f"{now:%Y-%m-%d %H:%M:%S}  {line}")
+
+    def pass_on_notice(self) -> None:
+        if (notice := self.notice()) != self.noticed:
+            self.noticed = notice
+            self.remark(notice)
 
     async def break_silence(self) -> None:
         """After a while without a line, say what is waited for: a pause must not look like a hang."""
         now = clock.utcnow()
-        if (now - self.quiet_since).total_seconds() < QUIET_SECONDS:
+        if now - self.quiet_since < timedelta(seconds=QUIET_SECONDS):
             return
         self.quiet_since = now
         for wait in await self.database.read(counts.waits, self.batch_id, now):
-            line = f"{now.astimezone():%H:%M:%S}  {waiting(wait, now)}"
-            print(line, file=self.stream, flush=True)
-            if self.log:
-                print(line, file=self.log, flush=True)
+            self.remark(waiting(wait, now))

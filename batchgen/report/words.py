@@ -41,19 +41,41 @@ def span(length: timedelta) -> str:
 def counted(standing: Standing) -> str:
     """The states that hold jobs, in the order in which a job passes them."""
     parts = [f"{number} {state}" for state in State if (number := standing.counts[state])]
-    marks = {"held": standing.held, "late": standing.late, "stuck": standing.stuck}
-    parts += [f"{number} of them {mark}" for mark, number in marks.items() if number]
-    return ", ".join(parts) or "no jobs"
+    return ", ".join([*parts, *marks(standing)]) or "no jobs"
+
+
+def marks(standing: Standing) -> list[str]:
+    """What a person should notice about jobs that are counted in their states already."""
+    told = {"held for a person": standing.held, "late": standing.late, "hard to download": standing.stuck}
+    return [f"{number} of them {mark}" for mark, number in told.items() if number]
+
+
+def summary(batch: str, service: str, standing: Standing) -> str:
+    """A batch in one line: the states, what is on the disk, what it costs."""
+    parts = [counted(standing)]
+    if standing.bytes:
+        parts.append(size(standing.bytes))
+    parts.append(f"{dollars(standing.cost_usd)}{' (simulated)' if service == 'simulator' else ''}")
+    return f"{batch}: {'; '.join(parts)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """1 job, 2 jobs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(names: Sequence[str], most: int = 20) -> str:
+    """Names in a row, the first `most` of them."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def waiting(wait: Wait, now: datetime) -> str:
     """One thing that is waited for, and until when."""
-    jobs = f"{wait.jobs} job{'' if wait.jobs == 1 else 's'}"
-    if wait.until is None:
-        return f"{jobs} wait for {wait.what}"
-    if wait.until <= now:
-        return f"{jobs} wait for {wait.what}: now"
-    return f"{jobs} wait for {wait.what}: next look in {span(wait.until - now)}"
+    told = f"{plural(wait.jobs, 'job')} wait{'s' if wait.jobs == 1 else ''} for {wait.what}"
+    if wait.until is None or wait.until - now < timedelta(seconds=1):
+        return told
+    return f"{told}: next look in {span(wait.until - now)}"
 
 
 DEEDS = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -37,7 +37,7 @@ FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "do
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
 CREDITS_PER_USD = 2_000_000
 LOG_PAGE_ROWS = 100
-LOG_PAGES_MAX = 50  # 5,000 requests; the log answers at most 200 calls a minute
+LOG_PAGES_MAX = 100  # 10,000 requests; the log answers at most 200 calls a minute
 
 
 class AimlApi:
@@ -50,11 +50,13 @@ class AimlApi:
         self.base_url = base_url.rstrip("/")
         self.name = name
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._client = http.api_client()
-        self._gate = http.Gate()
+        self._lines = http.api_lines()
+        self._creates = http.api_lines()  # their own: a poll must not wait behind a create that takes minutes
+        self._ahead = timedelta(0)  # how far the service's clock is before this machine's
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._creates.close()
+        await self._lines.close()
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create call, once. Whatever happens, the answer is a value."""
@@ -63,9 +65,9 @@ class AimlApi:
             "Content-Type": "application/json",
             "X-Client-Request-Id": submission.client_request_id,
         }
-        async with self._gate.passing():
+        async with self._creates.line() as client:
             try:
-                response = await self._client.post(
+                response = await client.post(
                     self.base_url + submission.endpoint,
                     content=submission.body,
                     headers=headers,
@@ -77,6 +79,7 @@ class AimlApi:
                 return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
             except http.TransportError as error:
                 return Unknown(http.reason_of(error))
+        self._ahead = http.ahead(response, clock.utcnow())
         return read_create(response)
 
     async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
@@ -87,6 +90,7 @@ class AimlApi:
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments."""
         rows: list[LoggedRequest] = []
+        start, end = start + self._ahead, end + self._ahead
         for page in range(LOG_PAGES_MAX):
             query = {
                 "start": start.astimezone(UTC).isoformat(),
@@ -126,11 +130,13 @@ class AimlApi:
         return medians
 
     async def _get(self, url: str, query: Mapping[str, str], *, keyless: bool = False) -> http.Response | Unavailable:
-        async with self._gate.passing():
+        async with self._lines.line() as client:
             try:
-                return await self._client.get(url, params=query, headers={} if keyless else self._headers)
+                response = await client.get(url, params=query, headers={} if keyless else self._headers)
             except (http.TransportError, http.InvalidURL) as error:
                 return Unavailable(http.reason_of(error))
+        self._ahead = http.ahead(response, clock.utcnow())
+        return response
 
 
 def body_of(response: http.Response) -> dict[str, Any]:

@@ -10,23 +10,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from batchgen.catalogue import endpoints, models
 from batchgen.simulator import addresses, control
 from batchgen.simulator.answers import path, refuse
 from batchgen.simulator.billing import balance, transactions
 from batchgen.simulator.calls import keyed, public
 from batchgen.simulator.cdn import download
-from batchgen.simulator.creating import UNIVERSAL, create
+from batchgen.simulator.creating import create
 from batchgen.simulator.fetching import fetch
 from batchgen.simulator.logs import log
-from batchgen.simulator.models import metrics, models
+from batchgen.simulator.models import catalogue, metrics
 from batchgen.simulator.studio import Studio
 
-GENERATION_PATHS = (
-    UNIVERSAL,
-    "/v2/generate/video/{vendor}/generation",
-    "/v1/video/generations",
-    "/video/generations",
-)
+GENERATION_PATHS = sorted({path for model in models() for path in endpoints(model)})
 
 defects = logging.getLogger(__name__)
 
@@ -44,7 +40,7 @@ def application(service: Studio) -> Starlette:
             Route("/v2/logs", keyed("log", log)),
             Route("/v2/billing", keyed("billing", balance)),
             Route("/v2/billing/transactions", keyed("billing", transactions)),
-            Route("/v1/models", public("models", models)),
+            Route("/v1/models", public("models", catalogue)),
             Route("/models/metrics", public("models", metrics)),
             Route(f"{addresses.FOLDER}/{{file}}", public("cdn", download)),
             *control.ROUTES,

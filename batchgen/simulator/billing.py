@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from batchgen.simulator.answers import answer, refuse, stamp
-from batchgen.simulator.families import CREDITS_PER_USD, usd
 from batchgen.simulator.ledger import text
 from batchgen.simulator.logs import QueryError, moment, whole
+from batchgen.simulator.prices import CREDITS_PER_USD, usd
 from batchgen.simulator.studio import Studio
 
 LIMIT = 20  # rows of a page, unless asked

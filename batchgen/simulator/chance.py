@@ -6,10 +6,12 @@ import math
 from hashlib import blake2b
 from statistics import NormalDist
 
-from batchgen.simulator.families import clip_seconds, family
+from batchgen.catalogue import typical_seconds
+from batchgen.simulator.prices import clip_seconds
 
 _NORMAL = NormalDist()
-_TAIL = _NORMAL.inv_cdf(0.9)  # a family's range runs from the 10th to the 90th percentile
+_SPREAD = math.log(4 / 3) / (2 * _NORMAL.inv_cdf(0.9))
+"""Four of five generations end within a range such as 3 to 4 minutes: that is how wide the documented ranges are."""
 
 
 def share(*names: object) -> float:
@@ -20,9 +22,7 @@ def share(*names: object) -> float:
 
 def quantile(model: str, seconds: float, level: float) -> float:
     """The seconds of the service within which a share `level` of the generations of this length end: lognormal."""
-    low, high = (60 * minutes for minutes in family(model).minutes(seconds))
-    spread = math.log(high / low) / (2 * _TAIL)
-    return math.sqrt(low * high) * math.exp(spread * _NORMAL.inv_cdf(level))
+    return typical_seconds(model, seconds) * math.exp(_SPREAD * _NORMAL.inv_cdf(level))
 
 
 def generation_seconds(seed: int, subject: str, model: str, body: dict[str, object]) -> float:

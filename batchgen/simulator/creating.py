@@ -7,20 +7,20 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from batchgen.catalogue.register import UNIVERSAL
 from batchgen.simulator.answers import Dropped, Stalled, Truncated, answer, path, raw, refuse
 from batchgen.simulator.calls import entry, throttle
 from batchgen.simulator.chance import generation_seconds, share
-from batchgen.simulator.families import clip_seconds, family, usd
 from batchgen.simulator.faults import LOG_ROW, NAMES, OUTCOMES, UNREAD, Drawn
 from batchgen.simulator.identity import Asked, canonical, client_request_id, generation_id, nanoid
 from batchgen.simulator.ledger import Generation, text
-from batchgen.simulator.refusal import refusal
+from batchgen.simulator.prices import clip_seconds, price, usd
+from batchgen.simulator.refusal import official, refusal
 from batchgen.simulator.studio import Studio
 
-UNIVERSAL = "/v2/video/generations"
 LARGE = 256 * 1024  # bytes of a body that is read beside the event loop
 LOST_ROW_SECONDS = 600.0  # how late a row is that the fault `lag` holds back, unless it says
 READ = tuple(name for name in NAMES["create"] if name not in UNREAD)
@@ -37,39 +37,43 @@ async def create(service: Studio, request: Request) -> Response:
     """`POST` on any of the generation paths."""
     if service.faults.draw("create", "arrival", UNREAD):
         return Dropped(reset=True)
-    content = await request.body()
+    try:
+        content = await request.body()
+    except ClientDisconnect:
+        return Dropped(reset=True)  # half a request: nothing was asked
     try:
         if len(content) > LARGE:
-            body, asked = await asyncio.to_thread(_read, content)
+            body, asked, wrong = await asyncio.to_thread(_read, path(request), content)
         else:
-            body, asked = _read(content)
-    except ValueError:
-        return refuse(request, 400, "body: Invalid JSON")
+            body, asked, wrong = _read(path(request), content)
+    except (ValueError, RecursionError):
+        return refuse(request, 400, "the body is not valid JSON")
     state = request.scope["state"]
     state["model"] = str(body["model"]) if isinstance(body, dict) and "model" in body else None
     drawn = service.faults.draw("create", asked.digest if asked else "", READ)
     if drawn and not drawn.name.startswith("accept"):
         return _refuse_by_fault(request, drawn)
-    wrong = refusal(path(request), body)
     if wrong or asked is None:
-        return refuse(request, 400, wrong or "body: Expected object")
-    price = family(body["model"]).credits(clip_seconds(body))
-    if not service.account.can_pay(price):
+        return refuse(request, 400, str(wrong))
+    body["model"] = official(body["model"])
+    charge = price(body["model"], clip_seconds(body))
+    if not service.account.can_pay(charge):
         return refuse(request, 403, "You have run out of credits. Top up your balance to go on.")
     if service.account.too_many():
         return throttle(request, timedelta(seconds=1))
     # Both are documented: a client that knows only one of them must not pass.
     usual = 201 if path(request) == UNIVERSAL else 200
     status = int(drawn.name[-3:]) if drawn and drawn.name[-3:].isdigit() else usual
-    generation = _accept(service, request, body, asked, price, _unanswered(drawn, status))
+    generation = _accept(service, request, body, asked, charge, _unanswered(drawn, status))
     if status != usual:
         return refuse(request, status, ERROR_WORDS[status])
     return _break(_accepted(generation, status), drawn)
 
 
-def _read(content: bytes) -> tuple[Any, Asked | None]:
+def _read(endpoint: str, content: bytes) -> tuple[Any, Asked | None, str | None]:
+    """A body, what it asks for, and why it is refused, if it is."""
     body = json.loads(content)
-    return body, canonical(body) if isinstance(body, dict) else None
+    return body, canonical(body) if isinstance(body, dict) else None, refusal(endpoint, body)
 
 
 def _unanswered(drawn: Drawn | None, status: int) -> int | None:
@@ -78,7 +82,7 @@ def _unanswered(drawn: Drawn | None, status: int) -> int | None:
 
 
 def _accept(
-    service: Studio, request: Request, body: dict[str, Any], asked: Asked, price: int, status: int | None
+    service: Studio, request: Request, body: dict[str, Any], asked: Asked, charge: int, status: int | None
 ) -> Generation:
     """Commit the generation. It is charged from here on, whatever becomes of the answer."""
     now = service.clock.now()
@@ -101,7 +105,7 @@ def _accept(
         text(now),
         None if outcome == "stuck" else text(now + takes),
         outcome,
-        price,
+        charge,
     )
     request.scope["state"].update(generation_id=generation.id, noted=True)
     row = entry(service, request, "create", status)

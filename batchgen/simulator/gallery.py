@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 
-from batchgen.simulator.families import clip_seconds
 from batchgen.simulator.ledger import Generation, Ledger
+from batchgen.simulator.prices import clip_seconds
 
 ROOM = 256 * 1024 * 1024  # bytes
 PAINTERS = 2  # threads

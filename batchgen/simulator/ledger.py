@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from batchgen.errors import StorageError
-from batchgen.simulator.families import usd
+from batchgen.simulator.prices import usd
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -132,7 +131,7 @@ class Ledger:
             raise StorageError(f"the simulator's ledger {path} cannot be used: {error}") from error
 
     def _enter_wal(self) -> None:
-        # While another process is doing the same, SQLite refuses at once: it does not wait for busy_timeout here.
+        # While another process is doing the same, SQLite refuses at once: it does not wait for its turn here.
         for _ in range(OPENINGS):
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -140,7 +139,7 @@ class Ledger:
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise
-                time.sleep(0.01)
+                self._db.executescript("BEGIN IMMEDIATE; COMMIT;")  # but it does here
 
     def secret(self) -> bytes:
         """What this ledger's addresses are signed with."""

@@ -8,8 +8,8 @@ from collections import deque
 from datetime import datetime, timedelta
 
 from batchgen.simulator.clock import SimulatedClock
-from batchgen.simulator.families import CREDITS_PER_USD
 from batchgen.simulator.ledger import Ledger
+from batchgen.simulator.prices import CREDITS_PER_USD
 from batchgen.simulator.simulation import AccountLimits
 
 

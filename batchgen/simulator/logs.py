@@ -12,9 +12,9 @@ from starlette.responses import Response
 from batchgen.simulator.answers import answer, refuse, stamp
 from batchgen.simulator.calls import throttle
 from batchgen.simulator.creating import ERROR_WORDS, throttle_by_fault
-from batchgen.simulator.families import usd
 from batchgen.simulator.faults import LOG_ROW, NAMES
 from batchgen.simulator.ledger import text
+from batchgen.simulator.prices import usd
 from batchgen.simulator.studio import Studio
 
 LONGEST = timedelta(days=92)

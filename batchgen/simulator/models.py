@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from batchgen.catalogue import endpoint, models, schema
+from batchgen.catalogue.register import ALIASES
 from batchgen.simulator.answers import answer
 from batchgen.simulator.chance import quantile
-from batchgen.simulator.families import family, usd
+from batchgen.simulator.prices import price, usd
 from batchgen.simulator.studio import Studio
 
 DOCS = "https://raw.githubusercontent.com/aimlapi/api-docs/refs/heads/main/docs/api-references/video-models"
@@ -22,36 +23,11 @@ USUAL_SECONDS = 5.0  # length of the clips that the speed is told for
 WINDOW_SECONDS = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model of the catalogue. `pricing` is the kind of its price: they come in three shapes."""
-
-    id: str
-    pricing: str = "fixed"
-    aliases: tuple[str, ...] = ()
-
-
-MODELS = (
-    Model("kling-video/v2.1/standard/image-to-video", "variants", ("klingai/v2.1-standard-image-to-video",)),
-    Model("kling-video/v2.1/pro/image-to-video", "variants"),
-    Model("kling-video/v1.6/standard/text-to-video", "variants"),
-    Model("klingai/v2.1-master-image-to-video", "fixed", ("kling-video/v2.1/master/image-to-video",)),
-    Model("klingai/v2.1-master-text-to-video", "fixed", ("kling-video/v2.1/master/text-to-video",)),
-    Model("klingai/v2.5-turbo/pro/image-to-video"),
-    Model("google/veo-3.1-t2v"),
-    Model("google/veo-3.1-i2v-fast"),
-    Model("openai/sora-2-t2v"),
-    Model("bytedance/seedance-1-0-lite-i2v", "variable"),
-    Model("minimax/hailuo-02", "variable"),
-    Model("veo2"),
-)
-
-
-async def models(service: Studio, request: Request) -> Response:  # noqa: ARG001 - every handler is given both
-    """`GET /v1/models`, with an ETag."""
+async def catalogue(service: Studio, request: Request) -> Response:  # noqa: ARG001 - every handler is given both
+    """`GET /v1/models`: every documented model, with an ETag."""
     query = request.query_params
     wanted, include = _listed(query.getlist("id")), _listed(query.getlist("include"))
-    shown = [model for model in MODELS if not wanted or wanted & {model.id, *model.aliases}]
+    shown = [model for model in models() if not wanted or wanted & {model, *_aliases(model)}]
     content = {"object": "list", "data": [_describe(model, include) for model in shown]}
     etag = f'"{sha256(json.dumps(content).encode()).hexdigest()[:32]}"'
     if etag in request.headers.get("if-none-match", ""):
@@ -65,11 +41,11 @@ async def metrics(service: Studio, request: Request) -> Response:
     told = [
         {
             "alias": alias,
-            "endpoint": "/v2/video/generations",
-            "metrics": {"duration_ms": {name: _milliseconds(service, alias, level) for name, level in LEVELS.items()}},
+            "endpoint": endpoint(model),
+            "metrics": {"duration_ms": {name: _milliseconds(service, model, level) for name, level in LEVELS.items()}},
         }
-        for model in MODELS
-        for alias in (model.id, *model.aliases)
+        for model in models()
+        for alias in (model, *_aliases(model))
         if not wanted or alias in wanted
     ]
     return answer({"window_seconds": WINDOW_SECONDS, "models": told})
@@ -83,37 +59,51 @@ def _listed(values: list[str]) -> set[str]:
     return {each for value in values for each in value.split(",") if each}
 
 
-def _describe(model: Model, include: set[str]) -> dict[str, Any]:
-    name = model.id.replace("/", "-")
+@cache
+def _aliases(model: str) -> tuple[str, ...]:
+    return tuple(alias for alias, name in ALIASES.items() if name == model)
+
+
+def _describe(model: str, include: set[str]) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "id": model.id,
-        "aliases": list(model.aliases),
+        "id": model,
+        "aliases": list(_aliases(model)),
         "type": "internal/video-generations/submit",
-        "info": {"name": model.id, "docsJson": f"{DOCS}/{name}.json"},
+        "info": {"name": model, "docsJson": f"{DOCS}/{model.replace('/', '-')}.json"},
     }
     if "capabilities" in include:
-        told["capabilities"] = _capabilities(model.id)
+        told["capabilities"] = _capabilities(model)
     if "pricing" in include:
         told["pricing"] = _pricing(model)
     return told
 
 
-def _capabilities(name: str) -> list[str]:
-    if re.search(r"image-to-video|i2v", name):
-        return ["image_to_video"]
-    return ["text_to_video"] if re.search(r"text-to-video|t2v", name) else ["text_to_video", "image_to_video"]
+def _capabilities(model: str) -> list[str]:
+    """What a model makes videos of: of what it needs, else of text and of what it takes."""
+    body = schema(model, endpoint(model))
+    media = {
+        name: medium
+        for name, parameter in body["properties"].items()
+        for medium in ("image", "video")
+        if f"'x-media': '{medium}'" in str(parameter)
+    }
+    needed = {media[name] for name in body["required"] if name in media}
+    if needed:
+        return ["video_to_video" if "video" in needed else "image_to_video"]
+    return ["text_to_video", *(f"{medium}_to_video" for medium in sorted(set(media.values())))]
 
 
-def _pricing(model: Model) -> dict[str, Any]:
-    price = family(model.id)
-    match model.pricing:
-        case "variable":
-            return {"kind": "variable"}
-        case "variants":
-            lengths = [
-                {"when": {"duration": str(each)}, "price": float(usd(price.credits(each))), "unit": "video", "per": 1}
-                for each in (5, 10)
-            ]
-            return {"kind": "variants", "currency": "USD", "dimensions": ["duration"], "variants": lengths}
-    unit = {"name": "second", "measure": "time", "price": float(usd(price.credits(10))), "per": 10}
+def _pricing(model: str) -> dict[str, Any]:
+    """A model whose lengths are listed has a price for each, one with a range of lengths a price for its seconds; of
+    one without a length nobody can quote a price."""
+    length = schema(model, endpoint(model))["properties"].get("duration")
+    if length is None:
+        return {"kind": "variable"}
+    if "enum" in length:
+        variants = [
+            {"when": {"duration": str(each)}, "price": float(usd(price(model, each))), "unit": "video", "per": 1}
+            for each in length["enum"]
+        ]
+        return {"kind": "variants", "currency": "USD", "dimensions": ["duration"], "variants": variants}
+    unit = {"name": "second", "measure": "time", "price": float(usd(price(model, 10))), "per": 10}
     return {"kind": "fixed", "currency": "USD", "units": [unit]}

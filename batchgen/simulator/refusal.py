@@ -2,66 +2,50 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
+from batchgen.catalogue import Link, endpoints, media, violations
+from batchgen.catalogue.register import ALIASES
 from batchgen.simulator.identity import decode_data_uri
 
-_NEEDS_IMAGE = re.compile(r"image-to-video|i2v")
-_NEEDS_PROMPT = re.compile(r"text-to-video|t2v")
-_LENGTHS = {5, 10}
+
+def official(model: str) -> str:
+    """The documented name of a model that may have been called by an alias."""
+    return ALIASES.get(model, model)
 
 
-def refusal(endpoint: str, body: Any) -> str | None:  # noqa: ARG001 - what a model takes can differ by path
-    """The message of the 400 that `body` earns, which names the parameter; `None` where it is accepted."""
+def refusal(endpoint: str, body: Any) -> str | None:
+    """The message of the 400 that `body` earns, which names each parameter; `None` where it is accepted.
+
+    As lenient as the service: digits pass for a number, and a parameter that the model does not have is ignored.
+    Raises ValueError for a body that is nested too deep or holds text that is no Unicode.
+    """
     if not isinstance(body, dict):
-        return "body: Expected object"
+        return "the body must be a JSON object"
     model = body.get("model")
-    if not isinstance(model, str) or not model:
-        return f"model: {'Required' if model is None else 'Expected string'}"
-    if _NEEDS_IMAGE.search(model) and "image_url" not in body:
-        return "image_url: Required"
-    if _NEEDS_PROMPT.search(model) and "prompt" not in body:
-        return "prompt: Required"
-    for name, check in _CHECKS.items():
-        if name in body and (wrong := check(body[name])):
-            return f"{name}: {wrong}"
-    if "kling" in model and "duration" in body and int(body["duration"]) not in _LENGTHS and "v3" not in model:
-        return "duration: Invalid enum value. Expected 5 | 10"
-    return None
+    if not isinstance(model, str):
+        return "`model` is required" if model is None else "`model` must be text"
+    model = official(model)
+    try:
+        served = endpoints(model)
+    except KeyError:
+        return f"`model`: there is no model {model[:100]}"
+    if endpoint not in served:
+        return f"`model`: {model} is not served on this path, but on {' and '.join(served)}"
+    params = {name: value for name, value in body.items() if name != "model"}
+    wrong = [each.message for each in violations(model, endpoint, params) if not each.unknown]
+    wrong = wrong or [f"`{_spoken(link)}` {why}" for link in media(model, endpoint, params) if (why := _unseen(link))]
+    return "; ".join(wrong) or None
 
 
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) and value.strip() else "Expected a string that is not empty"
+def _unseen(link: Link) -> str | None:
+    """Why the service could not look at a link, if so."""
+    if link.value.startswith(("http://", "https://")):
+        return None
+    if not link.value.startswith("data:"):
+        return "must be an http(s) address or a base64 data URI"
+    return "is not valid base64" if decode_data_uri(link.value) is None else None
 
 
-def _image(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return "Expected string"
-    if value.startswith("data:"):
-        return "Invalid base64 image" if decode_data_uri(value) is None else None
-    return None if value.startswith(("http://", "https://")) else "Invalid url"
-
-
-def _length(value: Any) -> str | None:
-    if isinstance(value, bool) or not re.fullmatch(r"\d{1,3}", str(value), re.ASCII):
-        return "Expected integer"
-    return None
-
-
-def _share(value: Any) -> str | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "Expected number"
-    return None if 0 <= value <= 1 else "Number must be from 0 to 1"
-
-
-_CHECKS: dict[str, Callable[[Any], str | None]] = {
-    "prompt": _text,
-    "negative_prompt": lambda value: None if isinstance(value, str) else "Expected string",
-    "image_url": _image,
-    "tail_image_url": _image,
-    "last_image_url": _image,
-    "duration": _length,
-    "cfg_scale": _share,
-}
+def _spoken(link: Link) -> str:
+    return link.pointer.removeprefix("/").replace("/", ".")

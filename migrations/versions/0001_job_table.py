@@ -1,4 +1,4 @@
-"""The job table, its ledger of attempts, its events, the limits and the runs.
+"""The job table, its ledger of attempts, its events, the limits, the timings and the runs.
 
 Literal on purpose: a migration says what a database of its day looked like, whatever the code says now.
 """
@@ -50,7 +50,7 @@ def upgrade() -> None:
         sa.Column("video_url", sa.Text),
         sa.Column("etag", sa.Text),
         sa.Column("output_path", sa.Text, nullable=False),
-        sa.Column("bytes", sa.Integer),
+        sa.Column("bytes", sa.BigInteger),
         sa.Column("sha256", sa.Text),
         sa.Column("estimated_usd", MONEY),
         sa.Column("cost_usd", MONEY),
@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("submitted_at", TIME),
+        sa.Column("looked_at", TIME),
         sa.Column("finished_at", TIME),
         sa.Column("delivered_at", TIME),
         sa.Column("failed_at", TIME),
@@ -155,6 +156,16 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text),
         sa.Column("strikes", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_limits"),
+    )
+    op.create_table(
+        "timings",
+        sa.Column("service", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("duration", sa.Text, nullable=False),
+        sa.Column("generations", sa.Integer, nullable=False),
+        sa.Column("mean", sa.Float, nullable=False),
+        sa.Column("squares", sa.Float, nullable=False),
+        sa.PrimaryKeyConstraint("service", "model", "duration", name="pk_timings"),
     )
     op.create_table(
         "runs",

@@ -1,4 +1,4 @@
-"""The same three requests a job with no table at all: what httpx and asyncio alone can do. `python -m … BASE_URL JOBS`."""
+"""The same three requests a job with no table at all: what httpx and asyncio alone can do. Arguments: BASE_URL JOBS."""
 
 from __future__ import annotations
 

@@ -42,6 +42,9 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def table(figures: Sequence[Figure]) -> str:
     """Markdown, as it stands in the README."""
     machine = f"{os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}"
-    rows = [("what", f"measured ({machine})", "held against"), *((each.what, each.value, each.bound) for each in figures)]
+    rows = [
+        ("what", f"measured ({machine})", "held against"),
+        *((each.what, each.value, each.bound) for each in figures),
+    ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "| --- | --- | --- |", *lines[1:]])

@@ -83,7 +83,7 @@ async def test_rows_are_late_and_a_fault_makes_them_later_or_lost() -> None:
 async def test_a_window_a_model_and_a_status_narrow_the_log() -> None:
     async with simulated() as client:
         await create(client, prompt="a")
-        await create(client, prompt="b", model="veo2")
+        await create(client, prompt="b", model="klingai/v2.1-master-image-to-video")
         await client.post(UNIVERSAL, json={})
         now = utcnow()
 
@@ -96,7 +96,7 @@ async def test_a_window_a_model_and_a_status_narrow_the_log() -> None:
         assert await count(start=later, end=later) == 0
         assert await count(start=sooner, end=sooner.replace("+00:00", "Z")) == 0
         assert await count(period="1h") == 3
-        assert await count(model="veo2") == 1
+        assert await count(model="klingai/v2.1-master-image-to-video") == 1
         assert await count(status="failed") == 1
         assert await count(status=["failed", "succeeded"]) == 3
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from batchgen.catalogue import models
+
 from .conversation import STANDARD, simulated
 
 
@@ -16,13 +18,25 @@ async def test_the_catalogue_needs_no_key_and_has_prices_in_three_shapes() -> No
         assert not any("pricing" in model or "capabilities" in model for model in bare)
 
 
+async def test_every_documented_model_is_listed_with_what_it_makes_videos_of() -> None:
+    async with simulated() as client:
+        data = (await client.get("/v1/models", params={"include": "capabilities"})).json()["data"]
+        able = {model["id"]: model["capabilities"] for model in data}
+        assert tuple(able) == models()
+        assert able[STANDARD] == ["image_to_video"]
+        assert able["kling-video/v1.6/standard/text-to-video"] == ["text_to_video"]
+        assert able["minimax/hailuo-02"] == ["text_to_video", "image_to_video"]
+        assert able["blackforestlabs/flux-3-video-v2v"] == ["video_to_video"]
+
+
 async def test_a_model_is_found_by_id_and_by_alias_at_the_price_that_a_create_costs() -> None:
     async with simulated() as client:
-        for name in (STANDARD, "klingai/v2.1-standard-image-to-video"):
-            (model,) = (await client.get("/v1/models", params={"id": name, "include": "pricing"})).json()["data"]
-            five = model["pricing"]["variants"][0]
-            assert five["when"] == {"duration": "5"}
-            assert five["price"] / five["per"] == 0.2941
+        (model,) = (await client.get("/v1/models", params={"id": STANDARD, "include": "pricing"})).json()["data"]
+        five = model["pricing"]["variants"][0]
+        assert five["when"] == {"duration": "5"}
+        assert five["price"] / five["per"] == 0.2941
+        found = (await client.get("/v1/models", params={"id": "kling-video/v2.1/master/image-to-video"})).json()["data"]
+        assert [model["id"] for model in found] == ["klingai/v2.1-master-image-to-video"]
 
 
 async def test_the_catalogue_is_not_sent_again_to_who_has_it() -> None:

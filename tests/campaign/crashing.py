@@ -1,0 +1,145 @@
+"""batchgen with a death in it: `python -m tests.campaign.crashing run batch.yaml`.
+
+Everything here is hung onto batchgen from outside, before its own `main()` is called. The orders come as JSON in the
+environment variable CAMPAIGN_ORDERS:
+
+    die     [point, n]: end by os._exit(137) when `point` is reached for the n-th time
+    count   a file to which the name of every point is appended as it is reached
+    set     constants of batchgen by their full names, and what they are instead
+    defect  a defect to be made on purpose, so that the campaign can be seen to fail
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import threading
+from collections import Counter
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import httpx
+from sqlalchemy import Connection, Engine, event
+
+from batchgen import database
+from batchgen.cli import main
+from batchgen.service import aimlapi
+from batchgen.service.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
+
+COMMIT_BEFORE = "crash point: before a commit"
+COMMIT_AFTER = "crash point: after a commit"
+REQUEST_BEFORE = "crash point: before a request"
+REQUEST_SENT = "crash point: a request sent, no answer read"
+REQUEST_ANSWERED = "crash point: an answer read"
+POINTS = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_BEFORE, REQUEST_SENT, REQUEST_ANSWERED)
+
+ON_THE_WIRE = {
+    "http11.send_request_headers.started": REQUEST_BEFORE,
+    "http11.receive_response_headers.started": REQUEST_SENT,
+    "http11.receive_response_body.complete": REQUEST_ANSWERED,
+}
+KILLED = 137
+
+
+class Death:
+    """Counts the points as they are reached, and ends the process at one of them."""
+
+    def __init__(self, die: list[Any] | None, count: str | None) -> None:
+        self.die = (die[0], die[1]) if die else None
+        self.trail = Path(count) if count else None
+        self.reached: Counter[str] = Counter()
+        self.one_at_a_time = threading.Lock()
+
+    def pass_by(self, point: str) -> None:
+        with self.one_at_a_time:
+            self.reached[point] += 1
+            if (point, self.reached[point]) == self.die:
+                os._exit(KILLED)
+            if self.trail:
+                with self.trail.open("a") as file:
+                    file.write(f"{point}\n")
+
+
+def watch_commits(death: Death) -> None:
+    """Both sides of every transaction that changes something: before it is durable, and before its writer is told."""
+    thread = threading.local()
+
+    @event.listens_for(Engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.info["changes"] = changes(connection)
+
+    @event.listens_for(Engine, "commit")
+    def ending(connection: Connection) -> None:
+        if changes(connection) != connection.info["changes"]:
+            death.pass_by(COMMIT_BEFORE)
+            thread.changed = True
+
+    class Promise(Future[Any]):
+        def set_result(self, result: Any) -> None:
+            if getattr(thread, "changed", False):
+                thread.changed = False
+                death.pass_by(COMMIT_AFTER)
+            super().set_result(result)
+
+    database.Future = Promise  # type: ignore[attr-defined]
+
+
+def changes(connection: Connection) -> int:
+    found: int = connection.connection.driver_connection.total_changes  # type: ignore[union-attr]
+    return found
+
+
+def watch_requests(death: Death) -> None:
+    """Around every request, as it is on the wire."""
+    send = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def trace(name: str, _info: dict[str, Any]) -> None:
+        if name in ON_THE_WIRE:
+            death.pass_by(ON_THE_WIRE[name])
+
+    async def watched(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "trace": trace}
+        return await send(self, request)
+
+    httpx.AsyncHTTPTransport.handle_async_request = watched  # type: ignore[method-assign]
+
+
+def replace(constants: dict[str, Any]) -> None:
+    """Put other values in the place of constants."""
+    for name, value in constants.items():
+        module, _, constant = name.rpartition(".")
+        kind = type(getattr(importlib.import_module(module), constant))
+        setattr(importlib.import_module(module), constant, kind(0, value) if kind.__name__ == "timedelta" else value)
+
+
+def spoil(defect: str) -> None:
+    """Make batchgen as bad as what it was written to replace."""
+    submit = aimlapi.AimlApi.submit
+    outcomes: dict[str, Any] = {
+        "retries blindly": lambda unknown: NotSent(unknown.reason),
+        "gives up": lambda unknown: Rejected(unknown.reason),
+    }
+
+    async def spoilt(self: aimlapi.AimlApi, submission: Submission) -> SubmitOutcome:
+        outcome = await submit(self, submission)
+        found: SubmitOutcome = outcomes[defect](outcome) if isinstance(outcome, Unknown) else outcome
+        return found
+
+    aimlapi.AimlApi.submit = spoilt  # type: ignore[method-assign]
+
+
+def obey(orders: dict[str, Any]) -> None:
+    """Hang onto batchgen what the orders say."""
+    death = Death(orders.get("die"), orders.get("count"))
+    watch_commits(death)
+    watch_requests(death)
+    replace(orders.get("set", {}))
+    if "defect" in orders:
+        spoil(orders["defect"])
+
+
+if __name__ == "__main__":
+    obey(json.loads(os.environ["CAMPAIGN_ORDERS"]))
+    main()

@@ -1,0 +1,94 @@
+"""A PostgreSQL server of the tests' own, made from the binaries that are installed and thrown away at the end."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import NullPool, create_engine, text
+
+DEBIAN = Path("/usr/lib/postgresql")
+SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "timezone=Asia/Tokyo")
+SERVANTS = ("postgres", "nobody")  # PostgreSQL refuses to be run by root
+
+
+class Server:
+    """A running server, and databases in it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.numbers = count(1)
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://batchgen:geheim@127.0.0.1:{self.port}/{database}"
+
+    def ask(self, url: str, sql: str) -> list[dict[str, Any]]:
+        """Rows of a statement, by column name; committed at once."""
+        with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+            found = connection.execute(text(sql))
+            return [dict(row) for row in found.mappings()] if found.returns_rows else []
+
+    def create(self, like: str = "template1") -> str:
+        """The URL of a new database, a copy of another."""
+        name = f"test_{next(self.numbers)}"
+        self.ask(self.url("postgres"), f"CREATE DATABASE {name} TEMPLATE {like}")
+        return self.url(name)
+
+
+def binaries() -> Path | None:
+    """The folder of `initdb` and `pg_ctl`: in PATH, or where Debian keeps them; the newest."""
+    found = shutil.which("pg_ctl")
+    kept = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdigit()]
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(kept, key=lambda path: int(path.parent.name), reverse=True)
+    return next((each for each in folders if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
+
+
+def servant() -> dict[str, Any]:
+    """As whom the server is run, for `subprocess`: oneself, or for root somebody with fewer rights."""
+    if os.geteuid():
+        return {}
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    chosen = next(known[name] for name in SERVANTS if name in known)
+    return {"user": chosen.pw_uid, "group": chosen.pw_gid, "extra_groups": []}
+
+
+@contextmanager
+def serving(binary: Path) -> Iterator[Server]:
+    """Start a server on a free port of the loopback, and stop it at the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Not in pytest's own folder: a servant of root could not enter it.
+    with tempfile.TemporaryDirectory(prefix="batchgen-postgres-") as folder:
+        options = servant()
+        if options:
+            os.chown(folder, options["user"], options["group"])
+
+        def call(program: str, *arguments: str) -> None:
+            done = subprocess.run(
+                [str(binary / program), "-D", f"{folder}/data", *arguments],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # a pipe would stay open as long as the server runs
+                check=False,
+                **options,
+            )
+            assert done.returncode == 0, f"{program} ended with {done.returncode}"
+
+        call("initdb", "-U", "batchgen", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync")
+        told = " ".join(f"-c {setting}" for setting in (f"port={port}", *SETTINGS))
+        call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", told, "start")
+        try:
+            yield Server(port)
+        finally:
+            call("pg_ctl", "-w", "-m", "immediate", "stop")

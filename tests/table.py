@@ -1,0 +1,164 @@
+"""A job table at hand: jobs to enrol, rows to look at, and a way into every state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Row, select
+
+from batchgen.database import Database
+from batchgen.jobs import Job, JobSpec, State
+from batchgen.jobtable import delivery, enrolment, leases, orders, polling, reconciliation, submission
+from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
+from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.transition import claim_due
+from batchgen.schema import attempts, events, jobs
+from batchgen.service.base import Accepted, Failed, Finished, Rejected, Throttled, Unknown
+from tests.conftest import NOON
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MODEL = "kling-video/v2.1/standard/image-to-video"
+ENDPOINT = "/v2/video/generations"
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+LEASE = 5 * MINUTE
+RUN = "run-a"
+
+
+def spec(key: str = "mona", *, image: str = "https://example.com/mona.jpg", **changes: Any) -> JobSpec:
+    """A job as a manifest asks for it; `prompt` and the like go into its request."""
+    fields = {name: changes.pop(name) for name in list(changes) if name in JobSpec.__dataclass_fields__}
+    request = json.dumps({"model": MODEL, "prompt": "She puts on glasses.", "image_url": image, **changes})
+    return replace(JobSpec(key, MODEL, ENDPOINT, request, f"{key}.mp4"), **fields)
+
+
+@dataclass
+class Table:
+    """A database with one batch, and the clock in hand: every function of the job table, without its connection."""
+
+    database: Database
+    folder: Path
+    now: datetime = NOON
+    batch_id: int = 0
+
+    def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.database.change(function, *args, **kwargs)
+
+    @property
+    def batch(self) -> Batch:
+        return Batch("spring", "aimlapi", self.folder / "spring.yaml", "00")
+
+    def enrol(self, *specs: JobSpec | str, changed: OnChanged = "refuse", batch: Batch | None = None) -> Enrolment:
+        asked = [spec(one) if isinstance(one, str) else one for one in specs]
+        result = self.change(enrolment.enrol, batch or self.batch, asked, self.now, changed)
+        self.batch_id = result.batch_id
+        return result
+
+    # --- looking ---
+
+    def rows(self) -> list[Row[Any]]:
+        return self.database.look(lambda connection: list(connection.execute(select(jobs).order_by(jobs.c.id))))
+
+    def row(self, key: str = "mona") -> Row[Any]:
+        return next(row for row in self.rows() if row.key == key)
+
+    def states(self) -> dict[str, str]:
+        return {row.key: row.state for row in self.rows()}
+
+    def attempts(self) -> list[Row[Any]]:
+        return self.database.look(lambda connection: list(connection.execute(select(attempts).order_by(attempts.c.id))))
+
+    def events(self) -> list[Row[Any]]:
+        return self.database.look(lambda connection: list(connection.execute(select(events).order_by(events.c.id))))
+
+    def story(self, key: str = "mona") -> list[str]:
+        """The states a job has passed through, from its events."""
+        job_id = self.row(key).id
+        return [event.to_state for event in self.events() if event.job_id == job_id]
+
+    def everything(self) -> list[list[Row[Any]]]:
+        return [self.rows(), self.attempts(), self.events()]
+
+    # --- moving ---
+
+    def intend(self, worker: str = RUN, room: int = 100, base_url: str | None = "https://api.test") -> list[Intent]:
+        return self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, room, base_url)
+
+    def claim(self, state: State, worker: str = RUN, room: int = 100) -> list[Job]:
+        return self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, room)
+
+    def doubts(self, worker: str = RUN, room: int = 100) -> list[Doubt]:
+        return self.change(reconciliation.claim_doubts, self.batch_id, worker, self.now, self.now + LEASE, room)
+
+    def accept(self, intent: Intent, generation_id: str = "g-1", cost: str | None = None) -> bool:
+        said = Accepted(generation_id, Decimal(cost) if cost else None, 200)
+        return self.change(submission.accepted, intent, said, self.now, self.now + HOUR, self.now)
+
+    def lose(self, intent: Intent) -> bool:
+        return self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)
+
+    def throttle(self, intent: Intent) -> bool:
+        return self.change(submission.returned, intent, Throttled("slow down"), self.now)
+
+    def reject(self, intent: Intent) -> bool:
+        return self.change(submission.rejected, intent, Rejected("no such duration", 400), self.now)
+
+    def finish(self, job: Job, worker: str = RUN) -> bool:
+        return self.change(polling.finished, job, worker, Finished("https://cdn.test/v.mp4"), self.now)
+
+    def fail(self, job: Job, worker: str = RUN) -> bool:
+        return self.change(polling.failed, job, worker, Failed("error", "no faces"), self.now)
+
+    def deliver(self, job: Job, worker: str = RUN) -> bool:
+        return self.change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
+
+    def adopt(self, doubt: Doubt, generation_id: str = "g-1") -> bool:
+        until = self.now + HOUR
+        return self.change(reconciliation.adopted, doubt, generation_id, None, self.now, self.now, until)
+
+    def refute(self, doubt: Doubt) -> bool:
+        return self.change(reconciliation.refuted, doubt, "not in the log", self.now)
+
+    def retry(self, *keys: str) -> list[str]:
+        return self.change(orders.retry, self.batch_id, keys, self.now)
+
+    def cancel(self, *keys: str) -> list[str]:
+        return self.change(orders.cancel, self.batch_id, keys, self.now)
+
+    def bury(self, worker: str = RUN) -> int:
+        """`worker` is dead: give back what it held."""
+        return self.change(leases.recover_dead, [worker], self.now)
+
+    def bring(self, state: State, key: str = "mona", worker: str = RUN) -> Any:
+        """Enrol a job and bring it into `state`, unheld where it can be; returns what its last stage had in hand."""
+        if key not in self.states():
+            self.change(enrolment.add, self.batch_id or self.enrol().batch_id, "aimlapi", [spec(key)], self.now)
+        if state in (State.PENDING, State.CANCELLED):
+            return self.cancel(key) if state == State.CANCELLED else None
+        intent = next(intent for intent in self.intend(worker) if intent.job.key == key)
+        if state == State.SUBMITTING:
+            return intent
+        if state == State.UNCONFIRMED:
+            self.lose(intent)
+            return intent
+        if state == State.FAILED:
+            self.reject(intent)
+            return intent
+        self.accept(intent, f"g-{key}")
+        if state == State.GENERATING:
+            return intent
+        (job,) = self.claim(State.GENERATING, worker)
+        self.finish(job, worker)
+        if state == State.DOWNLOADING:
+            return job
+        (job,) = self.claim(State.DOWNLOADING, worker)
+        self.deliver(job, worker)
+        return job

@@ -1,0 +1,218 @@
+"""What goes wrong says what happened, where, and what to do next; each exit code is provoked for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from batchgen.database import Database
+from tests.batches import STANDARD, write_image, write_manifest
+from tests.conftest import Command, Simulate
+from tests.waiting import rows, states
+
+JOB = "{id: a, prompt: p}"
+HEAD = "defaults: {model: klingai/v2.1-master-text-to-video}\n"
+
+BAD_MANIFESTS: dict[str, tuple[str | bytes | None, list[str]]] = {
+    "missing": (None, [":1:1: there is no such manifest"]),
+    "not UTF-8": (b"jobs: [\xff\xfe]\n", [":1:8: "]),
+    "does not parse": ("jobs: [{id: a\n", [":2:1: "]),
+    "a wrong type": (HEAD + "jobs:\n  - {id: a, prompt: 7, duration: [1]}\n", [":3:21: ", ":3:34: "]),
+    "an unknown model": (
+        "jobs:\n  - {id: a, model: kling-video/v2.1/standard/image-to-vide}\n",
+        [f":2:20: there is no model `kling-video/v2.1/standard/image-to-vide`\n.*\n.*did you mean {STANDARD}"],
+    ),
+    "a missing image": (
+        f"jobs:\n  - {{id: a, prompt: p, model: {STANDARD}, image_url: no.png}}\n",
+        [r":2:\d+: there is no such file beside the manifest: no.png"],
+    ),
+    "two jobs with one id": (HEAD + f"jobs:\n  - {JOB}\n  - {JOB}\n", [":4:10: two jobs have the id `a`"]),
+    "two jobs with one path": (
+        HEAD + "output: same.mp4\njobs:\n  - {id: a, prompt: p}\n  - {id: b, prompt: p}\n",
+        [":5:10: two jobs would be written to same.mp4"],
+    ),
+    "a path upwards": (HEAD + "jobs:\n  - {id: a, prompt: p, output: ../a.mp4}\n", [":3:32: .*leaves the manifest's"]),
+    "an absolute path": (HEAD + "jobs:\n  - {id: a, prompt: p, output: /a.mp4}\n", [":3:32: .*must be relative"]),
+    "a path with NUL": (HEAD + 'jobs:\n  - {id: a, prompt: p, output: "a\\0.mp4"}\n', [":3:32: "]),
+    "an id that leads out": (HEAD + "jobs:\n  - {id: ../../a, prompt: p}\n", [":3:10: .*leaves the manifest's"]),
+    "everything at once": (
+        "limits: {in_flight: many}\njobs:\n  - {id: a}\n  - {id: a, model: veo2}\n  - 7\n",
+        [":1:21: ", ":3:5: ", ":4:5: ", ":4:10: ", ":5:5: "],
+    ),
+}
+RUN = ("missing", "a missing image", "everything at once")
+
+
+@pytest.mark.parametrize("case", BAD_MANIFESTS)
+def test_a_bad_manifest_is_told_at_its_place_and_costs_nothing(case: str, tmp_path: Path, batchgen: Command) -> None:
+    content, expected = BAD_MANIFESTS[case]
+    if content is not None:
+        (tmp_path / "m.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
+    before = set(tmp_path.iterdir())
+    command = "run" if case in RUN else "check"  # which reads it in the same way, and starts faster
+    ended = batchgen(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert set(tmp_path.iterdir()) == before
+    assert "Traceback" not in ended.stderr
+    places = re.findall(r"^m\.yaml:\d+:\d+: ", ended.stderr, re.MULTILINE)
+    assert len(places) == len(expected), ended.stderr
+    for pattern in expected:
+        assert re.search(rf"^m\.yaml{pattern}", ended.stderr, re.MULTILINE), ended.stderr
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(b"SQLite format 3\0" + b"\x5a" * 8000)
+
+
+def not_ours(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+        connection.commit()
+
+
+def newer(path: Path) -> None:
+    with Database(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "told"),
+    [
+        (spoil, 8, "cannot be used"),
+        (lambda path: path.write_text("jobs: []\n" * 100), 8, "not a database"),
+        (not_ours, 2, "a database of something else, left untouched"),
+        (newer, 2, "upgrade batchgen"),
+    ],
+    ids=["corrupt", "text", "not ours", "newer"],
+)
+@pytest.mark.parametrize("command", ["run", "status"])
+def test_a_database_that_cannot_be_used_is_left_untouched(
+    command: str, make: Callable[[Path], None], code: int, told: str, tmp_path: Path, batchgen: Command
+) -> None:
+    database = tmp_path / "batchgen.db"
+    make(database)
+    content = database.read_bytes()
+    write_manifest(tmp_path / "m.yaml")
+    ended = batchgen(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert told in ended.stderr
+    assert str(database) in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert database.read_bytes() == content
+    beside = {path.name.removesuffix("-wal").removesuffix("-shm") for path in tmp_path.iterdir()}
+    assert beside == {"batchgen.db", "m.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "m.yaml", "--db", "nowhere/x.db"], "its folder does not exist"),
+        (["run", "m.yaml", "--db", "mysql://me:hush@host/x"], "--db"),
+        (["run", "m.yaml", "--db", "sqlite://"], "memory"),
+        (["run", "m.yaml", "--log-file", "nowhere/log"], "--log-file nowhere/log"),
+        (["run", "m.yaml", "--in-flight", "0"], "--in-flight"),
+        (["status", "--db", "none.db"], "there is no job table yet"),
+        (["status", "none.yaml"], "there is no such manifest"),
+        (["retry", "m.yaml"], "`batchgen run m.yaml` makes it"),
+        (["cancel", "m.yaml", "--simulate"], "`batchgen run m.yaml --simulate` makes it"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_as_typed_says_why(
+    arguments: list[str], told: str, tmp_path: Path, batchgen: Command
+) -> None:
+    write_manifest(tmp_path / "m.yaml")
+    ended = batchgen(*arguments, AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
+    assert ended.returncode in (2, 8)
+    assert told in ended.stderr
+    assert "hush" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
+
+
+def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 3, output="out/{{ id }}.mp4")
+    if os.geteuid() == 0:  # whom no mode keeps out; nobody can make a file in /sys
+        (tmp_path / "out").symlink_to("/sys")
+    else:
+        (tmp_path / "out").mkdir(mode=0o555)
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 8, ended.stderr
+    assert "Make room, then run the same command" in ended.stdout
+    assert "Traceback" not in ended.stderr
+    assert "failed" not in states(tmp_path / "batchgen.db")
+
+    if (tmp_path / "out").is_symlink():
+        (tmp_path / "out").unlink()
+    else:
+        (tmp_path / "out").rmdir()
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert len(rows(simulator.ledger, "SELECT * FROM generations")) == 3
+
+
+def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    simulator = simulate()
+    write_manifest(tmp_path / "m.yaml", 2)
+    wrong = {**simulator.environment, "AIMLAPI_BASE_URL": simulator.base_url + "/shop"}
+    ended = batchgen("run", "m.yaml", **wrong)
+    assert ended.returncode == 6
+    assert "Check AIMLAPI_BASE_URL" in ended.stdout
+    assert states(tmp_path / "batchgen.db") == {"pending": 2}
+
+
+def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen: Command) -> None:
+    """The defect is put in from outside: the interpreter's start-up file breaks a module of ours."""
+    package = Path(__file__).parents[1]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/sitecustomize.py").write_text("import batchgen.manifest as m\nm.read = None\n")
+    write_manifest(tmp_path / "m.yaml")
+    ended = batchgen("check", "m.yaml", PYTHONPATH=f"{tmp_path / 'broken'}{os.pathsep}{package}")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "This is a defect in batchgen" in ended.stderr
+    assert "TypeError" in ended.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A run whose service never answers gives up after 20 seconds: they pass while the other tests run."""
+    folder = tmp_path_factory.mktemp("unanswered")
+    write_manifest(folder / "m.yaml", 2)
+    write_image(folder / "unused.png", 8, 8)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchgen", "run", "m.yaml"],
+        cwd=folder,
+        env={**os.environ, "AIMLAPI_BASE_URL": "http://127.0.0.1:9", "AIMLAPI_API_KEY": "k"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+    shutil.rmtree(folder)
+
+
+def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(unanswered: subprocess.Popen[str]) -> None:
+    stdout, stderr = unanswered.communicate(timeout=60)
+    assert unanswered.returncode == 6, stderr
+    assert stdout == ""
+    assert "http://127.0.0.1:9 does not answer" in stderr
+    assert "the same command goes on" in stderr
+    assert "Traceback" not in stderr

@@ -1,0 +1,276 @@
+"""What a person asks of a batch and orders for it: status, retry, cancel, resolve, check, simulate, edits."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
+from tests.conftest import Command, Launch, Simulate
+from tests.waiting import rows, states, until
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def put_faults(base_url: str, faults: dict[str, object]) -> None:
+    httpx.put(f"{base_url}/_simulator/faults", json=faults).raise_for_status()
+
+
+def test_json_is_all_that_stands_on_standard_output_and_tells_every_step(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2)
+    ended = batchgen("run", "m.yaml", "--json", "--log-file", "log", **simulator.environment)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    begun, *moved, done = lines_of(ended.stdout)
+    assert (begun["event"], begun["batch"], begun["new"]) == ("enrolled", "m", 2)
+    assert {line["event"] for line in moved} == {"moved"}
+    assert [line["to"] for line in moved if line["id"] == "clip-1"] == [
+        "submitting",
+        "generating",
+        "downloading",
+        "done",
+    ]
+    assert (done["event"], done["exit_code"], done["jobs"], done["states"]["done"]) == ("done", 0, 2, 2)
+    assert len((tmp_path / "log").read_text().splitlines()) == len(moved)
+    assert "delivered m/clip-1.mp4" in (tmp_path / "log").read_text()
+
+
+def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+    simulator = simulate("--speed", "1000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 4)
+    running = launch("run", "m.yaml", "--json", **simulator.environment)
+    assert running.process.stdout
+    running.process.stdout.readline()
+    running.process.stdout.close()
+    assert running.process.wait(60) == 0
+    assert running.process.stderr
+    assert running.process.stderr.read() == ""
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+
+
+def test_status_tells_how_a_batch_stands_while_it_runs_and_after(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "60", "--instant")
+    folder = tmp_path / "work"
+    write_manifest(folder / "m.yaml", 3)
+    running = launch("run", "work/m.yaml", **simulator.environment)
+    until(lambda: states(folder / "batchgen.db").get("generating") == 3)
+    during = batchgen("status", "work/m.yaml")
+    assert during.stdout.startswith("m: 3 generating; $")
+    assert "3 jobs wait for generations at the service" in during.stdout
+    assert "1 run at work" in during.stdout
+    told = lines_of(batchgen("status", "work/../work/m.yaml", "--json").stdout)[0]
+    assert (told["states"]["generating"], told["runs"], told["waits"][0]["jobs"]) == (3, 1, 3)
+    assert told["waits"][0]["until"]
+    running.signal(signal.SIGKILL)
+    running.end()
+    folder.rename(tmp_path / "moved")
+    after = batchgen("status", "moved/m.yaml")
+    assert (after.returncode, after.stderr) == (0, "")
+    assert "no run is at work: `batchgen run moved/m.yaml` goes on" in after.stdout
+    assert batchgen("status", "--db", "moved/batchgen.db").stdout.startswith("m: 3 generating; $")
+
+
+def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_left_out(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant", faults={"fetch": {"generation_error": {"count": 1}}})
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 3)
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 3
+    assert "2 done, 1 failed" in ended.stdout
+    assert "1 of 3 jobs is not delivered" in ended.stdout
+    assert "`batchgen retry m.yaml` makes it pending again" in ended.stderr
+    failed = rows(database, "SELECT key, error FROM jobs WHERE state = 'failed'")[0]
+    assert f"{failed['key']} failed: {failed['error']}" in batchgen("status", "m.yaml").stdout
+
+    wrong = batchgen("retry", "m.yaml", "clip-9", failed["key"])
+    assert (wrong.returncode, states(database)["failed"]) == (2, 1)
+    assert "clip-9: there is no such job in this batch" in wrong.stderr
+    retried = batchgen("retry", "m.yaml")
+    assert retried.stdout == f"1 job pending again: {failed['key']}\n"
+    assert "`batchgen run m.yaml`" in retried.stderr
+    assert "there is nothing to try again" in batchgen("retry", "m.yaml").stdout
+
+    assert batchgen("cancel", "m.yaml").stdout == f"1 job cancelled: {failed['key']}\n"
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0
+    assert "2 done, 1 cancelled" in ended.stdout
+    done = next(f"clip-{n}" for n in range(3) if f"clip-{n}" != failed["key"])
+    assert "Only pending jobs can be cancelled" in batchgen("cancel", "m.yaml", done).stderr
+
+    assert batchgen("retry", "m.yaml", failed["key"]).returncode == 0
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    check_delivered(tmp_path, database)
+    history = rows(
+        database,
+        "SELECT to_state FROM events JOIN jobs ON jobs.id = job_id WHERE key = ? ORDER BY events.id",
+        failed["key"],
+    )
+    first = ["pending", "submitting", "generating", "failed"]
+    assert [row["to_state"] for row in history] == [
+        *first, "pending", "cancelled", "pending", "submitting", "generating", "downloading", "done"
+    ]  # fmt: skip
+    tried = rows(database, "SELECT outcome FROM attempts JOIN jobs ON jobs.id = job_id WHERE key = ?", failed["key"])
+    assert len(tried) == 2
+
+
+def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    faults = {"create": {"accept_then_drop": {"count": 3}}, "log": {"missing": 1}}
+    simulator = simulate("--speed", "6000", "--instant", "--lag", "0", faults=faults)
+    database = tmp_path / "batchgen.db"
+    limits = {"submits_per_minute": 60_000, "unconfirmed_minutes": 0.001}
+    write_manifest(tmp_path / "m.yaml", 3, limits=limits)
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 3
+    assert "3 unconfirmed, 3 of them held for a person" in ended.stdout
+    assert "`batchgen resolve m.yaml` shows what waits for a person" in ended.stderr
+    assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
+
+    shown = batchgen("resolve", "m.yaml").stdout
+    attempts = {row["key"]: row["client_request_id"] for row in rows(
+        database, "SELECT key, client_request_id FROM attempts JOIN jobs ON jobs.id = job_id"
+    )}  # fmt: skip
+    assert all(name in shown and request_id in shown for name, request_id in attempts.items())
+    assert batchgen("resolve", "m.yaml", "--found", "x").returncode == 2
+    assert batchgen("resolve", "m.yaml", "nobody", "--give-up").returncode == 2
+    ids = {row["client_request_id"]: row["id"] for row in Bill(simulator.ledger).accepted}
+    found = batchgen("resolve", "m.yaml", "clip-0", "--found", ids[attempts["clip-0"]])
+    assert found.stdout == "1 job settled: clip-0\n"
+    assert batchgen("resolve", "m.yaml", "clip-1", "--resubmit").returncode == 0
+    assert batchgen("resolve", "m.yaml", "clip-2", "--give-up").returncode == 0
+    assert batchgen("resolve", "m.yaml").stdout == "no job waits for a person\n"
+
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 3
+    assert "2 done, 1 failed" in ended.stdout
+    assert Bill(simulator.ledger).duplicates == 1  # the one that a person ordered
+
+
+def test_check_says_what_is_in_a_manifest_and_writes_nothing(tmp_path: Path, batchgen: Command) -> None:
+    jobs = [
+        {"id": "a", "prompt": "x"},
+        {"id": "b", "model": MASTER, "image_url": "http://e.invalid/x.png", "prompt": "y"},
+    ]
+    write_manifest(tmp_path / "m.yaml", jobs, batch="spring")
+    ended = batchgen("check", "m.yaml")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == f"spring: 2 jobs, all valid\n       1  {TEXT_MODEL}\n       1  {MASTER}\n"
+    told = json.loads(batchgen("check", "m.yaml", "--json").stdout)
+    assert told == {"batch": "spring", "jobs": 2, "models": {TEXT_MODEL: 1, MASTER: 1}}
+    assert [path.name for path in tmp_path.iterdir()] == ["m.yaml"]
+    (tmp_path / "m.yaml").write_text("jobs: []\n")
+    ended = batchgen("check", "m.yaml")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("m.yaml:1:1: the manifest has no jobs\n")
+
+
+def test_simulate_serves_any_client(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", "--speed", "6000", "--ledger", "ledger"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        base_url = process.stdout.readline().strip()
+        with httpx.Client(base_url=base_url, headers={"Authorization": "Bearer anything"}) as client:
+            body = {"model": TEXT_MODEL, "prompt": "A client of its own."}
+            generation = client.post("/v2/video/generations", json=body).raise_for_status().json()
+            query = {"generation_id": generation["id"]}
+
+            def finished() -> Any:
+                answer = client.get("/v2/video/generations", params=query).raise_for_status().json()
+                return answer if answer["status"] == "completed" else None
+
+            url = until(finished)["video"]["url"]
+        video = httpx.get(url).raise_for_status().content
+        assert video[4:8] == b"ftyp"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) in (0, 130)
+    assert len(Bill(tmp_path / "ledger").accepted) == 1
+
+
+def test_a_manifest_that_was_edited_after_submit_is_refused_until_a_person_says_which(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    database = tmp_path / "batchgen.db"
+    manifest = write_manifest(tmp_path / "m.yaml", 2)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    manifest.write_text(manifest.read_text().replace("Number 1.", "Number one."))
+    before = rows(database, "SELECT * FROM jobs")
+    refused = batchgen("run", "m.yaml", **simulator.environment)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert 'clip-1 (line 10, done): prompt: "Number 1." → "Number one."' in refused.stderr
+    assert "--changed keep" in refused.stderr
+    assert "--changed redo" in refused.stderr
+    assert rows(database, "SELECT * FROM jobs") == before
+
+    assert batchgen("run", "m.yaml", "--changed", "keep", **simulator.environment).returncode == 0
+    assert len(Bill(simulator.ledger).accepted) == 2
+    assert batchgen("run", "m.yaml", "--changed", "redo", **simulator.environment).returncode == 0
+    assert len(Bill(simulator.ledger).accepted) == 3
+    check_delivered(tmp_path, database)
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["clip-0.mp4", "clip-1.mp4", "clip-1~1.mp4"]
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    assert len(Bill(simulator.ledger).accepted) == 3
+
+
+def test_a_paid_clip_is_collected_though_its_image_and_its_entry_have_gone(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "150", "--instant")
+    database = tmp_path / "batchgen.db"
+    write_image(tmp_path / "a.png", 64, 64)
+    jobs = [{"id": name, "model": MASTER, "prompt": name, "image_url": "a.png"} for name in ("stays", "leaves")]
+    manifest = write_manifest(tmp_path / "m.yaml", jobs)
+    running = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: states(database).get("generating") == 2)
+    running.signal(signal.SIGINT)
+    assert running.end().returncode == 130
+
+    (tmp_path / "a.png").unlink()
+    write_manifest(manifest, [*jobs[:1], {"id": "unsent", "model": MASTER, "prompt": "new", "image_url": "a.png"}])
+    refused = batchgen("run", "m.yaml", **simulator.environment)
+    assert refused.returncode == 2
+    assert refused.stderr.count("there is no such file beside the manifest: a.png") == 1
+    write_manifest(manifest, jobs[:1])
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    check_delivered(tmp_path, database)
+    assert len(Bill(simulator.ledger).accepted) == 2
+
+
+def test_a_refused_job_that_is_corrected_in_the_manifest_is_simply_sent(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant", faults={"create": {"reject_400": {"count": 1}}})
+    manifest = write_manifest(tmp_path / "m.yaml", 1)
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 3
+    assert "clip-0 failed: 400: " in ended.stderr
+    manifest.write_text(manifest.read_text().replace("Number 0.", "Something else."))
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert Bill(simulator.ledger).bodies()[0]["prompt"] == "Something else."
+
+
+def test_help_imports_nothing_heavy_and_names_every_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "batchgen", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    for name in ("run", "check", "status", "retry", "cancel", "resolve", "simulate"):
+        assert f"\n  {name} " in ended.stdout
+    imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in ended.stderr.splitlines()}
+    assert "click" in imported
+    assert not imported & {"sqlalchemy", "httpx", "pydantic", "alembic", "rich", "av", "yaml", "PIL", "starlette"}

@@ -1,0 +1,218 @@
+"""Writing: transactions that begin for real, group commit, and an `await` that returns when the row is on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, insert, select, text, update
+
+from batchgen.database import Database, keep_log
+from batchgen.errors import BatchgenError, StorageError
+from batchgen.schema import limits
+from tests.processes import gather
+
+
+def note(connection: Connection, name: str, strikes: int | None = 0) -> str:
+    connection.execute(insert(limits).values(name=name, strikes=strikes))
+    return name
+
+
+def names(connection: Connection) -> list[str]:
+    return list(connection.execute(select(limits.c.name).order_by(limits.c.name)).scalars())
+
+
+def hold(connection: Connection, begun: threading.Event, released: threading.Event) -> None:
+    begun.set()
+    assert released.wait(30)
+
+
+class Queue:
+    """Writes that wait behind one that holds the writer, so that they share the next transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    async def hold(self) -> asyncio.Task[None]:
+        held = asyncio.create_task(self.database.write(hold, self.begun, self.released))
+        await asyncio.to_thread(self.begun.wait, 30)
+        return held
+
+
+def transactions_of(database: Database) -> list[str]:
+    """Every COMMIT and ROLLBACK on the writer's connection from now on."""
+    from sqlalchemy import event
+
+    seen: list[str] = []
+    event.listen(database.engine, "commit", lambda _: seen.append("commit"))
+    event.listen(database.engine, "rollback", lambda _: seen.append("rollback"))
+    return seen
+
+
+async def test_writes_that_wait_together_share_one_transaction(database: Database) -> None:
+    queue = Queue(database)
+    held = await queue.hold()
+    writes = [asyncio.create_task(database.write(note, f"n{number}")) for number in range(100)]
+    await asyncio.sleep(0)  # every task has put its write into the queue
+    seen = transactions_of(database)
+    queue.released.set()
+    assert await asyncio.gather(*writes) == [f"n{number}" for number in range(100)]
+    await held
+    assert seen == ["commit", "commit"]  # the one that held, and the hundred
+
+
+async def test_a_write_that_fails_fails_alone(database: Database) -> None:
+    queue = Queue(database)
+    held = await queue.hold()
+    good = [asyncio.create_task(database.write(note, f"n{number}")) for number in range(5)]
+    bad = asyncio.create_task(database.write(note, "bad", None))
+    last = asyncio.create_task(database.write(note, "last"))
+    await asyncio.sleep(0)
+    queue.released.set()
+    with pytest.raises(StorageError, match=r"limits\.strikes"):
+        await bad
+    await asyncio.gather(held, *good, last)
+    assert await database.read(names) == ["last", "n0", "n1", "n2", "n3", "n4"]
+
+
+async def test_an_error_of_our_own_comes_back_as_it_is_and_leaves_nothing(database: Database) -> None:
+    def refuse(connection: Connection) -> None:
+        note(connection, "half")
+        raise BatchgenError("not so")
+
+    with pytest.raises(BatchgenError, match=r"^not so$"):
+        await database.write(refuse)
+    assert await database.read(names) == []
+
+
+async def test_a_caller_who_leaves_does_not_stop_the_writer(database: Database) -> None:
+    """A second Ctrl-C cancels the tasks; what they had asked to be written is written, and others go on writing."""
+    queue = Queue(database)
+    held = await queue.hold()
+    left = asyncio.create_task(database.write(note, "left"))
+    await asyncio.sleep(0)
+    left.cancel()
+    queue.released.set()
+    await held
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    assert await asyncio.wait_for(database.write(note, "next"), 20) == "next"
+    assert await database.read(names) == ["left", "next"]
+
+
+async def test_a_write_returns_only_when_others_can_see_it(database: Database) -> None:
+    assert database.path
+    with closing(sqlite3.connect(database.path)) as other:
+        for number in range(20):
+            await database.write(note, f"n{number}")
+            assert other.execute("SELECT count(*) FROM limits").fetchone() == (number + 1,)
+
+
+def test_durable_means_synchronous_full_and_a_log(database: Database) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    with database.engine.connect() as connection:
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in wanted}
+    assert found == wanted
+
+
+def test_what_reads_cannot_write(database: Database) -> None:
+    with pytest.raises(StorageError, match="readonly"):
+        database.look(note, "n")
+
+
+async def test_a_reader_sees_the_table_while_a_writer_holds_it(database: Database) -> None:
+    queue = Queue(database)
+    held = await queue.hold()
+    assert await database.read(names) == []
+    queue.released.set()
+    await held
+
+
+COUNT = """
+import sys
+from sqlalchemy import select, update
+from batchgen.database import Database
+from batchgen.schema import limits
+def one_more(connection):
+    seen = connection.execute(select(limits.c.strikes)).scalar_one()
+    connection.execute(update(limits).values(strikes=seen + 1))
+with Database(sys.argv[1]) as database:
+    print("ready", flush=True); sys.stdin.readline()
+    for _ in range(200):
+        database.change(one_more)
+"""
+
+
+def test_no_update_is_lost_between_two_processes(database: Database) -> None:
+    database.change(note, "counter")
+    gather(COUNT, [database.path] * 2)
+    assert database.look(lambda connection: connection.execute(select(limits.c.strikes)).scalar_one()) == 400
+
+
+def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> None:
+    """BEGIN IMMEDIATE: nobody else can begin a write in between."""
+    assert database.path
+    other = sqlite3.connect(database.path, timeout=0, isolation_level=None, check_same_thread=False)
+
+    def read_then_write(connection: Connection) -> None:
+        connection.execute(select(limits)).all()
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("BEGIN IMMEDIATE")
+        connection.execute(update(limits).values(strikes=1))
+
+    with closing(other):
+        database.change(read_then_write)
+
+
+OPEN = """
+import sys
+from batchgen.database import Database
+print("ready", flush=True); sys.stdin.readline()
+with Database(sys.argv[1]) as database:
+    print(database.look(lambda c: c.exec_driver_sql("SELECT count(*) FROM jobs").scalar()))
+"""
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_four_first_runs_at_once_all_find_a_whole_table(tmp_path: Path, round_: int) -> None:
+    assert gather(OPEN, [tmp_path / "new.db"] * 4) == ["0"] * 4
+
+
+def test_the_switch_to_a_log_waits_for_whoever_writes(tmp_path: Path) -> None:
+    """SQLite refuses this one statement at once, whatever `busy_timeout` says."""
+    with (
+        closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other,
+        closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as ours,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE begun (id)")
+        said: list[str] = []
+
+        def listen(statement: str) -> None:
+            said.append(statement)
+            if statement == "BEGIN IMMEDIATE":
+                other.execute("COMMIT")
+
+        ours.set_trace_callback(listen)
+        keep_log(ours)
+        assert said == ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA journal_mode=WAL"]
+        assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_leaving_writes_what_was_asked_for(tmp_path: Path) -> None:
+    async def ask(database: Database) -> None:
+        for number in range(50):
+            task = asyncio.create_task(database.write(note, f"n{number:02}"))
+            await asyncio.sleep(0)
+            task.cancel()
+
+    with Database(tmp_path / "a.db") as database:
+        asyncio.run(ask(database))
+    with Database(tmp_path / "a.db") as database:
+        assert len(database.look(names)) == 50
+        assert database.look(lambda connection: connection.execute(text("PRAGMA integrity_check")).scalar()) == "ok"

@@ -1,0 +1,357 @@
+"""Opening: what cannot be used is told plainly and left as it is, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, inspect, make_url
+from sqlalchemy.exc import OperationalError
+
+from batchgen import database as room
+from batchgen.database import HEAD, Database, make_engine, migrate, migrations_folder, version_of
+from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
+from tests.processes import ROOT
+
+
+def sql(path: Path, *statements: str) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+    return path
+
+
+def tables_in(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def our_table(path: Path) -> Path:
+    with Database(path):
+        pass
+    return path
+
+
+def newer(path: Path) -> Path:
+    return sql(our_table(path), "UPDATE alembic_version SET version_num = '9999'")
+
+
+def text(path: Path) -> Path:
+    path.write_text("batch: spring\njobs: []\n" * 100)
+    return path
+
+
+def cut_short(path: Path) -> Path:
+    our_table(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    return path
+
+
+def scribbled_over(path: Path) -> Path:
+    our_table(path)
+    content = bytearray(path.read_bytes())
+    content[100:4000] = b"\xff" * 3900  # the page that says what tables there are
+    path.write_bytes(content)
+    return path
+
+
+def an_app_s(path: Path) -> Path:
+    return sql(path, "CREATE TABLE photos (id INTEGER)", "INSERT INTO photos VALUES (1)")
+
+
+def an_app_s_with_alembic(version: str) -> Callable[[Path], Path]:
+    def made(path: Path) -> Path:
+        an_app_s(path)
+        return sql(
+            path,
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+            f"INSERT INTO alembic_version VALUES ('{version}')",
+        )
+
+    return made
+
+
+REFUSED = [
+    pytest.param(newer, DatabaseNewer, "version 9999, this batchgen knows", id="of a newer version"),
+    pytest.param(text, StorageError, "file is not a database", id="a manifest"),
+    pytest.param(cut_short, StorageError, "malformed|disk image|disk I/O", id="cut short"),
+    pytest.param(scribbled_over, StorageError, "malformed|not a database", id="scribbled over"),
+    pytest.param(an_app_s, UsageError, "something else", id="somebody else's"),
+    pytest.param(an_app_s_with_alembic(HEAD), UsageError, "something else", id="somebody else's at our version"),
+    pytest.param(an_app_s_with_alembic("0000"), UsageError, "something else", id="somebody else's, older"),
+    pytest.param(an_app_s_with_alembic("fe3a"), UsageError, "something else", id="somebody else's, newer"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "told"), REFUSED)
+def test_what_is_not_our_table_is_refused_and_untouched(
+    tmp_path: Path, make: Callable[[Path], Path], error: type[BatchgenError], told: str
+) -> None:
+    path = make(tmp_path / "batchgen.db")
+    before = path.read_bytes()
+    with pytest.raises(error, match=told) as refusal, Database(path):
+        pass
+    assert str(path) in str(refusal.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        pytest.param("a-folder", "this is a folder", id="a folder"),
+        pytest.param("missing/batchgen.db", "its folder does not exist", id="a missing folder"),
+        pytest.param("a-file/batchgen.db", "its folder does not exist", id="a file in place of its folder"),
+    ],
+)
+def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, place: str, told: str) -> None:
+    (tmp_path / "a-folder").mkdir()
+    (tmp_path / "a-file").write_text("here")
+    with pytest.raises(StorageError, match=told), Database(tmp_path / place):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a-file", "a-folder"]
+
+
+OPEN_AS_NOBODY = """
+import os, sys, tempfile
+from pathlib import Path
+from batchgen.database import Database
+from batchgen.errors import StorageError
+with tempfile.TemporaryDirectory() as folder, Database(Path(folder) / "warm.db"):
+    pass  # everything is imported while this process may still read its own code
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    with Database(sys.argv[1]):
+        print("opened")
+except StorageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["a file that may only be read", "a folder that may only be read"])
+def test_a_place_that_may_only_be_read_is_told_and_untouched(
+    there: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("readonly")
+    path = folder / "batchgen.db"
+    before = our_table(path).read_bytes() if there else b""
+    above = [parent for parent in folder.parents if parent.stat().st_uid == os.getuid() and parent != Path("/")]
+    modes = {parent: parent.stat().st_mode for parent in above}
+    for parent in above:
+        parent.chmod(parent.stat().st_mode | 0o555)
+    if there:
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", OPEN_AS_NOBODY, path],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        folder.chmod(0o755)
+        for parent, mode in modes.items():
+            parent.chmod(mode)
+    assert ran.returncode == 0, ran.stderr
+    assert str(path) in ran.stdout
+    assert "cannot be used" in ran.stdout
+    assert (path.read_bytes() if there else b"") == before
+    assert list(folder.iterdir()) == ([path] if there else [])
+
+
+def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:
+    """That is what an SQLite database without tables is; it holds nothing that could be lost."""
+    path = tmp_path / "batchgen.db"
+    path.touch()
+    assert "jobs" in tables_in(our_table(path))
+
+
+@pytest.mark.parametrize(
+    "name", ["with space.db", "100%.db", "a#b.db", "what?.db", "a%20b.db", "é&=+.db", "~.db", "-.db"]
+)
+def test_any_name_is_a_name(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    our_table(folder / name)
+    our_table(folder / name)
+    assert [path.name for path in folder.iterdir()] == [name]
+    assert "jobs" in tables_in(folder / name)
+
+
+def test_a_name_without_a_folder_lies_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Database("batchgen.db") as database:
+        assert database.path == tmp_path / "batchgen.db"
+
+
+def test_a_url_names_the_same_file_as_a_path(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path}/batchgen.db") as database:
+        assert database.path == tmp_path / "batchgen.db"
+    assert "jobs" in tables_in(our_table(tmp_path / "batchgen.db"))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite://", "in memory"),
+        ("sqlite:///:memory:", "in memory"),
+        ("mysql://me:hunter2@host/db", "mysql"),
+        ("nonsense://me:hunter2@host/db", "not a database URL"),
+        ("postgresql://me:hunter2@host:port/db", "not a database URL"),
+        ("://me:hunter2@", "not a database URL"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_told_without_its_password(url: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as refusal, Database(url):
+        pass
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
+    with pytest.raises((StorageError, UsageError)) as refusal, Database("postgresql://me:hunter2@127.0.0.1:9/db"):
+        pass
+    assert "hunter2" not in str(refusal.value)
+    assert "127.0.0.1" in str(refusal.value) or "batchgen[postgres]" in str(refusal.value)
+
+
+def test_the_driver_s_complaint_never_shows_the_password() -> None:
+    url = make_url("postgresql://me:hunter2@127.0.0.1:9/db")
+    with pytest.raises(StorageError, match=r"me:\*\*\*@127") as refusal, room.told_plainly(url):
+        raise OperationalError("SELECT 1", {}, Exception("connection refused"))
+    assert "hunter2" not in str(refusal.value)
+
+
+KILLED = """
+import os, signal, sys
+from sqlalchemy import insert
+from batchgen.database import Database
+from batchgen.schema import limits
+with Database(sys.argv[1]) as database:
+    database.change(lambda connection: connection.execute(insert(limits).values(name="kept", strikes=0)) and None)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_committed_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "batchgen.db"
+    ran = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, timeout=60, check=False)
+    assert ran.returncode == -signal.SIGKILL
+    assert (tmp_path / "batchgen.db-wal").stat().st_size
+    with Database(path) as database:
+        assert (
+            database.look(lambda connection: connection.exec_driver_sql("SELECT name FROM limits").scalar()) == "kept"
+        )
+
+
+# --- migrations ------------------------------------------------------------------------------------------------------
+
+
+def chain() -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    return ScriptDirectory.from_config(config)
+
+
+def test_the_migrations_lie_at_the_top_of_the_checkout() -> None:
+    assert migrations_folder() == ROOT / "migrations"
+    assert (migrations_folder() / "env.py").is_file()
+
+
+def test_the_head_is_the_newest_migration() -> None:
+    files = sorted(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("*.py"))
+    assert files[-1] == HEAD == chain().get_current_head()
+    assert [script.revision for script in chain().walk_revisions()] == files[::-1]  # one line, in the files' order
+
+
+def test_a_table_of_today_is_opened_without_migrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    our_table(tmp_path / "a.db")
+    monkeypatch.setattr(room, "migrate", lambda *_: pytest.fail("migrated"))
+    our_table(tmp_path / "a.db")
+
+
+TOMORROW = '''
+"""A migration of tomorrow."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0999"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    with op.batch_alter_table("jobs") as table:
+        table.add_column(sa.Column("mood", sa.Text))
+    {then}
+'''
+
+
+def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass") -> None:
+    """A batchgen that is one migration ahead."""
+    folder = tmp_path / "migrations of 100%"
+    shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "0999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
+    monkeypatch.setattr(room, "migrations_folder", lambda: folder)
+    monkeypatch.setattr(room, "HEAD", "0999")
+
+
+def with_a_job(connection: Connection) -> None:
+    connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026')")
+    connection.exec_driver_sql(
+        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, files, fingerprint, tags,"
+        " attempts, strikes, output_path, created_at)"
+        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 0, 'mona.mp4', '2026')"
+    )
+    connection.exec_driver_sql(
+        "INSERT INTO attempts (job_id, client_request_id, sent_at, outcome) VALUES (1, 'c', '2026', 'sending')"
+    )
+
+
+def test_an_older_table_is_brought_up_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database(tmp_path / "a.db") as database:
+        database.change(with_a_job)
+    tomorrow(tmp_path, monkeypatch)
+    with Database(tmp_path / "a.db") as database:
+        assert database.look(version_of) == "0999"
+        rows = database.look(lambda connection: connection.exec_driver_sql("SELECT key, mood FROM jobs").all())
+        assert [tuple(row) for row in rows] == [("mona", None)]
+        assert {
+            check["name"]
+            for check in database.look(lambda connection: inspect(connection).get_check_constraints("jobs"))
+        }
+
+
+def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Database(tmp_path / "a.db") as database:
+        database.change(with_a_job)
+    tomorrow(tmp_path, monkeypatch, then='op.execute("INSERT INTO nowhere VALUES (1)")')
+    with pytest.raises(StorageError, match="nowhere"), Database(tmp_path / "a.db"):
+        pass
+    monkeypatch.undo()
+    with Database(tmp_path / "a.db") as database:
+        assert database.look(version_of) == HEAD
+        columns = database.look(lambda connection: inspect(connection).get_columns("jobs"))
+        assert "mood" not in {column["name"] for column in columns}
+
+
+def test_every_migration_can_be_climbed_one_at_a_time(tmp_path: Path) -> None:
+    engine = make_engine(URL.create("sqlite", database=str(tmp_path / "a.db")), writing=True)
+    for script in reversed(list(chain().walk_revisions())):
+        with engine.begin() as connection:
+            migrate(connection, script.revision)
+            assert version_of(connection) == script.revision
+    engine.dispose()

@@ -1,0 +1,184 @@
+"""Claims: in order, within the room, by one worker at a time, also from two processes on one file."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from batchgen.jobs import State
+from batchgen.jobtable import leases, submission
+from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.schema import Outcome, attempts
+from tests.processes import gather
+from tests.table import HOUR, LEASE, RUN, SECOND, Table, spec
+
+
+def test_the_highest_priority_goes_first_then_the_manifest_s_order(table: Table) -> None:
+    table.enrol(spec("a"), spec("b", priority=1), spec("c", priority=-1), spec("d", priority=1), spec("e"))
+    assert [intent.job.key for intent in table.intend(room=4)] == ["b", "d", "a", "e"]
+    assert [intent.job.key for intent in table.intend(room=4)] == ["c"]
+    assert table.intend() == []
+
+
+def test_an_intent_is_a_row_before_anything_is_sent(table: Table) -> None:
+    table.enrol("mona")
+    (intent,) = table.intend()
+    row, (attempt,) = table.row(), table.attempts()
+    assert (row.state, row.leased_by, row.leased_until, row.next_at) == (
+        "submitting",
+        RUN,
+        table.now + LEASE,
+        table.now + LEASE,
+    )
+    assert row.base_url == "https://api.test"
+    assert (row.attempt_id, row.attempts) == (attempt.id, 0)
+    assert (attempt.outcome, attempt.sent_at, attempt.job_id) == (Outcome.SENDING, table.now, row.id)
+    assert attempt.client_request_id == intent.client_request_id
+    assert intent.attempt_id == attempt.id
+    assert intent.job.state is State.SUBMITTING
+
+
+def test_a_client_request_id_is_one_the_service_keeps(table: Table) -> None:
+    table.enrol(*(f"j{number}" for number in range(50)))
+    names = [intent.client_request_id for intent in table.intend()]
+    assert len(set(names)) == 50
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", name)
+
+
+def test_a_batch_sends_only_its_own(table: Table) -> None:
+    from dataclasses import replace
+
+    table.enrol("mona")
+    mine = table.batch_id
+    table.enrol("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
+    table.batch_id = mine
+    assert [intent.job.key for intent in table.intend()] == ["mona"]
+
+
+def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
+    """However the row came to say pending: the index stands in the way of the money."""
+    table.enrol("mona")
+    (intent,) = table.intend()
+    table.lose(intent)
+    table.change(
+        lambda connection: (
+            connection.exec_driver_sql("UPDATE jobs SET state = 'pending', attempt_id = NULL, next_at = NULL") and None
+        )
+    )
+    with pytest.raises(Exception, match=r"attempts\.job_id") as refusal:
+        table.intend()
+    assert isinstance(refusal.value.__cause__, IntegrityError)
+    assert table.states() == {"mona": "pending"}
+
+
+@pytest.mark.parametrize("state", [State.GENERATING, State.DOWNLOADING])
+def test_what_is_held_is_not_claimed_until_the_lease_ends(table: Table, state: State) -> None:
+    table.bring(state)
+    (held,) = table.claim(state, "run-a")
+    assert table.claim(state, "run-b") == []
+    assert table.database.look(next_due, table.batch_id, state) == table.now + LEASE
+    table.now += LEASE - SECOND
+    assert table.claim(state, "run-b") == []
+    table.now += SECOND
+    (taken,) = table.claim(state, "run-b")
+    assert taken.id == held.id
+    assert table.row().leased_by == "run-b"
+
+
+def test_a_run_that_renews_keeps_what_it_holds(table: Table) -> None:
+    table.bring(State.GENERATING)
+    table.claim(State.GENERATING, "run-a")
+    for _ in range(5):
+        table.now += LEASE - SECOND
+        table.change(leases.renew, "run-a", table.now, table.now + LEASE)
+        assert table.claim(State.GENERATING, "run-b") == []
+
+
+def test_the_longest_due_come_first_and_no_more_than_fit(table: Table) -> None:
+    for key in ("a", "b", "c"):
+        table.bring(State.GENERATING, key)
+        table.now += SECOND
+    assert [job.key for job in table.claim(State.GENERATING, room=2)] == ["a", "b"]
+    assert [job.key for job in table.claim(State.GENERATING, room=2)] == ["c"]
+
+
+def test_what_is_not_yet_due_is_left(table: Table) -> None:
+    table.bring(State.GENERATING)
+    table.now -= SECOND
+    assert table.claim(State.GENERATING) == []
+    assert table.database.look(next_due, table.batch_id, State.GENERATING) == table.now + SECOND
+
+
+@pytest.mark.parametrize("state", State)
+def test_in_flight_counts_what_the_service_may_be_working_on(table: Table, state: State) -> None:
+    table.bring(state)
+    counted = {State.SUBMITTING, State.UNCONFIRMED, State.GENERATING}
+    flying = table.database.look(submission.in_flight, "aimlapi", table.now)
+    assert flying == (1 if state in counted else 0)
+    assert table.database.look(submission.in_flight, "simulator", table.now) == 0
+
+
+def test_late_generations_and_held_doubts_do_not_hold_up_the_rest(table: Table) -> None:
+    from batchgen.jobtable import reconciliation
+
+    table.bring(State.GENERATING, "late")
+    table.bring(State.UNCONFIRMED, "held")
+    (doubt,) = table.doubts()
+    table.change(reconciliation.looked, doubt, None)
+    assert table.database.look(submission.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
+
+
+CLAIM = """
+import sys
+from datetime import datetime, UTC, timedelta
+from batchgen.database import Database
+from batchgen.jobs import State
+from batchgen.jobtable import submission
+from batchgen.jobtable.transition import claim_due
+path, worker, what = sys.argv[1].split("|")
+now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+until = now + timedelta(minutes=5)
+with Database(path) as database:
+    print("ready", flush=True); sys.stdin.readline()
+    while True:
+        if what == "submit":
+            got = [i.job for i in database.change(submission.intend, 1, worker, now, until, 3, None)]
+        else:
+            got = database.change(claim_due, 1, State(what), worker, now, until, 3)
+        if not got:
+            break
+        print(*(job.key for job in got))
+"""
+
+
+@pytest.mark.parametrize("what", ["submit", "generating"])
+def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> None:
+    keys = [f"j{number:03}" for number in range(150)]
+    table.enrol(*keys)
+    if what == "generating":
+        for intent in table.intend(room=200):
+            table.accept(intent, f"g-{intent.job.key}")
+    said = gather(CLAIM, [f"{table.database.path}|run-{worker}|{what}" for worker in range(3)])
+    claimed = [key for told in said for key in told.split()]
+    assert sorted(claimed) == keys
+    if what == "submit":
+        assert len(table.attempts()) == len(keys)
+    assert {row.leased_by for row in table.rows()} <= {"run-0", "run-1", "run-2"}
+    counted = table.database.look(
+        lambda connection: connection.execute(attempts.select().with_only_columns(attempts.c.job_id)).all()
+    )
+    assert len(counted) == len(set(counted)) == len(keys)
+
+
+def test_claims_by_hand_agree_with_claim_due(table: Table) -> None:
+    """`claim_doubts` follows the same clock and the same leases."""
+    table.bring(State.UNCONFIRMED)
+    (doubt,) = table.doubts("run-a")
+    assert (doubt.key, doubt.client_request_id, doubt.reason) == ("mona", table.attempts()[0].client_request_id, "cut")
+    assert table.doubts("run-b") == []
+    table.now += LEASE
+    assert len(table.doubts("run-b")) == 1
+    assert table.change(claim_due, table.batch_id, State.UNCONFIRMED, "run-c", table.now, table.now, 9) == []

@@ -1,0 +1,269 @@
+"""A manifest becomes rows; what was sent is never changed silently, and what has gone is not sent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchgen import inputs
+from batchgen.errors import ManifestChanged, UsageError
+from batchgen.jobs import JobSpec, State
+from batchgen.jobtable import enrolment, submission
+from batchgen.jobtable.enrolment import OnChanged
+from batchgen.schema import batches
+from batchgen.service.base import Accepted
+from tests.table import HOUR, Table, spec
+
+UNSENT = [State.PENDING]
+SENT = [state for state in State if state not in (State.PENDING, State.CANCELLED)]
+PAID = [state for state in SENT if state != State.FAILED]  # a failed generation costs nothing
+
+
+def counted(result: enrolment.Enrolment) -> dict[str, int]:
+    names = ("new", "edited", "unchanged", "gone", "redone")
+    return {name: getattr(result, name) for name in names if getattr(result, name)}
+
+
+def test_a_new_job_is_pending_in_the_manifest_s_order(table: Table) -> None:
+    assert counted(table.enrol("b", "a", "c")) == {"new": 3}
+    assert [(row.key, row.state) for row in table.rows()] == [("b", "pending"), ("a", "pending"), ("c", "pending")]
+    assert [(event.from_state, event.to_state, event.detail) for event in table.events()] == [
+        (None, "pending", "enrolled")
+    ] * 3
+
+
+def test_a_row_holds_what_was_asked(table: Table) -> None:
+    table.enrol(spec(tags=("noir", "été"), priority=3, files=("/image_url",), output="out/mona.mp4"))
+    row = table.row()
+    assert json.loads(row.request)["prompt"] == "She puts on glasses."
+    assert (row.priority, json.loads(row.tags), json.loads(row.files)) == (3, ["noir", "été"], ["/image_url"])
+    assert (row.output_path, row.service, row.created_at) == ("out/mona.mp4", "aimlapi", table.now)
+
+
+def test_more_jobs_than_one_statement_holds(table: Table) -> None:
+    asked = [spec(f"j{number:04}") for number in range(2 * enrolment.CHUNK_ROWS + 1)]
+    assert counted(table.enrol(*asked)) == {"new": len(asked)}
+    assert len(table.events()) == len(asked)
+    assert counted(table.enrol(*asked)) == {"unchanged": len(asked)}
+
+
+def test_the_same_manifest_again_changes_nothing(table: Table) -> None:
+    table.enrol("mona", "lisa")
+    before = table.everything()
+    table.now += HOUR
+    assert counted(table.enrol("mona", "lisa")) == {"unchanged": 2}
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        pytest.param(spec(prompt="She smiles."), id="another prompt"),
+        pytest.param(spec(output="other.mp4"), id="another output"),
+        pytest.param(spec(priority=9), id="another priority"),
+        pytest.param(spec(tags=("noir",)), id="other tags"),
+        pytest.param(spec(endpoint="/v2/generate/video/kling/generation"), id="another endpoint"),
+        pytest.param(spec(image="mona.png", files=("/image_url",)), id="a local image"),
+    ],
+)
+def test_an_unsent_job_follows_the_manifest(table: Table, edited: JobSpec) -> None:
+    table.enrol("mona")
+    events = table.events()
+    assert counted(table.enrol(edited)) == {"edited": 1}
+    row = table.row()
+    found = (row.request, row.endpoint, row.output_path, row.priority, tuple(json.loads(row.tags)))
+    assert found == (edited.request, edited.endpoint, edited.output, edited.priority, edited.tags)
+    assert tuple(json.loads(row.files)) == edited.files
+    assert row.fingerprint == enrolment.fingerprint(edited)
+    assert table.events() == events  # no state was left
+
+
+def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table: Table) -> None:
+    table.enrol("mona", "lisa")
+    assert counted(table.enrol("lisa")) == {"unchanged": 1, "gone": 1}
+    assert table.states() == {"mona": "cancelled", "lisa": "pending"}
+    assert counted(table.enrol(spec("mona", prompt="She smiles."), "lisa")) == {"unchanged": 1, "edited": 1}
+    assert table.states() == {"mona": "pending", "lisa": "pending"}
+    assert json.loads(table.row().request)["prompt"] == "She smiles."
+    assert table.story() == ["pending", "cancelled", "pending"]
+    assert (table.row().error, table.row().cancelled_at) == (None, None)
+
+
+def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
+    table.bring(State.CANCELLED)
+    table.enrol("mona")
+    table.enrol(spec(prompt="She smiles."))
+    table.enrol()
+    table.enrol("mona")
+    assert table.states() == {"mona": "cancelled"}
+
+
+@pytest.mark.parametrize("state", SENT)
+def test_a_sent_job_is_kept_though_its_entry_has_gone(table: Table, state: State) -> None:
+    table.bring(state)
+    before = table.everything()
+    assert counted(table.enrol()) == {}
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize("state", PAID)
+def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State) -> None:
+    table.bring(state)
+    before = table.everything()
+    with pytest.raises(ManifestChanged) as refusal:
+        table.enrol("new", spec(prompt="She smiles.", line=7))
+    told = str(refusal.value)
+    assert f'mona (line 7, {state}): prompt: "She puts on glasses." → "She smiles."' in told
+    assert "--changed keep" in told
+    assert "--changed redo" in told
+    assert table.everything() == before  # the new job has not been added either
+
+
+@pytest.mark.parametrize("state", SENT)
+def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
+    table.bring(state)
+    before = table.everything()
+    result = table.enrol(spec(prompt="She smiles."), changed="keep")
+    assert [change.key for change in result.changed] == ["mona"]
+    assert counted(result) == {"unchanged": 1}
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize("state", PAID)
+def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: State) -> None:
+    table.bring(state)
+    old = table.row()
+    attempts = table.attempts()
+    assert counted(table.enrol(spec(prompt="She smiles."), changed="redo")) == {"redone": 1}
+    assert table.states() == {"mona~1": state, "mona": "pending"}
+    aside = table.row("mona~1")
+    assert (aside.id, aside.generation_id, aside.request) == (old.id, old.generation_id, old.request)
+    assert aside.output_path == "mona~1.mp4"
+    assert table.row().output_path == "mona.mp4"
+    assert table.attempts() == attempts
+    assert counted(table.enrol(spec(prompt="She smiles."))) == {"unchanged": 1}, "the order is carried out once"
+
+
+@pytest.mark.parametrize("changed", ["refuse", "redo"])
+def test_a_job_that_failed_for_free_and_was_corrected_is_pending_again(table: Table, changed: OnChanged) -> None:
+    table.bring(State.FAILED)
+    attempts = len(table.attempts())
+    assert counted(table.enrol(spec(prompt="She smiles."), changed=changed)) == {"edited": 1}
+    assert table.states() == {"mona": "pending"}
+    assert json.loads(table.row().request)["prompt"] == "She smiles."
+    assert len(table.attempts()) == attempts
+
+
+def test_redo_twice_finds_another_name(table: Table) -> None:
+    table.bring(State.DONE)
+    table.enrol(spec(prompt="2"), changed="redo")
+    (intent,) = table.intend()
+    table.accept(intent, "g-2")
+    table.enrol(spec(prompt="3"), changed="redo")
+    assert table.states() == {"mona~1": "done", "mona~2": "generating", "mona": "pending"}
+
+
+def test_redo_moves_the_delivered_file_and_writes_over_nobody_s(table: Table) -> None:
+    table.bring(State.DONE)
+    (table.folder / "mona.mp4").write_text("ours")
+    (table.folder / "mona~1.mp4").write_text("somebody's")
+    table.enrol(spec(prompt="She smiles."), changed="redo")
+    assert (table.folder / "mona~1.mp4").read_text() == "somebody's"
+    aside = next(row for row in table.rows() if row.state == "done")
+    assert (table.folder / aside.output_path).read_text() == "ours"
+    assert not (table.folder / "mona.mp4").exists()
+
+
+def test_redo_that_died_after_moving_the_file_finds_it_moved(table: Table) -> None:
+    table.bring(State.DONE)
+    (table.folder / "mona~1.mp4").write_text("ours")  # moved, and then the transaction was lost
+    table.enrol(spec(prompt="She smiles."), changed="redo")
+    assert table.row("mona~1").output_path == "mona~1.mp4"
+
+
+def test_another_output_moves_what_is_not_yet_delivered(table: Table) -> None:
+    table.bring(State.DONE, "done")
+    table.bring(State.GENERATING, "going")
+    table.bring(State.SUBMITTING, "held")
+    table.enrol(*(spec(key, output=f"new/{key}.mp4") for key in ("done", "going", "held")))
+    assert {row.key: row.output_path for row in table.rows()} == {
+        "done": "done.mp4",  # it lies there
+        "going": "new/going.mp4",
+        "held": "held.mp4",  # somebody has it in hand; the next run moves it
+    }
+
+
+# --- local files -----------------------------------------------------------------------------------------------------
+
+
+def sent_with_image(table: Table) -> JobSpec:
+    asked = spec(image="mona.png", files=("/image_url",))
+    (table.folder / "mona.png").write_bytes(b"a portrait")
+    table.enrol(asked)
+    (intent,) = table.intend()
+    _, seen = inputs.encode(table.folder, intent.job.request, intent.job.files)
+    table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
+    return asked
+
+
+def test_a_local_image_that_was_changed_after_it_was_sent_is_refused(table: Table) -> None:
+    asked = sent_with_image(table)
+    (table.folder / "mona.png").write_bytes(b"a landscape")
+    with pytest.raises(ManifestChanged, match=r"the content of mona\.png"):
+        table.enrol(asked)
+
+
+def test_a_local_image_that_was_only_touched_or_has_gone_is_no_change(table: Table) -> None:
+    asked = sent_with_image(table)
+    image = table.folder / "mona.png"
+    image.touch()
+    assert counted(table.enrol(asked)) == {"unchanged": 1}
+    image.unlink()
+    assert counted(table.enrol(asked)) == {"unchanged": 1}
+
+
+# --- the batch -------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_cannot_change_its_service(table: Table) -> None:
+    with pytest.raises(UsageError, match="begun with service aimlapi"):
+        table.enrol(batch=replace(table.batch, service="simulator"))
+
+
+def test_another_manifest_cannot_take_a_batch_s_name(table: Table) -> None:
+    table.batch.manifest.touch()
+    other = table.folder / "other.yaml"
+    other.touch()
+    with pytest.raises(UsageError, match=r"already holds a batch 'spring', from .*spring\.yaml"):
+        table.enrol(batch=replace(table.batch, manifest=other))
+
+
+def test_the_same_manifest_by_another_path_is_the_same(table: Table, tmp_path: Path) -> None:
+    table.batch.manifest.touch()
+    link = tmp_path / "link.yaml"
+    link.symlink_to(table.batch.manifest)
+    assert table.enrol(batch=replace(table.batch, manifest=link)).batch_id == table.batch_id
+
+
+def test_a_manifest_that_was_moved_keeps_its_batch(table: Table, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.yaml"
+    moved.touch()
+    assert table.enrol(batch=replace(table.batch, manifest=moved, sha256="11")).batch_id == table.batch_id
+    row = table.database.look(lambda connection: connection.execute(batches.select()).one())
+    assert (row.manifest_path, row.manifest_sha256) == (str(moved), "11")
+
+
+def test_batches_in_one_table_do_not_see_one_another(table: Table) -> None:
+    table.enrol("mona")
+    other = replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml")
+    assert counted(table.enrol("mona", batch=other)) == {"new": 1}
+    assert [row.state for row in table.rows()] == ["pending", "pending"]
+
+
+def test_only_unsent_jobs_need_their_manifest_s_files(table: Table) -> None:
+    for state in reversed(State):  # pending comes last, or the next would be sent with it
+        table.bring(state, state)
+    assert table.database.look(enrolment.sent_keys, "spring") == set(SENT)

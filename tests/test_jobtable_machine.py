@@ -1,0 +1,357 @@
+"""The job table as a state machine: whatever order things happen in, nothing is paid for twice and nothing is lost.
+
+Two workers, of which each may stall, be taken over while it lives, or die; a service that accepts or refuses, whose
+answers come late, twice or never; a log that lags; a person who retries, cancels, edits, resolves; and a clock that
+jumps. `MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import Engine, StaticPool, create_engine, event, select
+
+from batchgen.errors import ManifestChanged
+from batchgen.jobs import TERMINAL, Job, State
+from batchgen.jobtable import delivery, enrolment, leases, orders, polling, reconciliation, submission
+from batchgen.jobtable.enrolment import Batch
+from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.transition import claim_due
+from batchgen.schema import OPEN, Outcome, attempts, events, jobs, metadata
+from batchgen.service.base import (
+    Accepted,
+    Blocked,
+    Failed,
+    Finished,
+    NotSent,
+    Rejected,
+    Throttled,
+    Trouble,
+    Unknown,
+)
+from tests.conftest import NOON
+from tests.table import HOUR, LEASE, spec
+
+QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)
+
+KEYS = ("a", "b", "c")
+BATCH = Batch("spring", "aimlapi", Path("/nowhere/spring.yaml"), "00")
+COUNTED = {Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNCONFIRMED, Outcome.ABSENT}
+STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
+
+workers = st.sampled_from(["run-a", "run-b"])
+picks = st.integers(0, 1_000)
+
+
+def memory() -> Engine:
+    """A job table in memory, whose transactions begin for real. That it is the migrated one, test_schema shows."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    metadata.create_all(engine)
+    return engine
+
+
+@dataclass
+class Hands:
+    """What one worker has read from the table and may still act upon."""
+
+    intents: list[Intent] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+
+
+def one_of(things: list[Any], pick: int) -> Any:
+    return things[pick % len(things)]
+
+
+class JobTableMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = memory()
+        self.now: datetime = NOON
+        self.batch_id = 0
+        self.hands: dict[str, Hands] = defaultdict(Hands)
+        self.version = dict.fromkeys(KEYS, 0)
+        self.generations: dict[str, str] = {}  # at the service: client request id → generation id
+        self.job_of: dict[str, int] = {}  # client request id → job
+        self.orders: Counter[int] = Counter()  # how often a person or the policy said "send again"
+        self.told: dict[int, str] = {}  # attempt → generation id that the table has been told
+        self.history: list[Any] = []
+
+    def change(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with self.engine.begin() as connection:
+            return function(connection, *args, **kwargs)
+
+    def rows(self, table: Any) -> list[Any]:
+        with self.engine.begin() as connection:
+            return list(connection.execute(select(table).order_by(table.c.id)))
+
+    def in_hand(self, what: str) -> list[tuple[str, Any]]:
+        """(worker, thing) of every thing of a kind that a worker may still act upon."""
+        return [(worker, thing) for worker, hand in sorted(self.hands.items()) for thing in getattr(hand, what)]
+
+    def in_state(self, *states: State) -> list[Any]:
+        return [row for row in self.rows(jobs) if row.state in states]
+
+    def teardown(self) -> None:
+        self.engine.dispose()
+
+    # --- a person ---
+
+    @initialize()
+    def first_manifest(self) -> None:
+        self.enrol(set(KEYS[:2]), "refuse")
+
+    @rule(
+        what=st.sampled_from(["edit", "retry", "retry", "cancel", "found", "resubmit", "give up"]),
+        pick=picks,
+        changed=st.sampled_from(["refuse", "keep", "redo"]),
+    )
+    def a_person_orders(self, what: str, pick: int, changed: Any) -> None:
+        ended, pending = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.PENDING)
+        held = self.change(reconciliation.held_doubts, self.batch_id)
+        if what == "edit":
+            self.version[one_of(list(KEYS), pick)] += pick % 2
+            with suppress(ManifestChanged):
+                self.enrol(set(KEYS[: pick % 4]), changed)
+        elif what == "retry" and ended:
+            row = one_of(ended, pick)
+            if self.change(orders.retry, self.batch_id, [row.key], self.now):
+                self.orders[row.id] += 1
+        elif what == "cancel" and pending:
+            self.change(orders.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
+        elif held:
+            doubt = one_of(held, pick)
+            if what == "resubmit":
+                self.refute_by_order(doubt)
+            elif what == "give up":
+                self.change(reconciliation.abandoned, doubt, "given up", self.now)
+            elif what == "found" and doubt.client_request_id in self.generations:
+                self.adopt(doubt)
+
+    def enrol(self, keys: set[str], changed: Any) -> None:
+        asked = [spec(key, prompt=f"version {self.version[key]}") for key in sorted(keys)]
+        self.batch_id = self.change(enrolment.enrol, BATCH, asked, self.now, changed).batch_id
+
+    # --- the workers and the service ---
+
+    @precondition(lambda self: self.in_state(State.PENDING))
+    @rule(worker=workers, room=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
+    def claim_and_send(self, worker: str, room: int, accepts: bool) -> None:
+        """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
+        got = self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, room, None)
+        self.hands[worker].intents += got
+        for intent in got:
+            name = intent.client_request_id
+            self.job_of[name] = intent.job.id
+            if accepts:
+                self.generations[name] = f"g-{len(self.generations)}"
+
+    @precondition(lambda self: self.in_hand("intents"))
+    @rule(pick=picks, answer=st.sampled_from(["plain", "plain", "lost"]), kind=st.integers(0, 3), again=st.booleans())
+    def an_answer_comes(self, pick: int, answer: str, kind: int, again: bool) -> None:
+        worker, intent = one_of(self.in_hand("intents"), pick)
+        hand = self.hands[worker]
+        name = intent.client_request_id
+        if answer == "lost":
+            self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)
+        elif name in self.generations:
+            said = Accepted(self.generations[name], Decimal("0.28"), 200)
+            self.change(submission.accepted, intent, said, self.now, self.now + HOUR, self.now)
+            self.told[intent.attempt_id] = said.generation_id
+        elif kind == 0:
+            self.change(submission.rejected, intent, Rejected("no", 400), self.now)
+        else:
+            polite = (NotSent("no route"), Throttled("slow down"), Blocked(Trouble.CREDITS, "empty", 403))[kind - 1]
+            self.change(submission.returned, intent, polite, self.now)
+        if not again and intent in hand.intents:
+            hand.intents.remove(intent)
+
+    @precondition(lambda self: self.in_hand("doubts") or self.in_state(State.SUBMITTING, State.UNCONFIRMED))
+    @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
+    def doubts_are_taken_up_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
+        self.change(leases.recover_expired, self.batch_id, self.now)
+        claim, until = reconciliation.claim_doubts, self.now + LEASE
+        self.hands[worker].doubts += self.change(claim, self.batch_id, worker, self.now, until, 5)
+        if not (known := self.in_hand("doubts")):
+            return
+        reader, doubt = one_of(known, pick)
+        self.hands[reader].doubts.remove(doubt)
+        if seen and doubt.client_request_id in self.generations:
+            self.adopt(doubt)
+        elif seen:
+            self.change(reconciliation.refuted, doubt, "failed there", self.now)
+        elif then == "resubmit":
+            self.refute_by_order(doubt)
+        else:
+            again = self.now + timedelta(minutes=1) if then == "again" else None
+            self.change(reconciliation.looked, doubt, again)
+
+    def adopt(self, doubt: Doubt) -> None:
+        name = self.generations[doubt.client_request_id]
+        if self.change(reconciliation.adopted, doubt, name, None, self.now, self.now, self.now + HOUR):
+            self.told[doubt.attempt_id] = name
+
+    def refute_by_order(self, doubt: Doubt) -> None:
+        if self.change(reconciliation.refuted, doubt, "sent again as ordered", self.now):
+            self.orders[doubt.job_id] += 1
+
+    @precondition(lambda self: self.in_hand("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
+    @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
+    def what_is_due_is_claimed_and_one_is_worked_on(self, worker: str, pick: int, what: int, again: bool) -> None:
+        for state in (State.GENERATING, State.DOWNLOADING):
+            claimed = self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, 5)
+            self.hands[worker].jobs += claimed
+        if not (known := self.in_hand("jobs")):
+            return
+        worker, job = one_of(known, pick)
+        hand = self.hands[worker]
+        if not again:
+            hand.jobs.remove(job)
+        change, soon = self.change, self.now + timedelta(seconds=10)
+        if job.state is State.GENERATING:
+            match what:
+                case 0:
+                    change(polling.working, job, worker, "queued", soon)
+                case 1:
+                    change(polling.unanswered, job, worker, "502", soon)
+                case 2:
+                    change(polling.failed, job, worker, Failed("error", "no faces"), self.now)
+                case _:
+                    change(polling.finished, job, worker, Finished("https://cdn.test/v"), self.now)
+        else:
+            match what:
+                case 0:
+                    change(delivery.begun, job, worker, '"v1"')
+                case 1:
+                    change(delivery.postponed, job, worker, "cut", soon)
+                case 2:
+                    change(delivery.verified, job, worker, 9, "ab")
+                case _:
+                    change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
+
+    # --- what befalls them: one rule, so that it does not befall them all the time ---
+
+    @rule(
+        worker=workers,
+        what=st.sampled_from(["dies", "is taken for dead", "renews", "begins", "waits", "waits"]),
+        minutes=st.sampled_from([0.2, 1, 10, 100]),
+    )
+    def something_befalls_a_worker(self, worker: str, what: str, minutes: float) -> None:
+        match what:
+            case "dies":
+                self.hands[worker] = Hands()
+                self.change(leases.recover_dead, [worker], self.now)
+            case "is taken for dead":
+                self.change(leases.recover_dead, [worker], self.now)
+            case "renews":
+                self.change(leases.renew, worker, self.now, self.now + LEASE)
+            case "begins":
+                self.change(leases.hasten, self.batch_id, self.now)
+            case "waits":
+                self.now += timedelta(minutes=minutes)
+
+    # --- what is always true ---
+
+    @invariant()
+    def the_table_is_sound(self) -> None:
+        with self.engine.begin() as connection:
+            rows, ledger, history = (
+                list(connection.execute(select(table).order_by(table.c.id))) for table in (jobs, attempts, events)
+            )
+        self.nothing_is_paid_for_twice_without_an_order()
+        self.attempts_agree_with_their_jobs(rows, ledger)
+        self.no_generation_id_is_lost(rows, ledger)
+        self.rows_are_whole(rows)
+        self.history_chains_and_is_never_rewritten(rows, history)
+
+    def nothing_is_paid_for_twice_without_an_order(self) -> None:
+        for job_id, number in Counter(self.job_of[name] for name in self.generations).items():
+            assert number <= 1 + self.orders[job_id]
+
+    def attempts_agree_with_their_jobs(self, rows: list[Any], ledger: list[Any]) -> None:
+        by_job: dict[int, list[Any]] = defaultdict(list)
+        for attempt in ledger:
+            by_job[attempt.job_id].append(attempt)
+        for row in rows:
+            own = by_job[row.id]
+            open_ = [attempt for attempt in own if attempt.outcome in OPEN and attempt.released_at is None]
+            assert len(open_) <= 1
+            assert row.attempts == sum(attempt.outcome in COUNTED for attempt in own)
+            if row.state in (State.PENDING, State.CANCELLED):
+                assert not open_
+                assert row.attempt_id is None
+            elif row.state == State.FAILED:
+                assert row.attempt_id in {attempt.id for attempt in own}
+            else:
+                assert [attempt.id for attempt in open_] == [row.attempt_id]
+                assert row.generation_id == open_[0].generation_id
+                wanted = {State.SUBMITTING: Outcome.SENDING, State.UNCONFIRMED: Outcome.UNCONFIRMED}
+                assert open_[0].outcome == wanted.get(State(row.state), Outcome.ACCEPTED)
+
+    def no_generation_id_is_lost(self, rows: list[Any], ledger: list[Any]) -> None:
+        attempt_of = {attempt.id: attempt for attempt in ledger}
+        row_of = {row.id: row for row in rows}
+        for attempt_id, generation_id in self.told.items():
+            attempt = attempt_of[attempt_id]
+            assert attempt.generation_id == generation_id
+            row = row_of[attempt.job_id]
+            given_up_by_a_person = row.state == State.FAILED and row.error_class == "unconfirmed"
+            assert attempt.released_at or row.generation_id == generation_id or given_up_by_a_person
+
+    def rows_are_whole(self, rows: list[Any]) -> None:
+        for row in rows:
+            stamped = {state for state, stamp in STAMPS.items() if getattr(row, stamp) is not None}
+            assert stamped == {State(row.state)} & TERMINAL
+            assert (row.leased_by is None) == (row.leased_until is None)
+            if row.leased_by:
+                assert row.next_at == row.leased_until
+                assert row.state not in TERMINAL | {State.PENDING}
+            if row.state in TERMINAL:
+                assert row.next_at is None
+
+    def history_chains_and_is_never_rewritten(self, rows: list[Any], history: list[Any]) -> None:
+        assert history[: len(self.history)] == self.history
+        self.history = history
+        stands: dict[int, str | None] = defaultdict(lambda: None)
+        for line in history:
+            assert line.from_state == stands[line.job_id]
+            stands[line.job_id] = line.to_state
+        assert stands == {row.id: row.state for row in rows}
+
+
+@pytest.mark.timeout(0)
+def test_no_order_of_things_pays_twice_or_loses_a_video() -> None:
+    chosen = DEEP if os.environ.get("MACHINE") == "deep" else QUICK
+    quiet = settings(chosen, suppress_health_check=[HealthCheck.too_slow], database=None)
+    run_state_machine_as_test(JobTableMachine, settings=quiet)

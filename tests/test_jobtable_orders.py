@@ -1,0 +1,146 @@
+"""What a person may order, and what an order costs: retry, cancel, resolve."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from batchgen.jobs import State
+from batchgen.jobtable import counts, orders, polling, reconciliation
+from batchgen.schema import Outcome
+from batchgen.service.base import Failed, Finished
+from tests.table import RUN, Table
+
+
+def test_retry_begins_anew_and_keeps_the_ledger(table: Table) -> None:
+    table.bring(State.GENERATING)
+    (job,) = table.claim(State.GENERATING)
+    table.fail(job)
+    before = table.attempts()
+    assert table.retry("mona") == ["mona"]
+    row = table.row()
+    assert row.state == "pending"
+    assert (row.generation_id, row.attempt_id, row.remote_status, row.error, row.failed_at) == (None,) * 5
+    (attempt,) = table.attempts()
+    assert (attempt.released_at, attempt.generation_id) == (table.now, before[0].generation_id)
+    table.accept(table.intend()[0], "g-2")
+    assert [attempt.generation_id for attempt in table.attempts()] == ["g-mona", "g-2"]
+    assert table.story() == ["pending", "submitting", "generating", "failed", "pending", "submitting", "generating"]
+
+
+@pytest.mark.parametrize("state", set(State) - {State.FAILED, State.CANCELLED})
+def test_only_what_has_ended_without_a_video_is_retried(table: Table, state: State) -> None:
+    table.bring(state)
+    before = table.everything()
+    assert table.retry("mona") == []
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize("state", set(State) - {State.PENDING})
+def test_only_what_was_not_sent_is_cancelled(table: Table, state: State) -> None:
+    table.bring(state)
+    before = table.everything()
+    assert table.cancel("mona") == []
+    assert table.everything() == before
+
+
+def test_orders_are_for_the_jobs_that_are_named(table: Table) -> None:
+    table.enrol("a", "b", "c")
+    assert table.cancel("b", "c", "nobody") == ["b", "c"]
+    assert table.retry("c", "nobody") == ["c"]
+    assert table.states() == {"a": "pending", "b": "cancelled", "c": "pending"}
+    assert table.database.look(orders.keys_in, table.batch_id, [State.PENDING]) == ["a", "c"]
+    assert table.database.look(orders.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
+
+
+def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) -> None:
+    intent = table.bring(State.UNCONFIRMED)
+    (doubt,) = table.doubts()
+    assert table.change(reconciliation.abandoned, doubt, "given up by a person", table.now)
+    (attempt,) = table.attempts()
+    assert (attempt.outcome, attempt.released_at) == (Outcome.UNCONFIRMED, None)
+    assert not table.accept(intent, "g-late")  # the job is the person's now; the ledger learns what was paid
+    assert table.attempts()[0].generation_id == "g-late"
+    table.retry("mona")
+    assert table.attempts()[0].released_at == table.now
+    assert len(table.intend()) == 1
+
+
+def test_what_is_held_for_a_person_is_listed_and_settled(table: Table) -> None:
+    for key in ("found", "again", "over"):
+        table.bring(State.UNCONFIRMED, key)
+    for doubt in table.doubts():
+        table.change(reconciliation.looked, doubt, None)
+    found, again, over = table.database.look(reconciliation.held_doubts, table.batch_id)
+    assert table.adopt(found, "g-found")
+    assert table.refute(again)
+    assert table.change(reconciliation.abandoned, over, "given up", table.now)
+    assert table.states() == {"found": "generating", "again": "pending", "over": "failed"}
+    assert table.database.look(reconciliation.held_doubts, table.batch_id) == []
+
+
+# --- money -----------------------------------------------------------------------------------------------------------
+
+CREDIT = "0.0000005"
+
+
+def cost(table: Table) -> Decimal:
+    return table.database.look(counts.standing, table.batch_id, table.now).cost_usd
+
+
+def test_many_small_amounts_sum_exactly(table: Table) -> None:
+    number = 301
+    table.enrol(*(f"j{n}" for n in range(number)))
+    for n, intent in enumerate(table.intend(room=number)):
+        if n % 3:
+            table.accept(intent, f"g-{n}", CREDIT)
+        else:
+            table.throttle(intent)
+    paid = len([attempt for attempt in table.attempts() if attempt.cost_usd is not None])
+    assert cost(table) == Decimal(CREDIT) * paid
+    assert paid == 200
+
+
+@pytest.mark.parametrize("amount", ["0", "0.0000005", "0.1", "0.28", "12345678.9000005", "100000000"])
+def test_an_amount_comes_back_as_it_went_in(table: Table, amount: str) -> None:
+    table.enrol("mona")
+    table.accept(table.intend()[0], "g-1", amount)
+    assert table.row().cost_usd == table.attempts()[0].cost_usd == cost(table) == Decimal(amount)
+    raw = table.database.look(lambda connection: connection.exec_driver_sql("SELECT cost_usd FROM jobs").scalar())
+    assert raw == amount  # no exponent, no padding: SQL's own sum() reads it
+
+
+def test_a_failed_generation_costs_nothing_and_a_finished_one_what_the_service_says(table: Table) -> None:
+    for key in ("failed", "finished", "plain"):
+        table.enrol(*table.states(), key)
+        table.accept(table.intend()[0], f"g-{key}", "0.50")
+    failed, finished, plain = table.claim(State.GENERATING)
+    table.change(polling.failed, failed, RUN, Failed("error", ""), table.now)
+    table.change(polling.finished, finished, RUN, Finished("u", cost_usd=Decimal("0.2800005")), table.now)
+    table.change(polling.finished, plain, RUN, Finished("u"), table.now)
+    assert {row.key: str(row.cost_usd) for row in table.rows()} == {
+        "failed": "0",
+        "finished": "0.2800005",
+        "plain": "0.5",
+    }
+    assert cost(table) == Decimal("0.7800005")
+
+
+def test_what_was_finished_without_a_video_was_charged(table: Table) -> None:
+    table.enrol("mona")
+    table.accept(table.intend()[0], "g-1", "0.50")
+    (job,) = table.claim(State.GENERATING)
+    table.change(polling.failed, job, RUN, Failed("no_video", ""), table.now, charged=True)
+    assert cost(table) == Decimal("0.5")
+
+
+def test_what_was_paid_twice_by_order_is_counted_twice(table: Table) -> None:
+    table.enrol("mona")
+    table.accept(table.intend()[0], "g-1", "0.50")
+    (job,) = table.claim(State.GENERATING)
+    table.change(polling.failed, job, RUN, Failed("no_video", ""), table.now, charged=True)
+    table.retry("mona")
+    table.accept(table.intend()[0], "g-2", "0.25")
+    assert cost(table) == Decimal("0.75")
+    assert table.row().cost_usd == Decimal("0.25")

@@ -1,0 +1,134 @@
+"""Recovery only re-queues: what may have been sent becomes a doubt, everything else is taken up again."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchgen.jobs import State
+from batchgen.jobtable import counts, delivery, leases, polling, reconciliation
+from batchgen.schema import Outcome, runs
+from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
+
+HELD = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
+
+
+def held_in(table: Table, state: State, worker: str = RUN) -> None:
+    """One job in `state`, in the hand of `worker`."""
+    table.bring(state, worker=worker)
+    if state is State.UNCONFIRMED:
+        assert table.doubts(worker)
+    elif state is not State.SUBMITTING:
+        assert table.claim(state, worker)
+    assert table.row().leased_by == worker
+
+
+@pytest.mark.parametrize("state", HELD)
+def test_a_dead_run_s_jobs_are_free_at_once(table: Table, state: State) -> None:
+    held_in(table, state)
+    before = table.row()
+    table.now += SECOND
+    assert table.bury() == 1
+    row = table.row()
+    assert (row.leased_by, row.leased_until, row.next_at) == (None, None, table.now)
+    assert row.state == (State.UNCONFIRMED if state is State.SUBMITTING else state)
+    assert (row.generation_id, row.strikes, row.attempt_id) == (before.generation_id, 0, before.attempt_id)
+
+
+def test_a_request_that_may_have_left_becomes_a_doubt(table: Table) -> None:
+    held_in(table, State.SUBMITTING)
+    table.bury()
+    row, (attempt,) = table.row(), table.attempts()
+    assert (row.error_class, row.error, row.attempts) == ("unconfirmed", leases.LOST, 1)
+    assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.LOST, None)
+    assert table.story() == ["pending", "submitting", "unconfirmed"]
+    (doubt,) = table.doubts("run-b")
+    assert doubt.client_request_id == attempt.client_request_id
+
+
+@pytest.mark.parametrize("state", HELD)
+def test_recovering_twice_does_nothing(table: Table, state: State) -> None:
+    held_in(table, state)
+    table.bury()
+    before = table.everything()
+    table.now += MINUTE
+    assert table.bury() == 0
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize("state", HELD)
+def test_the_living_keep_what_they_hold(table: Table, state: State) -> None:
+    held_in(table, state)
+    before = table.everything()
+    assert table.bury("run-b") == 0
+    assert table.change(leases.recover_dead, [], table.now) == 0
+    assert table.change(leases.recover_expired, table.batch_id, table.now) == 0
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize(("after", "recovered"), [(LEASE - SECOND, 0), (LEASE, 1)])
+def test_a_run_elsewhere_is_given_its_whole_lease(table: Table, after: object, recovered: int) -> None:
+    held_in(table, State.SUBMITTING, "run-elsewhere")
+    table.now += after  # type: ignore[operator]
+    assert table.change(leases.recover_expired, table.batch_id, table.now) == recovered
+    assert table.row().state == ("unconfirmed" if recovered else "submitting")
+
+
+def test_the_runs_that_hold_something_are_known_with_their_hosts(table: Table) -> None:
+    for run, host in ((RUN, "here"), ("run-b", "there"), ("idle", "here")):
+        table.change(leases.begin_run, run, table.batch_id, host, 1, table.now)
+    held_in(table, State.SUBMITTING)
+    assert table.database.look(leases.holders) == {RUN: "here"}
+    table.bury()
+    assert table.database.look(leases.holders) == {}
+
+
+@pytest.mark.parametrize("state", HELD)
+def test_a_run_that_ends_gives_back_what_it_holds(table: Table, state: State) -> None:
+    table.change(leases.begin_run, RUN, table.batch_id, "here", 7, table.now)
+    held_in(table, state)
+    table.now += MINUTE
+    table.change(leases.end_run, RUN, 130, table.now)
+    assert table.row().leased_by is None
+    run = table.database.look(lambda connection: connection.execute(runs.select()).one())
+    assert (run.pid, run.ended_at, run.exit_code) == (7, table.now, 130)
+
+
+# --- a new run looks at once -----------------------------------------------------------------------------------------
+
+
+def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None:
+    table.bring(State.UNCONFIRMED, "doubted")
+    (doubt,) = table.doubts()
+    table.change(reconciliation.looked, doubt, table.now + HOUR)
+    table.bring(State.UNCONFIRMED, "held")
+    (doubt,) = table.doubts()
+    table.change(reconciliation.looked, doubt, None)
+    table.bring(State.DOWNLOADING, "cut")
+    (job,) = table.claim(State.DOWNLOADING)
+    table.change(delivery.postponed, job, RUN, "cut", table.now + HOUR)
+    table.now += MINUTE
+    table.change(leases.hasten, table.batch_id, table.now)
+    assert {row.key: row.next_at for row in table.rows()} == dict.fromkeys(("doubted", "held", "cut"), table.now)
+    assert table.row("cut").strikes == 0
+    assert table.database.look(counts.standing, table.batch_id, table.now).held == 0
+
+
+def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -> None:
+    for key in ("planned", "late"):
+        table.bring(State.GENERATING, key)
+        (job,) = table.claim(State.GENERATING)
+        table.change(polling.working, job, RUN, "queued", table.now, table.now + 3 * HOUR)
+        table.now += MINUTE
+    noon = table.now
+    table.now = table.row("planned").deadline_at  # the other is late one minute later
+    table.change(leases.hasten, table.batch_id, table.now)
+    assert table.row("planned").next_at == table.now
+    assert table.row("late").next_at == noon - MINUTE + 3 * HOUR
+
+
+def test_a_new_run_takes_nothing_out_of_another_s_hand(table: Table) -> None:
+    held_in(table, State.DOWNLOADING)
+    before = table.everything()
+    table.now += MINUTE
+    table.change(leases.hasten, table.batch_id, table.now)
+    assert table.everything() == before

@@ -1,0 +1,300 @@
+"""Every transition: from where it may leave, what it writes, and that from anywhere else it writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from batchgen.jobs import TERMINAL, TRANSITIONS, Job, State
+from batchgen.jobtable import delivery, polling, reconciliation, submission
+from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.transition import move
+from batchgen.schema import Outcome
+from batchgen.service.base import Blocked, NotSent, Trouble
+from tests.table import RUN, Table
+
+STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
+
+
+@dataclass(frozen=True)
+class Hand:
+    """What a stage may have in hand of the one job, whatever has become of the row."""
+
+    table: Table
+    intent: Intent
+    doubt: Doubt
+    job: Job
+
+    def change(self, function: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
+        return self.table.change(function, *args, **kwargs)
+
+
+def hand_of(table: Table, state: State) -> Hand:
+    """One job in `state`, and what its stages would hold of it; `RUN` holds the lease where a stage needs it."""
+    table.bring(state)
+    row = table.row()
+    if state in (State.GENERATING, State.DOWNLOADING):
+        table.claim(state)
+    attempts = table.attempts()
+    attempt_id = attempts[-1].id if attempts else 99
+    name = attempts[-1].client_request_id if attempts else "none"
+    job = Job(
+        **{field: getattr(row, field) for field in Job.__dataclass_fields__ if field not in ("state", "files")},
+        state=state,
+        files=(),
+    )
+    doubt = Doubt(row.id, row.key, row.model, attempt_id, name, table.now, row.strikes, row.error)
+    return Hand(table, Intent(replace(job, attempt_id=attempt_id), attempt_id, name), doubt, job)
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    leaves: frozenset[State]
+    to: State
+    act: Callable[[Hand], bool]
+    outcome: Outcome | None = None
+    """What its attempt says afterwards, where the step decides that."""
+
+
+SUBMITTED = frozenset({State.SUBMITTING, State.UNCONFIRMED})
+DOUBTED = frozenset({State.UNCONFIRMED})
+GENERATED = frozenset({State.GENERATING})
+STEPS = [
+    Step("accepted", SUBMITTED, State.GENERATING, lambda h: h.table.accept(h.intent), Outcome.ACCEPTED),
+    Step("rejected", SUBMITTED, State.FAILED, lambda h: h.table.reject(h.intent), Outcome.REJECTED),
+    Step("throttled", SUBMITTED, State.PENDING, lambda h: h.table.throttle(h.intent), Outcome.THROTTLED),
+    Step(
+        "not sent",
+        SUBMITTED,
+        State.PENDING,
+        lambda h: h.change(submission.returned, h.intent, NotSent("no route"), h.table.now),
+        Outcome.NOT_SENT,
+    ),
+    Step(
+        "blocked",
+        SUBMITTED,
+        State.PENDING,
+        lambda h: h.change(submission.returned, h.intent, Blocked(Trouble.AUTH, "bad key", 401), h.table.now),
+        Outcome.BLOCKED,
+    ),
+    Step(
+        "unconfirmed",
+        frozenset({State.SUBMITTING}),
+        State.UNCONFIRMED,
+        lambda h: h.table.lose(h.intent),
+        Outcome.UNCONFIRMED,
+    ),
+    Step("adopted", DOUBTED, State.GENERATING, lambda h: h.table.adopt(h.doubt), Outcome.ACCEPTED),
+    Step("refuted", DOUBTED, State.PENDING, lambda h: h.table.refute(h.doubt), Outcome.ABSENT),
+    Step(
+        "abandoned",
+        DOUBTED,
+        State.FAILED,
+        lambda h: h.change(reconciliation.abandoned, h.doubt, "given up by a person", h.table.now),
+        Outcome.UNCONFIRMED,
+    ),
+    Step("finished", GENERATED, State.DOWNLOADING, lambda h: h.table.finish(h.job), Outcome.ACCEPTED),
+    Step("failed", GENERATED, State.FAILED, lambda h: h.table.fail(h.job), Outcome.ACCEPTED),
+    Step("delivered", frozenset({State.DOWNLOADING}), State.DONE, lambda h: h.table.deliver(h.job)),
+    Step("retry", frozenset({State.FAILED, State.CANCELLED}), State.PENDING, lambda h: bool(h.table.retry("mona"))),
+    Step("cancel", frozenset({State.PENDING}), State.CANCELLED, lambda h: bool(h.table.cancel("mona"))),
+]
+KEEPING = [
+    # (name, from where, act): what changes a row without moving it
+    ("working", State.GENERATING, lambda h: h.change(polling.working, h.job, RUN, "queued", h.table.now, h.table.now)),
+    ("unanswered", State.GENERATING, lambda h: h.change(polling.unanswered, h.job, RUN, "cut", h.table.now)),
+    ("begun", State.DOWNLOADING, lambda h: h.change(delivery.begun, h.job, RUN, '"v1"')),
+    ("relocated", State.DOWNLOADING, lambda h: h.change(delivery.relocated, h.job, RUN, "https://cdn.test/2")),
+    ("verified", State.DOWNLOADING, lambda h: h.change(delivery.verified, h.job, RUN, 9, "ab")),
+    ("postponed", State.DOWNLOADING, lambda h: h.change(delivery.postponed, h.job, RUN, "cut", h.table.now)),
+    ("looked", State.UNCONFIRMED, lambda h: h.change(reconciliation.looked, h.doubt, h.table.now)),
+]
+
+
+def id_of(value: object) -> str | None:
+    return value.name if isinstance(value, Step) else str(value) if isinstance(value, str) else None
+
+
+@pytest.mark.parametrize("step", STEPS, ids=id_of)
+@pytest.mark.parametrize("state", State)
+def test_a_step_leaves_only_where_it_may(table: Table, step: Step, state: State) -> None:
+    if state is State.SUBMITTING and step.leaves == DOUBTED:
+        return  # nobody can doubt an attempt before the row says unconfirmed, and it never says submitting again
+    hand = hand_of(table, state)
+    row, attempts, events = table.row(), table.attempts(), table.events()
+    assert step.act(hand) is (state in step.leaves)
+    if state not in step.leaves:
+        assert table.everything() == [[row], attempts, events]
+        return
+    moved = table.row()
+    assert moved.state == step.to
+    assert len(table.events()) == len(events) + 1
+    last = table.events()[-1]
+    assert (last.job_id, last.at, last.from_state, last.to_state) == (row.id, table.now, state, step.to)
+    assert (moved.leased_by, moved.leased_until) == (None, None)
+    assert {state for state, stamp in STAMPS.items() if getattr(moved, stamp)} == ({step.to} & TERMINAL)
+    if step.outcome:
+        assert table.attempts()[-1].outcome == step.outcome
+    assert len(table.attempts()) == len(attempts)
+
+
+def test_every_transition_of_the_design_has_a_step() -> None:
+    arrows = {(leaving, step.to) for step in STEPS for leaving in step.leaves}
+    allowed = {(leaving, to) for leaving, targets in TRANSITIONS.items() for to in targets}
+    claimed = {(State.PENDING, State.SUBMITTING)}  # shown in test_jobtable_claims
+    assert arrows | claimed == allowed
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("to", State)
+def test_no_code_can_take_a_way_that_the_design_does_not_show(table: Table, state: State, to: State) -> None:
+    if to in TRANSITIONS[state]:
+        return
+    hand = hand_of(table, state)
+    with pytest.raises(AssertionError, match=f"{state} does not lead to {to}"):
+        table.change(move, hand.job.id, state, to, table.now)
+
+
+@pytest.mark.parametrize(("name", "at", "act"), KEEPING, ids=id_of)
+@pytest.mark.parametrize("state", State)
+def test_what_is_written_without_moving_is_written_only_there(
+    table: Table, name: str, at: State, act: Callable[[Hand], bool], state: State
+) -> None:
+    hand = hand_of(table, state)
+    hand = replace(hand, job=replace(hand.job, state=at))  # as the stage claimed it
+    before = table.everything()
+    assert act(hand) is (state is at)
+    rows, attempts, events = table.everything()
+    assert [attempts, events] == before[1:]
+    assert (rows == before[0]) is (state is not at)
+
+
+HELD_BY_A_LEASE = [step for step in STEPS if step.name in ("finished", "failed", "delivered")]
+
+
+@pytest.mark.parametrize("step", HELD_BY_A_LEASE, ids=id_of)
+def test_a_worker_that_lost_its_lease_writes_nothing(table: Table, step: Step) -> None:
+    hand = hand_of(table, *step.leaves)
+    table.bury(RUN)
+    assert table.claim(hand.job.state, "run-b")
+    before = table.everything()
+    assert step.act(hand) is False
+    assert table.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "act"), [step for step in KEEPING if step[1] is not State.UNCONFIRMED], ids=id_of
+)
+def test_a_worker_that_lost_its_lease_keeps_nothing(
+    table: Table, name: str, at: State, act: Callable[[Hand], bool]
+) -> None:
+    hand = hand_of(table, at)
+    table.bury(RUN)
+    assert table.claim(at, "run-b")
+    before = table.everything()
+    assert act(hand) is False
+    assert table.everything() == before
+
+
+# --- the attempt is the fence ----------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_comes_after_the_lease_was_taken_is_still_the_answer(table: Table) -> None:
+    intent = table.bring(State.SUBMITTING)
+    table.bury(RUN)
+    (doubt,) = table.doubts("run-b")
+    assert table.accept(intent, "g-late")
+    assert (table.row().state, table.row().generation_id) == ("generating", "g-late")
+    assert table.attempts()[0].generation_id == "g-late"
+    # The other run, which has just read the log, finds its question answered.
+    before = table.everything()
+    assert not table.adopt(doubt, "g-late")
+    assert not table.refute(doubt)
+    assert not table.change(reconciliation.looked, doubt, None)
+    assert table.everything() == before
+
+
+def test_an_answer_that_comes_after_adoption_changes_nothing(table: Table) -> None:
+    intent = table.bring(State.SUBMITTING)
+    table.bury(RUN)
+    (doubt,) = table.doubts("run-b")
+    table.adopt(doubt, "g-1")
+    before = table.everything()
+    assert not table.accept(intent, "g-1")
+    assert not table.reject(intent)
+    assert not table.throttle(intent)
+    assert not table.lose(intent)
+    assert table.everything() == before
+
+
+def test_an_answer_to_a_first_attempt_does_not_touch_the_second(table: Table) -> None:
+    first = table.bring(State.UNCONFIRMED)
+    (doubt,) = table.doubts()
+    table.refute(doubt)
+    (second,) = table.intend("run-b")
+    for late in (table.reject, table.throttle, table.lose):
+        before = table.everything()
+        assert not late(first)
+        assert table.everything() == before
+    assert not table.accept(first, "g-first")
+    row, attempts = table.row(), table.attempts()
+    assert (row.state, row.attempt_id, row.generation_id) == ("submitting", second.attempt_id, None)
+    assert attempts[1].outcome == Outcome.SENDING
+    assert table.accept(second, "g-second")
+    assert table.row().generation_id == "g-second"
+
+
+def test_a_generation_id_that_comes_after_all_patience_is_kept_in_the_ledger(table: Table) -> None:
+    """The order to send again has been given; but what may have been paid for stays to be found, as released."""
+    first = table.bring(State.UNCONFIRMED)
+    (doubt,) = table.doubts()
+    table.refute(doubt)
+    table.intend("run-b")
+    table.accept(first, "g-first", "0.28")
+    attempt = table.attempts()[0]
+    assert (attempt.generation_id, str(attempt.cost_usd), attempt.released_at) == ("g-first", "0.28", table.now)
+    assert attempt.outcome == Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("lost_first", [False, True])
+def test_an_attempt_is_counted_once_however_its_answer_comes(table: Table, lost_first: bool) -> None:
+    intent = table.bring(State.SUBMITTING)
+    if lost_first:
+        table.bury(RUN)
+        assert table.row().attempts == 1
+    table.accept(intent)
+    assert table.row().attempts == 1
+
+
+@pytest.mark.parametrize("lost_first", [False, True])
+def test_what_was_not_the_job_s_fault_costs_it_no_attempt(table: Table, lost_first: bool) -> None:
+    intent = table.bring(State.SUBMITTING)
+    if lost_first:
+        table.bury(RUN)
+    table.throttle(intent)
+    assert table.row().attempts == 0
+
+
+def test_a_failure_is_kept_in_the_service_s_own_words(table: Table) -> None:
+    table.bring(State.FAILED)
+    row = table.row()
+    assert (row.error_class, row.error) == ("rejected", "no such duration")
+    assert table.events()[-1].detail == "no such duration"
+    assert (table.attempts()[0].error, table.attempts()[0].http_status) == ("no such duration", 400)
+
+
+def test_strikes_are_counted_in_a_row_and_forgiven_by_progress(table: Table) -> None:
+    table.bring(State.GENERATING)
+    for expected in (1, 2, 3):
+        (job,) = table.claim(State.GENERATING)
+        table.change(polling.unanswered, job, RUN, "502", table.now)
+        assert (table.row().strikes, table.row().error) == (expected, "502")
+    (job,) = table.claim(State.GENERATING)
+    assert job.strikes == 3
+    table.change(polling.working, job, RUN, "queued", table.now, table.now)
+    assert (table.row().strikes, table.row().error, table.row().remote_status) == (0, None, "queued")

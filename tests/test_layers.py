@@ -1,0 +1,213 @@
+"""The house as it is designed: arrows point down, stages never meet, and each power lies in one room."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "batchgen"
+
+LAYERS = (
+    {"__init__", "errors", "clock", "jobs"},
+    {"manifest", "catalogue", "service", "schema", "database", "inputs", "video", "inspection"},
+    {"jobtable", "part", "presence"},
+    {"limits", "pacing"},
+    {"stage", "scheduler", "poller", "downloader", "reconciler"},
+    {"runner", "simulator"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+)
+STAGES = {"scheduler", "poller", "downloader", "reconciler"}
+LEDGER = {"jobs", "attempts", "events"}
+CLOCK_READINGS = {
+    "datetime": {"now", "utcnow", "today"},
+    "date": {"today"},
+    "time": {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "localtime", "gmtime"},
+}
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def sources(*folders: Path) -> list[Path]:
+    return sorted(path for folder in folders or (PACKAGE,) for path in folder.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """The room a file lies in: its module, or its folder, directly under the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it; `from a import b` gives `a.b` where that is a module."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            assert node.module
+            for alias in node.names:
+                inner = ROOT / Path(*node.module.split("."), alias.name)
+                is_module = inner.is_dir() or inner.with_suffix(".py").exists()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+def rooms_imported(path: Path) -> Iterator[str]:
+    for name in imports(path):
+        first, *rest = name.split(".")
+        if first == "batchgen":
+            yield rest[0] if rest else "__init__"
+
+
+def calls(path: Path) -> Iterator[tuple[str, str, ast.Call]]:
+    """(what it is called on, name, call) of every call in a file; the first is empty for a bare function."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            match node.func:
+                case ast.Name(id=name):
+                    yield "", name, node
+                case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                    yield owner, name, node
+                case ast.Attribute(value=ast.Attribute(attr=owner), attr=name):
+                    yield owner, name, node
+
+
+def test_every_room_has_its_layer() -> None:
+    assert {room_of(path) for path in sources()} == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_of)
+def test_arrows_point_down_only(path: Path) -> None:
+    layer = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+    room = room_of(path)
+    higher = {other for other in rooms_imported(path) if layer[other] > layer[room]}
+    assert not higher, f"{room} imports {higher}, which stands above it"
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_stages_meet_only_in_rows(stage: str) -> None:
+    others = STAGES - {stage}
+    assert not others & set(rooms_imported(PACKAGE / f"{stage}.py"))
+
+
+def test_nothing_but_the_simulator_s_callers_know_it() -> None:
+    callers = {room_of(path) for path in sources() if "simulator" in set(rooms_imported(path))}
+    assert callers <= {"simulator", "cli"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {module_of(path): path for path in sources()}
+    arrows = {name: {other for other in imports(path) if other in names} - {name} for name, path in names.items()}
+    for package, path in names.items():
+        if path.name == "__init__.py":  # a package's face may show what its rooms made; they name one another directly
+            for name in names:
+                if name.startswith(f"{package}."):
+                    arrows[name].discard(package)
+    while leaves := {name for name, others in arrows.items() if not others}:
+        arrows = {name: others - leaves for name, others in arrows.items() if name not in leaves}
+    assert not arrows
+
+
+def test_only_the_job_table_writes_jobs_attempts_and_events() -> None:
+    writers = set()
+    for path in sources():
+        for owner, name, call in calls(path):
+            if name in {"insert", "update", "delete"}:
+                target = call.args[0] if call.args and not owner else None
+                table = target.id if isinstance(target, ast.Name) else owner
+                if table in LEDGER:
+                    writers.add(room_of(path))
+    assert writers == {"jobtable"}
+
+
+def test_no_room_writes_the_ledger_in_plain_sql() -> None:
+    for path in sources():
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                said = " ".join(node.value.split()).upper()
+                for table in LEDGER:
+                    for order in (f"INSERT INTO {table}", f"UPDATE {table} SET", f"DELETE FROM {table}"):
+                        assert order.upper() not in said, f"{path}:{node.lineno}"
+
+
+def test_history_is_never_deleted() -> None:
+    for path in sources(PACKAGE / "jobtable"):
+        assert not [name for _, name, _ in calls(path) if name in {"delete", "drop", "truncate"}]
+
+
+def test_only_the_database_room_makes_engines() -> None:
+    makers = {room_of(path) for path in sources() for _, name, _ in calls(path) if name.endswith("create_engine")}
+    assert makers == {"database"}
+
+
+def test_only_the_service_room_knows_the_http_client() -> None:
+    assert {module_of(path) for path in sources() if "httpx" in {name.split(".")[0] for name in imports(path)}} == {
+        "batchgen.service.http"
+    }
+    assert {room_of(path) for path in sources() if "batchgen.service.http" in set(imports(path))} <= {
+        "service",
+        "downloader",
+    }
+
+
+def test_only_the_command_line_and_the_reports_print() -> None:
+    talkers = set()
+    for path in sources():
+        for node in ast.walk(tree_of(path)):
+            match node:
+                case ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"):
+                    talkers.add(module_of(path))
+        if {(owner, name) for owner, name, _ in calls(path)} & {("", "print"), ("click", "echo"), ("", "input")}:
+            talkers.add(module_of(path))
+    rooms = {name.split(".")[1] for name in talkers - {"batchgen.simulator.__main__"}}
+    assert rooms <= {"cli", "report"}
+
+
+def test_only_the_clock_reads_the_clock() -> None:
+    readers = {
+        module_of(path)
+        for path in sources(PACKAGE, ROOT / "migrations")
+        for owner, name, _ in calls(path)
+        if name in CLOCK_READINGS.get(owner, ())
+    }
+    assert readers == {"batchgen.clock"}
+    borrowed = {module_of(path) for path in sources() if "time" in set(imports(path))}
+    assert not borrowed, "`import time` reads the clock behind a name"
+
+
+def test_sql_never_reads_the_clock() -> None:
+    for path in sources(PACKAGE, ROOT / "migrations"):
+        used = {name for _, name, _ in calls(path)}
+        assert not used & {"current_timestamp", "localtimestamp", "clock_timestamp"}
+        words = [node.arg for node in ast.walk(tree_of(path)) if isinstance(node, ast.keyword)]
+        assert "server_default" not in words
+        assert "onupdate" not in words
+
+
+def test_only_the_runner_sleeps() -> None:
+    """The progress display waits for its end, and the simulator imitates a slow service."""
+    sleepers = {
+        room_of(path)
+        for path in sources()
+        for owner, name, _ in calls(path)
+        if (owner, name) in {("asyncio", "sleep"), ("time", "sleep"), ("asyncio", "wait_for"), ("anyio", "sleep")}
+    }
+    assert sleepers <= {"runner", "report", "simulator"}
+
+
+def test_the_core_needs_no_test_and_no_tool() -> None:
+    strangers = {name.split(".")[0] for path in sources() for name in imports(path)}
+    assert not strangers & {"tests", "pytest", "hypothesis", "freezegun", "unittest"}

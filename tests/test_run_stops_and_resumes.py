@@ -1,0 +1,191 @@
+"""Stopping a run anywhere: signals, kill -9; the same command goes on, and nothing is bought or fetched twice."""
+
+from __future__ import annotations
+
+import signal
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from batchgen.simulator import Simulation
+from tests.batches import MASTER, Bill, check_delivered, write_manifest
+from tests.conftest import Command, Launch, Simulate
+from tests.serving import served
+from tests.waiting import rows, states, until
+
+SENT = ("generating", "downloading", "done")
+
+
+def number_in(database: Path, *wanted: str) -> int:
+    return sum(number for state, number in states(database).items() if state in wanted)
+
+
+def write_large(folder: Path, jobs: int) -> Path:
+    """A manifest whose videos are of 1.6 MB each: noise cannot be compressed."""
+    Image.effect_noise((1200, 1200), 120).save(folder / "noise.png")
+    header = {"defaults": {"model": MASTER, "duration": 10, "image_url": "noise.png"}}
+    return write_manifest(folder / "m.yaml", [{"id": f"n{n}", "prompt": f"Noise {n}."} for n in range(jobs)], **header)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
+    number: signal.Signals, code: int, tmp_path: Path, launch: Launch, batchgen: Command
+) -> None:
+    ledger = tmp_path / "simulator.ledger"
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 12)
+    with served(Simulation(speed=2000, latency_seconds=0.3, instant=True, ledger=ledger)) as environment:
+        running = launch("run", "m.yaml", **environment)
+        until(lambda: number_in(database, "submitting"))
+        running.signal(number)
+        ended = running.end()
+        assert (ended.returncode, ended.stdout.count("\n")) == (code, 1)
+        assert "interrupted; the same command goes on" in ended.stdout
+        assert "stopping: finishing what is on the wire" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        stopped = states(database)
+        assert set(stopped) <= {"pending", *SENT}
+        assert stopped["pending"] > 0
+        assert len(Bill(ledger).accepted) == number_in(database, *SENT) > 0
+        assert not rows(database, "SELECT * FROM jobs WHERE leased_by IS NOT NULL")
+        assert rows(database, "SELECT exit_code FROM runs") == [{"exit_code": code}]
+
+        resumed = batchgen("run", "m.yaml", **environment)
+    assert resumed.returncode == 0
+    assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (12, 0)
+    check_delivered(tmp_path, database)
+
+
+def test_a_second_signal_leaves_at_once_and_the_lost_answer_is_found_again(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate(
+        "--speed", "6000", "--instant", "--lag", "0", faults={"create": {"accept_then_stall": {"count": 1}}}
+    )
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 1)
+    running = launch("run", "m.yaml", "--log-file", "log", **simulator.environment)
+    until(lambda: Bill(simulator.ledger).accepted)
+    running.signal(signal.SIGINT)
+    until(lambda: "stopping:" in (tmp_path / "log").read_text())
+    assert running.process.poll() is None
+    running.signal(signal.SIGINT)
+    ended = running.end()
+    assert ended.returncode == 130
+    assert "Traceback" not in ended.stderr
+    assert states(database) == {"unconfirmed": 1}
+
+    resumed = batchgen("run", "m.yaml", **simulator.environment)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "adopted" in resumed.stderr
+    assert len(Bill(simulator.ledger).accepted) == 1
+    check_delivered(tmp_path, database)
+
+
+def test_killed_at_every_stage_in_turn_it_pays_once_and_delivers_all(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "300", "--instant", "--lag", "0")
+    database = tmp_path / "batchgen.db"
+    # This log is complete at once, so that what is not in it was never sent and may be sent again.
+    limits = {"submits_per_minute": 1200, "in_flight": 6, "unconfirmed_minutes": 0.02, "on_unconfirmed": "resubmit"}
+    manifest = write_manifest(tmp_path / "m.yaml", 16, limits=limits)
+    bill = Bill(simulator.ledger)
+    moments = [
+        lambda: number_in(database, "pending"),
+        lambda: number_in(database, "submitting"),
+        lambda: len(bill.accepted) > 2,
+        lambda: number_in(database, "generating") > 4,
+        lambda: number_in(database, "downloading", "done"),
+        lambda: number_in(database, "done") > 3,
+        lambda: number_in(database, "done") > 7,
+        lambda: number_in(database, "done") > 11,
+    ]
+    for moment in moments:
+        running = launch("run", manifest, **simulator.environment)
+        until(moment)
+        running.signal(signal.SIGKILL)
+        assert running.end().returncode == -signal.SIGKILL
+
+    ended = batchgen("run", manifest, **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    check_delivered(tmp_path, database)
+    assert (len(bill.accepted), bill.duplicates) == (16, 0)
+    delivered = {row["generation_id"]: row["delivered_at"] for row in rows(database, "SELECT * FROM jobs")}
+    assert delivered.keys() == {row["id"] for row in bill.accepted}
+    for request in bill.requests("cdn"):
+        at = datetime.fromisoformat(request["at"])
+        assert at < datetime.fromisoformat(delivered[request["generation_id"]]), "fetched again after it was whole"
+
+
+def test_a_file_that_was_half_there_when_killed_continues_by_range(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
+    manifest = write_large(tmp_path, 1)
+    part = tmp_path / "m/n0.mp4.part"
+    running = launch("run", manifest, **simulator.environment)
+    until(lambda: part.exists() and part.stat().st_size)
+    running.signal(signal.SIGKILL)
+    running.end()
+    had = part.stat().st_size
+    assert 0 < had < 1_500_000
+
+    ended = batchgen("run", manifest, **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert [row["status"] for row in Bill(simulator.ledger).requests("cdn")][-1] == 206
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+
+
+def test_a_signal_during_a_download_keeps_what_has_come(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
+    manifest = write_large(tmp_path, 1)
+    part = tmp_path / "m/n0.mp4.part"
+    running = launch("run", manifest, **simulator.environment)
+    until(part.exists)
+    until(lambda: rows(tmp_path / "batchgen.db", "SELECT * FROM jobs WHERE etag IS NOT NULL"))
+    running.signal(signal.SIGINT)
+    assert running.end().returncode == 130
+    assert part.stat().st_size > 0
+
+    ended = batchgen("run", manifest, **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert [row["status"] for row in Bill(simulator.ledger).requests("cdn")][-1] == 206
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+
+
+def test_two_runs_at_once_share_the_work(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+    simulator = simulate("--speed", "1000", "--instant")
+    database = tmp_path / "batchgen.db"
+    manifest = write_manifest(tmp_path / "m.yaml", 40, limits={"submits_per_minute": 2400, "in_flight": 8})
+    both = [launch("run", manifest, **simulator.environment) for _ in range(2)]
+    ended = [running.end() for running in both]
+    assert [each.returncode for each in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    bill = Bill(simulator.ledger)
+    assert (len(bill.accepted), bill.duplicates, len(bill.requests("create"))) == (40, 0, 40)
+    assert len(bill.requests("cdn")) == 40
+    check_delivered(tmp_path, database)
+
+
+def test_when_one_of_two_runs_is_killed_the_other_takes_over_at_once(
+    tmp_path: Path, simulate: Simulate, launch: Launch
+) -> None:
+    faults = {"create": {"accept_then_stall": {"count": 1}}}
+    simulator = simulate("--speed", "1000", "--instant", "--lag", "0", faults=faults)
+    database = tmp_path / "batchgen.db"
+    manifest = write_manifest(tmp_path / "m.yaml", 6)
+    first = launch("run", manifest, **simulator.environment)
+    holding = until(lambda: rows(database, "SELECT leased_by FROM jobs WHERE state = 'submitting' AND attempts = 0"))
+    until(lambda: Bill(simulator.ledger).accepted)
+    second = launch("run", manifest, **simulator.environment)
+    until(lambda: rows(database, "SELECT * FROM runs")[1:])
+    first.signal(signal.SIGKILL)
+    ended = second.end()
+    assert holding
+    assert ended.returncode == 0, ended.stderr
+    assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (6, 0)
+    check_delivered(tmp_path, database)

@@ -1,0 +1,137 @@
+"""Limits, throttling and a blocked account: what the service's own ledger says of a run."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+
+from batchgen.simulator import AccountLimits, Simulation
+from tests.batches import Bill, check_delivered, write_manifest
+from tests.conftest import Command, Launch, Simulate
+from tests.serving import served
+from tests.waiting import rows, states, until
+
+
+def moments(rows_: list[dict[str, object]], column: str) -> list[datetime]:
+    return sorted(datetime.fromisoformat(str(row[column])) for row in rows_)
+
+
+def test_submits_per_minute_and_videos_in_flight_are_never_exceeded(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "1200", "--instant")
+    per_minute, in_flight = 300, 3
+    write_manifest(tmp_path / "m.yaml", 24, limits={"submits_per_minute": per_minute, "in_flight": in_flight})
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    bill = Bill(simulator.ledger)
+    assert len(bill.accepted) == 24
+
+    sent = moments(bill.accepted, "created_at")
+    # The rate lets a burst of 0.05 minutes' worth go at once; after it, one each 60 / 300 s.
+    burst = int(per_minute * 0.05)
+    for first, last in zip(sent, sent[burst:], strict=False):
+        assert last - first > timedelta(seconds=60 / per_minute * 0.5)
+    assert sent[-1] - sent[0] > timedelta(seconds=60 / per_minute * (24 - burst - 1))
+
+    changes = [(row["created_at"], 1) for row in bill.accepted] + [(row["finishes_at"], -1) for row in bill.accepted]
+    flying = most = 0
+    for _, change in sorted(changes):
+        flying += change
+        most = max(most, flying)
+    assert most == in_flight
+
+
+def test_throttling_is_waited_out_as_asked_and_costs_no_job_an_attempt(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    faults = {"create": {"throttle_429": {"count": 2, "retry_after": 2}}}
+    simulator = simulate("--speed", "6000", "--instant", faults=faults)
+    write_manifest(tmp_path / "m.yaml", 6)
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "back to pending: 429" in ended.stderr
+    creates = Bill(simulator.ledger).requests("create")
+    refused = max(moments([row for row in creates if row["status"] == 429], "at"))
+    later = [at for at in moments(creates, "at") if at > refused + timedelta(seconds=0.5)]
+    assert later[0] - refused >= timedelta(seconds=1.9)
+    database = tmp_path / "batchgen.db"
+    assert {row["attempts"] for row in rows(database, "SELECT attempts FROM jobs")} == {1}
+    assert len(rows(database, "SELECT * FROM attempts WHERE outcome = 'throttled'")) == 2
+    check_delivered(tmp_path, database)
+
+
+def test_an_account_with_tighter_limits_than_the_manifest_still_gets_everything(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    ledger = tmp_path / "simulator.ledger"
+    limits = AccountLimits(requests_per_minute=300, in_flight=3)
+    with served(Simulation(speed=600, instant=True, ledger=ledger, limits=limits)) as environment:
+        write_manifest(tmp_path / "m.yaml", 8)
+        ended = batchgen("run", "m.yaml", **environment)
+    assert ended.returncode == 0, ended.stderr
+    assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (8, 0)
+    assert [row for row in Bill(ledger).requests("create") if row["status"] == 429]
+    assert {row["attempts"] for row in rows(tmp_path / "batchgen.db", "SELECT attempts FROM jobs")} == {1}
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+
+
+def test_a_refused_key_fails_no_job_and_a_right_one_completes_the_batch(tmp_path: Path, batchgen: Command) -> None:
+    ledger = tmp_path / "simulator.ledger"
+    with served(Simulation(speed=6000, instant=True, ledger=ledger, key="the-right-key")) as environment:
+        write_manifest(tmp_path / "m.yaml", 5)
+        refused = batchgen("run", "m.yaml", **environment)
+        assert refused.returncode == 4
+        assert "5 pending" in refused.stdout
+        assert "Set a valid AIMLAPI_API_KEY, then run the same command" in refused.stdout
+        assert environment["AIMLAPI_API_KEY"] not in refused.stdout + refused.stderr
+        assert states(tmp_path / "batchgen.db") == {"pending": 5}
+        right = batchgen("run", "m.yaml", **{**environment, "AIMLAPI_API_KEY": "the-right-key"})
+    assert right.returncode == 0, right.stderr
+    assert len(Bill(ledger).accepted) == 5
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+
+
+def test_when_the_key_may_not_submit_any_more_what_is_paid_for_is_collected(
+    tmp_path: Path, simulate: Simulate, launch: Launch
+) -> None:
+    simulator = simulate("--speed", "400", "--instant")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 240, "in_flight": 4})
+    running = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: states(database).get("generating", 0) > 1)
+    put_faults(simulator.base_url, {"create": {"auth_401": 1}})
+    ended = running.end()
+    assert ended.returncode == 4
+    collected = states(database)
+    assert set(collected) == {"done", "pending"}
+    assert collected["done"] == len(Bill(simulator.ledger).accepted)
+    put_faults(simulator.base_url, {})
+    ended = launch("run", "m.yaml", "--submits-per-minute", "6000", **simulator.environment).end()
+    assert ended.returncode == 0, ended.stderr
+    assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (8, 0)
+
+
+def test_out_of_credits_what_is_paid_for_is_collected_and_the_next_run_goes_on(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    ledger, database = tmp_path / "simulator.ledger", tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 6, limits={"submits_per_minute": 6000, "in_flight": 2})
+    poor = AccountLimits(balance_usd=Decimal(5))  # enough for three
+    with served(Simulation(speed=2000, instant=True, ledger=ledger, limits=poor)) as environment:
+        ended = batchgen("run", "m.yaml", **environment)
+    assert ended.returncode == 4
+    assert "Top it up, then run the same command" in ended.stdout
+    assert states(database) == {"done": 3, "pending": 3}
+    with served(Simulation(speed=2000, instant=True, ledger=ledger)) as environment:
+        ended = batchgen("run", "m.yaml", **environment)
+    assert ended.returncode == 0, ended.stderr
+    assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (6, 0)
+    check_delivered(tmp_path, database)
+
+
+def put_faults(base_url: str, faults: dict[str, object]) -> None:
+    httpx.put(f"{base_url}/_simulator/faults", json=faults).raise_for_status()

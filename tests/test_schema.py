@@ -1,0 +1,228 @@
+"""The database that the migrations make is the one the code describes, and it refuses impossible rows."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Connection, insert, select
+from sqlalchemy.schema import CreateIndex
+from sqlalchemy.types import TypeEngine
+
+from batchgen.database import Database
+from batchgen.jobs import TERMINAL, TRANSITIONS, State
+from batchgen.schema import OPEN, SENT, Money, Outcome, UTCDateTime, limits, metadata
+
+BATCH = {
+    "id": 1,
+    "name": "spring",
+    "service": "aimlapi",
+    "manifest_path": "/m.yaml",
+    "manifest_sha256": "00",
+    "created_at": "2026-03-01T12:00:00.000000Z",
+    "enrolled_at": "2026-03-01T12:00:00.000000Z",
+}
+JOB = {
+    "batch_id": 1,
+    "key": "mona",
+    "state": "pending",
+    "priority": 0,
+    "service": "aimlapi",
+    "endpoint": "/v2/video/generations",
+    "model": "m",
+    "request": "{}",
+    "files": "[]",
+    "fingerprint": "00",
+    "tags": "[]",
+    "attempts": 0,
+    "strikes": 0,
+    "output_path": "mona.mp4",
+    "created_at": "2026-03-01T12:00:00.000000Z",
+}
+ATTEMPT = {"job_id": 1, "client_request_id": "c-1", "sent_at": "2026-03-01T12:00:00.000000Z", "outcome": "sending"}
+NOW = "2026-03-01T12:00:00.000000Z"
+SENT_JOB = {"attempt_id": 1, "generation_id": "g-1"}
+LEASE = {"leased_by": "run", "leased_until": NOW}
+
+
+def put(connection: sqlite3.Connection, table: str, *layers: dict[str, Any]) -> None:
+    row: dict[str, Any] = {}
+    for layer in layers:
+        row.update(layer)
+    names = ", ".join(row)
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+
+
+@pytest.fixture
+def raw(database: Database) -> Iterable[sqlite3.Connection]:
+    """The file itself, past all of our code."""
+    assert database.path
+    with closing(sqlite3.connect(database.path)) as connection:
+        connection.execute("PRAGMA foreign_keys=ON")
+        put(connection, "batches", BATCH)
+        yield connection
+
+
+def normal(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql.replace('"', "")).strip()
+
+
+def test_the_migrated_database_is_the_described_one(database: Database) -> None:
+    def another_type(_context: Any, _column: Any, _other: Any, found: TypeEngine[Any], meant: TypeEngine[Any]) -> bool:
+        dialect = database.engine.dialect
+        return str(found.compile(dialect)) != str(meant.compile(dialect))
+
+    def comparable(_object: Any, name: str | None, *_: Any) -> bool:
+        return name != "ix_jobs_pending"  # Alembic cannot read its "DESC"; its words are compared below
+
+    def differences(connection: Connection) -> list[Any]:
+        options = {"compare_type": another_type, "compare_server_default": True, "include_object": comparable}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
+
+    assert database.look(differences) == []
+
+
+def test_the_checks_are_word_for_word_the_described_ones(raw: sqlite3.Connection) -> None:
+    for table in metadata.sorted_tables:
+        made = normal(raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.name,)).fetchone()[0])
+        described = {
+            f"CONSTRAINT {check.name} CHECK ({normal(str(check.sqltext))})"
+            for check in table.constraints
+            if isinstance(check, CheckConstraint)
+        }
+        assert {text for text in described if text not in made} == set()
+        assert made.count(" CHECK ") == len(described)
+
+
+def test_the_partial_indexes_are_word_for_word_the_described_ones(raw: sqlite3.Connection, database: Database) -> None:
+    for table in metadata.sorted_tables:
+        for index in table.indexes:
+            made = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index.name,)).fetchone()[0]
+            assert normal(made) == normal(str(CreateIndex(index).compile(database.engine)))
+
+
+@pytest.mark.parametrize(("table", "column", "words"), [("jobs", "state", State), ("attempts", "outcome", Outcome)])
+def test_the_checks_know_every_word_of_the_code(
+    raw: sqlite3.Connection, table: str, column: str, words: Iterable[str]
+) -> None:
+    made = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+    found = re.search(rf"CHECK \({column} IN \(([^)]*)\)\)", made)
+    assert found
+    assert re.findall(r"'(\w+)'", found[1]) == [str(word) for word in words]
+
+
+IMPOSSIBLE_JOBS = [
+    ("state_is_known", {"state": "lost"}),
+    ("done_iff_delivered_at", {"state": "done", **SENT_JOB, "sha256": "00", "bytes": 1}),
+    ("done_iff_delivered_at", {"delivered_at": NOW}),
+    ("failed_iff_failed_at", {"state": "failed"}),
+    ("failed_iff_failed_at", {"failed_at": NOW}),
+    ("cancelled_iff_cancelled_at", {"state": "cancelled"}),
+    ("cancelled_iff_cancelled_at", {"cancelled_at": NOW}),
+    ("accepted_has_generation_id", {"state": "generating", "attempt_id": 1}),
+    ("accepted_has_generation_id", {"state": "downloading", "attempt_id": 1}),
+    ("accepted_has_generation_id", {"state": "done", "attempt_id": 1, "sha256": "00", "bytes": 1, "delivered_at": NOW}),
+    ("unaccepted_has_no_generation_id", {"generation_id": "g-1"}),
+    ("unaccepted_has_no_generation_id", {"state": "submitting", **SENT_JOB, **LEASE}),
+    ("unaccepted_has_no_generation_id", {"state": "unconfirmed", **SENT_JOB}),
+    ("sent_has_attempt", {"state": "submitting", **LEASE}),
+    ("sent_has_attempt", {"state": "unconfirmed"}),
+    ("sent_has_attempt", {"state": "generating", "generation_id": "g-1"}),
+    ("done_has_file", {"state": "done", **SENT_JOB, "delivered_at": NOW, "bytes": 1}),
+    ("done_has_file", {"state": "done", **SENT_JOB, "delivered_at": NOW, "sha256": "00", "bytes": 0}),
+    ("lease_is_whole", {"leased_by": "run"}),
+    ("lease_is_whole", {"leased_until": NOW}),
+    ("submitting_is_leased", {"state": "submitting", "attempt_id": 1}),
+]
+
+
+@pytest.mark.parametrize(("constraint", "row"), IMPOSSIBLE_JOBS)
+def test_an_impossible_job_is_refused(raw: sqlite3.Connection, constraint: str, row: dict[str, Any]) -> None:
+    with pytest.raises(sqlite3.IntegrityError, match=constraint):
+        put(raw, "jobs", JOB, row)
+
+
+def test_every_check_of_a_job_has_an_impossible_row() -> None:
+    checks = {check.name for check in metadata.tables["jobs"].constraints if isinstance(check, CheckConstraint)}
+    assert {name for name, _ in IMPOSSIBLE_JOBS} == checks
+
+
+def test_a_key_is_unique_in_its_batch(raw: sqlite3.Connection) -> None:
+    put(raw, "jobs", JOB)
+    with pytest.raises(sqlite3.IntegrityError, match=r"jobs\.batch_id, jobs\.key"):
+        put(raw, "jobs", JOB)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "row"),
+    [
+        ("outcome_is_known", {"outcome": "perhaps"}),
+        ("accepted_attempt_has_id", {"outcome": "accepted"}),
+        ("FOREIGN KEY", {"job_id": 99}),
+    ],
+)
+def test_an_impossible_attempt_is_refused(raw: sqlite3.Connection, constraint: str, row: dict[str, Any]) -> None:
+    put(raw, "jobs", JOB)
+    with pytest.raises(sqlite3.IntegrityError, match=constraint):
+        put(raw, "attempts", ATTEMPT, row)
+
+
+@pytest.mark.parametrize("first", OPEN)
+@pytest.mark.parametrize("second", OPEN)
+def test_a_job_never_has_two_attempts_that_may_be_paid_for(
+    raw: sqlite3.Connection, first: Outcome, second: Outcome
+) -> None:
+    put(raw, "jobs", JOB)
+    put(raw, "attempts", ATTEMPT, {"outcome": first, "generation_id": "g-1"})
+    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.job_id"):
+        put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2", "outcome": second, "generation_id": "g-2"})
+    raw.execute("UPDATE attempts SET released_at = ?", (NOW,))
+    put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2", "outcome": second, "generation_id": "g-2"})
+
+
+@pytest.mark.parametrize("first", sorted(set(Outcome) - set(OPEN)))
+def test_an_attempt_that_cost_nothing_bars_no_other(raw: sqlite3.Connection, first: Outcome) -> None:
+    put(raw, "jobs", JOB)
+    put(raw, "attempts", ATTEMPT, {"outcome": first})
+    put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2"})
+
+
+def test_a_client_request_id_names_one_attempt(raw: sqlite3.Connection) -> None:
+    put(raw, "jobs", JOB)
+    put(raw, "attempts", ATTEMPT, {"outcome": "rejected"})
+    with pytest.raises(sqlite3.IntegrityError, match="client_request_id"):
+        put(raw, "attempts", ATTEMPT)
+
+
+def test_the_states_and_their_transitions_are_whole() -> None:
+    assert set(TRANSITIONS) == set(State)
+    assert {state for state in State if not TRANSITIONS[state] - {State.PENDING}} == TERMINAL
+    reachable = {State.PENDING}
+    while further := set().union(*(TRANSITIONS[state] for state in reachable)) - reachable:
+        reachable |= further
+    assert reachable == set(State)
+    assert not {State.PENDING, State.FAILED, State.CANCELLED} & set(SENT)
+
+
+def test_the_columns_of_times_and_money_are_typed_alike_everywhere() -> None:
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            assert isinstance(column.type, UTCDateTime) == column.name.endswith(("_at", "_until", "at")), column
+            assert isinstance(column.type, Money) == column.name.endswith("_usd"), column
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("a cut pair \ud83d", "a cut pair ?"), ("zero\0byte", "zero?byte"), ("\U0001f3ac é", "\U0001f3ac é")],
+)
+def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database, said: str, kept: str) -> None:
+    database.change(
+        lambda connection: connection.execute(insert(limits).values(name="n", strikes=0, reason=said)) and None
+    )
+    assert database.look(lambda connection: connection.execute(select(limits.c.reason)).scalar()) == kept
