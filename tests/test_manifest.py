@@ -75,7 +75,7 @@ def test_everything_in_a_manifest_arrives(folder: Path) -> None:
             model: {MASTER}
             image_url: https://example.com/x.jpg
             duration: "10"
-            prompt: ünï “{{{{ id }}}}” 🎬
+            prompt: ünï “{{{{ id }}}}” {{% 🎬
             tags: [1.50, yes]
             output: own/{{{{ id }}}}.mp4
         """,
@@ -89,7 +89,7 @@ def test_everything_in_a_manifest_arrives(folder: Path) -> None:
     assert list(json.loads(first.request)) == ["model", "duration", "prompt", "image_url", "tail_image_url"]
     assert (second.key, second.output, second.files, second.tags) == ("ÜBER", "own/ÜBER.mp4", (), ("1.50", "yes"))
     assert second.request == (
-        f'{{"model":"{MASTER}","duration":10,"prompt":"ünï “{{{{ id }}}}” 🎬","image_url":"https://example.com/x.jpg"}}'
+        f'{{"model":"{MASTER}","duration":10,"prompt":"ünï “ÜBER” {{% 🎬","image_url":"https://example.com/x.jpg"}}'
     )
 
 

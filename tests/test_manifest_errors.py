@@ -64,20 +64,16 @@ GOLDEN = {
     "an unknown key": (f"jobs: [{LEAST}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
     "a key like no other": (
         f"jobs: [{LEAST}]\nxyzzy: 3\n",
-        "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, defaults and jobs",
+        "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, include, defaults and jobs",
     ),
-    "includes": (
-        f"include: other.yaml\njobs: [{LEAST}]\n",
-        "1:1 `include` is not supported: this version takes plain jobs only | write the jobs out one by one",
+    "a matrix above the jobs": (
+        f"matrix: {{a: [1]}}\njobs: [{LEAST}]\n",
+        "1:1 `matrix` belongs to a job | write it under `jobs:`",
     ),
-    "a matrix": (
-        f"jobs:\n  - id: one\n    model: {STANDARD}\n    image_url: a.png\n    matrix: {{a: [1]}}\n",
-        "5:5 `matrix` is not supported: this version takes plain jobs only | write the jobs out one by one",
-    ),
-    "rows and count in defaults": (
-        f"defaults: {{rows: a.csv, count: 2}}\njobs: [{LEAST}]\n",
-        "1:12 `rows` is not supported: this version takes plain jobs only | write the jobs out one by one\n"
-        "1:25 `count` is not supported: this version takes plain jobs only | write the jobs out one by one",
+    "rows and a matrix among the defaults": (
+        f"defaults: {{rows: a.csv, matrix: {{a: [1]}}}}\njobs: [{LEAST}]\n",
+        "1:12 `rows` cannot be a default | write it in the job\n"
+        "1:25 `matrix` cannot be a default | write it in the job",
     ),
     "a batch that is a list": (f"batch: [a]\njobs: [{LEAST}]\n", "1:8 `batch` must be text, not a list"),
     "a batch in two lines": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from PIL import Image
 from batchgen import catalogue, manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Limits, Manifest
-from batchgen.manifest.header import KEYS, LATER
-from batchgen.manifest.jobs import OWN
+from batchgen.manifest.header import KEYS, MULTIPLIERS, OWN
 from batchgen.manifest.outputs import path_fault
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -36,17 +36,20 @@ def survive(folder: Path, raw: bytes) -> Manifest | None:
         found = manifest.read(path)
     except ManifestInvalid as invalid:
         assert invalid.problems
-        assert len({(problem.line, problem.column, problem.message) for problem in invalid.problems}) == len(
-            invalid.problems
-        )
+        said = {(problem.path, problem.line, problem.column, problem.message) for problem in invalid.problems}
+        assert len(said) == len(invalid.problems)
         for problem in invalid.problems:
             assert problem.line >= 1
             assert problem.column >= 1
             assert problem.message.isprintable()
             assert problem.message
         return None
+    assert len({job.key for job in found.jobs}) == len({job.output for job in found.jobs}) == len(found.jobs)
+    assert manifest.digest(path, found.named) == found.sha256
+    assert manifest.read(path) == found
     for job in found.jobs:
         assert path_fault(job.output) is None
+        assert job.request.encode()
         assert json.loads(job.request)["model"] == job.model
     return found
 
@@ -90,18 +93,18 @@ trees = st.recursive(
     max_leaves=8,
 )
 texts = st.text(max_size=30) | st.sampled_from(
-    ["a.png", "16:9", "{{ id }}", "{{", "..", "/x", "https://x/y", "data:,", "5"]
+    ["a.png", "16:9", "{{ id }}", "{{ s.stem }}", "m.yaml", "{{", "..", "/x", "https://x/y", "data:,", "5"]
 )
 parameters = st.dictionaries(
-    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *OWN, "<<"]),
-    trees | texts | st.sampled_from([STANDARD, MASTER, TEXT, 5, 10, 0.5]),
+    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *sorted(OWN), "<<"]),
+    trees | texts | st.sampled_from([STANDARD, MASTER, TEXT, 5, 10, 0.5, {"s": [1, "x"]}, {"s": {"glob": "*.png"}}]),
     max_size=6,
 )
 likely = st.fixed_dictionaries(
     {"id": texts, "model": st.sampled_from([STANDARD, MASTER, TEXT]), "image_url": texts}, optional={"duration": texts}
 )
 manifests = st.dictionaries(
-    st.sampled_from([*KEYS, *LATER, "x"]),
+    st.sampled_from([*KEYS, *MULTIPLIERS, "x"]),
     trees | texts | st.lists(parameters | likely | trees, max_size=4),
     max_size=6,
 ) | st.fixed_dictionaries({"jobs": st.lists(likely | parameters, min_size=1, max_size=3), "defaults": parameters})
@@ -115,14 +118,81 @@ def test_any_tree(tmp_path: Path, tree: Any) -> None:
     survive(tmp_path, yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
 
 
+prompts = st.text(max_size=200).filter(lambda text: "\r" not in text)
+
+
 @in_one_folder
-@given(st.text(max_size=200).filter(lambda text: "\r" not in text))
+@given(prompts)
+@example("{% raw %} {# c #} }} {")
 def test_any_text_survives_the_way_into_a_request(tmp_path: Path, prompt: str) -> None:
-    tree = {"jobs": [{"id": "one", "model": TEXT, "prompt": prompt}]}
+    tree = {"jobs": [{"id": "one", "model": TEXT, "prompt": prompt.replace("{{", "{{ '{{' }}")}]}
     found = survive(tmp_path, yaml.safe_dump(tree, default_style='"').encode())
     assert found is not None
     assert json.loads(found.jobs[0].request) == {"model": TEXT, "prompt": prompt}
     assert found.limits == Limits()
+
+
+class Quoting(yaml.SafeDumper):
+    """Writes every text in quotes, and nothing else."""
+
+
+Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+nonempty = st.lists(st.text(min_size=1, max_size=50), min_size=1, max_size=4)
+
+
+@in_one_folder
+@given(nonempty, st.sampled_from(["r.csv", "r.jsonl"]))
+@example(["{{ id }}", "{% x", 'a "quote", a comma\r\nand a line', "\ufeff", "\x00"], "r.csv")
+def test_any_text_of_a_row_survives_the_way_into_a_request(tmp_path: Path, texts: list[str], name: str) -> None:
+    with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
+        if name == "r.csv":
+            csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["n", "text"], *enumerate(texts)])
+        else:
+            file.writelines(json.dumps({"n": n, "text": text}) + "\n" for n, text in enumerate(texts))
+    job = {"id": "{{ n }}", "rows": name, "model": TEXT, "prompt": "{{ text }}", "negative_prompt": "<{{ text }}>"}
+    found = survive(tmp_path, yaml.safe_dump({"jobs": [job]}).encode())
+    assert found is not None
+    sent = [json.loads(job.request) for job in found.jobs]
+    assert [each["prompt"] for each in sent] == texts
+    assert [each["negative_prompt"] for each in sent] == [f"<{text}>" for text in texts]
+
+
+@in_one_folder
+@given(nonempty)
+def test_any_text_of_a_matrix_survives_the_way_into_a_request(tmp_path: Path, texts: list[str]) -> None:
+    texts = [text for text in dict.fromkeys(texts) if "\r" not in text]
+    matrix = {"cell": [{"n": n, "text": text} for n, text in enumerate(texts)], "twice": ["a", "b"]}
+    job = {"id": "{{ cell.n }}-{{ twice }}", "matrix": matrix, "model": TEXT, "prompt": "{{ cell.text }}."}
+    found = survive(tmp_path, yaml.dump({"jobs": [job]}, Dumper=Quoting).encode())
+    assert (found is not None) == bool(texts)
+    if found:
+        assert [json.loads(job.request)["prompt"] for job in found.jobs] == [f"{text}." for text in texts for _ in "ab"]
+
+
+@in_one_folder
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode), st.sampled_from(["r.csv", "r.jsonl", "i.yaml"]))
+@example(b'sku\n"a', "r.csv")
+@example(b"sku\n" + b"x" * 200_000, "r.csv")
+@example(b'{"sku": "\\ud800"}', "r.jsonl")
+def test_any_bytes_of_a_file_that_is_named(tmp_path: Path, raw: bytes, name: str) -> None:
+    (tmp_path / name).write_bytes(raw)
+    job = f"{{id: '{{{{ sku }}}}', model: {TEXT}, prompt: p, rows: {name}}}"
+    survive(tmp_path, f"include: {name}\n".encode() if name == "i.yaml" else f"jobs: [{job}]\n".encode())
+
+
+pieces = st.sampled_from(
+    [*"{}%#|~.'\"()[] *-+,:", "{{ ", " }}", "id", "s", "s.stem", "n", "batch", "lower", "not ", "in"]
+)
+
+
+@in_one_folder
+@given(st.lists(pieces, max_size=25).map("".join), st.lists(scalars | texts, max_size=3))
+def test_any_template(tmp_path: Path, template: str, cells: list[Any]) -> None:
+    job = {"id": "{{ n }}", "model": TEXT, "prompt": template, "output": template, "matrix": {"n": [1, 2], "s": cells}}
+    survive(
+        tmp_path, yaml.safe_dump({"jobs": [job, {**job, "count": 2}]}, allow_unicode=True).encode("utf-8", "replace")
+    )
 
 
 @pytest.mark.parametrize("depth", [65, 1_000, 100_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_a_file_cannot_be_a_folder_of_another(tmp_path: Path) -> None:
 def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert told(tmp_path, "id: one, output: M.yaml") == ["3:23 the video would be written over the manifest: M.yaml"]
+    assert told(tmp_path, "id: one, output: M.yaml") == ["3:23 the video would be written over the manifest: m.yaml"]
     image = "model: klingai/v2.1-master-image-to-video, image_url: ./x/../a.png"
     assert told(tmp_path, f"id: one, output: A.png, {image}") == [
         "3:23 the video would be written over an image that the jobs use: ./x/../a.png"
@@ -149,23 +150,30 @@ def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None
         ("{{ id | center(9) }}", "no filter `center`"),
         ("{% for x in id %}{{ x }}{% endfor %}", "no statements"),
         ("{{ range(9) }}", "no name `range`"),
-        ("{{ id.upper() }}", "no method named upper"),
-        ("{{ id.x }}", "is undefined"),
-        ("{{ 'x' * 1000000000 }}", "too large"),
+        ("{{ id.upper() }}", "`id` has no part `upper`"),
+        ("{{ id.stem() }}", "cannot be filled in"),
+        ("{{ id.x }}", "`id` has no part `x`"),
+        ("a{{ id.x }}", "`id` has no part `x`"),
+        ("a{{ id[0].x }}", "is undefined"),
+        ("{{ 'x' * 1000000000 }}", "has no `*`"),
         ("{{ '%999999d' | format(1) }}", "at most 99"),
         ("{{ '%d' | format(id) }}", "`format` cannot be done"),
         ("{{ 'aaaa' | replace('a', 'bbbbbbbbbb') " + "| replace('b', 'bbbbbbbbbb') " * 9 + "}}", "too long"),
-        ("{{ id }}" * 200, "at most 1000"),
+        ("{{ id " + "~ id " * 200 + "}}", "at most 1000"),
+        ("{{ " + "not " * 100_000 + "id }}", "at most 1000"),
+        ("{{ id }}" * 10_000, "ran out of fuel"),
         ("{{ " + "(" * 900, "recursion"),
+        ("{% if id %}{{ id }}", "no statements"),
+        ("{{ '}}", "cannot be filled in"),
     ],
 )
 def test_a_template_that_cannot_be_filled_in_says_why(template: str, why: str) -> None:
-    with pytest.raises(BadTemplate, match=why.replace("(", r"\(")):
-        Templates().render(template, {"id": "one"})
+    with pytest.raises(BadTemplate, match=re.escape(why)):
+        Templates().fill(template, {"id": "one"})
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     assert told(tmp_path, "id: one", top="output: '{{ idd }}.mp4'\n") == ["4:9 the template has no name `idd`"]
     with pytest.raises(BadTemplate) as caught:
-        Templates().render("{{ idd }}", {"batch": 1, "id": 2, "seed": 3})
-    assert caught.value.label == "known: batch, id and seed"
+        Templates().fill("{{ idd }}", {"batch": 1, "id": 2, "seed": 3})
+    assert caught.value.label == "did you mean id? known: batch, id and seed"

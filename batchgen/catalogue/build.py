@@ -19,6 +19,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from batchgen.catalogue.links import medium
+
 UNIVERSAL = "/v2/video/generations"
 KLING = "/v2/generate/video/kling/generation"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -33,13 +35,6 @@ EXTRA_PATHS: list[tuple[str, str, str]] = [
     # The model's page and its code example call the vendor path; the schema names only the universal one.
     (MASTER, KLING, UNIVERSAL),
 ]
-
-IMAGES = {
-    *("image_url", "image_urls", "image_list", "last_image_url", "tail_image_url", "first_frame_image"),
-    *("reference_image_url", "reference_image_urls", "reference_images", "frontal_image_url", "static_mask", "mask"),
-}
-VIDEOS = {"video_url", "video_urls", "mask_video_url", "alpha_url"}
-AUDIOS = {"audio_url", "audio_urls"}
 
 Schema = dict[str, Any]
 
@@ -87,13 +82,6 @@ def sole(schema: Schema) -> str | None:
 
 def number(default: Any) -> Any:
     return json.loads(default) if isinstance(default, str) else default
-
-
-def medium(name: str, kind: str | None) -> str | None:
-    """What a value of this name is: "image", "video", "audio" or nothing of the kind."""
-    if name == "url":
-        return kind if kind in ("image", "video") else None
-    return "image" if name in IMAGES else "video" if name in VIDEOS else "audio" if name in AUDIOS else None
 
 
 def build(source: dict[str, dict[str, Schema]]) -> dict[str, dict[str, Schema]]:

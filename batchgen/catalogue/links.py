@@ -10,6 +10,13 @@ from batchgen.catalogue import register
 
 Medium = Literal["image", "video", "audio"]
 
+IMAGES = {
+    *("image_url", "image_urls", "image_list", "last_image_url", "tail_image_url", "first_frame_image"),
+    *("reference_image_url", "reference_image_urls", "reference_images", "frontal_image_url", "static_mask", "mask"),
+}
+VIDEOS = {"video_url", "video_urls", "mask_video_url", "alpha_url"}
+AUDIOS = {"audio_url", "audio_urls"}
+
 
 class Link(NamedTuple):
     """A value that is a link or a file: where it stands (a JSON pointer), what it is, and the text itself."""
@@ -35,6 +42,18 @@ def media(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Link]:
 def images(model: str, endpoint: str, params: Mapping[str, Any]) -> list[str]:
     """JSON pointers of the values in `params` that are images or masks."""
     return [link.pointer for link in media(model, endpoint, params) if link.medium == "image"]
+
+
+def medium(name: str, kind: str | None) -> Medium | None:
+    """What a value called `name` is, or None. `kind` is the `type` that stands beside a bare `url`."""
+    if name == "url":
+        return "image" if kind == "image" else "video" if kind == "video" else None
+    return "image" if name in IMAGES else "video" if name in VIDEOS else "audio" if name in AUDIOS else None
+
+
+def likely_media(params: Mapping[str, Any]) -> list[Link]:
+    """As `media`, for a model that the catalogue does not know: by the names that all models use."""
+    return list(_guess(params, "", None))
 
 
 def escape(name: str) -> str:
@@ -70,6 +89,17 @@ def _walk(schema: Mapping[str, Any], value: Any, pointer: str) -> Iterator[Link]
             if value.get("type") in properties.get("type", {}).get("enum", [value.get("type")]):
                 for name in (name for name in value if name in properties):
                     yield from _walk(properties[name], value[name], f"{pointer}/{escape(name)}")
+
+
+def _guess(value: Any, pointer: str, found: Medium | None) -> Iterator[Link]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _guess(item, f"{pointer}/{escape(name)}", medium(name, value.get("type")))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _guess(item, f"{pointer}/{position}", found)
+    elif isinstance(value, str) and found:
+        yield Link(pointer, found, value)
 
 
 def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:

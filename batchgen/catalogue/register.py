@@ -32,6 +32,11 @@ def models() -> tuple[str, ...]:
     return tuple(_catalogue())
 
 
+def known(model: str) -> bool:
+    """Whether `model` is documented."""
+    return model in _catalogue()
+
+
 def nearest(name: str) -> list[str]:
     """Documented models whose names are most like `name`, best first; at most three, perhaps none."""
     if name in ALIASES:

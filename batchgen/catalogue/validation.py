@@ -33,6 +33,7 @@ class Violation:
     unknown: bool = False
 
 
+@cache
 def parameters(model: str, endpoint: str) -> tuple[str, ...]:
     """The names `model` takes on this path, without `model` itself; the required ones first."""
     schema = register.schema(model, endpoint)
@@ -41,30 +42,38 @@ def parameters(model: str, endpoint: str) -> tuple[str, ...]:
 
 
 def coerced(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` with text that reads as the number a schema wants made that number ("5" → 5), and numbers that stand for
-    one of a list of texts made that text. All else is left as it is, right or wrong."""
+    """`params` with text that reads as the number or truth value a schema wants made that ("5" → 5), and numbers that
+    stand for one of a list of texts made that text. All else is left as it is, right or wrong."""
     if _validator(model, endpoint).is_valid(params):
         return dict(params)
-    properties = register.schema(model, endpoint)["properties"]
-    return {name: _fit(properties.get(name, {}), value) for name, value in params.items()}
+    flexible = _flexible(model, endpoint)
+    return {name: _fit(flexible[name], value) if name in flexible else value for name, value in params.items()}
 
 
-def violations(model: str, endpoint: str, params: Mapping[str, Any], known: Collection[str] = ()) -> list[Violation]:
-    """Everything in `params` (without `model`) that the model would not take; what `coerced` converts is fine.
+def checked(
+    model: str, endpoint: str, params: dict[str, Any], known: Collection[str] = ()
+) -> tuple[dict[str, Any], list[Violation]]:
+    """`params` (without `model`) as `coerced` makes them, and everything in them that the model would not take.
 
     `known` are names the caller uses beside the parameters: they are suggested for a misspelt one.
     Raises KeyError for an unknown model or path.
     """
     validator = _validator(model, endpoint)
     if validator.is_valid(params):
-        return []
+        return params, []
+    params = coerced(model, endpoint, params)
     found: dict[str, Violation] = {}
     # Of several things wrong with one value, the list of what is allowed says most.
-    for error in sorted(validator.iter_errors(coerced(model, endpoint, params)), key=_weight):
+    for error in sorted(validator.iter_errors(params), key=_weight):
         for violation in _explain(model, endpoint, error, known):
             key = violation.message if _word(error) == "Required" else violation.pointer
             found.setdefault(key, violation)
-    return list(found.values())
+    return params, list(found.values())
+
+
+def violations(model: str, endpoint: str, params: Mapping[str, Any], known: Collection[str] = ()) -> list[Violation]:
+    """Everything in `params` that the model would not take; what `coerced` converts is fine. See `checked`."""
+    return checked(model, endpoint, dict(params), known)[1]
 
 
 def choices(values: Sequence[object], conjunction: str = "or") -> str:
@@ -83,6 +92,14 @@ def _validator(model: str, endpoint: str) -> Draft202012Validator:
     return Draft202012Validator({**schema, "properties": own, "required": required})
 
 
+@cache
+def _flexible(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
+    """The parameters whose values `_fit` may change."""
+    properties: dict[str, dict[str, Any]] = register.schema(model, endpoint)["properties"]
+    rigid = {"type", "format", "maxLength", "minLength", "x-media"}
+    return {name: each for name, each in properties.items() if each.get("type") != "string" or not each.keys() <= rigid}
+
+
 def _fit(schema: Mapping[str, Any], value: Any) -> Any:
     for branch in schema.get("anyOf") or schema.get("oneOf") or ():
         if (fitted := _fit(branch, value)) != value:
@@ -93,6 +110,8 @@ def _fit(schema: Mapping[str, Any], value: Any) -> Any:
             return int(value)
         case str() if wanted == "number" and NUMBER.fullmatch(value):
             return int(value) if INTEGER.fullmatch(value) else float(value)
+        case "true" | "false" | "True" | "False" | "TRUE" | "FALSE" if wanted == "boolean":
+            return value.lower() == "true"
         case bool():
             return value
         case int() | float() if wanted == "string" and str(value) in (allowed or ()):

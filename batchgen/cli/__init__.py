@@ -14,8 +14,10 @@ from batchgen import __version__
 from batchgen.errors import BatchgenError
 
 COMMANDS = {
+    "init": "Write a first manifest, with comments.",
     "run": "Bring a manifest's videos home: submit, wait, download. Run it again to go on.",
     "check": "Validate a manifest; write and send nothing.",
+    "schema": "Print the JSON Schema of manifests, for an editor.",
     "status": "Show how a batch stands, what it has cost and what it waits for.",
     "retry": "Make failed jobs pending again; their history stays.",
     "cancel": "Take unsent jobs out of the batch.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from yaml._yaml import CParser
@@ -103,11 +103,17 @@ class _Reader:
         self.written = 0
         self.aliased = 0
         try:
-            self.parser = CParser(findings.source.text)
+            self.event: Callable[[], Parsed] = CParser(findings.source.text).get_event
         except ReaderError as error:
             self.fail(error)
 
     def entries(self, stream: str) -> Iterator[tuple[Parsed | None, Node]]:
+        try:
+            yield from self.read(stream)
+        except (MarkedYAMLError, ReaderError) as error:
+            self.fail(error)
+
+    def read(self, stream: str) -> Iterator[tuple[Parsed | None, Node]]:
         self.event()
         start = self.event()
         if type(start) is StreamEndEvent:
@@ -134,12 +140,6 @@ class _Reader:
         self.event()
         if type(another := self.event()) is not StreamEndEvent:
             self.halt(Place.of(another), "a manifest is one YAML document", "put a second batch into a file of its own")
-
-    def event(self) -> Parsed:
-        try:
-            return self.parser.get_event()
-        except (MarkedYAMLError, ReaderError) as error:
-            self.fail(error)
 
     def compose(self, event: Parsed, depth: int) -> Node:
         kind = type(event)
@@ -173,18 +173,23 @@ class _Reader:
         values: dict[str, Node] = {}
         keys: dict[str, Parsed] = {}
         merged: list[tuple[Parsed, Node]] = []
-        while type(key := self.event()) is not MappingEndEvent:
+        event = self.event
+        while type(key := event()) is not MappingEndEvent:
             if type(key) is not ScalarEvent:
                 self.halt(Place.of(key), "a key must be text")
             if key.tag is not None:
                 self.refuse_tag(key)
+            name = key.value
             if key.anchor:
-                self.anchors[key.anchor] = Node(key.value, key.value, key)
-            value = self.compose(self.event(), depth + 1)
-            if key.value == "<<" and key.implicit[0]:
+                self.anchors[key.anchor] = Node(name, name, key)
+            value = self.compose(event(), depth + 1)
+            if name == "<<" and key.implicit[0]:
                 merged.append((key, value))
-            elif not self.duplicate(key, keys):
-                values[key.value] = value
+            elif name not in keys:
+                keys[name] = key
+                values[name] = value
+            else:
+                self.duplicate(key, keys)
         if merged:
             values, keys = self.merge(merged, values, keys)
         return Node(values, "", start, keys)

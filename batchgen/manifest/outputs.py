@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from posixpath import normpath
 
-from batchgen.manifest.source import Findings, Place
+from batchgen.manifest.spots import Spot
 
 PART = ".part"
 """Ends the name of a file that is being downloaded."""
@@ -18,9 +18,15 @@ LONGEST_PATH = 1_000
 UNSAFE = re.compile(r'[<>:"|?*\\]')
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
+PLAIN_PART = r"(?!con|prn|aux|nul|com|lpt)[a-z0-9_][a-z0-9_-]{0,99}"
+PLAIN = re.compile(rf"({PLAIN_PART}/){{0,5}}{PLAIN_PART}\.mp4", re.IGNORECASE | re.ASCII)
+"""Paths that need no closer look."""
+
 
 def path_fault(path: str) -> str | None:
     """Why no video may be written to `path`, or None. Single dots in it are harmless: see `tidy`."""
+    if PLAIN.fullmatch(path):
+        return None
     if not path.strip():
         return "the output path is empty"
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
@@ -72,32 +78,32 @@ def folded(path: str) -> str:
 class Outputs:
     """Every output path so far, to see that no two meet."""
 
-    def __init__(self, manifest: str, findings: Findings) -> None:
-        self.manifest = folded(manifest)
-        self.findings = findings
-        self.files: dict[str, Place] = {}
-        self.folders: dict[str, Place] = {}
+    def __init__(self) -> None:
+        self.files: dict[str, Spot] = {}
+        self.folders: dict[str, Spot] = {}
 
-    def add(self, path: str, place: Place) -> bool:
-        """Take the path of a job; `place` is where the manifest says it. False, and a finding, if it meets another."""
+    def add(self, path: str, spot: Spot) -> bool:
+        """Take the path of a job; `spot` is where the manifest says it. False, and a finding, if it meets another."""
         key = folded(path)
-        if key == self.manifest:
-            self.findings.add(place, f"the video would be written over the manifest: {path}")
-            return False
-        first = self.files.setdefault(key, place)
-        if first is not place:
-            self.findings.add(place, f"two jobs would be written to {path}", f"the other is on line {first.line}")
+        first = self.files.setdefault(key, spot)
+        if first is not spot:
+            spot.add(f"two jobs would be written to {path}", f"the other is {first.told(spot)}")
             return False
         while (key := key.rpartition("/")[0]) and key not in self.folders:
-            self.folders[key] = place
+            self.folders[key] = spot
         return True
 
-    def finish(self, images: Iterable[str]) -> None:
-        """What only shows when all jobs are known. `images` are the paths of the local images."""
+    def finish(self, manifests: Iterable[str], rows: Iterable[str], images: Iterable[str]) -> None:
+        """What only shows when all jobs are known. All paths that are read are relative to the main manifest."""
         for key in self.files.keys() & self.folders.keys():
             inside = self.folders[key]
-            self.findings.add(self.files[key], f"a video would be written to {key}, a folder on line {inside.line}")
-        for image in images:
-            place = self.files.get(folded(normpath(image)))
-            if place:
-                self.findings.add(place, f"the video would be written over an image that the jobs use: {image}")
+            self.files[key].add(f"a video would be written to {key}, a folder {inside.told(self.files[key])}")
+        for what, paths in (
+            ("the manifest", manifests),
+            ("a file of rows", rows),
+            ("an image that the jobs use", images),
+        ):
+            for path in paths:
+                spot = self.files.get(folded(normpath(path)))
+                if spot:
+                    spot.add(f"the video would be written over {what}: {path}")

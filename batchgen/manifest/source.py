@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -12,6 +13,10 @@ from batchgen.errors import ManifestInvalid, Problem
 
 SHOWN = 100
 """So many characters of a long line are shown around a problem."""
+COUNTED = 10
+"""So many further rows with the same mistake are named; the rest is counted."""
+DATA = re.compile(r", not |: | the id | no model | written to ")
+"""What follows these words in a message is a row's own data: the mistake is the same without it."""
 
 
 class Mark(Protocol):
@@ -43,6 +48,26 @@ class Place(NamedTuple):
         return cls(start.line + 1, start.column + 1, max(end.column - start.column, 1) if start.line == end.line else 0)
 
 
+class Origin(NamedTuple):
+    """Which row, which cell of a matrix and which take a job was made from; empty for a job that stands for itself."""
+
+    rows: str = ""
+    """The name of the file."""
+    line: int = 0
+    axes: tuple[tuple[str, object], ...] = ()
+    take: int = 0
+
+    def __str__(self) -> str:
+        row = f"{self.rows}:{self.line}" if self.rows else ""
+        axes = (f"{name}={str(value)[:60]}" for name, value in self.axes)
+        return ", ".join(filter(None, (row, *axes, f"take {self.take}" if self.take else "")))
+
+    @property
+    def brief(self) -> str:
+        """The line alone, where that says which."""
+        return str(self) if self.axes or self.take else str(self.line)
+
+
 @dataclass(frozen=True)
 class Source:
     """A manifest's text and where it came from. `path` is as the user wrote it."""
@@ -58,17 +83,19 @@ class Source:
         except UnicodeDecodeError as error:
             before = raw[: error.start]
             line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
-            wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-            message = "the file is UTF-16" if wide else f"byte 0x{raw[error.start]:02x} is not UTF-8"
-            raise ManifestInvalid([Problem(message, path, line, column, "save the file as UTF-8")]) from None
+            raise ManifestInvalid([Problem(not_utf8(raw, error), path, line, column, SAVE_AS_UTF8)]) from None
 
     @cached_property
     def lines(self) -> list[str]:
         return self.text.splitlines()
 
+    def line(self, number: int) -> str:
+        """One line of the text, without its end; empty where there is none."""
+        return self.lines[number - 1] if number <= len(self.lines) else ""
+
     def excerpt(self, place: Place, label: str) -> str:
         """The line of `place` with a caret under it, and `label` beside the caret."""
-        line = self.lines[place.line - 1] if place.line <= len(self.lines) else ""
+        line = self.line(place.line)
         column = min(place.column - 1, len(line))
         width = place.width or len(line.rstrip()) - column
         first = max(column - SHOWN // 2, 0) if len(line) > SHOWN else 0
@@ -81,32 +108,97 @@ class Source:
         return f"{place.line:>{gutter}} | {left}{body}{rest}{cut}\n{'':>{gutter}} | {under}"
 
 
+@dataclass
+class Found:
+    """One problem, and the jobs that have it where several were made from one entry."""
+
+    place: Place
+    message: str
+    label: str
+    origin: Origin | None
+    others: list[Origin] = field(default_factory=list)
+    count: int = 0
+
+    def told(self) -> str:
+        """The message, with the first row or cell it is about and how many more there are."""
+        where = str(self.origin or "")
+        if self.count:
+            rows = not any(origin.axes or origin.take for origin in (self.origin, *self.others) if origin)
+            named = ", ".join(origin.brief for origin in self.others) if rows else ""
+            more = f"{self.count:,} more {'row' if rows else 'job'}{'s' if self.count > 1 else ''}"
+            tail = ", …" if self.count > len(self.others) else ""
+            where = " ".join(filter(None, (where, f"and {more}{f': {named}{tail}' if named else ''}")))
+        return f"{self.message} ({where})" if where else self.message
+
+
 class Findings:
-    """The problems found so far; each is kept once, however often it is met."""
+    """The problems found so far in one file; each is kept once, however often it is met."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._found: dict[tuple[Place, str], str] = {}
+        self._found: dict[tuple[object, str], Found] = {}
+        self._beside: list[Findings] = []
 
-    def add(self, where: Place | Marked, message: str, label: str = "") -> None:
-        """Note one problem. `label` goes beside the caret: what to do about it."""
+    def beside(self, source: Source) -> Findings:
+        """Findings in another file, told together with these."""
+        self._beside.append(Findings(source))
+        return self._beside[-1]
+
+    def add(self, where: Place | Marked, message: str, label: str = "", origin: Origin | None = None) -> None:
+        """Note one problem. `label` goes beside the caret: what to do about it.
+
+        With an `origin`, the same mistake in other rows is counted with the first instead of told again.
+        """
         place = where if isinstance(where, Place) else Place.of(where)
-        self._found.setdefault((place, message), label)
+        if origin is None or not str(origin):
+            self._found.setdefault((place, message), Found(place, message, label, None))
+            return
+        self._count((place, alike(message)), Found(place, message, label, origin))
+
+    def add_row(self, origin: Origin, message: str, label: str = "", column: int = 1) -> None:
+        """Note what is wrong with a row itself, at the row; the same in other rows is counted with it."""
+        self._count(("row", alike(message)), Found(Place(origin.line, column, 0), message, label, None), origin)
+
+    def _count(self, key: tuple[object, str], new: Found, origin: Origin | None = None) -> None:
+        found = self._found.setdefault(key, new)
+        if found is not new:
+            found.count += 1
+            another = origin or new.origin
+            if another and len(found.others) < COUNTED:
+                found.others.append(another)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._found) + sum(map(len, self._beside))
 
     def problems(self) -> list[Problem]:
-        return [
+        mine = [
             Problem(
-                printable(message),
+                printable(found.told()),
                 self.source.path,
-                place.line,
-                place.column,
-                self.source.excerpt(place, printable(label)),
+                found.place.line,
+                found.place.column,
+                self.source.excerpt(found.place, printable(found.label)),
             )
-            for (place, message), label in self._found.items()
+            for found in self._found.values()
         ]
+        return mine + [problem for other in self._beside for problem in other.problems()]
+
+
+SAVE_AS_UTF8 = "save the file as UTF-8"
+
+
+def not_utf8(raw: bytes, error: UnicodeDecodeError) -> str:
+    """What to say of a file that begins with `raw`, of which `error` was raised."""
+    return (
+        "the file is UTF-16"
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        else f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+    )
+
+
+def alike(message: str) -> str:
+    """The part of a message that is the same for every row with the same mistake."""
+    return DATA.split(message, maxsplit=1)[0]
 
 
 def printable(text: str) -> str:

@@ -16,14 +16,21 @@ def name(node: Node, what: str, findings: Findings) -> str | None:
     """A name in one line; a number is taken as it is written ("007"). None, and a finding, for anything else."""
     if type(node.value) is dict or type(node.value) is list:
         findings.add(node, f"{what} must be text, not {kind(node)}")
-    elif node.value is None or not node.text.strip():
-        findings.add(node, f"{what} is empty")
-    elif not node.text.isprintable() or node.text != node.text.strip():
-        findings.add(node, f"{what} holds characters that cannot be printed, or spaces around it")
-    elif len(node.text) > LONGEST_NAME:
-        findings.add(node, f"{what} has {len(node.text)} characters; at most {LONGEST_NAME} are allowed")
+    elif why := name_fault("" if node.value is None else node.text):
+        findings.add(node, f"{what} {why}")
     else:
         return node.text
+    return None
+
+
+def name_fault(text: str) -> str | None:
+    """Why `text` is no name in one line, or None."""
+    if not text.strip():
+        return "is empty"
+    if not text.isprintable() or text != text.strip():
+        return "holds characters that cannot be printed, or spaces around it"
+    if len(text) > LONGEST_NAME:
+        return f"has {len(text)} characters; at most {LONGEST_NAME} are allowed"
     return None
 
 

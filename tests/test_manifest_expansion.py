@@ -1,0 +1,447 @@
+"""One entry, many jobs: what a matrix, rows, takes and included manifests make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from batchgen import manifest
+from batchgen.errors import ManifestInvalid
+from batchgen.manifest import Manifest
+from batchgen.manifest.parts import PathText
+from batchgen.manifest.templates import Templates
+
+STANDARD = "kling-video/v2.1/standard/image-to-video"
+TEXT = "klingai/v2.1-master-text-to-video"
+SEEDED = "alibaba/wan-2-6-t2v"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("frames/b.png", "frames/a.png", "frames/deep/c.png", "frames/.hidden.png", "sub/own.png", "top.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 18), "teal").save(tmp_path / name)
+    (tmp_path / "frames" / "folder.png").mkdir()
+    return tmp_path
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        (folder / name.replace("__", "/").replace("_", ".")).write_text(dedent(text), "utf-8")
+
+
+def read(folder: Path, text: str, *, validate: bool = True) -> Manifest:
+    path = folder / "m.yaml"
+    path.write_text(dedent(text), "utf-8")
+    return manifest.read(path, validate=validate)
+
+
+def keys(found: Manifest) -> list[str]:
+    return [job.key for job in found.jobs]
+
+
+def asked(found: Manifest, name: str) -> list[Any]:
+    return [json.loads(job.request).get(name) for job in found.jobs]
+
+
+# --- matrix ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_matrix_makes_every_combination_in_the_order_it_is_written(folder: Path) -> None:
+    found = read(
+        folder,
+        f"""
+        jobs:
+          - id: "{{{{ style }}}}-{{{{ image.stem }}}}"
+            model: {STANDARD}
+            matrix:
+              style: [noir, pop]
+              image: {{glob: "frames/*.png"}}
+            prompt: "A dolly shot, {{{{ style }}}} style ({{{{ index }}}})"
+            image_url: "{{{{ image }}}}"
+            tags: ["{{{{ style }}}}", all]
+        """,
+    )
+    assert keys(found) == ["noir-a", "noir-b", "pop-a", "pop-b"]
+    assert asked(found, "image_url") == ["frames/a.png", "frames/b.png"] * 2
+    assert asked(found, "prompt")[3] == "A dolly shot, pop style (4)"
+    assert {job.files for job in found.jobs} == {("/image_url",)}
+    assert {job.line for job in found.jobs} == {3}
+    assert found.jobs[2].tags == ("pop", "all")
+    assert found.jobs[2].output == "m/pop-a.mp4"
+
+
+def test_a_glob_takes_files_of_all_folders_with_two_stars(folder: Path) -> None:
+    text = f"""
+    jobs: [{{id: "{{{{ f.parent.name }}}}-{{{{ f.stem }}}}", model: {STANDARD}, image_url: "{{{{ f }}}}",
+            matrix: {{f: {{glob: "**/*.png"}}}}}}]
+    """
+    assert asked(read(folder, text), "image_url") == [
+        "frames/a.png",
+        "frames/b.png",
+        "frames/deep/c.png",
+        "sub/own.png",
+        "top.png",
+    ]
+
+
+def test_a_value_that_is_a_template_and_no_more_keeps_its_type(folder: Path) -> None:
+    found = read(
+        folder,
+        f"""
+        jobs:
+          - id: "{{{{ n }}}}-{{{{ camera.type }}}}"
+            model: {STANDARD}
+            image_url: top.png
+            matrix:
+              n: [5, 10]
+              camera: [{{type: simple, config: {{zoom: 3}}}}, {{type: down_back}}, ]
+              scale: [0.5]
+            duration: "{{{{ n }}}}"
+            cfg_scale: "{{{{scale}}}}"
+            camera_control: "{{{{ camera }}}}"
+            prompt: "{{{{ n }}}} s"
+            priority: "{{{{ n }}}}"
+        """,
+    )
+    assert asked(found, "duration") == [5, 5, 10, 10]
+    assert asked(found, "cfg_scale") == [0.5] * 4
+    assert asked(found, "camera_control")[:2] == [{"type": "simple", "config": {"zoom": 3}}, {"type": "down_back"}]
+    assert asked(found, "prompt")[3] == "10 s"
+    assert [job.priority for job in found.jobs] == [5, 5, 10, 10]
+
+
+def test_a_null_in_a_matrix_leaves_the_parameter_out(folder: Path) -> None:
+    text = f"""
+    jobs: [{{id: "x{{{{ s }}}}", model: {STANDARD}, image_url: top.png, matrix: {{s: [0.5, ~]}},
+            cfg_scale: "{{{{s}}}}"}}]
+    """
+    assert ["cfg_scale" in json.loads(job.request) for job in read(folder, text).jobs] == [True, False]
+
+
+def test_models_can_be_compared(folder: Path) -> None:
+    text = f"""
+    jobs: [{{id: "{{{{ model.stem }}}}", matrix: {{model: [{TEXT}, {SEEDED}]}}, model: "{{{{ model }}}}", prompt: x}}]
+    """
+    found = read(folder, text)
+    assert [job.model for job in found.jobs] == [TEXT, SEEDED]
+    assert keys(found) == ["v2", "wan-2-6-t2v"]
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_row_of_a_table_is_a_job(folder: Path) -> None:
+    table = (
+        'sku,title,photo,seconds,a note\r\na-1,"A mug, ""blue""\nand white",top.png,5,x\r\n\r\nb-2,{{ sku }},,10,\r\n'
+    )
+    (folder / "p.csv").write_bytes(b"\xef\xbb\xbf" + table.encode())
+    found = read(
+        folder,
+        f"""
+        defaults: {{model: {TEXT}}}
+        jobs:
+          - id: "{{{{ sku }}}}"
+            rows: p.csv
+            prompt: "{{{{ title }}}} turns"
+            negative_prompt: "{{{{ photo }}}}"
+            duration: "{{{{ seconds }}}}"
+        """,
+    )
+    assert keys(found) == ["a-1", "b-2"]
+    assert asked(found, "prompt") == ['A mug, "blue"\nand white turns', "{{ sku }} turns"]
+    assert asked(found, "duration") == [5, 10]
+    assert asked(found, "negative_prompt") == ["top.png", None]
+
+
+def test_rows_of_json_keep_their_types(folder: Path) -> None:
+    rows = [
+        {"n": 1, "on": True, "s": 0.25, "t": "5", "d": {"x": "y"}},
+        {"n": 2, "on": None, "s": 1, "t": "é", "d": {"x": 3}},
+    ]
+    (folder / "r.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    text = f"""
+    jobs: [{{id: "{{{{ n }}}}", rows: r.jsonl, model: {SEEDED}, prompt: "{{{{ t }}}} {{{{ d.x }}}}",
+            seed: "{{{{ n }}}}", generate_audio: "{{{{ on }}}}"}}]
+    """
+    found = read(folder, text)
+    assert [json.loads(job.request) for job in found.jobs] == [
+        {"model": SEEDED, "prompt": "5 y", "seed": 1, "generate_audio": True},
+        {"model": SEEDED, "prompt": "é 3", "seed": 2},
+    ]
+
+
+def test_rows_a_matrix_and_takes_multiply(folder: Path) -> None:
+    write(folder, r_csv="sku\na\nb\n")
+    text = f"""
+    jobs: [{{id: "{{{{ sku }}}}-{{{{ style }}}}", count: 2, matrix: {{style: [x, y]}}, rows: r.csv,
+            model: {TEXT}, prompt: p}}]
+    """
+    assert keys(read(folder, text)) == ["a-x", "a-x-2", "a-y", "a-y-2", "b-x", "b-x-2", "b-y", "b-y-2"]
+
+
+# --- takes -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_take_is_the_job_itself_so_that_more_takes_change_nothing(folder: Path) -> None:
+    job = f"id: one, model: {TEXT}, prompt: p"
+    plain, one, three = (read(folder, f"jobs: [{{{job}{count}}}]") for count in ("", ", count: 1", ", count: 3"))
+    assert plain.jobs == one.jobs == three.jobs[:1]
+    assert keys(three) == ["one", "one-2", "one-3"]
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "seeds"),
+    [
+        (SEEDED, "", [1, 2, 3]),
+        (SEEDED, "seed: 40", [40, 41, 42]),
+        (SEEDED, "seed: '40'", [40, 41, 42]),
+        (SEEDED, "seed: ~", [None, None, None]),
+        (SEEDED, "seed: '{{ take + 6 }}'", [7, 8, 9]),
+        (TEXT, "", [None, None, None]),
+    ],
+)
+def test_takes_have_different_seeds_where_the_model_has_one(
+    folder: Path, model: str, more: str, seeds: list[int | None]
+) -> None:
+    found = read(folder, f"jobs: [{{id: 'x{{{{ take }}}}', count: 3, model: {model}, prompt: p, {more}}}]")
+    assert keys(found) == ["x1", "x2", "x3"]
+    assert asked(found, "seed") == seeds
+
+
+# --- templates in plain jobs -----------------------------------------------------------------------------------------
+
+
+def test_a_plain_job_knows_batch_id_index_and_model(folder: Path) -> None:
+    text = f"""
+    batch: spring
+    defaults: {{negative_prompt: "not {{{{ id }}}}"}}
+    jobs:
+      - id: "{{{{ batch }}}}-1"
+        model: {TEXT}
+        prompt: "{{{{ id }}}} {{{{ index }}}} {{{{ model.name }}}} {{{{ '{{{{' }}}} {{#"
+    """
+    (job,) = read(folder, text).jobs
+    assert job.key == "spring-1"
+    assert json.loads(job.request)["prompt"] == "spring-1 1 v2.1-master-text-to-video {{ {#"
+    assert json.loads(job.request)["negative_prompt"] == "not spring-1"
+
+
+@pytest.mark.parametrize("text", ["{%", "{% if x %}", "{#", "}}", "{", "100 % {x}", "{ { x } }"])
+def test_what_is_no_template_stays_as_it_is(folder: Path, text: str) -> None:
+    assert asked(read(folder, f"jobs: [{{id: one, model: {TEXT}, prompt: '{text}'}}]"), "prompt") == [text]
+
+
+def test_the_end_of_a_block_stays(folder: Path) -> None:
+    text = f"jobs:\n  - id: one\n    model: {TEXT}\n    prompt: |\n      {{{{ id }}}}\n      two\n"
+    assert asked(read(folder, text), "prompt") == ["one\ntwo\n"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "stem", "suffix", "parent"),
+    [
+        ("frames/a.b.png", "a.b.png", "a.b", ".png", "frames"),
+        ("a", "a", "a", "", "."),
+        (".hidden", ".hidden", ".hidden", "", "."),
+        ("a.", "a.", "a.", "", "."),
+        ("/a.png", "a.png", "a", ".png", "/"),
+        ("https://h.org/p/x.jpg?s=1/2.3#f", "x.jpg", "x", ".jpg", "https://h.org/p"),
+        ("", "", "", "", "."),
+    ],
+)
+def test_a_path_has_parts(text: str, name: str, stem: str, suffix: str, parent: str) -> None:
+    path = PathText(text)
+    assert [str(part) for part in (path, path.name, path.stem, path.suffix, path.parent)] == [
+        text,
+        name,
+        stem,
+        suffix,
+        parent,
+    ]
+    assert Templates().fill("{{ p.stem }}|{{ p }}", {"p": text}) == f"{stem}|{text}"
+    assert Templates().fill("{{ p.parent.name }}", {"p": "x/y/z"}) == "y"
+
+
+def test_only_a_few_templates_are_kept() -> None:
+    templates = Templates()
+    for number in range(3_000):
+        assert templates.fill(f"{number} {{{{ x }}}}", {"x": 1}) == f"{number} 1"
+    assert len(templates.plans) <= 1_000
+
+
+# --- include ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_included_manifest_has_its_own_defaults_and_names_its_own_files(folder: Path) -> None:
+    write(
+        folder,
+        sub__inc_yaml=f"""
+        include: deeper.yaml
+        jobs:
+          - {{id: own, image_url: own.png}}
+          - id: "{{{{ f.stem }}}}"
+            matrix: {{f: {{glob: "../frames/*.png"}}}}
+            image_url: "{{{{ f }}}}"
+          - {{id: "{{{{ sku }}}}", rows: r.csv, image_url: "https://example.com/{{{{ sku }}}}.png"}}
+        defaults: {{model: {STANDARD}}}
+        """,
+        sub__deeper_yaml=f"jobs: [{{id: deep, model: {STANDARD}, image_url: '{folder}/top.png'}}]",
+        sub__r_csv="sku\nq\n",
+    )
+    found = read(
+        folder,
+        f"""
+        include: [sub/inc.yaml]
+        output: "out/{{{{ id }}}}.mp4"
+        defaults: {{duration: 10}}
+        jobs: [{{id: first, model: {TEXT}, prompt: p}}]
+        """,
+    )
+    assert keys(found) == ["first", "own", "a", "b", "q", "deep"]
+    assert asked(found, "image_url") == [
+        None,
+        "sub/own.png",
+        "sub/../frames/a.png",
+        "sub/../frames/b.png",
+        "https://example.com/q.png",
+        f"{folder}/top.png",
+    ]
+    assert asked(found, "duration") == [10, None, None, None, None, None]
+    assert found.jobs[1].output == "out/own.mp4"
+    assert [job.line for job in found.jobs] == [5, 4, 5, 5, 8, 1]
+    assert found.named == {
+        "sub/../frames/*.png": "glob",
+        "sub/deeper.yaml": "include",
+        "sub/inc.yaml": "include",
+        "sub/r.csv": "rows",
+    }
+
+
+def test_a_manifest_may_do_nothing_but_include(folder: Path) -> None:
+    write(folder, a_yaml=f"jobs: [{{id: one, model: {TEXT}, prompt: p}}]")
+    assert keys(read(folder, "include: a.yaml")) == ["one"]
+
+
+def test_the_hash_covers_all_that_is_named(folder: Path) -> None:
+    write(folder, r_csv="sku\na\n", i_yaml=f"jobs: [{{id: z, model: {TEXT}, prompt: p}}]")
+    text = f"""
+    include: i.yaml
+    jobs:
+      - {{id: "{{{{ sku }}}}", rows: r.csv, model: {TEXT}, prompt: p}}
+      - id: "i-{{{{ f.stem }}}}"
+        matrix: {{f: {{glob: "frames/*.png"}}}}
+        model: {STANDARD}
+        image_url: "{{{{ f }}}}"
+    """
+    found = read(folder, text)
+    path = found.path
+    assert manifest.digest(path, found.named) == found.sha256 == manifest.read(path).sha256
+    for change in (
+        lambda: (folder / "frames" / "z.png").write_bytes((folder / "top.png").read_bytes()),
+        lambda: write(folder, r_csv="sku\nb\n"),
+        lambda: write(folder, i_yaml=f"jobs: [{{id: z, model: {TEXT}, prompt: q}}]"),
+        lambda: path.write_text(path.read_text() + "\n"),
+    ):
+        before = manifest.digest(path, found.named)
+        change()
+        after = manifest.digest(path, found.named)
+        assert before != after
+        assert manifest.read(path).sha256 == after
+
+
+def test_the_hash_of_a_manifest_that_stands_alone_is_its_file_s(folder: Path) -> None:
+    found = read(folder, f"jobs: [{{id: one, model: {TEXT}, prompt: p}}]")
+    assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
+
+
+# --- ids -------------------------------------------------------------------------------------------------------------
+
+
+def test_adding_removing_and_moving_entries_changes_no_other_job(folder: Path) -> None:
+    write(folder, r_csv="sku\na\nb\nc\n")
+    entries = [
+        f"- {{id: one, model: {TEXT}, prompt: p}}",
+        f"- {{id: '{{{{ sku }}}}', rows: r.csv, model: {TEXT}, prompt: '{{{{ sku }}}}'}}",
+        f"- {{id: 'm-{{{{ s }}}}', matrix: {{s: [x, y]}}, count: 2, model: {TEXT}, prompt: '{{{{ s }}}}'}}",
+    ]
+
+    def identities(chosen: list[str]) -> dict[str, tuple[str, str]]:
+        return {job.key: (job.request, job.output) for job in read(folder, "jobs:\n" + "\n".join(chosen)).jobs}
+
+    whole = identities(entries)
+    assert len(whole) == 8
+    assert identities(entries[::-1]) == whole
+    for entry in entries:
+        assert identities([entry]).items() <= whole.items()
+    write(folder, r_csv="sku\nc\nnew\na\n")
+    assert identities(entries).items() >= {key: whole[key] for key in ("one", "a", "c", "m-x", "m-y-2")}.items()
+
+
+# --- models that are newer than the catalogue ------------------------------------------------------------------------
+
+
+def test_without_validation_a_new_model_and_new_parameters_pass(folder: Path) -> None:
+    found = read(
+        folder,
+        f"""
+        service: {{name: aimlapi, endpoint: legacy}}
+        jobs:
+          - id: new
+            model: kling-video/v9/image-to-video
+            image_url: top.png
+            mood: dark
+            frames: [{{type: image, url: top.png}}]
+          - {{id: old, model: {STANDARD}, image_url: top.png, duration: "5", last_image_url: frames/a.png, strength: 3}}
+        """,
+        validate=False,
+    )
+    new, old = found.jobs
+    assert new.endpoint == "/v2/video/generations"
+    assert new.files == ("/image_url", "/frames/0/url")
+    assert json.loads(new.request)["mood"] == "dark"
+    assert old.endpoint == "/v2/generate/video/kling/generation"
+    assert old.files == ("/image_url", "/last_image_url")
+    assert json.loads(old.request)["duration"] == 5
+
+
+def test_without_validation_ids_outputs_and_images_are_still_checked(folder: Path) -> None:
+    text = """
+    jobs:
+      - {id: a, model: new/model, image_url: nosuch.png}
+      - {id: a, model: new/model}
+      - {id: b, model: new/model, output: ../x.mp4}
+      - {id: c, model: "new\\tmodel"}
+    """
+    with pytest.raises(ManifestInvalid) as caught:
+        read(folder, text, validate=False)
+    assert [problem.line for problem in caught.value.problems] == [3, 4, 5, 6]
+
+
+def test_a_job_that_was_sent_needs_its_image_no_more(folder: Path) -> None:
+    text = f"""
+    batch: spring
+    jobs: [{{id: "{{{{ s }}}}", matrix: {{s: [gone, a]}}, model: {STANDARD}, image_url: "frames/{{{{ s }}}}.png"}}]
+    """
+    path = folder / "m.yaml"
+    path.write_text(dedent(text))
+    asked_for: list[str] = []
+
+    def settled(batch: str) -> set[str]:
+        asked_for.append(batch)
+        return {"gone"}
+
+    assert keys(manifest.read(path, settled=settled)) == ["gone", "a"]
+    assert asked_for == ["spring"]
+
+
+def test_what_a_template_uses_is_known_however_many_there_are(folder: Path) -> None:
+    other = "".join(f"  - {{id: '{{{{ batch }}}}-{n}', model: {TEXT}, prompt: p}}\n" for n in range(999))
+    last = f"  - {{id: 'x{{{{ take }}}}', count: 2, model: {SEEDED}, seed: '{{{{ take }}}}', prompt: '{{{{ id }}}}'}}\n"
+    found = read(folder, f"jobs:\n{other}{last}")
+    assert (keys(found)[-2:], asked(found, "seed")[-2:]) == (["x1", "x2"], [1, 2])

@@ -1,0 +1,147 @@
+"""What an editor is given: the schema of manifests, and a first one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema_rs import Draft7Validator
+
+from batchgen import catalogue, manifest
+from batchgen.cli.init import FIRST
+from batchgen.manifest import schema
+from batchgen.manifest.header import INCLUDED_KEYS, KEYS, OWN
+from batchgen.manifest.limits import NAMES
+from batchgen.manifest.nodes import entries, plain
+from batchgen.manifest.source import Findings, Source
+
+MANIFESTS = Path(__file__).parents[1] / "manifests"
+STANDARD = "kling-video/v2.1/standard/image-to-video"
+TEXT = "klingai/v2.1-master-text-to-video"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def validator() -> Draft7Validator:
+    return Draft7Validator(json.loads(schema.text()))
+
+
+def tree(text: str) -> Any:
+    """A manifest as an editor sees it."""
+    found: dict[str, Any] = {}
+    for key, node in entries(Findings(Source(Path("m.yaml"), text)), stream=""):
+        assert key is not None
+        found[key.value] = plain(node)
+    return found
+
+
+def test_the_schema_beside_the_manifests_is_the_one_that_is_printed(batchgen: Command) -> None:
+    beside = (MANIFESTS / "manifest.schema.json").read_text("utf-8")
+    assert beside == schema.text(), "batchgen schema > manifests/manifest.schema.json"
+    assert batchgen("schema").stdout == beside
+    assert len(beside.encode()) < 1 << 20
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_manifests_that_ship_keep_to_it_and_name_it(path: Path, validator: Draft7Validator) -> None:
+    text = path.read_text("utf-8")
+    assert text.startswith("# yaml-language-server: $schema=manifest.schema.json\n")
+    assert [error.message for error in validator.iter_errors(tree(text))] == []
+
+
+def test_every_key_is_in_it_with_a_sentence() -> None:
+    found = schema.schema()
+    assert tuple(found["properties"]) == KEYS
+    assert set(INCLUDED_KEYS) < set(KEYS)
+    assert found["definitions"]["job"]["properties"].keys() == OWN
+    assert found["properties"]["limits"]["properties"].keys() == set(NAMES)
+    described = [*found["properties"].values(), *found["definitions"]["job"]["properties"].values()]
+    described += found["properties"]["limits"]["properties"].values()
+    assert all("description" in each or each == {"$ref": "#/definitions/defaults"} for each in described)
+
+
+def test_every_model_is_in_it_with_all_its_parameters() -> None:
+    found = schema.schema()["definitions"]
+    for model in catalogue.models():
+        taken = {name for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)}
+        assert found[model.replace("/", ".")]["properties"].keys() == taken
+    assert found["job"]["properties"]["model"]["anyOf"][0]["enum"] == list(catalogue.models())
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        f"{{id: 1, model: {STANDARD}, image_url: a.png, duration: '5', cfg_scale: 0.5}}",
+        f"{{id: 1, model: {STANDARD}, image_url: a.png, duration: '{{{{ n }}}}', cfg_scale: ~, aspect_ratio: ~}}",
+        f"{{id: x, model: {STANDARD}, camera_control: {{type: '{{{{ t }}}}', config: {{zoom: '3'}}}}}}",
+        f"{{id: x, model: {STANDARD}, camera_control: '{{{{ c }}}}', tail_image_url: a.png, priority: '{{{{ p }}}}'}}",
+        "{id: x, model: '{{ model }}', whatever: 3}",
+        "{id: x, model: runway-gen3/turbo/image-to-video, duration: 5}",
+        "{id: x, matrix: {a: [1, x, ~], b: {glob: '*.png'}}, count: 3, rows: a.csv}",
+    ],
+)
+def test_what_is_good_passes(job: str, validator: Draft7Validator) -> None:
+    assert [error.message for error in validator.iter_errors(tree(f"jobs: [{job}]"))] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "job: []",
+        "service: aimlap",
+        "limits: {in_flight: 0}",
+        "limits: {in_fligt: 3}",
+        "defaults: {id: x}",
+        "jobs: [{prompt: x}]",
+        f"jobs: [{{id: x, model: {STANDARD}, duratoin: 5}}]",
+        f"jobs: [{{id: x, model: {STANDARD}, duration: 7}}]",
+        f"jobs: [{{id: x, model: {STANDARD}, camera_control: {{config: {{zoom: 11}}}}}}]",
+        "jobs: [{id: x, model: kling}]",
+        "jobs: [{id: x, rows: a.xlsx}]",
+        "jobs: [{id: x, matrix: {a: 1}}]",
+        "jobs: [{id: x, count: 0}]",
+        f"{{defaults: {{model: {STANDARD}}}, jobs: [{{id: x, duration: 7}}]}}",
+        f"{{defaults: {{model: {STANDARD}}}, jobs: [{{id: x, aspect_ratio: '16:9'}}]}}",
+        f"{{defaults: {{model: {STANDARD}, duration: 7}}}}",
+    ],
+)
+def test_what_is_wrong_is_marked(text: str, validator: Draft7Validator) -> None:
+    assert not validator.is_valid(tree(text))
+
+
+def test_a_first_manifest_is_good_as_it_stands(tmp_path: Path, batchgen: Command, validator: Draft7Validator) -> None:
+    done = batchgen("init")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "batchgen run manifest.yaml" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.schema.json", "manifest.yaml"]
+    assert batchgen("check", "manifest.yaml").returncode == 0
+    text = (tmp_path / "manifest.yaml").read_text("utf-8")
+    assert validator.is_valid(tree(text))
+    assert manifest.read(tmp_path / "manifest.yaml").service == "simulator"
+
+
+def test_the_first_manifest_with_the_signs_taken_away_is_good(tmp_path: Path) -> None:
+    text = FIRST.format(name="m.yaml").replace("\n  # ", "\n  ").replace("\n  Videos", "\n  # Videos")
+    text = text.replace("\n  A job for each line", "\n  # A job for each line").replace("max_cost", "  max_cost")
+    text = text.replace("\n    max_cost", "\n  max_cost")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes((MANIFESTS / "images" / "balloons.jpg").read_bytes())
+    (tmp_path / "products.csv").write_text("sku,title,photo\nx-1,Mug,images/a.jpg\n")
+    (tmp_path / "m.yaml").write_text(text)
+    assert len(manifest.read(tmp_path / "m.yaml").jobs) == 7
+
+
+def test_nothing_is_overwritten(tmp_path: Path, batchgen: Command) -> None:
+    (tmp_path / "own.yaml").write_text("mine")
+    (tmp_path / "manifest.schema.json").write_text("mine")
+    done = batchgen("init", "own.yaml")
+    assert done.returncode == 2
+    assert "own.yaml: is there already" in done.stderr
+    assert batchgen("init", "new/first.yml").returncode == 0
+    assert batchgen("init", ".").returncode == 0
+    assert batchgen("init", "first.json").returncode == 2
+    assert {(tmp_path / name).read_text() for name in ("own.yaml", "manifest.schema.json")} == {"mine"}
