@@ -136,7 +136,7 @@ def test_processes_share_one_allowance(table: Table) -> None:
 
 
 def strikes(table: Table) -> int:
-    return table.database.look(lambda connection: connection.execute(select(rows.c.strikes)).scalar_one())
+    return int(table.database.look(lambda connection: connection.execute(select(rows.c.strikes)).scalar_one()))
 
 
 def pause(table: Table, now: datetime, asked: float | None = None) -> float:
