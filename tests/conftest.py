@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -39,9 +40,19 @@ def clock() -> Iterator[FrozenDateTimeFactory]:
         yield frozen
 
 
+@pytest.fixture(scope="session")
+def empty_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file, to be copied: migrating anew for every test would be half of all their time."""
+    path = tmp_path_factory.mktemp("empty") / "batchgen.db"
+    with Database(path):
+        pass
+    return path
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path, empty_table: Path) -> Iterator[Database]:
     """An empty job table in a file."""
+    shutil.copyfile(empty_table, tmp_path / "batchgen.db")
     with Database(tmp_path / "batchgen.db") as opened:
         yield opened
 
