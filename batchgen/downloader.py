@@ -166,6 +166,9 @@ class Downloader(Stage):
                         buffer.clear()
                     if self.stopping:
                         raise Stopping
+            except NotVideo:
+                buffer.clear()
+                raise
             finally:
                 if buffer:
                     await asyncio.to_thread(part.append, bytes(buffer))

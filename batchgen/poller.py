@@ -49,8 +49,8 @@ class Poller(Stage):
         else:
             work.contact.answered()
         pause = backoff(job.strikes + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-        videoless = isinstance(outcome, Finished) and not outcome.url and outcome.word == job.remote_status
-        looks = job.strikes + 1 if videoless else 1
+        again = isinstance(outcome, Finished) and job.remote_status == outcome.word
+        looks = job.strikes + 1 if again else 1  # at "finished", in a row
         match outcome:
             case Working(word):
                 await write(polling.working, job, work.run, word, now, self.next_look(job, now))

@@ -41,7 +41,7 @@ async def service(base_url: str) -> AsyncIterator[AimlApi]:
 def error(status: int, message: Any = "said", **headers: str) -> bytes:
     """The service's own form of an error."""
     told = {"message": message, "path": "/", "requestId": "r", "statusCode": status, "timestamp": "2026"}
-    return answer(status, told, None, **headers)
+    return answer(status, told, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def slow(seconds: float | None = None) -> Throttled:
@@ -109,7 +109,7 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ("a 2xx that is a list", answer(200, [1]), Unknown("200 without a generation id: [1]", 200)),
     ("a 2xx with an empty id", answer(200, {"id": " "}), Unknown('200 without a generation id: {"id": " "}', 200)),
     ("a 2xx that is no text", answer(200, b"\xff\xfe"), Unknown("200 without a generation id: \ufffd\ufffd", 200)),
-    ("a 204", answer(204, headers={"Content-Length": None}), Unknown("204 without a generation id: empty", 204)),  # type: ignore[dict-item]
+    ("a 204", answer(204, headers={"Content-Length": None}), Unknown("204 without a generation id: empty", 204)),
     (
         "a text in an encoding that is none",
         answer(500, b"oops", {"Content-Type": "text/plain; charset=base64"}),
@@ -177,7 +177,7 @@ async def test_an_answer_cut_at_any_byte_is_never_taken_for_not_sent(reset: bool
 
 async def test_an_answer_without_a_length_that_is_cut_is_unknown_or_whole() -> None:
     """The end of the connection is the end of such a body: what of it reads as JSON with an id is the answer."""
-    whole = answer(201, CREATED, {"Content-Length": None})  # type: ignore[dict-item]
+    whole = answer(201, CREATED, {"Content-Length": None})
     start = whole.index(b"\r\n\r\n") + 4
     async with serving(*(whole[:cut] for cut in range(start, len(whole) + 1))) as wire, service(wire.base_url) as api:
         for cut in range(start, len(whole) + 1):

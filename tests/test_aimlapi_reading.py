@@ -111,7 +111,7 @@ async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
     assert (len(then.requests), len(now.requests)) == (1, 0)
 
 
-@pytest.mark.parametrize("told", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, Location="/elsewhere")])
+@pytest.mark.parametrize("told", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
 async def test_a_fetch_that_fails_says_nothing_of_the_job(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "FETCH_SECONDS", 0.2)
     async with serving(told) as wire, service(wire.base_url) as api:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,13 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, inspect, make_url
+from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from batchgen import database as room
-from batchgen.database import HEAD, Database, make_engine, migrate, migrations_folder, version_of
+from batchgen.database import HEAD, Database
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from tests.processes import ROOT
 
@@ -255,103 +252,3 @@ def test_what_was_committed_before_a_kill_is_there_after_it(tmp_path: Path) -> N
         assert (
             database.look(lambda connection: connection.exec_driver_sql("SELECT name FROM limits").scalar()) == "kept"
         )
-
-
-# --- migrations ------------------------------------------------------------------------------------------------------
-
-
-def chain() -> ScriptDirectory:
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    return ScriptDirectory.from_config(config)
-
-
-def test_the_migrations_lie_at_the_top_of_the_checkout() -> None:
-    assert migrations_folder() == ROOT / "migrations"
-    assert (migrations_folder() / "env.py").is_file()
-
-
-def test_the_head_is_the_newest_migration() -> None:
-    files = sorted(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("*.py"))
-    assert files[-1] == HEAD == chain().get_current_head()
-    assert [script.revision for script in chain().walk_revisions()] == files[::-1]  # one line, in the files' order
-
-
-def test_a_table_of_today_is_opened_without_migrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    our_table(tmp_path / "a.db")
-    monkeypatch.setattr(room, "migrate", lambda *_: pytest.fail("migrated"))
-    our_table(tmp_path / "a.db")
-
-
-TOMORROW = '''
-"""A migration of tomorrow."""
-
-import sqlalchemy as sa
-from alembic import op
-
-revision = "0999"
-down_revision = "{head}"
-
-
-def upgrade() -> None:
-    with op.batch_alter_table("jobs") as table:
-        table.add_column(sa.Column("mood", sa.Text))
-    {then}
-'''
-
-
-def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass") -> None:
-    """A batchgen that is one migration ahead."""
-    folder = tmp_path / "migrations of 100%"
-    shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
-    monkeypatch.setattr(room, "migrations_folder", lambda: folder)
-    monkeypatch.setattr(room, "HEAD", "0999")
-
-
-def with_a_job(connection: Connection) -> None:
-    connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026')")
-    connection.exec_driver_sql(
-        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, files, fingerprint, tags,"
-        " attempts, strikes, output_path, created_at)"
-        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 0, 'mona.mp4', '2026')"
-    )
-    connection.exec_driver_sql(
-        "INSERT INTO attempts (job_id, client_request_id, sent_at, outcome) VALUES (1, 'c', '2026', 'sending')"
-    )
-
-
-def test_an_older_table_is_brought_up_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Database(tmp_path / "a.db") as database:
-        database.change(with_a_job)
-    tomorrow(tmp_path, monkeypatch)
-    with Database(tmp_path / "a.db") as database:
-        assert database.look(version_of) == "0999"
-        rows = database.look(lambda connection: connection.exec_driver_sql("SELECT key, mood FROM jobs").all())
-        assert [tuple(row) for row in rows] == [("mona", None)]
-        assert {
-            check["name"]
-            for check in database.look(lambda connection: inspect(connection).get_check_constraints("jobs"))
-        }
-
-
-def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Database(tmp_path / "a.db") as database:
-        database.change(with_a_job)
-    tomorrow(tmp_path, monkeypatch, then='op.execute("INSERT INTO nowhere VALUES (1)")')
-    with pytest.raises(StorageError, match="nowhere"), Database(tmp_path / "a.db"):
-        pass
-    monkeypatch.undo()
-    with Database(tmp_path / "a.db") as database:
-        assert database.look(version_of) == HEAD
-        columns = database.look(lambda connection: inspect(connection).get_columns("jobs"))
-        assert "mood" not in {column["name"] for column in columns}
-
-
-def test_every_migration_can_be_climbed_one_at_a_time(tmp_path: Path) -> None:
-    engine = make_engine(URL.create("sqlite", database=str(tmp_path / "a.db")), writing=True)
-    for script in reversed(list(chain().walk_revisions())):
-        with engine.begin() as connection:
-            migrate(connection, script.revision)
-            assert version_of(connection) == script.revision
-    engine.dispose()

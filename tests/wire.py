@@ -52,12 +52,11 @@ Answer = bytes | Reset | Drip | object
 Script = Callable[[Request], Answer]
 
 
-def answer(status: int = 200, body: Any = b"", headers: Mapping[str, str] | None = None, **named: str) -> bytes:
-    """An HTTP answer that ends its connection; a body that is no bytes is sent as JSON."""
+def answer(status: int = 200, body: Any = b"", headers: Mapping[str, str | None] | None = None) -> bytes:
+    """An HTTP answer that ends its connection. Other bodies than bytes are sent as JSON, headers of None not at all."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     reason = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Odd"
-    lines = {"Content-Length": str(len(content)), "Connection": "close", **(headers or {})}
-    lines |= {name.replace("_", "-"): value for name, value in named.items()}
+    lines: dict[str, str | None] = {"Content-Length": str(len(content)), "Connection": "close", **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
     return f"HTTP/1.1 {status} {reason}\r\n{head}\r\n".encode() + content
 

@@ -1,0 +1,199 @@
+"""Where the video goes: nobody's file is written over, nothing is fetched twice, and a full disk loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+from sqlalchemy import update
+
+from batchgen import downloader as room
+from batchgen.downloader import SAME_BAD_BYTES
+from batchgen.jobs import State
+from batchgen.jobtable import delivery
+from batchgen.schema import jobs
+from batchgen.service.base import Finished
+from tests.conftest import NOON
+from tests.fileserver import (
+    CLIP,
+    HALF,
+    PLAIN,
+    asked,
+    broken,
+    downloading,
+    from_,
+    ready,
+    rest,
+    turns,
+    whole,
+)
+from tests.scripted import ScriptedService, turn, work_of
+from tests.table import RUN, Table, spec
+from tests.wire import Drip, serving
+
+
+@pytest.fixture(autouse=True)
+def _small_files_are_worth_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clips of these tests are small; those of the service are not."""
+    monkeypatch.setattr(room, "WORTH_RESUMING_BYTES", 0)
+
+
+# --- the place -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock: Clock) -> None:
+    async with serving(whole()) as wire:
+        target = ready(table, f"{wire.base_url}/v.mp4")
+        target.write_text("somebody's")
+        target.with_name("mona~1.mp4").write_text("somebody else's")
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert target.read_text() == "somebody's"
+    assert target.with_name("mona~1.mp4").read_text() == "somebody else's"
+    assert target.with_name("mona~2.mp4").read_bytes() == CLIP
+    assert table.row().output_path == "mona~2.mp4"
+
+
+async def test_a_run_that_died_between_the_name_and_the_row_needs_no_request(table: Table, clock: Clock) -> None:
+    async with serving(whole()) as wire:
+        target = ready(table, f"{wire.base_url}/v.mp4")
+        (job,) = table.claim(State.DOWNLOADING)
+        table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
+        target.write_bytes(CLIP)
+        table.bury()
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert wire.requests == []
+    assert (table.row().state, table.row().output_path) == ("done", "mona.mp4")
+    assert [path.name for path in table.folder.glob("*.mp4*")] == ["mona.mp4"]
+
+
+async def test_a_file_of_the_same_length_that_is_not_it_is_not_taken_for_it(table: Table, clock: Clock) -> None:
+    async with serving(whole()) as wire:
+        target = ready(table, f"{wire.base_url}/v.mp4")
+        (job,) = table.claim(State.DOWNLOADING)
+        table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
+        target.write_bytes(b"\x00" * len(CLIP))
+        table.bury()
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert table.row().output_path == "mona~1.mp4"
+
+
+async def test_folders_are_made_on_the_way(table: Table, clock: Clock) -> None:
+    async with serving(whole()) as wire:
+        table.enrol(spec(output="a/b c/été.mp4"))
+        ready(table, f"{wire.base_url}/v.mp4")
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert (table.folder / "a/b c/été.mp4").read_bytes() == CLIP
+
+
+async def test_the_same_bad_bytes_so_often_are_what_the_service_has(table: Table, clock: Clock) -> None:
+    bad = broken()
+    async with serving(whole(bad)) as wire:
+        service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
+        target = ready(table, f"{wire.base_url}/v.mp4")
+        async with downloading(work_of(table, service)) as stage:
+            await turns(stage, table, clock, SAME_BAD_BYTES)
+    assert len(wire.requests) == SAME_BAD_BYTES
+    assert target.read_bytes() == bad
+    assert table.row().state == "done"
+    assert "delivered as the service has it" in table.row().error
+    assert "delivered as the service has it" in table.events()[-1].detail
+
+
+async def test_a_run_that_is_stopping_leaves_the_part_for_the_next(table: Table, clock: Clock) -> None:
+    told = whole()
+    start = told.index(b"\r\n\r\n") + 4
+    pieces = [told[: start + HALF], *[told[start + HALF + n : start + HALF + n + 1] for n in range(200)]]
+    async with serving(Drip(pieces), lambda request: rest(int(request.headers["range"][6:-1]))) as wire:
+        target = ready(table, f"{wire.base_url}/v.mp4")
+        part = target.with_name("mona.mp4.part")
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            await stage.tick(NOON)
+            await wire.came(1)
+            await asyncio.sleep(0.05)
+            await stage.finish()
+        assert table.row().state == "downloading"
+        assert table.row().strikes == 0
+        assert CLIP.startswith(part.read_bytes())
+        left = part.stat().st_size
+        assert left >= HALF
+        table.bury()
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert asked(wire) == [PLAIN, from_(left)]
+    assert target.read_bytes() == CLIP
+
+
+# --- the disk --------------------------------------------------------------------------------------------------------
+
+
+def into(table: Table, output: str) -> None:
+    table.change(lambda connection: connection.execute(update(jobs).values(output_path=output)) and None)
+
+
+def a_full_disk(table: Table) -> None:
+    """The kernel's own ENOSPC: what is written to /dev/full is refused as on a full disk."""
+    table.folder.joinpath("mona.mp4.part").symlink_to("/dev/full")
+
+
+def a_folder_that_cannot_be_written(table: Table) -> None:
+    """A folder of the kernel's, in which nobody makes files."""
+    into(table, "sys/mona.mp4")
+    table.folder.joinpath("sys").symlink_to("/sys")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or not Path("/sys").is_dir(), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(a_full_disk, "mona.mp4: No space left"), (a_folder_that_cannot_be_written, "sys/mona.mp4: ")],
+    ids=["full", "read-only"],
+)
+async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
+    table: Table, clock: Clock, spoil: Any, told: str
+) -> None:
+    async with serving(whole()) as wire:
+        service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
+        ready(table, f"{wire.base_url}/v.mp4")
+        spoil(table)
+        work = work_of(table, service)
+        async with downloading(work) as stage:
+            await turn(stage)
+            assert work.disk
+            assert work.disk.startswith(told)
+            row = table.row()
+            assert (row.state, row.strikes, row.leased_by, row.generation_id) == ("downloading", 1, None, "g-mona")
+            assert row.error == work.disk
+            assert stage.room == 0
+            requests = len(wire.requests)
+            await turns(stage, table, clock, 3)
+            assert len(wire.requests) == requests, "no more downloads in this run"
+        # There is room again, and another run.
+        table.folder.joinpath("mona.mp4.part").unlink(missing_ok=True)
+        table.folder.joinpath("sys").unlink(missing_ok=True)
+        async with downloading(work_of(table, service)) as stage:
+            await turns(stage, table, clock, 1)
+    assert table.row().state == "done"
+    assert (table.folder / table.row().output_path).read_bytes() == CLIP
+
+
+async def test_a_target_that_cannot_be_had_stops_only_its_own_job(table: Table, clock: Clock) -> None:
+    """A file where its folder should be: the next job may have better luck."""
+    async with serving(whole()) as wire:
+        ready(table, f"{wire.base_url}/v.mp4")
+        table.change(
+            lambda connection: connection.exec_driver_sql("UPDATE jobs SET output_path = 'file/mona.mp4'") and None
+        )
+        table.folder.joinpath("file").write_text("here")
+        work = work_of(table, ScriptedService())
+        async with downloading(work) as stage:
+            await turn(stage)
+    assert work.disk is None
+    assert (table.row().state, table.row().strikes) == ("downloading", 1)
+    assert table.row().error.startswith("file/mona.mp4: ")
