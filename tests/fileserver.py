@@ -71,7 +71,7 @@ async def downloading(work: Work) -> AsyncIterator[Downloader]:
     try:
         yield stage
     finally:
-        await stage.client.aclose()
+        await stage.lines.close()
 
 
 def ready(table: Table, url: str, part: bytes | None = None, etag: str | None = None) -> Path:
