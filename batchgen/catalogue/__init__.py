@@ -2,6 +2,7 @@
 
 from batchgen.catalogue.durations import typical_seconds
 from batchgen.catalogue.links import Link, images, media, tokens
+from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import endpoint, endpoints, models, nearest, schema
 from batchgen.catalogue.validation import Violation, coerced, parameters, violations
 
@@ -16,8 +17,10 @@ __all__ = [
     "models",
     "nearest",
     "parameters",
+    "quote",
     "schema",
     "tokens",
     "typical_seconds",
     "violations",
+    "with_defaults",
 ]
