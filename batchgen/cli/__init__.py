@@ -16,6 +16,7 @@ from batchgen.errors import BatchgenError
 COMMANDS = {
     "run": "Bring a manifest's videos home: submit, wait, download. Run it again to go on.",
     "check": "Validate a manifest; write and send nothing.",
+    "plan": "Show what a run would send, what it would cost and when it would be done.",
     "status": "Show how a batch stands, what it has cost and what it waits for.",
     "retry": "Make failed jobs pending again; their history stays.",
     "cancel": "Take unsent jobs out of the batch.",

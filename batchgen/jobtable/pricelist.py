@@ -58,7 +58,7 @@ def highest(connection: Connection, service: str) -> dict[str, Decimal]:
     asked = select(prices.c.model, prices.c.highest_usd).where(
         prices.c.service == service, prices.c.highest_usd.is_not(None)
     )
-    return {model: cost for model, cost in connection.execute(asked)}
+    return {row.model: row.highest_usd for row in connection.execute(asked)}
 
 
 def keep(connection: Connection, service: str, listing: Listing, now: datetime) -> None:

@@ -244,7 +244,6 @@ READY = (
     .where(_may_be_sent)
     .order_by(jobs.c.priority.desc(), jobs.c.id)
     .limit(bindparam("room"))
-    .with_for_update(skip_locked=True)
 )
 READY_SELECTED = READY.where(jobs.c.selection == bindparam("of"))
 
