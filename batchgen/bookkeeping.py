@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from batchgen import budget
 from batchgen.jobtable import money, pricelist
@@ -10,7 +11,7 @@ from batchgen.schema import plain
 from batchgen.stage import Work
 
 CLOCK_SKEW = timedelta(minutes=5)  # between this machine and the service
-FORECAST_JOBS = 10_000  # of those that wait; enough to see that a balance is low
+FORECAST_JOBS = 1_000  # of those that wait: enough to see that a balance is low, and soon read
 
 
 async def learn_prices(work: Work, now: datetime) -> None:
@@ -33,12 +34,10 @@ async def learn_charges(work: Work, now: datetime) -> bool:
     return bool(told) and await work.database.write(money.charge, told) > 0
 
 
-async def weigh_balance(work: Work, now: datetime) -> None:
+async def weigh_balance(work: Work, balance: Decimal | None, now: datetime) -> None:
     """Warn where the account has less than what waits is expected to cost, as far as that is known."""
-    balance = await work.service.balance()
-    if balance is None:
+    if balance is None or not work.prices.listed:
         return
-    last = await work.database.read(pricelist.known, work.service.name)
-    needed = await work.database.read(budget.forecast, work.batch_id, now, work.terms, last, FORECAST_JOBS)
+    needed = await work.database.read(budget.forecast, work.batch_id, now, work.terms, work.prices, FORECAST_JOBS)
     if balance < needed:
         work.warning = f"the account has {plain(balance)} USD left; what waits is expected to cost {plain(needed)}"

@@ -93,10 +93,13 @@ class Runner:
                 await asyncio.to_thread(presence.sweep, self.database.path)
                 await write(leases.hasten, self.plan.batch_id, clock.utcnow())
                 self.work.terms = self.plan.terms
-                measured, _ = await asyncio.gather(
-                    self.work.service.typical_seconds(self.plan.models),
+                service = self.work.service
+                measured, balance, _ = await asyncio.gather(
+                    service.typical_seconds(self.plan.models),
+                    service.balance(),
                     bookkeeping.learn_prices(self.work, clock.utcnow()),
                 )
+                await bookkeeping.weigh_balance(self.work, balance, clock.utcnow())
                 self.work.pace = Pace(measured, await self.database.read(timings.known, self.work.service.name))
                 with self.listening():
                     await self.turn_all()

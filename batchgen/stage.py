@@ -55,6 +55,8 @@ class Work:
     """Set once the account may not submit: no more submits in this run."""
     locked_out: bool = False
     """Set once the key is refused for questions too: nobody tells how the generations stand."""
+    hold: str = ""
+    """Why pending jobs are not sent although there is room; empty while they are."""
     warning: str = ""
     """What a person should know, though the run goes on."""
     disk: str | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from batchgen import bookkeeping, clock
+from batchgen import clock
 from batchgen.budget import Terms
 from batchgen.cli.options import (
     again,
@@ -105,7 +105,9 @@ async def carry_out(
     wanted = selection_of(wishes)
     batch = Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
     enrolled = await database.write(enrolment.enrol, batch, manifest.jobs, clock.utcnow(), on_changed)
-    await database.write(selection.select_jobs, enrolled.batch_id, wanted)
+    if wanted.mark:
+        chosen = await database.read(selection.find, enrolled.batch_id, wanted)  # by a connection that cannot write
+        await database.write(selection.mark, wanted, chosen)
     terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
     announce(manifest, enrolled, as_json)
     after = await database.read(counts.last_event)
@@ -123,13 +125,10 @@ async def carry_out(
             notice=lambda: notice_of(runner),
         )
         ended = asyncio.Event()
-        weighing = asyncio.create_task(bookkeeping.weigh_balance(runner.work, clock.utcnow()))
         following = asyncio.create_task(progress.follow(ended))
         try:
             ending = await runner.run()
         finally:
-            weighing.cancel()
-            await asyncio.gather(weighing, return_exceptions=True)
             ended.set()
             await following
     failures = await database.read(counts.failures, enrolled.batch_id, FAILURES_SHOWN)
@@ -158,14 +157,17 @@ def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
 
 
 def notice_of(runner: Runner) -> str:
-    """What a person should know of a run that is doing less than it could."""
+    """What a person should know of a run that is doing less than it could, or soon will."""
+    work, told = runner.work, ""
     if runner.signal:
-        return "stopping: finishing what is on the wire (once more leaves at once)"
-    if runner.work.disk:
-        return f"no more downloads: {runner.work.disk}"
-    if blocked := runner.work.blocked:
-        return f"no more submits: {blocked.reason}"
-    return runner.work.warning
+        told = "stopping: finishing what is on the wire (once more leaves at once)"
+    elif work.disk:
+        told = f"no more downloads: {work.disk}"
+    elif work.blocked:
+        told = f"no more submits: {work.blocked.reason}"
+    elif work.hold:
+        told = f"no more submits for now: {work.hold}"
+    return "; ".join(filter(None, (told, work.warning)))
 
 
 def conclude(manifest: Manifest, ending: Ending, failures: list[str], as_json: bool) -> None:

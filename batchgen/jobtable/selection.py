@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import chain
+from itertools import pairwise
 
 from sqlalchemy import Connection, func, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -88,7 +88,7 @@ def left_out(connection: Connection, batch_id: int, name: str | None) -> int:
 def condition(given: str) -> str:
     """`given` as one condition in brackets, whatever it holds. Raises `UsageError` where it would break out of them."""
     depth, closing = 0, ""
-    for sign, following in zip(given, chain(given[1:], " "), strict=True):
+    for sign, following in pairwise(f"{given} "):
         if closing:
             closing = "" if sign == closing else closing
         elif sign in QUOTES:

@@ -11,6 +11,7 @@ from batchgen.jobs import State
 from batchgen.manifest import Limits
 from batchgen.planning import Outlook, Price
 from batchgen.report.words import dollars, plural, span
+from batchgen.schema import plain
 
 
 def told(
@@ -135,4 +136,4 @@ def outlook_json(batch: str, outlook: Outlook, limits: Limits, until: datetime |
 
 
 def text(amount: Decimal | None) -> str | None:
-    return None if amount is None else format(amount, "f")
+    return None if amount is None else plain(amount)
