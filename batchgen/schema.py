@@ -243,6 +243,7 @@ jobs = Table(
     Index(
         "ix_jobs_selected",
         "selection",
+        "batch_id",
         "state",
         text("priority DESC"),
         "id",

@@ -32,6 +32,12 @@ def models() -> tuple[str, ...]:
     return tuple(_catalogue())
 
 
+def model_of(name: str) -> str | None:
+    """The documented model of this name or alias."""
+    name = ALIASES.get(name, name)
+    return name if name in _catalogue() else None
+
+
 def nearest(name: str) -> list[str]:
     """Documented models whose names are most like `name`, best first; at most three, perhaps none."""
     if name in ALIASES:

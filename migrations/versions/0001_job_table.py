@@ -111,7 +111,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_selected",
         "jobs",
-        ["selection", "state", sa.text("priority DESC"), "id"],
+        ["selection", "batch_id", "state", sa.text("priority DESC"), "id"],
         sqlite_where=selected,
         postgresql_where=selected,
     )
