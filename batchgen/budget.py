@@ -49,6 +49,14 @@ class Hold(StrEnum):
     TIME = "time"  #: it would not be done in time
 
 
+MEANWHILE = {
+    Hold.BUDGET: "what is left of the budget is reserved, or less than the next job costs",
+    Hold.PRICE: "the price of a model is unknown, so its first job goes alone until its charge is known",
+    Hold.TIME: "what is left would not be done in time",
+}
+"""Why nothing is sent, while what was sent is still on its way."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Jobs that may be claimed now, and what holds back the next one."""

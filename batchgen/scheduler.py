@@ -73,7 +73,7 @@ class Scheduler(Stage):
             return Claim([], allowance.next_at if pending else None)
         base_url = work.service.base_url if work.service.name != "simulator" else None
         choice = self.choose(connection, now, allowance.number)
-        work.hold = budget.told_of(choice, work.terms) if choice.hold and not choice.chosen else ""
+        work.hold = budget.MEANWHILE[choice.hold] if choice.hold and not choice.chosen else ""
         until = now + LEASE
         intents = submission.intend(
             connection, work.batch_id, work.run, now, until, allowance.number, base_url, choice.chosen
