@@ -23,6 +23,7 @@ PRIOR_WEIGHT = 2.0  # generations that the first guess counts for
 PRIOR_SIGMA = 0.3
 SHORTEST_SECONDS = 0.05
 LATE_SECONDS = 300.0
+NINE_OF_TEN = 1.2816  # of a normal distribution lie below its mean and so many sigmas
 
 
 @dataclass(slots=True)
@@ -63,6 +64,11 @@ class Pace:
         spread = PRIOR_WEIGHT * PRIOR_SIGMA**2 + seen.squares
         spread += PRIOR_WEIGHT * seen.count / weight * (seen.mean - guess) ** 2
         return Times(mu, max(math.sqrt(spread / weight * (1 + 1 / weight)), 0.01))
+
+    def longest(self, model: str, request: str) -> timedelta:
+        """The time within which nine of ten such generations end."""
+        times = self.times(model, duration_of(request))
+        return timedelta(seconds=math.exp(times.mu + NINE_OF_TEN * times.sigma))
 
     def learn(self, model: str, duration: str, timing: Timing) -> None:
         """Take over what the table knows now; the looks follow once it is worth working them out again."""

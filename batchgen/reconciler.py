@@ -71,7 +71,8 @@ class Reconciler(Stage):
             row = rows.get(doubt.client_request_id)
             if row and row.generation_id:
                 deadline = now + timedelta(minutes=self.work.limits.deadline_minutes)
-                reconciliation.adopted(connection, doubt, row.generation_id, row.cost_usd, row.created, now, deadline)
+                charge = row.cost_usd or None  # nothing yet: it is charged when it completes
+                reconciliation.adopted(connection, doubt, row.generation_id, charge, row.created, now, deadline)
             elif row and not row.succeeded:
                 self.give_back(connection, doubt, now)
             else:

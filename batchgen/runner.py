@@ -11,17 +11,18 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from batchgen import clock, presence
+from batchgen import bookkeeping, budget, clock, presence
+from batchgen.budget import Hold, Terms
 from batchgen.database import Database
 from batchgen.downloader import Downloader
 from batchgen.errors import ServiceUnreachable
 from batchgen.jobs import State
-from batchgen.jobtable import counts, leases, timings
+from batchgen.jobtable import counts, leases, selection, timings
 from batchgen.jobtable.counts import Standing
 from batchgen.manifest import Limits
 from batchgen.pacing import Pace
@@ -35,6 +36,7 @@ AT_ONCE = 8  # requests of one stage
 IDLE_SECONDS = 30.0  # at most, between two looks at the table
 NEIGHBOURS_SECONDS = 2.0  # between two looks at whether other runs live
 RENEW_SECONDS = 60.0
+CHARGE_ASKINGS = 10  # a second apart, for a charge that everything waits for
 FIRST_CONTACT = timedelta(seconds=20)
 """A service that has never answered in this run is given up after so long."""
 OUTAGE = timedelta(hours=6)
@@ -58,6 +60,7 @@ class Plan:
     folder: Path
     limits: Limits
     models: Sequence[str]
+    terms: Terms = field(default_factory=Terms)
 
 
 class Runner:
@@ -77,6 +80,7 @@ class Runner:
         self.over = asyncio.Event()
         self.moved = asyncio.Event()
         self.signal: signal.Signals | None = None
+        self.askings = 0
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
@@ -88,7 +92,14 @@ class Runner:
                 await self.recover()
                 await asyncio.to_thread(presence.sweep, self.database.path)
                 await write(leases.hasten, self.plan.batch_id, clock.utcnow())
-                measured = await self.work.service.typical_seconds(self.plan.models)
+                self.work.terms = self.plan.terms
+                service = self.work.service
+                measured, balance, _ = await asyncio.gather(
+                    service.typical_seconds(self.plan.models),
+                    service.balance(),
+                    bookkeeping.learn_prices(self.work, clock.utcnow()),
+                )
+                await bookkeeping.weigh_balance(self.work, balance, clock.utcnow())
                 self.work.pace = Pace(measured, await self.database.read(timings.known, self.work.service.name))
                 with self.listening():
                     await self.turn_all()
@@ -170,9 +181,26 @@ class Runner:
             self.give_up_silence(clock.utcnow())
             if any(stage.tasks for stage in self.stages):
                 continue
-            hopeful = self.hopeful_states()
-            if not await self.database.read(counts.any_open, self.plan.batch_id, hopeful, clock.utcnow()):
+            if not await self.anything_left() and not await self.charges_came():
                 self.over.set()
+
+    async def anything_left(self) -> bool:
+        """Whether this run can still bring a job forward."""
+        hopeful, now = self.hopeful_states(), clock.utcnow()
+        if State.PENDING in hopeful and self.work.terms.any:
+            if (await self.database.read(self.scheduler.choose, now, 1)).chosen:
+                return True
+            hopeful.remove(State.PENDING)
+        return await self.database.read(counts.any_open, self.plan.batch_id, hopeful, now)
+
+    async def charges_came(self) -> bool:
+        """Learn charges that no answer told. One on which everything waits may be late: it is asked for a few times."""
+        if await bookkeeping.learn_charges(self.work, clock.utcnow()):
+            self.ring(self.scheduler)
+            return True
+        self.askings += 1
+        choice = await self.database.read(self.scheduler.choose, clock.utcnow(), 1)
+        return choice.hold is Hold.PRICE and self.askings < CHARGE_ASKINGS
 
     def hopeful_states(self) -> list[State]:
         """The states from which this run can still bring a job forward."""
@@ -234,18 +262,26 @@ class Runner:
                     task.cancel()
 
     async def judge_ending(self) -> Ending:
-        standing = await self.database.read(counts.standing, self.plan.batch_id, clock.utcnow())
-        wanted = standing.total - standing.counts[State.CANCELLED]
+        now = clock.utcnow()
+        standing = await self.database.read(counts.standing, self.plan.batch_id, now)
+        left_out = await self.database.read(selection.left_out, self.plan.batch_id, self.work.terms.selection)
+        wanted = standing.total - standing.counts[State.CANCELLED] - left_out
         left = wanted - standing.counts[State.DONE]
+        beside = f"; {left_out} more were not selected" if left_out else ""
         if self.signal:
             return Ending(128 + self.signal, "interrupted; the same command goes on where this one stopped", standing)
         if not left:
-            return Ending(0, "every job is delivered" if wanted else "there is nothing to do", standing)
+            told = "every job is delivered" if wanted else "there is nothing to do"
+            return Ending(0, told + beside, standing)
         if self.work.disk:
             return Ending(8, f"{self.work.disk}. Make room, then run the same command: what is paid waits", standing)
         if blocked := self.work.blocked:
             return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, told_of(blocked), standing)
-        return Ending(3, f"{left} of {wanted} jobs {'is' if left == 1 else 'are'} not delivered", standing)
+        choice = await self.database.read(self.scheduler.choose, now, 1)
+        if choice.hold and not choice.chosen:
+            return Ending(5, budget.told_of(choice, self.work.terms), standing)
+        told = f"{left} of {wanted} jobs {'is' if left == 1 else 'are'} not delivered"
+        return Ending(3, told + beside, standing)
 
 
 def told_of(blocked: Blocked) -> str:

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen import clock, inputs, limits
+from batchgen import budget, clock, inputs, limits
+from batchgen.budget import Choice
 from batchgen.jobtable import submission
 from batchgen.jobtable.submission import Intent
 from batchgen.service.base import (
@@ -71,10 +72,22 @@ class Scheduler(Stage):
             pending = submission.any_pending(connection, work.batch_id)
             return Claim([], allowance.next_at if pending else None)
         base_url = work.service.base_url if work.service.name != "simulator" else None
-        intents = submission.intend(connection, work.batch_id, work.run, now, now + LEASE, allowance.number, base_url)
+        choice = self.choose(connection, now, allowance.number)
+        work.hold = budget.MEANWHILE[choice.hold] if choice.hold and not choice.chosen else ""
+        until = now + LEASE
+        intents = submission.intend(
+            connection, work.batch_id, work.run, now, until, allowance.number, base_url, choice.chosen
+        )
         limits.spend(connection, self.limit, rate, len(intents), now)
         more = len(intents) == allowance.number
         return Claim(intents, allowance.next_at if more else None)
+
+    def choose(self, connection: Connection, now: datetime, room: int) -> Choice:
+        """What of the pending jobs keeps to the run's terms."""
+        work = self.work
+        return budget.choose(
+            connection, work.batch_id, work.service.name, now, room, work.terms, work.prices, work.pace.longest
+        )
 
     async def submit(self, intent: Intent) -> None:
         """One create request, from its committed intent to its recorded outcome."""

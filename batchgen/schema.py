@@ -81,6 +81,19 @@ class Money(TypeDecorator[Decimal]):
         return None if value is None else Decimal(plain(Decimal(value)))
 
 
+class Total(TypeDecorator[Decimal]):
+    """A running sum of amounts in USD. Kept as a whole number of `MONEY_STEP`s, for databases to add to exactly."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, _dialect: Dialect) -> Any:
+        return None if value is None else int(value.quantize(MONEY_STEP) / MONEY_STEP)
+
+    def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
+        return None if value is None else int(value) * MONEY_STEP
+
+
 def plain(amount: Decimal) -> str:
     """An amount without an exponent and without zeros at its end."""
     return format(amount.normalize(), "f")
@@ -146,6 +159,10 @@ batches = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("enrolled_at", UTCDateTime, nullable=False),
+    # What the attempts of the batch amount to, kept by `jobtable/money.py` with every change of one.
+    Column("spent", Total, nullable=False),
+    Column("reserved", Total, nullable=False),
+    Column("unpriced", Integer, nullable=False),
 )
 
 jobs = Table(
@@ -190,6 +207,7 @@ jobs = Table(
     Column("next_at", UTCDateTime),
     Column("leased_by", Text),
     Column("leased_until", UTCDateTime),
+    Column("selection", Text),
     UniqueConstraint("batch_id", "key"),
     CheckConstraint(one_of("state", State), name="state_is_known"),
     CheckConstraint(if_and_only_if(State.DONE, "delivered_at"), name="done_iff_delivered_at"),
@@ -222,6 +240,16 @@ jobs = Table(
         sqlite_where=text("leased_by IS NOT NULL"),
         postgresql_where=text("leased_by IS NOT NULL"),
     ),
+    Index(
+        "ix_jobs_selected",
+        "selection",
+        "batch_id",
+        "state",
+        text("priority DESC"),
+        "id",
+        sqlite_where=text("selection IS NOT NULL"),
+        postgresql_where=text("selection IS NOT NULL"),
+    ),
 )
 
 attempts = Table(
@@ -235,6 +263,7 @@ attempts = Table(
     Column("outcome", Text, nullable=False),
     Column("generation_id", Words),
     Column("http_status", Integer),
+    Column("estimated_usd", Money),
     Column("cost_usd", Money),
     Column("error", Words),
     Column("released_at", UTCDateTime),
@@ -247,6 +276,12 @@ attempts = Table(
         unique=True,
         sqlite_where=text(f"released_at IS NULL AND {one_of('outcome', OPEN)}"),
         postgresql_where=text(f"released_at IS NULL AND {one_of('outcome', OPEN)}"),
+    ),
+    Index(
+        "ix_attempts_uncharged",
+        "job_id",
+        sqlite_where=text(f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"),
+        postgresql_where=text(f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"),
     ),
 )
 
@@ -281,6 +316,17 @@ timings = Table(
     Column("generations", Integer, nullable=False),
     Column("mean", Float, nullable=False),
     Column("squares", Float, nullable=False),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("pricing", Text),
+    Column("etag", Text),
+    Column("listed_at", UTCDateTime),
+    Column("highest_usd", Money),
 )
 
 runs = Table(

@@ -9,7 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from batchgen.budget import Terms
 from batchgen.database import Database
+from batchgen.jobtable.pricelist import PriceList
 from batchgen.manifest import Limits
 from batchgen.pacing import Pace
 from batchgen.service.base import Blocked, Service, Trouble, Unavailable
@@ -46,11 +48,17 @@ class Work:
     folder: Path
     limits: Limits
     pace: Pace
+    terms: Terms = field(default_factory=Terms)
+    prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
     """Set once the account may not submit: no more submits in this run."""
     locked_out: bool = False
     """Set once the key is refused for questions too: nobody tells how the generations stand."""
+    hold: str = ""
+    """Why pending jobs are not sent although there is room; empty while they are."""
+    warning: str = ""
+    """What a person should know, though the run goes on."""
     disk: str | None = None
     """Set once the output folder cannot be written: no more downloads in this run."""
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from batchgen.pacing import Pace
 from batchgen.service.base import (
     Accepted,
     FetchOutcome,
+    Listing,
     LogPage,
     Submission,
     SubmitOutcome,
@@ -72,6 +74,15 @@ class ScriptedService:
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         return {}
+
+    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
+        return {}
+
+    async def balance(self) -> Decimal | None:
+        return None
+
+    async def catalogue(self, etag: str | None = None) -> Listing | None:
+        return None
 
     async def close(self) -> None:
         pass

@@ -68,7 +68,7 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
 
 
 def with_a_job(connection: Connection) -> None:
-    connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026')")
+    connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0)")
     connection.exec_driver_sql(
         "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, files, fingerprint, tags,"
         " attempts, strikes, output_path, created_at)"

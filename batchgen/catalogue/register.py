@@ -37,6 +37,12 @@ def known(model: str) -> bool:
     return model in _catalogue()
 
 
+def model_of(name: str) -> str | None:
+    """The documented model of this name or alias."""
+    name = ALIASES.get(name, name)
+    return name if name in _catalogue() else None
+
+
 def nearest(name: str) -> list[str]:
     """Documented models whose names are most like `name`, best first; at most three, perhaps none."""
     if name in ALIASES:

@@ -18,6 +18,8 @@ COMMANDS = {
     "run": "Bring a manifest's videos home: submit, wait, download. Run it again to go on.",
     "check": "Validate a manifest; write and send nothing.",
     "schema": "Print the JSON Schema of manifests, for an editor.",
+    "plan": "Show what a run would send, what it would cost and when it would be done.",
+    "models": "List the models, or show what one takes and costs.",
     "status": "Show how a batch stands, what it has cost and what it waits for.",
     "retry": "Make failed jobs pending again; their history stays.",
     "cancel": "Take unsent jobs out of the batch.",

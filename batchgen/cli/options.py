@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from batchgen import clock
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -30,6 +35,76 @@ simulate_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write JSON lines to standard output, and nothing else."
 )
+
+
+def amount(given: str) -> Decimal:
+    """USD, exact."""
+    try:
+        found = Decimal(given)
+    except InvalidOperation:
+        found = Decimal(-1)
+    if not found.is_finite() or found <= 0:
+        raise click.BadParameter(f"{given!r} is not an amount in USD, such as 50.00")
+    return found
+
+
+def moment(given: str) -> datetime:
+    """A time of day, which is the next one to come, or a date and time; of this machine's zone unless it names one."""
+    now = clock.utcnow().astimezone()
+    try:
+        if re.fullmatch(r"\d?\d:\d\d", given):
+            hour, minute = map(int, given.split(":"))
+            today = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+            return today if today > now else today + timedelta(days=1)
+        return datetime.fromisoformat(given).astimezone()
+    except ValueError:
+        raise click.BadParameter(f"{given!r} is not a time such as 08:00 or 2026-03-01T08:00") from None
+
+
+def terms_options(command: C) -> C:
+    """What a run may send: the cap, the time, the selection."""
+    given = (
+        click.option(
+            "--max-cost",
+            type=amount,
+            metavar="USD",
+            help="USD that the whole batch may cost, with all it has cost already. Instead of the manifest's.",
+        ),
+        click.option(
+            "--until",
+            type=moment,
+            metavar="TIME",
+            help="Send nothing that would not be done by then (08:00).",
+        ),
+        click.option("--only", multiple=True, metavar="GLOB", help="Send only jobs whose id fits. Repeatable."),
+        click.option("--where", metavar="SQL", help="Send only jobs for which this holds of their row in the table."),
+        click.option("--sample", type=click.IntRange(1), help="Send only so many, drawn by id: always the same."),
+        click.option("--limit", type=click.IntRange(1), help="Send only the first so many: always the same."),
+    )
+    for option in reversed(given):
+        command = option(command)
+    return command
+
+
+def limits_options(command: C) -> C:
+    """Limits to use instead of the manifest's."""
+    given = (
+        click.option(
+            "--submits-per-minute", type=click.FloatRange(min=0, min_open=True), help="Instead of the manifest's."
+        ),
+        click.option(
+            "-j",
+            "--in-flight",
+            type=click.IntRange(1, 1000),
+            help="Videos generated at once, instead of the manifest's.",
+        ),
+        click.option(
+            "--downloads", type=click.IntRange(1, 32), help="Files downloaded at once, instead of the manifest's."
+        ),
+    )
+    for option in reversed(given):
+        command = option(command)
+    return command
 
 
 def place_of(db: str | None, manifest: Path) -> str | Path:

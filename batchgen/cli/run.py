@@ -5,22 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from batchgen import clock
-from batchgen.cli.options import again, db_option, json_option, manifest_argument, place_of, simulate_option
-from batchgen.cli.session import service_of, settled_in, simulated
+from batchgen.budget import Terms
+from batchgen.cli.options import (
+    again,
+    db_option,
+    json_option,
+    limits_options,
+    manifest_argument,
+    place_of,
+    simulate_option,
+    terms_options,
+)
+from batchgen.cli.plan import show_plan
+from batchgen.cli.session import read_for, selection_of, service_of, with_limits
 from batchgen.database import Database
 from batchgen.errors import StorageError
 from batchgen.jobs import State
-from batchgen.jobtable import counts, enrolment
+from batchgen.jobtable import counts, enrolment, selection
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
-from batchgen.manifest import Manifest, read
+from batchgen.manifest import Manifest
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
 from batchgen.report.words import plural, shortened, standing_json, summary
@@ -35,11 +46,9 @@ UNFINISHED = 3  # the exit code that leaves a choice
 @manifest_argument
 @db_option
 @simulate_option
-@click.option("--submits-per-minute", type=click.FloatRange(min=0, min_open=True), help="Instead of the manifest's.")
-@click.option(
-    "-j", "--in-flight", type=click.IntRange(1, 1000), help="Videos generated at once, instead of the manifest's."
-)
-@click.option("--downloads", type=click.IntRange(1, 32), help="Files downloaded at once, instead of the manifest's.")
+@limits_options
+@terms_options
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be sent, cost and take, as `batchgen plan` does.")
 @click.option(
     "--changed",
     type=click.Choice(["keep", "redo"]),
@@ -54,7 +63,8 @@ def command(
     changed: OnChanged | None,
     log_file: Path | None,
     as_json: bool,
-    **limits: Any,
+    dry_run: bool,
+    **wishes: Any,
 ) -> None:
     """Bring a manifest's videos home: submit, wait, download.
 
@@ -62,14 +72,14 @@ def command(
     finishes what is on the wire; twice leaves at once.
     """
     place = place_of(db, manifest)
-    asked = read(manifest, settled=settled_in(place, simulate))
-    asked = simulated(asked) if simulate else asked
-    chosen = {name: value for name, value in limits.items() if value is not None}
-    asked = replace(asked, limits=replace(asked.limits, **chosen))
+    asked = with_limits(read_for(manifest, place, simulate), wishes)
+    if dry_run:
+        show_plan(place, asked, wishes, as_json)
+        return
     settings = None if asked.service == "simulator" else read_settings(asked.folder)
     check_log(log_file)
     with Database(place) as database:
-        ending = asyncio.run(carry_out(database, asked, settings, changed or "refuse", as_json, log_file))
+        ending = asyncio.run(carry_out(database, asked, settings, changed or "refuse", as_json, log_file, wishes))
     sys.exit(ending.exit_code)
 
 
@@ -89,16 +99,22 @@ async def carry_out(
     on_changed: OnChanged,
     as_json: bool,
     log_file: Path | None,
+    wishes: Mapping[str, Any],
 ) -> Ending:
     """Enrol, run, and say how it ended."""
+    wanted = selection_of(wishes)
     batch = Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
     enrolled = await database.write(enrolment.enrol, batch, manifest.jobs, clock.utcnow(), on_changed)
+    if wanted.mark:
+        chosen = await database.read(selection.find, enrolled.batch_id, wanted)  # by a connection that cannot write
+        await database.write(selection.mark, wanted, chosen)
+    terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
     announce(manifest, enrolled, as_json)
     after = await database.read(counts.last_event)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
         models = sorted({job.model for job in manifest.jobs})
-        runner = Runner(database, service, Plan(enrolled.batch_id, manifest.folder, manifest.limits, models))
+        runner = Runner(database, service, Plan(enrolled.batch_id, manifest.folder, manifest.limits, models, terms))
         progress = Progress(
             database,
             enrolled.batch_id,
@@ -148,14 +164,17 @@ def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
 
 
 def notice_of(runner: Runner) -> str:
-    """What a person should know of a run that is doing less than it could."""
+    """What a person should know of a run that is doing less than it could, or soon will."""
+    work, told = runner.work, ""
     if runner.signal:
-        return "stopping: finishing what is on the wire (once more leaves at once)"
-    if runner.work.disk:
-        return f"no more downloads: {runner.work.disk}"
-    if blocked := runner.work.blocked:
-        return f"no more submits: {blocked.reason}"
-    return ""
+        told = "stopping: finishing what is on the wire (once more leaves at once)"
+    elif work.disk:
+        told = f"no more downloads: {work.disk}"
+    elif work.blocked:
+        told = f"no more submits: {work.blocked.reason}"
+    elif work.hold:
+        told = f"no more submits for now: {work.hold}"
+    return "; ".join(filter(None, (told, work.warning)))
 
 
 def conclude(manifest: Manifest, ending: Ending, failures: list[str], as_json: bool) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
@@ -16,13 +16,15 @@ from batchgen.database import Database
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import enrolment, orders
+from batchgen.jobtable.selection import Selection
 from batchgen.schema import batches
 from batchgen.service.base import Service
-from batchgen.service.settings import Settings
+from batchgen.service.settings import Settings, read_base_url
 
 if TYPE_CHECKING:
     from batchgen.manifest import Manifest
 
+GIVEN_LIMITS = ("submits_per_minute", "in_flight", "downloads", "max_cost")
 SIMULATED = "simulated"
 SIMULATED_SPEED = 120.0  # times real speed: a clip of 3 to 4 minutes takes 2 seconds
 
@@ -33,6 +35,25 @@ def simulated(manifest: Manifest) -> Manifest:
         return manifest
     jobs = [replace(job, output=f"{SIMULATED}/{job.output}") for job in manifest.jobs]
     return replace(manifest, batch=f"{manifest.batch}-{SIMULATED}", service="simulator", jobs=jobs)
+
+
+def read_for(manifest: Path, place: str | Path, simulate: bool) -> Manifest:
+    """The manifest, for the service that it is to be run with."""
+    from batchgen.manifest import read
+
+    asked = read(manifest, settled=settled_in(place, simulate))
+    return simulated(asked) if simulate else asked
+
+
+def with_limits(manifest: Manifest, wishes: Mapping[str, Any]) -> Manifest:
+    """The manifest with the limits that were given on the command line."""
+    given = {name: wishes[name] for name in GIVEN_LIMITS if wishes[name] is not None}
+    return replace(manifest, limits=replace(manifest.limits, **given))
+
+
+def selection_of(wishes: Mapping[str, Any]) -> Selection:
+    """The jobs that were chosen on the command line."""
+    return Selection(wishes["only"], wishes["where"], wishes["sample"], wishes["limit"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +147,28 @@ async def service_of(database: Database, settings: Settings | None, folder: Path
     table = database.path or folder / "batchgen.db"
     ledger = table.with_name(f"{table.name}.simulator")
     async with serve(Simulation(ledger=ledger, speed=SIMULATED_SPEED)) as base_url:
+        service = AimlApi(base_url, "simulated", name="simulator")
+        try:
+            yield service
+        finally:
+            await service.close()
+
+
+@asynccontextmanager
+async def public_service(manifest: Manifest) -> AsyncIterator[Service]:
+    """The service for questions that need no key; the simulator started here, with nothing kept."""
+    from batchgen.service.aimlapi import AimlApi
+
+    if manifest.service != "simulator":
+        service = AimlApi(read_base_url(manifest.folder), "")
+        try:
+            yield service
+        finally:
+            await service.close()
+        return
+    from batchgen.simulator import Simulation, serve
+
+    async with serve(Simulation(speed=SIMULATED_SPEED)) as base_url:
         service = AimlApi(base_url, "simulated", name="simulator")
         try:
             yield service

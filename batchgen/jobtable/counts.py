@@ -10,8 +10,9 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from batchgen.jobs import State
+from batchgen.jobtable import money
 from batchgen.jobtable.transition import next_due
-from batchgen.schema import attempts, events, jobs, limits
+from batchgen.schema import events, jobs, limits
 
 STUCK_STRIKES = 8
 """A download that failed so often in a row is left to a later run."""
@@ -79,14 +80,6 @@ def standing(connection: Connection, batch_id: int, now: datetime) -> Standing:
     """Count a batch's jobs by state, and what they have cost."""
     by_state = select(jobs.c.state, func.count()).where(jobs.c.batch_id == batch_id).group_by(jobs.c.state)
     found = {State(state): number for state, number in connection.execute(by_state)}
-    # Grouped by price: few rows, and the sum is made of exact decimals.
-    prices = (
-        select(attempts.c.cost_usd, func.count())
-        .join(jobs, attempts.c.job_id == jobs.c.id)
-        .where(jobs.c.batch_id == batch_id, attempts.c.cost_usd.is_not(None))
-        .group_by(attempts.c.cost_usd)
-    )
-    cost = sum((price * number for price, number in connection.execute(prices)), Decimal(0))
     size = select(func.coalesce(func.sum(jobs.c.bytes), 0)).where(
         jobs.c.batch_id == batch_id, jobs.c.state == State.DONE
     )
@@ -95,7 +88,7 @@ def standing(connection: Connection, batch_id: int, now: datetime) -> Standing:
         held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
         late=count(connection, batch_id, jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now),
         stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.strikes >= STUCK_STRIKES),
-        cost_usd=cost,
+        cost_usd=money.sums(connection, batch_id).spent,
         bytes=int(connection.execute(size).scalar_one()),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +83,8 @@ def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
     values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "enrolled_at": now}
     if row is None:
-        added = insert(batches).values(name=batch.name, service=batch.service, created_at=now, **values)
+        born = {"name": batch.name, "service": batch.service, "created_at": now}
+        added = insert(batches).values(**born, **values, spent=Decimal(0), reserved=Decimal(0), unpriced=0)
         key = connection.execute(added.returning(batches.c.id)).scalar_one()
         return int(key)
     if row.service != batch.service:

@@ -40,6 +40,7 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
                 "remote_status",
                 "video_url",
                 "etag",
+                "estimated_usd",
                 "cost_usd",
                 "inputs",
                 "submitted_at",

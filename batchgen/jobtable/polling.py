@@ -8,9 +8,9 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable import money
+from batchgen.jobtable.change import Plus
 from batchgen.jobtable.transition import FREE, move, touch
-from batchgen.schema import attempts
 from batchgen.service.base import Failed, Finished
 
 
@@ -49,7 +49,7 @@ def finished(connection: Connection, job: Job, worker: str, outcome: Finished, n
         next_at=now,
     )
     if moved and cost is not None:
-        change(connection, attempts, {"id": job.attempt_id}, {"cost_usd": cost})
+        money.book(connection, {"id": job.attempt_id}, {"cost_usd": cost})
     return moved
 
 
@@ -75,5 +75,5 @@ def failed(
         error=said,
     )
     if moved:
-        change(connection, attempts, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
+        money.book(connection, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
     return moved

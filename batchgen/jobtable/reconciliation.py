@@ -9,6 +9,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, select
 
 from batchgen.jobs import State
+from batchgen.jobtable import money
 from batchgen.jobtable.change import Plus, change
 from batchgen.jobtable.submission import decide
 from batchgen.jobtable.transition import FREE, LEASE_DUE, move
@@ -122,8 +123,11 @@ def others_succeed(connection: Connection, doubt: Doubt) -> bool:
 
 
 def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
-    """A person gives it up: failed, and not sent again unless retried."""
-    return move(
+    """A person gives it up: failed, and not sent again unless retried.
+
+    What it was expected to cost stays reserved, since it may have been accepted; an unknown price counts as nothing.
+    """
+    moved = move(
         connection,
         doubt.job_id,
         State.UNCONFIRMED,
@@ -136,6 +140,10 @@ def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) 
         error_class="unconfirmed",
         error=reason,
     )
+    asked = select(attempts.c.estimated_usd).where(attempts.c.id == doubt.attempt_id)
+    if moved and connection.execute(asked).scalar() is None:
+        money.book(connection, {"id": doubt.attempt_id}, {"estimated_usd": Decimal(0)})
+    return moved
 
 
 def looked(connection: Connection, doubt: Doubt, next_at: datetime | None) -> bool:

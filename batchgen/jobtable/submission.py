@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable import money
+from batchgen.jobtable.change import Plus
 from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
 from batchgen.schema import Outcome, attempts, jobs, one_of
 from batchgen.service.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
@@ -23,6 +26,26 @@ class Intent:
     job: Job
     attempt_id: int
     client_request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pending job that may be claimed, and the USD that it is expected to cost if anybody knows."""
+
+    id: int
+    model: str
+    endpoint: str
+    request: str
+    estimated_usd: Decimal | None = None
+
+
+def ready(
+    connection: Connection, batch_id: int, now: datetime, room: int, selection: str | None = None
+) -> list[Candidate]:
+    """The first `room` pending jobs in their order; of a selection, if it is named."""
+    asked = READY if selection is None else READY_SELECTED
+    given = {"batch": batch_id, "now": now, "room": room}
+    return [Candidate(*row) for row in connection.execute(asked, given | ({"of": selection} if selection else {}))]
 
 
 def in_flight(connection: Connection, service: str, now: datetime) -> int:
@@ -43,19 +66,34 @@ def intend(
     until: datetime,
     room: int,
     base_url: str | None,
+    chosen: Sequence[Candidate] | None = None,
 ) -> list[Intent]:
-    """Claim up to `room` pending jobs, with one attempt each. Nothing may be sent before this is durable."""
-    ids = list(connection.execute(READY_IDS, {"batch": batch_id, "now": now, "room": room}).scalars())
-    if not ids:
+    """Claim `chosen` pending jobs, or else the first `room` of them, with one attempt each.
+
+    Nothing may be sent before this is durable; what it may cost is reserved in the same transaction.
+    """
+    if chosen is None:
+        chosen = ready(connection, batch_id, now, room)
+    if not chosen:
         return []
+    ids = [each.id for each in chosen]
     names = {job_id: f"batchgen-{uuid4().hex}" for job_id in ids}
     begun = {"sent_at": now, "outcome": Outcome.SENDING}
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
     connection.execute(
-        BEGIN_ATTEMPT, [{"job_id": job_id, "client_request_id": name, **begun} for job_id, name in names.items()]
+        BEGIN_ATTEMPT,
+        [
+            {"job_id": each.id, "client_request_id": names[each.id], "estimated_usd": each.estimated_usd, **begun}
+            for each in chosen
+        ],
     )
+    money.reserve(connection, batch_id, [each.estimated_usd for each in chosen])
     held = {"to_base_url": base_url, "worker": worker, "until": until}
-    claimed = {row.id: to_job(row) for row in connection.execute(CLAIM, {"ids": ids, **held})}
+    claimed: dict[int, Job] = {}
+    for estimate in {each.estimated_usd for each in chosen}:
+        alike = [each.id for each in chosen if each.estimated_usd == estimate]
+        rows = connection.execute(CLAIM, {"ids": alike, "estimate": estimate, **held})
+        claimed |= {row.id: to_job(row) for row in rows}
     left = {"at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
     connection.execute(APPEND, [{"job_id": job_id, "detail": names[job_id], **left} for job_id in ids])
     return [Intent(claimed[job_id], claimed[job_id].attempt_id or 0, names[job_id]) for job_id in ids]
@@ -64,7 +102,7 @@ def intend(
 def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: Any) -> bool:
     """Write an attempt's outcome into the ledger. False for one that was decided already, which stays so."""
     undecided = {"id": attempt_id, "outcome": [Outcome.SENDING, Outcome.UNCONFIRMED]}
-    return change(connection, attempts, undecided, {"outcome": outcome, **values})
+    return money.book(connection, undecided, {"outcome": outcome, **values})
 
 
 def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
@@ -105,9 +143,8 @@ def accepted(
     }
     if not settle(connection, intent, Outcome.ACCEPTED, now, **told):
         # All patience was over, and the order to send again given: the job is not this attempt's any more.
-        given_up = (attempts.c.id == intent.attempt_id, attempts.c.outcome == Outcome.ABSENT)
-        found = update(attempts).where(*given_up).values(outcome=Outcome.ACCEPTED, released_at=now, **told)
-        connection.execute(found)
+        given_up = {"id": intent.attempt_id, "outcome": Outcome.ABSENT}
+        money.book(connection, given_up, {"outcome": Outcome.ACCEPTED, "released_at": now, **told})
     return leave(
         connection,
         intent,
@@ -197,14 +234,18 @@ FLYING = select(func.count()).where(
 
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING).limit(1)
 
-READY_IDS = (
-    select(jobs.c.id)
-    .where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING)
-    .where(jobs.c.next_at.is_(None) | (jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type)))
+_may_be_sent = (
+    (jobs.c.batch_id == bindparam("batch"))
+    & (jobs.c.state == State.PENDING)
+    & (jobs.c.next_at.is_(None) | (jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type)))
+)
+READY = (
+    select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request)
+    .where(_may_be_sent)
     .order_by(jobs.c.priority.desc(), jobs.c.id)
     .limit(bindparam("room"))
-    .with_for_update(skip_locked=True)
 )
+READY_SELECTED = READY.where(jobs.c.selection == bindparam("of"))
 
 BEGIN_ATTEMPT = insert(attempts)
 
@@ -218,6 +259,7 @@ CLAIM = (
         .correlate(jobs)
         .scalar_subquery(),
         base_url=bindparam("to_base_url"),
+        estimated_usd=bindparam("estimate", type_=jobs.c.estimated_usd.type),
         leased_by=bindparam("worker"),
         leased_until=bindparam("until"),
         next_at=bindparam("until"),

@@ -120,7 +120,8 @@ class Progress:
     def pass_on_notice(self) -> None:
         if (notice := self.notice()) != self.noticed:
             self.noticed = notice
-            self.remark(notice)
+            if notice:
+                self.remark(notice)
 
     async def break_silence(self) -> None:
         """After a while without a line, say what is waited for: a pause must not look like a hang."""

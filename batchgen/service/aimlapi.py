@@ -6,7 +6,7 @@ only, in a header that no message repeats.
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,12 +14,14 @@ from typing import Any
 
 from batchgen import clock
 from batchgen.service import http
+from batchgen.service.account import CREDITS_PER_USD, body_of, charge_in, money, read_catalogue, read_charge
 from batchgen.service.base import (
     Accepted,
     Blocked,
     Failed,
     FetchOutcome,
     Finished,
+    Listing,
     LoggedRequest,
     LogPage,
     NotSent,
@@ -35,10 +37,13 @@ from batchgen.service.base import (
 
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
-CREDITS_PER_USD = 2_000_000
-USD_MAX = 1_000_000_000  # more is no price
 LOG_PAGE_ROWS = 100
+CHARGES_PAGE_ROWS = 100
+CHARGES_PAGES_MAX = 100
+CATALOGUE_SECONDS = 3.0  # prices are worth so long a wait, no more
 LOG_PAGES_MAX = 100  # 10,000 requests; the log answers at most 200 calls a minute
+
+NO_HEADERS: Mapping[str, str] = {}
 
 
 class AimlApi:
@@ -114,6 +119,57 @@ class AimlApi:
                 return LogPage(rows)
         return LogPage(rows, complete=False)
 
+    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
+        """Read the ledger of transactions between two moments, as far as it can be read."""
+        found: dict[str, Decimal] = {}
+        query = {
+            "from": start.astimezone(UTC).isoformat(),
+            "to": end.astimezone(UTC).isoformat(),
+            "direction": "CHARGE",
+            "limit": str(CHARGES_PAGE_ROWS),
+        }
+        for _ in range(CHARGES_PAGES_MAX):
+            response = await self._get(self.base_url + "/v2/billing/transactions", query)
+            if isinstance(response, Unavailable) or response.status_code != 200:
+                break
+            document = body_of(response)
+            rows = document.get("data")
+            for raw in rows if isinstance(rows, list) else []:
+                if charge := read_charge(raw):
+                    # A generation may be charged in parts.
+                    found[charge[0]] = found.get(charge[0], Decimal(0)) + charge[1]
+            pagination = document.get("pagination")
+            cursor = pagination.get("next_cursor") if isinstance(pagination, dict) else None
+            if not rows or not cursor:
+                break
+            query["cursor"] = str(cursor)
+        return found
+
+    async def balance(self) -> Decimal | None:
+        """What the account has left, in USD."""
+        response = await self._get(self.base_url + "/v2/billing", {})
+        if isinstance(response, Unavailable) or response.status_code != 200:
+            return None
+        document = body_of(response)
+        return money(document.get("current_balance")) if document.get("currency", "USD") == "USD" else None
+
+    async def catalogue(self, etag: str | None = None) -> Listing | None:
+        """The price list of the video models; nothing where it does not come within `CATALOGUE_SECONDS`."""
+        told = {"If-None-Match": etag} if etag else {}
+        url = self.base_url + "/v1/models"
+        try:
+            async with asyncio.timeout(CATALOGUE_SECONDS):
+                response = await self._get(url, {"include": "pricing"}, keyless=True, told=told)
+        except TimeoutError:
+            return None
+        if isinstance(response, Unavailable):
+            return None
+        if response.status_code == 304:
+            return Listing(etag, None)
+        if response.status_code != 200:
+            return None
+        return read_catalogue(response)
+
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         """Median generation times over the service's last window; a model without recent requests is absent."""
         response = await self._get(self.base_url + "/models/metrics", {"aliases": ",".join(models)}, keyless=True)
@@ -130,23 +186,17 @@ class AimlApi:
                 continue
         return medians
 
-    async def _get(self, url: str, query: Mapping[str, str], *, keyless: bool = False) -> http.Response | Unavailable:
+    async def _get(
+        self, url: str, query: Mapping[str, str], *, keyless: bool = False, told: Mapping[str, str] = NO_HEADERS
+    ) -> http.Response | Unavailable:
+        headers = {**told} if keyless else {**self._headers, **told}
         async with self._lines.line() as client:
             try:
-                response = await client.get(url, params=query, headers={} if keyless else self._headers)
+                response = await client.get(url, params=query, headers=headers)
             except (http.TransportError, http.InvalidURL) as error:
                 return Unavailable(http.reason_of(error))
         self._ahead = http.ahead(response, clock.utcnow())
         return response
-
-
-def body_of(response: http.Response) -> dict[str, Any]:
-    """An answer's JSON object; empty where it is none."""
-    try:
-        document = json.loads(response.content)
-    except (ValueError, RecursionError):  # includes UnicodeDecodeError
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def text_of(response: http.Response) -> str:
@@ -170,25 +220,6 @@ def said(response: http.Response) -> str:
         message = "; ".join(str(part) for part in message)
     text = hidden(response, str(message)) if message else text_of(response) or response.reason_phrase
     return f"{response.status_code}: {text[:2_000]}"
-
-
-def money(value: Any, per: int = 1) -> Decimal | None:
-    """An amount from the wire, exactly as it was written; None where there is none."""
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        amount = Decimal(str(value)) / per
-    except ArithmeticError:
-        return None
-    return amount if amount.is_finite() and 0 <= amount < USD_MAX else None
-
-
-def charge_in(response: http.Response) -> Decimal | None:
-    """What the headers of a create answer say was charged, in USD."""
-    spent = money(response.headers.get("x-aimlapi-usd-spent"))
-    if spent is not None:
-        return spent
-    return money(response.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD)
 
 
 def read_create(response: http.Response) -> SubmitOutcome:

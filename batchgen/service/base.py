@@ -142,6 +142,18 @@ class LogPage:
     complete: bool = True
 
 
+# --- money -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The service's price list: JSON by model name, aliases included. `pricing` is None where the list is still the
+    one that was asked about by its `etag`."""
+
+    etag: str | None
+    pricing: Mapping[str, str] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One create call, ready to send: `body` is the JSON text with local files already encoded."""
@@ -166,6 +178,15 @@ class Service(Protocol):
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read the service's request log between two moments."""
+
+    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
+        """What the account was charged between two moments, in USD by generation id; empty where nobody tells."""
+
+    async def balance(self) -> Decimal | None:
+        """USD that the account has left; None where nobody tells."""
+
+    async def catalogue(self, etag: str | None = None) -> Listing | None:
+        """The price list, unless it is still that of `etag`; needs no key. None where it cannot be had soon."""
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         """Median generation time in seconds of each model the service has figures for; empty where it has none."""

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchgen.catalogue import endpoint, models, schema
+from batchgen.catalogue import endpoint, kinds, models, schema
 from batchgen.catalogue.register import ALIASES
 from batchgen.simulator.answers import answer
 from batchgen.simulator.chance import quantile
@@ -72,25 +72,10 @@ def _describe(model: str, include: set[str]) -> dict[str, Any]:
         "info": {"name": model, "docsJson": f"{DOCS}/{model.replace('/', '-')}.json"},
     }
     if "capabilities" in include:
-        told["capabilities"] = _capabilities(model)
+        told["capabilities"] = [kind.replace("-", "_") for kind in kinds(model)]
     if "pricing" in include:
         told["pricing"] = _pricing(model)
     return told
-
-
-def _capabilities(model: str) -> list[str]:
-    """What a model makes videos of: of what it needs, else of text and of what it takes."""
-    body = schema(model, endpoint(model))
-    media = {
-        name: medium
-        for name, parameter in body["properties"].items()
-        for medium in ("image", "video")
-        if f"'x-media': '{medium}'" in str(parameter)
-    }
-    needed = {media[name] for name in body["required"] if name in media}
-    if needed:
-        return ["video_to_video" if "video" in needed else "image_to_video"]
-    return ["text_to_video", *(f"{medium}_to_video" for medium in sorted(set(media.values())))]
 
 
 def _pricing(model: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The job table, its ledger of attempts, its events, the limits, the timings and the runs.
+"""The job table, its ledger of attempts, its events, the limits, the timings, the prices and the runs.
 
 Literal on purpose: a migration says what a database of its day looked like, whatever the code says now.
 """
@@ -23,6 +23,9 @@ def upgrade() -> None:
         sa.Column("manifest_sha256", sa.Text, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("enrolled_at", TIME, nullable=False),
+        sa.Column("spent", sa.BigInteger, nullable=False),
+        sa.Column("reserved", sa.BigInteger, nullable=False),
+        sa.Column("unpriced", sa.Integer, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
         sa.UniqueConstraint("name", name="uq_batches_name"),
     )
@@ -67,6 +70,7 @@ def upgrade() -> None:
         sa.Column("next_at", TIME),
         sa.Column("leased_by", sa.Text),
         sa.Column("leased_until", TIME),
+        sa.Column("selection", sa.Text),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_jobs_batch_id"),
         sa.UniqueConstraint("batch_id", "key", name="uq_jobs_batch_id_key"),
@@ -103,6 +107,14 @@ def upgrade() -> None:
     )
     leased = sa.text("leased_by IS NOT NULL")
     op.create_index("ix_jobs_leased", "jobs", ["leased_by"], sqlite_where=leased, postgresql_where=leased)
+    selected = sa.text("selection IS NOT NULL")
+    op.create_index(
+        "ix_jobs_selected",
+        "jobs",
+        ["selection", "batch_id", "state", sa.text("priority DESC"), "id"],
+        sqlite_where=selected,
+        postgresql_where=selected,
+    )
     op.create_table(
         "attempts",
         sa.Column("id", sa.Integer, nullable=False),
@@ -113,6 +125,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("generation_id", sa.Text),
         sa.Column("http_status", sa.Integer),
+        sa.Column("estimated_usd", MONEY),
         sa.Column("cost_usd", MONEY),
         sa.Column("error", sa.Text),
         sa.Column("released_at", TIME),
@@ -136,6 +149,8 @@ def upgrade() -> None:
         sqlite_where=unreleased,
         postgresql_where=unreleased,
     )
+    uncharged = sa.text("cost_usd IS NULL AND outcome = 'accepted'")
+    op.create_index("ix_attempts_uncharged", "attempts", ["job_id"], sqlite_where=uncharged, postgresql_where=uncharged)
     op.create_table(
         "events",
         sa.Column("id", sa.Integer, nullable=False),
@@ -166,6 +181,16 @@ def upgrade() -> None:
         sa.Column("mean", sa.Float, nullable=False),
         sa.Column("squares", sa.Float, nullable=False),
         sa.PrimaryKeyConstraint("service", "model", "duration", name="pk_timings"),
+    )
+    op.create_table(
+        "prices",
+        sa.Column("service", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
+        sa.Column("pricing", sa.Text),
+        sa.Column("etag", sa.Text),
+        sa.Column("listed_at", TIME),
+        sa.Column("highest_usd", MONEY),
+        sa.PrimaryKeyConstraint("service", "model", name="pk_prices"),
     )
     op.create_table(
         "runs",

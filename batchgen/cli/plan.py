@@ -1,0 +1,86 @@
+"""`batchgen plan`: what a run would send, cost and take."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from batchgen import clock, planning
+from batchgen.cli.options import (
+    db_option,
+    json_option,
+    limits_options,
+    manifest_argument,
+    place_of,
+    simulate_option,
+    terms_options,
+)
+from batchgen.cli.session import public_service, read_for, selection_of, with_limits
+from batchgen.database import Database
+from batchgen.jobtable import pricelist
+from batchgen.jobtable.enrolment import Batch
+from batchgen.manifest import Manifest
+from batchgen.planning import Asked
+from batchgen.report.outlook import outlook_json, told
+
+
+@click.command(name="plan")
+@manifest_argument
+@db_option
+@simulate_option
+@limits_options
+@terms_options
+@json_option
+def command(manifest: Path, db: str | None, simulate: bool, as_json: bool, **wishes: Any) -> None:
+    """Show what a run would send, what it would cost and when it would be done. Needs no key, sends no job.
+
+    Prices are the service's own list where it can be had, else the last one that is known, with its date. The forecast
+    plays the generation times that were measured through the limits in force.
+    """
+    place = place_of(db, manifest)
+    show_plan(place, with_limits(read_for(manifest, place, simulate), wishes), wishes, as_json)
+
+
+def show_plan(place: str | Path, manifest: Manifest, wishes: Mapping[str, Any], as_json: bool) -> None:
+    """Make the plan and print it."""
+    with table_at(place) as database:
+        live, measured = asyncio.run(ask(database, manifest))
+        batch = Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
+        until, now = wishes["until"], clock.utcnow()
+        asked = Asked(batch, manifest.jobs, manifest.limits, selection_of(wishes), until, measured)
+        outlook = database.change(planning.foresee, asked, now)
+    if as_json:
+        click.echo(json.dumps(outlook_json(manifest.batch, outlook, manifest.limits, until, live), ensure_ascii=False))
+        return
+    for line in told(manifest.batch, outlook, manifest.limits, until, live, now):
+        click.echo(line)
+
+
+@contextmanager
+def table_at(place: str | Path) -> Iterator[Database]:
+    """The job table there; where there is none yet, an empty one that is thrown away."""
+    if "://" in str(place) or Path(place).exists():
+        with Database(place) as database:
+            yield database
+        return
+    with TemporaryDirectory() as folder, Database(Path(folder) / "batchgen.db") as database:
+        yield database
+
+
+async def ask(database: Database, manifest: Manifest) -> tuple[bool, Mapping[str, float]]:
+    """Whether the prices could be had live (they are kept), and the medians that the service measures."""
+    models = sorted({job.model for job in manifest.jobs})
+    last = await database.read(pricelist.known, manifest.service)
+    async with public_service(manifest) as service:
+        listing = await service.catalogue(last.etag)
+        measured = await service.typical_seconds(models) if listing else {}
+    if listing:
+        await database.write(pricelist.keep, manifest.service, listing, clock.utcnow())
+    return listing is not None, measured

@@ -1,0 +1,154 @@
+"""What a batch has spent, and what is reserved for requests whose charge is not known yet.
+
+The attempts are the ledger; their sums stand in the batch's row and change in the transaction that changes an attempt,
+so that a claim can hold its estimate against the cap without adding anything up. `reckon` adds everything up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from batchgen.jobs import State
+from batchgen.jobtable.change import change
+from batchgen.schema import OPEN, Outcome, attempts, batches, jobs, prices
+
+NOTHING = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """USD spent, USD reserved for what is under way, and how many requests are under way at an unknown price."""
+
+    spent: Decimal = NOTHING
+    reserved: Decimal = NOTHING
+    unpriced: int = 0
+
+    @property
+    def committed(self) -> Decimal:
+        return self.spent + self.reserved
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.spent + other.spent, self.reserved + other.reserved, self.unpriced + other.unpriced)
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(self.spent - other.spent, self.reserved - other.reserved, self.unpriced - other.unpriced)
+
+
+def weigh(outcome: str, estimate: Decimal | None, cost: Decimal | None) -> Sums:
+    """What one attempt amounts to: its charge; until that is known, what it is expected to cost if it may cost."""
+    if cost is not None:
+        return Sums(spent=cost)
+    if outcome not in OPEN:
+        return Sums()
+    return Sums(unpriced=1) if estimate is None else Sums(reserved=estimate)
+
+
+def sums(connection: Connection, batch_id: int) -> Sums:
+    """What the batch has spent and reserved, from its row."""
+    return Sums(*connection.execute(SUMS, {"batch": batch_id}).one())
+
+
+def reckon(connection: Connection, batch_id: int) -> Sums:
+    """The same, added up from the ledger."""
+    asked = select(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd)
+    found = connection.execute(asked.join(jobs, attempts.c.job_id == jobs.c.id).where(jobs.c.batch_id == batch_id))
+    return sum((weigh(*row) for row in found), Sums())
+
+
+def reserve(connection: Connection, batch_id: int, estimates: Sequence[Decimal | None]) -> None:
+    """Attempts have begun, which are expected to cost so much each."""
+    shift(connection, batch_id, sum((weigh(Outcome.SENDING, estimate, None) for estimate in estimates), Sums()))
+
+
+def book(connection: Connection, guard: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Change the one attempt that `guard` describes by its id, and the sums with it. False where there is none."""
+    row = connection.execute(ATTEMPT, {"attempt": guard["id"]}).one_or_none()
+    if row is None or not change(connection, attempts, guard, values):
+        return False
+    kept = {"outcome": row.outcome, "estimate": row.estimated_usd, "cost": row.cost_usd}
+    renamed = {"outcome": "outcome", "estimate": "estimated_usd", "cost": "cost_usd"}
+    become = {name: values.get(column, kept[name]) for name, column in renamed.items()}
+    shift(connection, row.batch_id, weigh(**become) - weigh(**kept))
+    cost = become["cost"]
+    if cost and cost != become["estimate"]:
+        raise_highest(connection, row.service, row.model, cost)
+    return True
+
+
+def shift(connection: Connection, batch_id: int, by: Sums) -> None:
+    """Add to a batch's sums."""
+    if by != Sums():
+        connection.execute(
+            SHIFT, {"batch": batch_id, "spent_": by.spent, "reserved_": by.reserved, "unpriced_": by.unpriced}
+        )
+
+
+def raise_highest(connection: Connection, service: str, model: str, cost: Decimal) -> None:
+    """Remember the highest charge ever seen for a model: all there is to go by where the list has no price."""
+    which = (prices.c.service == service, prices.c.model == model)
+    row = connection.execute(select(prices.c.highest_usd).where(*which)).one_or_none()
+    if row is None:
+        connection.execute(insert(prices).values(service=service, model=model, highest_usd=cost))
+    elif row.highest_usd is None or row.highest_usd < cost:
+        connection.execute(update(prices).where(*which).values(highest_usd=cost))
+
+
+@dataclass(frozen=True, slots=True)
+class Uncharged:
+    """An accepted generation that has ended and whose charge is not known."""
+
+    attempt_id: int
+    job_id: int
+    generation_id: str
+    sent_at: datetime
+
+
+def uncharged(connection: Connection, batch_id: int) -> list[Uncharged]:
+    """What the service's transactions should tell the charges of, oldest first."""
+    asked = (
+        select(attempts.c.id, jobs.c.id, attempts.c.generation_id, attempts.c.sent_at)
+        .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
+        .where(attempts.c.outcome == Outcome.ACCEPTED, attempts.c.cost_usd.is_(None), jobs.c.batch_id == batch_id)
+        # A generation at work is charged when it ends, and then its own answer tells.
+        .where((jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id))
+        .order_by(attempts.c.sent_at)
+    )
+    return [Uncharged(*row) for row in connection.execute(asked)]
+
+
+def charge(connection: Connection, found: Sequence[tuple[Uncharged, Decimal]]) -> int:
+    """Write down charges that the service's transactions tell. Returns how many were news."""
+    number = 0
+    for each, cost in found:
+        if book(connection, {"id": each.attempt_id, "outcome": Outcome.ACCEPTED}, {"cost_usd": cost}):
+            change(connection, jobs, {"id": each.job_id, "attempt_id": each.attempt_id}, {"cost_usd": cost})
+            number += 1
+    return number
+
+
+SUMS = select(batches.c.spent, batches.c.reserved, batches.c.unpriced).where(batches.c.id == bindparam("batch"))
+
+ATTEMPT = (
+    select(
+        attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd, jobs.c.batch_id, jobs.c.service, jobs.c.model
+    )
+    .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
+    .where(attempts.c.id == bindparam("attempt"))
+)
+
+SHIFT = (
+    update(batches)
+    .where(batches.c.id == bindparam("batch"))
+    .values(
+        {
+            name: batches.c[name] + bindparam(f"{name}_", type_=batches.c[name].type)
+            for name in ("spent", "reserved", "unpriced")
+        }
+    )
+)

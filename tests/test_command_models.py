@@ -1,0 +1,97 @@
+"""`batchgen models`: the catalogue listed, filtered and shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchgen import catalogue
+from batchgen.report.models import described, told
+from tests.batches import STANDARD, TEXT_MODEL
+from tests.conftest import Command, Simulate
+from tests.waiting import rows
+
+
+def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Command) -> None:
+    listed = batchgen("models")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(catalogue.models())
+    assert list(tmp_path.iterdir()) == []
+    for model in catalogue.models():
+        lines = list(told(model, None, None))
+        text = "\n".join(lines)
+        assert all(
+            f"  {name}" in text for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)
+        )
+
+
+def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> None:
+    found = [json.loads(line) for line in batchgen("models", "kling", "text-to-video", "--json").stdout.splitlines()]
+    assert TEXT_MODEL in {each["model"] for each in found}
+    assert all("kling" in each["model"] and "text-to-video" in each["types"] for each in found)
+    taking = [line.split()[0] for line in batchgen("models", "tail_image_url").stdout.splitlines()]
+    assert STANDARD in taking
+    assert TEXT_MODEL not in taking
+    none = batchgen("models", "klingg", "v2.1", "mastr")
+    assert none.returncode == 2
+    assert "Did you mean klingai/v2.1-master" in none.stderr
+
+
+def test_one_model_is_shown_with_what_it_takes_and_by_its_older_name_too(batchgen: Command) -> None:
+    shown = batchgen("models", STANDARD).stdout
+    assert shown.splitlines()[2] == "  universal  /v2/video/generations"
+    assert "image_url *" in shown
+    assert "number, from 0 to 1" in shown
+    assert "on legacy, also:" in shown
+    assert "price      unknown" in shown
+    older = batchgen("models", "kling-video/v2.1/master/image-to-video").stdout
+    assert older.startswith("klingai/v2.1-master-image-to-video\n")
+    whole = json.loads(batchgen("models", STANDARD, "--json").stdout)
+    assert whole["schemas"]["/v2/video/generations"]["required"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"enum": [5, 10], "default": 5}, "5, 10; default 5"),
+        ({"type": "integer", "minimum": 1, "maximum": 3}, "whole number, from 1 to 3"),
+        ({"type": "number", "exclusiveMinimum": 0}, "number, above 0"),
+        ({"type": "string", "maxLength": 2500}, "text, at most 2500 characters"),
+        ({"type": "boolean", "default": True}, "true or false; default true"),
+        ({"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3}, "list, 1 to 3 of: text"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "text or null"),
+        ({"type": "string", "x-media": "image"}, "image: a link or a local file"),
+        ({"enum": list(range(20))}, ", ".join(map(str, range(16))) + ", … (20 in all)"),
+        ({}, "anything"),
+    ],
+)
+def test_a_parameter_is_described_in_a_few_words(schema: dict[str, object], words: str) -> None:
+    assert described(schema) == words
+
+
+def test_refreshing_takes_the_live_prices_and_keeps_them(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    public = {"AIMLAPI_BASE_URL": simulate().base_url}
+    shown = batchgen("models", "--refresh", TEXT_MODEL, **public)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "$1.47 for video (duration 5), $2.94 for video (duration 10) (as listed 20" in shown.stdout
+    (first,) = rows(tmp_path / "batchgen.db", "SELECT DISTINCT listed_at, etag FROM prices")
+    assert batchgen("models", "--refresh", TEXT_MODEL, **public).stdout == shown.stdout
+    (second,) = rows(tmp_path / "batchgen.db", "SELECT DISTINCT listed_at, etag FROM prices")
+    assert (second["etag"], second["listed_at"] > first["listed_at"]) == (first["etag"], True)
+    nobody = batchgen("models", "--refresh", AIMLAPI_BASE_URL="http://127.0.0.1:9")
+    assert nobody.returncode == 6
+    assert "$1.47" in batchgen("models", TEXT_MODEL, AIMLAPI_BASE_URL="http://127.0.0.1:9").stdout
+
+
+def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Path) -> None:
+    script = """
+import sys
+from batchgen.cli import commands
+commands(["models", "kling"], standalone_mode=False)
+print(sorted({"sqlalchemy", "httpx", "pydantic", "rich"} & set(sys.modules)), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stderr.strip() == "[]"

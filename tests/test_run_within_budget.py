@@ -1,0 +1,207 @@
+"""Runs under a cap, a time and a selection: what the service's own ledger says was spent."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from batchgen.simulator import AccountLimits, Simulation
+from tests.batches import Bill, check_delivered, write_manifest
+from tests.conftest import Command, Launch, Simulate
+from tests.serving import served
+from tests.waiting import rows, states, until
+
+PRICE = Decimal("1.47")  # of a clip of 5 s of the text model, at the simulator
+UNLISTED = "alibaba/wan2.1-t2v-plus"  # its price is "variable"
+FAST: dict[str, Any] = {"submits_per_minute": 60_000, "in_flight": 100}
+
+
+def spent(database: Path) -> tuple[Decimal, Decimal]:
+    """The batch's running sums, and the ledger added up: USD."""
+    (row,) = rows(database, "SELECT spent, reserved, unpriced FROM batches")
+    assert (row["reserved"], row["unpriced"]) == (0, 0)
+    costs = [Decimal(each["cost_usd"]) for each in rows(database, "SELECT cost_usd FROM attempts WHERE cost_usd > 0")]
+    return Decimal(row["spent"]) / 10**7, sum(costs, Decimal(0))
+
+
+def charged(ledger: Path) -> Decimal:
+    return sum((Decimal(row["credits"]) / 2_000_000 for row in Bill(ledger).accepted), Decimal(0))
+
+
+def test_two_runs_share_one_cap_to_the_cent_and_a_higher_one_goes_on(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "2000", "--instant")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 20, limits={**FAST, "max_cost": 10.30})
+    first = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: states(database))
+    ends = [launch("run", "m.yaml", **simulator.environment).end(), first.end()]
+    assert [end.returncode for end in ends] == [5, 5], ends
+    assert "10.29 USD spent of 10.3, and the next job costs 1.47" in ends[0].stdout
+    assert spent(database) == (7 * PRICE, 7 * PRICE)
+    assert charged(simulator.ledger) == 7 * PRICE
+    assert states(database) == {"done": 7, "pending": 13}
+
+    higher = batchgen("run", "m.yaml", "--max-cost", "14.70", **simulator.environment)
+    assert higher.returncode == 5
+    assert charged(simulator.ledger) == 10 * PRICE
+    rest = batchgen("run", "m.yaml", "--max-cost", "100", **simulator.environment)
+    assert rest.returncode == 0, rest.stderr
+    assert spent(database) == (20 * PRICE, 20 * PRICE)
+    assert Bill(simulator.ledger).duplicates == 0
+    check_delivered(tmp_path, database)
+
+
+def test_a_killed_run_leaves_the_cap_as_it_was(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+    simulator = simulate("--speed", "200", "--instant", "--lag", "0")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 12, limits={"submits_per_minute": 1200, "in_flight": 100, "max_cost": 9})
+    killed = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: len(Bill(simulator.ledger).accepted) >= 3)
+    killed.signal(signal.SIGKILL)
+    killed.end()
+    ended = launch("run", "m.yaml", **simulator.environment).end()
+    assert ended.returncode == 5, ended.stderr
+    assert charged(simulator.ledger) == 6 * PRICE
+    assert spent(database) == (6 * PRICE, 6 * PRICE)
+
+
+def test_a_failed_generation_leaves_room_for_another(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    simulator = simulate("--speed", "6000", "--instant", faults={"fetch": {"generation_error": {"count": 1}}})
+    write_manifest(tmp_path / "m.yaml", 4, limits={**FAST, "max_cost": 2.94})
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 5
+    assert states(tmp_path / "batchgen.db") == {"done": 2, "failed": 1, "pending": 1}
+    assert spent(tmp_path / "batchgen.db") == (2 * PRICE, 2 * PRICE)
+
+
+def test_a_model_without_a_price_is_tried_once_and_then_held_to_its_charge(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    jobs = [{"id": f"j{number}", "prompt": f"{number}"} for number in range(6)]
+    write_manifest(tmp_path / "m.yaml", jobs, defaults={"model": UNLISTED}, limits={**FAST, "max_cost": 1.60})
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 5, ended.stderr
+    assert charged(simulator.ledger) == 3 * Decimal("0.525")
+    estimates = [row["estimated_usd"] for row in rows(tmp_path / "batchgen.db", "SELECT * FROM attempts ORDER BY id")]
+    assert estimates == [None, "0.525", "0.525"]
+
+
+def test_charges_that_were_lost_come_back_from_the_service_s_transactions(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 3)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    with closing(sqlite3.connect(database)) as connection, connection:
+        # As answers without a charge would have left it.
+        connection.execute("UPDATE attempts SET cost_usd = NULL, estimated_usd = '1.47'")
+        connection.execute("UPDATE jobs SET cost_usd = NULL")
+        connection.execute("UPDATE batches SET spent = 0, reserved = 44100000")
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    assert spent(database) == (3 * PRICE, 3 * PRICE)
+    assert {row["cost_usd"] for row in rows(database, "SELECT cost_usd FROM jobs")} == {"1.47"}
+
+
+def test_a_low_balance_is_told_and_stops_nothing(tmp_path: Path, batchgen: Command) -> None:
+    limits = AccountLimits(balance_usd=Decimal(2))
+    write_manifest(tmp_path / "m.yaml", 2)
+    with served(Simulation(speed=300, instant=True, limits=limits)) as environment:
+        ended = batchgen("run", "m.yaml", **environment)
+    assert ended.returncode == 4
+    assert "the account has 2 USD left; what waits is expected to cost" in ended.stderr
+
+
+def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 12)
+
+    def run(*options: str) -> tuple[int, set[str]]:
+        ended = batchgen("run", "m.yaml", *options, **simulator.environment)
+        assert ended.returncode == 0, ended.stderr
+        done = rows(database, "SELECT key FROM jobs WHERE state = 'done'")
+        return len(Bill(simulator.ledger).accepted), {row["key"] for row in done}
+
+    assert run("--limit", "2") == (2, {"clip-0", "clip-1"})
+    assert run("--limit", "2") == (2, {"clip-0", "clip-1"})
+    assert run("--only", "clip-1?", "--only", "clip-5") == (5, {"clip-0", "clip-1", "clip-5", "clip-10", "clip-11"})
+    number, sampled = run("--sample", "3")
+    assert run("--sample", "3") == (number, sampled)
+    assert "clip-7" in run("--where", "json_extract(request, '$.prompt') = 'Number 7.' AND attempts = 0")[1]
+    assert states(database)["pending"]
+    assert run()[0] == 12
+    check_delivered(tmp_path, database)
+
+
+def test_a_condition_that_is_no_condition_is_refused_before_anything_is_sent(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2)
+    for wrong in ("colour = 'red'", "1) OR (1", "1; DROP TABLE jobs", "1 -- x", "'", "", "state = "):
+        ended = batchgen("run", "m.yaml", "--where", wrong, **simulator.environment)
+        assert (ended.returncode, ended.stdout) == (2, ""), wrong
+        assert "--where" in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert Bill(simulator.ledger).accepted == []
+
+
+def test_nothing_is_sent_that_would_not_be_done_in_time(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    simulator = simulate("--speed", "1", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2)
+    ended = batchgen("run", "m.yaml", "--until", "2020-01-01T08:00", **simulator.environment)
+    assert ended.returncode == 5
+    assert "would not be done by 2020-01-01 08:00" in ended.stdout
+    assert Bill(simulator.ledger).accepted == []
+    assert batchgen("run", "m.yaml", "--until", "soon", **simulator.environment).returncode == 2
+
+
+def test_a_plan_says_what_a_run_would_do_and_leaves_nothing_behind(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "1", "--instant")
+    public = {"AIMLAPI_BASE_URL": simulator.base_url}  # no key
+    manifest = write_manifest(tmp_path / "m.yaml", 9, limits={"in_flight": 3, "submits_per_minute": 60})
+    shown = batchgen("plan", "m.yaml", "--max-cost", "6", **public)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "m: 9 jobs: 9 to send, 9 of them new" in shown.stdout
+    assert "$1.47 each, $13.23" in shown.stdout
+    assert "prices as the service lists them now" in shown.stdout
+    assert "within $6.00: 4 of 9, for $5.88" in shown.stdout
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith("simulator.ledger")] == [manifest]
+    assert Bill(simulator.ledger).requests("create") == []
+    told = json.loads(batchgen("run", "-n", "m.yaml", "--json", "--only", "clip-[0-3]", **public).stdout)
+    assert (told["to_send"], told["not_selected"], told["cost_usd"]) == (4, 5, "5.88")
+    assert told["finish"]["p50"] < told["finish"]["p90"]
+
+
+def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_prices(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 4)
+    assert batchgen("run", "m.yaml", "--limit", "1", **simulator.environment).returncode == 0
+    before = rows(tmp_path / "batchgen.db", "SELECT * FROM jobs")
+    jobs = [{"id": f"clip-{n}", "prompt": f"Other {n}."} for n in range(5)]
+    write_manifest(tmp_path / "m.yaml", jobs)
+    nobody = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
+    shown = batchgen("plan", "m.yaml", **nobody).stdout
+    assert "m: 5 jobs: 4 to send, 1 of them new, 3 edited, 1 changed after they were sent" in shown
+    assert "$1.47 spent already; prices as listed 20" in shown
+    assert "the last that are known" in shown
+    assert rows(tmp_path / "batchgen.db", "SELECT * FROM jobs") == before
+    (tmp_path / "batchgen.db").unlink()
+    shown = batchgen("plan", "m.yaml", **nobody).stdout
+    assert "price unknown" in shown
+    assert "no price list is known" in shown
