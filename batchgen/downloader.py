@@ -45,6 +45,10 @@ class Restart(Exception):
     """What lies in the `.part` is not the beginning of what the server has now."""
 
 
+class Short(Exception):
+    """The answer ended well before the file did: a server that sends large files in pieces."""
+
+
 class Stopping(Exception):
     """The run is ending; the `.part` waits for the next."""
 
@@ -114,7 +118,8 @@ class Downloader(Stage):
                 raise
             told = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
         else:
-            await work.database.write(delivery.verified, job, work.run, part.size, part.sha256)
+            if not await work.database.write(delivery.verified, job, work.run, part.size, part.sha256):
+                return  # another run has taken it over, and will place it
         place = await asyncio.to_thread(free_name, target)
         await asyncio.to_thread(part.place, place)
         await self.settle(job, part.size, part.sha256, place.relative_to(work.folder).as_posix(), told)
@@ -142,8 +147,8 @@ class Downloader(Stage):
                 await asyncio.to_thread(part.restart)
             except http.InvalidURL as error:
                 raise Again(f"the service gave an address that is none: {error}") from error
-            except http.TransportError as error:
-                if part.size == before:
+            except (http.TransportError, Short) as error:
+                if part.size <= before:
                     raise Again(f"the file server: {http.reason_of(error)}") from error
         raise Again(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
 
@@ -172,7 +177,9 @@ class Downloader(Stage):
             finally:
                 if buffer:
                     await asyncio.to_thread(part.append, bytes(buffer))
-        if total is not None and part.size != total:
+        if total is not None and part.size < total:
+            raise Short(f"{part.size} of {total} bytes came")
+        if total is not None and part.size > total:
             raise Restart
 
     async def begin_body(self, job: Job, part: Part, response: http.Response) -> int | None:

@@ -19,6 +19,7 @@ from batchgen.stage import LEASE, Stage
 LOOK_FIRST_SECONDS = 3.0
 LOOK_LONGEST_SECONDS = 120.0
 DOUBTS_AT_ONCE = 500
+UNREAD_LOOKS = 30  # an hour or so, at a log that cannot be read to its end; then a person decides
 SAME_FAILURES = 3  # of one job, while others succeed
 BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
 """How far around the time of sending the log is read: clocks differ, and requests take their time."""
@@ -100,11 +101,12 @@ class Reconciler(Stage):
     ) -> None:
         """Not known yet: look again with growing pauses, and after all patience do what the manifest says."""
         limits = self.work.limits
-        if page is not None and (patient or not isinstance(page, LogPage) or not page.complete):
+        unread = not isinstance(page, LogPage) or not page.complete
+        if page is not None and (patient or (unread and doubt.strikes < UNREAD_LOOKS)):
             pause = backoff(doubt.strikes + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
             asked = page.retry_after if isinstance(page, Unavailable | Throttled) else None
             reconciliation.looked(connection, doubt, now + max(pause, asked or pause))
-        elif page is not None and not logged and limits.on_unconfirmed == "resubmit":
+        elif page is not None and not unread and not logged and limits.on_unconfirmed == "resubmit":
             told = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
             reconciliation.refuted(connection, doubt, told, now)
         else:

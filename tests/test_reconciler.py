@@ -11,12 +11,12 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import State
 from batchgen.manifest import Limits
-from batchgen.reconciler import AFTER, BEFORE, Reconciler
+from batchgen.reconciler import AFTER, BEFORE, UNREAD_LOOKS, Reconciler
 from batchgen.schema import Outcome
 from batchgen.service.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, turn, work_of
-from tests.table import LEASE, MINUTE, SECOND, Table
+from tests.table import HOUR, LEASE, MINUTE, SECOND, Table
 
 Page = LogPage | Unavailable | Throttled
 PATIENCE = 15 * MINUTE
@@ -89,6 +89,19 @@ async def test_what_the_log_says_decides(
     assert standing(table) == stands
     assert len(service.looked) == 1
     assert table.row().leased_by is None
+
+
+async def test_a_log_that_stays_unreadable_leaves_it_to_a_person_whatever_is_ordered(
+    table: Table, clock: Clock
+) -> None:
+    table.bring(State.UNCONFIRMED)
+    reconciler = Reconciler(work_of(table, ScriptedService(logs=[SILENT]), RESUBMIT), 1)
+    clock.tick(9 * PATIENCE)
+    for _ in range(UNREAD_LOOKS + 1):
+        assert standing(table) == LOOKING
+        await turn(reconciler)
+        clock.tick(HOUR)
+    assert standing(table) == HELD
 
 
 async def test_an_adopted_job_goes_on_as_if_its_answer_had_come(table: Table, clock: Clock) -> None:
