@@ -161,7 +161,7 @@ GOLDEN = {
     ),
     "a model like no other": (
         "defaults: {model: qqqq}\njobs: [{id: one}, {id: two}]\n",
-        "1:19 there is no model `qqqq` | see the list of the service's video models",
+        "1:19 there is no model `qqqq` | `batchgen models` lists them",
     ),
     "a misspelt key of a job": (
         f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, priorty: 3}}]\n",

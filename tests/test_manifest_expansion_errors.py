@@ -128,7 +128,7 @@ MATRICES = {
     ),
     "a model in a cell": (
         f"jobs: [{{id: '{{{{ m }}}}', model: '{{{{ m }}}}', prompt: p, matrix: {{m: [qqqq, {TEXT}, zzzz]}}}}]",
-        "m.yaml:1:31 there is no model `qqqq` (m=qqqq and 1 more job) | see the list of the service's video models",
+        "m.yaml:1:31 there is no model `qqqq` (m=qqqq and 1 more job) | `batchgen models` lists them",
     ),
     "a value in a cell": (
         job("matrix: {s: [5, 6, 7, 10]}, duration: '{{ s }}'"),

@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import json_option, manifest_argument
+from batchgen.cli.options import json_option, manifest_argument, validate_option
 from batchgen.manifest import read
 
 
 @click.command(name="check")
 @manifest_argument
+@validate_option
 @json_option
-def command(manifest: Path, as_json: bool) -> None:
+def command(manifest: Path, validate: bool, as_json: bool) -> None:
     """Validate a manifest; write and send nothing. Every problem in it is shown at once, with exit code 2."""
-    asked = read(manifest)
+    asked = read(manifest, validate=validate)
     models = Counter(job.model for job in asked.jobs)
     if as_json:
         click.echo(json.dumps({"batch": asked.batch, "jobs": len(asked.jobs), "models": models}, ensure_ascii=False))

@@ -107,6 +107,13 @@ def limits_options(command: C) -> C:
     return command
 
 
+validate_option = click.option(
+    "--validate/--no-validate",
+    default=True,
+    help="Check models and parameters against the catalogue. Off: for a model that is newer than it.",
+)
+
+
 def place_of(db: str | None, manifest: Path) -> str | Path:
     """Where the job table lies: as told, else beside the manifest, whatever the working directory."""
     return db or manifest.absolute().parent / "batchgen.db"

@@ -21,6 +21,7 @@ from batchgen.cli.options import (
     place_of,
     simulate_option,
     terms_options,
+    validate_option,
 )
 from batchgen.cli.session import public_service, read_for, selection_of, with_limits
 from batchgen.database import Database
@@ -37,15 +38,16 @@ from batchgen.report.outlook import outlook_json, told
 @simulate_option
 @limits_options
 @terms_options
+@validate_option
 @json_option
-def command(manifest: Path, db: str | None, simulate: bool, as_json: bool, **wishes: Any) -> None:
+def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_json: bool, **wishes: Any) -> None:
     """Show what a run would send, what it would cost and when it would be done. Needs no key, sends no job.
 
     Prices are the service's own list where it can be had, else the last one that is known, with its date. The forecast
     plays the generation times that were measured through the limits in force.
     """
     place = place_of(db, manifest)
-    show_plan(place, with_limits(read_for(manifest, place, simulate), wishes), wishes, as_json)
+    show_plan(place, with_limits(read_for(manifest, place, simulate, validate), wishes), wishes, as_json)
 
 
 def show_plan(place: str | Path, manifest: Manifest, wishes: Mapping[str, Any], as_json: bool) -> None:

@@ -23,6 +23,7 @@ from batchgen.cli.options import (
     place_of,
     simulate_option,
     terms_options,
+    validate_option,
 )
 from batchgen.cli.plan import show_plan
 from batchgen.cli.session import read_for, selection_of, service_of, with_limits
@@ -48,6 +49,7 @@ UNFINISHED = 3  # the exit code that leaves a choice
 @simulate_option
 @limits_options
 @terms_options
+@validate_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would be sent, cost and take, as `batchgen plan` does.")
 @click.option(
     "--changed",
@@ -60,6 +62,7 @@ def command(
     manifest: Path,
     db: str | None,
     simulate: bool,
+    validate: bool,
     changed: OnChanged | None,
     log_file: Path | None,
     as_json: bool,
@@ -72,7 +75,7 @@ def command(
     finishes what is on the wire; twice leaves at once.
     """
     place = place_of(db, manifest)
-    asked = with_limits(read_for(manifest, place, simulate), wishes)
+    asked = with_limits(read_for(manifest, place, simulate, validate), wishes)
     if dry_run:
         show_plan(place, asked, wishes, as_json)
         return

@@ -37,11 +37,11 @@ def simulated(manifest: Manifest) -> Manifest:
     return replace(manifest, batch=f"{manifest.batch}-{SIMULATED}", service="simulator", jobs=jobs)
 
 
-def read_for(manifest: Path, place: str | Path, simulate: bool) -> Manifest:
+def read_for(manifest: Path, place: str | Path, simulate: bool, validate: bool) -> Manifest:
     """The manifest, for the service that it is to be run with."""
     from batchgen.manifest import read
 
-    asked = read(manifest, settled=settled_in(place, simulate))
+    asked = read(manifest, validate=validate, settled=settled_in(place, simulate))
     return simulated(asked) if simulate else asked
 
 

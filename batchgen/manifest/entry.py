@@ -161,7 +161,7 @@ class Entry(Written):
                 self.blame(node, f"`model` {why}")
             return None if why else name
         close = catalogue.nearest(name)
-        label = f"did you mean {' or '.join(close)}?" if close else "see the list of the service's video models"
+        label = f"did you mean {' or '.join(close)}?" if close else "`batchgen models` lists them"
         self.blame(node, f"there is no model `{name[:100]}`", label)
         return None
 
