@@ -86,7 +86,7 @@ class Reconciler(Stage):
         """It failed at the service, which took nothing. A job that alone fails so time and again is itself at fault."""
         times = reconciliation.failures_like(connection, doubt) + 1
         if times >= SAME_FAILURES and reconciliation.others_succeed(connection, doubt):
-            reconciliation.abandoned(connection, doubt, f"failed {times} times at the service: {doubt.reason}", now)
+            reconciliation.failed(connection, doubt, f"failed {times} times at the service: {doubt.reason}", now)
         else:
             reconciliation.refuted(connection, doubt, "the service's log shows that it failed there", now)
 

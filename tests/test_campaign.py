@@ -33,6 +33,7 @@ def test_a_slice_of_the_campaign_buys_nothing_twice_and_loses_nothing(tmp_path: 
     ]
     trials = perform(work, tmp_path)
     assert complaints(trials) == ""
+    assert [trial.kills for trial in trials if trial.name.startswith("crash point")] == [1, 1, 1, 2]
     assert sum(trial.kills for trial in trials) >= 6
     assert sum(trial.books.accepted for trial in trials) == 5 * 6 + 4 * 2
     assert sum(trial.books.delivered for trial in trials) == 5 * 6 + 4 * 2

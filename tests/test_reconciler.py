@@ -11,7 +11,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import State
 from batchgen.manifest import Limits
-from batchgen.reconciler import AFTER, BEFORE, UNREAD_LOOKS, Reconciler
+from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_LOOKS, Reconciler
 from batchgen.schema import Outcome
 from batchgen.service.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
@@ -124,6 +124,26 @@ async def test_what_is_sent_again_is_another_attempt_and_the_first_is_kept(table
     assert "sent again as ordered" in table.events()[-1].detail
     table.intend()
     assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ABSENT, Outcome.SENDING]
+
+
+async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothing(table: Table, clock: Clock) -> None:
+    table.enrol("mona", "lisa")
+    (mona,) = table.intend(room=1)
+    table.lose(mona)
+    table.now += SECOND
+    (lisa,) = table.intend()
+    table.accept(lisa)
+    for _ in range(SAME_FAILURES):
+        clock.tick(MINUTE)
+        name = table.attempts()[-1].client_request_id if table.attempts()[2:] else mona.client_request_id
+        page = LogPage([LoggedRequest(name, None, False, NOON, Decimal(0))])
+        await turn(Reconciler(work_of(table, ScriptedService(logs=[page])), 1))
+        for intent in table.intend():
+            table.lose(intent)
+    assert (standing(table), table.row().error_class) == (State.FAILED, "rejected")
+    assert "failed 3 times at the service" in table.row().error
+    ledger = [one.outcome for one in table.attempts() if one.job_id == table.row().id]
+    assert ledger == [Outcome.ABSENT] * SAME_FAILURES, "nothing is in doubt"
 
 
 async def test_a_service_without_a_log_holds_at_once(table: Table, clock: Clock) -> None:

@@ -10,6 +10,7 @@ import click
 
 from batchgen.cli.options import json_option, manifest_argument, validate_option
 from batchgen.manifest import read
+from batchgen.report.words import plural
 
 
 @click.command(name="check")
@@ -23,6 +24,6 @@ def command(manifest: Path, validate: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"batch": asked.batch, "jobs": len(asked.jobs), "models": models}, ensure_ascii=False))
         return
-    click.echo(f"{asked.batch}: {len(asked.jobs)} jobs, all valid")
+    click.echo(f"{asked.batch}: {plural(len(asked.jobs), 'job')}, all valid")
     for model, number in models.most_common():
         click.echo(f"  {number:6}  {model}")

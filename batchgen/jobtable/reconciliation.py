@@ -122,12 +122,26 @@ def others_succeed(connection: Connection, doubt: Doubt) -> bool:
     return connection.execute(asked.where(jobs.c.batch_id == batch_id, *taken).limit(1)).first() is not None
 
 
+def failed(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
+    """It was not accepted, as often before: the job failed, and cost nothing."""
+    decide(connection, doubt.attempt_id, Outcome.ABSENT, answered_at=now)
+    return give_up(connection, doubt, reason, now, "rejected")
+
+
 def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:
     """A person gives it up: failed, and not sent again unless retried.
 
     What it was expected to cost stays reserved, since it may have been accepted; an unknown price counts as nothing.
     """
-    moved = move(
+    moved = give_up(connection, doubt, reason, now, "unconfirmed")
+    asked = select(attempts.c.estimated_usd).where(attempts.c.id == doubt.attempt_id)
+    if moved and connection.execute(asked).scalar() is None:
+        money.book(connection, {"id": doubt.attempt_id}, {"estimated_usd": Decimal(0)})
+    return moved
+
+
+def give_up(connection: Connection, doubt: Doubt, reason: str, now: datetime, error_class: str) -> bool:
+    return move(
         connection,
         doubt.job_id,
         State.UNCONFIRMED,
@@ -137,13 +151,9 @@ def abandoned(connection: Connection, doubt: Doubt, reason: str, now: datetime) 
         detail=reason,
         failed_at=now,
         next_at=None,
-        error_class="unconfirmed",
+        error_class=error_class,
         error=reason,
     )
-    asked = select(attempts.c.estimated_usd).where(attempts.c.id == doubt.attempt_id)
-    if moved and connection.execute(asked).scalar() is None:
-        money.book(connection, {"id": doubt.attempt_id}, {"estimated_usd": Decimal(0)})
-    return moved
 
 
 def looked(connection: Connection, doubt: Doubt, next_at: datetime | None) -> bool:

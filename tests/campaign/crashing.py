@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections import Counter
-from concurrent.futures import Future
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,15 @@ def watch_commits(death: Death) -> None:
             death.pass_by(COMMIT_BEFORE)
             thread.changed = True
 
-    class Promise(Future[Any]):
-        def set_result(self, result: Any) -> None:
-            if getattr(thread, "changed", False):
-                thread.changed = False
-                death.pass_by(COMMIT_AFTER)
-            super().set_result(result)
+    tell = database.tell
 
-    database.Future = Promise  # type: ignore[attr-defined]
+    def telling(group: Sequence[database.Write], error: BaseException | None = None) -> None:
+        if getattr(thread, "changed", False):
+            thread.changed = False
+            death.pass_by(COMMIT_AFTER)
+        tell(group, error)
+
+    database.tell = telling
 
 
 def changes(connection: Connection) -> int:

@@ -66,7 +66,7 @@ def points(row: str | None = None) -> Iterator[Point]:
     for again in (False, True):
         found = count(again) if row is None or row.endswith("after a first crash") == again else Counter()
         for name in POINTS_AGAIN if again else POINTS:
-            for number in range(1, found[name] + MARGIN + 1 if found[name] else 0):
+            for number in range(1, found[name] + MARGIN + 1 if found else 0):
                 point = Point(name, number, again)
                 if row in (None, point.row):
                     yield point
@@ -86,7 +86,10 @@ def count(again: bool) -> Counter[str]:
             if again:
                 Run(folder, service, {"set": SHORT, "die": FIRST_DEATH}).end()
             Run(folder, service, {"set": SHORT, "count": str(trail)}).end()
-        return Counter(trail.read_text().splitlines())
+        found = Counter(trail.read_text().splitlines())
+    if missing := set(POINTS) - set(found):
+        raise AssertionError(f"never reached, so not where `crashing.py` looks for it: {', '.join(sorted(missing))}")
+    return found
 
 
 def begun(folder: Path) -> Service:
