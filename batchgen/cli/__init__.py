@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import sys
-import traceback
 from typing import Any
 
 import click
@@ -83,6 +82,8 @@ def main() -> None:
         click.echo(f"{error}", err=True)
         sys.exit(error.exit_code)
     except Exception:
+        import traceback  # a fifth of what --help takes, and needed only for a defect
+
         traceback.print_exc()
         click.echo(
             "This is a defect in batchgen; please report the lines above. Nothing is lost: what was sent is in the"
