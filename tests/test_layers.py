@@ -18,7 +18,7 @@ LAYERS = (
     {"jobtable", "part", "presence"},
     {"limits", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
-    {"runner", "planning", "simulator"},
+    {"runner", "planning", "online", "simulator"},
     {"report"},
     {"cli"},
     {"__main__"},
@@ -160,6 +160,7 @@ def test_only_the_service_room_knows_the_http_client() -> None:
     assert {room_of(path) for path in sources() if "batchgen.service.http" in set(imports(path))} <= {
         "service",
         "downloader",
+        "online",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import click
 
 from batchgen.cli.options import json_option, manifest_argument, validate_option
+from batchgen.errors import ManifestInvalid
 from batchgen.manifest import read
 from batchgen.report.words import plural
 
@@ -16,10 +18,16 @@ from batchgen.report.words import plural
 @click.command(name="check")
 @manifest_argument
 @validate_option
+@click.option("--online", is_flag=True, help="Ask the server of every remote image whether it has it, too.")
 @json_option
-def command(manifest: Path, validate: bool, as_json: bool) -> None:
-    """Validate a manifest; write and send nothing. Every problem in it is shown at once, with exit code 2."""
+def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None:
+    """Validate a manifest; write nothing, pay nothing. Every problem in it is shown at once, with exit code 2."""
     asked = read(manifest, validate=validate)
+    if online:
+        from batchgen.online import problems
+
+        if found := asyncio.run(problems(asked)):
+            raise ManifestInvalid(found)
     models = Counter(job.model for job in asked.jobs)
     if as_json:
         click.echo(json.dumps({"batch": asked.batch, "jobs": len(asked.jobs), "models": models}, ensure_ascii=False))

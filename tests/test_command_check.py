@@ -1,0 +1,121 @@
+"""`batchgen check --online`: every remote image is asked for once, and all that is wrong with them told at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.batches import STANDARD, write_manifest
+from tests.conftest import Command
+from tests.wire import HANG, Answer, Request, answer, closed_port, serving
+
+
+def typed(kind: str | None, status: int = 200) -> bytes:
+    return answer(status, b"", {"Content-Type": kind})
+
+
+def job(key: str, link: str) -> dict[str, str]:
+    return {"id": key, "model": STANDARD, "prompt": "She smiles.", "image_url": link}
+
+
+PAGES: dict[str, Answer] = {
+    "/ok.png": typed("image/png"),
+    "/bytes": typed("application/octet-stream"),
+    "/silent": typed(None),
+    "/moved": answer(302, b"", {"Location": "/ok.png"}),
+    "/gone.png": typed("text/html", 404),
+    "/broken.png": typed(None, 500),
+    "/login": typed("text/html; charset=utf-8"),
+    "/moved-to-login": answer(302, b"", {"Location": "/login"}),
+    "/error": typed("Application/JSON"),
+    "/clip.mp4": typed("video/mp4"),
+}
+
+
+def by_path(request: Request) -> Answer:
+    assert "authorization" not in request.headers
+    if request.path.startswith("/no-head"):
+        status = int(request.path[-3:])
+        return typed("text/plain", status) if request.method == "HEAD" else typed("image/jpeg", 206)
+    if request.path == "/signed-and-expired":
+        return typed("application/xml", 403)
+    return PAGES[request.path] if request.method == "HEAD" else HANG
+
+
+async def test_every_remote_image_that_is_none_is_told_at_once(tmp_path: Path, batchgen: Command) -> None:
+    wrong = {
+        "/gone.png": "cannot be fetched: its server answers 404",
+        "/broken.png": "cannot be fetched: its server answers 500",
+        "/signed-and-expired": "cannot be fetched: its server answers 403",
+        "/login": "is not an image: its server says text/html",
+        "/moved-to-login": "is not an image: its server says text/html",
+        "/error": "is not an image: its server says application/json",
+        "/clip.mp4": "is not an image: its server says video/mp4",
+    }
+    right = ("/ok.png", "/bytes", "/silent", "/moved", "/no-head-403", "/no-head-405", "/no-head-501")
+    async with serving(by_path) as wire:
+        jobs = [job(path.strip("/").replace(".", "-"), wire.base_url + path) for path in (*right, *wrong)]
+        path = write_manifest(tmp_path / "m.yaml", jobs)
+        checked = await asyncio.to_thread(batchgen, "check", path, "--online", AIMLAPI_API_KEY="a-secret-key")
+    assert checked.returncode == 2, checked.stderr
+    told = [line for line in checked.stderr.splitlines() if "the image" in line]
+    assert len(told) == len(wrong)
+    for (where, words), line in zip(wrong.items(), told, strict=True):
+        assert f" {wire.base_url}{where} of the job " in line
+        assert line.endswith(words)
+    ranged = [request for request in wire.requests if request.method == "GET"]
+    assert {request.headers["range"] for request in ranged} == {"bytes=0-0"}
+    assert {request.path for request in ranged} == {*right[-3:], "/signed-and-expired"}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [f"127.0.0.1:{closed_port()}", f"{'a' * 70}.invalid", "[::", "127.0.0.1:99999"],
+    ids=["nobody listens", "name too long", "no address", "port too high"],
+)
+async def test_a_server_that_cannot_be_reached_is_told(tmp_path: Path, batchgen: Command, host: str) -> None:
+    path = write_manifest(tmp_path / "m.yaml", [job("mona", f"http://{host}/mona.png")])
+    checked = await asyncio.to_thread(batchgen, "check", path, "--online")
+    assert checked.returncode == 2, checked.stderr
+    assert f"the image http://{host}/mona.png of the job `mona` cannot be reached: " in checked.stderr
+
+
+async def test_an_image_of_many_jobs_is_asked_for_and_told_once_at_the_first_of_them(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    async with serving(by_path) as wire:
+        link = f"{wire.base_url}/gone.png"
+        path = write_manifest(tmp_path / "m.yaml", [job(f"take-{number}", link) for number in range(10)])
+        checked = await asyncio.to_thread(batchgen, "check", path, "--online")
+    assert checked.stderr.count("the image") == 1
+    assert f"the image {link} of the job `take-0` and 9 more jobs cannot be fetched" in checked.stderr
+    first = next(number for number, line in enumerate(path.read_text().splitlines(), 1) if "take-0" in line)
+    assert f"m.yaml:{first}:" in checked.stderr
+    assert len(wire.requests) == 1
+
+
+async def test_a_model_newer_than_the_catalogue_has_its_images_asked_for_by_their_names(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    async with serving(by_path) as wire:
+        new = {**job("mona", f"{wire.base_url}/gone.png"), "model": "kling-video/v9"}
+        path = write_manifest(tmp_path / "m.yaml", [new])
+        checked = await asyncio.to_thread(batchgen, "check", path, "--online", "--no-validate")
+    assert checked.returncode == 2
+    assert "answers 404" in checked.stderr
+
+
+async def test_images_are_asked_for_only_when_told_to_and_then_the_manifest_is_valid(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    async with serving(by_path) as wire:
+        path = write_manifest(tmp_path / "m.yaml", [job("mona", f"{wire.base_url}/ok.png")])
+        plain = await asyncio.to_thread(batchgen, "check", path, "--json")
+        assert not wire.requests
+        online = await asyncio.to_thread(batchgen, "check", path, "--json", "--online")
+        assert [(request.method, request.path) for request in wire.requests] == [("HEAD", "/ok.png")]
+    assert plain.returncode == online.returncode == 0
+    assert json.loads(plain.stdout) == json.loads(online.stdout)
