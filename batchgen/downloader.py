@@ -145,7 +145,7 @@ class Downloader(Stage):
                 url, refreshed = await self.relocate(job), True
             except Restart:
                 await asyncio.to_thread(part.restart)
-            except http.InvalidURL as error:
+            except http.BAD_ADDRESS as error:
                 raise Again(f"the service gave an address that is none: {error}") from error
             except (http.TransportError, Short) as error:
                 if part.size <= before:

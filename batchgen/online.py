@@ -66,7 +66,7 @@ async def fault(lines: http.Lines, link: str) -> str | None:
                 status, kind = await ask(client, "GET", link)
     except http.TransportError as error:
         return f"cannot be reached: {http.reason_of(error)}"
-    except (http.InvalidURL, UnicodeError, ExceptionGroup):  # a host too long; a port too high, out of a task group
+    except http.BAD_ADDRESS:
         return "cannot be reached: this, or where it leads, is no address"
     if status >= 400:
         return f"cannot be fetched: its server answers {status}"

@@ -228,7 +228,7 @@ async def test_a_handshake_that_fails_is_proof_that_nothing_was_sent() -> None:
     assert wire.requests == []
 
 
-@pytest.mark.parametrize("address", ["http://[::1", "http://a:b", "http://x..y/"])
+@pytest.mark.parametrize("address", ["http://[::1", "http://a:b", "http://x..y/", "http://127.0.0.1:99999"])
 async def test_an_address_that_is_none_blocks(address: str) -> None:
     async with service(address) as api:
         outcome = await api.submit(ASKED)

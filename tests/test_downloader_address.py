@@ -94,7 +94,16 @@ async def test_an_address_that_never_works_is_never_given_up(table: Table, clock
 
 
 @pytest.mark.parametrize(
-    "url", ["", "nonsense", "ftp://127.0.0.1/v.mp4", "http://[::1", "file:///etc/passwd", "http://a:b/"]
+    "url",
+    [
+        "",
+        "nonsense",
+        "ftp://127.0.0.1/v.mp4",
+        "http://[::1",
+        "file:///etc/passwd",
+        "http://a:b/",
+        "http://127.0.0.1:99999/",
+    ],
 )
 async def test_an_address_that_is_none_is_asked_for_anew(table: Table, clock: Clock, url: str) -> None:
     async with serving(whole()) as wire:

@@ -81,7 +81,7 @@ class AimlApi:
                 )
             except http.UNSENT as error:
                 return NotSent(http.reason_of(error))
-            except http.InvalidURL as error:
+            except http.BAD_ADDRESS as error:
                 return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
             except http.TransportError as error:
                 return Unknown(http.reason_of(error))
@@ -193,7 +193,7 @@ class AimlApi:
         async with self._lines.line() as client:
             try:
                 response = await client.get(url, params=query, headers=headers)
-            except (http.TransportError, http.InvalidURL) as error:
+            except (http.TransportError, *http.BAD_ADDRESS) as error:
                 return Unavailable(http.reason_of(error))
         self._ahead = http.ahead(response, clock.utcnow())
         return response

@@ -31,6 +31,9 @@ Response = httpx.Response
 TransportError = httpx.RequestError  # with a body that cannot be unpacked, and redirects without an end
 InvalidURL = httpx.InvalidURL
 
+BAD_ADDRESS = (httpx.InvalidURL, UnicodeError, OverflowError, ExceptionGroup)
+"""What the library and those below it say of an address that is none: a host no resolver takes, a port above 65535."""
+
 UNSENT = (
     httpx.ConnectError,  # includes DNS and TLS
     httpx.ConnectTimeout,
