@@ -126,6 +126,14 @@ def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -
     assert table.row("late").next_at == noon - MINUTE + 3 * HOUR
 
 
+def test_a_new_run_asks_at_once_where_the_last_one_met_silence(table: Table) -> None:
+    table.bring(State.GENERATING, "silent")
+    (job,) = table.claim(State.GENERATING)
+    table.change(polling.unanswered, job, RUN, "503", table.now + HOUR)
+    table.change(leases.hasten, table.batch_id, table.now)
+    assert (table.row("silent").next_at, table.row("silent").strikes) == (table.now, 0)
+
+
 def test_a_new_run_takes_nothing_out_of_another_s_hand(table: Table) -> None:
     held_in(table, State.DOWNLOADING)
     before = table.everything()
