@@ -106,10 +106,14 @@ def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None
     table.bring(State.DOWNLOADING, "cut")
     (job,) = table.claim(State.DOWNLOADING)
     table.change(delivery.postponed, job, RUN, "cut", table.now + HOUR)
+    table.bring(State.GENERATING, "unanswered")
+    (job,) = table.claim(State.GENERATING)
+    table.change(polling.unanswered, job, RUN, "503", table.now + HOUR)
     table.now += MINUTE
     table.change(leases.hasten, table.batch_id, table.now)
-    assert {row.key: row.next_at for row in table.rows()} == dict.fromkeys(("doubted", "held", "cut"), table.now)
-    assert table.row("cut").strikes == 0
+    waited = ("doubted", "held", "cut", "unanswered")
+    assert {row.key: row.next_at for row in table.rows()} == dict.fromkeys(waited, table.now)
+    assert (table.row("cut").strikes, table.row("unanswered").strikes) == (0, 1)
     assert table.database.look(counts.standing, table.batch_id, table.now).held == 0
 
 
@@ -124,14 +128,6 @@ def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -
     table.change(leases.hasten, table.batch_id, table.now)
     assert table.row("planned").next_at == table.now
     assert table.row("late").next_at == noon - MINUTE + 3 * HOUR
-
-
-def test_a_new_run_asks_at_once_where_the_last_one_met_silence(table: Table) -> None:
-    table.bring(State.GENERATING, "silent")
-    (job,) = table.claim(State.GENERATING)
-    table.change(polling.unanswered, job, RUN, "503", table.now + HOUR)
-    table.change(leases.hasten, table.batch_id, table.now)
-    assert (table.row("silent").next_at, table.row("silent").strikes) == (table.now, 0)
 
 
 def test_a_new_run_takes_nothing_out_of_another_s_hand(table: Table) -> None:

@@ -91,9 +91,8 @@ def hasten(connection: Connection, batch_id: int, now: datetime) -> None:
     unheld = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
     waiting = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
     connection.execute(update(jobs).where(*unheld, waiting, jobs.c.next_at > now).values(next_at=now, strikes=0))
-    troubled = (jobs.c.state == State.GENERATING, jobs.c.strikes > 0)  # its pause was the last run's
-    connection.execute(update(jobs).where(*unheld, *troubled, jobs.c.next_at > now).values(next_at=now, strikes=0))
-    late = (jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now)
-    connection.execute(update(jobs).where(*unheld, *late, jobs.c.next_at > now).values(next_at=now))
+    # One that works as planned keeps its plan. Its strikes stay: "finished, without a video" counts them in a row.
+    unplanned = (jobs.c.state == State.GENERATING, (jobs.c.deadline_at <= now) | (jobs.c.strikes > 0))
+    connection.execute(update(jobs).where(*unheld, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
     connection.execute(update(jobs).where(*unheld, *held).values(next_at=now))
