@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 
 
 class State(StrEnum):
@@ -55,8 +56,18 @@ class JobSpec:
     files: tuple[str, ...] = ()
     priority: int = 0
     tags: tuple[str, ...] = ()
+    source: Path | None = field(default=None, compare=False)
+    """The manifest that it is written in, as a person would name it: the one that was asked for, or one included."""
     line: int = 1
-    """The line of the manifest on which the job begins."""
+    """The line there on which the job begins."""
+    origin: object = field(default=None, compare=False)
+    """Says, as text, which row or cell it was made from, such as "products.csv:17"; None for a job of its own."""
+
+    @property
+    def place(self) -> str:
+        """Where it is written, such as "manifest.yaml:12, products.csv:17"."""
+        written = f"{self.source}:{self.line}" if self.source else f"line {self.line}"
+        return f"{written}, {self.origin}" if self.origin else written
 
 
 @dataclass(frozen=True, slots=True)

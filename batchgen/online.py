@@ -37,7 +37,7 @@ async def problems(manifest: Manifest) -> list[Problem]:
     finally:
         await lines.close()
     return [
-        Problem(told(link, found, jobs), manifest.path, jobs[0].line)
+        Problem(told(link, found, jobs), jobs[0].source or manifest.path, jobs[0].line)
         for (link, jobs), found in zip(used.items(), faults, strict=True)
         if found
     ]
@@ -87,4 +87,5 @@ def told(link: str, found: str, jobs: list[JobSpec]) -> str:
     shown = link if len(link) <= LONGEST_SHOWN else f"{link[:LONGEST_SHOWN]}…"
     more = len(jobs) - 1
     others = f" and {more} more job{'' if more == 1 else 's'}" if more else ""
-    return f"the image {shown} of the job `{jobs[0].key}`{others} {found}"
+    row = f" ({jobs[0].origin})" if jobs[0].origin else ""
+    return f"the image {shown} of the job `{jobs[0].key}`{row}{others} {found}"

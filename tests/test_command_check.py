@@ -97,6 +97,22 @@ async def test_an_image_of_many_jobs_is_asked_for_and_told_once_at_the_first_of_
     assert len(wire.requests) == 1
 
 
+async def test_an_image_of_an_included_row_is_told_where_it_is_written(tmp_path: Path, batchgen: Command) -> None:
+    async with serving(by_path) as wire:
+        rows = f"sku,photo\nmug,{wire.base_url}/ok.png\ncup,{wire.base_url}/gone.png\n"
+        parts = tmp_path / "parts"
+        parts.mkdir()
+        (parts / "products.csv").write_text(rows)
+        defaults = f"defaults: {{model: {STANDARD}, prompt: It turns.}}"
+        entry = '{id: "{{ sku }}", rows: products.csv, image_url: "{{ photo }}"}'
+        (parts / "products.yaml").write_text(f"{defaults}\njobs:\n  - {entry}\n")
+        (tmp_path / "m.yaml").write_text("include: parts/products.yaml\n")
+        checked = await asyncio.to_thread(batchgen, "check", "m.yaml", "--online")
+    assert checked.returncode == 2
+    assert "parts/products.yaml:3:1: the image" in checked.stderr
+    assert "of the job `cup` (products.csv:3) cannot be fetched" in checked.stderr
+
+
 async def test_a_model_newer_than_the_catalogue_has_its_images_asked_for_by_their_names(
     tmp_path: Path, batchgen: Command
 ) -> None:

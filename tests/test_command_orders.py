@@ -212,7 +212,7 @@ def test_a_manifest_that_was_edited_after_submit_is_refused_until_a_person_says_
     before = rows(database, "SELECT * FROM jobs")
     refused = batchgen("run", "m.yaml", **simulator.environment)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert 'clip-1 (line 10, done): prompt: "Number 1." → "Number one."' in refused.stderr
+    assert 'm.yaml:10: clip-1 (done): prompt: "Number 1." → "Number one."' in refused.stderr
     assert "--changed keep" in refused.stderr
     assert "--changed redo" in refused.stderr
     assert rows(database, "SELECT * FROM jobs") == before

@@ -114,9 +114,9 @@ def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State)
     table.bring(state)
     before = table.everything()
     with pytest.raises(ManifestChanged) as refusal:
-        table.enrol("new", spec(prompt="She smiles.", line=7))
+        table.enrol("new", spec(prompt="She smiles.", source=Path("m.yaml"), line=7, origin="people.csv:3"))
     told = str(refusal.value)
-    assert f'mona (line 7, {state}): prompt: "She puts on glasses." → "She smiles."' in told
+    assert f'm.yaml:7, people.csv:3: mona ({state}): prompt: "She puts on glasses." → "She smiles."' in told
     assert "--changed keep" in told
     assert "--changed redo" in told
     assert table.everything() == before  # the new job has not been added either

@@ -36,11 +36,11 @@ class Change:
 
     key: str
     state: State
-    line: int
+    place: str
     differences: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.key} (line {self.line}, {self.state}): " + "; ".join(self.differences)
+        return f"{self.place}: {self.key} ({self.state}): " + "; ".join(self.differences)
 
 
 @dataclass(slots=True)
@@ -246,7 +246,7 @@ def difference(connection: Connection, row: Any, spec: JobSpec, batch: Batch) ->
     if then.endpoint != spec.endpoint:
         told.append(f"endpoint: {then.endpoint} → {spec.endpoint}")
     told += [f"the content of {name}" for name in inputs.changed(batch.manifest.parent, row.inputs)]
-    return Change(row.key, State(row.state), spec.line, tuple(told) or ("the order of its parameters",))
+    return Change(row.key, State(row.state), spec.place, tuple(told) or ("the order of its parameters",))
 
 
 def short(value: Any, longest: int = 60) -> str:

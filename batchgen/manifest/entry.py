@@ -87,7 +87,9 @@ class Entry(Written):
             files=files,
             priority=self.priority(known),
             tags=self.tags(known),
+            source=self.sheet.findings.source.path,
             line=self.line,
+            origin=self.origin,
         )
 
     @property
