@@ -121,6 +121,14 @@ MATRICES = {
         f"defaults: {{negative_prompt: '{{{{ s }}}} {{{{ t }}}}'}}\n{job('matrix: {s: [a, b]}')}",
         "m.yaml:1:29 the template has no name `t` (s=a and 1 more job) | known: batch, id, index, model and s",
     ),
+    "a default that is wrong in a cell, and in a job that stands for itself": (
+        "defaults: {model: qqqq, prompt: p}\njobs: [{id: '{{ s }}', matrix: {s: [a, b]}}, {id: c}]",
+        "m.yaml:1:19 there is no model `qqqq` (s=a and 1 more job) | `batchgen models` lists them",
+    ),
+    "a default that is wrong in a job that stands for itself, and in a cell": (
+        "defaults: {model: qqqq, prompt: p}\njobs: [{id: c}, {id: '{{ s }}', matrix: {s: [a, b]}}]",
+        "m.yaml:1:19 there is no model `qqqq` (and 2 more jobs) | `batchgen models` lists them",
+    ),
     "a name that means two things": (
         job("matrix: {id: [a], s: [b]}, negative_prompt: '{{ id }}'"),
         "m.yaml:2:117 `id` means two things: it is b for the job, and another in its row (id=a, s=b)"

@@ -150,10 +150,12 @@ class Findings:
         With an `origin`, the same mistake in other rows is counted with the first instead of told again.
         """
         place = where if isinstance(where, Place) else Place.of(where)
+        plain, counted = (place, message), (place, alike(message))
         if origin is None or not str(origin):
-            self._found.setdefault((place, message), Found(place, message, label, None))
+            if counted not in self._found:
+                self._found.setdefault(plain, Found(place, message, label, None))
             return
-        self._count((place, alike(message)), Found(place, message, label, origin))
+        self._count(plain if plain in self._found else counted, Found(place, message, label, origin))
 
     def add_row(self, origin: Origin, message: str, label: str = "", column: int = 1) -> None:
         """Note what is wrong with a row itself, at the row; the same in other rows is counted with it."""
