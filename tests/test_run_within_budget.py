@@ -205,3 +205,6 @@ def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_pr
     shown = batchgen("plan", "m.yaml", **nobody).stdout
     assert "price unknown" in shown
     assert "no price list is known" in shown
+    capped = batchgen("plan", "m.yaml", "--max-cost", "3", **nobody).stdout
+    assert "within $3.00: a model without a price is tried once, and then held to its charge" in capped
+    assert json.loads(batchgen("plan", "m.yaml", "--json", **nobody).stdout)["cost_usd"] is None

@@ -87,9 +87,15 @@ def source(outlook: Outlook, live: bool) -> str:
 
 
 def cap(outlook: Outlook, most: Decimal) -> str:
+    within = f"within {dollars(most)}: "
+    tried = "a model without a price is tried once, and then held to its charge"
+    if outlook.unknown and outlook.unknown == outlook.waiting:
+        return within + tried
     if outlook.affordable == outlook.waiting:
-        return f"within {dollars(most)}: all"
-    return f"within {dollars(most)}: {outlook.affordable} of {outlook.waiting}, for {dollars(outlook.affordable_cost)}"
+        told = "all"
+    else:
+        told = f"{outlook.affordable} of {outlook.waiting}, for {dollars(outlook.affordable_cost)}"
+    return f"{within}{told}, as far as prices are known; {tried}" if outlook.unknown else within + told
 
 
 def clock_time(moment: datetime, now: datetime) -> str:
@@ -124,7 +130,7 @@ def outlook_json(batch: str, outlook: Outlook, limits: Limits, until: datetime |
         ],
         "prices_listed_at": outlook.listed_at.isoformat() if outlook.listed_at else None,
         "prices_live": live,
-        "cost_usd": text(outlook.cost),
+        "cost_usd": text(outlook.cost) if outlook.unknown < outlook.waiting or not outlook.waiting else None,
         "unknown": outlook.unknown,
         "spent_usd": text(outlook.sums.spent),
         "reserved_usd": text(outlook.sums.reserved),
