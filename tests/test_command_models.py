@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from batchgen.report.models import described, told
 from tests.batches import STANDARD, TEXT_MODEL
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
+from tests.wire import answer, serving
 
 
 def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Command) -> None:
@@ -84,6 +86,28 @@ def test_refreshing_takes_the_live_prices_and_keeps_them(tmp_path: Path, simulat
     nobody = batchgen("models", "--refresh", AIMLAPI_BASE_URL="http://127.0.0.1:9")
     assert nobody.returncode == 6
     assert "$1.47" in batchgen("models", TEXT_MODEL, AIMLAPI_BASE_URL="http://127.0.0.1:9").stdout
+
+
+async def test_a_live_model_that_the_catalogue_does_not_know_is_listed_and_other_kinds_are_not(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    pricing = {"kind": "fixed", "units": [{"name": "video", "measure": "count", "price": 0.5, "per": 1}]}
+    video = {"type": "internal/video-generations/submit", "pricing": pricing}
+    listed = [
+        {"id": "kling/v9", "aliases": ["kling-nine"], **video},
+        {"id": "vendor:text", "aliases": [TEXT_MODEL], **video},
+        {"id": "a-chat-model", "type": "chat-completion", "pricing": pricing},
+    ]
+    async with serving(lambda _request: answer(200, {"data": listed})) as wire:
+        environment = {"AIMLAPI_BASE_URL": wire.base_url}
+        shown = await asyncio.to_thread(batchgen, "models", "--refresh", **environment)
+    newer = [line for line in shown.stdout.splitlines() if "--no-validate" in line]
+    assert [line.split()[0] for line in newer] == ["kling/v9"]
+    assert newer[0].endswith("$0.5 for video")
+    assert "$0.5 for video" in next(line for line in shown.stdout.splitlines() if line.startswith(TEXT_MODEL + " "))
+    assert "chat" not in shown.stdout
+    (found,) = batchgen("models", "v9", "--json").stdout.splitlines()
+    assert (json.loads(found)["model"], json.loads(found)["types"]) == ("kling/v9", [])
 
 
 def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Path) -> None:

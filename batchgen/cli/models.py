@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from batchgen.jobtable.pricelist import PriceList
 
 SERVICE = "aimlapi"
+NEWER = "newer than this catalogue: run it with --no-validate"
 
 
 @click.command(name="models")
 @click.argument("words", nargs=-1)
 @db_option
-@click.option("--refresh", is_flag=True, help="Take the service's price list first, and keep it in the job table.")
+@click.option(
+    "--refresh", is_flag=True, help="Take the service's list first, models and prices, and keep it in the job table."
+)
 @json_option
 def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool) -> None:
     """List the models, or show what one takes and costs.
@@ -42,7 +45,8 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
         for line in told(name, pricing.get(name), prices.listed_at if prices and name in pricing else None):
             click.echo(line)
         return
-    found = [model for model in catalogue.models() if all(fits(model, word.casefold()) for word in words)]
+    newer = [model for model in sorted(pricing) if not catalogue.known(model)]
+    found = [model for model in (*catalogue.models(), *newer) if all(fits(model, word.casefold()) for word in words)]
     if not found:
         close = catalogue.nearest(" ".join(words))
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -51,13 +55,16 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
         if as_json:
             click.echo(json.dumps(model_json(model, pricing.get(model), whole=False), ensure_ascii=False))
         else:
+            kinds = ", ".join(catalogue.kinds(model)) if catalogue.known(model) else NEWER
             cost = f"  {price(pricing[model])}" if model in pricing else ""
-            click.echo(f"{model:56}  {', '.join(catalogue.kinds(model))}{cost}")
+            click.echo(f"{model:56}  {kinds}{cost}")
 
 
 def fits(model: str, word: str) -> bool:
     """Whether a model has this in its name, its types or its parameters."""
-    if word in model.casefold() or word in catalogue.kinds(model):
+    if word in model.casefold() or not catalogue.known(model):
+        return word in model.casefold()
+    if word in catalogue.kinds(model):
         return True
     return any(word in catalogue.parameters(model, endpoint) for endpoint in catalogue.endpoints(model))
 

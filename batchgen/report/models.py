@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from batchgen.catalogue import endpoint as usual
-from batchgen.catalogue import endpoints, kinds, parameters, schema, style_of
+from batchgen.catalogue import endpoints, kinds, known, parameters, schema, style_of
 
 Schema = Mapping[str, Any]
 
@@ -103,7 +103,9 @@ def amount(priced: Mapping[str, Any], unit: str) -> str:
 
 
 def model_json(model: str, pricing: Mapping[str, Any] | None, *, whole: bool) -> dict[str, Any]:
-    """A model for programs; `whole`: with the schema of each endpoint's body."""
+    """A model for programs; `whole`: with the schema of each endpoint's body. A newer model has a price only."""
+    if not known(model):
+        return {"model": model, "types": [], "endpoints": [], "pricing": pricing, "parameters": []}
     shown: dict[str, Any] = {"model": model, "types": kinds(model), "endpoints": endpoints(model), "pricing": pricing}
     if whole:
         return {**shown, "schemas": {endpoint: schema(model, endpoint) for endpoint in endpoints(model)}}

@@ -9,10 +9,12 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from batchgen import catalogue
 from batchgen.service import http
 from batchgen.service.base import Listing
 
 CREDITS_PER_USD = 2_000_000
+VIDEO = "internal/video-generations/submit"
 USD_MAX = 1_000_000_000  # more is no price
 
 
@@ -54,15 +56,23 @@ def read_charge(raw: Any) -> tuple[str, Decimal] | None:
 
 
 def read_catalogue(response: http.Response) -> Listing | None:
-    """Every model of the list that has a price, under its id and its aliases; an id goes before an alias."""
+    """Every video model of the list that has a price: under the names by which it is documented, else under its id.
+
+    A name that is one model's id and another's alias is the id.
+    """
     try:
         # Digits are kept as they are written: a price is exact.
         rows = json.loads(response.content, parse_float=str)["data"]
         models = [row for row in rows if isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)]
+        videos = [row for row in models if row.get("type", VIDEO) == VIDEO]
+        by_alias: dict[str, str] = {}
+        by_id: dict[str, str] = {}
+        for row in videos:
+            told = json.dumps(row["pricing"], sort_keys=True)
+            aliases = [name for name in row.get("aliases") or () if catalogue.known(name)]
+            by_alias |= dict.fromkeys(aliases, told)
+            if not aliases or catalogue.known(row["id"]):
+                by_id[row["id"]] = told
     except (KeyError, TypeError, ValueError):
         return None
-    pricing: dict[str, str] = {}
-    for name_of in (lambda row: row.get("aliases") or (), lambda row: (row["id"],)):
-        for row in models:
-            pricing |= {str(name): json.dumps(row["pricing"], sort_keys=True) for name in name_of(row)}
-    return Listing(response.headers.get("etag"), pricing)
+    return Listing(response.headers.get("etag"), by_alias | by_id)
