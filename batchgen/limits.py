@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.pacing import backoff
 from batchgen.schema import limits
@@ -29,10 +29,10 @@ class Allowance:
 
 def row_of(connection: Connection, name: str) -> dict[str, object]:
     """A limit's row, made if this is the first time."""
-    found = connection.execute(select(limits).where(limits.c.name == name).with_for_update()).one_or_none()
+    found = connection.execute(ROW, {"of": name}).one_or_none()
     if found is None:
         connection.execute(insert(limits).values(name=name, strikes=0))
-        found = connection.execute(select(limits).where(limits.c.name == name)).one()
+        found = connection.execute(ROW, {"of": name}).one()
     return dict(found._mapping)
 
 
@@ -55,10 +55,9 @@ def spend(connection: Connection, name: str, per_minute: float, number: int, now
     """Take `number` requests from the rate."""
     if not number:
         return
-    next_free = connection.execute(select(limits.c.next_free_at).where(limits.c.name == name)).scalar()
+    next_free = connection.execute(NEXT_FREE, {"of": name}).scalar()
     start = max(next_free, now) if next_free else now
-    ahead = start + timedelta(minutes=number / per_minute)
-    connection.execute(update(limits).where(limits.c.name == name).values(next_free_at=ahead))
+    connection.execute(SPEND, {"of": name, "ahead": start + timedelta(minutes=number / per_minute)})
 
 
 def pause(connection: Connection, name: str, reason: str, now: datetime, asked: timedelta | None = None) -> datetime:
@@ -82,4 +81,11 @@ def pause(connection: Connection, name: str, reason: str, now: datetime, asked: 
 
 def relent(connection: Connection, name: str) -> None:
     """The service took a request: the next pause starts small again."""
-    connection.execute(update(limits).where(limits.c.name == name, limits.c.strikes > 0).values(strikes=0))
+    connection.execute(RELENT, {"of": name})
+
+
+_named = limits.c.name == bindparam("of")
+ROW = select(limits).where(_named).with_for_update()
+NEXT_FREE = select(limits.c.next_free_at).where(_named)
+SPEND = update(limits).where(_named).values(next_free_at=bindparam("ahead", type_=limits.c.next_free_at.type))
+RELENT = update(limits).where(_named, limits.c.strikes > 0).values(strikes=0)

@@ -77,7 +77,7 @@ def test_what_is_not_one_condition_is_refused(table: Table, keys: list[str], wro
         (submission.READY, "ix_jobs_pending"),
         (submission.READY_SELECTED, "ix_jobs_selected"),
         (money.SUMS, "INTEGER PRIMARY KEY"),
-        (money.ATTEMPT, "INTEGER PRIMARY KEY"),
+        (money.ENTRY, "INTEGER PRIMARY KEY"),
     ],
 )
 def test_a_claim_looks_up_and_never_scans(table: Table, asked: Select[tuple[object]], index: str) -> None:

@@ -48,7 +48,8 @@ def hand_of(table: Table, state: State) -> Hand:
         files=(),
     )
     doubt = Doubt(row.id, row.key, row.model, attempt_id, name, table.now, row.strikes, row.error)
-    return Hand(table, Intent(replace(job, attempt_id=attempt_id), attempt_id, name), doubt, job)
+    held = replace(job, attempt_id=attempt_id)
+    return Hand(table, submission.to_intent(held, name, row.batch_id, row.estimated_usd), doubt, job)
 
 
 @dataclass(frozen=True)

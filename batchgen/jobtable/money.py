@@ -7,7 +7,7 @@ so that a claim can hold its estimate against the cap without adding anything up
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -40,6 +40,22 @@ class Sums:
         return Sums(self.spent - other.spent, self.reserved - other.reserved, self.unpriced - other.unpriced)
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the ledger: whose attempt it is, what became of it, and what it may and did cost, in USD."""
+
+    batch_id: int
+    service: str
+    model: str
+    outcome: str
+    estimated_usd: Decimal | None
+    cost_usd: Decimal | None = None
+
+    @property
+    def weight(self) -> Sums:
+        return weigh(self.outcome, self.estimated_usd, self.cost_usd)
+
+
 def weigh(outcome: str, estimate: Decimal | None, cost: Decimal | None) -> Sums:
     """What one attempt amounts to: its charge; until that is known, what it is expected to cost if it may cost."""
     if cost is not None:
@@ -66,18 +82,25 @@ def reserve(connection: Connection, batch_id: int, estimates: Sequence[Decimal |
     shift(connection, batch_id, sum((weigh(Outcome.SENDING, estimate, None) for estimate in estimates), Sums()))
 
 
-def book(connection: Connection, guard: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Change the one attempt that `guard` describes by its id, and the sums with it. False where there is none."""
-    row = connection.execute(ATTEMPT, {"attempt": guard["id"]}).one_or_none()
-    if row is None or not change(connection, attempts, guard, values):
+def book(
+    connection: Connection, guard: Mapping[str, Any], values: Mapping[str, Any], entry: Entry | None = None
+) -> bool:
+    """Change the one attempt that `guard` describes by its id, and the sums with it. False where there is none.
+
+    `entry` is what the attempt is if `guard` holds, where the caller knows; else it is read.
+    """
+    if entry is None:
+        row = connection.execute(ENTRY, {"attempt": guard["id"]}).one_or_none()
+        if row is None:
+            return False
+        entry = Entry(*row)
+    if not change(connection, attempts, guard, values):
         return False
-    kept = {"outcome": row.outcome, "estimate": row.estimated_usd, "cost": row.cost_usd}
-    renamed = {"outcome": "outcome", "estimate": "estimated_usd", "cost": "cost_usd"}
-    become = {name: values.get(column, kept[name]) for name, column in renamed.items()}
-    shift(connection, row.batch_id, weigh(**become) - weigh(**kept))
-    cost = become["cost"]
-    if cost and cost != become["estimate"]:
-        raise_highest(connection, row.service, row.model, cost)
+    told = {name: values[name] for name in ("outcome", "estimated_usd", "cost_usd") if name in values}
+    after = replace(entry, **told)
+    shift(connection, entry.batch_id, after.weight - entry.weight)
+    if after.cost_usd and after.cost_usd != after.estimated_usd:
+        raise_highest(connection, entry.service, entry.model, after.cost_usd)
     return True
 
 
@@ -91,12 +114,12 @@ def shift(connection: Connection, batch_id: int, by: Sums) -> None:
 
 def raise_highest(connection: Connection, service: str, model: str, cost: Decimal) -> None:
     """Remember the highest charge ever seen for a model: all there is to go by where the list has no price."""
-    which = (prices.c.service == service, prices.c.model == model)
-    row = connection.execute(select(prices.c.highest_usd).where(*which)).one_or_none()
+    of = {"of": service, "named": model}
+    row = connection.execute(HIGHEST, of).one_or_none()
     if row is None:
         connection.execute(insert(prices).values(service=service, model=model, highest_usd=cost))
     elif row.highest_usd is None or row.highest_usd < cost:
-        connection.execute(update(prices).where(*which).values(highest_usd=cost))
+        connection.execute(RAISE_HIGHEST, {**of, "cost": cost})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +157,17 @@ def charge(connection: Connection, found: Sequence[tuple[Uncharged, Decimal]]) -
 
 SUMS = select(batches.c.spent, batches.c.reserved, batches.c.unpriced).where(batches.c.id == bindparam("batch"))
 
-ATTEMPT = (
+ENTRY = (
     select(
-        attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd, jobs.c.batch_id, jobs.c.service, jobs.c.model
+        jobs.c.batch_id, jobs.c.service, jobs.c.model, attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd
     )
     .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
     .where(attempts.c.id == bindparam("attempt"))
 )
+
+_of_model = (prices.c.service == bindparam("of")) & (prices.c.model == bindparam("named"))
+HIGHEST = select(prices.c.highest_usd).where(_of_model)
+RAISE_HIGHEST = update(prices).where(_of_model).values(highest_usd=bindparam("cost", type_=prices.c.highest_usd.type))
 
 SHIFT = (
     update(batches)

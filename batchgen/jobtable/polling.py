@@ -48,7 +48,7 @@ def finished(connection: Connection, job: Job, worker: str, outcome: Finished, n
         finished_at=now,
         next_at=now,
     )
-    if moved and cost is not None:
+    if moved and cost != job.cost_usd:
         money.book(connection, {"id": job.attempt_id}, {"cost_usd": cost})
     return moved
 

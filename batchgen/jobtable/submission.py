@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 from batchgen.jobs import Job, State
 from batchgen.jobtable import money
 from batchgen.jobtable.change import Plus
+from batchgen.jobtable.money import Entry
 from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
 from batchgen.schema import Outcome, attempts, jobs, one_of
 from batchgen.service.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
@@ -26,6 +27,8 @@ class Intent:
     job: Job
     attempt_id: int
     client_request_id: str
+    entry: Entry
+    """The attempt in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,12 @@ def intend(
         claimed |= {row.id: to_job(row) for row in rows}
     left = {"at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
     connection.execute(APPEND, [{"job_id": job_id, "detail": names[job_id], **left} for job_id in ids])
-    return [Intent(claimed[job_id], claimed[job_id].attempt_id or 0, names[job_id]) for job_id in ids]
+    return [to_intent(claimed[each.id], names[each.id], batch_id, each.estimated_usd) for each in chosen]
+
+
+def to_intent(job: Job, client_request_id: str, batch_id: int, estimated_usd: Decimal | None) -> Intent:
+    entry = Entry(batch_id, job.service, job.model, Outcome.SENDING, estimated_usd)
+    return Intent(job, job.attempt_id or 0, client_request_id, entry)
 
 
 def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: Any) -> bool:
@@ -107,7 +115,10 @@ def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: 
 
 def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
     """The outcome of an attempt that was answered, or whose answer was lost, at `now`."""
-    return decide(connection, intent.attempt_id, outcome, answered_at=now, **values)
+    told = {"outcome": outcome, "answered_at": now, **values}
+    # One that another run has declared unconfirmed meanwhile is found on the longer way.
+    sending = {"id": intent.attempt_id, "outcome": Outcome.SENDING}
+    return money.book(connection, sending, told, intent.entry) or decide(connection, intent.attempt_id, **told)
 
 
 def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, counts: bool, **values: Any) -> bool:

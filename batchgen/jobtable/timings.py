@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.schema import timings
 
@@ -41,13 +41,23 @@ def known(connection: Connection, service: str) -> dict[tuple[str, str], Timing]
 
 def learn(connection: Connection, service: str, model: str, duration: str, seconds: float) -> Timing:
     """Add one generation that took about `seconds`. Returns what is known now."""
-    which = (timings.c.service == service, timings.c.model == model, timings.c.duration == duration)
-    row = connection.execute(select(timings).where(*which).with_for_update()).one_or_none()
-    before = Timing(row.generations, row.mean, row.squares) if row else Timing(0, 0.0, 0.0)
-    now = before.with_one(seconds)
+    of = {"of": service, "named": model, "long": duration}
+    row = connection.execute(ONE, of).one_or_none()
+    now = (Timing(*row) if row else Timing(0, 0.0, 0.0)).with_one(seconds)
     values = {"generations": now.count, "mean": now.mean, "squares": now.squares}
     if row:
-        connection.execute(update(timings).where(*which).values(**values))
+        connection.execute(RENEW, {**of, **{f"to_{name}": value for name, value in values.items()}})
     else:
         connection.execute(insert(timings).values(service=service, model=model, duration=duration, **values))
     return now
+
+
+_which = (
+    (timings.c.service == bindparam("of"))
+    & (timings.c.model == bindparam("named"))
+    & (timings.c.duration == bindparam("long"))
+)
+ONE = select(timings.c.generations, timings.c.mean, timings.c.squares).where(_which).with_for_update()
+RENEW = (
+    update(timings).where(_which).values({name: bindparam(f"to_{name}") for name in ("generations", "mean", "squares")})
+)
