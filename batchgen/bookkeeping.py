@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from batchgen import budget
+from batchgen.columns import plain
 from batchgen.jobtable import money, pricelist
-from batchgen.schema import plain
 from batchgen.stage import Work
 
 CLOCK_SKEW = timedelta(minutes=5)  # between this machine and the service

@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
+from batchgen.columns import plain
 from batchgen.jobtable import money, pricelist, submission
 from batchgen.jobtable.money import Sums
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
-from batchgen.schema import plain
 
 LOOK_PAST = 200
 """Jobs that would not be done in time are passed over for shorter ones, so many at a time."""

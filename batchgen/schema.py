@@ -8,106 +8,25 @@ paid attempt impossible. Databases are made by `migrations/`, never from this mo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
     Integer,
     MetaData,
-    Numeric,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.types import TypeEngine
 
+from batchgen.columns import Money, Total, UTCDateTime, Words
 from batchgen.jobs import State
-
-MONEY_STEP = Decimal("0.0000001")
-"""USD. The service counts in credits of 0.0000005 USD, so seven places hold every amount exactly."""
-
-
-class UTCDateTime(TypeDecorator[datetime]):
-    """An aware datetime. In SQLite: 2026-01-31T23:59:59.123456Z, fixed width, so that text order is time order."""
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else DateTime(timezone=True))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone cannot be stored")
-        value = value.astimezone(UTC)
-        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ") if dialect.name == "sqlite" else value
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return datetime.fromisoformat(value) if dialect.name == "sqlite" else value.astimezone(UTC)
-
-
-class Money(TypeDecorator[Decimal]):
-    """An exact amount in USD. SQL's own sum() over it works in both databases (SQLite reads the text as a number)."""
-
-    impl = Text
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric(16, 7))
-
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        exact = value.quantize(MONEY_STEP)
-        return plain(exact) if dialect.name == "sqlite" else exact
-
-    def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(plain(Decimal(value)))
-
-
-class Total(TypeDecorator[Decimal]):
-    """A running sum of amounts in USD. Kept as a whole number of `MONEY_STEP`s, for databases to add to exactly."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: Decimal | None, _dialect: Dialect) -> Any:
-        return None if value is None else int(value.quantize(MONEY_STEP) / MONEY_STEP)
-
-    def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else int(value) * MONEY_STEP
-
-
-def plain(amount: Decimal) -> str:
-    """An amount without an exponent and without zeros at its end."""
-    return format(amount.normalize(), "f")
-
-
-class Words(TypeDecorator[str]):
-    """Text from outside. What no database can keep of it (half a surrogate pair, a zero byte) is replaced, so that an
-    answer is written down however odd it is."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, _dialect: Dialect) -> str | None:
-        return None if value is None else value.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 class Outcome(StrEnum):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
-from batchgen.database import Database, keep_log
+from batchgen.database import Database
+from batchgen.engines import keep_log
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.schema import limits
 from tests.processes import gather

@@ -16,8 +16,9 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from batchgen import database as room
-from batchgen.database import HEAD, Database
+from batchgen.database import Database
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
+from batchgen.version import HEAD
 from tests.processes import ROOT
 
 

@@ -14,7 +14,19 @@ PACKAGE = ROOT / "batchgen"
 
 LAYERS = (
     {"__init__", "errors", "clock", "jobs"},
-    {"manifest", "catalogue", "service", "schema", "database", "inputs", "video", "inspection"},
+    {
+        "manifest",
+        "catalogue",
+        "service",
+        "columns",
+        "schema",
+        "engines",
+        "version",
+        "database",
+        "inputs",
+        "video",
+        "inspection",
+    },
     {"jobtable", "part", "presence"},
     {"limits", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
@@ -148,9 +160,9 @@ def test_history_is_never_deleted() -> None:
         assert not [name for _, name, _ in calls(path) if name in {"delete", "drop", "truncate"}]
 
 
-def test_only_the_database_room_makes_engines() -> None:
+def test_only_the_engine_room_makes_engines() -> None:
     makers = {room_of(path) for path in sources() for _, name, _ in calls(path) if name.endswith("create_engine")}
-    assert makers == {"database"}
+    assert makers == {"engines"}
 
 
 def test_only_the_service_room_knows_the_http_client() -> None:

@@ -10,9 +10,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, inspect
 
-from batchgen import database as room
-from batchgen.database import HEAD, Database, make_engine, migrate, migrations_folder, version_of
+from batchgen import version as room
+from batchgen.database import Database
+from batchgen.engines import make_engine
 from batchgen.errors import StorageError
+from batchgen.version import HEAD, migrate, migrations_folder, version_of
 from tests.processes import ROOT
 
 

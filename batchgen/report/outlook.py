@@ -7,11 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from batchgen.columns import plain
 from batchgen.jobs import State
 from batchgen.manifest import Limits
 from batchgen.planning import Outlook, Price
 from batchgen.report.words import dollars, plural, span
-from batchgen.schema import plain
 
 
 def told(

@@ -1,0 +1,111 @@
+"""From a place to an engine: URLs, pragmas, and transactions that begin for real."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from batchgen.errors import UsageError
+
+BUSY_TIMEOUT_MS = 30_000
+LOG_TRIES = 100
+TAKE_TURN = f"""
+SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
+       set_config('idle_in_transaction_session_timeout', '5min', true),
+       pg_advisory_xact_lock(7274331)
+"""
+"""One writer at a time in PostgreSQL too, so that what is counted and then used up, or looked for and then added, needs
+no second thought. A machine that vanishes in the middle of its turn loses it."""
+
+
+def database_url(place: str | Path) -> URL:
+    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError`, without the URL: it may hold a password."""
+    if "://" not in str(place):
+        return URL.create("sqlite", database=str(Path(place).absolute()))
+    try:
+        url = make_url(str(place))
+        dialect = url.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise UsageError(
+            "--db: not a database URL that can be used here. Give a path, or postgresql://user:password@host/name"
+            " (with %2F and the like for the signs in a password)"
+        ) from None
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise UsageError("--db: a job table in memory would be gone with the run, and what it paid for; give a path")
+    try:
+        dialect.import_dbapi()
+    except ImportError:
+        raise UsageError("--db: PostgreSQL needs its driver: pip install 'batchgen[postgres]'") from None
+    return url
+
+
+def keep_log(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. The switch does not wait for others as all else does: they get turns."""
+    for _ in range(LOG_TRIES):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("COMMIT")
+    raise sqlite3.OperationalError("others keep the database busy")
+
+
+def make_engine(url: URL, *, writing: bool) -> Engine:
+    """An engine whose transactions begin for real; those that write have the table to themselves, so that what is read
+    stays true, and those that read see one moment of it."""
+    return sqlite_engine(url, writing) if url.get_backend_name() == "sqlite" else postgres_engine(url, writing)
+
+
+def sqlite_engine(url: URL, writing: bool) -> Engine:
+    engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late and silently loses updates
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        keep_log(connection)
+        for pragma in (
+            "synchronous=FULL",  # an intent must survive a power cut
+            "foreign_keys=ON",
+            f"query_only={'OFF' if writing else 'ON'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def postgres_engine(url: URL, writing: bool) -> Engine:
+    if not writing:
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, execution_options=snapshot)
+    # READ COMMITTED: a snapshot taken before the turn comes would be of a table that is no more.
+    engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql(TAKE_TURN)
+
+    return engine
+
+
+def looking_engine(url: URL) -> Engine:
+    """An engine that changes nothing, not even what a file of another kind would have changed by being opened."""
+    if url.get_backend_name() == "sqlite":
+        query = {"mode": "ro", "uri": "true"}
+        url = URL.create("sqlite", database=f"file:{quote(str(url.database))}", query=query)
+    return create_engine(url)
