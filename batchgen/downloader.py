@@ -155,7 +155,7 @@ class Downloader(Stage):
     async def stream(self, job: Job, part: Part, url: str) -> None:
         """One request, appended to the `.part` as it comes."""
         asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-        async with self.lines.line() as client, client.stream("GET", url, headers=asked) as response:
+        async with self.lines.stream("GET", url, asked) as response:
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
                 return

@@ -60,10 +60,9 @@ def remote_images(job: JobSpec) -> Iterator[str]:
 async def fault(lines: http.Lines, link: str) -> str | None:
     """What is wrong with the image at `link`, or None. Its bytes are not fetched."""
     try:
-        async with lines.line() as client:
-            status, kind = await ask(client, "HEAD", link)
-            if status in NOT_TO_HEAD:
-                status, kind = await ask(client, "GET", link)
+        status, kind = await ask(lines, "HEAD", link)
+        if status in NOT_TO_HEAD:
+            status, kind = await ask(lines, "GET", link)
     except http.TransportError as error:
         return f"cannot be reached: {http.reason_of(error)}"
     except http.BAD_ADDRESS:
@@ -75,10 +74,10 @@ async def fault(lines: http.Lines, link: str) -> str | None:
     return None
 
 
-async def ask(client: http.Client, method: str, link: str) -> tuple[int, str]:
+async def ask(lines: http.Lines, method: str, link: str) -> tuple[int, str]:
     """The status and the content type of an answer, of which a GET wants one byte and reads none."""
     headers = {"Range": "bytes=0-0"} if method == "GET" else {}
-    async with client.stream(method, link, headers=headers, timeout=http.timeout(ANSWER_SECONDS)) as response:
+    async with lines.stream(method, link, headers, seconds=ANSWER_SECONDS) as response:
         return response.status_code, response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.service import http
@@ -43,8 +44,6 @@ CHARGES_PAGES_MAX = 100
 CATALOGUE_SECONDS = 3.0  # prices are worth so long a wait, no more
 LOG_PAGES_MAX = 100  # 10,000 requests; the log answers at most 200 calls a minute
 
-NO_HEADERS: Mapping[str, str] = {}
-
 
 class AimlApi:
     """The AI/ML API at `base_url` (no version in it), with one key. Safe to use concurrently."""
@@ -58,7 +57,8 @@ class AimlApi:
         self._headers = {"Authorization": f"Bearer {key}"}
         self._lines = http.api_lines()
         self._creates = http.api_lines()  # their own: a poll must not wait behind a create that takes minutes
-        self._ahead = timedelta(0)  # how far the service's clock is before this machine's
+        self._dated: tuple[http.Response, datetime] | None = None
+        """An answer and when it came, to set this machine's clock against the service's."""
 
     async def close(self) -> None:
         await self._creates.close()
@@ -71,21 +71,16 @@ class AimlApi:
             "Content-Type": "application/json",
             "X-Client-Request-Id": submission.client_request_id,
         }
-        async with self._creates.line() as client:
-            try:
-                response = await client.post(
-                    self.base_url + submission.endpoint,
-                    content=submission.body,
-                    headers=headers,
-                    timeout=http.timeout(http.SUBMIT_SECONDS),
-                )
-            except http.UNSENT as error:
-                return NotSent(http.reason_of(error))
-            except http.BAD_ADDRESS as error:
-                return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
-            except http.TransportError as error:
-                return Unknown(http.reason_of(error))
-        self._ahead = http.ahead(response, clock.utcnow())
+        url = self.base_url + submission.endpoint
+        try:
+            response = await self._creates.ask("POST", url, headers, submission.body, http.SUBMIT_SECONDS)
+        except http.UNSENT as error:
+            return NotSent(http.reason_of(error))
+        except http.BAD_ADDRESS as error:
+            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
+        except http.TransportError as error:
+            return Unknown(http.reason_of(error))
+        self._dated = response, clock.utcnow()
         return read_create(response)
 
     async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
@@ -96,7 +91,8 @@ class AimlApi:
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments."""
         rows: list[LoggedRequest] = []
-        start, end = start + self._ahead, end + self._ahead
+        ahead = http.ahead(*self._dated) if self._dated else timedelta(0)
+        start, end = start + ahead, end + ahead
         for page in range(LOG_PAGES_MAX):
             query = {
                 "start": start.astimezone(UTC).isoformat(),
@@ -187,15 +183,14 @@ class AimlApi:
         return medians
 
     async def _get(
-        self, url: str, query: Mapping[str, str], *, keyless: bool = False, told: Mapping[str, str] = NO_HEADERS
+        self, url: str, query: Mapping[str, str], *, keyless: bool = False, told: Mapping[str, str] = http.NO_HEADERS
     ) -> http.Response | Unavailable:
         headers = {**told} if keyless else {**self._headers, **told}
-        async with self._lines.line() as client:
-            try:
-                response = await client.get(url, params=query, headers=headers)
-            except (http.TransportError, *http.BAD_ADDRESS) as error:
-                return Unavailable(http.reason_of(error))
-        self._ahead = http.ahead(response, clock.utcnow())
+        try:
+            response = await self._lines.ask("GET", f"{url}?{urlencode(query)}" if query else url, headers)
+        except (http.TransportError, *http.BAD_ADDRESS) as error:
+            return Unavailable(http.reason_of(error))
+        self._dated = response, clock.utcnow()
         return response
 
 

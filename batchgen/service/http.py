@@ -1,4 +1,4 @@
-"""The one module that knows the HTTP client library: clients, time-outs, and what a failure proves.
+"""The one module that knows the HTTP client library: connections, time-outs, and what a failure proves.
 
 Time-outs in seconds. At most 8 requests of one purpose run at once: a pool's cost grows with the square of what waits
 in it, so waiting is done in front of it, by `Lines`.
@@ -7,11 +7,13 @@ in it, so waiting is done in front of it, by `Lines`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import cache, lru_cache
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -26,7 +28,9 @@ KEEP_SECONDS = 20.0  # an idle connection
 PAUSE_LONGEST_SECONDS = 86_400.0
 USER_AGENT = f"batchgen/{__version__}"
 
-Client = httpx.AsyncClient
+NO_HEADERS: Mapping[str, str] = {}
+REDIRECTS_MAX = 20
+
 Response = httpx.Response
 TransportError = httpx.RequestError  # with a body that cannot be unpacked, and redirects without an end
 InvalidURL = httpx.InvalidURL
@@ -45,60 +49,110 @@ UNSENT = (
 """Failures that prove that not one byte of the request reached the service."""
 
 
-def timeout(read: float) -> httpx.Timeout:
-    """Time-outs of one request: `read` seconds without an answer."""
-    return httpx.Timeout(read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
-
-
 class Lines:
-    """`AT_ONCE` connections kept alive, each a client of its own, handed out last used first.
+    """`AT_ONCE` connections kept alive, handed out last used first; a request waits while all are in use.
 
-    One client's pool of eight looks over all its connections for every request; eight clients of one do not, and that
-    takes a third off what a request costs.
+    Each is a transport of its own: a client around it, and a pool of eight in it, cost as much again as the request.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        self._settings = settings
+    def __init__(self, headers: Mapping[str, str], *, seconds: float, follow: bool) -> None:
+        self.headers = {"User-Agent": USER_AGENT, **headers}
+        self.seconds = seconds
+        self.follow = follow
+        """Whether redirects are followed."""
         self._trust = httpx.create_ssl_context()
-        self._idle: list[Client] = []
+        self._idle: defaultdict[str | None, list[httpx.AsyncHTTPTransport]] = defaultdict(list)
+        """By the proxy that they go through."""
         self._free = asyncio.Semaphore(AT_ONCE)
 
-    @asynccontextmanager
-    async def line(self) -> AsyncIterator[Client]:
-        """A client for one request at a time; waits for one while all are in use."""
-        async with self._free:
-            client = self._idle.pop() if self._idle else self._open()
-            try:
-                yield client
-            finally:
-                self._idle.append(client)
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: bytes | None = None,
+        seconds: float | None = None,
+    ) -> Response:
+        """One request and its whole answer, after at most `seconds` without a byte."""
+        async with self.stream(method, url, headers, content, seconds) as response:
+            await response.aread()
+            return response
 
-    def _open(self) -> Client:
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] = NO_HEADERS,
+        content: bytes | None = None,
+        seconds: float | None = None,
+    ) -> AsyncIterator[Response]:
+        """One request and its answer, whose body is still to be read."""
+        told, within, where = {**self.headers, **headers}, timeouts(seconds or self.seconds), address(url)
+        async with self._free:
+            for _ in range(REDIRECTS_MAX):
+                request = httpx.Request(method, where, headers=told, content=content, extensions=within)
+                proxy = proxy_for(where.scheme, where.host)
+                transport = self._idle[proxy].pop() if self._idle[proxy] else self._open(proxy)
+                try:
+                    response = await transport.handle_async_request(request)
+                    response.request = request
+                    try:
+                        if not (self.follow and response.has_redirect_location):
+                            yield response
+                            return
+                    finally:
+                        await response.aclose()
+                finally:
+                    self._idle[proxy].append(transport)
+                where = where.join(response.headers["location"])
+            raise httpx.TooManyRedirects(f"{url} leads from address to address", request=request)
+
+    def _open(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
         one = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_SECONDS)
-        return httpx.AsyncClient(verify=self._trust, limits=one, **self._settings)
+        try:
+            return httpx.AsyncHTTPTransport(verify=self._trust, limits=one, proxy=proxy)
+        except (ImportError, ValueError) as error:  # a kind of proxy that needs a package more, or that there is not
+            raise httpx.ProxyError(f"the proxy that the environment names: {error}") from error
 
     async def close(self) -> None:
-        for client in self._idle:
-            await client.aclose()
+        for transports in self._idle.values():
+            for transport in transports:
+                await transport.aclose()
         self._idle.clear()
 
 
 def api_lines() -> Lines:
     """To the API: JSON, no redirects (one would take the key to another host)."""
-    return Lines(
-        timeout=timeout(FETCH_SECONDS),
-        headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-        follow_redirects=False,
-    )
+    wanted = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+    return Lines(wanted, seconds=FETCH_SECONDS, follow=False)
 
 
 def download_lines() -> Lines:
     """To the file servers: no key, redirects followed, bytes as they lie on the disk there."""
-    return Lines(
-        timeout=timeout(DOWNLOAD_SECONDS),
-        headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
-        follow_redirects=True,
-    )
+    return Lines({"Accept": "*/*", "Accept-Encoding": "identity"}, seconds=DOWNLOAD_SECONDS, follow=True)
+
+
+@cache
+def timeouts(seconds: float) -> dict[str, dict[str, float | None]]:
+    """How long each part of a request may take, as the transport is told it."""
+    return {"timeout": httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS).as_dict()}
+
+
+@lru_cache
+def address(url: str) -> httpx.URL:
+    """Raises `BAD_ADDRESS`."""
+    return httpx.URL(url)
+
+
+@lru_cache
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names for a host (HTTPS_PROXY, NO_PROXY and so on)."""
+    named = getproxies()
+    proxy = named.get(scheme) or named.get("all")
+    if not proxy or proxy_bypass(host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def reason_of(error: Exception) -> str:
