@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.inflow import Inflow
 from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.pacing import backoff
-from batchgen.part import Part, free_name, placed
+from batchgen.part import Part, placed
 from batchgen.service import http
 from batchgen.service.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
-from batchgen.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
+from batchgen.video import NotVideo, Undecodable
 
-BUFFER_BYTES = 1 << 20
 WORTH_RESUMING_BYTES = 64 << 10  # a smaller file is fetched again sooner than its ETag is written down
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the fetch endpoint is asked whether the address has changed
@@ -103,10 +104,10 @@ class Downloader(Stage):
             await self.settle(job, job.bytes, job.sha256, found.relative_to(work.folder).as_posix())
             return
         part = Part(target)
-        await self.pull(job, part)
+        rest = await self.pull(job, part)
         told = None
         try:
-            await asyncio.to_thread(part.check)
+            await asyncio.to_thread(part.finish, rest)
         except NotVideo:
             await asyncio.to_thread(part.discard)
             raise
@@ -120,31 +121,33 @@ class Downloader(Stage):
         else:
             if not await work.database.write(delivery.verified, job, work.run, part.size, part.sha256):
                 return  # another run has taken it over, and will place it
-        place = await asyncio.to_thread(free_name, target)
-        await asyncio.to_thread(part.place, place)
+        place = await asyncio.to_thread(part.place)
         await self.settle(job, part.size, part.sha256, place.relative_to(work.folder).as_posix(), told)
 
     async def settle(self, job: Job, size: int, sha256: str, output_path: str, told: str | None = None) -> None:
         write = self.work.database.write
         await write(delivery.delivered, job, self.work.run, size, sha256, output_path, clock.utcnow(), told)
 
-    async def pull(self, job: Job, part: Part) -> None:
-        """Fill the `.part` to its end. A cut is taken up where it happened; an expired address is asked for anew."""
+    async def pull(self, job: Job, part: Part) -> Sequence[bytes]:
+        """Fill the `.part` to its end. A cut is taken up where it happened; an expired address is asked for anew.
+
+        Returns the last bytes, which are still to be written.
+        """
         url, refreshed = job.video_url or "", False
         if not url or job.strikes >= TRIES_PER_ADDRESS:
             url, refreshed = await self.relocate(job), True
-        await asyncio.to_thread(part.take_up, job.etag)
+        if job.etag:
+            await asyncio.to_thread(part.take_up, job.etag)
         for _ in range(CONNECTIONS_PER_TRY):
             before = part.size
             try:
-                await self.stream(job, part, url)
-                return
+                return await self.stream(job, part, url)
             except Expired as error:
                 if refreshed:
                     raise Again(f"the video's address does not work: {error}") from error
                 url, refreshed = await self.relocate(job), True
             except Restart:
-                await asyncio.to_thread(part.restart)
+                part.restart()
             except http.BAD_ADDRESS as error:
                 raise Again(f"the service gave an address that is none: {error}") from error
             except (http.TransportError, Short) as error:
@@ -152,35 +155,30 @@ class Downloader(Stage):
                     raise Again(f"the file server: {http.reason_of(error)}") from error
         raise Again(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
 
-    async def stream(self, job: Job, part: Part, url: str) -> None:
-        """One request, appended to the `.part` as it comes."""
+    async def stream(self, job: Job, part: Part, url: str) -> Sequence[bytes]:
+        """One request, appended to the `.part` as it comes, but for the last bytes, which it returns."""
         asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
         async with self.lines.stream("GET", url, asked) as response:
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
-                return
-            buffer, seen = bytearray(), part.size > 0
+                return ()
+            inflow = Inflow(part)
             try:
                 async for chunk in response.aiter_raw():
-                    buffer += chunk
-                    if not seen and len(buffer) >= KIND_BYTES:
-                        check_head(bytes(buffer[:HEAD_BYTES]))
-                        seen = True
-                    if len(buffer) >= BUFFER_BYTES:
-                        await asyncio.to_thread(part.append, bytes(buffer))
-                        buffer.clear()
+                    await inflow.take(chunk)
                     if self.stopping:
                         raise Stopping
+                if total is not None and inflow.size < total:
+                    raise Short(f"{inflow.size} of {total} bytes came")
+                if total is not None and inflow.size > total:
+                    raise Restart
             except NotVideo:
-                buffer.clear()
+                inflow.drop()
                 raise
-            finally:
-                if buffer:
-                    await asyncio.to_thread(part.append, bytes(buffer))
-        if total is not None and part.size < total:
-            raise Short(f"{part.size} of {total} bytes came")
-        if total is not None and part.size > total:
-            raise Restart
+            except BaseException:
+                await inflow.flush()
+                raise
+            return await inflow.rest()
 
     async def begin_body(self, job: Job, part: Part, response: http.Response) -> int | None:
         """Make the `.part` ready for what the server is about to send; the whole file's size, where it is named."""
@@ -201,13 +199,13 @@ class Downloader(Stage):
             return size_in(span)
         if status != 200:
             raise Again(f"the file server answers {status} {response.reason_phrase}")
-        if part.size:
-            await asyncio.to_thread(part.restart)
         length = headers.get("content-length", "")
         total = int(length) if length.isdigit() else None
-        part.etag = etag
+        part.restart()
         if etag != job.etag and (etag is None or total is None or total > WORTH_RESUMING_BYTES):
+            await asyncio.to_thread(part.clear)  # once the row names a version, nothing of another may lie there
             await self.work.database.write(delivery.begun, job, self.work.run, etag)
+        part.etag = etag
         return total
 
     async def relocate(self, job: Job) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -39,14 +39,21 @@ class Part:
                 self.size += len(chunk)
 
     def restart(self) -> None:
-        """Begin with nothing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")
+        """Begin with nothing: the first bytes take the place of whatever lies there."""
         self.size, self.etag, self._hash = 0, None, hashlib.sha256()
 
-    def append(self, data: bytes) -> None:
+    def clear(self) -> None:
+        """The same, on the disk already."""
+        self.restart()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(b"")
+
+    def append(self, chunks: Sequence[bytes]) -> None:
         """Add bytes at the end."""
-        with self.path.open("ab") as file:
+        data = b"".join(chunks)
+        if not self.size:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab" if self.size else "wb") as file:
             file.write(data)
         self._hash.update(data)
         self.size += len(data)
@@ -59,14 +66,20 @@ class Part:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def check(self) -> None:
-        """See that it is a whole video, and make it durable. Raises `video.NotVideo`, `video.Undecodable`."""
+    def finish(self, chunks: Sequence[bytes]) -> None:
+        """Add the last bytes, make it durable and see that it is a whole video.
+
+        Raises `video.NotVideo`, `video.Undecodable`.
+        """
+        if chunks or not self.size:
+            self.append(chunks)
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
         video.check(self.path)
 
-    def place(self, target: Path) -> None:
-        """Give it its name, durably."""
+    def place(self) -> Path:
+        """Give it its name, durably: the first that nothing has. A file that is not ours is never written over."""
+        target = next(path for path in names(self.target) if not path.exists())
         self.path.replace(target)
         if os.name == "posix":
             folder = os.open(target.parent, os.O_RDONLY)
@@ -74,6 +87,7 @@ class Part:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+        return target
 
 
 def names(target: Path) -> Iterator[Path]:
@@ -81,11 +95,6 @@ def names(target: Path) -> Iterator[Path]:
     yield target
     for number in count(1):
         yield target.with_name(f"{target.stem}~{number}{target.suffix}")
-
-
-def free_name(target: Path) -> Path:
-    """The first name that nothing has: a file that is not ours is never written over."""
-    return next(path for path in names(target) if not path.exists())
 
 
 def placed(target: Path, size: int, sha256: str) -> Path | None:

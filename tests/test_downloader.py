@@ -127,8 +127,8 @@ CASES = [
     Case("a captive portal's page", [answer(200, PAGE), whole()], [PLAIN, PLAIN], tries=2),
     Case(
         "a page in place of the rest",
-        [cut(whole(), HALF), answer(200, PAGE), whole()],
-        [PLAIN, from_(HALF), PLAIN],
+        [cut(whole(), HALF), answer(200, PAGE), rest(HALF)],
+        [PLAIN, from_(HALF), from_(HALF)],
         tries=2,
     ),
     Case("an empty file", [answer(200), whole()], [PLAIN, PLAIN], tries=2),

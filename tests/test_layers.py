@@ -27,7 +27,7 @@ LAYERS = (
         "video",
         "inspection",
     },
-    {"jobtable", "part", "presence"},
+    {"jobtable", "inflow", "part", "presence"},
     {"limits", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
     {"runner", "planning", "online", "simulator"},
