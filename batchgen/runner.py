@@ -33,6 +33,7 @@ from batchgen.service.base import Blocked, Service, Trouble
 from batchgen.stage import LEASE, Stage, Work
 
 AT_ONCE = 8  # requests of one stage
+BREATH_SECONDS = 0.005  # between two looks of one stage: what ends meanwhile is taken up together
 IDLE_SECONDS = 30.0  # at most, between two looks at the table
 NEIGHBOURS_SECONDS = 2.0  # between two looks at whether other runs live
 RENEW_SECONDS = 60.0
@@ -125,13 +126,14 @@ class Runner:
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks."""
         brings: dict[Stage, tuple[Stage, ...]] = {
-            self.scheduler: (self.scheduler, self.poller, self.reconciler),
+            self.scheduler: (self.scheduler, self.poller),
             self.poller: (self.poller, self.downloader, self.scheduler),
             self.downloader: (self.downloader,),
             self.reconciler: (self.reconciler, self.poller, self.scheduler),
         }
         for stage in self.stages:
             stage.on_change = lambda changed: self.ring(*brings[changed])
+        self.scheduler.on_doubt = lambda: self.ring(self.reconciler)
         turning = [asyncio.create_task(self.turn(stage)) for stage in self.stages]
         beside = (self.watch_neighbours(), self.renew(), self.watch_end())
         tasks = [*turning, *(asyncio.create_task(loop) for loop in beside)]
@@ -161,9 +163,9 @@ class Runner:
             stage.bell.clear()
             due = await stage.tick(clock.utcnow())
             self.moved.set()
+            await asyncio.sleep(BREATH_SECONDS)
             wait = IDLE_SECONDS if due is None else (due - clock.utcnow()).total_seconds()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stage.bell.wait(), max(0.005, min(wait, IDLE_SECONDS)))
+            await rung(stage.bell, min(wait, IDLE_SECONDS))
 
     def ring(self, *stages: Stage) -> None:
         for stage in stages:
@@ -173,8 +175,8 @@ class Runner:
     async def watch_end(self) -> None:
         """Set `over` once no job can be brought forward by this run."""
         while not self.over.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.moved.wait(), 1.0)
+            await asyncio.sleep(BREATH_SECONDS)
+            await rung(self.moved, 1.0)
             self.moved.clear()
             if any(stage.failure for stage in self.stages):
                 self.over.set()
@@ -282,6 +284,14 @@ class Runner:
             return Ending(5, budget.told_of(choice, self.work.terms), standing)
         told = f"{left} of {wanted} jobs {'is' if left == 1 else 'are'} not delivered"
         return Ending(3, told + beside, standing)
+
+
+async def rung(bell: asyncio.Event, seconds: float) -> None:
+    """Wait for a bell, at most so long."""
+    if not bell.is_set() and seconds > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await bell.wait()
 
 
 def told_of(blocked: Blocked) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -43,6 +44,7 @@ class Scheduler(Stage):
         super().__init__(work, at_once)
         self.limit = f"submits to {work.service.name}"
         self.failures = 0
+        self.on_doubt: Callable[[], None] = lambda: None
 
     @property
     def room(self) -> int:
@@ -120,6 +122,7 @@ class Scheduler(Stage):
                 await write(submission.rejected, intent, outcome, now)
             case Unknown():
                 await write(submission.unconfirmed, intent, outcome, now, now + FIRST_LOOK_UP)
+                self.on_doubt()
                 if self.failures >= FAILURES_TO_PROBE:
                     reason = f"{self.failures} creates in a row without a plain answer ({outcome.reason})"
                     await write(limits.pause, self.limit, reason, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import Mapping
@@ -113,6 +114,7 @@ async def carry_out(
         await database.write(selection.mark, wanted, chosen)
     terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
     announce(manifest, enrolled, as_json)
+    gc.freeze()  # what was read so far stays: a run that makes little garbage need not look through it again and again
     after = await database.read(counts.last_event)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
