@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.decoder import Decoder
 from batchgen.inflow import Inflow
 from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
@@ -60,6 +61,12 @@ class Downloader(Stage):
     def __init__(self, work: Work, at_once: int) -> None:
         super().__init__(work, at_once)
         self.lines = http.download_lines()
+        self.decoder = Decoder()
+
+    async def close(self) -> None:
+        """Let go of the connections and of the decoder."""
+        await self.lines.close()
+        await self.decoder.close()
 
     @property
     def room(self) -> int:
@@ -107,7 +114,8 @@ class Downloader(Stage):
         rest = await self.pull(job, part)
         told = None
         try:
-            await asyncio.to_thread(part.finish, rest)
+            await asyncio.to_thread(part.append, rest, last=True)
+            await self.decoder.check(part.path)
         except NotVideo:
             await asyncio.to_thread(part.discard)
             raise

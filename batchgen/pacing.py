@@ -23,6 +23,7 @@ PRIOR_WEIGHT = 2.0  # generations that the first guess counts for
 PRIOR_SIGMA = 0.3
 SHORTEST_SECONDS = 0.05
 LATE_SECONDS = 300.0
+WORTH_RELEARNING = 1.25  # so many times the generations that the looks in use were made from
 NINE_OF_TEN = 1.2816  # of a normal distribution lie below its mean and so many sigmas
 
 
@@ -74,7 +75,7 @@ class Pace:
         """Take over what the table knows now; the looks follow once it is worth working them out again."""
         self._timings[model, duration] = timing
         known = self._known.get((model, duration))
-        if known and timing.count >= known.timing.count * 1.1:
+        if known and timing.count >= known.timing.count * WORTH_RELEARNING:
             del self._known[model, duration]
 
     def looks(self, model: str, duration: str) -> Looks:

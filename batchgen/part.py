@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from itertools import count, takewhile
 from pathlib import Path
 
-from batchgen import video
-
 
 class Part:
     """The `.part` of one target."""
@@ -48,15 +46,28 @@ class Part:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_bytes(b"")
 
-    def append(self, chunks: Sequence[bytes]) -> None:
-        """Add bytes at the end."""
+    def append(self, chunks: Sequence[bytes], *, last: bool = False) -> None:
+        """Add bytes at the end; after the last ones all is durable."""
         data = b"".join(chunks)
-        if not self.size:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab" if self.size else "wb") as file:
-            file.write(data)
+        file = self._open()
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            if last:
+                os.fsync(file)
+        finally:
+            os.close(file)
         self._hash.update(data)
         self.size += len(data)
+
+    def _open(self) -> int:
+        mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.size else os.O_TRUNC) | getattr(os, "O_BINARY", 0)
+        try:
+            return os.open(self.path, mode, 0o666)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(self.path, mode, 0o666)
 
     def discard(self) -> None:
         """Throw it away."""
@@ -65,17 +76,6 @@ class Part:
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
-
-    def finish(self, chunks: Sequence[bytes]) -> None:
-        """Add the last bytes, make it durable and see that it is a whole video.
-
-        Raises `video.NotVideo`, `video.Undecodable`.
-        """
-        if chunks or not self.size:
-            self.append(chunks)
-        with self.path.open("rb+") as file:
-            os.fsync(file.fileno())
-        video.check(self.path)
 
     def place(self) -> Path:
         """Give it its name, durably: the first that nothing has. A file that is not ours is never written over."""

@@ -149,7 +149,7 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, ended, return_exceptions=True)
-            await self.downloader.lines.close()
+            await self.downloader.close()
         for task in tasks:
             if not task.cancelled() and (error := task.exception()):
                 raise error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen import video
+from batchgen.decoder import Decoder
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
@@ -65,13 +68,21 @@ def from_(start: int, etag: str = V1) -> tuple[str, str]:
     return f"bytes={start}-", etag
 
 
+class DecoderHere(Decoder):
+    """Without a process of its own, which takes as long to start as a hundred videos to check."""
+
+    async def check(self, path: Path) -> None:
+        await asyncio.to_thread(video.check, path)
+
+
 @asynccontextmanager
 async def downloading(work: Work) -> AsyncIterator[Downloader]:
     stage = Downloader(work, 4)
+    stage.decoder = DecoderHere()
     try:
         yield stage
     finally:
-        await stage.lines.close()
+        await stage.close()
 
 
 def ready(table: Table, url: str, part: bytes | None = None, etag: str | None = None) -> Path:

@@ -27,7 +27,7 @@ LAYERS = (
         "video",
         "inspection",
     },
-    {"jobtable", "inflow", "part", "presence"},
+    {"jobtable", "decoder", "inflow", "part", "presence"},
     {"limits", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
     {"runner", "planning", "online", "simulator"},

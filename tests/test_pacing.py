@@ -53,6 +53,22 @@ def test_the_next_look_is_always_later_and_stragglers_are_asked_in_proportion(si
     assert looks.after(late) == late * (1 + TAIL_STEP)
 
 
+@pytest.mark.parametrize("sigma", [0.01, 0.18, 0.5, 1.2])
+@pytest.mark.parametrize("price", [0.1, 0.5, 40.0])
+def test_the_shortened_search_finds_what_an_exhaustive_one_does(sigma: float, price: float) -> None:
+    times = Times(math.log(210), sigma)
+    looks = Looks(times, price)
+    ages = looks.ages
+    done, area = [times.cdf(age) for age in ages], [times.integral(age) for age in ages]
+    costs = [looks.cost_beyond(times, price)]
+    for here in range(len(ages) - 2, -1, -1):
+        step = [area[s] - area[here] - (ages[s] - ages[here]) * done[here] for s in range(here + 1, len(ages))]
+        ahead = [waited + rest for waited, rest in zip(step, reversed(costs), strict=True)]
+        costs.append(price * (1 - done[here]) + min(ahead))
+        chosen = ahead[looks.following[here] - here - 1]
+        assert chosen == pytest.approx(min(ahead), rel=1e-9)
+
+
 def job(**request: Any) -> Any:
     return SimpleNamespace(model=MODEL, request=json.dumps({"model": MODEL, **request}))
 

@@ -1,0 +1,96 @@
+"""Videos are decoded in a process of their own, which a bad one may bring down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from batchgen.decoder import Decoder
+from batchgen.video import NotVideo, Undecodable
+from tests.fileserver import CLIP, broken
+
+
+@pytest.fixture
+async def decoder() -> AsyncIterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    await decoder.close()
+
+
+def clip(folder: Path, content: bytes = CLIP, name: str = "clip.mp4") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def child_of(decoder: Decoder) -> int:
+    assert decoder._child
+    return decoder._child.pid
+
+
+async def test_one_child_checks_one_video_after_another_whatever_their_names(decoder: Decoder, tmp_path: Path) -> None:
+    await decoder.check(clip(tmp_path))
+    child = child_of(decoder)
+    with pytest.raises(NotVideo, match="it starts with '<html>'"):
+        await decoder.check(clip(tmp_path, b"<html>", "page.mp4"))
+    with pytest.raises(Undecodable, match="does not decode"):
+        await decoder.check(clip(tmp_path, broken(), "broken.mp4"))
+    with pytest.raises(OSError, match="No such file"):
+        await decoder.check(tmp_path / "missing.mp4")
+    for name in ("two\nlines.mp4", "drei Fähren.mp4", os.fsdecode(b"\xff.mp4")):
+        await decoder.check(clip(tmp_path, name=name))
+    assert child_of(decoder) == child
+
+
+async def test_many_at_once_get_each_their_own_answer(decoder: Decoder, tmp_path: Path) -> None:
+    good, bad = clip(tmp_path), clip(tmp_path, b"<html>", "page.mp4")
+    told = await asyncio.gather(*(decoder.check(each) for each in (good, bad) * 20), return_exceptions=True)
+    assert [type(each) for each in told] == [type(None), NotVideo] * 20
+
+
+async def test_a_video_that_brings_the_decoder_down_is_undecodable_and_the_next_is_checked(
+    decoder: Decoder, tmp_path: Path
+) -> None:
+    await decoder.check(clip(tmp_path))
+    os.kill(child_of(decoder), signal.SIGSTOP)
+    checking = asyncio.create_task(decoder.check(clip(tmp_path)))
+    await asyncio.sleep(0)
+    os.kill(child_of(decoder), signal.SIGKILL)
+    with pytest.raises(Undecodable, match="broke down"):
+        await checking
+    await decoder.check(clip(tmp_path))
+
+
+async def test_a_check_that_is_left_does_not_answer_for_the_next(decoder: Decoder, tmp_path: Path) -> None:
+    await decoder.check(clip(tmp_path))
+    os.kill(child_of(decoder), signal.SIGSTOP)
+    checking = asyncio.create_task(decoder.check(clip(tmp_path)))
+    await asyncio.sleep(0)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    with pytest.raises(NotVideo):
+        await decoder.check(clip(tmp_path, b"<html>", "page.mp4"))
+
+
+async def test_nothing_of_the_folder_that_it_is_started_in_is_run(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("av.py", "json.py", "signal.py"):
+        (tmp_path / name).write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    await decoder.check(clip(tmp_path))
+
+
+async def test_a_decoder_that_does_not_start_is_no_fault_of_the_video(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="the decoder does not start"):
+        await decoder.check(clip(tmp_path))
