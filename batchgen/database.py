@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -31,12 +30,20 @@ T = TypeVar("T")
 GROUP_MAX = 256  # writes in one transaction
 
 
-@contextmanager
-def told_plainly(url: URL) -> Iterator[None]:
-    """Turn a driver's complaint into a message for a person. The URL is shown without its password."""
-    try:
-        yield
-    except SQLAlchemyError as error:
+class Plainly:
+    """Turns a driver's complaint into a message for a person. The URL is shown without its password."""
+
+    def __init__(self, url: URL) -> None:
+        self.url = url
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, SQLAlchemyError):
+            return
+        url = self.url
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         shown = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
         raise StorageError(f"{shown}: the job table cannot be used: {reason.strip()}") from error
@@ -97,11 +104,12 @@ class Database:
     def __init__(self, place: str | Path) -> None:
         self.url = database_url(place)
         self.path = Path(self.url.database) if self.url.get_backend_name() == "sqlite" and self.url.database else None
+        self.plainly = Plainly(self.url)
         self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        with told_plainly(self.url):
+        with self.plainly:
             refuse_unusable(self.url)
             self.engine = make_engine(self.url, writing=True)
             try:
@@ -165,7 +173,7 @@ class Database:
         write = Write(function, args, kwargs, loop)
         assert isinstance(write.done, asyncio.Future)
         self._writes.put(write)
-        with told_plainly(self.url):
+        with self.plainly:
             result: T = await write.done
         return result
 
@@ -175,7 +183,7 @@ class Database:
 
     def look(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` for callers without an event loop."""
-        with told_plainly(self.url), self.reading.begin() as connection:
+        with self.plainly, self.reading.begin() as connection:
             return function(connection, *args, **kwargs)
 
     def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -183,6 +191,6 @@ class Database:
         write = Write(function, args, kwargs)
         assert isinstance(write.done, Future)
         self._writes.put(write)
-        with told_plainly(self.url):
+        with self.plainly:
             result: T = write.done.result()
         return result

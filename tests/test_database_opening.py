@@ -228,7 +228,7 @@ def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
 
 def test_the_driver_s_complaint_never_shows_the_password() -> None:
     url = make_url("postgresql://me:hunter2@127.0.0.1:9/db")
-    with pytest.raises(StorageError, match=r"me:\*\*\*@127") as refusal, room.told_plainly(url):
+    with pytest.raises(StorageError, match=r"me:\*\*\*@127") as refusal, room.Plainly(url):
         raise OperationalError("SELECT 1", {}, Exception("connection refused"))
     assert "hunter2" not in str(refusal.value)
 
