@@ -19,7 +19,7 @@ import httpx
 
 from batchgen import __version__
 
-AT_ONCE = 8
+AT_ONCE = 16
 CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt
 FETCH_SECONDS = 30.0
