@@ -4,6 +4,7 @@ the run does meanwhile is not held up."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -21,12 +22,18 @@ class Decoder:
 
     def __init__(self) -> None:
         self._child: Process | None = None
+        self._starting: asyncio.Task[Process] | None = None
         self._turn = asyncio.Lock()
+
+    def wake(self) -> None:
+        """Have the child started while other things are done."""
+        if not self._child and not self._starting:
+            self._starting = asyncio.create_task(start())
 
     async def check(self, path: Path) -> None:
         """`video.check` beside the run. Raises what that raises."""
         async with self._turn:
-            child = self._child or await self._start()
+            child = await self._ready()
             try:
                 answer = await ask(child, path)
             except asyncio.CancelledError:
@@ -39,30 +46,50 @@ class Decoder:
             kind, *words = told
             raise ANSWERS[kind](*words)
 
-    async def _start(self) -> Process:
-        # Nothing of the folder that the run was started in may be imported (-P).
-        found = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
-        self._child = child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "batchgen.video"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            env={**os.environ, "PYTHONPATH": found},
-            start_new_session=True,  # Ctrl-C is for the run to hear
-        )
-        assert child.stdout
-        if await child.stdout.readline() != READY:
-            await self.close()
-            raise OSError(errno.ENOEXEC, f"the decoder does not start ({child.returncode})")
-        return child
+    async def _ready(self) -> Process:
+        self.wake()
+        if starting := self._starting:
+            try:
+                self._child = await asyncio.shield(starting)
+            finally:
+                if starting.done():
+                    self._starting = None
+        assert self._child
+        return self._child
 
     async def close(self) -> None:
         """End the child."""
-        child, self._child = self._child, None
-        if child and child.returncode is None:
-            child.kill()
+        if self._starting:
+            with contextlib.suppress(OSError):
+                await self._ready()
+        child, self._child, self._starting = self._child, None, None
         if child:
-            await child.wait()
+            await end(child)
+
+
+async def start() -> Process:
+    """A child that is ready. Raises `OSError`."""
+    # Nothing of the folder that the run was started in may be imported (-P).
+    found = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "batchgen.video"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        env={**os.environ, "PYTHONPATH": found},
+        start_new_session=True,  # Ctrl-C is for the run to hear
+    )
+    assert child.stdout
+    if await child.stdout.readline() != READY:
+        await end(child)
+        raise OSError(errno.ENOEXEC, f"the decoder does not start ({child.returncode})")
+    return child
+
+
+async def end(child: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    await child.wait()
 
 
 async def ask(child: Process, path: Path) -> bytes:

@@ -76,6 +76,8 @@ class Downloader(Stage):
         if self.room <= 0:
             return None
         found, next_at = await self.work.database.write(self.claim, now, self.room)
+        if found:
+            self.decoder.wake()
         for job in found:
             self.begin(self.deliver(job))
         return next_at

@@ -48,18 +48,18 @@ class Part:
 
     def append(self, chunks: Sequence[bytes], *, last: bool = False) -> None:
         """Add bytes at the end; after the last ones all is durable."""
-        data = b"".join(chunks)
         file = self._open()
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
+            for chunk in chunks:
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+                self._hash.update(chunk)
+                self.size += len(chunk)
             if last:
                 os.fsync(file)
         finally:
             os.close(file)
-        self._hash.update(data)
-        self.size += len(data)
 
     def _open(self) -> int:
         mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.size else os.O_TRUNC) | getattr(os, "O_BINARY", 0)

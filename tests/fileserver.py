@@ -71,6 +71,8 @@ def from_(start: int, etag: str = V1) -> tuple[str, str]:
 class DecoderHere(Decoder):
     """Without a process of its own, which takes as long to start as a hundred videos to check."""
 
+    def wake(self) -> None: ...
+
     async def check(self, path: Path) -> None:
         await asyncio.to_thread(video.check, path)
 

@@ -92,5 +92,14 @@ async def test_a_decoder_that_does_not_start_is_no_fault_of_the_video(
     decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(OSError, match="the decoder does not start"):
-        await decoder.check(clip(tmp_path))
+    for _ in range(2):
+        with pytest.raises(OSError, match="the decoder does not start"):
+            await decoder.check(clip(tmp_path))
+    monkeypatch.undo()
+    await decoder.check(clip(tmp_path))
+
+
+async def test_one_that_is_still_starting_is_ended_too(decoder: Decoder) -> None:
+    decoder.wake()
+    await decoder.close()
+    assert decoder._child is None
