@@ -82,7 +82,7 @@ HOT: dict[str, Hot] = {
     "when anything is due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
     "the standing": lambda c, b: counts.standing(c, b, NOON),
     "what is waited for": lambda c, b: counts.waits(c, b, NOON),
-    "the news": lambda c, b: counts.news(c, b, 0),
+    "the news": lambda c, b: counts.news(c, b, counts.last_event(c) - 5),
     "the newest event": lambda c, b: counts.last_event(c),
     "failures": counts.failures,
     "the sums": money.sums,
