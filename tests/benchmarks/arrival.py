@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Doorbell:
 
     def listen(self, caller: socket.socket) -> None:
         heard = b""
-        with caller:
+        with caller, suppress(ConnectionResetError):  # the run is killed while it asks
             while piece := caller.recv(65_536):
                 heard += piece
                 if heard.startswith(b"POST") and not self.rung.is_set():
