@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import Connection, Table, literal
 
-CHUNK_ROWS = 1_000
+CHUNK_ROWS = 250
+"""In one statement. Whatever a statement has to set up to be undone, and what it sets off, is done once for them."""
 
 Row = tuple[Any, ...]
 
@@ -19,22 +20,16 @@ def pour(
     """Insert `rows`, which hold the columns `names` (of text and whole numbers), each with the values `alike`."""
     dialect = connection.dialect
     fixed = (literal(value, table.c[name].type) for name, value in alike.items())
-    same = ", ".join(str(each.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for each in fixed)
-    into = f"INTO {table.name} ({', '.join((*alike, *names))})"
-    if dialect.name == "sqlite":
-        order = f"INSERT {into} VALUES ({same}, {', '.join('?' * len(names))})"  # noqa: S608  our own names
-        for piece in pieces(rows):
-            connection.exec_driver_sql(order, piece)
-        return
-    # One statement for a whole piece, so that what a statement sets off is set off once.
-    lists = ", ".join(f"%s::{table.c[name].type.compile(dialect)}[]" for name in names)
-    order = f"INSERT {into} SELECT {same}, given.* FROM unnest({lists}) AS given"  # noqa: S608
+    same = [str(each.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for each in fixed]
+    sign = "?" if dialect.paramstyle == "qmark" else "%s"
+    one = f"({', '.join((*same, *[sign] * len(names)))})"
+    into = f"INSERT INTO {table.name} ({', '.join((*alike, *names))}) VALUES "  # noqa: S608  our own names
     for piece in pieces(rows):
-        connection.exec_driver_sql(order, tuple(list(column) for column in zip(*piece, strict=True)))
+        connection.exec_driver_sql(into + ", ".join([one] * len(piece)), tuple(chain.from_iterable(piece)))
 
 
 def pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Pieces small enough for one statement."""
+    """As many at a time as one statement takes."""
     waiting = iter(rows)
     while piece := list(islice(waiting, CHUNK_ROWS)):
         yield piece
