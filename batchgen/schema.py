@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -169,6 +170,41 @@ jobs = Table(
         sqlite_where=text("selection IS NOT NULL"),
         postgresql_where=text("selection IS NOT NULL"),
     ),
+    Index(
+        "ix_jobs_failed",
+        "batch_id",
+        "failed_at",
+        sqlite_where=text("failed_at IS NOT NULL"),
+        postgresql_where=text("failed_at IS NOT NULL"),
+    ),
+)
+
+tallies = Table(
+    # How many jobs of a batch stand in a state, and their bytes. Triggers keep it, whoever writes to `jobs`.
+    "tallies",
+    metadata,
+    Column("batch_id", Integer, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+manifests = Table(
+    # What a manifest was when it was last enrolled, if that left nothing to be decided (see `jobtable/memory.py`).
+    "manifests",
+    metadata,
+    Column("batch_id", Integer, ForeignKey("batches.id"), primary_key=True),
+    Column("sha256", Text),
+    Column("batchgen", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("validated", Boolean, nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("rows_held", Integer, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("named", Text, nullable=False),
+    Column("images", Text, nullable=False),
 )
 
 attempts = Table(

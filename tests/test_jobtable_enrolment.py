@@ -11,7 +11,7 @@ import pytest
 from batchgen import inputs
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import enrolment, submission
+from batchgen.jobtable import bulk, enrolment, submission
 from batchgen.jobtable.enrolment import OnChanged
 from batchgen.schema import batches
 from batchgen.service.base import Accepted
@@ -44,7 +44,7 @@ def test_a_row_holds_what_was_asked(table: Table) -> None:
 
 
 def test_more_jobs_than_one_statement_holds(table: Table) -> None:
-    asked = [spec(f"j{number:04}") for number in range(2 * enrolment.CHUNK_ROWS + 1)]
+    asked = [spec(f"j{number:04}") for number in range(2 * bulk.CHUNK_ROWS + 1)]
     assert counted(table.enrol(*asked)) == {"new": len(asked)}
     assert len(table.events()) == len(asked)
     assert counted(table.enrol(*asked)) == {"unchanged": len(asked)}

@@ -144,3 +144,11 @@ def test_what_was_paid_twice_by_order_is_counted_twice(table: Table) -> None:
     table.accept(table.intend()[0], "g-2", "0.25")
     assert cost(table) == Decimal("0.75")
     assert table.row().cost_usd == Decimal("0.25")
+
+
+def test_there_may_be_more_ids_than_one_statement_takes(table: Table) -> None:
+    table.enrol(*(f"j{number}" for number in range(3)))
+    many = [f"j{number}" for number in range(100_000)]
+    assert table.change(orders.states_of, table.batch_id, many) == dict.fromkeys(many[:3], State.PENDING)
+    assert table.cancel(*many, "j0") == ["j0", "j1", "j2"]
+    assert table.retry(*reversed(many), "j0") == ["j0", "j1", "j2"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import signal
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,17 +16,21 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, select
 
+from batchgen.cli import asked
 from batchgen.database import Database
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases
-from batchgen.schema import limits, metadata
+from batchgen.jobtable.enrolment import Enrolment
+from batchgen.schema import batches, limits, metadata
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
+from tests.hot import HOT, Hot, statements
 from tests.postgres import Server, binaries, serving
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table
 from tests.test_database import COUNT, OPEN
+from tests.test_tallies import BY_HAND, SECOND, agree, by_hand
 from tests.waiting import until
 
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
@@ -192,3 +198,52 @@ def test_a_database_that_cannot_be_used_is_told_plainly_and_without_its_password
     with pytest.raises(error, match=told) as refused, Database(url):
         pass
     assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("hot", HOT.values(), ids=HOT)
+def test_what_a_run_repeats_goes_by_an_index(table: Table, hot: Hot) -> None:
+    for state in FARTHEST_FIRST:
+        table.bring(state, f"is-{state}")
+
+    def plans(connection: Connection) -> list[tuple[str, str]]:
+        said = statements(connection, table.batch_id, hot)
+        ask = connection.exec_driver_sql
+        # Nine rows are read fastest from end to end: a plan with an index shows that there is one.
+        ask("SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan']) AS name")
+        return [(sql, "\n".join(ask(f"EXPLAIN {sql}", given).scalars())) for sql, given in said]
+
+    for sql, plan in table.change(plans):
+        assert not re.search(r"Seq Scan on (jobs|attempts|events|tallies)|^ *(-> *)?Sort", plan), f"{sql}\n{plan}"
+        for index, scanned, following in re.findall(
+            r"Scan (?:Backward )?using (\w+) on (jobs|attempts|events)\b.*\n(.*)", plan
+        ):
+            assert "Index Cond" in following or index == "ix_attempts_uncharged", f"{sql}\n{scanned}\n{plan}"
+
+
+@pytest.mark.parametrize("order", BY_HAND)
+def test_the_counts_are_kept_by_the_database(table: Table, order: str) -> None:
+    for state in FARTHEST_FIRST:
+        table.bring(state, f"is-{state}")
+    agree(table)
+    if "delivered" in order or "DELETE" in order:
+        by_hand(table, ["DELETE FROM events", "DELETE FROM attempts", "DELETE FROM jobs WHERE state <> 'done'"])
+    by_hand(table, [SECOND, order])
+    agree(table)
+
+
+def test_an_unchanged_manifest_is_known_and_an_edited_one_is_not(
+    database: Database, place: str, tmp_path: Path
+) -> None:
+    manifest = write_manifest(tmp_path / "m.yaml", 2_500)
+    found = asked.read(manifest, place, simulate=False, validate=True)
+    assert asked.recalled(database, manifest, simulate=False, validate=True) is None
+    asyncio.run(found.enrol(database, "refuse"))
+    known = asked.recalled(database, manifest, simulate=False, validate=True)
+    assert known
+    assert (known.known, known.enrolled) == (found.known, Enrolment(database.look(only_batch), unchanged=2_500))
+    write_manifest(manifest, 2_501)
+    assert asked.recalled(database, manifest, simulate=False, validate=True) is None
+
+
+def only_batch(connection: Connection) -> int:
+    return int(connection.execute(select(batches.c.id)).scalar_one())

@@ -35,7 +35,7 @@ def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
 ) -> None:
     ledger = tmp_path / "simulator.ledger"
     database = tmp_path / "batchgen.db"
-    write_manifest(tmp_path / "m.yaml", 12)
+    write_manifest(tmp_path / "m.yaml", 24)
     with served(Simulation(speed=2000, latency_seconds=0.3, instant=True, ledger=ledger)) as environment:
         running = launch("run", "m.yaml", **environment)
         until(lambda: number_in(database, "submitting"))
@@ -54,7 +54,7 @@ def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
 
         resumed = batchgen("run", "m.yaml", **environment)
     assert resumed.returncode == 0
-    assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (12, 0)
+    assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (24, 0)
     check_delivered(tmp_path, database)
 
 

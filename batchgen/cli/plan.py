@@ -47,21 +47,22 @@ def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_j
     plays the generation times that were measured through the limits in force.
     """
     place = place_of(db, manifest)
-    show_plan(place, with_limits(read_for(manifest, place, simulate, validate), wishes), wishes, as_json)
+    show_plan(place, read_for(manifest, place, simulate, validate), wishes, as_json)
 
 
 def show_plan(place: str | Path, manifest: Manifest, wishes: Mapping[str, Any], as_json: bool) -> None:
     """Make the plan and print it."""
+    limits = with_limits(manifest.limits, wishes)
     with table_at(place) as database:
         live, measured = asyncio.run(ask(database, manifest))
         batch = Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
         until, now = wishes["until"], clock.utcnow()
-        asked = Asked(batch, manifest.jobs, manifest.limits, selection_of(wishes), until, measured)
+        asked = Asked(batch, manifest.jobs, limits, selection_of(wishes), until, measured)
         outlook = database.change(planning.foresee, asked, now)
     if as_json:
-        click.echo(json.dumps(outlook_json(manifest.batch, outlook, manifest.limits, until, live), ensure_ascii=False))
+        click.echo(json.dumps(outlook_json(manifest.batch, outlook, limits, until, live), ensure_ascii=False))
         return
-    for line in told(manifest.batch, outlook, manifest.limits, until, live, now):
+    for line in told(manifest.batch, outlook, limits, until, live, now):
         click.echo(line)
 
 

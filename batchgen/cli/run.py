@@ -7,14 +7,14 @@ import gc
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen import clock
 from batchgen.budget import Terms
+from batchgen.cli.asked import Asked, read, recalled
 from batchgen.cli.options import (
     again,
     db_option,
@@ -27,13 +27,12 @@ from batchgen.cli.options import (
     validate_option,
 )
 from batchgen.cli.plan import show_plan
-from batchgen.cli.session import read_for, selection_of, service_of, with_limits
+from batchgen.cli.session import is_there, read_for, selection_of, service_of, with_limits
 from batchgen.database import Database
 from batchgen.errors import StorageError
 from batchgen.jobs import State
-from batchgen.jobtable import counts, enrolment, selection
+from batchgen.jobtable import counts, selection
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
-from batchgen.manifest import Manifest
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
 from batchgen.report.words import plural, shortened, standing_json, summary
@@ -76,13 +75,17 @@ def command(
     finishes what is on the wire; twice leaves at once.
     """
     place = place_of(db, manifest)
-    asked = with_limits(read_for(manifest, place, simulate, validate), wishes)
     if dry_run:
-        show_plan(place, asked, wishes, as_json)
+        show_plan(place, read_for(manifest, place, simulate, validate), wishes, as_json)
         return
-    settings = None if asked.service == "simulator" else read_settings(asked.folder)
-    check_log(log_file)
-    with Database(place) as database:
+    with ExitStack() as stack:
+        database = stack.enter_context(Database(place)) if is_there(place) else None
+        known = recalled(database, manifest, simulate, validate) if database else None
+        asked = known or read(manifest, place, simulate, validate)
+        asked.limits = with_limits(asked.limits, wishes)
+        settings = None if asked.batch.service == "simulator" else read_settings(asked.folder)
+        check_log(log_file)
+        database = database or stack.enter_context(Database(place))
         ending = asyncio.run(carry_out(database, asked, settings, changed or "refuse", as_json, log_file, wishes))
     sys.exit(ending.exit_code)
 
@@ -98,7 +101,7 @@ def check_log(log_file: Path | None) -> None:
 
 async def carry_out(
     database: Database,
-    manifest: Manifest,
+    asked: Asked,
     settings: Settings | None,
     on_changed: OnChanged,
     as_json: bool,
@@ -106,24 +109,23 @@ async def carry_out(
     wishes: Mapping[str, Any],
 ) -> Ending:
     """Enrol, run, and say how it ended."""
-    wanted = selection_of(wishes)
-    batch = Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
-    enrolled = await database.write(enrolment.enrol, batch, manifest.jobs, clock.utcnow(), on_changed)
+    wanted, batch = selection_of(wishes), asked.batch
+    enrolled = await asked.enrol(database, on_changed)
     if wanted.mark:
         chosen = await database.read(selection.find, enrolled.batch_id, wanted)  # by a connection that cannot write
         await database.write(selection.mark, wanted, chosen)
-    terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
-    announce(manifest, enrolled, as_json)
+    terms = Terms(asked.limits.max_cost, wishes["until"], wanted.mark)
+    announce(batch, asked.known.jobs, enrolled, as_json)
     gc.freeze()  # what was read so far stays: a run that makes little garbage need not look through it again and again
     after = await database.read(counts.last_event)
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
-        models = sorted({job.model for job in manifest.jobs})
-        runner = Runner(database, service, Plan(enrolled.batch_id, manifest.folder, manifest.limits, models, terms))
+        service = await stack.enter_async_context(service_of(database, settings, asked.folder))
+        plan = Plan(enrolled.batch_id, asked.folder, asked.limits, asked.known.models, terms)
+        runner = Runner(database, service, plan)
         progress = Progress(
             database,
             enrolled.batch_id,
-            manifest.batch,
+            batch.name,
             after,
             as_json=as_json,
             log=log_file,
@@ -137,11 +139,11 @@ async def carry_out(
             ended.set()
             await following
     failures = await database.read(counts.failures, enrolled.batch_id, FAILURES_SHOWN)
-    conclude(manifest, ending, failures, as_json)
+    conclude(batch, ending, failures, as_json)
     return ending
 
 
-def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
+def announce(batch: Batch, jobs: int, enrolled: Enrolment, as_json: bool) -> None:
     """What enrolling did."""
     told = {
         "new": enrolled.new,
@@ -154,11 +156,11 @@ def announce(manifest: Manifest, enrolled: Enrolment, as_json: bool) -> None:
         names = ("new", "edited", "gone", "redone", "unchanged")
         numbers = {name: getattr(enrolled, name) for name in names}
         changed = [change.key for change in enrolled.changed]
-        begun = {"event": "enrolled", "batch": manifest.batch, **numbers, "changed": changed}
+        begun = {"event": "enrolled", "batch": batch.name, **numbers, "changed": changed}
         Outlet(sys.stdout).say(json.dumps(begun, ensure_ascii=False))
         return
     parts = ", ".join(f"{number} {what}" for what, number in told.items() if number)
-    click.echo(f"{manifest.batch}: {plural(len(manifest.jobs), 'job')}{f' ({parts})' if parts else ''}", err=True)
+    click.echo(f"{batch.name}: {plural(jobs, 'job')}{f' ({parts})' if parts else ''}", err=True)
     if enrolled.occupied:
         click.echo(
             f"Already there, and not made by this job table: {shortened(enrolled.occupied, 5)}."
@@ -182,14 +184,14 @@ def notice_of(runner: Runner) -> str:
     return "; ".join(filter(None, (told, work.warning)))
 
 
-def conclude(manifest: Manifest, ending: Ending, failures: list[str], as_json: bool) -> None:
+def conclude(batch: Batch, ending: Ending, failures: list[str], as_json: bool) -> None:
     """The result, on standard output; beside it, what a person can do about what is missing."""
     standing, results = ending.standing, Outlet(sys.stdout)
     if as_json:
         closing = {"event": "done", "exit_code": ending.exit_code, "told": ending.told}
-        results.say(json.dumps({**closing, **standing_json(manifest.batch, standing)}, ensure_ascii=False))
+        results.say(json.dumps({**closing, **standing_json(batch.name, standing)}, ensure_ascii=False))
         return
-    results.say(f"{summary(manifest.batch, manifest.service, standing)}; {ending.told}")
+    results.say(f"{summary(batch.name, batch.service, standing)}; {ending.told}")
     if ending.exit_code != UNFINISHED:
         return
     advice = Outlet(sys.stderr)

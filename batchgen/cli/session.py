@@ -22,7 +22,7 @@ from batchgen.service.base import Service
 from batchgen.service.settings import Settings, read_base_url
 
 if TYPE_CHECKING:
-    from batchgen.manifest import Manifest
+    from batchgen.manifest import Limits, Manifest
 
 GIVEN_LIMITS = ("submits_per_minute", "in_flight", "downloads", "max_cost")
 SIMULATED = "simulated"
@@ -45,10 +45,10 @@ def read_for(manifest: Path, place: str | Path, simulate: bool, validate: bool) 
     return simulated(asked) if simulate else asked
 
 
-def with_limits(manifest: Manifest, wishes: Mapping[str, Any]) -> Manifest:
-    """The manifest with the limits that were given on the command line."""
+def with_limits(limits: Limits, wishes: Mapping[str, Any]) -> Limits:
+    """The limits, but for those that were given on the command line."""
     given = {name: wishes[name] for name in GIVEN_LIMITS if wishes[name] is not None}
-    return replace(manifest, limits=replace(manifest.limits, **given))
+    return replace(limits, **given)
 
 
 def selection_of(wishes: Mapping[str, Any]) -> Selection:
@@ -85,11 +85,16 @@ def whole(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
+def is_there(place: str | Path) -> bool:
+    """Whether there is a job table, as far as can be said without opening it."""
+    return "://" in str(place) or Path(place).exists()
+
+
 @contextmanager
 def table_of(db: str | None, manifest: Path | None) -> Iterator[Database]:
     """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
     place = place_of(db, manifest or Path("batchgen.db"))
-    if "://" not in str(place) and not Path(place).exists():
+    if not is_there(place):
         gone = f"{manifest}: there is no such manifest\n" if manifest and not manifest.exists() else ""
         raise UsageError(f"{gone}{place}: there is no job table yet; {again('run')} makes it")
     with Database(place) as database:
@@ -119,7 +124,7 @@ def settled_in(place: str | Path, simulate: bool) -> Callable[[str], Collection[
     """For the manifest's reader: which jobs of a batch were sent already and need no input file any more."""
 
     def settled(batch: str) -> Collection[str]:
-        if "://" not in str(place) and not Path(place).exists():
+        if not is_there(place):
             return ()
         with Database(place) as database:
             return database.look(enrolment.sent_keys, f"{batch}-{SIMULATED}" if simulate else batch)

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from batchgen.jobs import State
 from batchgen.jobtable import money
 from batchgen.jobtable.transition import next_due
-from batchgen.schema import events, jobs, limits
+from batchgen.schema import events, jobs, limits, tallies
 
+NEWS = 500  # events looked through at once
 STUCK_STRIKES = 8
 """A download that failed so often in a row is left to a later run."""
 
@@ -77,19 +78,16 @@ def count(connection: Connection, batch_id: int, *where: ColumnElement[bool]) ->
 
 
 def standing(connection: Connection, batch_id: int, now: datetime) -> Standing:
-    """Count a batch's jobs by state, and what they have cost."""
-    by_state = select(jobs.c.state, func.count()).where(jobs.c.batch_id == batch_id).group_by(jobs.c.state)
-    found = {State(state): number for state, number in connection.execute(by_state)}
-    size = select(func.coalesce(func.sum(jobs.c.bytes), 0)).where(
-        jobs.c.batch_id == batch_id, jobs.c.state == State.DONE
-    )
+    """A batch's jobs by state, and what they have cost. Nothing here reads more rows than are under way."""
+    kept = select(tallies.c.state, tallies.c.jobs, tallies.c.bytes).where(tallies.c.batch_id == batch_id)
+    found = {State(row.state): row for row in connection.execute(kept)}
     return Standing(
-        counts={state: found.get(state, 0) for state in State},
+        counts={state: found[state].jobs if state in found else 0 for state in State},
         held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
         late=count(connection, batch_id, jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now),
         stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.strikes >= STUCK_STRIKES),
         cost_usd=money.sums(connection, batch_id).spent,
-        bytes=int(connection.execute(size).scalar_one()),
+        bytes=found[State.DONE].bytes if State.DONE in found else 0,
     )
 
 
@@ -115,21 +113,25 @@ def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
     return found
 
 
-def events_after(connection: Connection, batch_id: int, event_id: int, room: int = 500) -> list[Event]:
-    """The batch's history after an event, oldest first, at most `room` lines."""
-    asked = (
-        select(events.c.id, events.c.at, jobs.c.key, events.c.from_state, events.c.to_state, events.c.detail)
-        .join(jobs, events.c.job_id == jobs.c.id)
-        .where(events.c.id > event_id, jobs.c.batch_id == batch_id)
-        .order_by(events.c.id)
-        .limit(room)
-    )
-    return [
+def news(connection: Connection, batch_id: int, after: int, room: int = NEWS) -> tuple[list[Event], int]:
+    """The batch's history since an event, oldest first, from the next `room` events; and up to which that is all.
+
+    The events of other batches are passed over once, not again at every look. Nothing is left when the number stays.
+    """
+    following = select(events.c.id).where(events.c.id > after).order_by(events.c.id).offset(room - 1).limit(1)
+    upto = connection.execute(following).scalar() or last_event(connection)
+    # A column of its own rather than a join, which begins with all jobs of the batch in any database that likes.
+    key = select(jobs.c.key).where(jobs.c.id == events.c.job_id, jobs.c.batch_id == batch_id).scalar_subquery()
+    columns = (events.c.id, events.c.at, key.label("key"), events.c.from_state, events.c.to_state, events.c.detail)
+    asked = select(*columns).where(events.c.id > after, events.c.id <= upto).order_by(events.c.id)
+    found = [
         Event(
             row.id, row.at, row.key, State(row.from_state) if row.from_state else None, State(row.to_state), row.detail
         )
         for row in connection.execute(asked)
+        if row.key is not None
     ]
+    return found, upto
 
 
 def last_event(connection: Connection) -> int:
@@ -141,7 +143,7 @@ def failures(connection: Connection, batch_id: int, room: int = 20) -> list[str]
     """Failed jobs and why, the newest first, at most `room` lines."""
     asked = (
         select(jobs.c.key, jobs.c.error)
-        .where(jobs.c.batch_id == batch_id, jobs.c.state == State.FAILED)
+        .where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
         .order_by(jobs.c.failed_at.desc())
         .limit(room)
     )

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, literal, select, update
 
 from batchgen import inputs
+from batchgen.columns import UTCDateTime
 from batchgen.errors import ManifestChanged, UsageError
-from batchgen.jobs import JobSpec, State
+from batchgen.jobs import TERMINAL, JobSpec, State
 from batchgen.jobtable import orders
+from batchgen.jobtable.bulk import pour
 from batchgen.jobtable.transition import move, record
 from batchgen.schema import batches, events, jobs
 
-CHUNK_ROWS = 1_000
 GONE = "gone from the manifest"
 UNPAID = ("rejected", "input", "generation")
 """Why a job failed without costing anything: corrected, it is simply sent again."""
@@ -53,6 +56,8 @@ class Enrolment:
     unchanged: int = 0
     gone: int = 0
     redone: int = 0
+    settled: bool = False
+    """The same manifest would bring nothing more the next time, unless a person orders something in between."""
     occupied: list[str] = field(default_factory=list)
     """Outputs of new jobs that exist already: they are somebody's, or another job table's."""
     changed: list[Change] = field(default_factory=list)
@@ -117,6 +122,7 @@ def enrol(
     Raises `ManifestChanged` where jobs that were already sent read otherwise and `on_changed` is "refuse".
     """
     result = Enrolment(open_batch(connection, batch, now))
+    orders.forget(connection, result.batch_id)
     columns = (
         "id",
         "batch_id",
@@ -155,6 +161,8 @@ def enrol(
     for row in rows.values():
         if row.state == State.PENDING:
             result.gone += move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **cancelled)
+    # What has gone from the manifest and is not at its end may yet become pending, and would have to be cancelled.
+    ended = all(row.state in TERMINAL or row.state == State.PENDING for row in rows.values())
     result.changed = [difference(connection, row, spec, batch) for row, spec in paid_and_changed]
     if result.changed and on_changed == "refuse":
         raise ManifestChanged(
@@ -169,9 +177,10 @@ def enrol(
             fresh.append(spec)
         result.redone = len(paid_and_changed)
     result.unchanged += len(paid_and_changed) - result.redone
-    result.occupied = [spec.output for spec in fresh if (batch.manifest.parent / spec.output).exists()]
+    result.occupied = occupied(batch.manifest.parent, fresh)
     add(connection, result.batch_id, batch.service, fresh, now)
     result.new = len(fresh) - result.redone
+    result.settled = ended and not result.changed
     return result
 
 
@@ -201,36 +210,49 @@ def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:
         "endpoint": spec.endpoint,
         "model": spec.model,
         "request": spec.request,
-        "files": json.dumps(spec.files),
+        "files": listed(spec.files),
         "fingerprint": print_,
-        "tags": json.dumps(spec.tags, ensure_ascii=False),
+        "tags": listed(spec.tags),
         "output_path": spec.output,
     }
 
 
+def listed(words: tuple[str, ...]) -> str:
+    """Words as a JSON list."""
+    return json.dumps(words, ensure_ascii=False) if words else "[]"
+
+
 def add(connection: Connection, batch_id: int, service: str, specs: Sequence[JobSpec], now: datetime) -> None:
     """New rows, with the event that began each."""
+    if not specs:
+        return
+    newest = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
     born = {
         "batch_id": batch_id,
         "service": service,
-        "state": State.PENDING,
+        "state": State.PENDING.value,
         "attempts": 0,
         "strikes": 0,
         "created_at": now,
     }
-    for chunk in chunks(specs):
-        rows = [{**born, "key": spec.key, **columns_of(spec, fingerprint(spec))} for spec in chunk]
-        connection.execute(insert(jobs), rows)
-        keys = [spec.key for spec in chunk]
-        ids = connection.execute(select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))).scalars()
-        begun = [{"job_id": job_id, "at": now, "to_state": State.PENDING, "detail": "enrolled"} for job_id in ids]
-        connection.execute(insert(events), begun)
+    names = ("key", *columns_of(specs[0], ""))
+    pour(connection, jobs, born, names, ((spec.key, *columns_of(spec, fingerprint(spec)).values()) for spec in specs))
+    beginning = select(jobs.c.id, literal(now, UTCDateTime), literal(State.PENDING.value), literal("enrolled")).where(
+        jobs.c.batch_id == batch_id, jobs.c.id > newest
+    )
+    told = ("job_id", "at", "to_state", "detail")
+    connection.execute(insert(events).from_select(told, beginning.order_by(jobs.c.id)))
 
 
-def chunks(specs: Sequence[JobSpec]) -> Iterator[Sequence[JobSpec]]:
-    """Pieces small enough for one statement."""
-    for start in range(0, len(specs), CHUNK_ROWS):
-        yield specs[start : start + CHUNK_ROWS]
+def occupied(folder: Path, specs: Sequence[JobSpec]) -> list[str]:
+    """The outputs at which something lies already. A folder that is not there is looked for once."""
+    there = cache(os.path.isdir)
+    found = []
+    for spec in specs:
+        path = f"{folder}/{spec.output}"
+        if there(path.rpartition("/")[0]) and os.path.exists(path):  # noqa: PTH110  a hundred thousand of them
+            found.append(spec.output)
+    return found
 
 
 def difference(connection: Connection, row: Any, spec: JobSpec, batch: Batch) -> Change:
@@ -257,13 +279,14 @@ def short(value: Any, longest: int = 60) -> str:
 
 def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
     """Make room for a job's new version: the old row keeps its generation and its video under a name of its own."""
-    taken = set(connection.execute(select(jobs.c.key).where(jobs.c.batch_id == row.batch_id)).scalars())
     folder, old = batch.manifest.parent, Path(row.output_path)
     names = ((f"{row.key}~{n}", old.with_name(f"{old.stem}~{n}{old.suffix}")) for n in count(1))
     # A file there is somebody's, unless ours has gone: then an earlier try of this order moved it.
     in_the_way = (folder / old).exists()
     key, aside = next(
-        (k, path) for k, path in names if k not in taken and not (in_the_way and (folder / path).exists())
+        (k, path)
+        for k, path in names
+        if not orders.states_of(connection, row.batch_id, [k]) and not (in_the_way and (folder / path).exists())
     )
     # The file first: if the row never follows, the same order given again finds the file moved already.
     with suppress(FileNotFoundError):

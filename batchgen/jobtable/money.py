@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from batchgen.jobs import State
 from batchgen.jobtable.change import change
@@ -134,15 +134,14 @@ class Uncharged:
 
 def uncharged(connection: Connection, batch_id: int) -> list[Uncharged]:
     """What the service's transactions should tell the charges of, oldest first."""
-    asked = (
-        select(attempts.c.id, jobs.c.id, attempts.c.generation_id, attempts.c.sent_at)
-        .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
-        .where(attempts.c.outcome == Outcome.ACCEPTED, attempts.c.cost_usd.is_(None), jobs.c.batch_id == batch_id)
-        # A generation at work is charged when it ends, and then its own answer tells.
-        .where((jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id))
-        .order_by(attempts.c.sent_at)
-    )
-    return [Uncharged(*row) for row in connection.execute(asked)]
+    # A generation at work is charged when it ends, and then its own answer tells.
+    ended = (jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id)
+    of_batch = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == batch_id, ended).exists()
+    asked = select(attempts.c.id, attempts.c.job_id, attempts.c.generation_id, attempts.c.sent_at)
+    # The words of the partial index, for the planner to find it.
+    uncharged = text(f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'")
+    found = connection.execute(asked.where(uncharged, of_batch).order_by(attempts.c.job_id))
+    return sorted((Uncharged(*row) for row in found), key=lambda each: each.sent_at)
 
 
 def charge(connection: Connection, found: Sequence[tuple[Uncharged, Decimal]]) -> int:

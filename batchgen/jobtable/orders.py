@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from batchgen.jobs import State
 from batchgen.jobtable.transition import move
-from batchgen.schema import attempts, jobs
+from batchgen.schema import attempts, jobs, manifests
+
+CHUNK = 500  # keys in one statement
 
 
 def keys_in(connection: Connection, batch_id: int, states: Collection[State]) -> list[str]:
@@ -21,17 +24,28 @@ def keys_in(connection: Connection, batch_id: int, states: Collection[State]) ->
 
 def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> dict[str, State]:
     """Where each of these jobs stands; a key that is not in the batch is missing."""
-    asked = select(jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
-    return {key: State(state) for key, state in connection.execute(asked)}
+    return {row.key: State(row.state) for row in named(connection, batch_id, keys)}
+
+
+def named(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
+    """Id, key and state of these jobs, in the manifest's order; there may be more of them than one statement takes."""
+    asked = select(jobs.c.id, jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id)
+    found: list[Row[Any]] = []
+    waiting = iter(dict.fromkeys(keys))
+    while piece := list(islice(waiting, CHUNK)):
+        found += connection.execute(asked.where(jobs.c.key.in_(piece)))
+    return sorted(found, key=lambda row: row.id)
 
 
 def retry(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
     """Failed and cancelled jobs become pending. Their attempts stay in the ledger, released. Returns the keys moved."""
-    back = (State.FAILED, State.CANCELLED)
-    asked = select(jobs.c.id, jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
+    # What is retried may have gone from the manifest: the next run has to look.
+    forget(connection, batch_id)
     retried = []
-    for job_id, key, state in list(connection.execute(asked.where(jobs.c.state.in_(back)).order_by(jobs.c.id))):
-        unreleased = (attempts.c.job_id == job_id, attempts.c.released_at.is_(None))
+    for row in named(connection, batch_id, keys):
+        if row.state not in (State.FAILED, State.CANCELLED):
+            continue
+        unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
         connection.execute(update(attempts).where(*unreleased).values(released_at=now))
         fresh: dict[str, Any] = dict.fromkeys(
             (
@@ -52,15 +66,19 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
                 "next_at",
             )
         )
-        if move(connection, job_id, State(state), State.PENDING, now, detail="retry", **fresh):
-            retried.append(key)
+        if move(connection, row.id, State(row.state), State.PENDING, now, detail="retry", **fresh):
+            retried.append(row.key)
     return retried
+
+
+def forget(connection: Connection, batch_id: int) -> None:
+    """The manifest must be read again, even if it has not changed."""
+    connection.execute(update(manifests).where(manifests.c.batch_id == batch_id).values(sha256=None))
 
 
 def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
     """Pending jobs become cancelled; one that was sent is paid for, and stays. Returns the keys moved."""
-    asked = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys))
-    pending = list(connection.execute(asked.where(jobs.c.state == State.PENDING).order_by(jobs.c.id)))
+    pending = [row for row in named(connection, batch_id, keys) if row.state == State.PENDING]
     ended: dict[str, Any] = {
         "cancelled_at": now,
         "error_class": "person",
@@ -68,7 +86,7 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
         "next_at": None,
     }
     return [
-        key
-        for job_id, key in pending
-        if move(connection, job_id, State.PENDING, State.CANCELLED, now, detail="cancelled by a person", **ended)
+        row.key
+        for row in pending
+        if move(connection, row.id, State.PENDING, State.CANCELLED, now, detail="cancelled by a person", **ended)
     ]

@@ -116,10 +116,10 @@ def failures_like(connection: Connection, doubt: Doubt) -> int:
 def others_succeed(connection: Connection, doubt: Doubt) -> bool:
     """Whether the service has accepted another job of the batch since this one was first sent."""
     batch_id = select(jobs.c.batch_id).where(jobs.c.id == doubt.job_id).scalar_subquery()
-    first = select(func.min(attempts.c.sent_at)).where(attempts.c.job_id == doubt.job_id).scalar_subquery()
-    taken = (attempts.c.outcome == Outcome.ACCEPTED, attempts.c.sent_at > first)
-    asked = select(attempts.c.id).join(jobs, attempts.c.job_id == jobs.c.id)
-    return connection.execute(asked.where(jobs.c.batch_id == batch_id, *taken).limit(1)).first() is not None
+    first = select(func.min(attempts.c.id)).where(attempts.c.job_id == doubt.job_id).scalar_subquery()
+    of_batch = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == batch_id).exists()
+    asked = select(attempts.c.id).where(attempts.c.id > first, attempts.c.outcome == Outcome.ACCEPTED, of_batch)
+    return connection.execute(asked.order_by(attempts.c.id).limit(1)).first() is not None
 
 
 def failed(connection: Connection, doubt: Doubt, reason: str, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.schema import jobs
+from batchgen.schema import jobs, tallies
 
 CHUNK = 500
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
@@ -80,8 +80,9 @@ def left_out(connection: Connection, batch_id: int, name: str | None) -> int:
     """How many pending jobs of the batch bear no mark of this selection."""
     if name is None:
         return 0
-    pending = select(func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
-    marked = pending.where(jobs.c.selection == name)
+    pending = select(tallies.c.jobs).where(tallies.c.batch_id == batch_id, tallies.c.state == State.PENDING)
+    of_batch = (jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
+    marked = select(func.count()).where(*of_batch, jobs.c.selection == name)
     return int(connection.execute(pending).scalar_one() - connection.execute(marked).scalar_one())
 
 

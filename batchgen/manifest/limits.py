@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import json
+from dataclasses import asdict, dataclass, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -82,3 +83,14 @@ def _exact(node: Node) -> Decimal:
         return Decimal(node.text)
     except InvalidOperation:
         return Decimal(node.value)
+
+
+def stored(limits: Limits) -> str:
+    """The limits as JSON, to be remembered."""
+    return json.dumps(asdict(limits), default=str)
+
+
+def restored(text: str) -> Limits:
+    """What `stored` wrote."""
+    given = json.loads(text)
+    return Limits(**{**given, "max_cost": given["max_cost"] and Decimal(given["max_cost"])})

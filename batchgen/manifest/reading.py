@@ -40,6 +40,10 @@ class Manifest:
     jobs: list[JobSpec]
     named: Mapping[str, str] = field(default_factory=dict)
     """What it names besides images, relative to `folder`: included manifests, files of rows, globs."""
+    images: tuple[str, ...] = ()
+    """The local images that it names."""
+    steady: bool = True
+    """Nothing that it names changed while it was read."""
 
 
 def read(path: Path, *, service: str | None = None, validate: bool = True, settled: Settled | None = None) -> Manifest:
@@ -64,6 +68,8 @@ def read(path: Path, *, service: str | None = None, validate: bool = True, settl
         sha256=_digest(raw, reading.folder.path, named),
         jobs=jobs.specs,
         named=named,
+        images=tuple(jobs.images.faults),
+        steady=reading.folder.steady,
     )
 
 
@@ -170,6 +176,7 @@ class _Reading:
                 spot.add(f"this manifest is included twice: {node.value[:200]}", f"first {first.told(spot)}")
             return
         self.seen[identity] = spot
+        sheet.folder.name(node.value, "include")
         try:
             raw = _bytes(path)
         except ManifestInvalid as invalid:
@@ -180,7 +187,6 @@ class _Reading:
         except ManifestInvalid as invalid:
             self.problems += invalid.problems
             return
-        sheet.folder.named[sheet.folder.join(node.value)] = "include"
         findings = Findings(source)
         self.findings.append(findings)
         self.sheet(source, sheet.folder.below(node.value), Header("", findings, included=True), above)

@@ -73,13 +73,7 @@ class Progress:
         while True:
             last = ended.is_set()
             self.pass_on_notice()
-            while events := await self.database.read(counts.events_after, self.batch_id, self.after):
-                for event in events:
-                    self.after = event.id
-                    self.tell(event)
-                    view.learn(event)
-                    if event.to_state not in IN_PASSING:
-                        view.latest.append(event)
+            await self.catch_up(view)
             if self.screen:
                 await self.draw(view)
             else:
@@ -90,6 +84,19 @@ class Progress:
                 await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
             except TimeoutError:
                 continue
+
+    async def catch_up(self, view: View) -> None:
+        """Tell all that has happened since the last look."""
+        while True:
+            events, upto = await self.database.read(counts.news, self.batch_id, self.after)
+            if upto == self.after:
+                return
+            self.after = upto
+            for event in events:
+                self.tell(event)
+                view.learn(event)
+                if event.to_state not in IN_PASSING:
+                    view.latest.append(event)
 
     async def draw(self, view: View) -> None:
         assert self.screen

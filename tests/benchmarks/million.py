@@ -1,0 +1,113 @@
+"""What a run asks of a job table again and again, at a million jobs beside a thousand: it should be the same."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from batchgen.database import Database
+from batchgen.jobs import State
+from tests.benchmarks.measure import Figure
+from tests.hot import HOT
+
+LARGE, SMALL = 1_000_000, 1_000
+TIMES = 200
+MICROSECOND = 1e-6
+OPEN = (State.PENDING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
+EACH = 20
+"""Jobs in each of the open states, whatever the size; all others are done."""
+NOW = "2026-03-01T12:00:00.000000Z"
+LATER = "2026-03-01T13:00:00.000000Z"
+MODEL = "klingai/v2.1-master-text-to-video"
+
+NAMES = {
+    "a claim and its answer": ("claiming, and an answer",),
+    "due polls, and an answer": ("due polls, and an answer",),
+    "due downloads, and a delivery": ("due downloads, and a delivery",),
+    "is anything pending, open, in flight, not charged": (
+        "whether anything is pending",
+        "whether anything is open",
+        "generations in flight",
+        "what is not charged",
+    ),
+    "all that `status` and the progress screen read": ("the standing", "what is waited for", "the news", "failures"),
+}
+
+
+def figures() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        large, small = Path(folder) / "large.db", Path(folder) / "small.db"
+        for place, rows in ((large, LARGE), (small, SMALL)):
+            fill(place, rows)
+        with Database(large) as big, Database(small) as little:
+            for what, names in NAMES.items():
+                slow, quick = beside(big, little, names)
+                yield Figure(
+                    f"{what}, at {LARGE:,} jobs and {5 * LARGE:,} events",
+                    f"{slow / MICROSECOND:,.0f} µs, {slow / quick:.2f} ×",
+                    f"at {SMALL:,} jobs: {quick / MICROSECOND:,.0f} µs",
+                )
+
+
+def beside(big: Database, little: Database, names: tuple[str, ...]) -> tuple[float, float]:
+    """Median seconds of the same in both, taken in turn."""
+    times: list[tuple[float, float]] = [(big.change(once, names), little.change(once, names)) for _ in range(TIMES)]
+    slow, quick = zip(*times[TIMES // 10 :], strict=True)
+    return statistics.median(slow), statistics.median(quick)
+
+
+def once(connection: Connection, names: tuple[str, ...]) -> float:
+    """Seconds that it takes within a transaction; then it is undone."""
+    undone = connection.begin_nested()
+    began = time.perf_counter()
+    for name in names:
+        HOT[name](connection, 1)
+    seconds = time.perf_counter() - began
+    undone.rollback()
+    return seconds
+
+
+def fill(place: Path, rows: int) -> None:
+    """A job table with so many jobs, one attempt and five events each, made in plain SQL."""
+    with Database(place) as database:
+        database.change(pour, rows)
+
+
+def pour(connection: Connection, rows: int) -> None:
+    order = connection.exec_driver_sql
+    order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', 0, 0, 0)")
+    order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent INTEGER, accepted INTEGER, done INTEGER)")
+    states = " ".join(f"WHEN i > {rows - (number + 1) * EACH} THEN '{state}'" for number, state in enumerate(OPEN))
+    order(
+        f"INSERT INTO numbers WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
+        f" SELECT i, CASE {states} ELSE 'done' END, 0, 0, 0 FROM n"
+    )
+    order(
+        "UPDATE numbers SET sent = state <> 'pending', accepted = state NOT IN ('pending', 'unconfirmed'),"
+        " done = state = 'done'"
+    )
+    order(
+        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, files, fingerprint,"
+        " tags, attempt_id, attempts, strikes, generation_id, output_path, bytes, sha256, created_at, submitted_at,"
+        " delivered_at, deadline_at, next_at)"
+        f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
+        f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
+        " '[]', printf('%064d', i), '[]', iif(sent, i, NULL), sent, 0, iif(accepted, 'g-' || i, NULL),"
+        " 'clip-' || i || '.mp4',"
+        f" iif(done, 2000000, NULL), iif(done, printf('%064d', i), NULL), '{NOW}', iif(accepted, '{NOW}', NULL),"
+        f" iif(done, '{NOW}', NULL), iif(accepted, '{LATER}', NULL), iif(done OR NOT sent, NULL, '{NOW}')"
+        " FROM numbers"
+    )
+    order(
+        "INSERT INTO attempts (id, job_id, client_request_id, sent_at, outcome, generation_id, cost_usd)"
+        f" SELECT i, i, 'c-' || i, '{NOW}', iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL),"
+        " iif(accepted, '0.28', NULL) FROM numbers WHERE sent"
+    )
+    for state in ("pending", "submitting", "generating", "downloading", "done"):
+        order(f"INSERT INTO events (job_id, at, to_state) SELECT i, '{NOW}', '{state}' FROM numbers")
+    order("DROP TABLE numbers")
