@@ -28,7 +28,7 @@ from batchgen.errors import DatabaseNewer, StorageError, UsageError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""
 
 OURS = frozenset({"alembic_version", "jobs", "attempts"})

@@ -71,7 +71,7 @@ class Runner:
         self.plan = plan
         self.first_contact = first_contact
         self.id = uuid4().hex[:12]
-        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}))
+        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}), plan.models)
         self.scheduler = Scheduler(self.work, AT_ONCE)
         self.poller = Poller(self.work, AT_ONCE)
         self.downloader = Downloader(self.work, plan.limits.downloads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,8 @@ class Work:
     folder: Path
     limits: Limits
     pace: Pace
+    models: Sequence[str] = ()
+    """Those of the batch."""
     terms: Terms = field(default_factory=Terms)
     prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)

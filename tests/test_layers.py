@@ -16,7 +16,7 @@ LAYERS = (
     {"__init__", "errors", "clock", "jobs"},
     {"manifest", "catalogue", "service", "schema", "database", "inputs", "video", "inspection"},
     {"jobtable", "part", "presence"},
-    {"limits", "pacing", "budget", "forecast"},
+    {"limits", "discovery", "admission", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
     {"runner", "planning", "online", "simulator"},
     {"report"},

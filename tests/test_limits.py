@@ -41,7 +41,7 @@ def engine() -> Iterator[Engine]:
 
 
 def burst(per_minute: float) -> int:
-    return max(1, int(per_minute * limits.BURST_MINUTES))
+    return 1 + int(per_minute * (limits.EARLY / timedelta(minutes=1)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -149,7 +149,7 @@ def test_a_pause_holds_everybody_until_it_ends(table: Table) -> None:
     pause(table, NOON, 40)
     for second in (0, 20, 39.999):
         allowance = table.change(limits.allowed, NAME, 60.0, 5, NOON + second * SECOND)
-        assert allowance == limits.Allowance(0, NOON + 40 * SECOND)
+        assert allowance == limits.Allowance(0, NOON + 40 * SECOND, paused_for="429", refused=True)
     assert table.change(limits.allowed, NAME, 60.0, 5, NOON + 40 * SECOND).number
 
 

@@ -7,7 +7,7 @@ import sys
 
 from tests.benchmarks.measure import Figure, table
 
-NAMES = ("startup", "demo", "throughput", "polling", "scale")
+NAMES = ("startup", "demo", "throughput", "polling", "limits", "makespan", "scale")
 
 
 def main() -> None:
