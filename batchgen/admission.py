@@ -144,7 +144,7 @@ class Admission:
         flying = flight.flying
         if self.finds:
             flying = max(flying, submission.flying(connection, self.service, now).get(model, Flying()).accepted)
-        which = discovery.limit_of(known, said, flying)
+        which = discovery.limit_of(known, said, flying, flight.held_back)
         if which is Limit.QUOTA:
             reason = f"the account's quota is used up ({said.reason})"
             limits.pause(connection, self.limit, reason, now, said.retry_after or QUOTA_PAUSE)
@@ -172,4 +172,4 @@ class Admission:
         """What was accepted before a refusal, in the last minute or since the last pause."""
         since = max(until - DOUBT, known.resumed_at or until - DOUBT)
         times = submission.taken(connection, self.service, model, since, until)
-        return Sent(len(times), times[0] if times else None)
+        return discovery.sent_in(times, known.per_minute)

@@ -15,6 +15,7 @@ requests that it held back, and goes back to what was good when that is refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -31,14 +32,17 @@ that is refused is less than half a percent of them."""
 DOUBT = timedelta(minutes=1)  # how long a refusal for want of a place may turn out to have been for the rate
 CUTS = 3  # refusals in a row where there should have been a place: what was known is not true any more
 
-MARGIN = 0.97  # of a measured rate: requests that set out evenly do not arrive so
-CUT = 0.95
+MARGIN = 0.98  # of a measured rate: requests that set out evenly do not arrive so
+CUT = 0.98  # at least, of a rate that is refused
+SHORT = 16  # accepted requests between two refusals: fewer are no measure, and show that the last cut was too small
+SHORT_CUT, SHORT_CUTS = 0.95, 0.8
 MOST_PER_MINUTE = 60_000.0
 LEAST_PER_MINUTE = 0.1
 TRIAL = 32  # accepted requests at a higher rate, before it counts as good
 RATE_WAITS = (0, 128, 256)
 """Accepted requests that the rate held back, before a higher one is tried that was refused never, once, …"""
 SAMPLE = 6  # a rate measured by few requests is tried after so many times their number
+PACES = 4  # between two requests, at the most, while the rate is what holds them back
 QUOTA = timedelta(minutes=10)  # a wait as long as this is for more than a rate
 
 
@@ -68,6 +72,8 @@ class Found:
     """And not before this."""
     refused_at: datetime | None = None
     """The last refusal that was counted. Those of requests sent before it are part of it."""
+    willing_at: datetime | None = None
+    """Until when it asked to wait."""
     refusals: int = 0
     """In a row, of requests for which there should have been a place, or which came too soon."""
     per_minute: float | None = None
@@ -94,14 +100,18 @@ def places(found: Found, now: datetime) -> int:
     return found.ceiling + (found.wait <= 0 and (found.try_at is None or found.try_at <= now))
 
 
-def limit_of(found: Found, said: Throttled, flying: int) -> Limit:
-    """What a refusal is for: by the service's words, and where they do not tell, by what was in flight."""
+def limit_of(found: Found, said: Throttled, flying: int, held_back: bool) -> Limit:
+    """What a refusal is for: by the service's words, and where they do not tell, by what was in flight.
+
+    A request that the rate had held back was refused for the rate, unless the next one is refused as well.
+    """
     if said.limit:
         return said.limit
     if said.retry_after and said.retry_after >= QUOTA:
         return Limit.QUOTA
     full = found.proven if found.ceiling is None else found.ceiling
-    return Limit.IN_FLIGHT if flying and flying >= full - slack(full) else Limit.RATE
+    near = bool(flying) and flying >= full - slack(full)
+    return Limit.IN_FLIGHT if near and not (held_back and not found.refusals) else Limit.RATE
 
 
 def accepted(found: Found, flying: int, held_back: bool, sent: Sent, now: datetime) -> Found:
@@ -118,11 +128,14 @@ def accepted(found: Found, flying: int, held_back: bool, sent: Sent, now: dateti
         return found
     if flying == found.ceiling:
         return replace(found, wait=max(found.wait - 1, 0))
-    if flying <= found.proven + slack(found.proven):
-        return replace(found, ceiling=flying, wait=0, try_at=None)
-    freed = replace(found, proven=flying, ceiling=None, tries=0, wait=0, try_at=None)
     doubtful = found.refused_at is not None and now - found.refused_at <= DOUBT
-    return slowed(freed, sent, now) if doubtful else freed
+    measured = measure(sent, found.willing_at or now) if doubtful else None
+    if flying <= found.proven + slack(found.proven):
+        # If it was the rate after all, the next may not follow sooner than that.
+        try_at = None if measured is None else now + timedelta(minutes=1 / measured)
+        return replace(found, ceiling=flying, wait=0, try_at=try_at)
+    freed = replace(found, proven=flying, ceiling=None, tries=0, wait=0, try_at=None)
+    return slowed(freed, sent, found.willing_at or now) if doubtful else freed
 
 
 def refused_place(found: Found, flying: int, now: datetime, again_at: datetime | None) -> Found:
@@ -132,7 +145,7 @@ def refused_place(found: Found, flying: int, now: datetime, again_at: datetime |
     if refusals >= CUTS:
         guess = max(1, min(flying, full) // 2)
         lost = replace(found, proven=guess, ceiling=None, tries=0, wait=0, try_at=None)
-        return replace(lost, refused_at=now, refusals=refusals)
+        return replace(lost, refused_at=now, willing_at=again_at, refusals=refusals)
     if flying < full - slack(full):
         ceiling = flying if found.ceiling is None else full - slack(full)
     elif found.ceiling is None:
@@ -151,6 +164,7 @@ def refused_place(found: Found, flying: int, now: datetime, again_at: datetime |
         wait=WAITS[min(tries, len(WAITS)) - 1],
         try_at=again_at if again_at and tries == 1 else max(now + pause, asked),
         refused_at=now,
+        willing_at=again_at,
         refusals=refusals,
     )
 
@@ -158,7 +172,7 @@ def refused_place(found: Found, flying: int, now: datetime, again_at: datetime |
 def refused_rate(found: Found, sent: Sent, now: datetime, again_at: datetime) -> Found:
     """A request was refused for coming too soon; none will be sent before `again_at`."""
     slower = slowed(found, sent, again_at)
-    return replace(slower, refused_at=now, refusals=found.refusals + 1)
+    return replace(slower, refused_at=now, willing_at=again_at, refusals=found.refusals + 1)
 
 
 def slowed(found: Found, sent: Sent, again_at: datetime) -> Found:
@@ -171,8 +185,10 @@ def slowed(found: Found, sent: Sent, again_at: datetime) -> Found:
         rate = measured * MARGIN
     elif found.good is not None:
         rate = found.good
+    elif sent.number < SHORT:
+        rate = found.per_minute * (SHORT_CUT if tries < CUTS else SHORT_CUTS)
     else:
-        rate = max(found.per_minute / 2, min(found.per_minute * CUT, measured))
+        rate = max(found.per_minute / 2, min(found.per_minute * CUT, measured * MARGIN))
     wait = RATE_WAITS[min(tries, len(RATE_WAITS) - 1)]
     if found.per_minute is None:
         wait = min(wait, SAMPLE * sent.number)
@@ -184,6 +200,15 @@ def slowed(found: Found, sent: Sent, again_at: datetime) -> Found:
         rate_wait=wait,
         resumed_at=again_at,
     )
+
+
+def sent_in(times: Sequence[datetime], per_minute: float | None, enough: int = 2) -> Sent:
+    """The last of `times`, oldest first, that came one after the other as fast as the rate let them."""
+    first = len(times) - 1
+    longest = timedelta(minutes=PACES / per_minute) if per_minute else DOUBT
+    while first > 0 and times[first] - times[first - 1] <= longest:
+        first -= 1
+    return Sent(len(times) - first, times[first], enough) if times else Sent()
 
 
 def measure(sent: Sent, until: datetime) -> float | None:
@@ -199,6 +224,6 @@ def tried_faster(found: Found) -> Found:
     if found.rate_wait > 1:
         return replace(found, rate_wait=found.rate_wait - 1)
     tries = found.rate_tries if found.good is None else min(found.rate_tries, 0) - 1
-    growth = min(2 ** max(-tries, 0) / STEP, 0.5)
+    growth = min(2 ** max(-tries, 0) / (2 * STEP), 0.5)
     faster = min(found.per_minute * (1 + growth), MOST_PER_MINUTE)
     return replace(found, per_minute=faster, good=found.per_minute, rate_tries=tries, rate_wait=TRIAL)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from batchgen import clock, discovery, limits
-from batchgen.discovery import DOUBT, Sent
+from batchgen.discovery import DOUBT
 from batchgen.jobs import Job, State
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.timings import Timing
@@ -114,7 +114,7 @@ class Poller(Stage):
         if known.resumed_at is None or known.resumed_at <= now:
             since = known.resumed_at or now - DOUBT
             times = [at for at in self.answers if at >= since]
-            sent = Sent(len(times), times[0] if times else None, ENOUGH_ANSWERS)
+            sent = discovery.sent_in(times, known.per_minute, ENOUGH_ANSWERS)
             limits.keep(connection, self.limit, discovery.refused_rate(known, sent, now, ends), now)
         self.refused = True
 

@@ -312,6 +312,7 @@ limits = Table(
     Column("wait", Integer),
     Column("try_at", UTCDateTime),
     Column("refused_at", UTCDateTime),
+    Column("willing_at", UTCDateTime),
     Column("refusals", Integer),
     Column("per_minute", Float),
     Column("good", Float),

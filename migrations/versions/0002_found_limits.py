@@ -17,6 +17,7 @@ def upgrade() -> None:
         ("wait", sa.Integer),
         ("try_at", TIME),
         ("refused_at", TIME),
+        ("willing_at", TIME),
         ("refusals", sa.Integer),
         ("per_minute", sa.Float),
         ("good", sa.Float),
