@@ -61,10 +61,11 @@ class Poller(Stage):
         due = next_due(connection, work.batch_id, State.GENERATING)
         return found, max(due, allowance.next_at) if due and allowance.next_at else due
 
-    async def poll(self, job: Job) -> None:
-        """Ask for one generation and write the answer down."""
+    async def poll(self, job: Job) -> bool:
+        """Ask for one generation and write the answer down. Whether the job may have moved on."""
         outcome = await self.work.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
         await self.record(job, outcome)
+        return isinstance(outcome, Finished | Failed)
 
     async def record(self, job: Job, outcome: FetchOutcome) -> None:
         work, now = self.work, clock.utcnow()

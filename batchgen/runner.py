@@ -131,7 +131,7 @@ class Runner:
             self.reconciler: (self.reconciler, self.poller, self.scheduler),
         }
         for stage in self.stages:
-            stage.on_change = lambda changed: self.ring(*brings[changed])
+            stage.on_change = lambda changed, moved: self.ring(*(brings[changed] if moved else (changed,)))
         turning = [asyncio.create_task(self.turn(stage)) for stage in self.stages]
         beside = (self.watch_neighbours(), self.renew(), self.watch_end())
         tasks = [*turning, *(asyncio.create_task(loop) for loop in beside)]

@@ -20,7 +20,7 @@ from tests.waiting import rows
 
 JOBS, IN_FLIGHT = 500, 50
 SIGMA = 0.18  # around a median of 210 s, which is the model's own
-SPEED = 40
+SPEED = 32
 LIMITS = {"submits_per_minute": 60_000, "in_flight": IN_FLIGHT, "polls_per_minute": 60_000}
 HEAD = f"""\
 limits: {json.dumps(LIMITS)}
