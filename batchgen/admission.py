@@ -104,7 +104,7 @@ class Admission:
             here = flying.get(model, Flying())
             number, held_back = wanted, False
             if self.finds_places:
-                free = discovery.places(known, now) - here.accepted - here.on_wire
+                free = discovery.places(known, here.accepted, now) - here.accepted - here.on_wire
                 number = min(number, max(free, 0))
                 if known.try_at and known.try_at > now:
                     times.append(known.try_at)

@@ -93,10 +93,12 @@ def slack(places: int) -> int:
     return max(1, places // STEP)
 
 
-def places(found: Found, now: datetime) -> int:
-    """How many generations may be in flight now, with the one that tries the ceiling."""
+def places(found: Found, flying: int, now: datetime) -> int:
+    """How many generations may be in flight now, with the one that tries the ceiling; `flying` are."""
     if found.ceiling is None:
-        return found.proven + slack(found.proven)
+        # What is in flight was accepted, by whomever it was sent; but not where a guess took the place of knowledge.
+        proven = found.proven if found.refusals >= CUTS else max(found.proven, flying)
+        return proven + slack(proven)
     return found.ceiling + (found.wait <= 0 and (found.try_at is None or found.try_at <= now))
 
 
@@ -149,12 +151,12 @@ def refused_place(found: Found, flying: int, now: datetime, again_at: datetime |
     if flying < full - slack(full):
         ceiling = flying if found.ceiling is None else full - slack(full)
     elif found.ceiling is None:
-        ceiling = full
+        ceiling = max(full, flying)
     else:
         # What was accepted above the ceiling just before may have taken the place of what had ended unnoticed.
         ceiling = (found.proven + full) // 2 if flying >= full else flying
     tries = found.tries + 1
-    pause = min(FIRST_TRY * 4 ** (tries - 1), LONGEST_TRY)
+    pause = min(FIRST_TRY * 4 ** min(tries - 1, 9), LONGEST_TRY)
     asked = again_at or now
     return replace(
         found,

@@ -31,7 +31,7 @@ def told(
     if outlook.affordable or outlook.states[State.GENERATING]:
         half, late = (f"{span(at - now)} ({clock_time(at, now)})" for at in (outlook.half_at, outlook.late_at))
         auto = [" (found or assumed)" if each == AUTO else "" for each in (limits.in_flight, limits.submits_per_minute)]
-        rate = f"{outlook.in_flight} in flight{auto[0]}, {outlook.per_minute:.4g} submits a minute{auto[1]}"
+        rate = f"{outlook.in_flight} in flight{auto[0]}, {round(outlook.per_minute, 1):g} submits a minute{auto[1]}"
         yield f"  done in about {half}, nine times of ten within {late}, with {rate}"
     if until and outlook.in_time is not None:
         yield f"  by {clock_time(until, now)}: {outlook.in_time} of {outlook.affordable} would be sent and done"
