@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from batchgen import discovery, limits
 from batchgen.discovery import DOUBT, Found, Sent
-from batchgen.jobtable import submission
-from batchgen.jobtable.submission import Flying
+from batchgen.jobtable import flight, submission
+from batchgen.jobtable.flight import Flying
 from batchgen.manifest import AUTO, Limits
 from batchgen.service.base import Limit, Throttled
 
@@ -76,7 +76,7 @@ class Admission:
         """What of `wanted` requests may be sent now."""
         flying: dict[str, Flying] = {}
         if self.finds:
-            flying = submission.flying(connection, self.service, now)
+            flying = flight.flying(connection, self.service, now)
             in_flight = sum(each.accepted + each.on_wire for each in flying.values())
         else:
             in_flight = submission.in_flight(connection, self.service, now)
@@ -87,7 +87,7 @@ class Admission:
         allowance = limits.allowed(connection, self.limit, self.per_minute, wanted, now)
         number = allowance.number
         if allowance.refused and number:
-            flying = flying or submission.flying(connection, self.service, now)
+            flying = flying or flight.flying(connection, self.service, now)
             number = 1 - sum(each.on_wire for each in flying.values())
             if number <= 0:
                 return Room(0)
@@ -126,31 +126,31 @@ class Admission:
         for model in set(models):
             limits.spend(connection, self.row(model), self.per_minute, models.count(model), now)
 
-    def accepted(self, connection: Connection, model: str, flight: Flight, now: datetime) -> None:
+    def accepted(self, connection: Connection, model: str, sent: Flight, now: datetime) -> None:
         """The service took a request. Its job is in flight by now."""
         limits.relent(connection, self.limit)
         if not self.finds:
             return
         known = limits.found(connection, self.row(model))
-        flying = submission.flying(connection, self.service, now).get(model, Flying()).accepted
-        sent = Sent()
+        flying = flight.flying(connection, self.service, now).get(model, Flying()).accepted
+        passed = Sent()
         if known.ceiling is not None and flying > known.ceiling and known.refused_at:
-            sent = self.sent(connection, model, known, known.refused_at)
-        limits.keep(connection, self.row(model), discovery.accepted(known, flying, flight.held_back, sent, now), now)
+            passed = self.passed(connection, model, known, known.refused_at)
+        limits.keep(connection, self.row(model), discovery.accepted(known, flying, sent.held_back, passed, now), now)
 
-    def refused(self, connection: Connection, model: str, flight: Flight, said: Throttled, now: datetime) -> None:
+    def refused(self, connection: Connection, model: str, sent: Flight, said: Throttled, now: datetime) -> None:
         """The service refused a request: slow down as it asks, and remember what that tells of its limits."""
         known = limits.found(connection, self.row(model)) if self.finds else Found()
-        flying = flight.flying
+        flying = sent.flying
         if self.finds:
-            flying = max(flying, submission.flying(connection, self.service, now).get(model, Flying()).accepted)
-        which = discovery.limit_of(known, said, flying, flight.held_back)
+            flying = max(flying, flight.flying(connection, self.service, now).get(model, Flying()).accepted)
+        which = discovery.limit_of(known, said, flying, sent.held_back)
         if which is Limit.QUOTA:
             reason = f"the account's quota is used up ({said.reason})"
             limits.pause(connection, self.limit, reason, now, said.retry_after or QUOTA_PAUSE)
             return
         reason = f"the service asks to slow down ({said.reason})"
-        counted = known.refused_at is None or flight.sent_at > known.refused_at
+        counted = known.refused_at is None or sent.sent_at > known.refused_at
         if which is Limit.IN_FLIGHT and self.finds_places:
             again_at = now + said.retry_after if said.retry_after else None
             if counted:
@@ -161,15 +161,15 @@ class Admission:
             ends = limits.pause(connection, self.limit, reason, now, said.retry_after)
             if which is Limit.RATE and (self.finds or said.limit):
                 # They may share the account's requests, and have less to lose.
-                limits.hold(connection, limits.polls_of(self.service), ends, reason)
+                limits.hold(connection, limits.polls_of(self.service), min(ends, now + DOUBT), reason)
                 if counted:
-                    sent = self.sent(connection, model, known, now)
-                    known = discovery.refused_rate(known, sent, now, ends)
+                    passed = self.passed(connection, model, known, now)
+                    known = discovery.refused_rate(known, passed, now, ends)
         if self.finds:
             limits.keep(connection, self.row(model), known, now)
 
-    def sent(self, connection: Connection, model: str, known: Found, until: datetime) -> Sent:
+    def passed(self, connection: Connection, model: str, known: Found, until: datetime) -> Sent:
         """What was accepted before a refusal, in the last minute or since the last pause."""
         since = max(until - DOUBT, known.resumed_at or until - DOUBT)
-        times = submission.taken(connection, self.service, model, since, until)
+        times = flight.taken(connection, self.service, model, since, until)
         return discovery.sent_in(times, known.per_minute)

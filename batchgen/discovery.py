@@ -26,10 +26,10 @@ FIRST_TRY = timedelta(
     seconds=2
 )  # of a ceiling, where the service names no wait; four times that for each refusal after
 LONGEST_TRY = timedelta(minutes=10)
-WAITS = (0, 0, 64, 256)
+WAITS = (0, 0, 0, 64, 256)
 """Requests accepted with every place taken, before a ceiling is tried that was refused once, twice, …: a request in 256
 that is refused is less than half a percent of them."""
-DOUBT = timedelta(minutes=1)  # how long a refusal for want of a place may turn out to have been for the rate
+DOUBT = timedelta(minutes=1)  # after a refusal for want of a place, and what it asks to wait: it may be for the rate
 CUTS = 3  # refusals in a row where there should have been a place: what was known is not true any more
 
 MARGIN = 0.98  # of a measured rate: requests that set out evenly do not arrive so
@@ -130,7 +130,8 @@ def accepted(found: Found, flying: int, held_back: bool, sent: Sent, now: dateti
         return found
     if flying == found.ceiling:
         return replace(found, wait=max(found.wait - 1, 0))
-    doubtful = found.refused_at is not None and now - found.refused_at <= DOUBT
+    asked_until = found.willing_at or found.refused_at
+    doubtful = asked_until is not None and now - asked_until <= DOUBT
     measured = measure(sent, found.willing_at or now) if doubtful else None
     if flying <= found.proven + slack(found.proven):
         # If it was the rate after all, the next may not follow sooner than that.

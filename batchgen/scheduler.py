@@ -73,8 +73,8 @@ class Scheduler(Stage):
         room = self.admission.room(connection, now, wanted)
         if not room.number:
             pending = room.next_at is not None and submission.any_pending(connection, work.batch_id)
-            long = room.next_at is not None and bool(room.paused_for) and room.next_at - now >= LONG_PAUSE
-            work.hold = f"{room.paused_for}, until {moment(room.next_at, now)}" if long and room.next_at else ""
+            if room.paused_for and room.next_at and room.next_at - now >= LONG_PAUSE:
+                work.hold = f"{room.paused_for}, until {moment(room.next_at, now)}"
             return Claim([], room.next_at if pending else None)
         base_url = work.service.base_url if work.service.name != "simulator" else None
         choice = self.choose(connection, now, room.number, room.barred)

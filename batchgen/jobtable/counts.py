@@ -10,8 +10,8 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable import money, submission
-from batchgen.jobtable.submission import Flying
+from batchgen.jobtable import flight, money
+from batchgen.jobtable.flight import Flying
 from batchgen.jobtable.transition import next_due
 from batchgen.schema import batches, events, jobs, limits
 
@@ -122,7 +122,7 @@ def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
     service = connection.execute(select(batches.c.service).where(batches.c.id == batch_id)).scalar_one()
     head = f"submits to {service} by "
     rows = connection.execute(select(limits).where(limits.c.name.startswith(head), limits.c.used_at > now - OF_LATE))
-    in_flight = submission.flying(connection, service, now)
+    in_flight = flight.flying(connection, service, now)
     told = {}
     for row in rows:
         model = row.name.partition(": ")[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -58,29 +58,6 @@ def ready(
 def in_flight(connection: Connection, service: str, now: datetime) -> int:
     """Generations that the service may be working on. Held and late ones do not count: they may never end."""
     return connection.execute(FLYING, {"of": service, "now": now}).scalar_one()
-
-
-@dataclass(frozen=True, slots=True)
-class Flying:
-    """Generations of one model that count as in flight, and creates of it that are on the wire."""
-
-    accepted: int = 0
-    on_wire: int = 0
-
-
-def flying(connection: Connection, service: str, now: datetime) -> dict[str, Flying]:
-    """What `in_flight` counts, by model."""
-    found: dict[str, Flying] = {}
-    for model, on_wire, number in connection.execute(FLYING_BY_MODEL, {"of": service, "now": now}):
-        before = found.get(model, Flying())
-        found[model] = replace(before, **{"on_wire" if on_wire else "accepted": number})
-    return found
-
-
-def taken(connection: Connection, service: str, model: str, since: datetime, until: datetime) -> list[datetime]:
-    """When the creates of a model were sent that the service took, oldest first, of the last few thousand."""
-    given = {"of": service, "wanted": model, "since": since, "until": until}
-    return list(connection.execute(TAKEN, given).scalars())
 
 
 def any_pending(connection: Connection, batch_id: int) -> bool:
@@ -253,9 +230,7 @@ def unconfirmed(connection: Connection, intent: Intent, outcome: Unknown, now: d
     )
 
 
-RECENT_ATTEMPTS = 5_000
-
-_flying = (
+FLYING_WHERE = (
     jobs.c.service == bindparam("of"),
     # The words of the partial index, for the planner to find it.
     text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
@@ -263,23 +238,7 @@ _flying = (
     | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
     | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type))),
 )
-_on_wire = jobs.c.state == State.SUBMITTING
-FLYING = select(func.count()).where(*_flying)
-FLYING_BY_MODEL = select(jobs.c.model, _on_wire, func.count()).where(*_flying).group_by(jobs.c.model, _on_wire)
-
-TAKEN = (
-    select(attempts.c.sent_at)
-    .join(jobs, attempts.c.job_id == jobs.c.id)
-    .where(
-        attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
-        attempts.c.outcome == Outcome.ACCEPTED,
-        attempts.c.sent_at >= bindparam("since", type_=attempts.c.sent_at.type),
-        attempts.c.sent_at <= bindparam("until", type_=attempts.c.sent_at.type),
-        jobs.c.service == bindparam("of"),
-        jobs.c.model == bindparam("wanted"),
-    )
-    .order_by(attempts.c.sent_at)
-)
+FLYING = select(func.count()).where(*FLYING_WHERE)
 
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING).limit(1)
 
