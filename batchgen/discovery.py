@@ -3,7 +3,7 @@
 Nothing here reads a clock, a table or a wire. Time is measured in accepted requests where that will do, so that a
 service of seconds and one of minutes are learned alike.
 
-**Places.** While no request was ever refused for want of a place, one more than ever before may be in flight (of many,
+**Places.** While no request was ever refused for want of a place, two more than ever before may be in flight (of many,
 a sixteenth more). A refusal makes what was in flight the ceiling; it is tried again by one request at a time, at first
 soon, because a refusal may have been for the rate after all, and then ever more seldom. Requests that are accepted well
 above the ceiling show just that.
@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from batchgen.service.base import Limit, Throttled
 
 STEP = 16  # growth and slack: a sixteenth, at least one
+FEWEST = 2  # beyond what was ever in flight, while no ceiling is known: they are on the wire together
 FIRST_TRY = timedelta(
     seconds=2
 )  # of a ceiling, where the service names no wait; four times that for each refusal after
@@ -98,7 +99,7 @@ def places(found: Found, flying: int, now: datetime) -> int:
     if found.ceiling is None:
         # What is in flight was accepted, by whomever it was sent; but not where a guess took the place of knowledge.
         proven = found.proven if found.refusals >= CUTS else max(found.proven, flying)
-        return proven + slack(proven)
+        return proven + max(FEWEST, proven // STEP)
     return found.ceiling + (found.wait <= 0 and (found.try_at is None or found.try_at <= now))
 
 

@@ -22,10 +22,10 @@ PACED = Found(proven=20, per_minute=60.0)
 @pytest.mark.parametrize(
     ("found", "number"),
     [
-        pytest.param(Found(), 6, id="nothing known: one more than there are"),
-        pytest.param(Found(proven=10), 11, id="one more than ever before"),
+        pytest.param(Found(), 7, id="nothing known: two more than there are"),
+        pytest.param(Found(proven=10), 12, id="two more than ever before"),
         pytest.param(Found(proven=64), 68, id="of many, a sixteenth more"),
-        pytest.param(Found(proven=2, refusals=3), 3, id="fewer than there are, after refusals in a row"),
+        pytest.param(Found(proven=2, refusals=3), 4, id="fewer than there are, after refusals in a row"),
         pytest.param(replace(CEILING, wait=9), 20, id="a ceiling holds while it is waited for"),
         pytest.param(replace(CEILING, try_at=NOON + SECOND), 20, id="and until its time"),
         pytest.param(replace(CEILING, try_at=NOON), 21, id="then one tries it"),
