@@ -40,7 +40,7 @@ SHORT_CUT, SHORT_CUTS = 0.95, 0.8
 MOST_PER_MINUTE = 60_000.0
 LEAST_PER_MINUTE = 0.1
 TRIAL = 32  # accepted requests at a higher rate, before it counts as good
-RATE_WAITS = (0, 128, 256)
+RATE_WAITS = (0, 64, 192)
 """Accepted requests that the rate held back, before a higher one is tried that was refused never, once, …"""
 SAMPLE = 6  # a rate measured by few requests is tried after so many times their number
 PACES = 4  # between two requests, at the most, while the rate is what holds them back
