@@ -5,7 +5,7 @@ Held in the table and decided in the transaction that claims, so that several pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -77,9 +77,12 @@ def choose(
     terms: Terms,
     prices: PriceList,
     longest: LongestTime,
+    barred: Collection[str] = (),
 ) -> Choice:
-    """Up to `room` pending jobs that keep to the terms, in their order, with what each is expected to cost."""
-    pending = submission.ready(connection, batch_id, now, room + LOOK_PAST * bool(terms.until), terms.selection)
+    """Up to `room` pending jobs that keep to the terms, in their order, with what each is expected to cost; none of a
+    `barred` model."""
+    enough = room + LOOK_PAST * bool(terms.until)
+    pending = submission.ready(connection, batch_id, now, enough, terms.selection, barred)
     in_time = [each for each in pending if not terms.until or now + longest(each.model, each.request) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
     if terms.max_cost is None:

@@ -11,7 +11,6 @@ from heapq import heapify, heapreplace
 from random import Random
 
 from batchgen.inspection import Times
-from batchgen.limits import BURST_MINUTES
 
 PLAYED = 100_000
 """Generations to play in all: a small batch is played more often than a large one, whose sum varies less."""
@@ -68,10 +67,10 @@ def play(
     # Where more is under way than may be, nothing is sent until enough of it has ended.
     slots = [0.0] * (in_flight - len(slots)) + sorted(slots)[-in_flight:]
     heapify(slots)
-    interval, burst = 60 / per_minute, max(1, int(per_minute * BURST_MINUTES))
+    interval = 60 / per_minute
     sent = 0
     for each in waiting:
-        start = max(slots[0], (sent - burst + 1) * interval)
+        start = max(slots[0], sent * interval)
         if until is not None and start + each.longest > until:
             continue
         done = start + draw(each.times, chance)

@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
+from batchgen import limits
 from batchgen.forecast import Forecast, Waiting, forecast
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import enrolment, money, pricelist, selection, submission, timings
@@ -20,10 +21,11 @@ from batchgen.jobtable.enrolment import Batch, Enrolment
 from batchgen.jobtable.money import Sums
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
-from batchgen.manifest import Limits
+from batchgen.manifest import AUTO, Limits
 from batchgen.pacing import Pace, duration_of
 from batchgen.schema import jobs
 
+REMEMBERED = timedelta(days=30)  # what was found of an account
 EVERYTHING = 1_000_000_000  # more jobs than there are
 
 
@@ -73,6 +75,9 @@ class Outlook:
     half_at: datetime
     late_at: datetime
     """When the last generation ends: in half of all cases, in nine of ten."""
+    in_flight: int
+    per_minute: float
+    """The limits that the forecast was played through."""
     in_time: int | None
     """Of the affordable ones, those that would be sent because they would be done by `until`."""
 
@@ -97,7 +102,8 @@ def look(connection: Connection, asked: Asked, now: datetime) -> Outlook:
     sums = money.sums(connection, batch_id)
     affordable, spent = within(costs, sums, asked.limits.max_cost)
     pace = Pace(asked.measured, timings.known(connection, service))
-    played = when(connection, asked, pending[:affordable], pace, now)
+    in_flight, per_minute = limits_of(connection, asked, now)
+    played = when(connection, asked, pending[:affordable], pace, in_flight, per_minute, now)
     states = Counter(connection.execute(select(jobs.c.state).where(jobs.c.batch_id == batch_id)).scalars())
     return Outlook(
         enrolled=enrolled,
@@ -113,6 +119,8 @@ def look(connection: Connection, asked: Asked, now: datetime) -> Outlook:
         affordable_cost=spent,
         half_at=now + timedelta(seconds=played.p50),
         late_at=now + timedelta(seconds=played.p90),
+        in_flight=in_flight,
+        per_minute=per_minute,
         in_time=played.sent if asked.until else None,
     )
 
@@ -141,7 +149,26 @@ def by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]) -> l
     return sorted(found, key=lambda price: (-price.jobs, price.model))
 
 
-def when(connection: Connection, asked: Asked, pending: Sequence[Candidate], pace: Pace, now: datetime) -> Forecast:
+def limits_of(connection: Connection, asked: Asked, now: datetime) -> tuple[int, float]:
+    """In flight and a minute, as told; what is to be found is as it was found last, or as it is for a new account."""
+    told, new = asked.limits, Limits()
+    found = limits.known(connection, asked.batch.service, now - REMEMBERED).values()
+    places = max((each.ceiling or each.proven for each in found), default=0)
+    rates = max((each.per_minute for each in found if each.per_minute), default=0.0)
+    in_flight = told.in_flight if told.in_flight != AUTO else places or new.in_flight
+    per_minute = told.submits_per_minute if told.submits_per_minute != AUTO else rates or new.submits_per_minute
+    return int(in_flight), float(per_minute)
+
+
+def when(
+    connection: Connection,
+    asked: Asked,
+    pending: Sequence[Candidate],
+    pace: Pace,
+    in_flight: int,
+    per_minute: float,
+    now: datetime,
+) -> Forecast:
     """Play what is to be sent through the slots, beside all that the service is working on already."""
     known: dict[tuple[str, str], Waiting] = {}
     waiting = []
@@ -159,4 +186,4 @@ def when(connection: Connection, asked: Asked, pending: Sequence[Candidate], pac
         for row in connection.execute(at_work)
     ]
     until = (asked.until - now).total_seconds() if asked.until else None
-    return forecast(waiting, running, asked.limits.in_flight, asked.limits.submits_per_minute, until)
+    return forecast(waiting, running, in_flight, per_minute, until)

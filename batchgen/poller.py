@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen import clock
+from batchgen import clock, discovery, limits
+from batchgen.discovery import DOUBT
 from batchgen.jobs import Job, State
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.pacing import backoff, duration_of
 from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
-from batchgen.stage import LEASE, Stage
+from batchgen.stage import LEASE, Stage, Work
 
 NO_URL_LOOKS = 5  # "completed" without a video so often in a row is an answer
+ENOUGH_ANSWERS = 10  # in a minute, to tell a rate by: polls may be few because nothing is due
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LONGEST_SECONDS = 120.0
 
 
 class Poller(Stage):
     """Follows every accepted generation to its end. A poll that fails says nothing about the job."""
+
+    def __init__(self, work: Work, at_once: int) -> None:
+        super().__init__(work, at_once)
+        self.limit = limits.polls_of(work.service.name)
+        self.answers: deque[datetime] = deque()
+        """When polls of this run were answered, in the last minute."""
+        self.refused = self.held_back = False
 
     async def tick(self, now: datetime) -> datetime | None:
         if self.room <= 0:
@@ -32,14 +42,30 @@ class Poller(Stage):
         return next_at
 
     def claim(self, connection: Connection, now: datetime, room: int) -> tuple[list[Job], datetime | None]:
+        """Due generations, within the polls' own rate."""
         work = self.work
-        found = claim_due(connection, work.batch_id, State.GENERATING, work.run, now, now + LEASE, room)
-        return found, next_due(connection, work.batch_id, State.GENERATING)
+        due = next_due(connection, work.batch_id, State.GENERATING)
+        if due is None or due > now:
+            return [], due
+        rate = work.limits.polls_per_minute
+        allowance = limits.allowed(connection, self.limit, rate, room, now)
+        number = allowance.number
+        self.refused = allowance.refused
+        self.held_back = allowance.slowed and number < room
+        if allowance.refused and number:
+            number = 1 - len(self.tasks)
+        if number <= 0:
+            return [], None if allowance.number else allowance.next_at
+        found = claim_due(connection, work.batch_id, State.GENERATING, work.run, now, now + LEASE, number)
+        limits.spend(connection, self.limit, rate, len(found), now)
+        due = next_due(connection, work.batch_id, State.GENERATING)
+        return found, max(due, allowance.next_at) if due and allowance.next_at else due
 
-    async def poll(self, job: Job) -> None:
-        """Ask for one generation and write the answer down."""
+    async def poll(self, job: Job) -> bool:
+        """Ask for one generation and write the answer down. Whether the job may have moved on."""
         outcome = await self.work.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
         await self.record(job, outcome)
+        return isinstance(outcome, Finished | Failed)
 
     async def record(self, job: Job, outcome: FetchOutcome) -> None:
         work, now = self.work, clock.utcnow()
@@ -64,11 +90,41 @@ class Poller(Stage):
                     work.pace.learn(job.model, duration_of(job.request), timing)
             case Failed():
                 await write(polling.failed, job, work.run, outcome, now)
-            case Throttled() | Unavailable():
-                if isinstance(outcome, Unavailable) and outcome.trouble is Trouble.AUTH:
+            case Throttled():
+                await write(self.throttled, job, outcome, now, now + pause)
+            case Unavailable():
+                if outcome.trouble is Trouble.AUTH:
                     work.lock_out(outcome)
                 wait = max(pause, outcome.retry_after or timedelta(0))
                 await write(polling.unanswered, job, work.run, outcome.reason, now + wait)
+        if not isinstance(outcome, Throttled | Unavailable):
+            self.answers.append(now)
+            while self.answers[0] < now - DOUBT:
+                self.answers.popleft()
+            if self.refused or self.held_back:
+                await write(self.answered, now)
+
+    def throttled(
+        self, connection: Connection, job: Job, outcome: Throttled, now: datetime, again_at: datetime
+    ) -> None:
+        """Refused: all polls wait, and come at the rate that this shows. Submits go on."""
+        reason = f"the service asks to poll less often ({outcome.reason})"
+        known = limits.found(connection, self.limit)
+        ends = limits.pause(connection, self.limit, reason, now, outcome.retry_after)
+        polling.unanswered(connection, job, self.work.run, outcome.reason, max(ends, again_at))
+        if known.resumed_at is None or known.resumed_at <= now:
+            since = known.resumed_at or now - DOUBT
+            times = [at for at in self.answers if at >= since]
+            sent = discovery.sent_in(times, known.per_minute, ENOUGH_ANSWERS)
+            limits.keep(connection, self.limit, discovery.refused_rate(known, sent, now, ends), now)
+        self.refused = True
+
+    def answered(self, connection: Connection, now: datetime) -> None:
+        """Polls are answered again: in time, try a little faster."""
+        limits.relent(connection, self.limit)
+        known = limits.found(connection, self.limit)
+        if self.held_back and known.per_minute is not None:
+            limits.keep(connection, self.limit, discovery.tried_faster(known), now)
 
     def complete(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> Timing | None:
         """Store that the video exists, and learn from how long it took: it ended between the last look and this one."""

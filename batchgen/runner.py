@@ -72,7 +72,7 @@ class Runner:
         self.plan = plan
         self.first_contact = first_contact
         self.id = uuid4().hex[:12]
-        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}))
+        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}), plan.models)
         self.scheduler = Scheduler(self.work, AT_ONCE)
         self.poller = Poller(self.work, AT_ONCE)
         self.downloader = Downloader(self.work, plan.limits.downloads)
@@ -132,7 +132,7 @@ class Runner:
             self.reconciler: (self.reconciler, self.poller, self.scheduler),
         }
         for stage in self.stages:
-            stage.on_change = lambda changed: self.ring(*brings[changed])
+            stage.on_change = lambda changed, moved: self.ring(*(brings[changed] if moved else (changed,)))
         self.scheduler.on_doubt = lambda: self.ring(self.reconciler)
         turning = [asyncio.create_task(self.turn(stage)) for stage in self.stages]
         beside = (self.watch_neighbours(), self.renew(), self.watch_end())

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from batchgen import budget, clock, inputs, limits
+from batchgen.admission import Admission, Flight, Room
 from batchgen.budget import Choice
 from batchgen.jobtable import submission
-from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.submission import Candidate, Intent
 from batchgen.service.base import (
     Accepted,
     Blocked,
@@ -26,6 +28,7 @@ from batchgen.service.base import (
 from batchgen.stage import LEASE, Stage, Work
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service's log, for an answer that was lost
+LONG_PAUSE = timedelta(minutes=1)  # worth telling a person of
 FAILURES_TO_PROBE = 3  # creates in a row without a plain answer; then one at a time
 
 
@@ -35,6 +38,7 @@ class Claim:
 
     intents: list[Intent]
     next_at: datetime | None
+    room: Room = field(default_factory=lambda: Room(0))
 
 
 class Scheduler(Stage):
@@ -42,7 +46,8 @@ class Scheduler(Stage):
 
     def __init__(self, work: Work, at_once: int) -> None:
         super().__init__(work, at_once)
-        self.limit = f"submits to {work.service.name}"
+        service = work.service
+        self.admission = Admission(service.name, service.account, work.limits, work.models)
         self.failures = 0
         self.on_doubt: Callable[[], None] = lambda: None
 
@@ -58,40 +63,40 @@ class Scheduler(Stage):
             return None
         claim = await self.work.database.write(self.claim, now, self.room)
         for intent in claim.intents:
-            self.begin(self.submit(intent))
+            flight = claim.room.flights.get(intent.job.model) or Flight(now)
+            self.begin(self.submit(intent, flight))
         return claim.next_at
 
-    def claim(self, connection: Connection, now: datetime, room: int) -> Claim:
-        """As many jobs as rate, generations in flight and `room` allow, in one transaction with their intents."""
+    def claim(self, connection: Connection, now: datetime, wanted: int) -> Claim:
+        """As many of `wanted` jobs as rates, generations in flight and the budget allow, in one transaction with their
+        intents."""
         work = self.work
-        flying = submission.in_flight(connection, work.service.name, now)
-        wanted = min(room, work.limits.in_flight - flying)
-        if wanted <= 0:
-            return Claim([], None)
-        rate = work.limits.submits_per_minute
-        allowance = limits.allowed(connection, self.limit, rate, wanted, now)
-        if not allowance.number:
-            pending = submission.any_pending(connection, work.batch_id)
-            return Claim([], allowance.next_at if pending else None)
+        room = self.admission.room(connection, now, wanted)
+        if not room.number:
+            pending = room.next_at is not None and submission.any_pending(connection, work.batch_id)
+            if room.paused_for and room.next_at and room.next_at - now >= LONG_PAUSE:
+                work.hold = f"{room.paused_for}, until {moment(room.next_at, now)}"
+            return Claim([], room.next_at if pending else None)
         base_url = work.service.base_url if work.service.name != "simulator" else None
-        choice = self.choose(connection, now, allowance.number)
+        choice = self.choose(connection, now, room.number, room.barred)
         work.hold = budget.MEANWHILE[choice.hold] if choice.hold and not choice.chosen else ""
-        until = now + LEASE
+        chosen = list(within(choice.chosen, room))
         intents = submission.intend(
-            connection, work.batch_id, work.run, now, until, allowance.number, base_url, choice.chosen
+            connection, work.batch_id, work.run, now, now + LEASE, room.number, base_url, chosen
         )
-        limits.spend(connection, self.limit, rate, len(intents), now)
-        more = len(intents) == allowance.number
-        return Claim(intents, allowance.next_at if more else None)
+        self.admission.spend(connection, [intent.job.model for intent in intents], now)
+        more = len(choice.chosen) == room.number
+        return Claim(intents, room.next_at if more else None, room)
 
-    def choose(self, connection: Connection, now: datetime, room: int) -> Choice:
+    def choose(self, connection: Connection, now: datetime, room: int, barred: Collection[str] = ()) -> Choice:
         """What of the pending jobs keeps to the run's terms."""
         work = self.work
+        longest = work.pace.longest
         return budget.choose(
-            connection, work.batch_id, work.service.name, now, room, work.terms, work.prices, work.pace.longest
+            connection, work.batch_id, work.service.name, now, room, work.terms, work.prices, longest, barred
         )
 
-    async def submit(self, intent: Intent) -> None:
+    async def submit(self, intent: Intent, flight: Flight) -> None:
         """One create request, from its committed intent to its recorded outcome."""
         work, job = self.work, intent.job
         try:
@@ -102,9 +107,9 @@ class Scheduler(Stage):
             await work.database.write(submission.rejected, intent, missing, clock.utcnow(), "input")
             return
         outcome = await work.service.submit(Submission(job.endpoint, body, intent.client_request_id))
-        await self.record(intent, outcome, seen)
+        await self.record(intent, flight, outcome, seen)
 
-    async def record(self, intent: Intent, outcome: SubmitOutcome, seen: str | None) -> None:
+    async def record(self, intent: Intent, flight: Flight, outcome: SubmitOutcome, seen: str | None) -> None:
         """Write down what became of a create request, and slow down or stop where it says so."""
         work, now = self.work, clock.utcnow()
         write = work.database.write
@@ -117,7 +122,7 @@ class Scheduler(Stage):
             case Accepted():
                 deadline = now + timedelta(minutes=work.limits.deadline_minutes)
                 look = work.pace.next_look(intent.job, now, deadline, now)
-                await write(self.store, intent, outcome, now, deadline, look, seen)
+                await write(self.store, intent, flight, outcome, now, deadline, look, seen)
             case Rejected():
                 await write(submission.rejected, intent, outcome, now)
             case Unknown():
@@ -125,11 +130,11 @@ class Scheduler(Stage):
                 self.on_doubt()
                 if self.failures >= FAILURES_TO_PROBE:
                     reason = f"{self.failures} creates in a row without a plain answer ({outcome.reason})"
-                    await write(limits.pause, self.limit, reason, now)
+                    await write(limits.pause, self.admission.limit, reason, now)
             case NotSent():
-                await write(self.give_back, intent, outcome, now, f"the service cannot be reached ({outcome.reason})")
+                await write(self.unsent, intent, outcome, now)
             case Throttled():
-                await write(self.give_back, intent, outcome, now, f"the service asks to slow down ({outcome.reason})")
+                await write(self.throttled, intent, flight, outcome, now)
             case Blocked():
                 work.blocked = work.blocked or outcome
                 await write(submission.returned, intent, outcome, now)
@@ -138,6 +143,7 @@ class Scheduler(Stage):
         self,
         connection: Connection,
         intent: Intent,
+        flight: Flight,
         outcome: Accepted,
         now: datetime,
         deadline: datetime,
@@ -145,11 +151,33 @@ class Scheduler(Stage):
         seen: str | None,
     ) -> None:
         submission.accepted(connection, intent, outcome, now, deadline, look, seen)
-        limits.relent(connection, self.limit)
+        self.admission.accepted(connection, intent.job.model, flight, now)
 
-    def give_back(
-        self, connection: Connection, intent: Intent, outcome: NotSent | Throttled, now: datetime, reason: str
+    def unsent(self, connection: Connection, intent: Intent, outcome: NotSent, now: datetime) -> None:
+        submission.returned(connection, intent, outcome, now)
+        reason = f"the service cannot be reached ({outcome.reason})"
+        limits.pause(connection, self.admission.limit, reason, now)
+
+    def throttled(
+        self, connection: Connection, intent: Intent, flight: Flight, outcome: Throttled, now: datetime
     ) -> None:
         submission.returned(connection, intent, outcome, now)
-        asked = outcome.retry_after if isinstance(outcome, Throttled) else None
-        limits.pause(connection, self.limit, reason, now, asked)
+        self.admission.refused(connection, intent.job.model, flight, outcome, now)
+
+
+def within(chosen: Sequence[Candidate], room: Room) -> Iterator[Candidate]:
+    """Those for which there is room of their model."""
+    if not room.of_model:
+        yield from chosen
+        return
+    taken: Counter[str] = Counter()
+    for each in chosen:
+        taken[each.model] += 1
+        if taken[each.model] <= room.of_model.get(each.model, 0):
+            yield each
+
+
+def moment(at: datetime, now: datetime) -> str:
+    """Local time, with the date where it is not today's."""
+    here = at.astimezone()
+    return f"{here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%Y-%m-%d %H:%M}"

@@ -260,6 +260,21 @@ limits = Table(
     Column("paused_until", UTCDateTime),
     Column("reason", Words),
     Column("strikes", Integer, nullable=False),
+    # What was found of the account: see `discovery.py`. Empty where a person told the limits.
+    Column("proven", Integer),
+    Column("ceiling", Integer),
+    Column("tries", Integer),
+    Column("wait", Integer),
+    Column("try_at", UTCDateTime),
+    Column("refused_at", UTCDateTime),
+    Column("willing_at", UTCDateTime),
+    Column("refusals", Integer),
+    Column("per_minute", Float),
+    Column("good", Float),
+    Column("rate_tries", Integer),
+    Column("rate_wait", Integer),
+    Column("resumed_at", UTCDateTime),
+    Column("used_at", UTCDateTime),
 )
 
 timings = Table(

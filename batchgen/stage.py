@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -48,6 +48,8 @@ class Work:
     folder: Path
     limits: Limits
     pace: Pace
+    models: Sequence[str] = ()
+    """Those of the batch."""
     terms: Terms = field(default_factory=Terms)
     prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)
@@ -77,11 +79,11 @@ class Stage:
     def __init__(self, work: Work, at_once: int) -> None:
         self.work = work
         self.at_once = at_once
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.bell = asyncio.Event()
         self.stopping = False
         self.failure: BaseException | None = None
-        self.on_change: Callable[[Stage], None] = lambda _stage: None
+        self.on_change: Callable[[Stage, bool], None] = lambda _stage, _moved: None
 
     @property
     def room(self) -> int:
@@ -91,17 +93,22 @@ class Stage:
     async def tick(self, now: datetime) -> datetime | None:
         raise NotImplementedError
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Take a piece of work in hand; the bell rings when it ends."""
+    def begin(self, work: Coroutine[Any, Any, bool | None]) -> None:
+        """Take a piece of work in hand; the bell rings when it ends, and those of the stages that it has brought
+        something, unless it returns False: then it has moved no job."""
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self.tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            self.failure = error
-        self.on_change(self)
+        moved = True
+        if not task.cancelled():
+            if error := task.exception():
+                self.failure = error
+            else:
+                moved = task.result() is not False
+        self.on_change(self, moved)
 
     async def finish(self) -> None:
         """Claim nothing more, and wait for what is in hand."""

@@ -39,6 +39,7 @@ class ScriptedService:
     has_log: bool = True
     name: str = "aimlapi"
     base_url: str = "https://api.test"
+    account: str = "0badcafe"
     submitted: list[Submission] = field(default_factory=list)
     fetched: list[tuple[str, str, str | None]] = field(default_factory=list)
     looked: list[tuple[datetime, datetime]] = field(default_factory=list)

@@ -15,6 +15,7 @@ from batchgen.service.aimlapi import AimlApi
 from batchgen.service.base import (
     Accepted,
     Blocked,
+    Limit,
     NotSent,
     Rejected,
     Submission,
@@ -250,3 +251,30 @@ async def test_the_key_is_in_no_reason_where_a_long_page_is_cut_short() -> None:
     page = ("x" * 190 + KEY + "y" * 100).encode()
     async with serving(answer(200, page)) as wire, service(wire.base_url) as api:
         assert KEY[:8] not in repr(await api.submit(ASKED))
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ("Too many requests. Slow down and try again.", None),
+        ("Rate limit exceeded", None),
+        ("Rate or concurrency limit: 3 requests per second, 5 concurrent", None),
+        ("You may have 5 concurrent generations", Limit.IN_FLIGHT),
+        ("Too many tasks in progress", Limit.IN_FLIGHT),
+        ("Limit of 20 requests per minute reached", Limit.RATE),
+        ("Your daily limit is reached", Limit.QUOTA),
+        ("Quota exceeded", Limit.QUOTA),
+    ],
+)
+async def test_a_429_names_its_limit_or_does_not(words: str, limit: Limit | None) -> None:
+    async with serving(error(429, words)) as wire, service(wire.base_url) as api:
+        outcome = await api.submit(ASKED)
+    assert isinstance(outcome, Throttled)
+    assert outcome.limit is limit
+
+
+def test_an_account_s_label_is_its_own_and_tells_nothing_of_the_key() -> None:
+    key = "sk-1234567890"
+    labels = [AimlApi("https://api.test", each).account for each in (key, key, key + "1")]
+    assert labels[0] == labels[1] != labels[2]
+    assert not any(part in labels[0] for part in (key[-4:], key[:4]))

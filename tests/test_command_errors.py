@@ -123,6 +123,7 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["run", "m.yaml", "--db", "sqlite://"], "memory"),
         (["run", "m.yaml", "--log-file", "nowhere/log"], "--log-file nowhere/log"),
         (["run", "m.yaml", "--in-flight", "0"], "--in-flight"),
+        (["run", "m.yaml", "--in-flight", "many"], "'many' is not a valid integer range; or auto"),
         (["status", "--db", "none.db"], "there is no job table yet"),
         (["status", "none.yaml"], "there is no such manifest"),
         (["retry", "m.yaml"], "`batchgen run m.yaml` makes it"),

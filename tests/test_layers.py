@@ -28,7 +28,7 @@ LAYERS = (
         "inspection",
     },
     {"jobtable", "decoder", "inflow", "part", "presence"},
-    {"limits", "pacing", "budget", "forecast"},
+    {"limits", "discovery", "admission", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
     {"runner", "planning", "online", "simulator"},
     {"report"},

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from batchgen import manifest
-from batchgen.manifest import Limits, Manifest
+from batchgen.manifest import AUTO, Limits, Manifest
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -248,9 +248,26 @@ def test_the_manifests_that_ship_are_good(path: Path) -> None:
     assert {STANDARD, MASTER} <= {job.model for job in found.jobs}
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("auto", Limits(submits_per_minute=AUTO, in_flight=AUTO)),
+        ("{in_flight: auto, max_cost: 5}", Limits(in_flight=AUTO, max_cost=Decimal(5))),
+        ("{submits_per_minute: auto, in_flight: 7}", Limits(submits_per_minute=AUTO, in_flight=7)),
+        ("{polls_per_minute: 90}", Limits(polls_per_minute=90)),
+    ],
+)
+def test_limits_may_be_left_to_be_found(tmp_path: Path, written: str, expected: Limits) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        f"limits: {written}\njobs: [{{id: a, model: {MASTER}, prompt: p, image_url: https://a.test/b.jpg}}]\n"
+    )
+    assert manifest.read(path).limits == expected
+
+
 def test_the_demo_is_offline_and_fast() -> None:
     demo = manifest.read(MANIFESTS / "demo.yaml")
     assert demo.service == "simulator"
-    assert demo.limits.submits_per_minute >= 600
+    assert float(demo.limits.submits_per_minute) >= 600
     assert {json.loads(job.request)["duration"] for job in demo.jobs} == {5, 10}
     assert all(path.stat().st_size < 60_000 for path in (MANIFESTS / "images").iterdir())

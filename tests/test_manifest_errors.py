@@ -120,14 +120,14 @@ GOLDEN = {
           in_fligt: 3
         jobs: [{LEAST}]
         """,
-        "2:23 `submits_per_minute` must be a number, not text\n"
-        "3:14 `in_flight` must be a whole number, not the number 2.5\n"
+        "2:23 `submits_per_minute` must be a number or auto, not text\n"
+        "3:14 `in_flight` must be a whole number or auto, not the number 2.5\n"
         "4:14 `downloads` must be a whole number, not the truth value true\n"
         "5:13 `max_cost` must be an amount in USD, such as 50.00, not text\n"
         "6:19 `on_unconfirmed` must be hold or resubmit | known: hold and resubmit\n"
         "7:3 there is no limit `in_fligt` | did you mean in_flight?",
     ),
-    "limits that are a list": (f"limits: [1]\njobs: [{LEAST}]\n", "1:9 `limits` must be a mapping, not a list"),
+    "limits that are a list": (f"limits: [1]\njobs: [{LEAST}]\n", "1:9 `limits` must be a mapping or auto, not a list"),
     "defaults that are text": (f"defaults: x\njobs: [{LEAST}]\n", "1:11 `defaults` must be a mapping, not text"),
     "an id among the defaults": (
         f"defaults: {{id: x}}\njobs: [{LEAST}]\n",

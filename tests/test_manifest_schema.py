@@ -88,6 +88,11 @@ def test_what_is_good_passes(job: str, validator: Draft7Validator) -> None:
     assert [error.message for error in validator.iter_errors(tree(f"jobs: [{job}]"))] == []
 
 
+@pytest.mark.parametrize("written", ["auto", "{in_flight: auto, max_cost: 5}", "{submits_per_minute: auto}", "~"])
+def test_limits_may_be_left_to_be_found(written: str, validator: Draft7Validator) -> None:
+    assert [error.message for error in validator.iter_errors(tree(f"limits: {written}"))] == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,6 +100,9 @@ def test_what_is_good_passes(job: str, validator: Draft7Validator) -> None:
         "service: aimlap",
         "limits: {in_flight: 0}",
         "limits: {in_fligt: 3}",
+        "limits: all",
+        "limits: {in_flight: many}",
+        "limits: {downloads: auto}",
         "defaults: {id: x}",
         "jobs: [{prompt: x}]",
         f"jobs: [{{id: x, model: {STANDARD}, duratoin: 5}}]",

@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen import limits
 from batchgen.jobs import State
 from batchgen.jobtable import counts
+from batchgen.limits import EARLY
+from batchgen.manifest import Limits
 from batchgen.poller import NO_URL_LOOKS, Poller
 from batchgen.schema import Outcome
 from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, turn, work_of
+from tests.scripted import ScriptedService, settle, turn, work_of
 from tests.table import ENDPOINT, HOUR, Table
 
 SECOND = timedelta(seconds=1)
@@ -187,3 +190,54 @@ async def test_a_row_that_another_run_took_over_is_not_written(table: Table, clo
     service.before = taken
     await turn(Poller(work_of(table, service), 8))
     assert (table.row().state, table.row().leased_by) == ("generating", "run-b")
+
+
+# --- the polls' own rate ---------------------------------------------------------------------------------------------
+
+
+async def test_polls_keep_to_a_rate_of_their_own(table: Table, clock: Clock) -> None:
+    for key in ("a", "b", "c"):
+        table.bring(State.GENERATING, key)
+    service = ScriptedService()
+    poller = Poller(work_of(table, service, Limits(polls_per_minute=12)), 8)
+    due = await turn(poller)
+    assert len(service.fetched) == 1
+    assert due == NOON + 5 * SECOND - EARLY
+    assert await turn(poller) == due
+    clock.move_to(due)
+    await turn(poller)
+    assert len(service.fetched) == 2
+
+
+async def test_a_refused_poll_pauses_polls_and_no_submit(table: Table, clock: Clock) -> None:
+    for key in ("a", "b", "c"):
+        table.bring(State.GENERATING, key)
+    service = ScriptedService(fetches=[Throttled("429", 9 * SECOND), Working("queued")])
+    poller = Poller(work_of(table, service), 1)
+    await turn(poller)
+    assert await turn(poller) == NOON + 9 * SECOND
+    assert len(service.fetched) == 1
+    row = limits.submits_to("aimlapi")
+    assert table.change(limits.allowed, row, 60.0, 1, NOON).number == 1
+    clock.tick(9)
+    poller.at_once = 8
+    await poller.tick(datetime.now(NOON.tzinfo))
+    assert len(poller.tasks) == 1, "no herd"
+    await settle(poller)
+    await turn(poller)
+    assert len(service.fetched) > 2
+
+
+async def test_polls_that_are_refused_come_less_often_and_in_time_more_often(table: Table, clock: Clock) -> None:
+    for number in range(40):
+        table.bring(State.GENERATING, f"j{number:02}")
+    service = ScriptedService(fetches=[*[Working("queued")] * 20, Throttled("429", 10 * SECOND), Working("queued")])
+    poller = Poller(work_of(table, service), 1)
+    for _ in range(21):
+        await turn(poller)
+        clock.tick(0.5)
+    (found,) = [table.change(limits.found, poller.limit)]
+    assert found.per_minute == pytest.approx(60 * 0.98, rel=0.1), "twenty in twenty seconds"
+    clock.tick(10)
+    table.now += HOUR
+    assert table.change(limits.allowed, poller.limit, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1

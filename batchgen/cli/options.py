@@ -86,17 +86,37 @@ def terms_options(command: C) -> C:
     return command
 
 
+class OrAuto(click.ParamType[Any]):
+    """What `within` takes, or the word auto: to be found as the run goes."""
+
+    def __init__(self, within: click.ParamType[Any]) -> None:
+        self.within, self.name = within, within.name
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - what click asks for
+        return "NUMBER|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            return self.within.convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message.rstrip('.')}; or auto", param, ctx)
+
+
 def limits_options(command: C) -> C:
     """Limits to use instead of the manifest's."""
     given = (
         click.option(
-            "--submits-per-minute", type=click.FloatRange(min=0, min_open=True), help="Instead of the manifest's."
+            "--submits-per-minute",
+            type=OrAuto(click.FloatRange(min=0, min_open=True)),
+            help="Instead of the manifest's; auto: as the account turns out to allow.",
         ),
         click.option(
             "-j",
             "--in-flight",
-            type=click.IntRange(1, 1000),
-            help="Videos generated at once, instead of the manifest's.",
+            type=OrAuto(click.IntRange(1, 1000)),
+            help="Videos generated at once, instead of the manifest's; auto: as the account turns out to allow.",
         ),
         click.option(
             "--downloads", type=click.IntRange(1, 32), help="Files downloaded at once, instead of the manifest's."

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable import money
+from batchgen.jobtable import flight, money
+from batchgen.jobtable.flight import Flying
 from batchgen.jobtable.transition import next_due
-from batchgen.schema import events, jobs, limits, tallies
+from batchgen.schema import batches, events, jobs, limits, tallies
 
 NEWS = 500  # events looked through at once
+OF_LATE = timedelta(hours=1)
 STUCK_STRIKES = 8
 """A download that failed so often in a row is left to a later run."""
 
@@ -102,7 +104,7 @@ def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
         State.DOWNLOADING: "downloads",
         State.GENERATING: "generations at the service",
         State.UNCONFIRMED: "the service's log to tell whether a request was accepted",
-        State.PENDING: "a free place within the limits",
+        State.PENDING: f"a free place within the limits{found_limits(connection, batch_id, now)}",
     }
     for waiting, what in named.items():
         number = state.counts[waiting] - (state.held if waiting == State.UNCONFIRMED else 0)
@@ -111,6 +113,25 @@ def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
     if state.held:
         found.append(Wait("a person (batchgen resolve)", None, state.held))
     return found
+
+
+def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
+    """The limits in force, in words, where a run found them itself of late; else nothing."""
+    service = connection.execute(select(batches.c.service).where(batches.c.id == batch_id)).scalar_one()
+    head = f"submits to {service} by "
+    of_late = select(limits).where(limits.c.name.startswith(head), limits.c.used_at > now - OF_LATE)
+    if not (rows := list(connection.execute(of_late))):
+        return ""
+    in_flight = flight.flying(connection, service, now)
+    told = {}
+    for row in rows:
+        model = row.name.partition(": ")[2]
+        here = in_flight.get(model, Flying())
+        most = f" of {row.ceiling}" if row.ceiling else ""
+        rate = f", {round(row.per_minute, 1):g} submits a minute" if row.per_minute else ""
+        told[model] = f"in flight {here.accepted + here.on_wire}{most}{rate}"
+    named = [f"{model}: {words}" if len(told) > 1 else words for model, words in told.items()]
+    return f", which are found as it goes ({'; '.join(named)})"
 
 
 def news(connection: Connection, batch_id: int, after: int, room: int = NEWS) -> tuple[list[Event], int]:

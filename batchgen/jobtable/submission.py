@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -43,10 +43,17 @@ class Candidate:
 
 
 def ready(
-    connection: Connection, batch_id: int, now: datetime, room: int, selection: str | None = None
+    connection: Connection,
+    batch_id: int,
+    now: datetime,
+    room: int,
+    selection: str | None = None,
+    barred: Collection[str] = (),
 ) -> list[Candidate]:
-    """The first `room` pending jobs in their order; of a selection, if it is named."""
+    """The first `room` pending jobs in their order; of a selection, if it is named; of no `barred` model."""
     asked = READY if selection is None else READY_SELECTED
+    if barred:
+        asked = asked.where(jobs.c.model.not_in(barred))
     given = {"batch": batch_id, "now": now, "room": room}
     return [Candidate(*row) for row in connection.execute(asked, given | ({"of": selection} if selection else {}))]
 
@@ -234,7 +241,7 @@ def unconfirmed(connection: Connection, intent: Intent, outcome: Unknown, now: d
     )
 
 
-FLYING = select(func.count()).where(
+FLYING_WHERE = (
     jobs.c.service == bindparam("of"),
     # The words of the partial index, for the planner to find it.
     text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
@@ -242,6 +249,7 @@ FLYING = select(func.count()).where(
     | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
     | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type))),
 )
+FLYING = select(func.count()).where(*FLYING_WHERE)
 
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING).limit(1)
 

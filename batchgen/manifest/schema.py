@@ -13,7 +13,7 @@ from batchgen import catalogue
 from batchgen.manifest.entry import HIGHEST_PRIORITY
 from batchgen.manifest.expansion import MOST_TAKES
 from batchgen.manifest.header import OUTPUT, SERVICES, STYLES, SUGGESTED
-from batchgen.manifest.limits import MOST
+from batchgen.manifest.limits import AUTO, FINDABLE, MOST
 from batchgen.manifest.rows import NAME
 from batchgen.manifest.words import LONGEST_NAME
 
@@ -21,6 +21,8 @@ Schema = dict[str, Any]
 
 TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}
 NUMERIC: Schema = {"type": "string", "pattern": r"^([-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false)$"}
+ONLY_AUTO: Schema = {"pattern": f"^{AUTO}$"}
+"""Of the values that are text."""
 NAMED: Schema = {"type": ["string", "number", "boolean"], "maxLength": LONGEST_NAME}
 GLOB: Schema = {"type": "string", "description": "Files like this, beside the manifest, such as frames/**/*.png."}
 SINGLE = ("id", "matrix", "rows")
@@ -28,12 +30,13 @@ SINGLE = ("id", "matrix", "rows")
 PATH = "Where the video goes, relative to the manifest. Names: batch, id, model, index, and the job's parameters."
 
 LIMITS = {
-    "submits_per_minute": "Create calls sent in a minute.",
-    "in_flight": "Videos generated at one time.",
+    "submits_per_minute": "Create calls sent in a minute; auto: as the account turns out to allow.",
+    "in_flight": "Videos generated at one time; auto: as the account turns out to allow.",
     "downloads": "Files fetched at one time.",
     "max_cost": "USD. What the batch may cost; no cap unless given.",
     "deadline_minutes": "A generation older than this is shown as late.",
     "unconfirmed_minutes": "How long to look for a request whose answer was lost.",
+    "polls_per_minute": "Questions how generations are doing, in a minute; 6,000 unless given.",
 }
 
 
@@ -90,6 +93,8 @@ def _top() -> Schema:
         name: {**(whole if name in ("in_flight", "downloads") else number), "maximum": MOST[name], "description": said}
         for name, said in LIMITS.items()
     }
+    for name in FINDABLE:
+        limits[name] = {**limits[name], "type": [limits[name]["type"], "string"], **ONLY_AUTO}
     limits["on_unconfirmed"] = {
         "description": "And then: ask a person, or send again, which may pay twice.",
         "enum": ["hold", "resubmit"],
@@ -104,8 +109,9 @@ def _top() -> Schema:
         "service": {"description": "Who makes the videos. Default: aimlapi.", "anyOf": [services, detailed]},
         "output": {"type": "string", "description": PATH, "default": OUTPUT},
         "limits": {
-            "description": "What a run may do at once, and cost.",
-            "type": ["object", "null"],
+            "description": "What a run may do at once, and cost; auto: as the account turns out to allow.",
+            "type": ["object", "null", "string"],
+            **ONLY_AUTO,
             "additionalProperties": False,
             "properties": limits,
         },

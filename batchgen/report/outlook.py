@@ -9,7 +9,7 @@ from typing import Any
 
 from batchgen.columns import plain
 from batchgen.jobs import State
-from batchgen.manifest import Limits
+from batchgen.manifest import AUTO, Limits
 from batchgen.planning import Outlook, Price
 from batchgen.report.words import dollars, plural, span
 
@@ -30,7 +30,8 @@ def told(
         yield f"  {cap(outlook, limits.max_cost)}"
     if outlook.affordable or outlook.states[State.GENERATING]:
         half, late = (f"{span(at - now)} ({clock_time(at, now)})" for at in (outlook.half_at, outlook.late_at))
-        rate = f"{limits.in_flight} in flight, {limits.submits_per_minute:g} submits a minute"
+        auto = [" (found or assumed)" if each == AUTO else "" for each in (limits.in_flight, limits.submits_per_minute)]
+        rate = f"{outlook.in_flight} in flight{auto[0]}, {round(outlook.per_minute, 1):g} submits a minute{auto[1]}"
         yield f"  done in about {half}, nine times of ten within {late}, with {rate}"
     if until and outlook.in_time is not None:
         yield f"  by {clock_time(until, now)}: {outlook.in_time} of {outlook.affordable} would be sent and done"

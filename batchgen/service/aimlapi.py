@@ -7,6 +7,8 @@ only, in a header that no message repeats.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,6 +24,7 @@ from batchgen.service.base import (
     Failed,
     FetchOutcome,
     Finished,
+    Limit,
     Listing,
     LoggedRequest,
     LogPage,
@@ -44,6 +47,16 @@ CHARGES_PAGES_MAX = 100
 CATALOGUE_SECONDS = 3.0  # prices are worth so long a wait, no more
 LOG_PAGES_MAX = 100  # 10,000 requests; the log answers at most 200 calls a minute
 
+LIMIT_WORDS = (
+    (Limit.QUOTA, re.compile(r"quota|\b(per|a|each) (day|month)\b|daily|monthly", re.IGNORECASE)),
+    (
+        Limit.IN_FLIGHT,
+        re.compile(r"concurren|parallel|simultaneous|in[- ]flight|in progress|at (once|the same time)", re.IGNORECASE),
+    ),
+    (Limit.RATE, re.compile(r"\bper (second|minute|hour)\b|\br(ps|pm)\b", re.IGNORECASE)),
+)
+"""What in the words of a 429 names the limit. "Rate limit" and "too many requests" are said of all of them."""
+
 
 class AimlApi:
     """The AI/ML API at `base_url` (no version in it), with one key. Safe to use concurrently."""
@@ -54,6 +67,7 @@ class AimlApi:
     def __init__(self, base_url: str, key: str, *, name: str = "aimlapi") -> None:
         self.base_url = base_url.rstrip("/")
         self.name = name
+        self.account = hashlib.blake2b(key.encode(), digest_size=4, person=b"batchgen").hexdigest()
         self._headers = {"Authorization": f"Bearer {key}"}
         self._lines = http.api_lines()
         self._creates = http.api_lines()  # their own: a poll must not wait behind a create that takes minutes
@@ -233,11 +247,19 @@ def read_create(response: http.Response) -> SubmitOutcome:
     if status in (404, 405):
         return Blocked(Trouble.ADDRESS, said(response), status)
     if status == 429:
-        return Throttled(said(response), http.retry_after(response, clock.utcnow()))
+        return read_throttled(response)
     if status in (400, 413, 414, 415, 422, 451):
         return Rejected(said(response), status)
     # 409 "duplicate", 408, every 5xx and every redirect: it may have been taken.
     return Unknown(said(response), status)
+
+
+def read_throttled(response: http.Response) -> Throttled:
+    """A 429, and which limit it is for where one of them is named."""
+    words = said(response)
+    named = [limit for limit, pattern in LIMIT_WORDS if pattern.search(words)]
+    wait = http.retry_after(response, clock.utcnow())
+    return Throttled(words, wait, limit=named[0] if len(named) == 1 else None)
 
 
 def read_fetch(response: http.Response) -> FetchOutcome:
@@ -275,7 +297,7 @@ def read_trouble(response: http.Response) -> Unavailable | Throttled:
     """An answer that tells nothing of the job."""
     status = response.status_code
     if status == 429:
-        return Throttled(said(response), http.retry_after(response, clock.utcnow()))
+        return read_throttled(response)
     trouble = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}.get(status)
     return Unavailable(said(response), trouble, status, http.retry_after(response, clock.utcnow()))
 

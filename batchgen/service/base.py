@@ -22,6 +22,14 @@ class Trouble(StrEnum):
     ADDRESS = "address"  #: the base URL answers, but is not this service
 
 
+class Limit(StrEnum):
+    """Which limit of the account a refusal is for."""
+
+    RATE = "rate"  #: too many requests in some time
+    IN_FLIGHT = "in_flight"  #: too many generations at once
+    QUOTA = "quota"  #: all that the account may have for hours
+
+
 # --- what became of a create call ------------------------------------------------------------------------------------
 
 
@@ -64,6 +72,8 @@ class Throttled:
     reason: str
     retry_after: timedelta | None = None
     http_status: int = 429
+    limit: Limit | None = None
+    """Where the service's words tell which; None: only the facts can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,8 @@ class Service(Protocol):
 
     name: str
     base_url: str
+    account: str
+    """A label by which what is learned of an account is kept. It tells nothing of the key."""
     has_log: bool
 
     async def submit(self, submission: Submission) -> SubmitOutcome:

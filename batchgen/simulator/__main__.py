@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--speed", type=float, default=60.0, help="60, the default: 210 s take 3.5 s")
+    parser.add_argument("--sigma", type=float, help="spread of the times' logarithm; default: as documented")
     parser.add_argument("--seed", type=int, default=0, help="durations and faults follow from it")
     parser.add_argument("--ledger", type=Path, help="SQLite file; without it memory")
     parser.add_argument("--faults", type=json.loads, default={}, metavar="JSON", help="what goes wrong, by place")
@@ -44,6 +45,7 @@ def main() -> int:
     try:
         simulation = Simulation(
             speed=asked.speed,
+            sigma=asked.sigma,
             seed=asked.seed,
             ledger=asked.ledger,
             faults=asked.faults,

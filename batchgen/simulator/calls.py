@@ -12,7 +12,7 @@ from starlette.responses import Response
 from batchgen.simulator.answers import Broken, path, refuse, request_id
 from batchgen.simulator.identity import client_request_id
 from batchgen.simulator.ledger import Entry, text
-from batchgen.simulator.limits import whole_seconds
+from batchgen.simulator.limits import retry_after
 from batchgen.simulator.studio import Studio, studio
 
 Handler = Callable[[Studio, Request], Awaitable[Response]]
@@ -27,7 +27,7 @@ def keyed(kind: str, handler: Handler) -> Endpoint:
             return refuse(request, 401, "Invalid API key. You can get a key in your account.")
         wait = service.account.requests.pass_or_wait()
         if wait is not None:
-            return throttle(request, wait)
+            return throttle(request, wait, service.clock.speed)
         return await handler(service, request)
 
     return public(kind, admit)
@@ -70,7 +70,7 @@ def entry(service: Studio, request: Request, kind: str, status: int | None) -> E
     return row
 
 
-def throttle(request: Request, wait: timedelta | None) -> Response:
-    """429, with Retry-After where a wait is told."""
-    headers = {"retry-after": whole_seconds(wait)} if wait is not None else None
+def throttle(request: Request, wait: timedelta | None, speed: float = 1.0) -> Response:
+    """429, with Retry-After where a wait is told; one of a service whose time is compressed by `speed` is so too."""
+    headers = {"retry-after": retry_after(wait, speed)} if wait is not None else None
     return refuse(request, 429, "Too many requests. Slow down and try again.", headers)

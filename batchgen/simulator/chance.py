@@ -20,11 +20,14 @@ def share(*names: object) -> float:
     return (int.from_bytes(digest) + 0.5) / 2**56
 
 
-def quantile(model: str, seconds: float, level: float) -> float:
+def quantile(model: str, seconds: float, level: float, sigma: float | None = None) -> float:
     """The seconds of the service within which a share `level` of the generations of this length end: lognormal."""
-    return typical_seconds(model, seconds) * math.exp(_SPREAD * _NORMAL.inv_cdf(level))
+    spread = _SPREAD if sigma is None else sigma
+    return typical_seconds(model, seconds) * math.exp(spread * _NORMAL.inv_cdf(level))
 
 
-def generation_seconds(seed: int, subject: str, model: str, body: dict[str, object]) -> float:
+def generation_seconds(
+    seed: int, subject: str, model: str, body: dict[str, object], sigma: float | None = None
+) -> float:
     """The seconds of the service that one generation takes."""
-    return quantile(model, clip_seconds(body), share(seed, "duration", subject))
+    return quantile(model, clip_seconds(body), share(seed, "duration", subject), sigma)

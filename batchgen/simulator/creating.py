@@ -60,7 +60,9 @@ async def create(service: Studio, request: Request) -> Response:
     if not service.account.can_pay(charge):
         return refuse(request, 403, "You have run out of credits. Top up your balance to go on.")
     if service.account.too_many():
-        return throttle(request, timedelta(seconds=1))
+        return throttle(request, service.clock.lasts(1), service.clock.speed)
+    if (wait := service.account.creates.pass_or_wait()) is not None:
+        return throttle(request, wait, service.clock.speed)
     # Both are documented: a client that knows only one of them must not pass.
     usual = 201 if path(request) == UNIVERSAL else 200
     status = int(drawn.name[-3:]) if drawn and drawn.name[-3:].isdigit() else usual
@@ -91,7 +93,7 @@ def _accept(
     subject = f"{asked.digest}#{nth}"
     fate = service.faults.draw("fetch", subject, OUTCOMES)
     outcome = FATES[fate.name] if fate else "completed"
-    takes = service.clock.lasts(generation_seconds(seed, subject, body["model"], body))
+    takes = service.clock.lasts(generation_seconds(seed, subject, body["model"], body, service.simulation.sigma))
     generation = Generation(
         generation_id(body["model"], share(seed, "shape", subject)),
         asked.digest,

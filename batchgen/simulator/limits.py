@@ -44,6 +44,7 @@ class Account:
         self._clock = clock
         self._ledger = ledger
         self.requests = Window(limits.requests_per_minute, clock)
+        self.creates = Window(limits.creates_per_minute, clock)
         self.log_requests = Window(limits.log_requests_per_minute, clock)
 
     def knows(self, authorization: str | None) -> bool:
@@ -63,6 +64,8 @@ class Account:
         return self._ledger.promised_credits() + credits_asked <= self.limits.balance_usd * CREDITS_PER_USD
 
 
-def whole_seconds(wait: timedelta) -> str:
-    """A wait as Retry-After says it, never too short."""
-    return str(max(1, math.ceil(wait.total_seconds())))
+def retry_after(wait: timedelta, speed: float = 1.0) -> str:
+    """A wait as Retry-After says it, never too short: whole seconds of the service, which at `speed` are that much
+    shorter outside."""
+    whole = max(1, math.ceil(wait.total_seconds() * speed - 1e-6))
+    return str(whole) if speed == 1 else f"{whole / speed:.6f}"

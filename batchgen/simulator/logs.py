@@ -34,7 +34,7 @@ async def log(service: Studio, request: Request) -> Response:
     """`GET /v2/logs`."""
     wait = service.account.log_requests.pass_or_wait()
     if wait is not None:
-        return throttle(request, wait)
+        return throttle(request, wait, service.clock.speed)
     drawn = service.faults.draw("log", "call", AT_THE_CALL)
     if drawn and drawn.name == "429":
         return throttle_by_fault(request, drawn)

@@ -52,7 +52,9 @@ async def metrics(service: Studio, request: Request) -> Response:
 
 
 def _milliseconds(service: Studio, model: str, level: float) -> float:
-    return round(service.clock.lasts(quantile(model, USUAL_SECONDS, level)).total_seconds() * 1000, 3)
+    return round(
+        service.clock.lasts(quantile(model, USUAL_SECONDS, level, service.simulation.sigma)).total_seconds() * 1000, 3
+    )
 
 
 def _listed(values: list[str]) -> set[str]:

@@ -16,6 +16,8 @@ class AccountLimits:
     """What the simulated account may do. `None` is no limit. A minute passes `speed` times faster than outside."""
 
     requests_per_minute: int | None = None
+    """Of every kind together."""
+    creates_per_minute: int | None = None
     log_requests_per_minute: int = 200
     in_flight: int | None = None
     """Generations at work at once, over every process on the same ledger."""
@@ -28,6 +30,8 @@ class Simulation:
 
     speed: float = 60.0
     """60: a generation of 210 s takes 3.5 s."""
+    sigma: float | None = None
+    """Of the logarithm of generation times; `None` spreads them as the documented ranges do."""
     seed: int = 0
     """Durations and faults follow from it and from the requests' bodies; ids are always new."""
     ledger: Path | None = None
@@ -49,3 +53,5 @@ class Simulation:
     def __post_init__(self) -> None:
         if not self.speed > 0:
             raise UsageError(f"the speed must be above 0, not {self.speed}")
+        if self.sigma is not None and not self.sigma >= 0:
+            raise UsageError(f"sigma must not be below 0, but is {self.sigma}")

@@ -7,7 +7,7 @@ import sys
 
 from tests.benchmarks.measure import Figure, table
 
-NAMES = ("startup", "demo", "throughput", "downloads", "polling", "scale", "million")
+NAMES = ("startup", "demo", "throughput", "downloads", "polling", "limits", "makespan", "scale", "million")
 
 
 def main() -> None:

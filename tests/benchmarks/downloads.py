@@ -127,7 +127,7 @@ def finished(database: Database, folder: Path, url: str, number: int) -> Work:
 async def fetched(work: Work, number: int) -> float:
     """Seconds that the downloader takes for `number` videos."""
     stage = Downloader(work, AT_ONCE)
-    stage.on_change = lambda changed: changed.bell.set()
+    stage.on_change = lambda changed, _moved: changed.bell.set()
     began = time.perf_counter()
     try:
         await stage.tick(clock.utcnow())

@@ -14,7 +14,7 @@ from tests.conftest import simulator_process
 
 JOBS = 2_000
 HEAD = """\
-limits: {submits_per_minute: 60000, in_flight: 1000, downloads: 8}
+limits: {submits_per_minute: 60000, polls_per_minute: 60000, in_flight: 1000, downloads: 8}
 defaults: {model: kling-video/v2.1/standard/image-to-video, image_url: "https://example.com/a.jpg"}
 jobs:
 """

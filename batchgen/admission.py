@@ -1,0 +1,175 @@
+"""What may be submitted now: limits that a person told, and limits that are found, together.
+
+Found limits are of one account (a label of its key) and one model, and lie in rows that all runs share; pauses and told
+limits are of the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from batchgen import discovery, limits
+from batchgen.discovery import DOUBT, Found, Sent
+from batchgen.jobtable import flight, submission
+from batchgen.jobtable.flight import Flying
+from batchgen.manifest import AUTO, Limits
+from batchgen.service.base import Limit, Throttled
+
+QUOTA_PAUSE = timedelta(minutes=15)  # where the service does not say how long its quota lasts
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """What was in the air when a request was sent: it tells what a refusal is for."""
+
+    sent_at: datetime
+    flying: int = 0
+    """Generations of its model."""
+    held_back: bool = False
+    """Only the rate kept more of its model from being sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many requests may be sent now, and when more may be."""
+
+    number: int
+    next_at: datetime | None = None
+    paused_for: str = ""
+    of_model: dict[str, int] = field(default_factory=dict)
+    """At most so many of each; empty where nothing is found of models."""
+    flights: dict[str, Flight] = field(default_factory=dict)
+
+    @property
+    def barred(self) -> list[str]:
+        """Models of which none may be sent now."""
+        return [model for model, number in self.of_model.items() if not number]
+
+
+class Admission:
+    """Holds submits to the limits of one service and account."""
+
+    def __init__(self, service: str, account: str, told: Limits, models: Sequence[str]) -> None:
+        self.service, self.account, self.told, self.models = service, account, told, models
+        self.limit = limits.submits_to(service)
+        self.finds_rate = told.submits_per_minute == AUTO
+        self.finds_places = told.in_flight == AUTO
+
+    @property
+    def finds(self) -> bool:
+        return self.finds_rate or self.finds_places
+
+    @property
+    def per_minute(self) -> float:
+        """For all models together."""
+        rate = self.told.submits_per_minute
+        return discovery.MOST_PER_MINUTE if isinstance(rate, str) else rate
+
+    def row(self, model: str) -> str:
+        return limits.submits_of(self.service, self.account, model)
+
+    def room(self, connection: Connection, now: datetime, wanted: int) -> Room:
+        """What of `wanted` requests may be sent now."""
+        flying: dict[str, Flying] = {}
+        if self.finds:
+            flying = flight.flying(connection, self.service, now)
+            in_flight = sum(each.accepted + each.on_wire for each in flying.values())
+        else:
+            in_flight = submission.in_flight(connection, self.service, now)
+        if not isinstance(self.told.in_flight, str):
+            wanted = min(wanted, self.told.in_flight - in_flight)
+        if wanted <= 0:
+            return Room(0)
+        allowance = limits.allowed(connection, self.limit, self.per_minute, wanted, now)
+        number = allowance.number
+        if allowance.refused and number:
+            flying = flying or flight.flying(connection, self.service, now)
+            number = 1 - sum(each.on_wire for each in flying.values())
+            if number <= 0:
+                return Room(0)
+        if not number or not self.finds:
+            return Room(number, allowance.next_at, allowance.paused_for)
+        return self.room_by_model(connection, now, number, allowance.next_at, flying)
+
+    def room_by_model(
+        self, connection: Connection, now: datetime, wanted: int, next_at: datetime | None, flying: dict[str, Flying]
+    ) -> Room:
+        of_model, flights, times = {}, {}, [next_at]
+        for model in self.models:
+            known = limits.found(connection, self.row(model))
+            here = flying.get(model, Flying())
+            number, held_back = wanted, False
+            if self.finds_places:
+                free = discovery.places(known, here.accepted, now) - here.accepted - here.on_wire
+                number = min(number, max(free, 0))
+                if known.try_at and known.try_at > now:
+                    times.append(known.try_at)
+            if self.finds_rate and known.per_minute is not None and number:
+                allowance = limits.allowed(connection, self.row(model), self.per_minute, number, now)
+                held_back = allowance.number < number
+                number = allowance.number
+                times.append(allowance.next_at)
+            of_model[model] = number
+            flights[model] = Flight(now, here.accepted, held_back)
+        soon = min((moment for moment in times if moment and moment > now), default=None)
+        return Room(min(wanted, sum(of_model.values())), soon, "", of_model, flights)
+
+    def spend(self, connection: Connection, models: Sequence[str], now: datetime) -> None:
+        """Take one request of each of `models` from the rates."""
+        if not self.finds_rate:
+            limits.spend(connection, self.limit, self.per_minute, len(models), now)
+            return
+        for model in set(models):
+            limits.spend(connection, self.row(model), self.per_minute, models.count(model), now)
+
+    def accepted(self, connection: Connection, model: str, sent: Flight, now: datetime) -> None:
+        """The service took a request. Its job is in flight by now."""
+        limits.relent(connection, self.limit)
+        if not self.finds:
+            return
+        known = limits.found(connection, self.row(model))
+        flying = flight.flying(connection, self.service, now).get(model, Flying()).accepted
+        passed = Sent()
+        if known.ceiling is not None and flying > known.ceiling and known.refused_at:
+            passed = self.passed(connection, model, known, known.refused_at)
+        limits.keep(connection, self.row(model), discovery.accepted(known, flying, sent.held_back, passed, now), now)
+
+    def refused(self, connection: Connection, model: str, sent: Flight, said: Throttled, now: datetime) -> None:
+        """The service refused a request: slow down as it asks, and remember what that tells of its limits."""
+        known = limits.found(connection, self.row(model)) if self.finds else Found()
+        flying = sent.flying
+        if self.finds:
+            flying = max(flying, flight.flying(connection, self.service, now).get(model, Flying()).accepted)
+        which = discovery.limit_of(known, said, flying, sent.held_back)
+        if which is Limit.QUOTA:
+            reason = f"the account's quota is used up ({said.reason})"
+            limits.pause(connection, self.limit, reason, now, said.retry_after or QUOTA_PAUSE)
+            return
+        reason = f"the service asks to slow down ({said.reason})"
+        counted = known.refused_at is None or sent.sent_at > known.refused_at
+        if which is Limit.IN_FLIGHT and self.finds_places:
+            again_at = now + said.retry_after if said.retry_after else None
+            if counted:
+                known = discovery.refused_place(known, flying, now, again_at)
+            if said.retry_after or known.refusals > 1:
+                limits.pause(connection, self.limit, reason, now, said.retry_after)
+        else:
+            ends = limits.pause(connection, self.limit, reason, now, said.retry_after)
+            if which is Limit.RATE and (self.finds or said.limit):
+                # They may share the account's requests, and have less to lose.
+                limits.hold(connection, limits.polls_of(self.service), min(ends, now + DOUBT), reason)
+                if counted:
+                    passed = self.passed(connection, model, known, now)
+                    known = discovery.refused_rate(known, passed, now, ends)
+        if self.finds:
+            limits.keep(connection, self.row(model), known, now)
+
+    def passed(self, connection: Connection, model: str, known: Found, until: datetime) -> Sent:
+        """What was accepted before a refusal, in the last minute or since the last pause."""
+        since = max(until - DOUBT, known.resumed_at or until - DOUBT)
+        times = flight.taken(connection, self.service, model, since, until)
+        return discovery.sent_in(times, known.per_minute)

@@ -1,0 +1,55 @@
+"""What is in the air: generations and creates by model, and the creates of the last minutes. Read-only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from batchgen.jobs import State
+from batchgen.jobtable.submission import FLYING_WHERE
+from batchgen.schema import Outcome, attempts, jobs
+
+RECENT_ATTEMPTS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Flying:
+    """Generations of one model that count as in flight, and creates of it that are on the wire."""
+
+    accepted: int = 0
+    on_wire: int = 0
+
+
+def flying(connection: Connection, service: str, now: datetime) -> dict[str, Flying]:
+    """What `submission.in_flight` counts, by model."""
+    found: dict[str, Flying] = {}
+    for model, on_wire, number in connection.execute(FLYING_BY_MODEL, {"of": service, "now": now}):
+        before = found.get(model, Flying())
+        found[model] = replace(before, **{"on_wire" if on_wire else "accepted": number})
+    return found
+
+
+def taken(connection: Connection, service: str, model: str, since: datetime, until: datetime) -> list[datetime]:
+    """When the creates of a model were sent that the service took, oldest first, of the last few thousand."""
+    given = {"of": service, "wanted": model, "since": since, "until": until}
+    return list(connection.execute(TAKEN, given).scalars())
+
+
+_on_wire = jobs.c.state == State.SUBMITTING
+FLYING_BY_MODEL = select(jobs.c.model, _on_wire, func.count()).where(*FLYING_WHERE).group_by(jobs.c.model, _on_wire)
+
+TAKEN = (
+    select(attempts.c.sent_at)
+    .join(jobs, attempts.c.job_id == jobs.c.id)
+    .where(
+        attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
+        attempts.c.outcome == Outcome.ACCEPTED,
+        attempts.c.sent_at >= bindparam("since", type_=attempts.c.sent_at.type),
+        attempts.c.sent_at <= bindparam("until", type_=attempts.c.sent_at.type),
+        jobs.c.service == bindparam("of"),
+        jobs.c.model == bindparam("wanted"),
+    )
+    .order_by(attempts.c.sent_at)
+)
