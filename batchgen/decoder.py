@@ -10,20 +10,25 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 from batchgen.video import ANSWERS, READY, Undecodable
 
+CHECK_SECONDS = 600.0  # with those before it in the line
 HOME = Path(__file__).resolve().parents[1]
 
 
 class Decoder:
-    """`check` with a child that is started at its first use and takes one video at a time."""
+    """`check` with a child that is started at its first use, and takes one video after another."""
 
     def __init__(self) -> None:
         self._child: Process | None = None
         self._starting: asyncio.Task[Process] | None = None
-        self._turn = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
+        self._asked: deque[tuple[bytes, asyncio.Future[list[Any]]]] = deque()
+        """What the child has been asked and not answered, in its order. The next is asked while it is at work."""
 
     def wake(self) -> None:
         """Have the child started while other things are done."""
@@ -32,17 +37,18 @@ class Decoder:
 
     async def check(self, path: Path) -> None:
         """`video.check` beside the run. Raises what that raises."""
-        async with self._turn:
-            child = await self._ready()
-            try:
-                answer = await ask(child, path)
-            except asyncio.CancelledError:
-                await self.close()  # its answer would be taken for that of the next video
-                raise
-            if not answer:
-                await self.close()
-                raise Undecodable(f"the decoder broke down over it ({child.returncode})")
-        if told := json.loads(answer):
+        child = await self._ready()
+        line = json.dumps(str(path)).encode() + b"\n"
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._asked.append((line, answer))
+        write(child, line)
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                told = await answer
+        except TimeoutError:
+            await end(child)
+            raise Undecodable(f"the decoder did not come to an end with it in {CHECK_SECONDS:g} s") from None
+        if told:
             kind, *words = told
             raise ANSWERS[kind](*words)
 
@@ -50,21 +56,53 @@ class Decoder:
         self.wake()
         if starting := self._starting:
             try:
-                self._child = await asyncio.shield(starting)
+                child = await asyncio.shield(starting)
             finally:
-                if starting.done():
+                if starting.done() and self._starting is starting:
                     self._starting = None
+            if not self._child:
+                self._child = child
+                self._reading = asyncio.create_task(self._read(child))
+                for line, _ in self._asked:
+                    write(child, line)
         assert self._child
         return self._child
+
+    async def _read(self, child: Process) -> None:
+        """Hand on the child's answers, which come in the order of the questions, until it ends."""
+        assert child.stdout
+        while line := await child.stdout.readline():
+            _, answer = self._asked.popleft()
+            if not answer.done():
+                answer.set_result(json.loads(line))
+        self._child = None
+        await child.wait()
+        if self._asked:
+            _, answer = self._asked.popleft()
+            if not answer.done():
+                answer.set_exception(Undecodable(f"the decoder broke down over it ({child.returncode})"))
+        if self._asked:
+            try:
+                await self._ready()
+            except OSError as error:
+                while self._asked:
+                    self._asked.popleft()[1].set_exception(error)
 
     async def close(self) -> None:
         """End the child."""
         if self._starting:
             with contextlib.suppress(OSError):
                 await self._ready()
-        child, self._child, self._starting = self._child, None, None
-        if child:
+        self._asked.clear()
+        if child := self._child:
             await end(child)
+        if self._reading:
+            await self._reading
+
+
+def write(child: Process, line: bytes) -> None:
+    assert child.stdin
+    child.stdin.write(line)
 
 
 async def start() -> Process:
@@ -90,15 +128,3 @@ async def end(child: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         child.kill()
     await child.wait()
-
-
-async def ask(child: Process, path: Path) -> bytes:
-    """The child's answer; empty where it ended instead."""
-    assert child.stdin
-    assert child.stdout
-    try:
-        child.stdin.write(json.dumps(str(path)).encode() + b"\n")
-        await child.stdin.drain()
-        return await child.stdout.readline()
-    except (BrokenPipeError, ConnectionResetError):
-        return b""

@@ -22,7 +22,7 @@ from batchgen.service.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
 from batchgen.video import NotVideo, Undecodable
 
-WORTH_RESUMING_BYTES = 64 << 10  # a smaller file is fetched again sooner than its ETag is written down
+FINISHING_MOST = 4  # files being checked and put in place, for each download at once
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the fetch endpoint is asked whether the address has changed
 SAME_BAD_BYTES = 3  # the same undecodable file so often is what the service has
@@ -60,6 +60,9 @@ class Downloader(Stage):
 
     def __init__(self, work: Work, at_once: int) -> None:
         super().__init__(work, at_once)
+        self.places = asyncio.Semaphore(at_once)
+        self.finishing = 0
+        """Files that have come and are being checked and put in place. They take no place of a download."""
         self.lines = http.download_lines()
         self.decoder = Decoder()
 
@@ -70,7 +73,11 @@ class Downloader(Stage):
 
     @property
     def room(self) -> int:
-        return 0 if self.work.disk else super().room
+        if self.work.disk or self.stopping:
+            return 0
+        # As many again wait for a place, so that none stands empty while the next are claimed.
+        coming = 2 * self.at_once - (len(self.tasks) - self.finishing)
+        return min(coming, FINISHING_MOST * self.at_once - self.finishing)
 
     async def tick(self, now: datetime) -> datetime | None:
         if self.room <= 0:
@@ -112,9 +119,21 @@ class Downloader(Stage):
             # The last run died between the rename and the row.
             await self.settle(job, job.bytes, job.sha256, found.relative_to(work.folder).as_posix())
             return
-        part = Part(target)
-        rest = await self.pull(job, part)
-        told = None
+        part = Part(target, job.etag)
+        async with self.places:
+            if self.stopping:
+                raise Stopping
+            rest = await self.pull(job, part)
+        self.finishing += 1
+        self.bell.set()
+        try:
+            await self.finish_off(job, part, rest)
+        finally:
+            self.finishing -= 1
+
+    async def finish_off(self, job: Job, part: Part, rest: Sequence[bytes]) -> None:
+        """Check what has come and put it in place; the row last."""
+        work, told = self.work, None
         try:
             await asyncio.to_thread(part.append, rest, last=True)
             await self.decoder.check(part.path)
@@ -172,23 +191,35 @@ class Downloader(Stage):
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
                 return ()
-            inflow = Inflow(part)
+            inflow, naming = Inflow(part), None
             try:
                 async for chunk in response.aiter_raw():
                     await inflow.take(chunk)
                     if self.stopping:
                         raise Stopping
+                    if part.size and not naming:
+                        naming = asyncio.create_task(self.name(job, part))
                 if total is not None and inflow.size < total:
                     raise Short(f"{inflow.size} of {total} bytes came")
                 if total is not None and inflow.size > total:
                     raise Restart
+                return await inflow.rest()
             except NotVideo:
                 inflow.drop()
                 raise
             except BaseException:
                 await inflow.flush()
+                await self.name(job, part)
                 raise
-            return await inflow.rest()
+            finally:
+                if naming:
+                    await naming
+
+    async def name(self, job: Job, part: Part) -> None:
+        """Write down of which version the `.part` is, so that it can be continued."""
+        if part.size and part.named != part.etag:
+            await self.work.database.write(delivery.begun, job, self.work.run, part.etag)
+            part.named = part.etag
 
     async def begin_body(self, job: Job, part: Part, response: http.Response) -> int | None:
         """Make the `.part` ready for what the server is about to send; the whole file's size, where it is named."""
@@ -212,9 +243,10 @@ class Downloader(Stage):
         length = headers.get("content-length", "")
         total = int(length) if length.isdigit() else None
         part.restart()
-        if etag != job.etag and (etag is None or total is None or total > WORTH_RESUMING_BYTES):
-            await asyncio.to_thread(part.clear)  # once the row names a version, nothing of another may lie there
-            await self.work.database.write(delivery.begun, job, self.work.run, etag)
+        if part.named is not None and part.named != etag:
+            # First the row, then the disk: neither may name a version of which the other holds another.
+            await self.work.database.write(delivery.begun, job, self.work.run, None)
+            part.named = None
         part.etag = etag
         return total
 

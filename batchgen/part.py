@@ -15,11 +15,14 @@ from pathlib import Path
 class Part:
     """The `.part` of one target."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, named: str | None = None) -> None:
         self.target = target
         self.path = target.with_name(target.name + ".part")
         self.size = 0
         self.etag: str | None = None
+        """The version that it is a part of."""
+        self.named = named
+        """The version that the table has for it."""
         self._hash = hashlib.sha256()
 
     def take_up(self, etag: str | None) -> None:
@@ -39,12 +42,6 @@ class Part:
     def restart(self) -> None:
         """Begin with nothing: the first bytes take the place of whatever lies there."""
         self.size, self.etag, self._hash = 0, None, hashlib.sha256()
-
-    def clear(self) -> None:
-        """The same, on the disk already."""
-        self.restart()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_bytes(b"")
 
     def append(self, chunks: Sequence[bytes], *, last: bool = False) -> None:
         """Add bytes at the end; after the last ones all is durable."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from batchgen import decoder as room
 from batchgen.decoder import Decoder
 from batchgen.video import NotVideo, Undecodable
 from tests.fileserver import CLIP, broken
@@ -67,6 +68,29 @@ async def test_a_video_that_brings_the_decoder_down_is_undecodable_and_the_next_
     await decoder.check(clip(tmp_path))
 
 
+async def test_those_who_wait_behind_it_are_checked_by_the_next_one(decoder: Decoder, tmp_path: Path) -> None:
+    await decoder.check(clip(tmp_path))
+    os.kill(child_of(decoder), signal.SIGSTOP)
+    good, bad = clip(tmp_path), clip(tmp_path, b"<html>", "page.mp4")
+    checking = [asyncio.create_task(decoder.check(each)) for each in (good, good, bad, good)]
+    await asyncio.sleep(0)
+    os.kill(child_of(decoder), signal.SIGKILL)
+    told = await asyncio.gather(*checking, return_exceptions=True)
+    assert [type(each) for each in told] == [Undecodable, type(None), NotVideo, type(None)]
+
+
+async def test_a_video_on_which_it_works_for_ever_is_undecodable(
+    decoder: Decoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await decoder.check(clip(tmp_path))
+    monkeypatch.setattr(room, "CHECK_SECONDS", 0.1)
+    os.kill(child_of(decoder), signal.SIGSTOP)
+    with pytest.raises(Undecodable, match="the decoder did not come to an end"):
+        await decoder.check(clip(tmp_path))
+    monkeypatch.undo()
+    await decoder.check(clip(tmp_path))
+
+
 async def test_a_check_that_is_left_does_not_answer_for_the_next(decoder: Decoder, tmp_path: Path) -> None:
     await decoder.check(clip(tmp_path))
     os.kill(child_of(decoder), signal.SIGSTOP)
@@ -75,6 +99,7 @@ async def test_a_check_that_is_left_does_not_answer_for_the_next(decoder: Decode
     checking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await checking
+    os.kill(child_of(decoder), signal.SIGCONT)
     with pytest.raises(NotVideo):
         await decoder.check(clip(tmp_path, b"<html>", "page.mp4"))
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen import downloader as room
 from batchgen.jobs import State
 from batchgen.jobtable import polling
 from batchgen.service.base import Finished, Unavailable
@@ -38,12 +37,6 @@ from tests.fileserver import (
 from tests.scripted import ScriptedService, turn, work_of
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, Request, Reset, answer, serving
-
-
-@pytest.fixture(autouse=True)
-def _small_files_are_worth_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clips of these tests are small; those of the service are not."""
-    monkeypatch.setattr(room, "WORTH_RESUMING_BYTES", 0)
 
 
 @dataclass(frozen=True)
@@ -127,8 +120,8 @@ CASES = [
     Case("a captive portal's page", [answer(200, PAGE), whole()], [PLAIN, PLAIN], tries=2),
     Case(
         "a page in place of the rest",
-        [cut(whole(), HALF), answer(200, PAGE), rest(HALF)],
-        [PLAIN, from_(HALF), from_(HALF)],
+        [cut(whole(), HALF), answer(200, PAGE), whole()],
+        [PLAIN, from_(HALF), PLAIN],
         tries=2,
     ),
     Case("an empty file", [answer(200), whole()], [PLAIN, PLAIN], tries=2),

@@ -29,13 +29,6 @@ from tests.scripted import ScriptedService, turn, work_of
 from tests.table import Table
 from tests.wire import answer, serving
 
-
-@pytest.fixture(autouse=True)
-def _small_files_are_worth_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clips of these tests are small; those of the service are not."""
-    monkeypatch.setattr(room, "WORTH_RESUMING_BYTES", 0)
-
-
 # --- the address -----------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
-from batchgen import downloader as room
 from batchgen.downloader import SAME_BAD_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
@@ -34,13 +33,6 @@ from tests.fileserver import (
 from tests.scripted import ScriptedService, turn, work_of
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
-
-
-@pytest.fixture(autouse=True)
-def _small_files_are_worth_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clips of these tests are small; those of the service are not."""
-    monkeypatch.setattr(room, "WORTH_RESUMING_BYTES", 0)
-
 
 # --- the place -------------------------------------------------------------------------------------------------------
 
