@@ -58,6 +58,8 @@ class Admission:
         self.limit = limits.submits_to(service)
         self.finds_rate = told.submits_per_minute == AUTO
         self.finds_places = told.in_flight == AUTO
+        self.refused_of_late = False
+        """When a claim looked last, nothing had been taken since a refusal."""
 
     @property
     def finds(self) -> bool:
@@ -86,6 +88,7 @@ class Admission:
             return Room(0)
         allowance = limits.allowed(connection, self.limit, self.per_minute, wanted, now)
         number = allowance.number
+        self.refused_of_late = allowance.refused
         if allowance.refused and number:
             flying = flying or flight.flying(connection, self.service, now)
             number = 1 - sum(each.on_wire for each in flying.values())
@@ -128,7 +131,8 @@ class Admission:
 
     def accepted(self, connection: Connection, model: str, sent: Flight, now: datetime) -> None:
         """The service took a request. Its job is in flight by now."""
-        limits.relent(connection, self.limit)
+        if self.refused_of_late:
+            limits.relent(connection, self.limit)
         if not self.finds:
             return
         known = limits.found(connection, self.row(model))
