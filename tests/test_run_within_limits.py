@@ -32,9 +32,10 @@ def test_submits_per_minute_and_videos_in_flight_are_never_exceeded(
     assert len(bill.accepted) == 24
 
     sent = moments(bill.accepted, "created_at")
-    burst = 2  # what the first waits is made up for by the second; from then on, one each 60 / 1500 s
-    for first, last in zip(sent, sent[burst:], strict=False):
-        assert last - first > timedelta(seconds=60 / per_minute * 0.5)
+    # What one was late the next may make up for, and none arrives to the millisecond: of ten, two may be due to that.
+    burst = 2
+    for first, last in zip(sent, sent[10:], strict=False):
+        assert last - first > timedelta(seconds=60 / per_minute * (10 - burst))
     assert sent[-1] - sent[0] > timedelta(seconds=60 / per_minute * (24 - burst - 1))
 
     changes = [(row["created_at"], 1) for row in bill.accepted] + [(row["finishes_at"], -1) for row in bill.accepted]
