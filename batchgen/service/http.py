@@ -7,6 +7,7 @@ in it, so waiting is done in front of it, by `Lines`.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,10 +16,13 @@ from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
 from urllib.request import getproxies, proxy_bypass
 
-import httpcore
-import httpx
+# httpx brings a command line of its own, and does without where it cannot: it takes as long to import as all the rest.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
-from batchgen import __version__
+import httpcore  # noqa: E402
+import httpx  # noqa: E402
+
+from batchgen import __version__  # noqa: E402
 
 AT_ONCE = 16
 CONNECT_SECONDS = 15.0
