@@ -7,6 +7,7 @@ in it, so waiting is done in front of it, by `Lines`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
@@ -68,7 +69,6 @@ class Lines:
         self.seconds = seconds
         self.follow = follow
         """Whether redirects are followed."""
-        self._trust = httpx.create_ssl_context()
         self._idle: defaultdict[str | None, list[httpx.AsyncHTTPTransport]] = defaultdict(list)
         """By the proxy that they go through."""
         self._free = asyncio.Semaphore(AT_ONCE)
@@ -119,7 +119,7 @@ class Lines:
     def _open(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
         one = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_SECONDS)
         try:
-            return httpx.AsyncHTTPTransport(verify=self._trust, limits=one, proxy=proxy)
+            return httpx.AsyncHTTPTransport(verify=trust(), limits=one, proxy=proxy)
         except (ImportError, ValueError) as error:  # a kind of proxy that needs a package more, or that there is not
             raise httpx.ProxyError(f"the proxy that the environment names: {error}") from error
 
@@ -139,6 +139,12 @@ def api_lines() -> Lines:
 def download_lines() -> Lines:
     """To the file servers: no key, redirects followed, bytes as they lie on the disk there."""
     return Lines({"Accept": "*/*", "Accept-Encoding": "identity"}, seconds=DOWNLOAD_SECONDS, follow=True)
+
+
+@cache
+def trust() -> ssl.SSLContext:
+    """The certificates that are trusted: 16 ms to read, so once for all."""
+    return httpx.create_ssl_context()
 
 
 @cache
