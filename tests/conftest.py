@@ -39,6 +39,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: much of a test that runs batchgen is waiting."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture
 def clock() -> Iterator[FrozenDateTimeFactory]:
     """Time stands still at `NOON` until the test ticks it. asyncio keeps real time, or it would hang."""
@@ -76,10 +81,10 @@ def database(tmp_path: Path, empty_table: Path) -> Iterator[Database]:
 
 
 class Simulator:
-    """The simulated service as a process of its own, which outlives any batchgen."""
+    """A simulated service, which outlives any batchgen."""
 
-    def __init__(self, process: subprocess.Popen[str], base_url: str, ledger: Path) -> None:
-        self.process, self.base_url, self.ledger = process, base_url, ledger
+    def __init__(self, base_url: str, ledger: Path) -> None:
+        self.base_url, self.ledger = base_url, ledger
 
     @property
     def environment(self) -> dict[str, str]:
@@ -95,7 +100,7 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        yield Simulator(process, process.stdout.readline().strip(), books)
+        yield Simulator(process.stdout.readline().strip(), books)
     finally:
         process.kill()
         process.communicate()
@@ -103,12 +108,19 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
 
 @pytest.fixture
 def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
-    """Start simulated services: `simulate("--speed", "600", faults={"create": {…}})`."""
+    """Start simulated services: `simulate("--speed", "600", faults={"create": {…}})`. Each runs on a thread here, since
+    starting a process takes longer than most batches."""
+    from batchgen.simulator.__main__ import read, simulation_of
+    from tests.serving import served
+
+    books = tmp_path / "simulator.ledger"
     with ExitStack() as running:
 
         def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
             told = ("--faults", json.dumps(faults)) if faults else ()
-            return running.enter_context(simulator_process(tmp_path, *options, *told))
+            asked = read(["--ledger", str(books), *options, *told])
+            environment = running.enter_context(served(simulation_of(asked)))
+            return Simulator(environment["AIMLAPI_BASE_URL"], books)
 
         yield start
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,17 @@ different for each generation. To measure a client and not the service, take bot
 
 def main() -> int:
     """Serve until stopped; the value is the exit code."""
+    asked = read(sys.argv[1:])
+    try:
+        run_forever(simulation_of(asked), asked.host, asked.port, _tell)
+    except BatchgenError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def read(arguments: Sequence[str]) -> argparse.Namespace:
+    """What is asked for on the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m batchgen.simulator",
         description=__doc__,
@@ -41,23 +53,21 @@ def main() -> int:
     parser.add_argument("--instant", action="store_true", help="serve one tiny clip in place of rendering")
     parser.add_argument("--lag", type=float, default=30.0, help="seconds of the service a log row is late")
     parser.add_argument("--limits", type=_limits, default=AccountLimits(), metavar="JSON", help="of the account")
-    asked = parser.parse_args()
-    try:
-        simulation = Simulation(
-            speed=asked.speed,
-            sigma=asked.sigma,
-            seed=asked.seed,
-            ledger=asked.ledger,
-            faults=asked.faults,
-            instant=asked.instant,
-            lag_seconds=asked.lag,
-            limits=asked.limits,
-        )
-        run_forever(simulation, asked.host, asked.port, _tell)
-    except BatchgenError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+    return parser.parse_args(arguments)
+
+
+def simulation_of(asked: argparse.Namespace) -> Simulation:
+    """The service that is asked for."""
+    return Simulation(
+        speed=asked.speed,
+        sigma=asked.sigma,
+        seed=asked.seed,
+        ledger=asked.ledger,
+        faults=asked.faults,
+        instant=asked.instant,
+        lag_seconds=asked.lag,
+        limits=asked.limits,
+    )
 
 
 def _limits(given: str) -> AccountLimits:
