@@ -99,14 +99,13 @@ def test_limits_that_are_found_bring_everything_home_without_a_storm(
         ended = batchgen("run", "m.yaml", **environment)
     assert ended.returncode == 0, ended.stderr
     creates = [row["status"] for row in Bill(ledger).requests("create")]
-    everything = rows(ledger, "SELECT status FROM requests WHERE status = 429")
-    assert everything
     assert creates.count(429) <= 10
     assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (30, 0)
     assert {row["attempts"] for row in rows(database, "SELECT attempts FROM jobs")} == {1}
     (found,) = rows(database, "SELECT * FROM limits WHERE proven IS NOT NULL AND name LIKE 'submits %'")
     assert environment["AIMLAPI_API_KEY"] not in found["name"]
-    if account.in_flight == 6:
+    if account.in_flight == 6:  # a rate may be more than a busy machine asks for; places are filled by any
+        assert creates.count(429)
         assert found["ceiling"] in (6, 7)
     check_delivered(tmp_path, database)
 
