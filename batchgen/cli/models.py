@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen import catalogue, clock
-from batchgen.cli.options import db_option, json_option
+from batchgen.cli.options import db_option, is_there, json_option
 from batchgen.errors import ServiceUnreachable, UsageError
 from batchgen.report.models import model_json, price, told
 
@@ -74,7 +74,7 @@ def known_prices(place: str | Path, refresh: bool) -> PriceList | None:
 
     Raises `ServiceUnreachable` where a new list cannot be had.
     """
-    if not refresh and "://" not in str(place) and not Path(place).exists():
+    if not refresh and not is_there(place):
         return None
     from batchgen.database import Database  # takes longer to import than all else here
     from batchgen.jobtable import pricelist
@@ -86,16 +86,13 @@ def known_prices(place: str | Path, refresh: bool) -> PriceList | None:
 
 
 async def renew(database: Database) -> None:
+    from batchgen.cli.session import calling
     from batchgen.jobtable import pricelist
-    from batchgen.service.aimlapi import AimlApi
     from batchgen.service.settings import read_base_url
 
     last = await database.read(pricelist.known, SERVICE)
-    service = AimlApi(read_base_url(Path.cwd()), "")
-    try:
+    async with calling(read_base_url(Path.cwd()), "") as service:
         listing = await service.catalogue(last.etag)
-    finally:
-        await service.close()
     if listing is None:
         raise ServiceUnreachable(f"{service.base_url} gives no price list; what was known before is kept")
     await database.write(pricelist.keep, SERVICE, listing, clock.utcnow())

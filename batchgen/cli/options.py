@@ -139,6 +139,11 @@ def place_of(db: str | None, manifest: Path) -> str | Path:
     return db or manifest.absolute().parent / "batchgen.db"
 
 
+def is_there(place: str | Path) -> bool:
+    """Whether there is a job table, as far as can be said without opening it."""
+    return "://" in str(place) or Path(place).exists()
+
+
 def again(command: str) -> str:
     """Another command on the same manifest and job table, to be typed by a person: ``batchgen retry m.yaml``."""
     context = click.get_current_context()

@@ -15,6 +15,7 @@ import click
 from batchgen import clock, planning
 from batchgen.cli.options import (
     db_option,
+    is_there,
     json_option,
     limits_options,
     manifest_argument,
@@ -69,7 +70,7 @@ def show_plan(place: str | Path, manifest: Manifest, wishes: Mapping[str, Any], 
 @contextmanager
 def table_at(place: str | Path) -> Iterator[Database]:
     """The job table there; where there is none yet, an empty one that is thrown away."""
-    if "://" in str(place) or Path(place).exists():
+    if is_there(place):
         with Database(place) as database:
             yield database
         return

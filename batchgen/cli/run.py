@@ -18,6 +18,7 @@ from batchgen.cli.asked import Asked, read, recalled
 from batchgen.cli.options import (
     again,
     db_option,
+    is_there,
     json_option,
     limits_options,
     manifest_argument,
@@ -27,7 +28,7 @@ from batchgen.cli.options import (
     validate_option,
 )
 from batchgen.cli.plan import show_plan
-from batchgen.cli.session import is_there, read_for, selection_of, service_of, with_limits
+from batchgen.cli.session import read_for, selection_of, service_of, with_limits
 from batchgen.database import Database
 from batchgen.errors import StorageError
 from batchgen.jobs import State

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
-from batchgen.cli.options import again, place_of
+from batchgen.cli.options import again, is_there, place_of
 from batchgen.database import Database
 from batchgen.errors import UsageError
 from batchgen.jobs import State
@@ -85,11 +85,6 @@ def whole(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def is_there(place: str | Path) -> bool:
-    """Whether there is a job table, as far as can be said without opening it."""
-    return "://" in str(place) or Path(place).exists()
-
-
 @contextmanager
 def table_of(db: str | None, manifest: Path | None) -> Iterator[Database]:
     """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
@@ -132,53 +127,44 @@ def settled_in(place: str | Path, simulate: bool) -> Callable[[str], Collection[
     return settled
 
 
-@asynccontextmanager
-async def service_of(database: Database, settings: Settings | None, folder: Path) -> AsyncIterator[Service]:
+def service_of(database: Database, settings: Settings | None, folder: Path) -> AbstractAsyncContextManager[Service]:
     """The service, ready to be called; without settings, the simulator, started here and stopped at the end.
 
     What was simulated is kept beside the job table; in the manifest's `folder` where that is no file.
     """
-    from batchgen.service.aimlapi import AimlApi
-
     if settings is not None:
-        service = AimlApi(settings.base_url, settings.key)
-        try:
-            yield service
-        finally:
-            await service.close()
-        return
-    from batchgen.simulator import Simulation, serve
-
+        return calling(settings.base_url, settings.key)
     table = database.path or folder / "batchgen.db"
-    ledger = table.with_name(f"{table.name}.simulator")
-    async with serve(Simulation(ledger=ledger, speed=SIMULATED_SPEED)) as base_url:
-        service = AimlApi(base_url, "simulated", name="simulator")
-        try:
-            yield service
-        finally:
-            await service.close()
+    return simulating(table.with_name(f"{table.name}.simulator"))
+
+
+def public_service(manifest: Manifest) -> AbstractAsyncContextManager[Service]:
+    """The service for questions that need no key; the simulator started here, with nothing kept."""
+    return simulating() if manifest.service == "simulator" else calling(read_base_url(manifest.folder), "")
 
 
 @asynccontextmanager
-async def public_service(manifest: Manifest) -> AsyncIterator[Service]:
-    """The service for questions that need no key; the simulator started here, with nothing kept."""
+async def calling(base_url: str, key: str, name: str = "aimlapi") -> AsyncIterator[Service]:
+    """The service at an address, let go of at the end."""
     from batchgen.service.aimlapi import AimlApi
 
-    if manifest.service != "simulator":
-        service = AimlApi(read_base_url(manifest.folder), "")
-        try:
-            yield service
-        finally:
-            await service.close()
-        return
+    service = AimlApi(base_url, key, name=name)
+    try:
+        yield service
+    finally:
+        await service.close()
+
+
+@asynccontextmanager
+async def simulating(ledger: Path | None = None) -> AsyncIterator[Service]:
+    """The simulator, started here and stopped at the end; what it did is kept in `ledger`, if there is one."""
     from batchgen.simulator import Simulation, serve
 
-    async with serve(Simulation(speed=SIMULATED_SPEED)) as base_url:
-        service = AimlApi(base_url, "simulated", name="simulator")
-        try:
-            yield service
-        finally:
-            await service.close()
+    async with (
+        serve(Simulation(ledger=ledger, speed=SIMULATED_SPEED)) as base_url,
+        calling(base_url, "simulated", "simulator") as service,
+    ):
+        yield service
 
 
 def chosen_keys(
