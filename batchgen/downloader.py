@@ -63,7 +63,7 @@ class Downloader(Stage):
         self.places = asyncio.Semaphore(at_once)
         self.finishing = 0
         """Files that have come and are being checked and put in place. They take no place of a download."""
-        self.lines = http.download_lines()
+        self.lines = http.download_lines(at_once)
         self.decoder = Decoder()
 
     async def close(self) -> None:
@@ -209,7 +209,7 @@ class Downloader(Stage):
                 raise
             except BaseException:
                 await inflow.flush()
-                await self.name(job, part)
+                naming = naming or asyncio.create_task(self.name(job, part))
                 raise
             finally:
                 if naming:

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-CHUNK_BYTES = 1 << 20
-
 
 class InputMissing(Exception):
     """A local file that a request names cannot be read now. `str(error)` says which and why."""

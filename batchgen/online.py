@@ -11,6 +11,7 @@ from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest import Manifest
 from batchgen.service import http
+from batchgen.service.base import AT_ONCE
 
 ANSWER_SECONDS = 10.0
 LONGEST_SHOWN = 200
@@ -31,7 +32,7 @@ async def problems(manifest: Manifest) -> list[Problem]:
     for job in manifest.jobs:
         for link in dict.fromkeys(remote_images(job)):
             used.setdefault(link, []).append(job)
-    lines = http.download_lines()
+    lines = http.download_lines(AT_ONCE)
     try:
         faults = await asyncio.gather(*(fault(lines, link) for link in used))
     finally:

@@ -29,10 +29,9 @@ from batchgen.pacing import Pace
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import Scheduler
-from batchgen.service.base import Blocked, Service, Trouble
+from batchgen.service.base import AT_ONCE, Blocked, Service, Trouble
 from batchgen.stage import LEASE, Stage, Work
 
-AT_ONCE = 16  # requests of one stage
 BREATH_SECONDS = 0.005  # between two looks of one stage: what ends meanwhile is taken up together
 IDLE_SECONDS = 30.0  # at most, between two looks at the table
 NEIGHBOURS_SECONDS = 2.0  # between two looks at whether other runs live

@@ -75,7 +75,7 @@ class Scheduler(Stage):
         if not room.number:
             pending = room.next_at is not None and submission.any_pending(connection, work.batch_id)
             if room.paused_for and room.next_at and room.next_at - now >= LONG_PAUSE:
-                work.hold = f"{room.paused_for}, until {moment(room.next_at, now)}"
+                work.hold = f"{room.paused_for}, until {clock.told(room.next_at, now)}"
             return Claim([], room.next_at if pending else None)
         base_url = work.service.base_url if work.service.name != "simulator" else None
         choice = self.choose(connection, now, room.number, room.barred)
@@ -175,9 +175,3 @@ def within(chosen: Sequence[Candidate], room: Room) -> Iterator[Candidate]:
         taken[each.model] += 1
         if taken[each.model] <= room.of_model.get(each.model, 0):
             yield each
-
-
-def moment(at: datetime, now: datetime) -> str:
-    """Local time, with the date where it is not today's."""
-    here = at.astimezone()
-    return f"{here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%Y-%m-%d %H:%M}"

@@ -11,6 +11,7 @@ import pytest
 
 from batchgen.service import http
 from batchgen.service.base import (
+    AT_ONCE,
     Failed,
     FetchOutcome,
     Finished,
@@ -253,11 +254,11 @@ async def test_without_medians_the_documented_times_serve(told: bytes) -> None:
         assert await api.typical_seconds(["m"]) == {}
 
 
-async def test_no_more_than_eight_calls_are_on_the_wire_at_once() -> None:
+async def test_no_more_than_sixteen_calls_are_on_the_wire_at_once() -> None:
     async with serving(HANG) as wire, service(wire.base_url) as api:
         tasks = [asyncio.create_task(api.fetch(ENDPOINT, str(number))) for number in range(20)]
-        await wire.came(http.AT_ONCE)
-        assert (len(wire.requests), wire.connections) == (http.AT_ONCE, http.AT_ONCE)
+        await wire.came(AT_ONCE)
+        assert (len(wire.requests), wire.connections) == (AT_ONCE, AT_ONCE)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -111,6 +111,8 @@ async def test_nothing_of_the_folder_that_it_is_started_in_is_run(
         (tmp_path / name).write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
     await decoder.check(clip(tmp_path))
+    with pytest.raises(NotVideo):
+        await decoder.check(tmp_path / "av.py")
 
 
 async def test_a_decoder_that_does_not_start_is_no_fault_of_the_video(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.downloader import Downloader
 from batchgen.jobs import State
-from batchgen.jobtable import polling
+from batchgen.jobtable import delivery, polling
 from batchgen.service.base import Finished, Unavailable
 from tests.fileserver import (
     CLIP,
@@ -23,6 +24,7 @@ from tests.fileserver import (
     PLAIN,
     V1,
     V2,
+    DecoderHere,
     asked,
     beyond,
     broken,
@@ -36,7 +38,7 @@ from tests.fileserver import (
 )
 from tests.scripted import ScriptedService, turn, work_of
 from tests.table import RUN, Table, spec
-from tests.wire import Drip, Request, Reset, answer, serving
+from tests.wire import HANG, Drip, Request, Reset, answer, serving
 
 
 @dataclass(frozen=True)
@@ -192,3 +194,21 @@ async def test_a_first_packet_of_one_byte_is_no_reason_to_doubt(table: Table, cl
         async with downloading(work_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert target.read_bytes() == CLIP
+
+
+async def test_as_many_files_come_at_once_as_the_manifest_allows(table: Table) -> None:
+    async with serving(HANG) as wire:
+        for number in range(25):
+            table.bring(State.DOWNLOADING, f"clip-{number}")
+        for job in table.claim(State.DOWNLOADING):
+            table.change(delivery.relocated, job, RUN, f"{wire.base_url}/{job.key}.mp4")
+        table.bury()
+        stage = Downloader(work_of(table, ScriptedService()), 20)
+        stage.decoder = DecoderHere()
+        await stage.tick(table.now)
+        await wire.came(20)
+        assert (wire.connections, len(stage.tasks)) == (20, 25)
+        for task in stage.tasks:
+            task.cancel()
+        await stage.finish()
+        await stage.close()

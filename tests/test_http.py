@@ -62,10 +62,11 @@ async def test_a_download_is_followed_to_where_it_lies_and_not_in_a_circle() -> 
         return answer(302, b"", {"Location": where}) if where else answer(200, b"the file")
 
     async with serving(by_path) as wire:
-        lines = http.download_lines()
+        lines = http.download_lines(1)
         async with lines.stream("GET", wire.base_url + "/a", {"Range": "bytes=1-"}) as response:
             assert await response.aread() == b"the file"
         assert {request.headers["range"] for request in wire.requests} == {"bytes=1-"}
         with pytest.raises(http.TransportError, match="address to address"):
-            await lines.ask("GET", wire.base_url + "/round")
+            async with lines.stream("GET", wire.base_url + "/round"):
+                pass
         await lines.close()

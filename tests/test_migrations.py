@@ -39,8 +39,8 @@ def test_a_table_of_today_is_opened_without_migrating(tmp_path: Path, monkeypatc
     with Database(tmp_path / "a.db"):
         pass
     monkeypatch.setattr(room, "migrate", lambda *_: pytest.fail("migrated"))
-    with Database(tmp_path / "a.db"):
-        pass
+    with Database(tmp_path / "a.db") as database:
+        assert database.look(version_of) == HEAD
 
 
 TOMORROW = '''

@@ -189,6 +189,7 @@ def test_a_job_never_has_two_attempts_that_may_be_paid_for(
         put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2", "outcome": second, "generation_id": "g-2"})
     raw.execute("UPDATE attempts SET released_at = ?", (NOW,))
     put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2", "outcome": second, "generation_id": "g-2"})
+    assert raw.execute("SELECT count(*) FROM attempts").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("first", sorted(set(Outcome) - set(OPEN)))

@@ -78,11 +78,6 @@ def fingerprint(spec: JobSpec) -> str:
     return hashlib.sha256(f"{spec.endpoint}\n{spec.request}".encode()).hexdigest()
 
 
-def find_batch(connection: Connection, name: str) -> int | None:
-    """The id of the batch of this name."""
-    return connection.execute(select(batches.c.id).where(batches.c.name == name)).scalar()
-
-
 def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
     """The row of a batch, made or brought up to date. Raises `UsageError` where the name is somebody else's."""
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()

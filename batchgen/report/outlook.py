@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from batchgen import clock
 from batchgen.columns import plain
 from batchgen.jobs import State
 from batchgen.manifest import AUTO, Limits
@@ -29,12 +30,12 @@ def told(
     if limits.max_cost is not None:
         yield f"  {cap(outlook, limits.max_cost)}"
     if outlook.affordable or outlook.states[State.GENERATING]:
-        half, late = (f"{span(at - now)} ({clock_time(at, now)})" for at in (outlook.half_at, outlook.late_at))
+        half, late = (f"{span(at - now)} ({clock.told(at, now)})" for at in (outlook.half_at, outlook.late_at))
         auto = [" (found or assumed)" if each == AUTO else "" for each in (limits.in_flight, limits.submits_per_minute)]
         rate = f"{outlook.in_flight} in flight{auto[0]}, {round(outlook.per_minute, 1):g} submits a minute{auto[1]}"
         yield f"  done in about {half}, nine times of ten within {late}, with {rate}"
     if until and outlook.in_time is not None:
-        yield f"  by {clock_time(until, now)}: {outlook.in_time} of {outlook.affordable} would be sent and done"
+        yield f"  by {clock.told(until, now)}: {outlook.in_time} of {outlook.affordable} would be sent and done"
 
 
 def standing(outlook: Outlook) -> str:
@@ -97,12 +98,6 @@ def cap(outlook: Outlook, most: Decimal) -> str:
     else:
         told = f"{outlook.affordable} of {outlook.waiting}, for {dollars(outlook.affordable_cost)}"
     return f"{within}{told}, as far as prices are known; {tried}" if outlook.unknown else within + told
-
-
-def clock_time(moment: datetime, now: datetime) -> str:
-    """Local time; with the date where it is not today's."""
-    here = moment.astimezone()
-    return f"{here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%Y-%m-%d %H:%M}"
 
 
 def outlook_json(batch: str, outlook: Outlook, limits: Limits, until: datetime | None, live: bool) -> dict[str, Any]:

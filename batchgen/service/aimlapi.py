@@ -18,6 +18,7 @@ from batchgen.service import http
 from batchgen.service.account import body_of, money, read_catalogue, read_charge
 from batchgen.service.answers import read_create, read_fetch, read_log_row, read_trouble
 from batchgen.service.base import (
+    AT_ONCE,
     Blocked,
     FetchOutcome,
     Listing,
@@ -50,8 +51,8 @@ class AimlApi:
         self.name = name
         self.account = hashlib.blake2b(key.encode(), digest_size=4, person=b"batchgen").hexdigest()
         self._headers = {"Authorization": f"Bearer {key}"}
-        self._lines = http.api_lines()
-        self._creates = http.api_lines()  # their own: a poll must not wait behind a create that takes minutes
+        self._lines = http.api_lines(AT_ONCE)
+        self._creates = http.api_lines(AT_ONCE)  # their own: a poll must not wait behind a create that takes minutes
         self._dated: tuple[http.Response, datetime] | None = None
         """An answer and when it came, to set this machine's clock against the service's."""
 
@@ -68,7 +69,8 @@ class AimlApi:
         }
         url = self.base_url + submission.endpoint
         try:
-            response = await self._creates.ask("POST", url, headers, submission.body, http.SUBMIT_SECONDS)
+            async with self._creates.stream("POST", url, headers, submission.body, http.SUBMIT_SECONDS) as response:
+                await response.aread()
         except http.UNSENT as error:
             return NotSent(http.reason_of(error))
         except http.BAD_ADDRESS as error:
@@ -182,7 +184,8 @@ class AimlApi:
     ) -> http.Response | Unavailable:
         headers = {**told} if keyless else {**self._headers, **told}
         try:
-            response = await self._lines.ask("GET", f"{url}?{urlencode(query)}" if query else url, headers)
+            async with self._lines.stream("GET", f"{url}?{urlencode(query)}" if query else url, headers) as response:
+                await response.aread()
         except (http.TransportError, *http.BAD_ADDRESS) as error:
             return Unavailable(http.reason_of(error))
         self._dated = response, clock.utcnow()

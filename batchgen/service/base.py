@@ -13,6 +13,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
+AT_ONCE = 16
+"""Requests of one purpose on the wire: creates, and questions."""
+
 
 class Trouble(StrEnum):
     """Why the account may not submit."""

@@ -1,7 +1,6 @@
 """The one module that knows the HTTP client library: connections, time-outs, and what a failure proves.
 
-Time-outs in seconds. At most 8 requests of one purpose run at once: a pool's cost grows with the square of what waits
-in it, so waiting is done in front of it, by `Lines`.
+Time-outs in seconds.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ import httpx  # noqa: E402
 
 from batchgen import __version__  # noqa: E402
 
-AT_ONCE = 16
 CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt
 FETCH_SECONDS = 30.0
@@ -59,32 +57,19 @@ UNSENT = (
 
 
 class Lines:
-    """`AT_ONCE` connections kept alive, handed out last used first; a request waits while all are in use.
+    """`at_once` connections kept alive, handed out last used first; a request waits while all are in use.
 
     Each is a transport of its own: a client around it, and a pool of eight in it, cost as much again as the request.
     """
 
-    def __init__(self, headers: Mapping[str, str], *, seconds: float, follow: bool) -> None:
+    def __init__(self, at_once: int, headers: Mapping[str, str], *, seconds: float, follow: bool) -> None:
         self.headers = {"User-Agent": USER_AGENT, **headers}
         self.seconds = seconds
         self.follow = follow
         """Whether redirects are followed."""
         self._idle: defaultdict[str | None, list[httpx.AsyncHTTPTransport]] = defaultdict(list)
         """By the proxy that they go through."""
-        self._free = asyncio.Semaphore(AT_ONCE)
-
-    async def ask(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] = NO_HEADERS,
-        content: bytes | None = None,
-        seconds: float | None = None,
-    ) -> Response:
-        """One request and its whole answer, after at most `seconds` without a byte."""
-        async with self.stream(method, url, headers, content, seconds) as response:
-            await response.aread()
-            return response
+        self._free = asyncio.Semaphore(at_once)
 
     @asynccontextmanager
     async def stream(
@@ -95,7 +80,7 @@ class Lines:
         content: bytes | None = None,
         seconds: float | None = None,
     ) -> AsyncIterator[Response]:
-        """One request and its answer, whose body is still to be read."""
+        """One request and its answer, whose body is still to be read; at most `seconds` pass without a byte."""
         told, within, where = {**self.headers, **headers}, timeouts(seconds or self.seconds), address(url)
         async with self._free:
             for _ in range(REDIRECTS_MAX):
@@ -130,15 +115,16 @@ class Lines:
         self._idle.clear()
 
 
-def api_lines() -> Lines:
+def api_lines(at_once: int) -> Lines:
     """To the API: JSON, no redirects (one would take the key to another host)."""
     wanted = {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
-    return Lines(wanted, seconds=FETCH_SECONDS, follow=False)
+    return Lines(at_once, wanted, seconds=FETCH_SECONDS, follow=False)
 
 
-def download_lines() -> Lines:
+def download_lines(at_once: int) -> Lines:
     """To the file servers: no key, redirects followed, bytes as they lie on the disk there."""
-    return Lines({"Accept": "*/*", "Accept-Encoding": "identity"}, seconds=DOWNLOAD_SECONDS, follow=True)
+    wanted = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    return Lines(at_once, wanted, seconds=DOWNLOAD_SECONDS, follow=True)
 
 
 @cache
