@@ -179,7 +179,7 @@ class Downloader(Stage):
                 part.restart()
             except http.BAD_ADDRESS as error:
                 raise Again(f"the service gave an address that is none: {error}") from error
-            except (http.TransportError, Short) as error:
+            except (*http.FAILURES, Short) as error:
                 if part.size <= before:
                     raise Again(f"the file server: {http.reason_of(error)}") from error
         raise Again(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")

@@ -64,7 +64,7 @@ async def fault(lines: http.Lines, link: str) -> str | None:
         status, kind = await ask(lines, "HEAD", link)
         if status in NOT_TO_HEAD:
             status, kind = await ask(lines, "GET", link)
-    except http.TransportError as error:
+    except http.FAILURES as error:
         return f"cannot be reached: {http.reason_of(error)}"
     except http.BAD_ADDRESS:
         return "cannot be reached: this, or where it leads, is no address"

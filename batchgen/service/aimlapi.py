@@ -75,7 +75,7 @@ class AimlApi:
             return NotSent(http.reason_of(error))
         except http.BAD_ADDRESS as error:
             return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
-        except http.TransportError as error:
+        except http.FAILURES as error:
             return Unknown(http.reason_of(error))
         self._dated = response, clock.utcnow()
         return read_create(response)
@@ -186,7 +186,7 @@ class AimlApi:
         try:
             async with self._lines.stream("GET", f"{url}?{urlencode(query)}" if query else url, headers) as response:
                 await response.aread()
-        except (http.TransportError, *http.BAD_ADDRESS) as error:
+        except (*http.FAILURES, *http.BAD_ADDRESS) as error:
             return Unavailable(http.reason_of(error))
         self._dated = response, clock.utcnow()
         return response

@@ -49,7 +49,7 @@ def text_of(response: http.Response) -> str:
 
 def hidden(response: http.Response, text: str) -> str:
     """`text` without the key: a service may repeat the one that it refuses."""
-    key = response.request.headers.get("authorization", "").removeprefix("Bearer ")
+    key = response.extensions[http.ASKED].get("Authorization", "").removeprefix("Bearer ")
     return text.replace(key, "…") if key else text
 
 

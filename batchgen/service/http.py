@@ -9,11 +9,12 @@ import asyncio
 import ssl
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 # httpx brings a command line of its own, and does without where it cannot: it takes as long to import as all the rest.
@@ -23,6 +24,7 @@ import httpcore  # noqa: E402
 import httpx  # noqa: E402
 
 from batchgen import __version__  # noqa: E402
+from batchgen.service.network import Network  # noqa: E402
 
 CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt
@@ -35,39 +37,54 @@ USER_AGENT = f"batchgen/{__version__}"
 # As much as the event loop reads at once: a quarter of it, which is the default, takes twice the time for a large file.
 httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = 256 << 10
 
+Connection = httpcore.AsyncConnectionPool
+"""One, that is opened when it is needed: a pool of several costs as much again as a request."""
+
+PROXIES: Mapping[str, Callable[..., Connection]] = {
+    "http": httpcore.AsyncHTTPProxy,
+    "https": httpcore.AsyncHTTPProxy,
+    "socks5": httpcore.AsyncSOCKSProxy,
+    "socks5h": httpcore.AsyncSOCKSProxy,
+}
 NO_HEADERS: Mapping[str, str] = {}
 REDIRECTS_MAX = 20
+ASKED = "asked"
+"""Where an answer holds the headers of its request."""
 
 Response = httpx.Response
-TransportError = httpx.RequestError  # with a body that cannot be unpacked, and redirects without an end
 InvalidURL = httpx.InvalidURL
 
-BAD_ADDRESS = (httpx.InvalidURL, UnicodeError, OverflowError, ExceptionGroup)
+BAD_ADDRESS = (httpx.InvalidURL, UnicodeError, OverflowError)
 """What the library and those below it say of an address that is none: a host no resolver takes, a port above 65535."""
 
 UNSENT = (
-    httpx.ConnectError,  # includes DNS and TLS
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-    httpx.LocalProtocolError,
+    httpcore.ConnectError,  # includes DNS and TLS
+    httpcore.ConnectTimeout,
+    httpcore.PoolTimeout,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+    httpcore.LocalProtocolError,
 )
 """Failures that prove that not one byte of the request reached the service."""
 
+FAILURES = (
+    *UNSENT,
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpx.RequestError,  # a body that cannot be unpacked, and redirects without an end
+)
+
 
 class Lines:
-    """`at_once` connections kept alive, handed out last used first; a request waits while all are in use.
-
-    Each is a transport of its own: a client around it, and a pool of eight in it, cost as much again as the request.
-    """
+    """`at_once` connections kept alive, handed out last used first; a request waits while all are in use."""
 
     def __init__(self, at_once: int, headers: Mapping[str, str], *, seconds: float, follow: bool) -> None:
         self.headers = {"User-Agent": USER_AGENT, **headers}
         self.seconds = seconds
         self.follow = follow
         """Whether redirects are followed."""
-        self._idle: defaultdict[str | None, list[httpx.AsyncHTTPTransport]] = defaultdict(list)
+        self._idle: defaultdict[str | None, list[Connection]] = defaultdict(list)
         """By the proxy that they go through."""
         self._free = asyncio.Semaphore(at_once)
 
@@ -84,35 +101,70 @@ class Lines:
         told, within, where = {**self.headers, **headers}, timeouts(seconds or self.seconds), address(url)
         async with self._free:
             for _ in range(REDIRECTS_MAX):
-                request = httpx.Request(method, where, headers=told, content=content, extensions=within)
                 proxy = proxy_for(where.scheme, where.host)
-                transport = self._idle[proxy].pop() if self._idle[proxy] else self._open(proxy)
+                connection = self._idle[proxy].pop() if self._idle[proxy] else connect(proxy)
                 try:
-                    response = await transport.handle_async_request(request)
-                    response.request = request
+                    answer = await connection.handle_async_request(request(method, where, told, content, within))
                     try:
+                        response = Response(
+                            answer.status,
+                            headers=answer.headers,
+                            stream=Body(answer.stream),
+                            extensions={**answer.extensions, ASKED: told},
+                        )
                         if not (self.follow and response.has_redirect_location):
                             yield response
                             return
                     finally:
-                        await response.aclose()
+                        await answer.aclose()
                 finally:
-                    self._idle[proxy].append(transport)
+                    self._idle[proxy].append(connection)
                 where = where.join(response.headers["location"])
-            raise httpx.TooManyRedirects(f"{url} leads from address to address", request=request)
-
-    def _open(self, proxy: str | None) -> httpx.AsyncHTTPTransport:
-        one = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_SECONDS)
-        try:
-            return httpx.AsyncHTTPTransport(verify=trust(), limits=one, proxy=proxy)
-        except (ImportError, ValueError) as error:  # a kind of proxy that needs a package more, or that there is not
-            raise httpx.ProxyError(f"the proxy that the environment names: {error}") from error
+            raise httpx.TooManyRedirects(f"{url} leads from address to address")
 
     async def close(self) -> None:
-        for transports in self._idle.values():
-            for transport in transports:
-                await transport.aclose()
+        for connections in self._idle.values():
+            for connection in connections:
+                await connection.aclose()
         self._idle.clear()
+
+
+class Body(httpx.AsyncByteStream):
+    """What is still to come of an answer."""
+
+    def __init__(self, chunks: Any) -> None:
+        self.chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self.chunks)
+
+
+def request(
+    method: str, where: httpx.URL, headers: Mapping[str, str], content: bytes | None, within: dict[str, Any]
+) -> httpcore.Request:
+    told = [(b"Host", where.netloc), *((name.encode(), value.encode()) for name, value in headers.items())]
+    if content is not None:
+        told.append((b"Content-Length", str(len(content)).encode()))
+    return httpcore.Request(method, core(where), headers=told, content=content, extensions=within)
+
+
+def connect(proxy: str | None) -> Connection:
+    """A connection that goes through `proxy`, if one is named. Raises `ProxyError`."""
+    how: dict[str, Any] = {
+        "ssl_context": trust(),
+        "max_connections": 1,
+        "keepalive_expiry": KEEP_SECONDS,
+        "network_backend": Network(),
+    }
+    if proxy is None:
+        return Connection(**how)
+    where = httpx.URL(proxy)
+    how["proxy_url"] = core(where)
+    how["proxy_auth"] = (where.username.encode(), where.password.encode()) if where.username else None
+    try:
+        return PROXIES[where.scheme](**how)
+    except (KeyError, RuntimeError) as error:  # a kind of proxy that there is not, or that needs a package more
+        raise httpcore.ProxyError(f"the proxy that the environment names: {error}") from error
 
 
 def api_lines(at_once: int) -> Lines:
@@ -145,6 +197,11 @@ def address(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
+def core(url: httpx.URL) -> httpcore.URL:
+    """The same for the library below."""
+    return httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
 @lru_cache
 def proxy_for(scheme: str, host: str) -> str | None:
     """The proxy that the environment names for a host (HTTPS_PROXY, NO_PROXY and so on)."""
@@ -158,10 +215,10 @@ def proxy_for(scheme: str, host: str) -> str | None:
 def reason_of(error: Exception) -> str:
     """A transport failure in words; never holds a header, so never the key."""
     named: dict[type[Exception], str] = {
-        httpx.ConnectTimeout: "no connection in time",
-        httpx.ReadTimeout: "no answer in time",
-        httpx.WriteTimeout: "the request could not be sent in time",
-        httpx.PoolTimeout: "no free connection in time",
+        httpcore.ConnectTimeout: "no connection in time",
+        httpcore.ReadTimeout: "no answer in time",
+        httpcore.WriteTimeout: "the request could not be sent in time",
+        httpcore.PoolTimeout: "no free connection in time",
     }
     return named.get(type(error)) or str(error) or type(error).__name__
 
