@@ -1,7 +1,7 @@
 """DBOS on SQLite: a workflow a job, of three steps, on a durable queue that runs eight at once.
 
-A step that has ended is not run again; one that a crash interrupted is, and then a create request is paid for twice.
-It has every advantage: a write-ahead log, which DBOS does not set by itself and which more than doubles its rate here;
+A step that has ended is not run again; one that a crash interrupted is, so a create request may be paid for twice.
+It has every advantage that was found: a write-ahead log, which DBOS does not set by itself and which is faster here;
 a queue looked at fifty times a second instead of once; plain functions, which are faster here than its coroutines.
 """
 
