@@ -83,11 +83,11 @@ def until_first_request(manifest: Path) -> Taken:
         return Taken(bell.at - began, megabytes)
 
 
-def taken(*arguments: str) -> Taken:
+def taken(*arguments: str, **environment: str) -> Taken:
     """A fresh interpreter, waited for."""
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
-        status, megabytes = waited_for(spawn(said.fileno(), dict(os.environ), *arguments))
+        status, megabytes = waited_for(spawn(said.fileno(), {**os.environ, **environment}, *arguments))
         seconds = time.perf_counter() - began
         if status:
             said.seek(0)

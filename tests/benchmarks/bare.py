@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import httpx
 
-AT_ONCE = 8
-PATH = "/v2/video/generations"
-MODEL = "kling-video/v2.1/standard/image-to-video"
+from tests.benchmarks.peers.job import AT_ONCE, HEADERS, PATH, ask, compete
 
 
-async def fetch_all(base_url: str, number: int, folder: Path) -> None:
+async def fetch_all(base_url: str, jobs: int, folder: Path) -> None:
     limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-    waiting = iter(range(number))
-    async with httpx.AsyncClient(limits=limits, headers={"Authorization": "Bearer any"}, timeout=30) as client:
+    waiting = iter(range(jobs))
+    async with httpx.AsyncClient(limits=limits, headers=HEADERS, timeout=30) as client:
 
         async def work() -> None:
             for each in waiting:
-                body = {"model": MODEL, "prompt": f"number {each}", "image_url": "https://example.com/a.jpg"}
-                made = (await client.post(base_url + PATH, json=body)).json()
+                made = (await client.post(base_url + PATH, json=ask(each))).json()
                 while True:
                     told = (await client.get(base_url + PATH, params={"generation_id": made["id"]})).json()
                     if told["status"] == "completed":
@@ -34,8 +28,9 @@ async def fetch_all(base_url: str, number: int, folder: Path) -> None:
         await asyncio.gather(*(work() for _ in range(AT_ONCE)))
 
 
+def deliver(base_url: str, jobs: int, folder: Path) -> None:
+    asyncio.run(fetch_all(base_url, jobs, folder))
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch:
-        began = time.perf_counter()
-        asyncio.run(fetch_all(sys.argv[1], int(sys.argv[2]), Path(scratch)))
-        print(time.perf_counter() - began)
+    compete(deliver)
