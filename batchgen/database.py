@@ -41,9 +41,10 @@ class Plainly:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if not isinstance(error, SQLAlchemyError):
-            return
         url = self.url
+        # What is prepared speaks to the driver itself.
+        if not isinstance(error, SQLAlchemyError | url.get_dialect().import_dbapi().Error):
+            return
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         shown = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
         raise StorageError(f"{shown}: the job table cannot be used: {reason.strip()}") from error

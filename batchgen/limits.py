@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.discovery import Found
 from batchgen.jobtable.change import change
+from batchgen.jobtable.prepared import Prepared
 from batchgen.pacing import backoff
 from batchgen.schema import limits
 
@@ -60,11 +61,11 @@ def polls_of(service: str) -> str:
 
 def row_of(connection: Connection, name: str) -> dict[str, object]:
     """A limit's row, made if this is the first time."""
-    found = connection.execute(ROW, {"wanted": name}).one_or_none()
+    found = ROW.row(connection, {"wanted": name})
     if found is None:
         connection.execute(MAKE, {"name": name, "strikes": 0})
-        found = connection.execute(ROW, {"wanted": name}).one()
-    return dict(found._mapping)
+        found = ROW.row(connection, {"wanted": name})
+    return dict(zip(limits.c.keys(), found or (), strict=True))
 
 
 def interval_of(row: dict[str, object], per_minute: float) -> timedelta:
@@ -119,7 +120,7 @@ def pause(connection: Connection, name: str, reason: str, now: datetime, asked: 
 
 def relent(connection: Connection, name: str) -> None:
     """The service took a request: the next pause starts small again."""
-    connection.execute(RELENT, {"wanted": name})
+    RELENT.run(connection, {"wanted": name})
 
 
 def hold(connection: Connection, name: str, until: datetime, reason: str) -> None:
@@ -146,7 +147,7 @@ def keep(connection: Connection, name: str, known: Found, now: datetime) -> None
     change(connection, limits, {"name": name}, {**asdict(known), "used_at": now})
 
 
-ROW = select(limits).where(limits.c.name == bindparam("wanted")).with_for_update()
+ROW = Prepared(select(limits).where(limits.c.name == bindparam("wanted")).with_for_update())
 MAKE = insert(limits)
-RELENT = update(limits).where(limits.c.name == bindparam("wanted"), limits.c.strikes > 0).values(strikes=0)
+RELENT = Prepared(update(limits).where(limits.c.name == bindparam("wanted"), limits.c.strikes > 0).values(strikes=0))
 FOUND = tuple(field.name for field in fields(Found))

@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, update
 
+from batchgen.jobtable.prepared import Prepared
+
 
 class Plus(int):
     """A value to add to a column rather than put in its place."""
@@ -45,4 +47,11 @@ def change(connection: Connection, table: Table, guard: Mapping[str, Any], value
     plain = tuple(name for name in values if name not in sums)
     given = {f"is_{name}": value for name, value in guard.items()}
     given |= {f"to_{name}": value for name, value in values.items()}
-    return connection.execute(statement(table, guards, choices, plain, sums), given).rowcount == 1
+    if choices:
+        return connection.execute(statement(table, guards, choices, plain, sums), given).rowcount == 1
+    return prepared(table, guards, plain, sums).run(connection, given) == 1
+
+
+@cache
+def prepared(table: Table, guards: tuple[str, ...], values: tuple[str, ...], sums: tuple[str, ...]) -> Prepared:
+    return Prepared(statement(table, guards, (), values, sums))

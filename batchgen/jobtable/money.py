@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from batchgen.jobs import State
 from batchgen.jobtable.change import change
+from batchgen.jobtable.prepared import Prepared
 from batchgen.schema import OPEN, Outcome, attempts, batches, jobs, prices
 
 NOTHING = Decimal(0)
@@ -107,8 +108,8 @@ def book(
 def shift(connection: Connection, batch_id: int, by: Sums) -> None:
     """Add to a batch's sums."""
     if by != Sums():
-        connection.execute(
-            SHIFT, {"batch": batch_id, "spent_": by.spent, "reserved_": by.reserved, "unpriced_": by.unpriced}
+        SHIFT.run(
+            connection, {"batch": batch_id, "spent_": by.spent, "reserved_": by.reserved, "unpriced_": by.unpriced}
         )
 
 
@@ -168,7 +169,7 @@ _of_model = (prices.c.service == bindparam("of")) & (prices.c.model == bindparam
 HIGHEST = select(prices.c.highest_usd).where(_of_model)
 RAISE_HIGHEST = update(prices).where(_of_model).values(highest_usd=bindparam("cost", type_=prices.c.highest_usd.type))
 
-SHIFT = (
+SHIFT = Prepared(
     update(batches)
     .where(batches.c.id == bindparam("batch"))
     .values(

@@ -15,6 +15,7 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import money
 from batchgen.jobtable.change import Plus
 from batchgen.jobtable.money import Entry
+from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
 from batchgen.schema import Outcome, attempts, jobs, one_of
 from batchgen.service.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
@@ -60,7 +61,8 @@ def ready(
 
 def in_flight(connection: Connection, service: str, now: datetime) -> int:
     """Generations that the service may be working on. Held and late ones do not count: they may never end."""
-    return connection.execute(FLYING, {"of": service, "now": now}).scalar_one()
+    ((number,),) = FLYING.rows(connection, {"of": service, "now": now})
+    return int(number)
 
 
 def any_pending(connection: Connection, batch_id: int) -> bool:
@@ -103,9 +105,9 @@ def intend(
     for estimate in {each.estimated_usd for each in chosen}:
         alike = [each.id for each in chosen if each.estimated_usd == estimate]
         rows = connection.execute(CLAIM, {"ids": alike, "estimate": estimate, **held})
-        claimed |= {row.id: to_job(row) for row in rows}
-    left = {"at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
-    connection.execute(APPEND, [{"job_id": job_id, "detail": names[job_id], **left} for job_id in ids])
+        claimed |= {job.id: job for job in map(to_job, rows)}
+    left = {"then": now, "left": State.PENDING, "to": State.SUBMITTING}
+    APPEND.run_many(connection, [{"of": job_id, "told": names[job_id], **left} for job_id in ids])
     return [to_intent(claimed[each.id], names[each.id], batch_id, each.estimated_usd) for each in chosen]
 
 
@@ -249,7 +251,7 @@ FLYING_WHERE = (
     | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
     | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type))),
 )
-FLYING = select(func.count()).where(*FLYING_WHERE)
+FLYING = Prepared(select(func.count()).where(*FLYING_WHERE))
 
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING).limit(1)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from batchgen.jobtable.prepared import Prepared
 from batchgen.schema import timings
 
 MEMORY = 500
@@ -42,11 +43,11 @@ def known(connection: Connection, service: str) -> dict[tuple[str, str], Timing]
 def learn(connection: Connection, service: str, model: str, duration: str, seconds: float) -> Timing:
     """Add one generation that took about `seconds`. Returns what is known now."""
     of = {"of": service, "named": model, "long": duration}
-    row = connection.execute(ONE, of).one_or_none()
+    row = ONE.row(connection, of)
     now = (Timing(*row) if row else Timing(0, 0.0, 0.0)).with_one(seconds)
     values = {"generations": now.count, "mean": now.mean, "squares": now.squares}
     if row:
-        connection.execute(RENEW, {**of, **{f"to_{name}": value for name, value in values.items()}})
+        RENEW.run(connection, {**of, **{f"to_{name}": value for name, value in values.items()}})
     else:
         connection.execute(insert(timings).values(service=service, model=model, duration=duration, **values))
     return now
@@ -57,7 +58,7 @@ _which = (
     & (timings.c.model == bindparam("named"))
     & (timings.c.duration == bindparam("long"))
 )
-ONE = select(timings.c.generations, timings.c.mean, timings.c.squares).where(_which).with_for_update()
-RENEW = (
+ONE = Prepared(select(timings.c.generations, timings.c.mean, timings.c.squares).where(_which).with_for_update())
+RENEW = Prepared(
     update(timings).where(_which).values({name: bindparam(f"to_{name}") for name in ("generations", "mean", "squares")})
 )

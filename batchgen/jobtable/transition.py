@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.jobs import TRANSITIONS, Job, State
 from batchgen.jobtable.change import change
+from batchgen.jobtable.prepared import Prepared
 from batchgen.schema import events, jobs
 
 FREE: dict[str, Any] = {"leased_by": None, "leased_until": None}
 """The columns of a job that nobody holds."""
 
-JOB_COLUMNS = tuple(jobs.c[name] for name in Job.__dataclass_fields__)
+JOB_FIELDS = tuple(Job.__dataclass_fields__)
+JOB_COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
 """What a stage needs to know of a row, no more."""
 
 NO_GUARD: Mapping[str, Any] = {}
 
 
-def to_job(row: Row[Any]) -> Job:
+def to_job(row: Iterable[Any]) -> Job:
     """A row selected by `JOB_COLUMNS`, as a value."""
-    fields = dict(row._mapping)
+    fields = dict(zip(JOB_FIELDS, row, strict=True))
     fields["state"] = State(fields["state"])
     fields["files"] = tuple(json.loads(fields["files"]))
     return Job(**fields)
@@ -34,8 +36,7 @@ def record(
     connection: Connection, job_id: int, at: datetime, left: State | None, to: State, detail: str | None = None
 ) -> None:
     """Append one event, in the transaction of the change that it tells of."""
-    event = {"job_id": job_id, "at": at, "from_state": left, "to_state": to, "detail": detail}
-    connection.execute(APPEND, event)
+    APPEND.run(connection, {"of": job_id, "then": at, "left": left, "to": to, "told": detail})
 
 
 def move(
@@ -72,15 +73,24 @@ def claim_due(
 ) -> list[Job]:
     """Lease up to `room` due jobs of a state to `worker`."""
     given = {"batch": batch_id, "wanted": state, "now": now, "room": room, "worker": worker, "until": until}
-    return sorted((to_job(row) for row in connection.execute(CLAIM, given)), key=lambda job: job.id)
+    return sorted((to_job(row) for row in CLAIM.rows(connection, given)), key=lambda job: job.id)
 
 
 def next_due(connection: Connection, batch_id: int, state: State) -> datetime | None:
     """When the first job of a state is due or its lease ends; None where none waits for a time."""
-    return connection.execute(FIRST_DUE, {"batch": batch_id, "wanted": state}).scalar()
+    found = FIRST_DUE.row(connection, {"batch": batch_id, "wanted": state})
+    return found[0] if found else None
 
 
-APPEND = insert(events)
+APPEND = Prepared(
+    insert(events).values(
+        job_id=bindparam("of"),
+        at=bindparam("then"),
+        from_state=bindparam("left"),
+        to_state=bindparam("to"),
+        detail=bindparam("told"),
+    )
+)
 
 DUE_IDS = (
     select(jobs.c.id)
@@ -101,9 +111,9 @@ LEASE_DUE = (
     .where(jobs.c.id.in_(select(DUE_IDS.c.id)))
     .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
 )
-CLAIM = LEASE_DUE.returning(*JOB_COLUMNS)
+CLAIM = Prepared(LEASE_DUE.returning(*JOB_COLUMNS))
 
-FIRST_DUE = (
+FIRST_DUE = Prepared(
     select(jobs.c.next_at)
     .where(
         jobs.c.batch_id == bindparam("batch"),
