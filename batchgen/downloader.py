@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.decoder import Decoder
+from batchgen.finisher import Finisher
 from batchgen.inflow import Inflow
 from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
@@ -23,6 +23,7 @@ from batchgen.stage import LEASE, Stage, Work
 from batchgen.video import NotVideo, Undecodable
 
 FINISHING_MOST = 4  # files being checked and put in place, for each download at once
+AT_ONCE_BYTES = 64 << 10  # are written sooner than a thread is told to
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the fetch endpoint is asked whether the address has changed
 SAME_BAD_BYTES = 3  # the same undecodable file so often is what the service has
@@ -64,12 +65,12 @@ class Downloader(Stage):
         self.finishing = 0
         """Files that have come and are being checked and put in place. They take no place of a download."""
         self.lines = http.download_lines(at_once)
-        self.decoder = Decoder()
+        self.finisher = Finisher()
 
     async def close(self) -> None:
-        """Let go of the connections and of the decoder."""
+        """Let go of the connections and of the finisher."""
         await self.lines.close()
-        await self.decoder.close()
+        await self.finisher.close()
 
     @property
     def room(self) -> int:
@@ -84,7 +85,7 @@ class Downloader(Stage):
             return None
         found, next_at = await self.work.database.write(self.claim, now, self.room)
         if found:
-            self.decoder.wake()
+            self.finisher.wake()
         for job in found:
             self.begin(self.deliver(job))
         return next_at
@@ -117,6 +118,7 @@ class Downloader(Stage):
         target = work.folder / job.output_path
         if job.sha256 and job.bytes and (found := await asyncio.to_thread(placed, target, job.bytes, job.sha256)):
             # The last run died between the rename and the row.
+            await self.finisher.sync(found.parent)
             await self.settle(job, job.bytes, job.sha256, found.relative_to(work.folder).as_posix())
             return
         part = Part(target, job.etag)
@@ -135,8 +137,11 @@ class Downloader(Stage):
         """Check what has come and put it in place; the row last."""
         work, told = self.work, None
         try:
-            await asyncio.to_thread(part.append, rest, last=True)
-            await self.decoder.check(part.path)
+            if sum(map(len, rest)) <= AT_ONCE_BYTES:
+                part.append(rest)
+            else:
+                await asyncio.to_thread(part.append, rest, durably=True)
+            await self.finisher.check(part.path)
         except NotVideo:
             await asyncio.to_thread(part.discard)
             raise
@@ -150,7 +155,8 @@ class Downloader(Stage):
         else:
             if not await work.database.write(delivery.verified, job, work.run, part.size, part.sha256):
                 return  # another run has taken it over, and will place it
-        place = await asyncio.to_thread(part.place)
+        place = part.place()
+        await self.finisher.sync(place.parent)
         await self.settle(job, part.size, part.sha256, place.relative_to(work.folder).as_posix(), told)
 
     async def settle(self, job: Job, size: int, sha256: str, output_path: str, told: str | None = None) -> None:

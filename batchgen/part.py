@@ -1,6 +1,6 @@
 """A file on its way: `.part` beside the target, hashed as it grows, put in place only when it is whole.
 
-Every method blocks on the disk; the downloader calls them in a thread. All raise `OSError`.
+All raise `OSError`. What may take the disk long, the downloader does in a thread or in a process of its own.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Part:
         """Begin with nothing: the first bytes take the place of whatever lies there."""
         self.size, self.etag, self._hash = 0, None, hashlib.sha256()
 
-    def append(self, chunks: Sequence[bytes], *, last: bool = False) -> None:
-        """Add bytes at the end; after the last ones all is durable."""
+    def append(self, chunks: Sequence[bytes], *, durably: bool = False) -> None:
+        """Add bytes at the end."""
         file = self._open()
         try:
             for chunk in chunks:
@@ -53,7 +53,7 @@ class Part:
                     rest = rest[os.write(file, rest) :]
                 self._hash.update(chunk)
                 self.size += len(chunk)
-            if last:
+            if durably:
                 os.fsync(file)
         finally:
             os.close(file)
@@ -75,16 +75,24 @@ class Part:
         return self._hash.hexdigest()
 
     def place(self) -> Path:
-        """Give it its name, durably: the first that nothing has. A file that is not ours is never written over."""
+        """Give it its name: the first that nothing has. A file that is not ours is never written over.
+
+        The name lasts once its folder is in sync.
+        """
         target = next(path for path in names(self.target) if not path.exists())
         self.path.replace(target)
-        if os.name == "posix":
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
         return target
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would outlast a power cut."""
+    if os.name != "posix" and path.is_dir():
+        return  # there is nothing to be asked for, nor any need
+    file = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def names(target: Path) -> Iterator[Path]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,11 +16,6 @@ class NotVideo(Exception):
 
 class Undecodable(Exception):
     """The container is whole, but what is in it does not decode."""
-
-
-ANSWERS: dict[str, type[Exception]] = {each.__name__: each for each in (NotVideo, Undecodable, OSError)}
-"""What a check may raise, by the word for it between processes."""
-READY = b"ready\n"
 
 
 def check_head(head: bytes) -> None:
@@ -78,25 +71,3 @@ def check(path: Path) -> None:
         raise Undecodable(f"does not decode: {error}") from error
     if not frames:
         raise Undecodable("does not decode: no frame in it")
-
-
-def serve() -> None:
-    """Check the files that standard input names, a JSON string a line, until it ends; a line of JSON for each."""
-    import av  # noqa: F401 - what is needed for the first is there when that comes
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with open(0, "rb") as asked, open(1, "wb", buffering=0) as answers:
-        answers.write(READY)
-        for line in asked:
-            told: list[object] = []
-            try:
-                check(Path(json.loads(line)))
-            except OSError as error:
-                told = ["OSError", error.errno, error.strerror]
-            except (NotVideo, Undecodable) as error:
-                told = [type(error).__name__, str(error)]
-            answers.write(json.dumps(told).encode() + b"\n")
-
-
-if __name__ == "__main__":
-    serve()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen import video
-from batchgen.decoder import Decoder
 from batchgen.downloader import Downloader
+from batchgen.finisher import Finisher
+from batchgen.finishing import carry_out
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny
@@ -68,19 +68,19 @@ def from_(start: int, etag: str = V1) -> tuple[str, str]:
     return f"bytes={start}-", etag
 
 
-class DecoderHere(Decoder):
+class FinisherHere(Finisher):
     """Without a process of its own, which takes as long to start as a hundred videos to check."""
 
     def wake(self) -> None: ...
 
-    async def check(self, path: Path) -> None:
-        await asyncio.to_thread(video.check, path)
+    async def _order(self, order: str, path: Path) -> None:
+        await asyncio.to_thread(carry_out, order, path)
 
 
 @asynccontextmanager
 async def downloading(work: Work) -> AsyncIterator[Downloader]:
     stage = Downloader(work, 4)
-    stage.decoder = DecoderHere()
+    stage.finisher = FinisherHere()
     try:
         yield stage
     finally:

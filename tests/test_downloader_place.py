@@ -21,6 +21,7 @@ from tests.fileserver import (
     CLIP,
     HALF,
     PLAIN,
+    FinisherHere,
     asked,
     broken,
     downloading,
@@ -35,6 +36,27 @@ from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
 
 # --- the place -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_row_says_so(table: Table) -> None:
+    stood: list[tuple[str, str, bool, bool, str]] = []
+
+    class Watching(FinisherHere):
+        async def _order(self, order: str, path: Path) -> None:
+            stood.append((order, path.name, part.exists(), target.exists(), table.row().state))
+            await super()._order(order, path)
+
+    async with serving(whole()) as wire:
+        target = ready(table, f"{wire.base_url}/v.mp4")
+        part = target.with_name("mona.mp4.part")
+        async with downloading(work_of(table, ScriptedService())) as stage:
+            stage.finisher = Watching()
+            await turn(stage)
+    assert stood == [
+        ("check", "mona.mp4.part", True, False, "downloading"),
+        ("sync", target.parent.name, False, True, "downloading"),
+    ]
+    assert table.row().state == "done"
 
 
 async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock: Clock) -> None:

@@ -27,7 +27,7 @@ LAYERS = (
         "video",
         "inspection",
     },
-    {"jobtable", "decoder", "inflow", "part", "presence"},
+    {"jobtable", "finishing", "finisher", "inflow", "part", "presence"},
     {"limits", "discovery", "admission", "pacing", "budget", "forecast"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
     {"runner", "planning", "online", "simulator"},

@@ -1,5 +1,5 @@
-"""Videos are decoded in a process of their own: one that brings the decoder down does not bring down the run, and what
-the run does meanwhile is not held up."""
+"""Files that have come are finished in a process of their own: a video that brings the decoder down does not bring down
+the run, and what the run does meanwhile is not held up."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from batchgen.video import ANSWERS, READY, Undecodable
+from batchgen.finishing import CHECK, READY, SYNC, TROUBLE
+from batchgen.video import Undecodable
 
-CHECK_SECONDS = 600.0  # with those before it in the line
+ORDER_SECONDS = 600.0  # with those before it in the line
 HOME = Path(__file__).resolve().parents[1]
 
 
-class Decoder:
-    """`check` with a child that is started at its first use, and takes one video after another."""
+class Finisher:
+    """A child that is started at its first use, and takes one order after another."""
 
     def __init__(self) -> None:
         self._child: Process | None = None
         self._starting: asyncio.Task[Process] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._asked: deque[tuple[bytes, asyncio.Future[list[Any]]]] = deque()
-        """What the child has been asked and not answered, in its order. The next is asked while it is at work."""
+        """What the child has been asked and not answered, first come first. The next is asked while it is at work."""
 
     def wake(self) -> None:
         """Have the child started while other things are done."""
@@ -36,21 +37,28 @@ class Decoder:
             self._starting = asyncio.create_task(start())
 
     async def check(self, path: Path) -> None:
-        """`video.check` beside the run. Raises what that raises."""
+        """Make a file durable and look at it whole. Raises `NotVideo`, `Undecodable`, `OSError`."""
+        await self._order(CHECK, path)
+
+    async def sync(self, folder: Path) -> None:
+        """Make the names in a folder durable. Raises `OSError`."""
+        await self._order(SYNC, folder)
+
+    async def _order(self, order: str, path: Path) -> None:
         child = await self._ready()
-        line = json.dumps(str(path)).encode() + b"\n"
+        line = json.dumps([order, str(path)]).encode() + b"\n"
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._asked.append((line, answer))
         write(child, line)
         try:
-            async with asyncio.timeout(CHECK_SECONDS):
+            async with asyncio.timeout(ORDER_SECONDS):
                 told = await answer
         except TimeoutError:
             await end(child)
-            raise Undecodable(f"the decoder did not come to an end with it in {CHECK_SECONDS:g} s") from None
+            raise Undecodable(f"the decoder did not come to an end with it in {ORDER_SECONDS:g} s") from None
         if told:
             kind, *words = told
-            raise ANSWERS[kind](*words)
+            raise TROUBLE[kind](*words)
 
     async def _ready(self) -> Process:
         self.wake()
@@ -110,7 +118,7 @@ async def start() -> Process:
     # Nothing of the folder that the run was started in may be imported (-P).
     found = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "batchgen.video"),
+        *(sys.executable, "-P", "-m", "batchgen.finishing"),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
