@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR")
+SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE")
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the developer's own account reaches a test."""
+    """Nothing of the developer's own account reaches a test, and no process compiles what one before it has."""
     for name in SCRUBBED:
         monkeypatch.delenv(name, raising=False)
 

@@ -69,9 +69,10 @@ def keep(connection: Connection, service: str, listing: Listing, now: datetime) 
         return
     connection.execute(of_service.values(pricing=None, etag=None, listed_at=None))
     there = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
-    for model, entry in listing.pricing.items():
-        values = {"pricing": entry, "etag": listing.etag, "listed_at": now}
-        if model in there:
-            connection.execute(of_service.where(prices.c.model == model).values(**values))
-        else:
-            connection.execute(insert(prices).values(service=service, model=model, **values))
+    alike = {"service": service, "etag": listing.etag, "listed_at": now}
+    rows = [{"model": model, "pricing": entry, **alike} for model, entry in listing.pricing.items()]
+    known = [row for row in rows if row["model"] in there]
+    if len(known) < len(rows):
+        connection.execute(insert(prices), [row for row in rows if row["model"] not in there])
+    for row in known:
+        connection.execute(of_service.where(prices.c.model == row["model"]).values(row))

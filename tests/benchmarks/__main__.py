@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from tests.benchmarks.measure import Figure, table
@@ -14,6 +15,7 @@ def main() -> None:
     chosen = sys.argv[1:] or NAMES
     if unknown := set(chosen) - set(NAMES):
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
     figures: list[Figure] = []
     for name in chosen:
         print(f"measuring {name} …", file=sys.stderr)
