@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpcore
@@ -190,6 +190,25 @@ async def test_a_connection_that_was_closed_while_it_was_idle_is_not_used_again(
             await closed.wait()
             closed.clear()
     assert connections == 5
+
+
+async def test_of_connections_to_many_places_only_a_few_are_kept() -> None:
+    left = 0
+
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        try:
+            await answer_all(reader, writer)
+        finally:
+            left += 1
+
+    async with AsyncExitStack() as stack:
+        ports = [await stack.enter_async_context(listening(count)) for _ in range(5)]
+        opened = await stack.enter_async_context(lines(2))
+        for port in ports * 2:
+            assert await ask(opened, f"http://127.0.0.1:{port}/") == b"ok"
+        assert len(opened._idle) == 2
+    assert left == 10
 
 
 async def test_a_request_leaves_in_one_piece() -> None:

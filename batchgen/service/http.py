@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,10 +36,12 @@ USER_AGENT = f"batchgen/{__version__}"
 # As much as the event loop reads at once: a quarter of it, which is the default, takes twice the time for a large file.
 httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = 256 << 10
 
-Connection = httpcore.AsyncConnectionPool
-"""One, that is opened when it is needed: a pool of several costs as much again as a request."""
+Way = str | httpcore.Origin
+"""Where a connection leads: to a proxy, by its address, and from there anywhere; or straight to an origin."""
+Proxied = httpcore.AsyncConnectionPool
+Connection = httpcore.AsyncHTTPConnection | Proxied
 
-PROXIES: Mapping[str, Callable[..., Connection]] = {
+PROXIES: Mapping[str, Callable[..., Proxied]] = {
     "http": httpcore.AsyncHTTPProxy,
     "https": httpcore.AsyncHTTPProxy,
     "socks5": httpcore.AsyncSOCKSProxy,
@@ -84,9 +85,10 @@ class Lines:
         self.seconds = seconds
         self.follow = follow
         """Whether redirects are followed."""
-        self._idle: defaultdict[str | None, list[Connection]] = defaultdict(list)
-        """By the proxy that they go through."""
+        self._at_once = at_once
         self._free = asyncio.Semaphore(at_once)
+        self._idle: list[tuple[Way, Connection]] = []
+        """Those that were used last at the end."""
 
     @asynccontextmanager
     async def stream(
@@ -101,10 +103,11 @@ class Lines:
         told, within, where = {**self.headers, **headers}, timeouts(seconds or self.seconds), address(url)
         async with self._free:
             for _ in range(REDIRECTS_MAX):
-                proxy = proxy_for(where.scheme, where.host)
-                connection = self._idle[proxy].pop() if self._idle[proxy] else connect(proxy)
+                asked = request(method, where, told, content, within)
+                way = proxy_for(where.scheme, where.host) or asked.url.origin
+                connection = await self._take(way) or connect(way)
                 try:
-                    answer = await connection.handle_async_request(request(method, where, told, content, within))
+                    answer = await connection.handle_async_request(asked)
                     try:
                         response = Response(
                             answer.status,
@@ -118,15 +121,26 @@ class Lines:
                     finally:
                         await answer.aclose()
                 finally:
-                    self._idle[proxy].append(connection)
+                    self._idle.append((way, connection))
                 where = where.join(response.headers["location"])
             raise httpx.TooManyRedirects(f"{url} leads from address to address")
 
+    async def _take(self, way: Way) -> Connection | None:
+        """A connection that is kept and still open. Of those that lead elsewhere a few are kept, too."""
+        while found := next((each for each in reversed(self._idle) if each[0] == way), None):
+            self._idle.remove(found)
+            connection = found[1]
+            if isinstance(connection, Proxied) or not (connection.is_closed() or connection.has_expired()):
+                return connection
+            await connection.aclose()
+        while len(self._idle) >= self._at_once:
+            await self._idle.pop(0)[1].aclose()
+        return None
+
     async def close(self) -> None:
-        for connections in self._idle.values():
-            for connection in connections:
-                await connection.aclose()
-        self._idle.clear()
+        """Let go of all connections."""
+        while self._idle:
+            await self._idle.pop()[1].aclose()
 
 
 class Body(httpx.AsyncByteStream):
@@ -142,27 +156,25 @@ class Body(httpx.AsyncByteStream):
 def request(
     method: str, where: httpx.URL, headers: Mapping[str, str], content: bytes | None, within: dict[str, Any]
 ) -> httpcore.Request:
+    """Raises `UnsupportedProtocol`."""
+    if where.scheme not in ("http", "https"):
+        raise httpcore.UnsupportedProtocol(f"{where} is no address of http or https")
     told = [(b"Host", where.netloc), *((name.encode(), value.encode()) for name, value in headers.items())]
     if content is not None:
         told.append((b"Content-Length", str(len(content)).encode()))
     return httpcore.Request(method, core(where), headers=told, content=content, extensions=within)
 
 
-def connect(proxy: str | None) -> Connection:
-    """A connection that goes through `proxy`, if one is named. Raises `ProxyError`."""
-    how: dict[str, Any] = {
-        "ssl_context": trust(),
-        "max_connections": 1,
-        "keepalive_expiry": KEEP_SECONDS,
-        "network_backend": Network(),
-    }
-    if proxy is None:
-        return Connection(**how)
-    where = httpx.URL(proxy)
-    how["proxy_url"] = core(where)
-    how["proxy_auth"] = (where.username.encode(), where.password.encode()) if where.username else None
+def connect(way: Way) -> Connection:
+    """A connection that is opened when it is needed. Raises `ProxyError`."""
+    network, trusted = Network(), trust()
+    if isinstance(way, httpcore.Origin):
+        return httpcore.AsyncHTTPConnection(way, trusted, KEEP_SECONDS, network_backend=network)
+    where = httpx.URL(way)
+    known = (where.username.encode(), where.password.encode()) if where.username else None
+    kept = {"max_connections": 1, "keepalive_expiry": KEEP_SECONDS, "network_backend": network}
     try:
-        return PROXIES[where.scheme](**how)
+        return PROXIES[where.scheme](core(where), known, ssl_context=trusted, **kept)
     except (KeyError, RuntimeError) as error:  # a kind of proxy that there is not, or that needs a package more
         raise httpcore.ProxyError(f"the proxy that the environment names: {error}") from error
 

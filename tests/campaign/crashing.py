@@ -94,17 +94,17 @@ def changes(connection: Connection) -> int:
 
 def watch_requests(death: Death) -> None:
     """Around every request, as it is on the wire."""
-    send = httpcore.AsyncConnectionPool.handle_async_request
+    send = httpcore.AsyncHTTPConnection.handle_async_request
 
     async def trace(name: str, _info: dict[str, Any]) -> None:
         if name in ON_THE_WIRE:
             death.pass_by(ON_THE_WIRE[name])
 
-    async def watched(self: httpcore.AsyncConnectionPool, request: httpcore.Request) -> httpcore.Response:
+    async def watched(self: httpcore.AsyncHTTPConnection, request: httpcore.Request) -> httpcore.Response:
         request.extensions = {**request.extensions, "trace": trace}
         return await send(self, request)
 
-    httpcore.AsyncConnectionPool.handle_async_request = watched  # type: ignore[method-assign]
+    httpcore.AsyncHTTPConnection.handle_async_request = watched  # type: ignore[method-assign]
 
 
 def replace(constants: dict[str, Any]) -> None:
