@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -22,8 +22,9 @@ from batchgen.service.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
 from batchgen.video import NotVideo, Undecodable
 
+THREADS_MOST = 3  # writing and syncing, for each download at once
 FINISHING_MOST = 4  # files being checked and put in place, for each download at once
-AT_ONCE_BYTES = 64 << 10  # are written sooner than a thread is told to
+NAMED_SECONDS = 0.5  # what took longer to come is not fetched a second time, whatever happens to the run
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the fetch endpoint is asked whether the address has changed
 SAME_BAD_BYTES = 3  # the same undecodable file so often is what the service has
@@ -65,11 +66,13 @@ class Downloader(Stage):
         self.finishing = 0
         """Files that have come and are being checked and put in place. They take no place of a download."""
         self.lines = http.download_lines(at_once)
+        self.threads = ThreadPoolExecutor(THREADS_MOST * at_once, "batchgen-disk")
         self.finisher = Finisher()
 
     async def close(self) -> None:
-        """Let go of the connections and of the finisher."""
+        """Let go of the connections, the threads and the finisher."""
         await self.lines.close()
+        self.threads.shutdown(wait=False)
         await self.finisher.close()
 
     @property
@@ -125,22 +128,20 @@ class Downloader(Stage):
         async with self.places:
             if self.stopping:
                 raise Stopping
-            rest = await self.pull(job, part)
+            inflow = await self.pull(job, part)
         self.finishing += 1
         self.bell.set()
         try:
-            await self.finish_off(job, part, rest)
+            await self.finish_off(job, part, inflow)
         finally:
             self.finishing -= 1
 
-    async def finish_off(self, job: Job, part: Part, rest: Sequence[bytes]) -> None:
+    async def finish_off(self, job: Job, part: Part, inflow: Inflow | None) -> None:
         """Check what has come and put it in place; the row last."""
         work, told = self.work, None
         try:
-            if sum(map(len, rest)) <= AT_ONCE_BYTES:
-                part.append(rest)
-            else:
-                await asyncio.to_thread(part.append, rest, durably=True)
+            if inflow:
+                await inflow.landed()
             await self.finisher.check(part.path)
         except NotVideo:
             await asyncio.to_thread(part.discard)
@@ -163,10 +164,10 @@ class Downloader(Stage):
         write = self.work.database.write
         await write(delivery.delivered, job, self.work.run, size, sha256, output_path, clock.utcnow(), told)
 
-    async def pull(self, job: Job, part: Part) -> Sequence[bytes]:
+    async def pull(self, job: Job, part: Part) -> Inflow | None:
         """Fill the `.part` to its end. A cut is taken up where it happened; an expired address is asked for anew.
 
-        Returns the last bytes, which are still to be written.
+        Returns what is still to land; nothing if all was there.
         """
         url, refreshed = job.video_url or "", False
         if not url or job.strikes >= TRIES_PER_ADDRESS:
@@ -190,31 +191,35 @@ class Downloader(Stage):
                     raise Again(f"the file server: {http.reason_of(error)}") from error
         raise Again(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
 
-    async def stream(self, job: Job, part: Part, url: str) -> Sequence[bytes]:
-        """One request, appended to the `.part` as it comes, but for the last bytes, which it returns."""
+    async def stream(self, job: Job, part: Part, url: str) -> Inflow | None:
+        """One request, appended to the `.part` as it comes. Returns what is still to land."""
         asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
         async with self.lines.stream("GET", url, asked) as response:
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
-                return ()
-            inflow, naming = Inflow(part), None
+                return None
+            inflow, naming = Inflow(part, self.threads), None
+            time = asyncio.get_running_loop().time
+            named_at = time() + NAMED_SECONDS
             try:
                 async for chunk in response.aiter_raw():
                     await inflow.take(chunk)
                     if self.stopping:
                         raise Stopping
-                    if part.size and not naming:
+                    if part.size and not naming and time() >= named_at:
                         naming = asyncio.create_task(self.name(job, part))
                 if total is not None and inflow.size < total:
                     raise Short(f"{inflow.size} of {total} bytes came")
                 if total is not None and inflow.size > total:
                     raise Restart
-                return await inflow.rest()
+                inflow.end(whole=True)
+                return inflow
             except NotVideo:
                 inflow.drop()
                 raise
             except BaseException:
-                await inflow.flush()
+                inflow.end(whole=False)
+                await inflow.landed()
                 naming = naming or asyncio.create_task(self.name(job, part))
                 raise
             finally:

@@ -1,58 +1,96 @@
-"""Bytes on their way into a `.part`: gathered, then hashed and written beside the stream, not between its reads."""
+"""Bytes on their way into a `.part`: hashed and written beside the stream, in a thread, as soon as they have come."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from concurrent.futures import Executor
+from queue import SimpleQueue
 
-from batchgen.part import Part
+from batchgen.part import Part, sync
 from batchgen.video import HEAD_BYTES, KIND_BYTES, check_head
 
-PIECE_BYTES = 1 << 20
+SMALL_BYTES = 64 << 10  # are written sooner than a thread is told to
+AHEAD_BYTES = 2 << 20  # of what is written, at most, is the stream
+SYNC_BYTES = 32 << 20  # at a time are made durable while the next come
 
 
 class Inflow:
-    """What one answer brings. At most two pieces are in memory: one that gathers, and one on its way to the disk."""
+    """What one answer brings. A thread out of `threads` takes it down where it is more than a little.
 
-    def __init__(self, part: Part) -> None:
+    `end` has to be called, whatever happens: the thread waits for it.
+    """
+
+    def __init__(self, part: Part, threads: Executor) -> None:
         self.part = part
         self.size = part.size
-        """With what is not on the disk yet."""
-        self._chunks: list[bytes] = []
-        self._gathered = 0
+        """With what is not written yet."""
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
         self._known = part.size > 0
-        self._writing: asyncio.Task[None] | None = None
+        self._first: list[bytes] = []
+        """What came before there was a thread."""
+        self._more: SimpleQueue[bytes | None] = SimpleQueue()
+        """For the thread; None is the end."""
+        self._writing: asyncio.Future[None] | None = None
+        self._written = asyncio.Event()
+        self._awaited = self._whole = False
 
     async def take(self, chunk: bytes) -> None:
         """The next bytes. Raises `NotVideo` where the first ones are of something else, and `OSError`."""
-        self._chunks.append(chunk)
-        self._gathered += len(chunk)
         self.size += len(chunk)
-        if not self._known and self._gathered >= KIND_BYTES:
-            check_head(b"".join(self._chunks)[:HEAD_BYTES])
+        if self._writing:
+            self._more.put(chunk)
+            await self._keep_up(self._writing)
+            return
+        self._first.append(chunk)
+        gathered = sum(map(len, self._first))
+        if not self._known and gathered >= KIND_BYTES:
+            check_head(b"".join(self._first)[:HEAD_BYTES])
             self._known = True
-        if self._gathered >= PIECE_BYTES:
-            await self._written()
-            self._writing = asyncio.create_task(asyncio.to_thread(self.part.append, self._taken()))
+        if gathered > SMALL_BYTES:
+            while self._first:
+                self._more.put(self._first.pop(0))
+            self._writing = self._loop.run_in_executor(self._threads, self._write)
+            self._writing.add_done_callback(lambda _: self._written.set())
 
-    async def flush(self) -> None:
-        """Wait until all is on the disk. Raises `OSError`."""
-        if rest := await self.rest():
-            await asyncio.to_thread(self.part.append, rest)
+    async def _keep_up(self, writing: asyncio.Future[None]) -> None:
+        """Wait for the disk where it is too far behind. Raises `OSError` where it cannot be written."""
+        while self.size - self.part.size > AHEAD_BYTES and not writing.done():
+            self._written.clear()
+            self._awaited = True
+            if self.size - self.part.size > AHEAD_BYTES and not writing.done():
+                await self._written.wait()
+        if writing.done():
+            await writing
 
-    async def rest(self) -> list[bytes]:
-        """The last bytes, still to be appended, once all before them are on the disk. Raises `OSError`."""
-        await self._written()
-        return self._taken()
+    def _write(self) -> None:
+        synced, syncing = self.part.size, None
+        with self.part.opened() as file:
+            while (chunk := self._more.get()) is not None:
+                self.part.add(file, chunk)
+                if self._awaited and self.size - self.part.size <= AHEAD_BYTES:
+                    self._awaited = False
+                    self._loop.call_soon_threadsafe(self._written.set)
+                if self.part.size - synced >= SYNC_BYTES and (syncing is None or syncing.done()):
+                    synced = self.part.size
+                    syncing = self._threads.submit(sync, self.part.path)
+            if self._whole:
+                os.fsync(file)
 
-    def drop(self) -> None:
-        """Forget what is not on the disk yet."""
-        self._taken()
+    def end(self, *, whole: bool) -> None:
+        """No more will come. What a thread has of a `whole` file is made durable."""
+        self._whole = whole
+        self._more.put(None)
 
-    def _taken(self) -> list[bytes]:
-        chunks, self._chunks, self._gathered = self._chunks, [], 0
-        return chunks
-
-    async def _written(self) -> None:
+    async def landed(self) -> None:
+        """Wait until all is written. Raises `OSError`."""
         if self._writing:
             await self._writing
-            self._writing = None
+        elif self._first or self._whole:
+            self.part.append(self._first)
+            self._first = []
+
+    def drop(self) -> None:
+        """Forget what is not written yet."""
+        self._first = []

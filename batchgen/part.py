@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -43,28 +44,33 @@ class Part:
         """Begin with nothing: the first bytes take the place of whatever lies there."""
         self.size, self.etag, self._hash = 0, None, hashlib.sha256()
 
-    def append(self, chunks: Sequence[bytes], *, durably: bool = False) -> None:
+    def append(self, chunks: Sequence[bytes]) -> None:
         """Add bytes at the end."""
-        file = self._open()
-        try:
+        with self.opened() as file:
             for chunk in chunks:
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-                self._hash.update(chunk)
-                self.size += len(chunk)
-            if durably:
-                os.fsync(file)
+                self.add(file, chunk)
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """The file, for bytes to be added at its end. What it held before a restart is gone."""
+        mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.size else os.O_TRUNC) | getattr(os, "O_BINARY", 0)
+        try:
+            file = os.open(self.path, mode, 0o666)
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, mode, 0o666)
+        try:
+            yield file
         finally:
             os.close(file)
 
-    def _open(self) -> int:
-        mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.size else os.O_TRUNC) | getattr(os, "O_BINARY", 0)
-        try:
-            return os.open(self.path, mode, 0o666)
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(self.path, mode, 0o666)
+    def add(self, file: int, chunk: bytes) -> None:
+        """Write and hash bytes, while they are at hand."""
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        self._hash.update(chunk)
+        self.size += len(chunk)
 
     def discard(self) -> None:
         """Throw it away."""

@@ -23,7 +23,7 @@ import httpcore  # noqa: E402
 import httpx  # noqa: E402
 
 from batchgen import __version__  # noqa: E402
-from batchgen.service.network import Network  # noqa: E402
+from batchgen.service.network import READ_BYTES, Network  # noqa: E402
 
 CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt
@@ -33,8 +33,7 @@ KEEP_SECONDS = 20.0  # an idle connection
 PAUSE_LONGEST_SECONDS = 86_400.0
 USER_AGENT = f"batchgen/{__version__}"
 
-# As much as the event loop reads at once: a quarter of it, which is the default, takes twice the time for a large file.
-httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = 256 << 10
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
 
 Way = str | httpcore.Origin
 """Where a connection leads: to a proxy, by its address, and from there anywhere; or straight to an origin."""
