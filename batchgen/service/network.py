@@ -18,6 +18,7 @@ import httpcore
 HELD_BYTES = 2 << 20  # that came and were not read; then the sender has to wait
 SENT_AT_ONCE_BYTES = 64 << 10  # a head and a small body leave together
 READ_BYTES = 1 << 20  # at once: with a quarter of it a large file takes a fifth longer
+READ_FIRST_BYTES = 64 << 10  # until an answer is larger
 SMALL_BYTES = 16 << 10  # are copied, and not lent
 PORT_HIGHEST = 65_535
 FAMILIES_APART_SECONDS = 0.25  # between tries by IPv6 and IPv4 (RFC 8305)
@@ -54,6 +55,7 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
     def __init__(self) -> None:
         self._free: list[memoryview] = []
         """Room for what comes next. New room for all that comes takes as long as the copying."""
+        self._room = READ_FIRST_BYTES
         self._lent: memoryview | None = None
         """What was read last, and is in use until the next is asked for."""
         self._came: deque[bytes | memoryview] = deque()
@@ -74,10 +76,12 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         if not self._free:
-            self._free.append(memoryview(bytearray(READ_BYTES)))
+            self._free.append(memoryview(bytearray(self._room)))
         return self._free[-1]
 
     def buffer_updated(self, number: int) -> None:
+        if number == self._room:
+            self._room = READ_BYTES
         small = number <= SMALL_BYTES
         self._came.append(bytes(self._free[-1][:number]) if small else self._free.pop()[:number])
         self._size += number
@@ -110,7 +114,9 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
         """
         self._send()
         if self._lent:
-            self._free.append(memoryview(self._lent.obj))
+            room = memoryview(self._lent.obj)
+            if len(room) == self._room:
+                self._free.append(room)
             self._lent = None
         if not self._came and not self._over:
             self._reader = asyncio.get_running_loop().create_future()
