@@ -41,6 +41,8 @@ class Plainly:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        if error is None:
+            return
         url = self.url
         # What is prepared speaks to the driver itself.
         if not isinstance(error, SQLAlchemyError | url.get_dialect().import_dbapi().Error):

@@ -54,12 +54,17 @@ class Inflow:
             self._writing = self._loop.run_in_executor(self._threads, self._write)
             self._writing.add_done_callback(lambda _: self._written.set())
 
+    @property
+    def _is_ahead(self) -> bool:
+        return self.size - self.part.size > AHEAD_BYTES
+
     async def _keep_up(self, writing: asyncio.Future[None]) -> None:
         """Wait for the disk where it is too far behind. Raises `OSError` where it cannot be written."""
-        while self.size - self.part.size > AHEAD_BYTES and not writing.done():
+        while self._is_ahead and not writing.done():
             self._written.clear()
             self._awaited = True
-            if self.size - self.part.size > AHEAD_BYTES and not writing.done():
+            # Once more: the thread may have caught up before it could know that it is awaited.
+            if self._is_ahead and not writing.done():
                 await self._written.wait()
         if writing.done():
             await writing
@@ -69,7 +74,7 @@ class Inflow:
         with self.part.opened() as file:
             while (chunk := self._more.get()) is not None:
                 self.part.add(file, chunk)
-                if self._awaited and self.size - self.part.size <= AHEAD_BYTES:
+                if self._awaited and not self._is_ahead:
                     self._awaited = False
                     self._loop.call_soon_threadsafe(self._written.set)
                 if self.part.size - synced >= SYNC_BYTES and (syncing is None or syncing.done()):

@@ -197,6 +197,7 @@ def test_an_attempt_that_cost_nothing_bars_no_other(raw: sqlite3.Connection, fir
     put(raw, "jobs", JOB)
     put(raw, "attempts", ATTEMPT, {"outcome": first})
     put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2"})
+    assert raw.execute("SELECT outcome FROM attempts ORDER BY id").fetchall() == [(first,), (ATTEMPT["outcome"],)]
 
 
 def test_a_client_request_id_names_one_attempt(raw: sqlite3.Connection) -> None:

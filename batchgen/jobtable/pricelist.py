@@ -71,8 +71,8 @@ def keep(connection: Connection, service: str, listing: Listing, now: datetime) 
     there = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
     alike = {"service": service, "etag": listing.etag, "listed_at": now}
     rows = [{"model": model, "pricing": entry, **alike} for model, entry in listing.pricing.items()]
-    known = [row for row in rows if row["model"] in there]
-    if len(known) < len(rows):
-        connection.execute(insert(prices), [row for row in rows if row["model"] not in there])
-    for row in known:
-        connection.execute(of_service.where(prices.c.model == row["model"]).values(row))
+    if new := [row for row in rows if row["model"] not in there]:
+        connection.execute(insert(prices), new)
+    for row in rows:
+        if row["model"] in there:
+            connection.execute(of_service.where(prices.c.model == row["model"]).values(row))
