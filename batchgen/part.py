@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 
+from batchgen.buffers import Chunk
+
 
 class Part:
     """The `.part` of one target."""
@@ -44,7 +46,7 @@ class Part:
         """Begin with nothing: the first bytes take the place of whatever lies there."""
         self.size, self.etag, self._hash = 0, None, hashlib.sha256()
 
-    def append(self, chunks: Sequence[bytes]) -> None:
+    def append(self, chunks: Sequence[Chunk]) -> None:
         """Add bytes at the end."""
         with self.opened() as file:
             for chunk in chunks:
@@ -64,7 +66,7 @@ class Part:
         finally:
             os.close(file)
 
-    def add(self, file: int, chunk: bytes) -> None:
+    def add(self, file: int, chunk: Chunk) -> None:
         """Write and hash bytes, while they are at hand."""
         rest = memoryview(chunk)
         while rest:

@@ -61,7 +61,7 @@ def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path, simu
 def test_status_tells_how_a_batch_stands_while_it_runs_and_after(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "60", "--instant")
+    simulator = simulate("--speed", "1", "--instant")
     folder = tmp_path / "work"
     write_manifest(folder / "m.yaml", 3)
     running = launch("run", "work/m.yaml", **simulator.environment)

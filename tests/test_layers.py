@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "batchgen"
 
 LAYERS = (
-    {"__init__", "errors", "clock", "jobs"},
+    {"__init__", "errors", "clock", "jobs", "buffers"},
     {
         "manifest",
         "catalogue",

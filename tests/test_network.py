@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpcore
@@ -13,57 +13,7 @@ import pytest
 import trustme
 
 from batchgen.service import http, network
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-MEGABYTE = 1 << 20
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that hands each connection to `handler`; yields its port."""
-
-    at_work: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            await handler(reader, writer)
-        writer.close()
-        with suppress(ConnectionError, ssl.SSLError):
-            await writer.wait_closed()
-
-    def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        at_work.add(asyncio.create_task(handle(reader, writer)))
-
-    server = await asyncio.start_server(begin, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        await asyncio.gather(*at_work)
-
-
-@asynccontextmanager
-async def lines(number: int = 1, seconds: float = 30.0) -> AsyncIterator[http.Lines]:
-    opened = http.Lines(number, {}, seconds=seconds, follow=False)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-async def ask(opened: http.Lines, url: str, content: bytes | None = None) -> bytes:
-    async with opened.stream("POST" if content else "GET", url, content=content) as response:
-        return await response.aread()
-
-
-async def head_of(reader: asyncio.StreamReader) -> bytes:
-    return await reader.readuntil(b"\r\n\r\n")
-
-
-async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        await head_of(reader)
-        writer.write(OK)
-
+from tests.listening import MEGABYTE, OK, answer_all, ask, head_of, lines, listening
 
 # --- TLS ---
 

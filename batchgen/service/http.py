@@ -1,4 +1,4 @@
-"""The one module that knows the HTTP client library: connections, time-outs, and what a failure proves.
+"""Requests and their answers, over connections that are kept: time-outs, redirects, proxies, and what a failure proves.
 
 Time-outs in seconds.
 """
@@ -23,7 +23,9 @@ import httpcore  # noqa: E402
 import httpx  # noqa: E402
 
 from batchgen import __version__  # noqa: E402
-from batchgen.service.network import READ_BYTES, Network  # noqa: E402
+from batchgen.buffers import BUFFER_BYTES  # noqa: E402
+from batchgen.service.connection import Connection  # noqa: E402
+from batchgen.service.network import Network  # noqa: E402
 
 CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt
@@ -33,12 +35,12 @@ KEEP_SECONDS = 20.0  # an idle connection
 PAUSE_LONGEST_SECONDS = 86_400.0
 USER_AGENT = f"batchgen/{__version__}"
 
-httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = READ_BYTES
+# What comes through a proxy goes the library's own way, 64 KiB at a time if it is not told.
+httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = BUFFER_BYTES
 
 Way = str | httpcore.Origin
 """Where a connection leads: to a proxy, by its address, and from there anywhere; or straight to an origin."""
 Proxied = httpcore.AsyncConnectionPool
-Connection = httpcore.AsyncHTTPConnection | Proxied
 
 PROXIES: Mapping[str, Callable[..., Proxied]] = {
     "http": httpcore.AsyncHTTPProxy,
@@ -86,7 +88,7 @@ class Lines:
         """Whether redirects are followed."""
         self._at_once = at_once
         self._free = asyncio.Semaphore(at_once)
-        self._idle: list[tuple[Way, Connection]] = []
+        self._idle: list[tuple[Way, Connection | Proxied]] = []
         """Those that were used last at the end."""
 
     @asynccontextmanager
@@ -120,21 +122,27 @@ class Lines:
                     finally:
                         await answer.aclose()
                 finally:
-                    self._idle.append((way, connection))
+                    await self._leave(way, connection)
                 where = where.join(response.headers["location"])
             raise httpx.TooManyRedirects(f"{url} leads from address to address")
 
-    async def _take(self, way: Way) -> Connection | None:
-        """A connection that is kept and still open. Of those that lead elsewhere a few are kept, too."""
+    async def _take(self, way: Way) -> Connection | Proxied | None:
+        """One that is kept and still open. Of those that lead elsewhere a few are kept, too."""
         while found := next((each for each in reversed(self._idle) if each[0] == way), None):
             self._idle.remove(found)
             connection = found[1]
-            if isinstance(connection, Proxied) or not (connection.is_closed() or connection.has_expired()):
+            if isinstance(connection, Proxied) or connection.is_kept:
                 return connection
             await connection.aclose()
         while len(self._idle) >= self._at_once:
             await self._idle.pop(0)[1].aclose()
         return None
+
+    async def _leave(self, way: Way, connection: Connection | Proxied) -> None:
+        if isinstance(connection, Proxied) or connection.is_kept:
+            self._idle.append((way, connection))
+        else:
+            await connection.aclose()
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -164,16 +172,15 @@ def request(
     return httpcore.Request(method, core(where), headers=told, content=content, extensions=within)
 
 
-def connect(way: Way) -> Connection:
+def connect(way: Way) -> Connection | Proxied:
     """A connection that is opened when it is needed. Raises `ProxyError`."""
-    network, trusted = Network(), trust()
     if isinstance(way, httpcore.Origin):
-        return httpcore.AsyncHTTPConnection(way, trusted, KEEP_SECONDS, network_backend=network)
+        return Connection(way, trust(), KEEP_SECONDS)
     where = httpx.URL(way)
     known = (where.username.encode(), where.password.encode()) if where.username else None
-    kept = {"max_connections": 1, "keepalive_expiry": KEEP_SECONDS, "network_backend": network}
+    kept = {"max_connections": 1, "keepalive_expiry": KEEP_SECONDS, "network_backend": Network()}
     try:
-        return PROXIES[where.scheme](core(where), known, ssl_context=trusted, **kept)
+        return PROXIES[where.scheme](core(where), known, ssl_context=trust(), **kept)
     except (KeyError, RuntimeError) as error:  # a kind of proxy that there is not, or that needs a package more
         raise httpcore.ProxyError(f"the proxy that the environment names: {error}") from error
 
@@ -193,7 +200,9 @@ def download_lines(at_once: int) -> Lines:
 @cache
 def trust() -> ssl.SSLContext:
     """The certificates that are trusted: 16 ms to read, so once for all."""
-    return httpx.create_ssl_context()
+    trusted = httpx.create_ssl_context()
+    trusted.set_alpn_protocols(["http/1.1"])
+    return trusted
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Connections for the HTTP client library, straight on asyncio's transports: a request takes half the time.
+"""TCP and TLS, straight on asyncio's transports.
 
-Times in seconds. Raises the library's own errors, which tell connecting from reading and writing.
+Times in seconds. Raises httpcore's errors, which tell connecting from sending and receiving.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import httpcore
 
+from batchgen.buffers import BUFFER_BYTES, Chunk, give_back, take
+
 HELD_BYTES = 2 << 20  # that came and were not read; then the sender has to wait
-SENT_AT_ONCE_BYTES = 64 << 10  # a head and a small body leave together
-READ_BYTES = 1 << 20  # at once: with a quarter of it a large file takes a fifth longer
-READ_FIRST_BYTES = 64 << 10  # until an answer is larger
-SMALL_BYTES = 16 << 10  # are copied, and not lent
+SMALL_BYTES = BUFFER_BYTES // 4  # are copied: what waits to be written may be many chunks
 PORT_HIGHEST = 65_535
 FAMILIES_APART_SECONDS = 0.25  # between tries by IPv6 and IPv4 (RFC 8305)
 
@@ -50,20 +49,16 @@ class Network(httpcore.AsyncNetworkBackend):
 
 
 class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
-    """One connection. What comes is kept until it is read; what is written leaves when a request is complete."""
+    """One connection. What comes is kept until it is received."""
 
     def __init__(self) -> None:
-        self._free: list[memoryview] = []
-        """Room for what comes next. New room for all that comes takes as long as the copying."""
-        self._room = READ_FIRST_BYTES
-        self._lent: memoryview | None = None
-        """What was read last, and is in use until the next is asked for."""
-        self._came: deque[bytes | memoryview] = deque()
+        self._buffer: memoryview | None = None
+        """For what comes next."""
+        self._came: deque[Chunk] = deque()
         self._size = 0
-        """Of what came and was not read."""
+        """Of what came and was not received."""
         self._over = False
         self._error: Exception | None = None
-        self._unsent = b""
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         """Whoever waits for something to come, or to leave."""
@@ -75,15 +70,17 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
         self._transport = transport
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        if not self._free:
-            self._free.append(memoryview(bytearray(self._room)))
-        return self._free[-1]
+        self._buffer = self._buffer or take()
+        return self._buffer
 
     def buffer_updated(self, number: int) -> None:
-        if number == self._room:
-            self._room = READ_BYTES
-        small = number <= SMALL_BYTES
-        self._came.append(bytes(self._free[-1][:number]) if small else self._free.pop()[:number])
+        assert self._buffer
+        chunk: Chunk = self._buffer[:number]
+        self._buffer = None
+        if number <= SMALL_BYTES:
+            lent, chunk = chunk, bytes(chunk)
+            give_back(lent)
+        self._came.append(chunk)
         self._size += number
         if self._size >= HELD_BYTES:
             self._transport.pause_reading()
@@ -105,19 +102,13 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
         wake(self._writer)
         self._writer = None
 
-    # --- what the library asks ---
+    # --- what is asked of it ---
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        """What has come, at most `max_bytes`; nothing at the end. It is good until the next is asked for.
+    async def receive(self, timeout: float | None = None) -> Chunk:  # noqa: ASYNC109
+        """What has come, for the caller to keep or to give its buffer back; nothing at the end.
 
         Raises `ReadTimeout`, `ReadError`.
         """
-        self._send()
-        if self._lent:
-            room = memoryview(self._lent.obj)
-            if len(room) == self._room:
-                self._free.append(room)
-            self._lent = None
         if not self._came and not self._over:
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -132,35 +123,32 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
                 raise httpcore.ReadError(self._error) from self._error
             return b""
         chunk = self._came.popleft()
-        if len(chunk) > max_bytes:
-            self._came.appendleft(chunk[max_bytes:])
-            chunk = bytes(chunk[:max_bytes])
-        elif isinstance(chunk, memoryview):
-            self._lent = chunk
         if self._size >= HELD_BYTES > self._size - len(chunk):
             self._transport.resume_reading()
         self._size -= len(chunk)
-        return cast(bytes, chunk)
+        return chunk
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        """A copy of what has come, at most `max_bytes`; nothing at the end. Raises like `receive`."""
+        chunk = await self.receive(timeout)
+        copy = bytes(chunk)
+        give_back(chunk)
+        if rest := copy[max_bytes:]:
+            self._came.appendleft(rest)
+            self._size += len(rest)
+        return copy[:max_bytes]
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """An empty `buffer` says that the request is complete. Raises `WriteTimeout`, `WriteError`."""
+        """Raises `WriteTimeout`, `WriteError`."""
         if self._over:
             raise httpcore.WriteError(self._error or "the connection is closed") from self._error
-        self._unsent += buffer
-        if buffer and len(self._unsent) < SENT_AT_ONCE_BYTES:
-            return
-        self._send()
+        self._transport.write(buffer)
         if self._writer:
             try:
                 async with asyncio.timeout(timeout):
                     await asyncio.shield(self._writer)
             except TimeoutError as error:
                 raise httpcore.WriteTimeout(error) from error
-
-    def _send(self) -> None:
-        if self._unsent:
-            self._transport.write(self._unsent)
-            self._unsent = b""
 
     async def aclose(self) -> None:
         self._transport.close()

@@ -16,17 +16,17 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpcore
 from sqlalchemy import Connection, Engine, event
 
 from batchgen import database
 from batchgen.cli import main
 from batchgen.service import aimlapi
 from batchgen.service.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
+from batchgen.service.connection import Exchange
 
 COMMIT_BEFORE = "crash point: before a commit"
 COMMIT_AFTER = "crash point: after a commit"
@@ -35,11 +35,9 @@ REQUEST_SENT = "crash point: a request sent, no answer read"
 REQUEST_ANSWERED = "crash point: an answer read"
 POINTS = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_BEFORE, REQUEST_SENT, REQUEST_ANSWERED)
 
-ON_THE_WIRE = {
-    "http11.send_request_headers.started": REQUEST_BEFORE,
-    "http11.receive_response_headers.started": REQUEST_SENT,
-    "http11.receive_response_body.complete": REQUEST_ANSWERED,
-}
+ON_THE_WIRE = {"told": REQUEST_BEFORE, "head": REQUEST_SENT, "_end": REQUEST_ANSWERED}
+"""What an exchange does next at each point: write the request out, wait for its answer, and let another follow."""
+
 KILLED = 137
 
 
@@ -94,17 +92,16 @@ def changes(connection: Connection) -> int:
 
 def watch_requests(death: Death) -> None:
     """Around every request, as it is on the wire."""
-    send = httpcore.AsyncHTTPConnection.handle_async_request
 
-    async def trace(name: str, _info: dict[str, Any]) -> None:
-        if name in ON_THE_WIRE:
-            death.pass_by(ON_THE_WIRE[name])
+    def watched(step: Callable[..., Any], point: str) -> Callable[..., Any]:
+        def passing(*given: Any) -> Any:
+            death.pass_by(point)
+            return step(*given)
 
-    async def watched(self: httpcore.AsyncHTTPConnection, request: httpcore.Request) -> httpcore.Response:
-        request.extensions = {**request.extensions, "trace": trace}
-        return await send(self, request)
+        return passing
 
-    httpcore.AsyncHTTPConnection.handle_async_request = watched  # type: ignore[method-assign]
+    for name, point in ON_THE_WIRE.items():
+        setattr(Exchange, name, watched(getattr(Exchange, name), point))
 
 
 def replace(constants: dict[str, Any]) -> None:
