@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import cast
 
 Chunk = bytes | memoryview
 """What came at once."""
@@ -10,13 +11,13 @@ Chunk = bytes | memoryview
 BUFFER_BYTES = 1 << 20
 SPARE_MOST = 32
 
-_spare: deque[memoryview] = deque(maxlen=SPARE_MOST)
+_spare: deque[bytearray] = deque(maxlen=SPARE_MOST)
 
 
 def take() -> memoryview:
     """A buffer, for its holder alone."""
     try:
-        return _spare.pop()
+        return memoryview(_spare.pop())
     except IndexError:
         return memoryview(bytearray(BUFFER_BYTES))
 
@@ -24,8 +25,12 @@ def take() -> memoryview:
 def give_back(chunk: Chunk) -> None:
     """Let the buffer that `chunk` lies in be filled again, by whichever thread; `chunk` can be read no more.
 
-    There is one chunk in a buffer at a time. A buffer that nobody gives back goes the way of all memory.
+    A buffer that nobody gives back goes the way of all memory. Raises `BufferError` where something else looks at it.
     """
     if isinstance(chunk, memoryview):
-        _spare.append(memoryview(chunk.obj))
+        buffer = cast(bytearray, chunk.obj)
         chunk.release()
+        # Nothing else tells whether it is looked at than that its size cannot be changed then.
+        buffer.append(0)
+        buffer.pop()
+        _spare.append(buffer)

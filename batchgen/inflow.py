@@ -47,7 +47,7 @@ class Inflow:
         self._first.append(chunk)
         gathered = sum(map(len, self._first))
         if not self._known and gathered >= KIND_BYTES:
-            check_head(b"".join(self._first)[:HEAD_BYTES])
+            check_head(b"".join(each[:HEAD_BYTES] for each in self._first)[:HEAD_BYTES])
             self._known = True
         if gathered > SMALL_BYTES:
             while self._first:

@@ -17,6 +17,7 @@ def test_a_buffer_that_is_given_back_is_filled_again() -> None:
     first[:4] = b"ftyp"
     chunk = first[:4]
     memory = id(chunk.obj)
+    del first
     buffers.give_back(chunk)
     again = buffers.take()
     assert (id(again.obj), len(again)) == (memory, buffers.BUFFER_BYTES)
@@ -30,6 +31,17 @@ def test_what_is_given_back_can_neither_be_read_nor_given_back_again() -> None:
         bytes(chunk)
     with pytest.raises(ValueError, match="released"):
         buffers.give_back(chunk)
+
+
+def test_a_buffer_that_is_still_looked_at_cannot_be_given_back() -> None:
+    buffer = buffers.take()
+    first, second = buffer[:4], buffer[4:8]
+    del buffer
+    with pytest.raises(BufferError):
+        buffers.give_back(first)
+    assert not buffers._spare
+    buffers.give_back(second)
+    assert len(buffers.take()) == buffers.BUFFER_BYTES
 
 
 def test_bytes_hold_no_buffer() -> None:

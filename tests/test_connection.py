@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import cast
 
+import httpcore
 import pytest
 
 from batchgen import buffers
 from batchgen.service import http
+from batchgen.service.connection import Exchange
+from batchgen.service.network import Stream
 from tests.listening import OK, Handler, ask, head_of, lines, listening
 
 BODY = bytes(range(256)) * 8_000  # more than a buffer holds
@@ -60,6 +64,11 @@ def chunked(*chunks: bytes) -> bytes:
         pytest.param(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, b"ok", id="after a word ahead"),
         pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + OK, b"ok", id="after leave to go on"),
         pytest.param(counted(b"ok", first=b"HTTP/1.1 200 "), b"ok", id="without a reason"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\nContent-Length: 10\n\nhead\r\n\r\nok",
+            b"head\r\n\r\nok",
+            id="behind a head of bare line feeds",
+        ),
     ],
 )
 async def test_an_answer_comes_whole_and_the_connection_is_kept(answer: bytes, body: bytes) -> None:
@@ -68,6 +77,41 @@ async def test_an_answer_comes_whole_and_the_connection_is_kept(answer: bytes, b
         for _ in range(3):
             assert await ask(opened, f"http://127.0.0.1:{port}/") == body
     assert server.connections == 1
+
+
+class Pieces:
+    """A stream that brings an answer piece by piece."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+
+    async def receive(self, _seconds: float) -> buffers.Chunk:
+        piece = self.pieces.pop(0)
+        buffer = buffers.take()
+        buffer[: len(piece)] = piece
+        return buffer[: len(piece)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" + counted(b"a body\r\n\r\nof lines"), id="of a told length"),
+        pytest.param(chunked(b"a body\r\n\r\n", b"of lines"), id="in chunks"),
+    ],
+)
+async def test_an_answer_is_the_same_however_it_is_cut_into_pieces(answer: bytes) -> None:
+    for first in range(1, len(answer)):
+        for second in range(first + 1, len(answer)):
+            pieces = Pieces(answer[:first], answer[first:second], answer[second:])
+            exchange = Exchange(cast(Stream, pieces), 1.0)
+            await exchange.told(httpcore.Request("GET", "http://host/", headers=[("Host", "host")]))
+            assert (await exchange.head()).status_code == 200
+            body = b""
+            async for chunk in exchange.body():
+                body += chunk
+                buffers.give_back(chunk)
+            assert body == b"a body\r\n\r\nof lines"
+            assert exchange.free_since is not None
 
 
 @pytest.mark.parametrize(

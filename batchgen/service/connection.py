@@ -18,6 +18,8 @@ from batchgen.buffers import Chunk, give_back
 from batchgen.service.network import Network, Stream
 
 HEAD_BYTES_MOST = 100 << 10
+HEAD_BYTES_USUAL = 4 << 10
+HEAD_END = b"\r\n\r\n"
 BODILESS = frozenset({204, 304})  # whatever length they tell
 
 
@@ -79,6 +81,8 @@ class Exchange:
         self._seconds = seconds
         """How long the other end may say nothing."""
         self._machine = h11.Connection(h11.CLIENT, HEAD_BYTES_MOST)
+        self._rest: Chunk = b""
+        """What came with the head, and is no part of it."""
         self._length: int | None = None
         """Of the body; None where its end is told in another way."""
         self.free_since: float | None = None
@@ -116,7 +120,7 @@ class Exchange:
             yield chunk if came <= length else chunk[: length - came]
             if came >= length:
                 break
-            chunk = await self._stream.receive(self._seconds)
+            chunk = await self._receive()
             if not chunk:
                 told = f"received {came} bytes, expected {length}"
                 raise httpcore.RemoteProtocolError(f"the server ended the connection within the body ({told})")
@@ -125,7 +129,7 @@ class Exchange:
     async def _framed(self) -> AsyncIterator[Chunk]:
         while isinstance(event := await self._next(), h11.Data):
             yield bytes(event.data)
-        self._end(bool(self._machine.trailing_data[0]))
+        self._end(bool(self._machine.trailing_data[0] or self._rest))
 
     def _end(self, more: bool) -> None:
         if self._machine.our_state is h11.DONE and not more:
@@ -134,12 +138,26 @@ class Exchange:
     async def _next(self) -> object:
         """The next event that h11 makes of what comes."""
         while (event := self._event()) is h11.NEED_DATA:
-            chunk = await self._stream.receive(self._seconds)
-            if not chunk and self._machine.their_state is h11.SEND_RESPONSE:
-                raise httpcore.RemoteProtocolError("the server ended the connection without an answer")
+            chunk = await self._receive()
+            if self._machine.their_state is h11.SEND_RESPONSE:
+                if not chunk:
+                    raise httpcore.RemoteProtocolError("the server ended the connection without an answer")
+                chunk = self._cut(chunk)
             self._machine.receive_data(cast(bytes, chunk))
             give_back(chunk)
         return event
+
+    def _cut(self, chunk: Chunk) -> Chunk:
+        """The head, where its end is near; what follows is not for h11 to copy."""
+        end = bytes(chunk[:HEAD_BYTES_USUAL]).find(HEAD_END) + len(HEAD_END)
+        if end < len(HEAD_END) or end == len(chunk):
+            return chunk
+        self._rest = chunk[end:]
+        return bytes(chunk[:end])
+
+    async def _receive(self) -> Chunk:
+        rest, self._rest = self._rest, b""
+        return rest or await self._stream.receive(self._seconds)
 
     def _event(self) -> object:
         try:

@@ -75,12 +75,11 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def buffer_updated(self, number: int) -> None:
         assert self._buffer
-        chunk: Chunk = self._buffer[:number]
-        self._buffer = None
-        if number <= SMALL_BYTES:
-            lent, chunk = chunk, bytes(chunk)
-            give_back(lent)
-        self._came.append(chunk)
+        if number > SMALL_BYTES:
+            self._came.append(self._buffer[:number])
+            self._buffer = None
+        else:
+            self._came.append(bytes(self._buffer[:number]))
         self._size += number
         if self._size >= HELD_BYTES:
             self._transport.pause_reading()
@@ -123,6 +122,10 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
                 raise httpcore.ReadError(self._error) from self._error
             return b""
         chunk = self._came.popleft()
+        if self._buffer and not self._came:
+            # The transport had it in its hands while it told of what came.
+            give_back(self._buffer)
+            self._buffer = None
         if self._size >= HELD_BYTES > self._size - len(chunk):
             self._transport.resume_reading()
         self._size -= len(chunk)
