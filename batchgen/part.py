@@ -14,6 +14,8 @@ from pathlib import Path
 
 from batchgen.buffers import Chunk
 
+PIECE_BYTES = 256 << 10  # are hashed and written while the processor has them at hand
+
 
 class Part:
     """The `.part` of one target."""
@@ -67,12 +69,15 @@ class Part:
             os.close(file)
 
     def add(self, file: int, chunk: Chunk) -> None:
-        """Write and hash bytes, while they are at hand."""
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        self._hash.update(chunk)
-        self.size += len(chunk)
+        """Hash and write bytes. After an `OSError` this object is of no more use."""
+        whole = memoryview(chunk)
+        for at in range(0, len(whole), PIECE_BYTES):
+            piece = whole[at : at + PIECE_BYTES]
+            self._hash.update(piece)
+            while piece:
+                written = os.write(file, piece)
+                self.size += written
+                piece = piece[written:]
 
     def discard(self) -> None:
         """Throw it away."""
