@@ -31,6 +31,10 @@ def give_back(chunk: Chunk) -> None:
         buffer = cast(bytearray, chunk.obj)
         chunk.release()
         # Nothing else tells whether it is looked at than that its size cannot be changed then.
-        buffer.append(0)
-        buffer.pop()
+        buffer.append(buffer.pop())
         _spare.append(buffer)
+
+
+def put_back(buffer: memoryview) -> None:
+    """The same for one of which nothing was kept, though whoever filled it has not let go of it yet."""
+    _spare.append(cast(bytearray, buffer.obj))

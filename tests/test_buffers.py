@@ -44,6 +44,12 @@ def test_a_buffer_that_is_still_looked_at_cannot_be_given_back() -> None:
     assert len(buffers.take()) == buffers.BUFFER_BYTES
 
 
+def test_a_buffer_of_which_nothing_was_kept_is_put_back_by_whom_it_is_held() -> None:
+    buffer = buffers.take()
+    buffers.put_back(buffer)
+    assert buffers.take().obj is buffer.obj
+
+
 def test_bytes_hold_no_buffer() -> None:
     buffers.give_back(b"small")
     assert not buffers._spare

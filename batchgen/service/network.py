@@ -15,7 +15,7 @@ from typing import Any
 
 import httpcore
 
-from batchgen.buffers import BUFFER_BYTES, Chunk, give_back, take
+from batchgen.buffers import BUFFER_BYTES, Chunk, give_back, put_back, take
 
 HELD_BYTES = 2 << 20  # that came and were not read; then the sender has to wait
 SMALL_BYTES = BUFFER_BYTES // 4  # are copied: what waits to be written may be many chunks
@@ -53,7 +53,7 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def __init__(self) -> None:
         self._buffer: memoryview | None = None
-        """For what comes next."""
+        """For what comes next; between its being asked for and its being filled."""
         self._came: deque[Chunk] = deque()
         self._size = 0
         """Of what came and was not received."""
@@ -75,11 +75,13 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
 
     def buffer_updated(self, number: int) -> None:
         assert self._buffer
+        chunk = self._buffer[:number]
         if number > SMALL_BYTES:
-            self._came.append(self._buffer[:number])
-            self._buffer = None
+            self._came.append(chunk)
         else:
-            self._came.append(bytes(self._buffer[:number]))
+            self._came.append(bytes(chunk))
+            put_back(self._buffer)
+        self._buffer = None
         self._size += number
         if self._size >= HELD_BYTES:
             self._transport.pause_reading()
@@ -122,10 +124,6 @@ class Stream(asyncio.BufferedProtocol, httpcore.AsyncNetworkStream):
                 raise httpcore.ReadError(self._error) from self._error
             return b""
         chunk = self._came.popleft()
-        if self._buffer and not self._came:
-            # The transport had it in its hands while it told of what came.
-            give_back(self._buffer)
-            self._buffer = None
         if self._size >= HELD_BYTES > self._size - len(chunk):
             self._transport.resume_reading()
         self._size -= len(chunk)
