@@ -202,6 +202,17 @@ async def test_what_has_come_is_the_readers_until_its_buffer_is_given_back() -> 
         assert await ask(opened, f"http://127.0.0.1:{port}/") == BODY
 
 
+async def test_what_comes_beyond_a_large_answer_is_cut_off() -> None:
+    async with listening(Server(counted(BODY) + BODY)) as port, lines() as opened:
+        body = b""
+        async with opened.stream("GET", f"http://127.0.0.1:{port}/") as response:
+            async for chunk in response.aiter_raw():
+                body += chunk
+                buffers.give_back(chunk)
+        assert body == BODY
+        assert not opened._idle
+
+
 async def test_a_connection_that_was_idle_for_long_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "KEEP_SECONDS", 0.0)
     server: Server | Handler = Server(OK)

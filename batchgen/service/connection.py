@@ -117,7 +117,9 @@ class Exchange:
         came, chunk = 0, cast(Chunk, self._machine.trailing_data[0])
         while True:
             came += len(chunk)
-            yield chunk if came <= length else chunk[: length - came]
+            if came > length:
+                chunk = chunk[: length - came]
+            yield chunk
             if came >= length:
                 break
             chunk = await self._receive()
