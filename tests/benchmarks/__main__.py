@@ -5,10 +5,17 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from tests.benchmarks.measure import Figure, table
 
 NAMES = ("startup", "demo", "throughput", "downloads", "polling", "limits", "makespan", "scale", "million")
+
+
+def measure(name: str) -> list[Figure]:
+    print(f"measuring {name} …", file=sys.stderr)
+    return list(importlib.import_module(f"tests.benchmarks.{name}").figures())
 
 
 def main() -> None:
@@ -16,10 +23,9 @@ def main() -> None:
     if unknown := set(chosen) - set(NAMES):
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
-    figures: list[Figure] = []
-    for name in chosen:
-        print(f"measuring {name} …", file=sys.stderr)
-        figures += importlib.import_module(f"tests.benchmarks.{name}").figures()
+    # Each in a process of its own: memory is told as the most that a process, or its parent, ever had.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
+        figures = [figure for found in alone.map(measure, chosen) for figure in found]
     print(table(figures))
 
 
