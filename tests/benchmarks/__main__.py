@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from tests.benchmarks.measure import Figure, table
+from tests.benchmarks.measure import figures_of, table
 
 NAMES = ("startup", "demo", "throughput", "downloads", "polling", "limits", "makespan", "scale", "million")
-
-
-def measure(name: str) -> list[Figure]:
-    print(f"measuring {name} …", file=sys.stderr)
-    return list(importlib.import_module(f"tests.benchmarks.{name}").figures())
 
 
 def main() -> None:
@@ -25,7 +19,7 @@ def main() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
     # Each in a process of its own: memory is told as the most that a process, or its parent, ever had.
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as alone:
-        figures = [figure for found in alone.map(measure, chosen) for figure in found]
+        figures = [figure for found in alone.map(figures_of, chosen) for figure in found]
     print(table(figures))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import statistics
@@ -19,6 +20,12 @@ class Figure:
     what: str
     value: str
     bound: str
+
+
+def figures_of(name: str) -> list[Figure]:
+    """What one of the benchmarks measures."""
+    print(f"measuring {name} …", file=sys.stderr)
+    return list(importlib.import_module(f"tests.benchmarks.{name}").figures())
 
 
 def median_seconds(work: Callable[[], object], times: int) -> float:
