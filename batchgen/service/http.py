@@ -41,6 +41,7 @@ httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = BUFFER_BYTES
 Way = str | httpcore.Origin
 """Where a connection leads: to a proxy, by its address, and from there anywhere; or straight to an origin."""
 Proxied = httpcore.AsyncConnectionPool
+Line = Connection | Proxied
 
 PROXIES: Mapping[str, Callable[..., Proxied]] = {
     "http": httpcore.AsyncHTTPProxy,
@@ -88,7 +89,7 @@ class Lines:
         """Whether redirects are followed."""
         self._at_once = at_once
         self._free = asyncio.Semaphore(at_once)
-        self._idle: list[tuple[Way, Connection | Proxied]] = []
+        self._idle: list[tuple[Way, Line]] = []
         """Those that were used last at the end."""
 
     @asynccontextmanager
@@ -126,20 +127,20 @@ class Lines:
                 where = where.join(response.headers["location"])
             raise httpx.TooManyRedirects(f"{url} leads from address to address")
 
-    async def _take(self, way: Way) -> Connection | Proxied | None:
+    async def _take(self, way: Way) -> Line | None:
         """One that is kept and still open. Of those that lead elsewhere a few are kept, too."""
         while found := next((each for each in reversed(self._idle) if each[0] == way), None):
             self._idle.remove(found)
             connection = found[1]
-            if isinstance(connection, Proxied) or connection.is_kept:
+            if is_kept(connection):
                 return connection
             await connection.aclose()
         while len(self._idle) >= self._at_once:
             await self._idle.pop(0)[1].aclose()
         return None
 
-    async def _leave(self, way: Way, connection: Connection | Proxied) -> None:
-        if isinstance(connection, Proxied) or connection.is_kept:
+    async def _leave(self, way: Way, connection: Line) -> None:
+        if is_kept(connection):
             self._idle.append((way, connection))
         else:
             await connection.aclose()
@@ -172,7 +173,12 @@ def request(
     return httpcore.Request(method, core(where), headers=told, content=content, extensions=within)
 
 
-def connect(way: Way) -> Connection | Proxied:
+def is_kept(line: Line) -> bool:
+    """Whether it may take another request. A way through a proxy sees to its own connections."""
+    return isinstance(line, Proxied) or line.is_kept
+
+
+def connect(way: Way) -> Line:
     """A connection that is opened when it is needed. Raises `ProxyError`."""
     if isinstance(way, httpcore.Origin):
         return Connection(way, trust(), KEEP_SECONDS)
