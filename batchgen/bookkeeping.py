@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from batchgen import budget
-from batchgen.columns import plain
 from batchgen.jobtable import money, pricelist
+from batchgen.jobtable.columns import plain
+from batchgen.limits import budget
 from batchgen.stage import Work
 
 CLOCK_SKEW = timedelta(minutes=5)  # between this machine and the service

@@ -10,17 +10,17 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.finisher import Finisher
-from batchgen.inflow import Inflow
+from batchgen.files.finisher import Finisher
+from batchgen.files.inflow import Inflow
+from batchgen.files.part import Part, placed
+from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.pacing import backoff
-from batchgen.part import Part, placed
-from batchgen.service import http
-from batchgen.service.base import Finished, Throttled, Unavailable
+from batchgen.limits.generation_times import backoff
+from batchgen.services import http
+from batchgen.services.base import Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, Stage, Work
-from batchgen.video import NotVideo, Undecodable
 
 THREADS_MOST = 3  # writing and syncing, for each download at once
 FINISHING_MOST = 4  # files being checked and put in place, for each download at once

@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen import clock, discovery, limits
-from batchgen.discovery import DOUBT
+from batchgen import clock
 from batchgen.jobs import Job, State
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.pacing import backoff, duration_of
-from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.limits import adaptive, rate
+from batchgen.limits.adaptive import DOUBT
+from batchgen.limits.generation_times import backoff, duration_of
+from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, Stage, Work
 
 NO_URL_LOOKS = 5  # "completed" without a video so often in a row is an answer
@@ -28,7 +29,7 @@ class Poller(Stage):
 
     def __init__(self, work: Work, at_once: int) -> None:
         super().__init__(work, at_once)
-        self.limit = limits.polls_of(work.service.name)
+        self.limit = rate.polls_of(work.service.name)
         self.answers: deque[datetime] = deque()
         """When polls of this run were answered, in the last minute."""
         self.refused = self.held_back = False
@@ -47,8 +48,8 @@ class Poller(Stage):
         due = next_due(connection, work.batch_id, State.GENERATING)
         if due is None or due > now:
             return [], due
-        rate = work.limits.polls_per_minute
-        allowance = limits.allowed(connection, self.limit, rate, room, now)
+        per_minute = work.limits.polls_per_minute
+        allowance = rate.allowed(connection, self.limit, per_minute, room, now)
         number = allowance.number
         self.refused = allowance.refused
         self.held_back = allowance.slowed and number < room
@@ -57,7 +58,7 @@ class Poller(Stage):
         if number <= 0:
             return [], None if allowance.number else allowance.next_at
         found = claim_due(connection, work.batch_id, State.GENERATING, work.run, now, now + LEASE, number)
-        limits.spend(connection, self.limit, rate, len(found), now)
+        rate.spend(connection, self.limit, per_minute, len(found), now)
         due = next_due(connection, work.batch_id, State.GENERATING)
         return found, max(due, allowance.next_at) if due and allowance.next_at else due
 
@@ -109,22 +110,22 @@ class Poller(Stage):
     ) -> None:
         """Refused: all polls wait, and come at the rate that this shows. Submits go on."""
         reason = f"the service asks to poll less often ({outcome.reason})"
-        known = limits.found(connection, self.limit)
-        ends = limits.pause(connection, self.limit, reason, now, outcome.retry_after)
+        known = rate.found(connection, self.limit)
+        ends = rate.pause(connection, self.limit, reason, now, outcome.retry_after)
         polling.unanswered(connection, job, self.work.run, outcome.reason, max(ends, again_at))
         if known.resumed_at is None or known.resumed_at <= now:
             since = known.resumed_at or now - DOUBT
             times = [at for at in self.answers if at >= since]
-            sent = discovery.sent_in(times, known.per_minute, ENOUGH_ANSWERS)
-            limits.keep(connection, self.limit, discovery.refused_rate(known, sent, now, ends), now)
+            sent = adaptive.sent_in(times, known.per_minute, ENOUGH_ANSWERS)
+            rate.keep(connection, self.limit, adaptive.refused_rate(known, sent, now, ends), now)
         self.refused = True
 
     def answered(self, connection: Connection, now: datetime) -> None:
         """Polls are answered again: in time, try a little faster."""
-        limits.relent(connection, self.limit)
-        known = limits.found(connection, self.limit)
+        rate.relent(connection, self.limit)
+        known = rate.found(connection, self.limit)
         if self.held_back and known.per_minute is not None:
-            limits.keep(connection, self.limit, discovery.tried_faster(known), now)
+            rate.keep(connection, self.limit, adaptive.tried_faster(known), now)
 
     def complete(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> Timing | None:
         """Store that the video exists, and learn from how long it took: it ended between the last look and this one."""

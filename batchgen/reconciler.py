@@ -12,8 +12,8 @@ from batchgen.jobs import State
 from batchgen.jobtable import leases, reconciliation
 from batchgen.jobtable.reconciliation import Doubt
 from batchgen.jobtable.transition import next_due
-from batchgen.pacing import backoff
-from batchgen.service.base import LogPage, Throttled, Trouble, Unavailable
+from batchgen.limits.generation_times import backoff
+from batchgen.services.base import LogPage, Throttled, Trouble, Unavailable
 from batchgen.stage import LEASE, Stage
 
 LOOK_FIRST_SECONDS = 3.0

@@ -16,20 +16,22 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from batchgen import bookkeeping, budget, clock, presence
-from batchgen.budget import Hold, Terms
-from batchgen.database import Database
+from batchgen import bookkeeping, clock
 from batchgen.downloader import Downloader
 from batchgen.errors import ServiceUnreachable
+from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import counts, leases, selection, timings
 from batchgen.jobtable.counts import Standing
+from batchgen.jobtable.database import Database
+from batchgen.limits import budget
+from batchgen.limits.budget import Hold, Terms
+from batchgen.limits.generation_times import Pace
 from batchgen.manifest import Limits
-from batchgen.pacing import Pace
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import Scheduler
-from batchgen.service.base import AT_ONCE, Blocked, Service, Trouble
+from batchgen.services.base import AT_ONCE, Blocked, Service, Trouble
 from batchgen.stage import LEASE, Stage, Work
 
 BREATH_SECONDS = 0.005  # between two looks of one stage: what ends meanwhile is taken up together
@@ -84,13 +86,13 @@ class Runner:
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
-        with presence.present(self.database.path, self.id):
+        with liveness.present(self.database.path, self.id):
             write = self.database.write
-            await write(leases.begin_run, self.id, self.plan.batch_id, presence.here(), os.getpid(), clock.utcnow())
+            await write(leases.begin_run, self.id, self.plan.batch_id, liveness.here(), os.getpid(), clock.utcnow())
             code = 1
             try:
                 await self.recover()
-                await asyncio.to_thread(presence.sweep, self.database.path)
+                await asyncio.to_thread(liveness.sweep, self.database.path)
                 await write(leases.hasten, self.plan.batch_id, clock.utcnow())
                 self.work.terms = self.plan.terms
                 service = self.work.service
@@ -117,7 +119,7 @@ class Runner:
         """Take back what dead runs held. A request of theirs that may have left becomes unconfirmed."""
         held = await self.database.read(leases.holders)
         held.pop(self.id, None)
-        dead = await asyncio.to_thread(presence.dead, self.database.path, held)
+        dead = await asyncio.to_thread(liveness.dead, self.database.path, held)
         if dead:
             await self.database.write(leases.recover_dead, dead, clock.utcnow())
             self.ring(*self.stages)

@@ -10,12 +10,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen import budget, clock, inputs, limits
-from batchgen.admission import Admission, Flight, Room
-from batchgen.budget import Choice
+from batchgen import clock
+from batchgen.files import local_files
 from batchgen.jobtable import submission
 from batchgen.jobtable.submission import Candidate, Intent
-from batchgen.service.base import (
+from batchgen.limits import budget, rate
+from batchgen.limits.admission import Admission, Flight, Room
+from batchgen.limits.budget import Choice
+from batchgen.services.base import (
     Accepted,
     Blocked,
     NotSent,
@@ -101,8 +103,10 @@ class Scheduler(Stage):
         work, job = self.work, intent.job
         try:
             given = (work.folder, job.request, job.files)
-            body, seen = await asyncio.to_thread(inputs.encode, *given) if job.files else inputs.encode(*given)
-        except inputs.InputMissing as error:
+            body, seen = (
+                await asyncio.to_thread(local_files.encode, *given) if job.files else local_files.encode(*given)
+            )
+        except local_files.InputMissing as error:
             missing = Rejected(f"{error}; nothing was sent")
             await work.database.write(submission.rejected, intent, missing, clock.utcnow(), "input")
             return
@@ -130,7 +134,7 @@ class Scheduler(Stage):
                 self.on_doubt()
                 if self.failures >= FAILURES_TO_PROBE:
                     reason = f"{self.failures} creates in a row without a plain answer ({outcome.reason})"
-                    await write(limits.pause, self.admission.limit, reason, now)
+                    await write(rate.pause, self.admission.limit, reason, now)
             case NotSent():
                 await write(self.unsent, intent, outcome, now)
             case Throttled():
@@ -156,7 +160,7 @@ class Scheduler(Stage):
     def unsent(self, connection: Connection, intent: Intent, outcome: NotSent, now: datetime) -> None:
         submission.returned(connection, intent, outcome, now)
         reason = f"the service cannot be reached ({outcome.reason})"
-        limits.pause(connection, self.admission.limit, reason, now)
+        rate.pause(connection, self.admission.limit, reason, now)
 
     def throttled(
         self, connection: Connection, intent: Intent, flight: Flight, outcome: Throttled, now: datetime

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from batchgen.budget import Terms
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
+from batchgen.limits.budget import Terms
+from batchgen.limits.generation_times import Pace
 from batchgen.manifest import Limits
-from batchgen.pacing import Pace
-from batchgen.service.base import Blocked, Service, Trouble, Unavailable
+from batchgen.services.base import Blocked, Service, Trouble, Unavailable
 
 LEASE = timedelta(minutes=5)
 """How long a job stays held by a run that is not heard of. Longer than any one request may take."""

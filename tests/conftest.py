@@ -18,7 +18,7 @@ import freezegun
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Simulate = Callable[..., "Simulator"]

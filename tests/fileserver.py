@@ -10,8 +10,8 @@ from pathlib import Path
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.downloader import Downloader
-from batchgen.finisher import Finisher
-from batchgen.finishing import carry_out
+from batchgen.files.finisher import Finisher
+from batchgen.files.finishing import carry_out
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny

@@ -26,9 +26,9 @@ from batchgen.jobtable import (
     timings,
 )
 from batchgen.jobtable.prepared import Given, Ready
+from batchgen.jobtable.schema import Outcome
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.schema import Outcome
-from batchgen.service.base import Accepted, Finished
+from batchgen.services.base import Accepted, Finished
 from tests.conftest import NOON
 
 RUN = "run-hot"

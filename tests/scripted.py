@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import clock
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
+from batchgen.limits.generation_times import Pace
 from batchgen.manifest import Limits
-from batchgen.pacing import Pace
-from batchgen.service.base import (
+from batchgen.services.base import (
     Accepted,
     FetchOutcome,
     Listing,

@@ -12,15 +12,15 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Row, select
 
-from batchgen.database import Database
 from batchgen.jobs import Job, JobSpec, State
 from batchgen.jobtable import delivery, enrolment, leases, orders, polling, reconciliation, submission
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
 from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.schema import attempts, events, jobs
 from batchgen.jobtable.submission import Intent
 from batchgen.jobtable.transition import claim_due
-from batchgen.schema import attempts, events, jobs
-from batchgen.service.base import Accepted, Failed, Finished, Rejected, Throttled, Unknown
+from batchgen.services.base import Accepted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON
 
 P = ParamSpec("P")

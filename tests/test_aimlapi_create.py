@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from batchgen.service import http
-from batchgen.service.aimlapi import AimlApi
-from batchgen.service.base import (
+from batchgen.services import http
+from batchgen.services.aimlapi import AimlApi
+from batchgen.services.base import (
     Accepted,
     Blocked,
     Limit,

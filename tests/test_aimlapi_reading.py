@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from batchgen.service import http
-from batchgen.service.base import (
+from batchgen.services import http
+from batchgen.services.base import (
     AT_ONCE,
     Failed,
     FetchOutcome,

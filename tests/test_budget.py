@@ -8,14 +8,14 @@ from random import Random
 
 import pytest
 
-from batchgen.budget import Choice, Hold, Terms, choose, forecast, told_of
 from batchgen.jobs import State
 from batchgen.jobtable import money, pricelist, reconciliation, submission
 from batchgen.jobtable.money import Sums
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Intent
-from batchgen.pacing import Pace
-from batchgen.service.base import Accepted, Listing
+from batchgen.limits.budget import Choice, Hold, Terms, choose, forecast, told_of
+from batchgen.limits.generation_times import Pace
+from batchgen.services.base import Accepted, Listing
 from tests.processes import gather
 from tests.table import HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
 
@@ -192,12 +192,12 @@ SPEND = """
 import sys
 from datetime import datetime, UTC, timedelta
 from decimal import Decimal
-from batchgen.budget import Terms, choose
-from batchgen.database import Database
+from batchgen.limits.budget import Terms, choose
+from batchgen.jobtable.database import Database
 from batchgen.jobtable import submission
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.pacing import Pace
-from batchgen.service.base import Accepted
+from batchgen.limits.generation_times import Pace
+from batchgen.services.base import Accepted
 path, worker = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)

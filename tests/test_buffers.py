@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen import buffers
+from batchgen.files import buffers
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
 from tests.batches import STANDARD, write_image, write_manifest
 from tests.conftest import Command, Simulate
 from tests.waiting import rows, states

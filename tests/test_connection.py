@@ -9,10 +9,10 @@ from typing import cast
 import httpcore
 import pytest
 
-from batchgen import buffers
-from batchgen.service import http
-from batchgen.service.connection import Exchange
-from batchgen.service.network import Stream
+from batchgen.files import buffers
+from batchgen.services import http
+from batchgen.services.connection import Exchange
+from batchgen.services.network import Stream
 from tests.listening import OK, Handler, ask, head_of, lines, listening
 
 BODY = bytes(range(256)) * 8_000  # more than a buffer holds

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
 
-from batchgen.database import Database
-from batchgen.engines import keep_log
 from batchgen.errors import BatchgenError, StorageError
-from batchgen.schema import limits
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engines import keep_log
+from batchgen.jobtable.schema import limits
 from tests.processes import gather
 
 
@@ -137,8 +137,8 @@ async def test_a_reader_sees_the_table_while_a_writer_holds_it(database: Databas
 COUNT = """
 import sys
 from sqlalchemy import select, update
-from batchgen.database import Database
-from batchgen.schema import limits
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import limits
 def one_more(connection):
     seen = connection.execute(select(limits.c.strikes)).scalar_one()
     connection.execute(update(limits).values(strikes=seen + 1))
@@ -172,7 +172,7 @@ def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> No
 
 OPEN = """
 import sys
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
 print("ready", flush=True); sys.stdin.readline()
 with Database(sys.argv[1]) as database:
     print(database.look(lambda c: c.exec_driver_sql("SELECT count(*) FROM jobs").scalar()))

@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
-from batchgen import database as room
-from batchgen.database import Database
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
-from batchgen.version import HEAD
+from batchgen.jobtable import database as room
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.version import HEAD
 from tests.processes import ROOT
 
 
@@ -123,7 +123,7 @@ def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, place: str, told: 
 OPEN_AS_NOBODY = """
 import os, sys, tempfile
 from pathlib import Path
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
 from batchgen.errors import StorageError
 with tempfile.TemporaryDirectory() as folder, Database(Path(folder) / "warm.db"):
     pass  # everything is imported while this process may still read its own code
@@ -236,8 +236,8 @@ def test_the_driver_s_complaint_never_shows_the_password() -> None:
 KILLED = """
 import os, signal, sys
 from sqlalchemy import insert
-from batchgen.database import Database
-from batchgen.schema import limits
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import limits
 with Database(sys.argv[1]) as database:
     database.change(lambda connection: connection.execute(insert(limits).values(name="kept", strikes=0)) and None)
     os.kill(os.getpid(), signal.SIGKILL)

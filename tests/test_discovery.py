@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from batchgen import discovery
-from batchgen.discovery import CUT, MARGIN, QUOTA, SHORT_CUT, TRIAL, WAITS, Found, Sent, places
-from batchgen.service.base import Limit, Throttled
+from batchgen.limits import adaptive
+from batchgen.limits.adaptive import CUT, MARGIN, QUOTA, SHORT_CUT, TRIAL, WAITS, Found, Sent, places
+from batchgen.services.base import Limit, Throttled
 from tests.conftest import NOON
 
 SECOND = timedelta(seconds=1)
@@ -53,7 +53,7 @@ def test_so_many_may_be_in_flight(found: Found, number: int) -> None:
 def test_a_refusal_is_for_one_of_the_limits(
     found: Found, said: dict[str, Any], flying: int, held_back: bool, limit: Limit
 ) -> None:
-    assert discovery.limit_of(found, Throttled("429", **said), flying, held_back) is limit
+    assert adaptive.limit_of(found, Throttled("429", **said), flying, held_back) is limit
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_refusal_is_for_one_of_the_limits(
     ],
 )
 def test_a_refused_place_sets_the_ceiling(found: Found, flying: int, expected: dict[str, Any]) -> None:
-    after = discovery.refused_place(found, flying, NOON, None)
+    after = adaptive.refused_place(found, flying, NOON, None)
     assert {name: getattr(after, name) for name in expected} == expected
     assert after.refused_at == NOON
 
@@ -80,7 +80,7 @@ def test_a_refused_place_sets_the_ceiling(found: Found, flying: int, expected: d
 def test_a_ceiling_is_tried_ever_more_seldom() -> None:
     found, waits, pauses = Found(proven=20), [], []
     for _ in range(6):
-        found = discovery.refused_place(found, 20, NOON, None)
+        found = adaptive.refused_place(found, 20, NOON, None)
         assert found.try_at
         waits.append(found.wait)
         pauses.append((found.try_at - NOON).total_seconds())
@@ -90,9 +90,9 @@ def test_a_ceiling_is_tried_ever_more_seldom() -> None:
 
 def test_a_ceiling_is_not_tried_before_the_service_wants_to_be_asked() -> None:
     soon, late = NOON + 0.1 * SECOND, NOON + 3600 * SECOND
-    assert discovery.refused_place(Found(proven=20), 20, NOON, soon).try_at == soon
-    assert discovery.refused_place(CEILING, 20, NOON, soon).try_at == NOON + 8 * SECOND
-    assert discovery.refused_place(CEILING, 20, NOON, late).try_at == late
+    assert adaptive.refused_place(Found(proven=20), 20, NOON, soon).try_at == soon
+    assert adaptive.refused_place(CEILING, 20, NOON, soon).try_at == NOON + 8 * SECOND
+    assert adaptive.refused_place(CEILING, 20, NOON, late).try_at == late
 
 
 ACCEPTED: list[Any] = [
@@ -109,7 +109,7 @@ ACCEPTED: list[Any] = [
 @pytest.mark.parametrize(("found", "flying", "later", "expected"), ACCEPTED)
 def test_what_is_accepted_is_learned(found: Found, flying: int, later: float, expected: dict[str, Any]) -> None:
     sent = Sent(20, NOON - SECOND)
-    after = discovery.accepted(replace(found, willing_at=NOON), flying, False, sent, NOON + later * SECOND)
+    after = adaptive.accepted(replace(found, willing_at=NOON), flying, False, sent, NOON + later * SECOND)
     assert {name: pytest.approx(getattr(after, name)) for name in expected} == expected
 
 
@@ -126,7 +126,7 @@ def test_what_is_accepted_is_learned(found: Found, flying: int, later: float, ex
     ],
 )
 def test_a_refusal_for_the_rate_tells_the_rate(found: Found, sent: Sent, rate: float | None) -> None:
-    after = discovery.refused_rate(found, sent, NOON, NOON + 30 * SECOND)
+    after = adaptive.refused_rate(found, sent, NOON, NOON + 30 * SECOND)
     assert after.per_minute == (None if rate is None else pytest.approx(rate))
     assert (after.good, after.resumed_at) == (None, NOON + 30 * SECOND)
 
@@ -135,24 +135,24 @@ def test_a_rate_that_holds_back_is_raised_in_growing_steps_and_goes_back_to_what
     found = replace(PACED, rate_tries=1, rate_wait=3)
     rates = []
     for _ in range(3 + 3 * TRIAL):
-        found = discovery.accepted(found, 20, True, Sent(), NOON)
+        found = adaptive.accepted(found, 20, True, Sent(), NOON)
         rates.append(found.per_minute)
     assert found.per_minute
     steps = [after / before for before, after in pairwise(rates) if before and after and before != after]
     assert steps == pytest.approx([1 + 1 / 32, 1 + 1 / 16, 1 + 1 / 8, 1 + 1 / 4])
-    refused = discovery.refused_rate(found, Sent(40, NOON - SECOND), NOON, NOON)
+    refused = adaptive.refused_rate(found, Sent(40, NOON - SECOND), NOON, NOON)
     assert refused.per_minute == found.good == pytest.approx(found.per_minute / 1.25)
 
 
 def test_a_rate_that_does_not_hold_back_is_left_alone() -> None:
-    assert discovery.accepted(PACED, 20, False, Sent(), NOON).per_minute == PACED.per_minute
+    assert adaptive.accepted(PACED, 20, False, Sent(), NOON).per_minute == PACED.per_minute
 
 
 def test_only_requests_that_came_one_after_the_other_measure_a_rate() -> None:
     times = [NOON + second * SECOND for second in (0, 1, 2, 40, 41, 42, 43)]
-    assert discovery.sent_in(times, 60.0) == Sent(4, times[3])
-    assert discovery.sent_in(times, None) == Sent(7, times[0])
-    assert discovery.sent_in([], 60.0) == Sent()
+    assert adaptive.sent_in(times, 60.0) == Sent(4, times[3])
+    assert adaptive.sent_in(times, None) == Sent(7, times[0])
+    assert adaptive.sent_in([], 60.0) == Sent()
 
 
 # --- an account played through it ------------------------------------------------------------------------------------
@@ -178,9 +178,9 @@ class Account:
             self.answers.append(taken)
             if taken:
                 self.flying.append(self.step + self.lasting)
-                found = discovery.accepted(found, len(self.flying), False, Sent(), now)
+                found = adaptive.accepted(found, len(self.flying), False, Sent(), now)
             else:
-                found = discovery.refused_place(found, len(self.flying), now, None)
+                found = adaptive.refused_place(found, len(self.flying), now, None)
         return found
 
 

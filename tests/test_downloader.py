@@ -13,7 +13,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling
-from batchgen.service.base import Finished, Unavailable
+from batchgen.services.base import Finished, Unavailable
 from tests.fileserver import (
     CLIP,
     DATE,

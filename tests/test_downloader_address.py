@@ -10,7 +10,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen import downloader as room
 from batchgen.jobtable import counts
-from batchgen.service.base import Finished, Unavailable, Working
+from batchgen.services.base import Finished, Unavailable, Working
 from tests.fileserver import (
     CLIP,
     HALF,

@@ -14,8 +14,8 @@ from sqlalchemy import update
 from batchgen.downloader import SAME_BAD_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
-from batchgen.schema import jobs
-from batchgen.service.base import Finished
+from batchgen.jobtable.schema import jobs
+from batchgen.services.base import Finished
 from tests.conftest import NOON
 from tests.fileserver import (
     CLIP,

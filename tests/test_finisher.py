@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from batchgen import finisher as room
-from batchgen.finisher import Finisher
-from batchgen.video import NotVideo, Undecodable
+from batchgen.files import finisher as room
+from batchgen.files.finisher import Finisher
+from batchgen.files.video import NotVideo, Undecodable
 from tests.fileserver import CLIP, broken
 
 

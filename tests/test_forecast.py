@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from batchgen.forecast import Waiting, forecast
-from batchgen.inspection import Times
+from batchgen.limits.forecast import Waiting, forecast
+from batchgen.limits.poll_schedule import Times
 
 SURE = Times(math.log(100), 1e-9, tail=0)
 WAITING = Waiting(SURE, 100)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchgen.service import http
-from batchgen.service.aimlapi import AimlApi
-from batchgen.service.base import NotSent, Submission
+from batchgen.services import http
+from batchgen.services.aimlapi import AimlApi
+from batchgen.services.base import NotSent, Submission
 from tests.wire import Request, answer, serving
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from batchgen import inflow as room
-from batchgen.inflow import AHEAD_BYTES, SMALL_BYTES, Inflow
-from batchgen.part import Part
-from batchgen.video import NotVideo
+from batchgen.files import inflow as room
+from batchgen.files.inflow import AHEAD_BYTES, SMALL_BYTES, Inflow
+from batchgen.files.part import Part
+from batchgen.files.video import NotVideo
 
 HEAD = b"\0\0\0\x10ftypisom"
 CHUNK = 100_000

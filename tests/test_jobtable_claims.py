@@ -9,8 +9,8 @@ from sqlalchemy.exc import IntegrityError
 
 from batchgen.jobs import State
 from batchgen.jobtable import leases, submission
+from batchgen.jobtable.schema import Outcome, attempts
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.schema import Outcome, attempts
 from tests.processes import gather
 from tests.table import HOUR, LEASE, RUN, SECOND, Table, spec
 
@@ -134,7 +134,7 @@ def test_late_generations_and_held_doubts_do_not_hold_up_the_rest(table: Table) 
 CLAIM = """
 import sys
 from datetime import datetime, UTC, timedelta
-from batchgen.database import Database
+from batchgen.jobtable.database import Database
 from batchgen.jobs import State
 from batchgen.jobtable import submission
 from batchgen.jobtable.transition import claim_due

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from batchgen import inputs
 from batchgen.errors import ManifestChanged, UsageError
+from batchgen.files import local_files
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import bulk, enrolment, submission
 from batchgen.jobtable.enrolment import OnChanged
-from batchgen.schema import batches
-from batchgen.service.base import Accepted
+from batchgen.jobtable.schema import batches
+from batchgen.services.base import Accepted
 from tests.table import HOUR, Table, spec
 
 UNSENT = [State.PENDING]
@@ -204,7 +204,7 @@ def sent_with_image(table: Table) -> JobSpec:
     (table.folder / "mona.png").write_bytes(b"a portrait")
     table.enrol(asked)
     (intent,) = table.intend()
-    _, seen = inputs.encode(table.folder, intent.job.request, intent.job.files)
+    _, seen = local_files.encode(table.folder, intent.job.request, intent.job.files)
     table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
     return asked
 

@@ -35,10 +35,10 @@ from batchgen.jobs import TERMINAL, Job, State
 from batchgen.jobtable import delivery, enrolment, leases, orders, polling, reconciliation, submission
 from batchgen.jobtable.enrolment import Batch
 from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.schema import OPEN, Outcome, attempts, events, jobs, metadata
 from batchgen.jobtable.submission import Intent
 from batchgen.jobtable.transition import claim_due
-from batchgen.schema import OPEN, Outcome, attempts, events, jobs, metadata
-from batchgen.service.base import (
+from batchgen.services.base import (
     Accepted,
     Blocked,
     Failed,

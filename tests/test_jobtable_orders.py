@@ -8,8 +8,8 @@ import pytest
 
 from batchgen.jobs import State
 from batchgen.jobtable import counts, orders, polling, reconciliation
-from batchgen.schema import Outcome
-from batchgen.service.base import Failed, Finished
+from batchgen.jobtable.schema import Outcome
+from batchgen.services.base import Failed, Finished
 from tests.table import RUN, Table
 
 

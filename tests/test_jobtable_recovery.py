@@ -6,7 +6,7 @@ import pytest
 
 from batchgen.jobs import State
 from batchgen.jobtable import counts, delivery, leases, polling, reconciliation
-from batchgen.schema import Outcome, runs
+from batchgen.jobtable.schema import Outcome, runs
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 
 HELD = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]

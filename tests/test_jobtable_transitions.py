@@ -11,10 +11,10 @@ import pytest
 from batchgen.jobs import TERMINAL, TRANSITIONS, Job, State
 from batchgen.jobtable import delivery, polling, reconciliation, submission
 from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.schema import Outcome
 from batchgen.jobtable.submission import Intent
 from batchgen.jobtable.transition import move
-from batchgen.schema import Outcome
-from batchgen.service.base import Blocked, NotSent, Trouble
+from batchgen.services.base import Blocked, NotSent, Trouble
 from tests.table import RUN, Table
 
 STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}

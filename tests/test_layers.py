@@ -1,4 +1,4 @@
-"""The house as it is designed: arrows point down, stages never meet, and each power lies in one room."""
+"""The layers as they are designed: imports point down, stages never import one another, each power has one module."""
 
 from __future__ import annotations
 
@@ -13,28 +13,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "batchgen"
 
 LAYERS = (
-    {"__init__", "errors", "clock", "jobs", "buffers"},
-    {
-        "manifest",
-        "catalogue",
-        "service",
-        "columns",
-        "schema",
-        "engines",
-        "version",
-        "database",
-        "inputs",
-        "video",
-        "inspection",
-    },
-    {"jobtable", "finishing", "finisher", "inflow", "part", "presence"},
-    {"limits", "discovery", "admission", "pacing", "budget", "forecast"},
+    {"__init__", "errors", "clock", "jobs"},
+    {"manifest", "catalogue", "services", "files"},
+    {"jobtable"},
+    {"limits"},
     {"stage", "bookkeeping", "scheduler", "poller", "downloader", "reconciler"},
-    {"runner", "planning", "online", "simulator"},
+    {"runner", "plan", "simulator"},
     {"report"},
     {"cli"},
     {"__main__"},
 )
+MODULES_BESIDE_THE_PACKAGES = 14
 STAGES = {"scheduler", "poller", "downloader", "reconciler"}
 LEDGER = {"jobs", "attempts", "events"}
 CLOCK_READINGS = {
@@ -53,7 +42,7 @@ def sources(*folders: Path) -> list[Path]:
     return sorted(path for folder in folders or (PACKAGE,) for path in folder.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     """The room a file lies in: its module, or its folder, directly under the package."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -77,7 +66,7 @@ def imports(path: Path) -> Iterator[str]:
                 yield f"{node.module}.{alias.name}" if is_module else node.module
 
 
-def rooms_imported(path: Path) -> Iterator[str]:
+def packages_imported(path: Path) -> Iterator[str]:
     for name in imports(path):
         first, *rest = name.split(".")
         if first == "batchgen":
@@ -97,26 +86,30 @@ def calls(path: Path) -> Iterator[tuple[str, str, ast.Call]]:
                     yield owner, name, node
 
 
-def test_every_room_has_its_layer() -> None:
-    assert {room_of(path) for path in sources()} == set().union(*LAYERS)
+def test_every_package_and_module_has_its_layer() -> None:
+    assert {package_of(path) for path in sources()} == set().union(*LAYERS)
+
+
+def test_few_modules_stand_beside_the_packages() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= MODULES_BESIDE_THE_PACKAGES
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_of)
 def test_arrows_point_down_only(path: Path) -> None:
-    layer = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-    room = room_of(path)
-    higher = {other for other in rooms_imported(path) if layer[other] > layer[room]}
-    assert not higher, f"{room} imports {higher}, which stands above it"
+    layer = {name: number for number, names in enumerate(LAYERS) for name in names}
+    package = package_of(path)
+    higher = {other for other in packages_imported(path) if layer[other] > layer[package]}
+    assert not higher, f"{package} imports {higher}, which stands above it"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_meet_only_in_rows(stage: str) -> None:
     others = STAGES - {stage}
-    assert not others & set(rooms_imported(PACKAGE / f"{stage}.py"))
+    assert not others & set(packages_imported(PACKAGE / f"{stage}.py"))
 
 
 def test_nothing_but_the_simulator_s_callers_know_it() -> None:
-    callers = {room_of(path) for path in sources() if "simulator" in set(rooms_imported(path))}
+    callers = {package_of(path) for path in sources() if "simulator" in set(packages_imported(path))}
     assert callers <= {"simulator", "cli"}
 
 
@@ -124,7 +117,9 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     names = {module_of(path): path for path in sources()}
     arrows = {name: {other for other in imports(path) if other in names} - {name} for name, path in names.items()}
     for package, path in names.items():
-        if path.name == "__init__.py":  # a package's face may show what its rooms made; they name one another directly
+        if (
+            path.name == "__init__.py"
+        ):  # a package's face may re-export what its modules define; they import one another directly
             for name in names:
                 if name.startswith(f"{package}."):
                     arrows[name].discard(package)
@@ -141,11 +136,11 @@ def test_only_the_job_table_writes_jobs_attempts_and_events() -> None:
                 target = call.args[0] if call.args and not owner else None
                 table = target.id if isinstance(target, ast.Name) else owner
                 if table in LEDGER:
-                    writers.add(room_of(path))
+                    writers.add(package_of(path))
     assert writers == {"jobtable"}
 
 
-def test_no_room_writes_the_ledger_in_plain_sql() -> None:
+def test_no_module_writes_the_ledger_in_plain_sql() -> None:
     for path in sources():
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -160,19 +155,18 @@ def test_history_is_never_deleted() -> None:
         assert not [name for _, name, _ in calls(path) if name in {"delete", "drop", "truncate"}]
 
 
-def test_only_the_engine_room_makes_engines() -> None:
-    makers = {room_of(path) for path in sources() for _, name, _ in calls(path) if name.endswith("create_engine")}
-    assert makers == {"engines"}
+def test_only_one_module_makes_engines() -> None:
+    makers = {module_of(path) for path in sources() for _, name, _ in calls(path) if name.endswith("create_engine")}
+    assert makers == {"batchgen.jobtable.engines"}
 
 
-def test_only_the_service_room_knows_the_http_client() -> None:
+def test_only_one_module_knows_the_http_client() -> None:
     assert {module_of(path) for path in sources() if "httpx" in {name.split(".")[0] for name in imports(path)}} == {
-        "batchgen.service.http"
+        "batchgen.services.http"
     }
-    assert {room_of(path) for path in sources() if "batchgen.service.http" in set(imports(path))} <= {
-        "service",
+    assert {package_of(path) for path in sources() if "batchgen.services.http" in set(imports(path))} <= {
+        "services",
         "downloader",
-        "online",
     }
 
 
@@ -213,7 +207,7 @@ def test_sql_never_reads_the_clock() -> None:
 def test_only_the_runner_sleeps() -> None:
     """The progress display waits for its end, and the simulator imitates a slow service."""
     sleepers = {
-        room_of(path)
+        package_of(path)
         for path in sources()
         for owner, name, _ in calls(path)
         if (owner, name) in {("asyncio", "sleep"), ("time", "sleep"), ("asyncio", "wait_for"), ("anyio", "sleep")}

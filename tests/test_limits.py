@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, select
 
-from batchgen import limits
-from batchgen.database import Database
-from batchgen.schema import limits as rows
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import limits as rows
+from batchgen.limits import rate
 from tests.conftest import NOON
 from tests.processes import gather
 from tests.table import Table
@@ -24,10 +24,10 @@ NAME = "submits to aimlapi"
 SECOND = timedelta(seconds=1)
 
 
-def take(connection: Connection, per_minute: float, wanted: int, now: datetime) -> limits.Allowance:
+def take(connection: Connection, per_minute: float, wanted: int, now: datetime) -> rate.Allowance:
     """Ask, and take all that may be had."""
-    allowance = limits.allowed(connection, NAME, per_minute, wanted, now)
-    limits.spend(connection, NAME, per_minute, allowance.number, now)
+    allowance = rate.allowed(connection, NAME, per_minute, wanted, now)
+    rate.spend(connection, NAME, per_minute, allowance.number, now)
     return allowance
 
 
@@ -41,7 +41,7 @@ def engine() -> Iterator[Engine]:
 
 
 def burst(per_minute: float) -> int:
-    return 1 + int(per_minute * (limits.EARLY / timedelta(minutes=1)))
+    return 1 + int(per_minute * (rate.EARLY / timedelta(minutes=1)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -63,7 +63,7 @@ def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, ask
     for first in range(len(passed)):
         for last in range(first, len(passed)):
             minutes = (passed[last] - passed[first]).total_seconds() / 60
-            early = per_minute * (limits.EARLY / timedelta(minutes=1))
+            early = per_minute * (rate.EARLY / timedelta(minutes=1))
             assert last - first <= per_minute * minutes + early + 1e-6
 
 
@@ -78,10 +78,10 @@ def test_whoever_comes_when_told_is_let_through(per_minute: float, wanted: int) 
             assert allowance.next_at
             later = max(allowance.next_at, now)
             with made.begin() as connection:
-                assert limits.allowed(connection, NAME, per_minute, 1, later).number == 1
+                assert rate.allowed(connection, NAME, per_minute, 1, later).number == 1
                 if later - now > timedelta(milliseconds=2):
                     early = later - timedelta(milliseconds=1)
-                    assert limits.allowed(connection, NAME, per_minute, 1, early).number == 0
+                    assert rate.allowed(connection, NAME, per_minute, 1, early).number == 0
             now = later
 
 
@@ -93,9 +93,9 @@ def test_the_whole_rate_is_used(table: Table) -> None:
 
 def test_what_is_asked_but_not_spent_costs_nothing(table: Table) -> None:
     for _ in range(3):
-        assert table.change(limits.allowed, NAME, 60.0, 9, NOON).number == burst(60)
-    table.change(limits.spend, NAME, 60.0, 0, NOON)
-    assert table.change(limits.allowed, NAME, 60.0, 9, NOON).number == burst(60)
+        assert table.change(rate.allowed, NAME, 60.0, 9, NOON).number == burst(60)
+    table.change(rate.spend, NAME, 60.0, 0, NOON)
+    assert table.change(rate.allowed, NAME, 60.0, 9, NOON).number == burst(60)
 
 
 def test_a_restart_cannot_burst(tmp_path: Path) -> None:
@@ -108,17 +108,17 @@ def test_a_restart_cannot_burst(tmp_path: Path) -> None:
 
 def test_two_services_do_not_share_a_rate(table: Table) -> None:
     table.change(take, 1.0, 1, NOON)
-    assert table.change(limits.allowed, "submits to simulator", 1.0, 1, NOON).number == 1
+    assert table.change(rate.allowed, "submits to simulator", 1.0, 1, NOON).number == 1
 
 
 SHARE = """
 import sys
 from datetime import datetime, UTC, timedelta
-from batchgen import limits
-from batchgen.database import Database
+from batchgen.limits import rate
+from batchgen.jobtable.database import Database
 def take(connection, now):
-    allowance = limits.allowed(connection, "x", 600.0, 3, now)
-    limits.spend(connection, "x", 600.0, allowance.number, now)
+    allowance = rate.allowed(connection, "x", 600.0, 3, now)
+    rate.spend(connection, "x", 600.0, allowance.number, now)
     return allowance.number
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
@@ -142,16 +142,16 @@ def strikes(table: Table) -> int:
 
 def pause(table: Table, now: datetime, asked: float | None = None) -> float:
     """Seconds until the pause ends."""
-    ends = table.change(limits.pause, NAME, "429", now, None if asked is None else asked * SECOND)
+    ends = table.change(rate.pause, NAME, "429", now, None if asked is None else asked * SECOND)
     return (ends - now).total_seconds()
 
 
 def test_a_pause_holds_everybody_until_it_ends(table: Table) -> None:
     pause(table, NOON, 40)
     for second in (0, 20, 39.999):
-        allowance = table.change(limits.allowed, NAME, 60.0, 5, NOON + second * SECOND)
-        assert allowance == limits.Allowance(0, NOON + 40 * SECOND, paused_for="429", refused=True)
-    assert table.change(limits.allowed, NAME, 60.0, 5, NOON + 40 * SECOND).number
+        allowance = table.change(rate.allowed, NAME, 60.0, 5, NOON + second * SECOND)
+        assert allowance == rate.Allowance(0, NOON + 40 * SECOND, paused_for="429", refused=True)
+    assert table.change(rate.allowed, NAME, 60.0, 5, NOON + 40 * SECOND).number
 
 
 def test_pauses_double_with_each_refusal_in_a_row_up_to_the_longest(table: Table) -> None:
@@ -167,7 +167,7 @@ def test_a_request_that_was_taken_makes_the_next_pause_small_again(table: Table)
     now = NOON
     for _ in range(4):
         now += pause(table, now) * SECOND
-    table.change(limits.relent, NAME)
+    table.change(rate.relent, NAME)
     assert strikes(table) == 0
     assert pause(table, now) == 2
 
@@ -195,12 +195,12 @@ def test_nothing_asked_for_is_still_a_breath(table: Table) -> None:
 
 def test_a_pause_survives_a_restart(tmp_path: Path) -> None:
     with Database(tmp_path / "a.db") as database:
-        database.change(limits.pause, NAME, "429", NOON, 60 * SECOND)
+        database.change(rate.pause, NAME, "429", NOON, 60 * SECOND)
     with Database(tmp_path / "a.db") as database:
-        assert database.change(limits.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
+        assert database.change(rate.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
 
 
 def test_a_relenting_service_does_not_end_a_pause(table: Table) -> None:
     pause(table, NOON, 30)
-    table.change(limits.relent, NAME)
-    assert table.change(limits.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
+    table.change(rate.relent, NAME)
+    assert table.change(rate.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0

@@ -11,15 +11,15 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection
 
-from batchgen import limits
-from batchgen.admission import Admission, Flight
-from batchgen.database import Database
-from batchgen.discovery import Found
 from batchgen.jobs import State
 from batchgen.jobtable import counts
+from batchgen.jobtable.database import Database
+from batchgen.limits import rate
+from batchgen.limits.adaptive import Found
+from batchgen.limits.admission import Admission, Flight
 from batchgen.manifest import AUTO, Limits
 from batchgen.scheduler import Scheduler
-from batchgen.service.base import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
+from batchgen.services.base import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
 from batchgen.stage import Work
 from tests.conftest import NOON
 from tests.processes import gather
@@ -28,7 +28,7 @@ from tests.table import MODEL, Table, spec
 
 SECOND = timedelta(seconds=1)
 FINDING = Limits(submits_per_minute=AUTO, in_flight=AUTO)
-ROW = limits.submits_of("aimlapi", ScriptedService.account, MODEL)
+ROW = rate.submits_of("aimlapi", ScriptedService.account, MODEL)
 FULL = Throttled("429: slow", limit=Limit.IN_FLIGHT)
 
 
@@ -39,13 +39,13 @@ def finding(table: Table, service: ScriptedService, told: Limits = FINDING, *, m
 
 
 def found(table: Table, row: str = ROW) -> Found:
-    return table.change(limits.found, row)
+    return table.change(rate.found, row)
 
 
 def know(table: Table, known: Found, row: str = ROW) -> None:
     def write(connection: Connection) -> None:
-        limits.row_of(connection, row)
-        limits.keep(connection, row, known, NOON)
+        rate.row_of(connection, row)
+        rate.keep(connection, row, known, NOON)
 
     table.change(write)
 
@@ -160,7 +160,7 @@ async def test_the_rate_is_what_passed_until_the_service_is_willing_again(table:
         await turn(scheduler)
         clock.tick(1)
     assert found(table).per_minute == pytest.approx(6 * 0.98, rel=0.01)
-    assert table.change(limits.allowed, limits.polls_of("aimlapi"), 6_000.0, 1, NOON + 7 * SECOND).number == 0, (
+    assert table.change(rate.allowed, rate.polls_of("aimlapi"), 6_000.0, 1, NOON + 7 * SECOND).number == 0, (
         "polls give way until submits may go on"
     )
 
@@ -194,7 +194,7 @@ async def test_a_model_that_is_full_does_not_hold_up_another(table: Table, clock
     other = "klingai/v2.1-master-image-to-video"
     table.enrol(*(f"j{number}" for number in range(9)), spec("late", model=other))
     know(table, Found(proven=2, ceiling=2, tries=2, wait=9))
-    know(table, Found(proven=5), limits.submits_of("aimlapi", ScriptedService.account, other))
+    know(table, Found(proven=5), rate.submits_of("aimlapi", ScriptedService.account, other))
     scheduler = Scheduler(finding(table, ScriptedService(), models=(MODEL, other)), 8)
     await fill(scheduler, clock, 3)
     assert [key for key, state in table.states().items() if state == "generating"] == ["j0", "j1", "late"]
@@ -211,22 +211,22 @@ async def test_status_says_what_is_in_force(table: Table, clock: Clock) -> None:
 def test_what_one_run_found_the_next_knows(tmp_path: Path) -> None:
     known = Found(proven=8, ceiling=8, tries=2, wait=5, try_at=NOON, per_minute=33.5, rate_tries=-1, resumed_at=NOON)
     with Database(tmp_path / "a.db") as database:
-        database.change(limits.row_of, ROW)
-        database.change(limits.keep, ROW, known, NOON)
+        database.change(rate.row_of, ROW)
+        database.change(rate.keep, ROW, known, NOON)
     with Database(tmp_path / "a.db") as database:
-        assert database.change(limits.found, ROW) == known
-        assert database.change(limits.found, limits.submits_of("aimlapi", "0therkey", MODEL)) == Found()
-        assert database.look(limits.known, "aimlapi", NOON - SECOND) == {MODEL: known}
-        assert database.look(limits.known, "simulator", NOON - SECOND) == {}
+        assert database.change(rate.found, ROW) == known
+        assert database.change(rate.found, rate.submits_of("aimlapi", "0therkey", MODEL)) == Found()
+        assert database.look(rate.known, "aimlapi", NOON - SECOND) == {MODEL: known}
+        assert database.look(rate.known, "simulator", NOON - SECOND) == {}
 
 
 SHARE = """
 import sys
 from datetime import datetime, UTC, timedelta
-from batchgen.admission import Admission, Flight
-from batchgen.database import Database
+from batchgen.limits.admission import Admission, Flight
+from batchgen.jobtable.database import Database
 from batchgen.manifest import AUTO, Limits
-from batchgen.service.base import Limit, Throttled
+from batchgen.services.base import Limit, Throttled
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
@@ -242,7 +242,7 @@ with Database(sys.argv[1]) as database:
 def test_processes_share_what_is_found(table: Table) -> None:
     """Two of them are refused forty times each, for requests of the same moment: that is one refusal."""
     gather(SHARE, [table.database.path] * 2)
-    known = found(table, limits.submits_of("aimlapi", "0badcafe", "m"))
+    known = found(table, rate.submits_of("aimlapi", "0badcafe", "m"))
     assert (known.ceiling, known.tries) == (20, 1)
 
 
@@ -250,5 +250,5 @@ def test_told_limits_leave_no_trace_of_finding(table: Table) -> None:
     admission = Admission("aimlapi", "0badcafe", Limits(), (MODEL,))
     table.change(admission.refused, MODEL, Flight(NOON), FULL, NOON)
     table.change(admission.accepted, MODEL, Flight(NOON), NOON)
-    assert table.database.look(limits.known, "aimlapi", NOON - timedelta(days=999)) == {}
+    assert table.database.look(rate.known, "aimlapi", NOON - timedelta(days=999)) == {}
     assert State.PENDING not in table.states().values()

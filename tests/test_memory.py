@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from batchgen.cli import asked
 from batchgen.cli.asked import Asked
-from batchgen.database import Database
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.jobtable import memory
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolment import Enrolment, OnChanged
 from batchgen.manifest import Limits
 from batchgen.manifest.expansion import Folder

@@ -10,11 +10,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, inspect
 
-from batchgen import version as room
-from batchgen.database import Database
-from batchgen.engines import make_engine
 from batchgen.errors import StorageError
-from batchgen.version import HEAD, migrate, migrations_folder, version_of
+from batchgen.jobtable import version as room
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engines import make_engine
+from batchgen.jobtable.version import HEAD, migrate, migrations_folder, version_of
 from tests.processes import ROOT
 
 

@@ -12,7 +12,7 @@ import httpcore
 import pytest
 import trustme
 
-from batchgen.service import http, network
+from batchgen.services import http, network
 from tests.listening import MEGABYTE, OK, answer_all, ask, head_of, lines, listening
 
 # --- TLS ---

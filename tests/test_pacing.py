@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from batchgen.catalogue import typical_seconds
-from batchgen.inspection import TAIL_STEP, Looks, Times
 from batchgen.jobtable.timings import MEMORY, Timing
-from batchgen.pacing import LATE_SECONDS, Pace, backoff
+from batchgen.limits.generation_times import LATE_SECONDS, Pace, backoff
+from batchgen.limits.poll_schedule import TAIL_STEP, Looks, Times
 from tests.benchmarks.polling import DURATION, FIXED_SECONDS, MEDIAN_SECONDS, MODEL, best, draw, learned, score, told
 from tests.conftest import NOON
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen import limits
 from batchgen.jobs import State
 from batchgen.jobtable import counts
-from batchgen.limits import EARLY
+from batchgen.jobtable.schema import Outcome
+from batchgen.limits import rate
+from batchgen.limits.rate import EARLY
 from batchgen.manifest import Limits
 from batchgen.poller import NO_URL_LOOKS, Poller
-from batchgen.schema import Outcome
-from batchgen.service.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, settle, turn, work_of
 from tests.table import ENDPOINT, HOUR, Table
@@ -217,8 +217,8 @@ async def test_a_refused_poll_pauses_polls_and_no_submit(table: Table, clock: Cl
     await turn(poller)
     assert await turn(poller) == NOON + 9 * SECOND
     assert len(service.fetched) == 1
-    row = limits.submits_to("aimlapi")
-    assert table.change(limits.allowed, row, 60.0, 1, NOON).number == 1
+    row = rate.submits_to("aimlapi")
+    assert table.change(rate.allowed, row, 60.0, 1, NOON).number == 1
     clock.tick(9)
     poller.at_once = 8
     await poller.tick(datetime.now(NOON.tzinfo))
@@ -236,8 +236,8 @@ async def test_polls_that_are_refused_come_less_often_and_in_time_more_often(tab
     for _ in range(21):
         await turn(poller)
         clock.tick(0.5)
-    (found,) = [table.change(limits.found, poller.limit)]
+    (found,) = [table.change(rate.found, poller.limit)]
     assert found.per_minute == pytest.approx(60 * 0.98, rel=0.1), "twenty in twenty seconds"
     clock.tick(10)
     table.now += HOUR
-    assert table.change(limits.allowed, poller.limit, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1
+    assert table.change(rate.allowed, poller.limit, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1

@@ -17,12 +17,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, select
 
 from batchgen.cli import asked
-from batchgen.database import Database
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolment import Enrolment
-from batchgen.schema import batches, limits, metadata
+from batchgen.jobtable.schema import batches, limits, metadata
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot import HOT, Hot, statements

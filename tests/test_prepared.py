@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.database import Database
 from batchgen.errors import StorageError
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.prepared import Prepared
-from batchgen.schema import limits, prices, timings
+from batchgen.jobtable.schema import limits, prices, timings
 
 HERE = datetime(2026, 3, 1, 14, 30, 0, 250_000, timezone(timedelta(hours=2)))
 

@@ -10,10 +10,10 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import State
+from batchgen.jobtable.schema import Outcome
 from batchgen.manifest import Limits
 from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_LOOKS, Reconciler
-from batchgen.schema import Outcome
-from batchgen.service.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
+from batchgen.services.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, turn, work_of
 from tests.table import HOUR, LEASE, MINUTE, SECOND, Table

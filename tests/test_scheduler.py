@@ -13,12 +13,12 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import State
-from batchgen.limits import EARLY
+from batchgen.jobtable.schema import Outcome
+from batchgen.jobtable.schema import limits as limits_table
+from batchgen.limits.rate import EARLY
 from batchgen.manifest import Limits
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
-from batchgen.schema import Outcome
-from batchgen.schema import limits as limits_table
-from batchgen.service.base import (
+from batchgen.services.base import (
     Accepted,
     Blocked,
     NotSent,

@@ -15,10 +15,10 @@ from sqlalchemy import CheckConstraint, Connection, insert, select
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
-from batchgen.columns import Money, UTCDateTime
-from batchgen.database import Database
 from batchgen.jobs import TERMINAL, TRANSITIONS, State
-from batchgen.schema import OPEN, SENT, Outcome, limits, metadata
+from batchgen.jobtable.columns import Money, UTCDateTime
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import OPEN, SENT, Outcome, limits, metadata
 
 BATCH = {
     "id": 1,

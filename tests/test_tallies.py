@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import pytest
 from sqlalchemy import Connection, func, select, text
 
-from batchgen.database import Database
-from batchgen.engines import database_url, make_engine
 from batchgen.jobs import State
-from batchgen.schema import jobs, tallies
-from batchgen.version import migrate
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.engines import database_url, make_engine
+from batchgen.jobtable.schema import jobs, tallies
+from batchgen.jobtable.version import migrate
 from tests.table import Table, spec
 from tests.test_migrations import with_a_job
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen import clock, inputs
+from batchgen import clock
 from batchgen.cli.session import settled_in, simulated
-from batchgen.database import Database
+from batchgen.files import local_files
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import memory
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
 from batchgen.jobtable.memory import Memory
 from batchgen.manifest import Limits
@@ -60,7 +61,7 @@ def read(manifest: Path, place: str | Path, simulate: bool, validate: bool) -> A
         models=tuple(sorted({job.model for job in asked.jobs})),
         jobs=len(asked.jobs),
         named=asked.named,
-        images=inputs.stamps(asked.folder, asked.images),
+        images=local_files.stamps(asked.folder, asked.images),
         simulated=asked is not written,
         validated=validate,
         steady=asked.steady,

@@ -15,7 +15,7 @@ from batchgen.errors import ServiceUnreachable, UsageError
 from batchgen.report.models import model_json, price, told
 
 if TYPE_CHECKING:
-    from batchgen.database import Database
+    from batchgen.jobtable.database import Database
     from batchgen.jobtable.pricelist import PriceList
 
 SERVICE = "aimlapi"
@@ -76,8 +76,8 @@ def known_prices(place: str | Path, refresh: bool) -> PriceList | None:
     """
     if not refresh and not is_there(place):
         return None
-    from batchgen.database import Database  # takes longer to import than all else here
     from batchgen.jobtable import pricelist
+    from batchgen.jobtable.database import Database  # takes longer to import than all else here
 
     with Database(place) as database:
         if refresh:
@@ -88,7 +88,7 @@ def known_prices(place: str | Path, refresh: bool) -> PriceList | None:
 async def renew(database: Database) -> None:
     from batchgen.cli.session import calling
     from batchgen.jobtable import pricelist
-    from batchgen.service.settings import read_base_url
+    from batchgen.services.settings import read_base_url
 
     last = await database.read(pricelist.known, SERVICE)
     async with calling(read_base_url(Path.cwd()), "") as service:

@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from batchgen import clock, planning
+from batchgen import clock
+from batchgen import plan as planning
 from batchgen.cli.options import (
     db_option,
     is_there,
@@ -25,11 +26,11 @@ from batchgen.cli.options import (
     validate_option,
 )
 from batchgen.cli.session import public_service, read_for, selection_of, with_limits
-from batchgen.database import Database
 from batchgen.jobtable import pricelist
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolment import Batch
 from batchgen.manifest import Manifest
-from batchgen.planning import Asked
+from batchgen.plan import Asked
 from batchgen.report.outlook import outlook_json, told
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from batchgen.budget import Terms
 from batchgen.cli.asked import Asked, read, recalled
 from batchgen.cli.options import (
     again,
@@ -29,16 +28,17 @@ from batchgen.cli.options import (
 )
 from batchgen.cli.plan import show_plan
 from batchgen.cli.session import read_for, selection_of, service_of, with_limits
-from batchgen.database import Database
 from batchgen.errors import StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import counts, selection
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
+from batchgen.limits.budget import Terms
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
 from batchgen.report.words import plural, shortened, standing_json, summary
 from batchgen.runner import Ending, Plan, Runner
-from batchgen.service.settings import Settings, read_settings
+from batchgen.services.settings import Settings, read_settings
 
 FAILURES_SHOWN = 5
 UNFINISHED = 3  # the exit code that leaves a choice

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, select
 
 from batchgen.cli.options import again, is_there, place_of
-from batchgen.database import Database
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import enrolment, orders
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import batches
 from batchgen.jobtable.selection import Selection
-from batchgen.schema import batches
-from batchgen.service.base import Service
-from batchgen.service.settings import Settings, read_base_url
+from batchgen.services.base import Service
+from batchgen.services.settings import Settings, read_base_url
 
 if TYPE_CHECKING:
     from batchgen.manifest import Limits, Manifest
@@ -146,7 +146,7 @@ def public_service(manifest: Manifest) -> AbstractAsyncContextManager[Service]:
 @asynccontextmanager
 async def calling(base_url: str, key: str, name: str = "aimlapi") -> AsyncIterator[Service]:
     """The service at an address, let go of at the end."""
-    from batchgen.service.aimlapi import AimlApi
+    from batchgen.services.aimlapi import AimlApi
 
     service = AimlApi(base_url, key, name=name)
     try:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
-from batchgen import clock, presence
+from batchgen import clock
 from batchgen.cli.options import db_option, json_option
 from batchgen.cli.session import batches_of, known_batches, table_of
-from batchgen.database import Database
+from batchgen.files import liveness
 from batchgen.jobtable import counts, leases
+from batchgen.jobtable.database import Database
 from batchgen.report.words import plural, standing_json, summary, waiting
 
 
@@ -52,4 +53,4 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
 def at_work(database: Database, batch_id: int) -> int:
     """How many runs are at work on a batch, as far as can be seen from this machine."""
     unended = database.look(leases.unended, batch_id)
-    return len(unended) - len(presence.dead(database.path, unended))
+    return len(unended) - len(liveness.dead(database.path, unended))

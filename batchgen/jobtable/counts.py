@@ -12,8 +12,8 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from batchgen.jobs import State
 from batchgen.jobtable import flight, money
 from batchgen.jobtable.flight import Flying
+from batchgen.jobtable.schema import batches, events, jobs, limits, tallies
 from batchgen.jobtable.transition import next_due
-from batchgen.schema import batches, events, jobs, limits, tallies
 
 NEWS = 500  # events looked through at once
 OF_LATE = timedelta(hours=1)

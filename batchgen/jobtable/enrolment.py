@@ -17,14 +17,14 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
-from batchgen import inputs
-from batchgen.columns import UTCDateTime
 from batchgen.errors import ManifestChanged, UsageError
+from batchgen.files import local_files
 from batchgen.jobs import TERMINAL, JobSpec, State
 from batchgen.jobtable import orders
 from batchgen.jobtable.bulk import pour
+from batchgen.jobtable.columns import UTCDateTime
+from batchgen.jobtable.schema import batches, events, jobs
 from batchgen.jobtable.transition import move, record
-from batchgen.schema import batches, events, jobs
 
 GONE = "gone from the manifest"
 UNPAID = ("rejected", "input", "generation")
@@ -143,7 +143,7 @@ def enrol(
             followed = follow(connection, row, spec, now)
             result.edited += followed
             result.unchanged += not followed
-        elif row.fingerprint == fingerprint(spec) and not inputs.changed(batch.manifest.parent, row.inputs):
+        elif row.fingerprint == fingerprint(spec) and not local_files.changed(batch.manifest.parent, row.inputs):
             if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
             result.unchanged += 1
@@ -262,7 +262,7 @@ def difference(connection: Connection, row: Any, spec: JobSpec, batch: Batch) ->
     ]
     if then.endpoint != spec.endpoint:
         told.append(f"endpoint: {then.endpoint} → {spec.endpoint}")
-    told += [f"the content of {name}" for name in inputs.changed(batch.manifest.parent, row.inputs)]
+    told += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.inputs)]
     return Change(row.key, State(row.state), spec.place, tuple(told) or ("the order of its parameters",))
 
 

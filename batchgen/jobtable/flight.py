@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, func, select
 
 from batchgen.jobs import State
+from batchgen.jobtable.schema import Outcome, attempts, jobs
 from batchgen.jobtable.submission import FLYING_WHERE
-from batchgen.schema import Outcome, attempts, jobs
 
 RECENT_ATTEMPTS = 5_000
 

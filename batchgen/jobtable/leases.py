@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from batchgen.jobs import State
 from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable.schema import Outcome, attempts, jobs, runs
 from batchgen.jobtable.transition import FREE, move
-from batchgen.schema import Outcome, attempts, jobs, runs
 
 LOST = "the run ended while the request may have been on the wire"
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from batchgen import __version__, inputs
+from batchgen import __version__
+from batchgen.files import local_files
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import enrolment
 from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
+from batchgen.jobtable.schema import batches, jobs, manifests, tallies
 from batchgen.manifest import Limits, digest
 from batchgen.manifest.limits import restored, stored
-from batchgen.schema import batches, jobs, manifests, tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Memory:
     jobs: int
     named: Mapping[str, str]
     """What it names besides images: see `manifest.digest`."""
-    images: Mapping[str, inputs.Stamp | None]
+    images: Mapping[str, local_files.Stamp | None]
     """The local images that it names, as they were."""
     simulated: bool = False
     """The batch is for the simulator, though the manifest is not."""
@@ -93,12 +94,12 @@ def as_it_was(connection: Connection, batch_id: int, memory: Memory) -> bool:
             return False
     except (OSError, ValueError):
         return False
-    if inputs.stamps(path.parent, memory.images) != memory.images:
+    if local_files.stamps(path.parent, memory.images) != memory.images:
         return False
     if not memory.images:
         return True
     sent = select(jobs.c.inputs).where(jobs.c.batch_id == batch_id, jobs.c.inputs.is_not(None)).distinct()
-    return not any(inputs.changed(path.parent, text) for text in connection.execute(sent).scalars())
+    return not any(local_files.changed(path.parent, text) for text in connection.execute(sent).scalars())
 
 
 def rows_held(connection: Connection, batch_id: int) -> int:
@@ -114,7 +115,7 @@ def to_memory(row: Row[Any]) -> Memory:
         models=tuple(json.loads(row.models)),
         jobs=row.jobs,
         named=json.loads(row.named),
-        images={name: stamp and inputs.Stamp(*stamp) for name, stamp in json.loads(row.images).items()},
+        images={name: stamp and local_files.Stamp(*stamp) for name, stamp in json.loads(row.images).items()},
         simulated=row.simulated,
         validated=row.validated,
     )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 from batchgen.jobs import State
 from batchgen.jobtable.change import change
 from batchgen.jobtable.prepared import Prepared
-from batchgen.schema import OPEN, Outcome, attempts, batches, jobs, prices
+from batchgen.jobtable.schema import OPEN, Outcome, attempts, batches, jobs, prices
 
 NOTHING = Decimal(0)
 

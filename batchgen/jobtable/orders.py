@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from batchgen.jobs import State
+from batchgen.jobtable.schema import attempts, jobs, manifests
 from batchgen.jobtable.transition import move
-from batchgen.schema import attempts, jobs, manifests
 
 CHUNK = 500  # keys in one statement
 

@@ -11,7 +11,7 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import money
 from batchgen.jobtable.change import Plus
 from batchgen.jobtable.transition import FREE, move, touch
-from batchgen.service.base import Failed, Finished
+from batchgen.services.base import Failed, Finished
 
 
 def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from batchgen.catalogue import quote, with_defaults
-from batchgen.schema import prices
-from batchgen.service.base import Listing
+from batchgen.jobtable.schema import prices
+from batchgen.services.base import Listing
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, func, select
 from batchgen.jobs import State
 from batchgen.jobtable import money
 from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable.schema import Outcome, attempts, jobs
 from batchgen.jobtable.submission import decide
 from batchgen.jobtable.transition import FREE, LEASE_DUE, move
-from batchgen.schema import Outcome, attempts, jobs
 
 
 @dataclass(frozen=True, slots=True)

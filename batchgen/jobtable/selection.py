@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.schema import jobs, tallies
+from batchgen.jobtable.schema import jobs, tallies
 
 CHUNK = 500
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}

@@ -16,9 +16,9 @@ from batchgen.jobtable import money
 from batchgen.jobtable.change import Plus
 from batchgen.jobtable.money import Entry
 from batchgen.jobtable.prepared import Prepared
+from batchgen.jobtable.schema import Outcome, attempts, jobs, one_of
 from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
-from batchgen.schema import Outcome, attempts, jobs, one_of
-from batchgen.service.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
+from batchgen.services.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.jobtable.prepared import Prepared
-from batchgen.schema import timings
+from batchgen.jobtable.schema import timings
 
 MEMORY = 500
 """Generations after which older ones begin to be forgotten: services change."""

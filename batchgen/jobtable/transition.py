@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from batchgen.jobs import TRANSITIONS, Job, State
 from batchgen.jobtable.change import change
 from batchgen.jobtable.prepared import Prepared
-from batchgen.schema import events, jobs
+from batchgen.jobtable.schema import events, jobs
 
 FREE: dict[str, Any] = {"leased_by": None, "leased_until": None}
 """The columns of a job that nobody holds."""

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from batchgen.inputs import Stamp, stamp
+from batchgen.files.local_files import Stamp, stamp
 from batchgen.manifest import words
 from batchgen.manifest.nodes import Node, plain
 from batchgen.manifest.rows import NAME, Rows, Unreadable

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from batchgen import clock
-from batchgen.columns import plain
 from batchgen.jobs import State
+from batchgen.jobtable.columns import plain
 from batchgen.manifest import AUTO, Limits
-from batchgen.planning import Outlook, Price
+from batchgen.plan import Outlook, Price
 from batchgen.report.words import dollars, plural, span
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO
 
 from batchgen import clock
-from batchgen.database import Database
 from batchgen.jobs import State
 from batchgen.jobtable import counts
 from batchgen.jobtable.counts import Event
+from batchgen.jobtable.database import Database
 from batchgen.report.picture import View, paint
 from batchgen.report.screen import Outlet, Screen
 from batchgen.report.words import event_json, happened, waiting

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchgen import clock
-from batchgen.database import Database
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import counts
+from batchgen.jobtable.database import Database
+from batchgen.limits.generation_times import Pace
 from batchgen.manifest import Limits
-from batchgen.pacing import Pace
 from batchgen.runner import BREATH_SECONDS
 from batchgen.simulator.rendering import tiny
 from batchgen.stage import Work

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from batchgen.database import Database
 from batchgen.jobs import State
+from batchgen.jobtable.database import Database
 from tests.benchmarks.measure import Figure
 from tests.hot import HOT
 

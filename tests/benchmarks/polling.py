@@ -12,9 +12,9 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from batchgen.inspection import Looks, Times
 from batchgen.jobtable.timings import Timing
-from batchgen.pacing import PRICE, Pace
+from batchgen.limits.generation_times import PRICE, Pace
+from batchgen.limits.poll_schedule import Looks, Times
 from tests.benchmarks.measure import Figure
 
 MEDIAN_SECONDS, SIGMA = 210.0, 0.18

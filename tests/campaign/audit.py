@@ -14,10 +14,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from batchgen.files.video import NotVideo, Undecodable, check
 from batchgen.simulator.gallery import ANOTHER
 from batchgen.simulator.ledger import Generation, Ledger
 from batchgen.simulator.prices import usd
-from batchgen.video import NotVideo, Undecodable, check
 from tests.campaign.processes import KEY, Service, rows
 
 IN_THE_WAY = "campaign/j0.mp4"

@@ -22,11 +22,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from batchgen import database
 from batchgen.cli import main
-from batchgen.service import aimlapi
-from batchgen.service.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
-from batchgen.service.connection import Exchange
+from batchgen.jobtable import database
+from batchgen.services import aimlapi
+from batchgen.services.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
+from batchgen.services.connection import Exchange
 
 COMMIT_BEFORE = "crash point: before a commit"
 COMMIT_AFTER = "crash point: after a commit"

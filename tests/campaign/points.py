@@ -29,13 +29,13 @@ FAULTS: Plan = {
     "cdn": {"expired_410": {"count": 1}, "cut": {"count": 1, "bytes": 9_000}, "html_200": {"count": 1}},
 }
 SHORT = {
-    "batchgen.database.GROUP_MAX": 1,  # each write by itself: as many points on a busy machine as on an idle one
+    "batchgen.jobtable.database.GROUP_MAX": 1,  # each write alone: a busy machine has as many points
     "batchgen.scheduler.FIRST_LOOK_UP": 0.1,
     "batchgen.reconciler.LOOK_FIRST_SECONDS": 0.2,
     "batchgen.poller.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.NAMED_SECONDS": 0.0,
-    "batchgen.inflow.SMALL_BYTES": 1_000,
+    "batchgen.files.inflow.SMALL_BYTES": 1_000,
 }
 MARGIN = 1  # points more than the first count found: no two runs are the same to the last poll
 

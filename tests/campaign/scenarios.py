@@ -12,7 +12,7 @@ Plan = dict[str, dict[str, Any]]
 """The simulator's faults, by place and name."""
 
 DROP = {"accept_then_drop": 0.5}  # what brings work for the log
-SHORT = {"batchgen.service.http.SUBMIT_SECONDS": 1.0, "batchgen.service.http.FETCH_SECONDS": 1.0}
+SHORT = {"batchgen.services.http.SUBMIT_SECONDS": 1.0, "batchgen.services.http.FETCH_SECONDS": 1.0}
 STALLS = ("create.accept_then_stall", "fetch.stall")
 
 ALONE: dict[str, Plan] = {

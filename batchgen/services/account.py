@@ -10,8 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from batchgen import catalogue
-from batchgen.service import http
-from batchgen.service.base import Listing
+from batchgen.services import http
+from batchgen.services.base import Listing
 
 CREDITS_PER_USD = 2_000_000
 VIDEO = "internal/video-generations/submit"

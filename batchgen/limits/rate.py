@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.discovery import Found
 from batchgen.jobtable.change import change
 from batchgen.jobtable.prepared import Prepared
-from batchgen.pacing import backoff
-from batchgen.schema import limits
+from batchgen.jobtable.schema import limits
+from batchgen.limits.adaptive import Found
+from batchgen.limits.generation_times import backoff
 
 EARLY = timedelta(seconds=0.05)
 THROTTLE_FIRST_SECONDS = 2.0

@@ -7,9 +7,9 @@ import os
 from concurrent.futures import Executor
 from queue import SimpleQueue
 
-from batchgen.buffers import Chunk, give_back
-from batchgen.part import Part, sync
-from batchgen.video import HEAD_BYTES, KIND_BYTES, check_head
+from batchgen.files.buffers import Chunk, give_back
+from batchgen.files.part import Part, sync
+from batchgen.files.video import HEAD_BYTES, KIND_BYTES, check_head
 
 SMALL_BYTES = 64 << 10  # are written sooner than a thread is told to
 AHEAD_BYTES = 2 << 20  # of what is written, at most, is the stream

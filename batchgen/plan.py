@@ -13,17 +13,17 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
-from batchgen import limits
-from batchgen.forecast import Forecast, Waiting, forecast
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import enrolment, money, pricelist, selection, submission, timings
 from batchgen.jobtable.enrolment import Batch, Enrolment
 from batchgen.jobtable.money import Sums
+from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
+from batchgen.limits import rate
+from batchgen.limits.forecast import Forecast, Waiting, forecast
+from batchgen.limits.generation_times import Pace, duration_of
 from batchgen.manifest import AUTO, Limits
-from batchgen.pacing import Pace, duration_of
-from batchgen.schema import jobs
 
 REMEMBERED = timedelta(days=30)  # what was found of an account
 EVERYTHING = 1_000_000_000  # more jobs than there are
@@ -152,7 +152,7 @@ def by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]) -> l
 def limits_of(connection: Connection, asked: Asked, now: datetime) -> tuple[int, float]:
     """In flight and a minute, as told; what is to be found is as it was found last, or as it is for a new account."""
     told, new = asked.limits, Limits()
-    found = limits.known(connection, asked.batch.service, now - REMEMBERED).values()
+    found = rate.known(connection, asked.batch.service, now - REMEMBERED).values()
     places = max((each.ceiling or each.proven for each in found), default=0)
     rates = max((each.per_minute for each in found if each.per_minute), default=0.0)
     in_flight = told.in_flight if told.in_flight != AUTO else places or new.in_flight

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpcore
 
-from batchgen.buffers import BUFFER_BYTES, Chunk, give_back, put_back, take
+from batchgen.files.buffers import BUFFER_BYTES, Chunk, give_back, put_back, take
 
 HELD_BYTES = 2 << 20  # that came and were not read; then the sender has to wait
 SMALL_BYTES = BUFFER_BYTES // 4  # are copied: what waits to be written may be many chunks

@@ -14,8 +14,8 @@ from typing import cast
 import h11
 import httpcore
 
-from batchgen.buffers import Chunk, give_back
-from batchgen.service.network import Network, Stream
+from batchgen.files.buffers import Chunk, give_back
+from batchgen.services.network import Network, Stream
 
 HEAD_BYTES_MOST = 100 << 10
 HEAD_BYTES_USUAL = 4 << 10

@@ -28,8 +28,8 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.columns import Money, Total, UTCDateTime, Words
 from batchgen.jobs import State
+from batchgen.jobtable.columns import Money, Total, UTCDateTime, Words
 
 
 class Outcome(StrEnum):

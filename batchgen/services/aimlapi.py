@@ -14,10 +14,10 @@ from decimal import Decimal
 from urllib.parse import urlencode
 
 from batchgen import clock
-from batchgen.service import http
-from batchgen.service.account import body_of, money, read_catalogue, read_charge
-from batchgen.service.answers import read_create, read_fetch, read_log_row, read_trouble
-from batchgen.service.base import (
+from batchgen.services import http
+from batchgen.services.account import body_of, money, read_catalogue, read_charge
+from batchgen.services.answers import read_create, read_fetch, read_log_row, read_trouble
+from batchgen.services.base import (
     AT_ONCE,
     Blocked,
     FetchOutcome,

@@ -20,9 +20,9 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from batchgen.engines import database_url, make_engine
 from batchgen.errors import StorageError
-from batchgen.version import bring_up, refuse_unusable
+from batchgen.jobtable.engines import database_url, make_engine
+from batchgen.jobtable.version import bring_up, refuse_unusable
 
 P = ParamSpec("P")
 T = TypeVar("T")

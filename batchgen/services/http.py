@@ -23,9 +23,9 @@ import httpcore  # noqa: E402
 import httpx  # noqa: E402
 
 from batchgen import __version__  # noqa: E402
-from batchgen.buffers import BUFFER_BYTES  # noqa: E402
-from batchgen.service.connection import Connection  # noqa: E402
-from batchgen.service.network import Network  # noqa: E402
+from batchgen.files.buffers import BUFFER_BYTES  # noqa: E402
+from batchgen.services.connection import Connection  # noqa: E402
+from batchgen.services.network import Network  # noqa: E402
 
 CONNECT_SECONDS = 15.0
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: giving up on it leaves a doubt

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 
-from batchgen.buffers import Chunk
+from batchgen.files.buffers import Chunk
 
 PIECE_BYTES = 256 << 10  # are hashed and written while the processor has them at hand
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from batchgen.catalogue import typical_seconds
-from batchgen.inspection import Looks, Times
 from batchgen.jobs import Job
 from batchgen.jobtable.timings import Timing
+from batchgen.limits.poll_schedule import Looks, Times
 
 PRICE = 0.0024
 """What a look is worth, as a part of the median: 0.5 s of delay for a generation of 210 s, so about 8 looks for 4 s."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
-from batchgen.engines import looking_engine
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
+from batchgen.jobtable.engines import looking_engine
 
 HEAD = "0003"
 """The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""
@@ -19,8 +19,9 @@ OURS = frozenset({"alembic_version", "jobs", "attempts"})
 
 def migrations_folder() -> Path:
     """The migrations: inside the package when installed, at the top of the checkout otherwise."""
-    installed = Path(__file__).resolve().parent / "migrations"
-    return installed if installed.is_dir() else Path(__file__).resolve().parents[1] / "migrations"
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parent / "migrations"
 
 
 def version_of(connection: Connection) -> str | None:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from batchgen.service.base import Limit, Throttled
+from batchgen.services.base import Limit, Throttled
 
 STEP = 16  # growth and slack: a sixteenth, at least one
 FEWEST = 2  # beyond what was ever in flight, while no ceiling is known: they are on the wire together

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from random import Random
 
-from batchgen.inspection import Times
+from batchgen.limits.poll_schedule import Times
 
 PLAYED = 100_000
 """Generations to play in all: a small batch is played more often than a large one, whose sum varies less."""

@@ -14,11 +14,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from batchgen.finishing import CHECK, READY, SYNC, TROUBLE
-from batchgen.video import Undecodable
+from batchgen.files.finishing import CHECK, READY, SYNC, TROUBLE
+from batchgen.files.video import Undecodable
 
 ORDER_SECONDS = 600.0  # with those before it in the line
-HOME = Path(__file__).resolve().parents[1]
+HOME = Path(__file__).resolve().parents[2]
 
 
 class Finisher:
@@ -118,7 +118,7 @@ async def start() -> Process:
     # Nothing of the folder that the run was started in may be imported (-P).
     found = os.pathsep.join(filter(None, (str(HOME), os.environ.get("PYTHONPATH"))))
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "batchgen.finishing"),
+        *(sys.executable, "-P", "-m", "batchgen.files.finishing"),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

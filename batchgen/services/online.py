@@ -10,8 +10,8 @@ from batchgen import catalogue
 from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest import Manifest
-from batchgen.service import http
-from batchgen.service.base import AT_ONCE
+from batchgen.services import http
+from batchgen.services.base import AT_ONCE
 
 ANSWER_SECONDS = 10.0
 LONGEST_SHOWN = 200

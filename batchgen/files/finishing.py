@@ -9,8 +9,8 @@ import json
 import signal
 from pathlib import Path
 
-from batchgen import part, video
-from batchgen.video import NotVideo, Undecodable
+from batchgen.files import part, video
+from batchgen.files.video import NotVideo, Undecodable
 
 CHECK, SYNC = "check", "sync"
 READY = b"ready\n"

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from batchgen import clock
-from batchgen.service import http
-from batchgen.service.account import CREDITS_PER_USD, body_of, charge_in, money
-from batchgen.service.base import (
+from batchgen.services import http
+from batchgen.services.account import CREDITS_PER_USD, body_of, charge_in, money
+from batchgen.services.base import (
     Accepted,
     Blocked,
     Failed,

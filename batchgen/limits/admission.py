@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen import discovery, limits
-from batchgen.discovery import DOUBT, Found, Sent
 from batchgen.jobtable import flight, submission
 from batchgen.jobtable.flight import Flying
+from batchgen.limits import adaptive, rate
+from batchgen.limits.adaptive import DOUBT, Found, Sent
 from batchgen.manifest import AUTO, Limits
-from batchgen.service.base import Limit, Throttled
+from batchgen.services.base import Limit, Throttled
 
 QUOTA_PAUSE = timedelta(minutes=15)  # where the service does not say how long its quota lasts
 
@@ -55,7 +55,7 @@ class Admission:
 
     def __init__(self, service: str, account: str, told: Limits, models: Sequence[str]) -> None:
         self.service, self.account, self.told, self.models = service, account, told, models
-        self.limit = limits.submits_to(service)
+        self.limit = rate.submits_to(service)
         self.finds_rate = told.submits_per_minute == AUTO
         self.finds_places = told.in_flight == AUTO
         self.refused_of_late = False
@@ -68,11 +68,11 @@ class Admission:
     @property
     def per_minute(self) -> float:
         """For all models together."""
-        rate = self.told.submits_per_minute
-        return discovery.MOST_PER_MINUTE if isinstance(rate, str) else rate
+        per_minute = self.told.submits_per_minute
+        return adaptive.MOST_PER_MINUTE if isinstance(per_minute, str) else per_minute
 
     def row(self, model: str) -> str:
-        return limits.submits_of(self.service, self.account, model)
+        return rate.submits_of(self.service, self.account, model)
 
     def room(self, connection: Connection, now: datetime, wanted: int) -> Room:
         """What of `wanted` requests may be sent now."""
@@ -86,7 +86,7 @@ class Admission:
             wanted = min(wanted, self.told.in_flight - in_flight)
         if wanted <= 0:
             return Room(0)
-        allowance = limits.allowed(connection, self.limit, self.per_minute, wanted, now)
+        allowance = rate.allowed(connection, self.limit, self.per_minute, wanted, now)
         number = allowance.number
         self.refused_of_late = allowance.refused
         if allowance.refused and number:
@@ -103,16 +103,16 @@ class Admission:
     ) -> Room:
         of_model, flights, times = {}, {}, [next_at]
         for model in self.models:
-            known = limits.found(connection, self.row(model))
+            known = rate.found(connection, self.row(model))
             here = flying.get(model, Flying())
             number, held_back = wanted, False
             if self.finds_places:
-                free = discovery.places(known, here.accepted, now) - here.accepted - here.on_wire
+                free = adaptive.places(known, here.accepted, now) - here.accepted - here.on_wire
                 number = min(number, max(free, 0))
                 if known.try_at and known.try_at > now:
                     times.append(known.try_at)
             if self.finds_rate and known.per_minute is not None and number:
-                allowance = limits.allowed(connection, self.row(model), self.per_minute, number, now)
+                allowance = rate.allowed(connection, self.row(model), self.per_minute, number, now)
                 held_back = allowance.number < number
                 number = allowance.number
                 times.append(allowance.next_at)
@@ -124,56 +124,56 @@ class Admission:
     def spend(self, connection: Connection, models: Sequence[str], now: datetime) -> None:
         """Take one request of each of `models` from the rates."""
         if not self.finds_rate:
-            limits.spend(connection, self.limit, self.per_minute, len(models), now)
+            rate.spend(connection, self.limit, self.per_minute, len(models), now)
             return
         for model in set(models):
-            limits.spend(connection, self.row(model), self.per_minute, models.count(model), now)
+            rate.spend(connection, self.row(model), self.per_minute, models.count(model), now)
 
     def accepted(self, connection: Connection, model: str, sent: Flight, now: datetime) -> None:
         """The service took a request. Its job is in flight by now."""
         if self.refused_of_late:
-            limits.relent(connection, self.limit)
+            rate.relent(connection, self.limit)
         if not self.finds:
             return
-        known = limits.found(connection, self.row(model))
+        known = rate.found(connection, self.row(model))
         flying = flight.flying(connection, self.service, now).get(model, Flying()).accepted
         passed = Sent()
         if known.ceiling is not None and flying > known.ceiling and known.refused_at:
             passed = self.passed(connection, model, known, known.refused_at)
-        limits.keep(connection, self.row(model), discovery.accepted(known, flying, sent.held_back, passed, now), now)
+        rate.keep(connection, self.row(model), adaptive.accepted(known, flying, sent.held_back, passed, now), now)
 
     def refused(self, connection: Connection, model: str, sent: Flight, said: Throttled, now: datetime) -> None:
         """The service refused a request: slow down as it asks, and remember what that tells of its limits."""
-        known = limits.found(connection, self.row(model)) if self.finds else Found()
+        known = rate.found(connection, self.row(model)) if self.finds else Found()
         flying = sent.flying
         if self.finds:
             flying = max(flying, flight.flying(connection, self.service, now).get(model, Flying()).accepted)
-        which = discovery.limit_of(known, said, flying, sent.held_back)
+        which = adaptive.limit_of(known, said, flying, sent.held_back)
         if which is Limit.QUOTA:
             reason = f"the account's quota is used up ({said.reason})"
-            limits.pause(connection, self.limit, reason, now, said.retry_after or QUOTA_PAUSE)
+            rate.pause(connection, self.limit, reason, now, said.retry_after or QUOTA_PAUSE)
             return
         reason = f"the service asks to slow down ({said.reason})"
         counted = known.refused_at is None or sent.sent_at > known.refused_at
         if which is Limit.IN_FLIGHT and self.finds_places:
             again_at = now + said.retry_after if said.retry_after else None
             if counted:
-                known = discovery.refused_place(known, flying, now, again_at)
+                known = adaptive.refused_place(known, flying, now, again_at)
             if said.retry_after or known.refusals > 1:
-                limits.pause(connection, self.limit, reason, now, said.retry_after)
+                rate.pause(connection, self.limit, reason, now, said.retry_after)
         else:
-            ends = limits.pause(connection, self.limit, reason, now, said.retry_after)
+            ends = rate.pause(connection, self.limit, reason, now, said.retry_after)
             if which is Limit.RATE and (self.finds or said.limit):
                 # They may share the account's requests, and have less to lose.
-                limits.hold(connection, limits.polls_of(self.service), min(ends, now + DOUBT), reason)
+                rate.hold(connection, rate.polls_of(self.service), min(ends, now + DOUBT), reason)
                 if counted:
                     passed = self.passed(connection, model, known, now)
-                    known = discovery.refused_rate(known, passed, now, ends)
+                    known = adaptive.refused_rate(known, passed, now, ends)
         if self.finds:
-            limits.keep(connection, self.row(model), known, now)
+            rate.keep(connection, self.row(model), known, now)
 
     def passed(self, connection: Connection, model: str, known: Found, until: datetime) -> Sent:
         """What was accepted before a refusal, in the last minute or since the last pause."""
         since = max(until - DOUBT, known.resumed_at or until - DOUBT)
         times = flight.taken(connection, self.service, model, since, until)
-        return discovery.sent_in(times, known.per_minute)
+        return adaptive.sent_in(times, known.per_minute)

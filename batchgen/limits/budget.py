@@ -13,8 +13,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
-from batchgen.columns import plain
 from batchgen.jobtable import money, pricelist, submission
+from batchgen.jobtable.columns import plain
 from batchgen.jobtable.money import Sums
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
