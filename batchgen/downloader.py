@@ -20,7 +20,7 @@ from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services import http
 from batchgen.services.base import Finished, Throttled, Unavailable
-from batchgen.stage import LEASE, Stage, Work
+from batchgen.stage import LEASE, RunContext, Stage
 
 THREADS_MOST = 3  # writing and syncing, for each download at once
 FINISHING_MOST = 4  # files being checked and put in place, for each download at once
@@ -60,8 +60,8 @@ class Stopping(Exception):
 class Downloader(Stage):
     """Pulls finished videos. What is paid for is never given up: a try that fails is followed by another."""
 
-    def __init__(self, work: Work, at_once: int) -> None:
-        super().__init__(work, at_once)
+    def __init__(self, context: RunContext, at_once: int) -> None:
+        super().__init__(context, at_once)
         self.places = asyncio.Semaphore(at_once)
         self.finishing = 0
         """Files that have come and are being checked and put in place. They take no place of a download."""
@@ -76,27 +76,27 @@ class Downloader(Stage):
         await self.finisher.close()
 
     @property
-    def room(self) -> int:
-        if self.work.disk or self.stopping:
+    def capacity(self) -> int:
+        if self.context.disk or self.stopping:
             return 0
         # As many again wait for a place, so that none stands empty while the next are claimed.
         coming = 2 * self.at_once - (len(self.tasks) - self.finishing)
         return min(coming, FINISHING_MOST * self.at_once - self.finishing)
 
     async def tick(self, now: datetime) -> datetime | None:
-        if self.room <= 0:
+        if self.capacity <= 0:
             return None
-        found, next_at = await self.work.database.write(self.claim, now, self.room)
+        found, next_at = await self.context.database.write(self.claim, now, self.capacity)
         if found:
             self.finisher.wake()
         for job in found:
             self.begin(self.deliver(job))
         return next_at
 
-    def claim(self, connection: Connection, now: datetime, room: int) -> tuple[list[Job], datetime | None]:
-        work = self.work
-        found = claim_due(connection, work.batch_id, State.DOWNLOADING, work.run, now, now + LEASE, room)
-        return found, next_due(connection, work.batch_id, State.DOWNLOADING)
+    def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
+        context = self.context
+        found = claim_due(connection, context.batch_id, State.DOWNLOADING, context.run, now, now + LEASE, capacity)
+        return found, next_due(connection, context.batch_id, State.DOWNLOADING)
 
     async def deliver(self, job: Job) -> None:
         """One try at one video, from the table's word that it exists to the file in its place."""
@@ -109,20 +109,20 @@ class Downloader(Stage):
         except OSError as error:
             told = f"{job.output_path}: {error.strerror or error}"
             if error.errno in BEYOND_THE_JOB:
-                self.work.disk = self.work.disk or told
+                self.context.disk = self.context.disk or told
             await self.postpone(job, told)
 
     async def postpone(self, job: Job, reason: str) -> None:
-        wait = backoff(job.strikes + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-        await self.work.database.write(delivery.postponed, job, self.work.run, reason, clock.utcnow() + wait)
+        wait = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+        await self.context.database.write(delivery.postponed, job, self.context.run, reason, clock.utcnow() + wait)
 
     async def bring(self, job: Job) -> None:
-        work = self.work
-        target = work.folder / job.output_path
+        context = self.context
+        target = context.folder / job.output_path
         if job.sha256 and job.bytes and (found := await asyncio.to_thread(placed, target, job.bytes, job.sha256)):
             # The last run died between the rename and the row.
             await self.finisher.sync(found.parent)
-            await self.settle(job, job.bytes, job.sha256, found.relative_to(work.folder).as_posix())
+            await self.settle(job, job.bytes, job.sha256, found.relative_to(context.folder).as_posix())
             return
         part = Part(target, job.etag)
         async with self.places:
@@ -130,7 +130,7 @@ class Downloader(Stage):
                 raise Stopping
             inflow = await self.pull(job, part)
         self.finishing += 1
-        self.bell.set()
+        self.wakeup.set()
         try:
             await self.finish_off(job, part, inflow)
         finally:
@@ -138,7 +138,7 @@ class Downloader(Stage):
 
     async def finish_off(self, job: Job, part: Part, inflow: Inflow | None) -> None:
         """Check what has come and put it in place; the row last."""
-        work, told = self.work, None
+        context, told = self.context, None
         try:
             if inflow:
                 await inflow.landed()
@@ -147,22 +147,22 @@ class Downloader(Stage):
             await asyncio.to_thread(part.discard)
             raise
         except Undecodable as error:
-            seen_before = job.sha256 == part.sha256 and job.strikes + 1 >= SAME_BAD_BYTES
-            await work.database.write(delivery.verified, job, work.run, part.size, part.sha256)
+            seen_before = job.sha256 == part.sha256 and job.failures + 1 >= SAME_BAD_BYTES
+            await context.database.write(delivery.verified, job, context.run, part.size, part.sha256)
             if not seen_before:
                 await asyncio.to_thread(part.discard)
                 raise
             told = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
         else:
-            if not await work.database.write(delivery.verified, job, work.run, part.size, part.sha256):
+            if not await context.database.write(delivery.verified, job, context.run, part.size, part.sha256):
                 return  # another run has taken it over, and will place it
         place = part.place()
         await self.finisher.sync(place.parent)
-        await self.settle(job, part.size, part.sha256, place.relative_to(work.folder).as_posix(), told)
+        await self.settle(job, part.size, part.sha256, place.relative_to(context.folder).as_posix(), told)
 
     async def settle(self, job: Job, size: int, sha256: str, output_path: str, told: str | None = None) -> None:
-        write = self.work.database.write
-        await write(delivery.delivered, job, self.work.run, size, sha256, output_path, clock.utcnow(), told)
+        write = self.context.database.write
+        await write(delivery.delivered, job, self.context.run, size, sha256, output_path, clock.utcnow(), told)
 
     async def pull(self, job: Job, part: Part) -> Inflow | None:
         """Fill the `.part` to its end. A cut is taken up where it happened; an expired address is asked for anew.
@@ -170,7 +170,7 @@ class Downloader(Stage):
         Returns what is still to land; nothing if all was there.
         """
         url, refreshed = job.video_url or "", False
-        if not url or job.strikes >= TRIES_PER_ADDRESS:
+        if not url or job.failures >= TRIES_PER_ADDRESS:
             url, refreshed = await self.relocate(job), True
         if job.etag:
             await asyncio.to_thread(part.take_up, job.etag)
@@ -229,7 +229,7 @@ class Downloader(Stage):
     async def name(self, job: Job, part: Part) -> None:
         """Write down of which version the `.part` is, so that it can be continued."""
         if part.size and part.named != part.etag:
-            await self.work.database.write(delivery.begun, job, self.work.run, part.etag)
+            await self.context.database.write(delivery.begun, job, self.context.run, part.etag)
             part.named = part.etag
 
     async def begin_body(self, job: Job, part: Part, response: http.Response) -> int | None:
@@ -256,18 +256,18 @@ class Downloader(Stage):
         part.restart()
         if part.named is not None and part.named != etag:
             # First the row, then the disk: neither may name a version of which the other holds another.
-            await self.work.database.write(delivery.begun, job, self.work.run, None)
+            await self.context.database.write(delivery.begun, job, self.context.run, None)
             part.named = None
         part.etag = etag
         return total
 
     async def relocate(self, job: Job) -> str:
         """A fresh address for the same video, from the fetch endpoint; never a new submit."""
-        outcome = await self.work.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
+        outcome = await self.context.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
         if not isinstance(outcome, Finished) or not outcome.url:
             reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
             raise Again(f"the video needs a new address, and none can be had now ({reason})")
-        await self.work.database.write(delivery.relocated, job, self.work.run, outcome.url)
+        await self.context.database.write(delivery.relocated, job, self.context.run, outcome.url)
         return outcome.url
 
 

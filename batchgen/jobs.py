@@ -42,8 +42,8 @@ class JobSpec:
     """A job as the manifest asks for it: valid, expanded, with nothing left to look up.
 
     `request` is the JSON body of the create call as text, keys in the manifest's order after `model`. A local image
-    stands in it as the path the manifest gave, and `files` holds the JSON pointers of those values ("/image_url",
-    "/image_urls/0"): they are read and base64-encoded only when the request is sent.
+    stands in it as the path the manifest gave, and `input_pointers` holds the JSON pointers of those values
+    ("/image_url", "/image_urls/0"): they are read and base64-encoded only when the request is sent.
     """
 
     key: str
@@ -53,7 +53,7 @@ class JobSpec:
     request: str
     output: str
     """Where the video goes, relative to the manifest's folder, with `/` between the parts."""
-    files: tuple[str, ...] = ()
+    input_pointers: tuple[str, ...] = ()
     priority: int = 0
     tags: tuple[str, ...] = ()
     source: Path | None = field(default=None, compare=False)
@@ -82,7 +82,7 @@ class Job:
     endpoint: str
     model: str
     request: str
-    files: tuple[str, ...]
+    input_pointers: tuple[str, ...]
     output_path: str
     attempt_id: int | None
     generation_id: str | None
@@ -91,8 +91,8 @@ class Job:
     etag: str | None
     bytes: int | None
     sha256: str | None
-    strikes: int
+    failures: int
     submitted_at: datetime | None
-    looked_at: datetime | None
+    polled_at: datetime | None
     deadline_at: datetime | None
     cost_usd: Decimal | None

@@ -14,15 +14,15 @@ from decimal import Decimal
 from sqlalchemy import Connection, select
 
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import enrolment, money, pricelist, selection, submission, timings
-from batchgen.jobtable.enrolment import Batch, Enrolment
-from batchgen.jobtable.money import Sums
+from batchgen.jobtable import money, pricelist, selection, submission, sync, timings
+from batchgen.jobtable.money import Totals
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
+from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits import rate
 from batchgen.limits.forecast import Forecast, Waiting, forecast
-from batchgen.limits.generation_times import Pace, duration_of
+from batchgen.limits.generation_times import GenerationTimes, duration_of
 from batchgen.manifest import AUTO, Limits
 
 REMEMBERED = timedelta(days=30)  # what was found of an account
@@ -58,14 +58,14 @@ class Price:
 class Outlook:
     """What a run would do. USD; times are moments."""
 
-    enrolled: Enrolment
+    enrolled: SyncResult
     states: dict[State, int]
     waiting: int
     """Jobs that would be sent if there were no cap."""
     left_out: int
     prices: list[Price]
     listed_at: datetime | None
-    sums: Sums
+    sums: Totals
     cost: Decimal
     unknown: int
     """Jobs that would be sent and whose price nobody knows."""
@@ -93,7 +93,7 @@ def foresee(connection: Connection, asked: Asked, now: datetime) -> Outlook:
 
 def look(connection: Connection, asked: Asked, now: datetime) -> Outlook:
     service = asked.batch.service
-    enrolled = enrolment.enrol(connection, asked.batch, asked.specs, now, "keep")
+    enrolled = sync.sync_manifest(connection, asked.batch, asked.specs, now, "keep")
     batch_id, mark = enrolled.batch_id, asked.selection.mark
     selection.select_jobs(connection, batch_id, asked.selection)
     prices = pricelist.known(connection, service)
@@ -101,9 +101,9 @@ def look(connection: Connection, asked: Asked, now: datetime) -> Outlook:
     costs = [prices.estimate(each.model, each.endpoint, each.request) for each in pending]
     sums = money.sums(connection, batch_id)
     affordable, spent = within(costs, sums, asked.limits.max_cost)
-    pace = Pace(asked.measured, timings.known(connection, service))
+    generation_times = GenerationTimes(asked.measured, timings.known(connection, service))
     in_flight, per_minute = limits_of(connection, asked, now)
-    played = when(connection, asked, pending[:affordable], pace, in_flight, per_minute, now)
+    played = when(connection, asked, pending[:affordable], generation_times, in_flight, per_minute, now)
     states = Counter(connection.execute(select(jobs.c.state).where(jobs.c.batch_id == batch_id)).scalars())
     return Outlook(
         enrolled=enrolled,
@@ -125,7 +125,7 @@ def look(connection: Connection, asked: Asked, now: datetime) -> Outlook:
     )
 
 
-def within(costs: Sequence[Decimal | None], sums: Sums, cap: Decimal | None) -> tuple[int, Decimal]:
+def within(costs: Sequence[Decimal | None], sums: Totals, cap: Decimal | None) -> tuple[int, Decimal]:
     """How many of the jobs, in their order, fit under the cap, and what they cost. Unknown prices count nothing."""
     spent = Decimal(0)
     for number, cost in enumerate(costs):
@@ -164,7 +164,7 @@ def when(
     connection: Connection,
     asked: Asked,
     pending: Sequence[Candidate],
-    pace: Pace,
+    generation_times: GenerationTimes,
     in_flight: int,
     per_minute: float,
     now: datetime,
@@ -175,14 +175,17 @@ def when(
     for each in pending:
         which = each.model, duration_of(each.request)
         if which not in known:
-            longest = pace.longest(each.model, each.request).total_seconds()
-            known[which] = Waiting(pace.times(*which), longest)
+            longest = generation_times.longest(each.model, each.request).total_seconds()
+            known[which] = Waiting(generation_times.times(*which), longest)
         waiting.append(known[which])
     at_work = select(jobs.c.model, jobs.c.request, jobs.c.submitted_at).where(
         jobs.c.service == asked.batch.service, jobs.c.state == State.GENERATING, jobs.c.deadline_at > now
     )
     running = [
-        (pace.times(row.model, duration_of(row.request)), max((now - row.submitted_at).total_seconds(), 0.0))
+        (
+            generation_times.times(row.model, duration_of(row.request)),
+            max((now - row.submitted_at).total_seconds(), 0.0),
+        )
         for row in connection.execute(at_work)
     ]
     until = (asked.until - now).total_seconds() if asked.until else None

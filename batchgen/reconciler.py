@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.jobs import State
 from batchgen.jobtable import leases, reconciliation
-from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services.base import LogPage, Throttled, Trouble, Unavailable
@@ -18,7 +18,7 @@ from batchgen.stage import LEASE, Stage
 
 LOOK_FIRST_SECONDS = 3.0
 LOOK_LONGEST_SECONDS = 120.0
-DOUBTS_AT_ONCE = 500
+UNCONFIRMED_AT_ONCE = 500
 UNREAD_LOOKS = 30  # an hour or so, at a log that cannot be read to its end; then a person decides
 SAME_FAILURES = 3  # of one job, while others succeed
 BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
@@ -29,38 +29,40 @@ class Reconciler(Stage):
     """Finds out what became of requests whose answer was lost. One window of the log serves many attempts."""
 
     async def tick(self, now: datetime) -> datetime | None:
-        if self.room <= 0:
+        if self.capacity <= 0:
             return None
-        doubts, next_at = await self.work.database.write(self.claim, now)
-        if doubts:
-            self.begin(self.look(doubts))
+        unconfirmed, next_at = await self.context.database.write(self.claim, now)
+        if unconfirmed:
+            self.begin(self.look(unconfirmed))
         return next_at
 
-    def claim(self, connection: Connection, now: datetime) -> tuple[list[Doubt], datetime | None]:
-        work = self.work
-        leases.recover_expired(connection, work.batch_id, now)
-        found = reconciliation.claim_doubts(connection, work.batch_id, work.run, now, now + LEASE, DOUBTS_AT_ONCE)
-        waits = [next_due(connection, work.batch_id, state) for state in (State.UNCONFIRMED, State.SUBMITTING)]
+    def claim(self, connection: Connection, now: datetime) -> tuple[list[UnconfirmedAttempt], datetime | None]:
+        context = self.context
+        leases.recover_expired(connection, context.batch_id, now)
+        found = reconciliation.claim_unconfirmed(
+            connection, context.batch_id, context.run, now, now + LEASE, UNCONFIRMED_AT_ONCE
+        )
+        waits = [next_due(connection, context.batch_id, state) for state in (State.UNCONFIRMED, State.SUBMITTING)]
         return found, min((moment for moment in waits if moment), default=None)
 
-    async def look(self, doubts: Sequence[Doubt]) -> None:
+    async def look(self, unconfirmed: Sequence[UnconfirmedAttempt]) -> None:
         """Read the log, one window for all attempts of about the same time, and decide each."""
-        for window in windows(doubts):
+        for window in windows(unconfirmed):
             await self.look_at(window)
 
-    async def look_at(self, doubts: Sequence[Doubt]) -> None:
-        work, asked = self.work, clock.utcnow()
+    async def look_at(self, unconfirmed: Sequence[UnconfirmedAttempt]) -> None:
+        context, asked = self.context, clock.utcnow()
         page: LogPage | Unavailable | Throttled | None = None
-        if work.service.has_log:
-            page = await work.service.log(doubts[0].sent_at - BEFORE, doubts[-1].sent_at + AFTER)
+        if context.service.has_log:
+            page = await context.service.log(unconfirmed[0].sent_at - BEFORE, unconfirmed[-1].sent_at + AFTER)
         if isinstance(page, Unavailable) and page.trouble is Trouble.AUTH:
-            work.lock_out(page)
-        await work.database.write(self.decide, doubts, page, asked, clock.utcnow())
+            context.lock_out(page)
+        await context.database.write(self.decide, unconfirmed, page, asked, clock.utcnow())
 
     def decide(
         self,
         connection: Connection,
-        doubts: Sequence[Doubt],
+        unconfirmed: Sequence[UnconfirmedAttempt],
         page: LogPage | Unavailable | Throttled | None,
         asked: datetime,
         now: datetime,
@@ -68,58 +70,58 @@ class Reconciler(Stage):
         found = page.rows if isinstance(page, LogPage) else ()
         # A request may be logged more than once on its way; a row that names a generation is the one that counts.
         rows = {row.client_request_id: row for row in sorted(found, key=lambda row: row.generation_id is not None)}
-        for doubt in doubts:
-            row = rows.get(doubt.client_request_id)
+        for attempt in unconfirmed:
+            row = rows.get(attempt.client_request_id)
             if row and row.generation_id:
-                deadline = now + timedelta(minutes=self.work.limits.deadline_minutes)
+                deadline = now + timedelta(minutes=self.context.limits.deadline_minutes)
                 charge = row.cost_usd or None  # nothing yet: it is charged when it completes
-                reconciliation.adopted(connection, doubt, row.generation_id, charge, row.created, now, deadline)
+                reconciliation.adopted(connection, attempt, row.generation_id, charge, row.created, now, deadline)
             elif row and not row.succeeded:
-                self.give_back(connection, doubt, now)
+                self.give_back(connection, attempt, now)
             else:
                 # Only a log that was read to its end can show that something is not in it, and only as it was then:
                 # this machine may have slept while the answer lay in its buffers.
-                patient = asked - doubt.sent_at < timedelta(minutes=self.work.limits.unconfirmed_minutes)
-                self.wait_or_hold(connection, doubt, page, patient, row is not None, now)
+                patient = asked - attempt.sent_at < timedelta(minutes=self.context.limits.unconfirmed_minutes)
+                self.wait_or_hold(connection, attempt, page, patient, row is not None, now)
 
-    def give_back(self, connection: Connection, doubt: Doubt, now: datetime) -> None:
+    def give_back(self, connection: Connection, attempt: UnconfirmedAttempt, now: datetime) -> None:
         """It failed at the service, which took nothing. A job that alone fails so time and again is itself at fault."""
-        times = reconciliation.failures_like(connection, doubt) + 1
-        if times >= SAME_FAILURES and reconciliation.others_succeed(connection, doubt):
-            reconciliation.failed(connection, doubt, f"failed {times} times at the service: {doubt.reason}", now)
+        times = reconciliation.failures_like(connection, attempt) + 1
+        if times >= SAME_FAILURES and reconciliation.others_succeed(connection, attempt):
+            reconciliation.failed(connection, attempt, f"failed {times} times at the service: {attempt.reason}", now)
         else:
-            reconciliation.refuted(connection, doubt, "the service's log shows that it failed there", now)
+            reconciliation.refuted(connection, attempt, "the service's log shows that it failed there", now)
 
     def wait_or_hold(
         self,
         connection: Connection,
-        doubt: Doubt,
+        attempt: UnconfirmedAttempt,
         page: LogPage | Unavailable | Throttled | None,
         patient: bool,
         logged: bool,
         now: datetime,
     ) -> None:
         """Not known yet: look again with growing pauses, and after all patience do what the manifest says."""
-        limits = self.work.limits
+        limits = self.context.limits
         unread = not isinstance(page, LogPage) or not page.complete
-        if page is not None and (patient or (unread and doubt.strikes < UNREAD_LOOKS)):
-            pause = backoff(doubt.strikes + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
+        if page is not None and (patient or (unread and attempt.failures < UNREAD_LOOKS)):
+            pause = backoff(attempt.failures + 1, LOOK_FIRST_SECONDS, LOOK_LONGEST_SECONDS)
             asked = page.retry_after if isinstance(page, Unavailable | Throttled) else None
-            reconciliation.looked(connection, doubt, now + max(pause, asked or pause))
+            reconciliation.looked(connection, attempt, now + max(pause, asked or pause))
         elif page is not None and not unread and not logged and limits.on_unconfirmed == "resubmit":
             told = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
-            reconciliation.refuted(connection, doubt, told, now)
+            reconciliation.refuted(connection, attempt, told, now)
         else:
-            reconciliation.looked(connection, doubt, None)
+            reconciliation.looked(connection, attempt, None)
 
 
-def windows(doubts: Sequence[Doubt]) -> Iterator[list[Doubt]]:
+def windows(unconfirmed: Sequence[UnconfirmedAttempt]) -> Iterator[list[UnconfirmedAttempt]]:
     """Groups of attempts that were sent at about the same time, oldest first."""
-    window: list[Doubt] = []
-    for doubt in sorted(doubts, key=lambda doubt: doubt.sent_at):
-        if window and doubt.sent_at - window[-1].sent_at > BEFORE + AFTER:
+    window: list[UnconfirmedAttempt] = []
+    for attempt in sorted(unconfirmed, key=lambda attempt: attempt.sent_at):
+        if window and attempt.sent_at - window[-1].sent_at > BEFORE + AFTER:
             yield window
             window = []
-        window.append(doubt)
+        window.append(attempt)
     if window:
         yield window

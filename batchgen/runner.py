@@ -21,18 +21,18 @@ from batchgen.downloader import Downloader
 from batchgen.errors import ServiceUnreachable
 from batchgen.files import liveness
 from batchgen.jobs import State
-from batchgen.jobtable import counts, leases, selection, timings
-from batchgen.jobtable.counts import Standing
+from batchgen.jobtable import leases, selection, statistics, timings
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.statistics import BatchSummary
 from batchgen.limits import budget
 from batchgen.limits.budget import Hold, Terms
-from batchgen.limits.generation_times import Pace
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Blocked, Service, Trouble
-from batchgen.stage import LEASE, Stage, Work
+from batchgen.stage import LEASE, RunContext, Stage
 
 BREATH_SECONDS = 0.005  # between two looks of one stage: what ends meanwhile is taken up together
 IDLE_SECONDS = 30.0  # at most, between two looks at the table
@@ -51,7 +51,7 @@ class Ending:
 
     exit_code: int
     told: str
-    standing: Standing
+    batch_summary: BatchSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,13 @@ class Runner:
         self.plan = plan
         self.first_contact = first_contact
         self.id = uuid4().hex[:12]
-        self.work = Work(database, service, plan.batch_id, self.id, plan.folder, plan.limits, Pace({}, {}), plan.models)
-        self.scheduler = Scheduler(self.work, AT_ONCE)
-        self.poller = Poller(self.work, AT_ONCE)
-        self.downloader = Downloader(self.work, plan.limits.downloads)
-        self.reconciler = Reconciler(self.work, 1)
+        self.context = RunContext(
+            database, service, plan.batch_id, self.id, plan.folder, plan.limits, GenerationTimes({}, {}), plan.models
+        )
+        self.scheduler = Scheduler(self.context, AT_ONCE)
+        self.poller = Poller(self.context, AT_ONCE)
+        self.downloader = Downloader(self.context, plan.limits.downloads)
+        self.reconciler = Reconciler(self.context, 1)
         self.stages: tuple[Stage, ...] = (self.scheduler, self.poller, self.downloader, self.reconciler)
         self.over = asyncio.Event()
         self.moved = asyncio.Event()
@@ -93,16 +95,18 @@ class Runner:
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
-                await write(leases.hasten, self.plan.batch_id, clock.utcnow())
-                self.work.terms = self.plan.terms
-                service = self.work.service
+                await write(leases.wake_waiting, self.plan.batch_id, clock.utcnow())
+                self.context.terms = self.plan.terms
+                service = self.context.service
                 measured, balance, _ = await asyncio.gather(
                     service.typical_seconds(self.plan.models),
                     service.balance(),
-                    bookkeeping.learn_prices(self.work, clock.utcnow()),
+                    bookkeeping.learn_prices(self.context, clock.utcnow()),
                 )
-                await bookkeeping.weigh_balance(self.work, balance, clock.utcnow())
-                self.work.pace = Pace(measured, await self.database.read(timings.known, self.work.service.name))
+                await bookkeeping.compare_balance(self.context, balance, clock.utcnow())
+                self.context.times = GenerationTimes(
+                    measured, await self.database.read(timings.known, self.context.service.name)
+                )
                 with self.listening():
                     await self.turn_all()
                 ending = await self.judge_ending()
@@ -122,19 +126,19 @@ class Runner:
         dead = await asyncio.to_thread(liveness.dead, self.database.path, held)
         if dead:
             await self.database.write(leases.recover_dead, dead, clock.utcnow())
-            self.ring(*self.stages)
+            self.notify(*self.stages)
 
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks."""
-        brings: dict[Stage, tuple[Stage, ...]] = {
+        downstream: dict[Stage, tuple[Stage, ...]] = {
             self.scheduler: (self.scheduler, self.poller),
             self.poller: (self.poller, self.downloader, self.scheduler),
             self.downloader: (self.downloader,),
             self.reconciler: (self.reconciler, self.poller, self.scheduler),
         }
         for stage in self.stages:
-            stage.on_change = lambda changed, moved: self.ring(*(brings[changed] if moved else (changed,)))
-        self.scheduler.on_doubt = lambda: self.ring(self.reconciler)
+            stage.on_change = lambda changed, moved: self.notify(*(downstream[changed] if moved else (changed,)))
+        self.scheduler.on_unconfirmed = lambda: self.notify(self.reconciler)
         turning = [asyncio.create_task(self.turn(stage)) for stage in self.stages]
         beside = (self.watch_neighbours(), self.renew(), self.watch_end())
         tasks = [*turning, *(asyncio.create_task(loop) for loop in beside)]
@@ -143,7 +147,7 @@ class Runner:
             await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.over.set()
-            self.ring(*self.stages)
+            self.notify(*self.stages)
             # A claim that is being committed is carried out: an intent that nobody sends would be a doubt for a person.
             await asyncio.gather(*turning, return_exceptions=True)
             await asyncio.gather(*(stage.finish() for stage in self.stages))
@@ -161,23 +165,23 @@ class Runner:
     async def turn(self, stage: Stage) -> None:
         """Tick one stage whenever its bell rings or its time comes."""
         while not self.over.is_set():
-            stage.bell.clear()
+            stage.wakeup.clear()
             due = await stage.tick(clock.utcnow())
             self.moved.set()
             await asyncio.sleep(BREATH_SECONDS)
             wait = IDLE_SECONDS if due is None else (due - clock.utcnow()).total_seconds()
-            await rung(stage.bell, min(wait, IDLE_SECONDS))
+            await wait_for(stage.wakeup, min(wait, IDLE_SECONDS))
 
-    def ring(self, *stages: Stage) -> None:
+    def notify(self, *stages: Stage) -> None:
         for stage in stages:
-            stage.bell.set()
+            stage.wakeup.set()
         self.moved.set()
 
     async def watch_end(self) -> None:
         """Set `over` once no job can be brought forward by this run."""
         while not self.over.is_set():
             await asyncio.sleep(BREATH_SECONDS)
-            await rung(self.moved, 1.0)
+            await wait_for(self.moved, 1.0)
             self.moved.clear()
             if any(stage.failure for stage in self.stages):
                 self.over.set()
@@ -189,37 +193,37 @@ class Runner:
 
     async def anything_left(self) -> bool:
         """Whether this run can still bring a job forward."""
-        hopeful, now = self.hopeful_states(), clock.utcnow()
-        if State.PENDING in hopeful and self.work.terms.any:
+        advanceable, now = self.advanceable_states(), clock.utcnow()
+        if State.PENDING in advanceable and self.context.terms.any:
             if (await self.database.read(self.scheduler.choose, now, 1)).chosen:
                 return True
-            hopeful.remove(State.PENDING)
-        return await self.database.read(counts.any_open, self.plan.batch_id, hopeful, now)
+            advanceable.remove(State.PENDING)
+        return await self.database.read(statistics.any_open, self.plan.batch_id, advanceable, now)
 
     async def charges_came(self) -> bool:
         """Learn charges that no answer told. One on which everything waits may be late: it is asked for a few times."""
-        if await bookkeeping.learn_charges(self.work, clock.utcnow()):
-            self.ring(self.scheduler)
+        if await bookkeeping.learn_charges(self.context, clock.utcnow()):
+            self.notify(self.scheduler)
             return True
         self.askings += 1
         choice = await self.database.read(self.scheduler.choose, clock.utcnow(), 1)
         return choice.hold is Hold.PRICE and self.askings < CHARGE_ASKINGS
 
-    def hopeful_states(self) -> list[State]:
+    def advanceable_states(self) -> list[State]:
         """The states from which this run can still bring a job forward."""
-        if self.work.disk:
+        if self.context.disk:
             return []
-        if self.work.locked_out:
+        if self.context.locked_out:
             return [State.DOWNLOADING]
-        afloat = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
-        return afloat if self.work.blocked else [State.PENDING, *afloat]
+        active = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
+        return active if self.context.blocked else [State.PENDING, *active]
 
     def give_up_silence(self, now: datetime) -> None:
-        contact = self.work.contact
+        contact = self.context.contact
         patience = OUTAGE if contact.ever else self.first_contact
         if contact.silent_since and now - contact.silent_since >= patience:
             raise ServiceUnreachable(
-                f"{self.work.service.base_url} does not answer: {contact.reason}."
+                f"{self.context.service.base_url} does not answer: {contact.reason}."
                 "\nNothing is lost: the same command goes on once it does. (AIMLAPI_BASE_URL sets the address.)"
             )
 
@@ -258,7 +262,7 @@ class Runner:
             for stage in self.stages:
                 stage.stopping = True
             self.over.set()
-            self.ring(*self.stages)
+            self.notify(*self.stages)
         else:
             for stage in self.stages:
                 for task in stage.tasks:
@@ -266,33 +270,37 @@ class Runner:
 
     async def judge_ending(self) -> Ending:
         now = clock.utcnow()
-        standing = await self.database.read(counts.standing, self.plan.batch_id, now)
-        left_out = await self.database.read(selection.left_out, self.plan.batch_id, self.work.terms.selection)
-        wanted = standing.total - standing.counts[State.CANCELLED] - left_out
-        left = wanted - standing.counts[State.DONE]
+        batch_summary = await self.database.read(statistics.batch_summary, self.plan.batch_id, now)
+        left_out = await self.database.read(selection.left_out, self.plan.batch_id, self.context.terms.selection)
+        wanted = batch_summary.total - batch_summary.counts[State.CANCELLED] - left_out
+        left = wanted - batch_summary.counts[State.DONE]
         beside = f"; {left_out} more were not selected" if left_out else ""
         if self.signal:
-            return Ending(128 + self.signal, "interrupted; the same command goes on where this one stopped", standing)
+            return Ending(
+                128 + self.signal, "interrupted; the same command goes on where this one stopped", batch_summary
+            )
         if not left:
             told = "every job is delivered" if wanted else "there is nothing to do"
-            return Ending(0, told + beside, standing)
-        if self.work.disk:
-            return Ending(8, f"{self.work.disk}. Make room, then run the same command: what is paid waits", standing)
-        if blocked := self.work.blocked:
-            return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, told_of(blocked), standing)
+            return Ending(0, told + beside, batch_summary)
+        if self.context.disk:
+            return Ending(
+                8, f"{self.context.disk}. Make room, then run the same command: what is paid waits", batch_summary
+            )
+        if blocked := self.context.blocked:
+            return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, told_of(blocked), batch_summary)
         choice = await self.database.read(self.scheduler.choose, now, 1)
         if choice.hold and not choice.chosen:
-            return Ending(5, budget.told_of(choice, self.work.terms), standing)
+            return Ending(5, budget.told_of(choice, self.context.terms), batch_summary)
         told = f"{left} of {wanted} jobs {'is' if left == 1 else 'are'} not delivered"
-        return Ending(3, told + beside, standing)
+        return Ending(3, told + beside, batch_summary)
 
 
-async def rung(bell: asyncio.Event, seconds: float) -> None:
+async def wait_for(wakeup: asyncio.Event, seconds: float) -> None:
     """Wait for a bell, at most so long."""
-    if not bell.is_set() and seconds > 0:
+    if not wakeup.is_set() and seconds > 0:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await bell.wait()
+                await wakeup.wait()
 
 
 def told_of(blocked: Blocked) -> str:

@@ -15,7 +15,7 @@ from batchgen.files import local_files
 from batchgen.jobtable import submission
 from batchgen.jobtable.submission import Candidate, Intent
 from batchgen.limits import budget, rate
-from batchgen.limits.admission import Admission, Flight, Room
+from batchgen.limits.admission import Admission, Capacity, Flight
 from batchgen.limits.budget import Choice
 from batchgen.services.base import (
     Accepted,
@@ -27,7 +27,7 @@ from batchgen.services.base import (
     Throttled,
     Unknown,
 )
-from batchgen.stage import LEASE, Stage, Work
+from batchgen.stage import LEASE, RunContext, Stage
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service's log, for an answer that was lost
 LONG_PAUSE = timedelta(minutes=1)  # worth telling a person of
@@ -40,98 +40,108 @@ class Claim:
 
     intents: list[Intent]
     next_at: datetime | None
-    room: Room = field(default_factory=lambda: Room(0))
+    capacity: Capacity = field(default_factory=lambda: Capacity(0))
 
 
 class Scheduler(Stage):
     """Submits pending jobs, at most as fast and as many at once as the limits say."""
 
-    def __init__(self, work: Work, at_once: int) -> None:
-        super().__init__(work, at_once)
-        service = work.service
-        self.admission = Admission(service.name, service.account, work.limits, work.models)
+    def __init__(self, context: RunContext, at_once: int) -> None:
+        super().__init__(context, at_once)
+        service = context.service
+        self.admission = Admission(service.name, service.account, context.limits, context.models)
         self.failures = 0
-        self.on_doubt: Callable[[], None] = lambda: None
+        self.on_unconfirmed: Callable[[], None] = lambda: None
 
     @property
-    def room(self) -> int:
-        if self.work.blocked or self.work.disk:
+    def capacity(self) -> int:
+        if self.context.blocked or self.context.disk:
             return 0
         probing = self.failures >= FAILURES_TO_PROBE
-        return min(super().room, 1 - len(self.tasks)) if probing else super().room
+        return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity
 
     async def tick(self, now: datetime) -> datetime | None:
-        if self.room <= 0:
+        if self.capacity <= 0:
             return None
-        claim = await self.work.database.write(self.claim, now, self.room)
+        claim = await self.context.database.write(self.claim, now, self.capacity)
         for intent in claim.intents:
-            flight = claim.room.flights.get(intent.job.model) or Flight(now)
+            flight = claim.capacity.flights.get(intent.job.model) or Flight(now)
             self.begin(self.submit(intent, flight))
         return claim.next_at
 
     def claim(self, connection: Connection, now: datetime, wanted: int) -> Claim:
         """As many of `wanted` jobs as rates, generations in flight and the budget allow, in one transaction with their
         intents."""
-        work = self.work
-        room = self.admission.room(connection, now, wanted)
-        if not room.number:
-            pending = room.next_at is not None and submission.any_pending(connection, work.batch_id)
-            if room.paused_for and room.next_at and room.next_at - now >= LONG_PAUSE:
-                work.hold = f"{room.paused_for}, until {clock.told(room.next_at, now)}"
-            return Claim([], room.next_at if pending else None)
-        base_url = work.service.base_url if work.service.name != "simulator" else None
-        choice = self.choose(connection, now, room.number, room.barred)
-        work.hold = budget.MEANWHILE[choice.hold] if choice.hold and not choice.chosen else ""
-        chosen = list(within(choice.chosen, room))
+        context = self.context
+        capacity = self.admission.capacity(connection, now, wanted)
+        if not capacity.number:
+            pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
+            if capacity.paused_for and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
+                context.hold = f"{capacity.paused_for}, until {clock.told(capacity.next_at, now)}"
+            return Claim([], capacity.next_at if pending else None)
+        base_url = context.service.base_url if context.service.name != "simulator" else None
+        choice = self.choose(connection, now, capacity.number, capacity.barred)
+        context.hold = budget.MEANWHILE[choice.hold] if choice.hold and not choice.chosen else ""
+        chosen = list(within(choice.chosen, capacity))
         intents = submission.intend(
-            connection, work.batch_id, work.run, now, now + LEASE, room.number, base_url, chosen
+            connection, context.batch_id, context.run, now, now + LEASE, capacity.number, base_url, chosen
         )
         self.admission.spend(connection, [intent.job.model for intent in intents], now)
-        more = len(choice.chosen) == room.number
-        return Claim(intents, room.next_at if more else None, room)
+        more = len(choice.chosen) == capacity.number
+        return Claim(intents, capacity.next_at if more else None, capacity)
 
-    def choose(self, connection: Connection, now: datetime, room: int, barred: Collection[str] = ()) -> Choice:
+    def choose(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()) -> Choice:
         """What of the pending jobs keeps to the run's terms."""
-        work = self.work
-        longest = work.pace.longest
+        context = self.context
+        longest = context.times.longest
         return budget.choose(
-            connection, work.batch_id, work.service.name, now, room, work.terms, work.prices, longest, barred
+            connection,
+            context.batch_id,
+            context.service.name,
+            now,
+            capacity,
+            context.terms,
+            context.prices,
+            longest,
+            barred,
         )
 
     async def submit(self, intent: Intent, flight: Flight) -> None:
         """One create request, from its committed intent to its recorded outcome."""
-        work, job = self.work, intent.job
+        context, job = self.context, intent.job
         try:
-            given = (work.folder, job.request, job.files)
+            given = (context.folder, job.request, job.input_pointers)
             body, seen = (
-                await asyncio.to_thread(local_files.encode, *given) if job.files else local_files.encode(*given)
+                await asyncio.to_thread(local_files.encode, *given)
+                if job.input_pointers
+                else local_files.encode(*given)
             )
         except local_files.InputMissing as error:
             missing = Rejected(f"{error}; nothing was sent")
-            await work.database.write(submission.rejected, intent, missing, clock.utcnow(), "input")
+            await context.database.write(submission.rejected, intent, missing, clock.utcnow(), "input")
             return
-        outcome = await work.service.submit(Submission(job.endpoint, body, intent.client_request_id))
+        outcome = await context.service.submit(Submission(job.endpoint, body, intent.client_request_id))
         await self.record(intent, flight, outcome, seen)
 
     async def record(self, intent: Intent, flight: Flight, outcome: SubmitOutcome, seen: str | None) -> None:
         """Write down what became of a create request, and slow down or stop where it says so."""
-        work, now = self.work, clock.utcnow()
-        write = work.database.write
+        context, now = self.context, clock.utcnow()
+        write = context.database.write
         if isinstance(outcome, NotSent):
-            work.contact.silent(outcome.reason, now)
+            context.contact.silent(outcome.reason, now)
         else:
-            work.contact.answered()
+            context.contact.answered()
         self.failures = self.failures + 1 if isinstance(outcome, NotSent | Unknown) else 0
         match outcome:
             case Accepted():
-                deadline = now + timedelta(minutes=work.limits.deadline_minutes)
-                look = work.pace.next_look(intent.job, now, deadline, now)
+                deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+                look = context.times.next_poll_at(intent.job, now, deadline, now)
                 await write(self.store, intent, flight, outcome, now, deadline, look, seen)
             case Rejected():
                 await write(submission.rejected, intent, outcome, now)
             case Unknown():
                 await write(submission.unconfirmed, intent, outcome, now, now + FIRST_LOOK_UP)
-                self.on_doubt()
+                self.on_unconfirmed()
                 if self.failures >= FAILURES_TO_PROBE:
                     reason = f"{self.failures} creates in a row without a plain answer ({outcome.reason})"
                     await write(rate.pause, self.admission.limit, reason, now)
@@ -140,7 +150,7 @@ class Scheduler(Stage):
             case Throttled():
                 await write(self.throttled, intent, flight, outcome, now)
             case Blocked():
-                work.blocked = work.blocked or outcome
+                context.blocked = context.blocked or outcome
                 await write(submission.returned, intent, outcome, now)
 
     def store(
@@ -169,13 +179,13 @@ class Scheduler(Stage):
         self.admission.refused(connection, intent.job.model, flight, outcome, now)
 
 
-def within(chosen: Sequence[Candidate], room: Room) -> Iterator[Candidate]:
+def within(chosen: Sequence[Candidate], capacity: Capacity) -> Iterator[Candidate]:
     """Those for which there is room of their model."""
-    if not room.of_model:
+    if not capacity.of_model:
         yield from chosen
         return
     taken: Counter[str] = Counter()
     for each in chosen:
         taken[each.model] += 1
-        if taken[each.model] <= room.of_model.get(each.model, 0):
+        if taken[each.model] <= capacity.of_model.get(each.model, 0):
             yield each

@@ -12,7 +12,7 @@ from typing import Any
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Terms
-from batchgen.limits.generation_times import Pace
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.services.base import Blocked, Service, Trouble, Unavailable
 
@@ -38,7 +38,7 @@ class Contact:
 
 
 @dataclass(slots=True)
-class Work:
+class RunContext:
     """What the stages of one run share: where the table is, whom to talk to, and what the run has learned."""
 
     database: Database
@@ -47,7 +47,7 @@ class Work:
     run: str
     folder: Path
     limits: Limits
-    pace: Pace
+    times: GenerationTimes
     models: Sequence[str] = ()
     """Those of the batch."""
     terms: Terms = field(default_factory=Terms)
@@ -76,27 +76,27 @@ class Stage:
     `tick(now)` claims and begins; it returns when it next has work by itself, None if only another stage can bring any.
     """
 
-    def __init__(self, work: Work, at_once: int) -> None:
-        self.work = work
+    def __init__(self, context: RunContext, at_once: int) -> None:
+        self.context = context
         self.at_once = at_once
         self.tasks: set[asyncio.Task[Any]] = set()
-        self.bell = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self.stopping = False
         self.failure: BaseException | None = None
         self.on_change: Callable[[Stage, bool], None] = lambda _stage, _moved: None
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many more pieces of work fit in hand."""
         return 0 if self.stopping else self.at_once - len(self.tasks)
 
     async def tick(self, now: datetime) -> datetime | None:
         raise NotImplementedError
 
-    def begin(self, work: Coroutine[Any, Any, bool | None]) -> None:
+    def begin(self, context: Coroutine[Any, Any, bool | None]) -> None:
         """Take a piece of work in hand; the bell rings when it ends, and those of the stages that it has brought
         something, unless it returns False: then it has moved no job."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(context)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 

@@ -187,5 +187,5 @@ def table(database: Database, tmp_path: Path) -> Table:
     from tests.table import Table
 
     made = Table(database, tmp_path)
-    made.enrol()
+    made.sync()
     return made

@@ -15,7 +15,7 @@ from batchgen.files.finishing import carry_out
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny
-from batchgen.stage import Work
+from batchgen.stage import RunContext
 from tests.scripted import turn
 from tests.table import RUN, Table
 from tests.wire import Wire, answer
@@ -78,7 +78,7 @@ class FinisherHere(Finisher):
 
 
 @asynccontextmanager
-async def downloading(work: Work) -> AsyncIterator[Downloader]:
+async def downloading(work: RunContext) -> AsyncIterator[Downloader]:
     stage = Downloader(work, 4)
     stage.finisher = FinisherHere()
     try:

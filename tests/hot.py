@@ -13,15 +13,15 @@ from sqlalchemy import Connection, event
 
 from batchgen.jobs import State
 from batchgen.jobtable import (
-    counts,
+    commands,
     delivery,
     leases,
     money,
-    orders,
     polling,
     pricelist,
     reconciliation,
     selection,
+    statistics,
     submission,
     timings,
 )
@@ -65,7 +65,7 @@ def deliver(connection: Connection, batch_id: int) -> None:
 
 
 def reconcile(connection: Connection, batch_id: int) -> None:
-    (doubt, *_) = reconciliation.claim_doubts(connection, batch_id, RUN, NOON, SOON, 1)
+    (doubt, *_) = reconciliation.claim_unconfirmed(connection, batch_id, RUN, NOON, SOON, 1)
     reconciliation.others_succeed(connection, doubt)
     reconciliation.failures_like(connection, doubt)
     reconciliation.refuted(connection, doubt, "not in the log", NOON)
@@ -80,16 +80,16 @@ HOT: dict[str, Hot] = {
     "what may be sent of a selection": lambda c, b: submission.ready(c, b, NOON, 8, MARK),
     "generations in flight": lambda c, b: submission.in_flight(c, "aimlapi", NOON),
     "whether anything is pending": submission.any_pending,
-    "whether anything is open": lambda c, b: [counts.any_open(c, b, [state], NOON) for state in STATES],
+    "whether anything is open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],
     "when anything is due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
-    "the standing": lambda c, b: counts.standing(c, b, NOON),
-    "what is waited for": lambda c, b: counts.waits(c, b, NOON),
-    "the news": lambda c, b: counts.news(c, b, counts.last_event(c) - 5),
-    "the newest event": lambda c, b: counts.last_event(c),
-    "failures": counts.failures,
+    "the standing": lambda c, b: statistics.batch_summary(c, b, NOON),
+    "what is waited for": lambda c, b: statistics.blockers(c, b, NOON),
+    "the news": lambda c, b: statistics.events_since(c, b, statistics.last_event(c) - 5),
+    "the newest event": lambda c, b: statistics.last_event(c),
+    "failures": statistics.failures,
     "the sums": money.sums,
     "what is not charged": money.uncharged,
-    "a charge": lambda c, b: money.book(c, {"id": 1, "outcome": Outcome.ACCEPTED}, {"cost_usd": Decimal(1)}),
+    "a charge": lambda c, b: money.record_charge(c, {"id": 1, "outcome": Outcome.ACCEPTED}, {"cost_usd": Decimal(1)}),
     "timings": lambda c, b: timings.known(c, "aimlapi"),
     "prices": lambda c, b: pricelist.known(c, "aimlapi"),
     "what was not selected": lambda c, b: selection.left_out(c, b, MARK),
@@ -98,9 +98,9 @@ HOT: dict[str, Hot] = {
     "a lease renewed": lambda c, b: leases.renew(c, RUN, NOON, SOON),
     "the dead": lambda c, b: leases.recover_dead(c, [RUN], NOON),
     "the overdue": lambda c, b: leases.recover_expired(c, b, NOON),
-    "a new run": lambda c, b: leases.hasten(c, b, NOON),
+    "a new run": lambda c, b: leases.wake_waiting(c, b, NOON),
     "the end of a run": lambda c, b: leases.end_run(c, RUN, 0, NOON),
-    "the states of some": lambda c, b: orders.states_of(c, b, ["mona", "lisa"]),
+    "the states of some": lambda c, b: commands.states_of(c, b, ["mona", "lisa"]),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from batchgen import clock
 from batchgen.jobtable.database import Database
-from batchgen.limits.generation_times import Pace
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.services.base import (
     Accepted,
@@ -25,7 +25,7 @@ from batchgen.services.base import (
     Unavailable,
     Working,
 )
-from batchgen.stage import Stage, Work
+from batchgen.stage import RunContext, Stage
 from tests.table import RUN, Table
 
 
@@ -89,10 +89,10 @@ class ScriptedService:
         pass
 
 
-def work_of(table: Table, service: ScriptedService, limits: Limits | None = None, run: str = RUN) -> Work:
+def context_of(table: Table, service: ScriptedService, limits: Limits | None = None, run: str = RUN) -> RunContext:
     database: Database = table.database
     folder: Path = table.folder
-    return Work(database, service, table.batch_id, run, folder, limits or Limits(), Pace({}, {}))
+    return RunContext(database, service, table.batch_id, run, folder, limits or Limits(), GenerationTimes({}, {}))
 
 
 async def turn(stage: Stage) -> datetime | None:

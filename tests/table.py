@@ -13,12 +13,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, Row, select
 
 from batchgen.jobs import Job, JobSpec, State
-from batchgen.jobtable import delivery, enrolment, leases, orders, polling, reconciliation, submission
+from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
-from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.jobtable.schema import attempts, events, jobs
 from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.base import Accepted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON
@@ -56,9 +56,9 @@ class Table:
     def batch(self) -> Batch:
         return Batch("spring", "aimlapi", self.folder / "spring.yaml", "00")
 
-    def enrol(self, *specs: JobSpec | str, changed: OnChanged = "refuse", batch: Batch | None = None) -> Enrolment:
+    def sync(self, *specs: JobSpec | str, changed: OnChanged = "refuse", batch: Batch | None = None) -> SyncResult:
         asked = [spec(one) if isinstance(one, str) else one for one in specs]
-        result = self.change(enrolment.enrol, batch or self.batch, asked, self.now, changed)
+        result = self.change(sync.sync_manifest, batch or self.batch, asked, self.now, changed)
         self.batch_id = result.batch_id
         return result
 
@@ -89,14 +89,16 @@ class Table:
 
     # --- moving ---
 
-    def intend(self, worker: str = RUN, room: int = 100, base_url: str | None = "https://api.test") -> list[Intent]:
-        return self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, room, base_url)
+    def intend(self, worker: str = RUN, capacity: int = 100, base_url: str | None = "https://api.test") -> list[Intent]:
+        return self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, capacity, base_url)
 
-    def claim(self, state: State, worker: str = RUN, room: int = 100) -> list[Job]:
-        return self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, room)
+    def claim(self, state: State, worker: str = RUN, capacity: int = 100) -> list[Job]:
+        return self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, capacity)
 
-    def doubts(self, worker: str = RUN, room: int = 100) -> list[Doubt]:
-        return self.change(reconciliation.claim_doubts, self.batch_id, worker, self.now, self.now + LEASE, room)
+    def unconfirmed(self, worker: str = RUN, capacity: int = 100) -> list[UnconfirmedAttempt]:
+        return self.change(
+            reconciliation.claim_unconfirmed, self.batch_id, worker, self.now, self.now + LEASE, capacity
+        )
 
     def accept(self, intent: Intent, generation_id: str = "g-1", cost: str | None = None) -> bool:
         said = Accepted(generation_id, Decimal(cost) if cost else None, 200)
@@ -120,18 +122,18 @@ class Table:
     def deliver(self, job: Job, worker: str = RUN) -> bool:
         return self.change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
 
-    def adopt(self, doubt: Doubt, generation_id: str = "g-1") -> bool:
+    def adopt(self, attempt: UnconfirmedAttempt, generation_id: str = "g-1") -> bool:
         until = self.now + HOUR
-        return self.change(reconciliation.adopted, doubt, generation_id, None, self.now, self.now, until)
+        return self.change(reconciliation.adopted, attempt, generation_id, None, self.now, self.now, until)
 
-    def refute(self, doubt: Doubt) -> bool:
-        return self.change(reconciliation.refuted, doubt, "not in the log", self.now)
+    def refute(self, attempt: UnconfirmedAttempt) -> bool:
+        return self.change(reconciliation.refuted, attempt, "not in the log", self.now)
 
     def retry(self, *keys: str) -> list[str]:
-        return self.change(orders.retry, self.batch_id, keys, self.now)
+        return self.change(commands.retry, self.batch_id, keys, self.now)
 
     def cancel(self, *keys: str) -> list[str]:
-        return self.change(orders.cancel, self.batch_id, keys, self.now)
+        return self.change(commands.cancel, self.batch_id, keys, self.now)
 
     def bury(self, worker: str = RUN) -> int:
         """`worker` is dead: give back what it held."""
@@ -140,7 +142,7 @@ class Table:
     def bring(self, state: State, key: str = "mona", worker: str = RUN) -> Any:
         """Enrol a job and bring it into `state`, unheld where it can be; returns what its last stage had in hand."""
         if key not in self.states():
-            self.change(enrolment.add, self.batch_id or self.enrol().batch_id, "aimlapi", [spec(key)], self.now)
+            self.change(sync.add, self.batch_id or self.sync().batch_id, "aimlapi", [spec(key)], self.now)
         if state in (State.PENDING, State.CANCELLED):
             return self.cancel(key) if state == State.CANCELLED else None
         intent = next(intent for intent in self.intend(worker) if intent.job.key == key)

@@ -180,7 +180,7 @@ async def test_the_log_is_read_to_its_end(total: int) -> None:
 
 
 async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchgen.service.aimlapi.LOG_PAGES_MAX", 3)
+    monkeypatch.setattr("batchgen.services.aimlapi.LOG_PAGES_MAX", 3)
     async with serving(pages(301)) as wire, service(wire.base_url) as api:
         page = await api.log(START, END)
     assert isinstance(page, LogPage)

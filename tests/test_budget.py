@@ -10,11 +10,11 @@ import pytest
 
 from batchgen.jobs import State
 from batchgen.jobtable import money, pricelist, reconciliation, submission
-from batchgen.jobtable.money import Sums
+from batchgen.jobtable.money import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Intent
 from batchgen.limits.budget import Choice, Hold, Terms, choose, forecast, told_of
-from batchgen.limits.generation_times import Pace
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Accepted, Listing
 from tests.processes import gather
 from tests.table import HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
@@ -31,31 +31,33 @@ def usd(amount: str) -> Decimal:
     return Decimal(amount)
 
 
-def pick(table: Table, cap: str | None = None, prices: PriceList = KNOWN, room: int = 100, **terms: object) -> Choice:
-    pace = Pace({}, {})
+def pick(
+    table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, **terms: object
+) -> Choice:
+    times = GenerationTimes({}, {})
     asked = Terms(usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
-    return table.change(choose, table.batch_id, "aimlapi", table.now, room, asked, prices, pace.longest)
+    return table.change(choose, table.batch_id, "aimlapi", table.now, capacity, asked, prices, times.longest)
 
 
-def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, room: int = 100) -> list[Intent]:
-    chosen = pick(table, cap, prices, room).chosen
-    return table.change(submission.intend, table.batch_id, RUN, table.now, table.now + LEASE, room, None, chosen)
+def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Intent]:
+    chosen = pick(table, cap, prices, capacity).chosen
+    return table.change(submission.intend, table.batch_id, RUN, table.now, table.now + LEASE, capacity, None, chosen)
 
 
-def sums(table: Table) -> Sums:
+def sums(table: Table) -> Totals:
     kept = table.database.look(money.sums, table.batch_id)
-    assert kept == table.database.look(money.reckon, table.batch_id)
+    assert kept == table.database.look(money.recompute, table.batch_id)
     return kept
 
 
-def enrol(table: Table, number: int, duration: int = 5) -> None:
-    table.enrol(*(spec(f"j{each:03}", duration=duration) for each in range(number)))
+def sync(table: Table, number: int, duration: int = 5) -> None:
+    table.sync(*(spec(f"j{each:03}", duration=duration) for each in range(number)))
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_sums_are_those_of_the_ledger_whatever_happens(table: Table, seed: int) -> None:
     chance = Random(seed)
-    enrol(table, 8)
+    sync(table, 8)
     hand: list[Intent] = []
     for _ in range(60):
         table.now += MINUTE
@@ -69,17 +71,17 @@ def test_the_sums_are_those_of_the_ledger_whatever_happens(table: Table, seed: i
             case 3 if intent:
                 chance.choice([table.lose, table.throttle, table.reject])(intent)
             case 4:
-                for job in table.claim(State.GENERATING, room=2):
+                for job in table.claim(State.GENERATING, capacity=2):
                     chance.choice([table.finish, table.fail])(job)
             case 5:
-                for doubt in table.doubts(room=2):
+                for doubt in table.unconfirmed(capacity=2):
                     chance.choice([table.adopt, table.refute])(doubt)
             case 6:
                 table.retry(*(row.key for row in table.rows() if row.state == State.FAILED))
             case 7:
                 table.bury()
             case 8:
-                for doubt in table.doubts(room=1):
+                for doubt in table.unconfirmed(capacity=1):
                     table.change(reconciliation.abandoned, doubt, "given up", table.now)
                 found = table.database.look(money.uncharged, table.batch_id)
                 table.change(money.charge, [(each, usd("0.29")) for each in found])
@@ -87,40 +89,40 @@ def test_the_sums_are_those_of_the_ledger_whatever_happens(table: Table, seed: i
 
 
 def test_a_job_is_claimed_only_while_it_fits_under_the_cap(table: Table) -> None:
-    enrol(table, 10)
+    sync(table, 10)
     first = claim(table, "1.00")
     assert len(first) == 3
-    assert sums(table) == Sums(reserved=usd("0.9"))
+    assert sums(table) == Totals(reserved=usd("0.9"))
     assert pick(table, "1.00").hold is Hold.BUDGET
     assert {row.estimated_usd for row in table.attempts()} == {usd("0.3")}
     table.accept(first[0], "g-1", "0.3")
     table.throttle(first[1])
-    assert sums(table) == Sums(spent=usd("0.3"), reserved=usd("0.3"))
+    assert sums(table) == Totals(spent=usd("0.3"), reserved=usd("0.3"))
     assert len(claim(table, "1.00")) == 1
     assert len(claim(table, "1.20")) == 1
     assert sums(table).committed == usd("1.2")
 
 
 def test_a_cap_that_fits_exactly_is_used_to_the_cent(table: Table) -> None:
-    enrol(table, 10)
+    sync(table, 10)
     assert len(claim(table, "0.8999999")) == 2
     assert len(claim(table, "0.9")) == 1
     assert claim(table, "0.9") == []
 
 
 def test_a_failed_generation_gives_its_money_back(table: Table) -> None:
-    enrol(table, 2)
+    sync(table, 2)
     (intent,) = claim(table, "0.3")
     table.accept(intent, "g-1", "0.3")
     assert claim(table, "0.3") == []
     (job,) = table.claim(State.GENERATING)
     table.fail(job)
-    assert sums(table) == Sums()
+    assert sums(table) == Totals()
     assert len(claim(table, "0.3")) == 1
 
 
 def test_a_job_of_an_unknown_price_goes_alone_until_its_charge_is_known(table: Table) -> None:
-    enrol(table, 9)
+    sync(table, 9)
     (alone,) = claim(table, "2.00", UNKNOWN)
     assert pick(table, "2.00", UNKNOWN).hold is Hold.PRICE
     assert pick(table, "2.00", KNOWN).hold is Hold.PRICE  # nobody knows how much of the cap is left
@@ -131,13 +133,13 @@ def test_a_job_of_an_unknown_price_goes_alone_until_its_charge_is_known(table: T
 
 
 def test_without_a_cap_a_price_that_nobody_knows_holds_nothing_up(table: Table) -> None:
-    enrol(table, 5)
+    sync(table, 5)
     assert len(claim(table, None, UNKNOWN)) == 5
-    assert sums(table) == Sums(unpriced=5)
+    assert sums(table) == Totals(unpriced=5)
 
 
 def test_what_would_not_be_done_in_time_is_passed_over_for_what_would(table: Table) -> None:
-    table.enrol(spec("long", duration=10), spec("short", duration=5))
+    table.sync(spec("long", duration=10), spec("short", duration=5))
     table.now += HOUR
     choice = pick(table, until=table.now + 6 * MINUTE)
     assert ([each.estimated_usd for each in choice.chosen], choice.hold) == ([usd("0.3")], Hold.TIME)
@@ -147,14 +149,14 @@ def test_what_would_not_be_done_in_time_is_passed_over_for_what_would(table: Tab
 
 
 def test_the_reason_says_what_is_spent_and_what_the_next_job_costs(table: Table) -> None:
-    enrol(table, 5)
+    sync(table, 5)
     claim(table, "1")
     told = told_of(pick(table, "1"), Terms(usd("1")))
     assert "0 USD spent and 0.9 reserved of 1, and the next job costs 0.3. Raise `max_cost`" in told
 
 
 def test_the_forecast_counts_what_waits_within_the_cap(table: Table) -> None:
-    enrol(table, 5)
+    sync(table, 5)
     assert table.database.look(forecast, table.batch_id, table.now, Terms(), KNOWN, 100) == usd("1.5")
     assert table.database.look(forecast, table.batch_id, table.now, Terms(), KNOWN, 2) == usd("0.6")
     assert table.database.look(forecast, table.batch_id, table.now, Terms(usd("1")), KNOWN, 100) == usd("1")
@@ -162,7 +164,7 @@ def test_the_forecast_counts_what_waits_within_the_cap(table: Table) -> None:
 
 
 def test_charges_that_no_answer_told_are_taken_from_the_transactions(table: Table) -> None:
-    enrol(table, 2)
+    sync(table, 2)
     first, second = claim(table)
     table.accept(first, "g-1")
     table.accept(second, "g-2")
@@ -172,7 +174,7 @@ def test_charges_that_no_answer_told_are_taken_from_the_transactions(table: Tabl
     found = table.database.look(money.uncharged, table.batch_id)
     assert [each.generation_id for each in found] == ["g-1", "g-2"]
     assert table.change(money.charge, [(found[0], usd("0.25"))]) == 1
-    assert sums(table) == Sums(spent=usd("0.25"), reserved=usd("0.3"))
+    assert sums(table) == Totals(spent=usd("0.25"), reserved=usd("0.3"))
     assert table.row("j000").cost_usd == usd("0.25")
 
 
@@ -218,14 +220,14 @@ with Database(path) as database:
 
 
 def test_several_processes_share_one_cap_to_the_cent(table: Table) -> None:
-    enrol(table, 100)
+    sync(table, 100)
     said = gather(SPEND, [f"{table.database.path}|run-{worker}" for worker in range(3)])
     assert sum(map(int, said)) == 67
-    assert sums(table) == Sums(spent=usd("20.1"))
+    assert sums(table) == Totals(spent=usd("20.1"))
 
 
 def test_an_accepted_answer_may_name_no_charge(table: Table) -> None:
-    enrol(table, 1)
+    sync(table, 1)
     (intent,) = claim(table)
     table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now)
-    assert sums(table) == Sums(reserved=usd("0.3"))
+    assert sums(table) == Totals(reserved=usd("0.3"))

@@ -18,8 +18,8 @@ from batchgen.jobtable.schema import limits
 from tests.processes import gather
 
 
-def note(connection: Connection, name: str, strikes: int | None = 0) -> str:
-    connection.execute(insert(limits).values(name=name, strikes=strikes))
+def note(connection: Connection, name: str, failures: int | None = 0) -> str:
+    connection.execute(insert(limits).values(name=name, failures=failures))
     return name
 
 
@@ -75,7 +75,7 @@ async def test_a_write_that_fails_fails_alone(database: Database) -> None:
     last = asyncio.create_task(database.write(note, "last"))
     await asyncio.sleep(0)
     queue.released.set()
-    with pytest.raises(StorageError, match=r"limits\.strikes"):
+    with pytest.raises(StorageError, match=r"limits\.failures"):
         await bad
     await asyncio.gather(held, *good, last)
     assert await database.read(names) == ["last", "n0", "n1", "n2", "n3", "n4"]
@@ -140,8 +140,8 @@ from sqlalchemy import select, update
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import limits
 def one_more(connection):
-    seen = connection.execute(select(limits.c.strikes)).scalar_one()
-    connection.execute(update(limits).values(strikes=seen + 1))
+    seen = connection.execute(select(limits.c.failures)).scalar_one()
+    connection.execute(update(limits).values(failures=seen + 1))
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
     for _ in range(200):
@@ -152,7 +152,7 @@ with Database(sys.argv[1]) as database:
 def test_no_update_is_lost_between_two_processes(database: Database) -> None:
     database.change(note, "counter")
     gather(COUNT, [database.path] * 2)
-    assert database.look(lambda connection: connection.execute(select(limits.c.strikes)).scalar_one()) == 400
+    assert database.look(lambda connection: connection.execute(select(limits.c.failures)).scalar_one()) == 400
 
 
 def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> None:
@@ -164,7 +164,7 @@ def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> No
         connection.execute(select(limits)).all()
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
-        connection.execute(update(limits).values(strikes=1))
+        connection.execute(update(limits).values(failures=1))
 
     with closing(other):
         database.change(read_then_write)

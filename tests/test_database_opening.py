@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobtable import database as room
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.version import HEAD
+from batchgen.jobtable.migrations import HEAD
 from tests.processes import ROOT
 
 
@@ -239,7 +239,7 @@ from sqlalchemy import insert
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import limits
 with Database(sys.argv[1]) as database:
-    database.change(lambda connection: connection.execute(insert(limits).values(name="kept", strikes=0)) and None)
+    database.change(lambda connection: connection.execute(insert(limits).values(name="kept", failures=0)) and None)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

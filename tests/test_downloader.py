@@ -36,7 +36,7 @@ from tests.fileserver import (
     turns,
     whole,
 )
-from tests.scripted import ScriptedService, turn, work_of
+from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table, spec
 from tests.wire import HANG, Drip, Request, Reset, answer, serving
 
@@ -107,7 +107,7 @@ CASES = [
     ),
     Case("changed between two pieces", [cut(whole(), HALF), whole(OTHER, V2)], [PLAIN, from_(HALF)], content=OTHER),
     # nothing at all came: that is a failed try, and the next begins a little later
-    Case("cut before the first byte", [cut(whole(), 0), whole()], [PLAIN, PLAIN], tries=2, more={"strikes": 0}),
+    Case("cut before the first byte", [cut(whole(), 0), whole()], [PLAIN, PLAIN], tries=2, more={"failures": 0}),
     Case("no answer", [b"", whole()], [PLAIN, PLAIN], tries=2),
     Case("not HTTP", [b"\x00\x01", whole()], [PLAIN, PLAIN], tries=2),
     Case("a server in trouble", [answer(503), whole()], [PLAIN, PLAIN], tries=2),
@@ -144,14 +144,14 @@ async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> 
     service = ScriptedService(fetches=[Unavailable("not asked")])
     async with serving(*case.answers) as wire:
         target = ready(table, f"{wire.base_url}/v.mp4", case.part, case.etag)
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turns(stage, table, clock, case.tries)
     assert asked(wire) == list(case.asks)
     assert table.row().state == "done", table.row().error
     assert target.read_bytes() == case.content
     row = table.row()
     assert (row.bytes, row.sha256) == (len(case.content), hashlib.sha256(case.content).hexdigest())
-    assert (row.output_path, row.strikes, row.error, row.leased_by) == ("mona.mp4", 0, None, None)
+    assert (row.output_path, row.failures, row.error, row.leased_by) == ("mona.mp4", 0, None, None)
     assert not target.with_name("mona.mp4.part").exists()
     assert service.fetched == []
     for request in wire.requests:
@@ -163,8 +163,8 @@ OFFSETS = sorted({*range(1, 40), *range(40, len(CLIP), 997), len(CLIP) - 1})
 
 
 async def test_a_video_cut_anywhere_goes_on_from_there(table: Table, clock: Clock) -> None:
-    table.enrol(*(spec(f"j{offset:05}") for offset in OFFSETS))
-    for intent in table.intend(room=999):
+    table.sync(*(spec(f"j{offset:05}") for offset in OFFSETS))
+    for intent in table.intend(capacity=999):
         table.accept(intent, f"g-{intent.job.key}")
 
     def script(request: Request) -> bytes:
@@ -173,10 +173,10 @@ async def test_a_video_cut_anywhere_goes_on_from_there(table: Table, clock: Cloc
         return cut(whole(), offset) if start == "0" else rest(int(start))
 
     async with serving(script) as wire:
-        for job in table.claim(State.GENERATING, room=999):
+        for job in table.claim(State.GENERATING, capacity=999):
             finished = Finished(f"{wire.base_url}/{int(job.key[1:])}")
             table.change(polling.finished, job, RUN, finished, table.now)
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             while set(table.states().values()) != {"done"}:
                 await turn(stage)
     assert all((table.folder / f"j{offset:05}.mp4").read_bytes() == CLIP for offset in OFFSETS)
@@ -191,7 +191,7 @@ async def test_a_first_packet_of_one_byte_is_no_reason_to_doubt(table: Table, cl
     drops = Drip([told[:start], *(told[at : at + 1] for at in range(start, start + 20)), told[start + 20 :]])
     async with serving(drops) as wire:
         target = ready(table, f"{wire.base_url}/v.mp4")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert target.read_bytes() == CLIP
 
@@ -203,7 +203,7 @@ async def test_as_many_files_come_at_once_as_the_manifest_allows(table: Table) -
         for job in table.claim(State.DOWNLOADING):
             table.change(delivery.relocated, job, RUN, f"{wire.base_url}/{job.key}.mp4")
         table.bury()
-        stage = Downloader(work_of(table, ScriptedService()), 20)
+        stage = Downloader(context_of(table, ScriptedService()), 20)
         stage.finisher = FinisherHere()
         await stage.tick(table.now)
         await wire.came(20)

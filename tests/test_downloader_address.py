@@ -9,7 +9,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen import downloader as room
-from batchgen.jobtable import counts
+from batchgen.jobtable import statistics
 from batchgen.services.base import Finished, Unavailable, Working
 from tests.fileserver import (
     CLIP,
@@ -25,7 +25,7 @@ from tests.fileserver import (
     turns,
     whole,
 )
-from tests.scripted import ScriptedService, turn, work_of
+from tests.scripted import ScriptedService, context_of, turn
 from tests.table import Table
 from tests.wire import answer, serving
 
@@ -39,7 +39,7 @@ async def test_an_expired_address_is_asked_for_anew_and_the_part_goes_on(
     async with serving(answer(status)) as old, serving(rest(HALF)) as new:
         service = ScriptedService(fetches=[Finished(f"{new.base_url}/v.mp4")])
         target = ready(table, f"{old.base_url}/v.mp4", CLIP[:HALF], V1)
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turn(stage)
     assert (asked(old), asked(new)) == ([from_(HALF)], [from_(HALF)])
     assert target.read_bytes() == CLIP
@@ -51,7 +51,7 @@ async def test_an_address_that_expires_in_the_middle(table: Table, clock: Clock)
     async with serving(cut(whole(), HALF), answer(403)) as old, serving(rest(HALF)) as new:
         service = ScriptedService(fetches=[Finished(f"{new.base_url}/v.mp4")])
         target = ready(table, f"{old.base_url}/v.mp4")
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turn(stage)
     assert (asked(old), asked(new)) == ([PLAIN, from_(HALF)], [from_(HALF)])
     assert target.read_bytes() == CLIP
@@ -64,10 +64,10 @@ async def test_an_address_that_cannot_be_had_now_is_asked_for_later(table: Table
     async with serving(answer(403)) as old, serving(rest(HALF)) as new:
         service = ScriptedService(fetches=[said, Finished(f"{new.base_url}/v.mp4")])
         target = ready(table, f"{old.base_url}/v.mp4", CLIP[:HALF], V1)
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turn(stage)
             assert table.row().state == "downloading"
-            assert table.row().strikes == 1
+            assert table.row().failures == 1
             assert "new address" in table.row().error
             assert target.with_name("mona.mp4.part").read_bytes() == CLIP[:HALF]
             await turns(stage, table, clock, 1)
@@ -78,10 +78,10 @@ async def test_an_address_that_never_works_is_never_given_up(table: Table, clock
     async with serving(answer(404)) as wire:
         service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
         ready(table, f"{wire.base_url}/v.mp4")
-        async with downloading(work_of(table, service)) as stage:
-            await turns(stage, table, clock, counts.STUCK_STRIKES)
-    assert (table.row().state, table.row().strikes) == ("downloading", counts.STUCK_STRIKES)
-    assert table.database.look(counts.standing, table.batch_id, table.now).stuck == 1
+        async with downloading(context_of(table, service)) as stage:
+            await turns(stage, table, clock, statistics.STUCK_FAILURES)
+    assert (table.row().state, table.row().failures) == ("downloading", statistics.STUCK_FAILURES)
+    assert table.database.look(statistics.batch_summary, table.batch_id, table.now).stuck == 1
     assert table.row().next_at - table.now <= timedelta(minutes=5)
     assert service.submitted == []
 
@@ -102,7 +102,7 @@ async def test_an_address_that_is_none_is_asked_for_anew(table: Table, clock: Cl
     async with serving(whole()) as wire:
         service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
         target = ready(table, url)
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turns(stage, table, clock, 3)
     assert target.read_bytes() == CLIP
 
@@ -110,7 +110,7 @@ async def test_an_address_that_is_none_is_asked_for_anew(table: Table, clock: Cl
 async def test_a_redirect_is_followed_without_the_key(table: Table, clock: Clock) -> None:
     async with serving(whole()) as far, serving(answer(302, headers={"Location": f"{far.base_url}/v.mp4"})) as near:
         target = ready(table, f"{near.base_url}/v.mp4")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert target.read_bytes() == CLIP
     assert ["authorization" in request.headers for request in (*near.requests, *far.requests)] == [False, False]
@@ -120,9 +120,9 @@ async def test_redirects_without_an_end_are_a_failed_try(table: Table, clock: Cl
     round_ = answer(302, headers={"Location": "/v.mp4"})
     async with serving(*[round_] * 21, whole()) as wire:
         target = ready(table, f"{wire.base_url}/v.mp4")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
-            assert table.row().strikes == 1
+            assert table.row().failures == 1
             await turns(stage, table, clock, 1)
     assert target.read_bytes() == CLIP
 
@@ -132,8 +132,8 @@ async def test_a_server_that_lies_about_the_length_ends(table: Table, clock: Clo
     half = answer(206, CLIP[:9], {"ETag": V1, "Content-Range": f"bytes 0-8/{len(CLIP)}"})
     async with serving(half) as wire:
         target = ready(table, f"{wire.base_url}/v.mp4")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert len(wire.requests) <= room.CONNECTIONS_PER_TRY
-    assert table.row().strikes == 1
+    assert table.row().failures == 1
     assert not target.exists()

@@ -31,7 +31,7 @@ from tests.fileserver import (
     turns,
     whole,
 )
-from tests.scripted import ScriptedService, turn, work_of
+from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
 
@@ -49,7 +49,7 @@ async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_
     async with serving(whole()) as wire:
         target = ready(table, f"{wire.base_url}/v.mp4")
         part = target.with_name("mona.mp4.part")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             stage.finisher = Watching()
             await turn(stage)
     assert stood == [
@@ -64,7 +64,7 @@ async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock
         target = ready(table, f"{wire.base_url}/v.mp4")
         target.write_text("somebody's")
         target.with_name("mona~1.mp4").write_text("somebody else's")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert target.read_text() == "somebody's"
     assert target.with_name("mona~1.mp4").read_text() == "somebody else's"
@@ -79,7 +79,7 @@ async def test_a_run_that_died_between_the_name_and_the_row_needs_no_request(tab
         table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
         target.write_bytes(CLIP)
         table.bury()
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert wire.requests == []
     assert (table.row().state, table.row().output_path) == ("done", "mona.mp4")
@@ -93,16 +93,16 @@ async def test_a_file_of_the_same_length_that_is_not_it_is_not_taken_for_it(tabl
         table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
         target.write_bytes(b"\x00" * len(CLIP))
         table.bury()
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert table.row().output_path == "mona~1.mp4"
 
 
 async def test_folders_are_made_on_the_way(table: Table, clock: Clock) -> None:
     async with serving(whole()) as wire:
-        table.enrol(spec(output="a/b c/été.mp4"))
+        table.sync(spec(output="a/b c/été.mp4"))
         ready(table, f"{wire.base_url}/v.mp4")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert (table.folder / "a/b c/été.mp4").read_bytes() == CLIP
 
@@ -112,7 +112,7 @@ async def test_the_same_bad_bytes_so_often_are_what_the_service_has(table: Table
     async with serving(whole(bad)) as wire:
         service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
         target = ready(table, f"{wire.base_url}/v.mp4")
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turns(stage, table, clock, SAME_BAD_BYTES)
     assert len(wire.requests) == SAME_BAD_BYTES
     assert target.read_bytes() == bad
@@ -128,18 +128,18 @@ async def test_a_run_that_is_stopping_leaves_the_part_for_the_next(table: Table,
     async with serving(Drip(pieces), lambda request: rest(int(request.headers["range"][6:-1]))) as wire:
         target = ready(table, f"{wire.base_url}/v.mp4")
         part = target.with_name("mona.mp4.part")
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await stage.tick(NOON)
             await wire.came(1)
             await asyncio.sleep(0.05)
             await stage.finish()
         assert table.row().state == "downloading"
-        assert table.row().strikes == 0
+        assert table.row().failures == 0
         assert CLIP.startswith(part.read_bytes())
         left = part.stat().st_size
         assert left >= HALF
         table.bury()
-        async with downloading(work_of(table, ScriptedService())) as stage:
+        async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert asked(wire) == [PLAIN, from_(left)]
     assert target.read_bytes() == CLIP
@@ -176,22 +176,22 @@ async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
         service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
         ready(table, f"{wire.base_url}/v.mp4")
         spoil(table)
-        work = work_of(table, service)
-        async with downloading(work) as stage:
+        context = context_of(table, service)
+        async with downloading(context) as stage:
             await turn(stage)
-            assert work.disk
-            assert work.disk.startswith(told)
+            assert context.disk
+            assert context.disk.startswith(told)
             row = table.row()
-            assert (row.state, row.strikes, row.leased_by, row.generation_id) == ("downloading", 1, None, "g-mona")
-            assert row.error == work.disk
-            assert stage.room == 0
+            assert (row.state, row.failures, row.leased_by, row.generation_id) == ("downloading", 1, None, "g-mona")
+            assert row.error == context.disk
+            assert stage.capacity == 0
             requests = len(wire.requests)
             await turns(stage, table, clock, 3)
             assert len(wire.requests) == requests, "no more downloads in this run"
         # There is room again, and another run.
         table.folder.joinpath("mona.mp4.part").unlink(missing_ok=True)
         table.folder.joinpath("sys").unlink(missing_ok=True)
-        async with downloading(work_of(table, service)) as stage:
+        async with downloading(context_of(table, service)) as stage:
             await turns(stage, table, clock, 1)
     assert table.row().state == "done"
     assert (table.folder / table.row().output_path).read_bytes() == CLIP
@@ -205,9 +205,9 @@ async def test_a_target_that_cannot_be_had_stops_only_its_own_job(table: Table, 
             lambda connection: connection.exec_driver_sql("UPDATE jobs SET output_path = 'file/mona.mp4'") and None
         )
         table.folder.joinpath("file").write_text("here")
-        work = work_of(table, ScriptedService())
-        async with downloading(work) as stage:
+        context = context_of(table, ScriptedService())
+        async with downloading(context) as stage:
             await turn(stage)
-    assert work.disk is None
-    assert (table.row().state, table.row().strikes) == ("downloading", 1)
+    assert context.disk is None
+    assert (table.row().state, table.row().failures) == ("downloading", 1)
     assert table.row().error.startswith("file/mona.mp4: ")

@@ -16,14 +16,14 @@ from tests.table import HOUR, LEASE, RUN, SECOND, Table, spec
 
 
 def test_the_highest_priority_goes_first_then_the_manifest_s_order(table: Table) -> None:
-    table.enrol(spec("a"), spec("b", priority=1), spec("c", priority=-1), spec("d", priority=1), spec("e"))
-    assert [intent.job.key for intent in table.intend(room=4)] == ["b", "d", "a", "e"]
-    assert [intent.job.key for intent in table.intend(room=4)] == ["c"]
+    table.sync(spec("a"), spec("b", priority=1), spec("c", priority=-1), spec("d", priority=1), spec("e"))
+    assert [intent.job.key for intent in table.intend(capacity=4)] == ["b", "d", "a", "e"]
+    assert [intent.job.key for intent in table.intend(capacity=4)] == ["c"]
     assert table.intend() == []
 
 
 def test_an_intent_is_a_row_before_anything_is_sent(table: Table) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     (intent,) = table.intend()
     row, (attempt,) = table.row(), table.attempts()
     assert (row.state, row.leased_by, row.leased_until, row.next_at) == (
@@ -41,7 +41,7 @@ def test_an_intent_is_a_row_before_anything_is_sent(table: Table) -> None:
 
 
 def test_a_client_request_id_is_one_the_service_keeps(table: Table) -> None:
-    table.enrol(*(f"j{number}" for number in range(50)))
+    table.sync(*(f"j{number}" for number in range(50)))
     names = [intent.client_request_id for intent in table.intend()]
     assert len(set(names)) == 50
     for name in names:
@@ -51,16 +51,16 @@ def test_a_client_request_id_is_one_the_service_keeps(table: Table) -> None:
 def test_a_batch_sends_only_its_own(table: Table) -> None:
     from dataclasses import replace
 
-    table.enrol("mona")
+    table.sync("mona")
     mine = table.batch_id
-    table.enrol("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
+    table.sync("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
     table.batch_id = mine
     assert [intent.job.key for intent in table.intend()] == ["mona"]
 
 
 def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
     """However the row came to say pending: the index stands in the way of the money."""
-    table.enrol("mona")
+    table.sync("mona")
     (intent,) = table.intend()
     table.lose(intent)
     table.change(
@@ -101,8 +101,8 @@ def test_the_longest_due_come_first_and_no_more_than_fit(table: Table) -> None:
     for key in ("a", "b", "c"):
         table.bring(State.GENERATING, key)
         table.now += SECOND
-    assert [job.key for job in table.claim(State.GENERATING, room=2)] == ["a", "b"]
-    assert [job.key for job in table.claim(State.GENERATING, room=2)] == ["c"]
+    assert [job.key for job in table.claim(State.GENERATING, capacity=2)] == ["a", "b"]
+    assert [job.key for job in table.claim(State.GENERATING, capacity=2)] == ["c"]
 
 
 def test_what_is_not_yet_due_is_left(table: Table) -> None:
@@ -126,8 +126,8 @@ def test_late_generations_and_held_doubts_do_not_hold_up_the_rest(table: Table) 
 
     table.bring(State.GENERATING, "late")
     table.bring(State.UNCONFIRMED, "held")
-    (doubt,) = table.doubts()
-    table.change(reconciliation.looked, doubt, None)
+    (attempt,) = table.unconfirmed()
+    table.change(reconciliation.looked, attempt, None)
     assert table.database.look(submission.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
 
 
@@ -157,9 +157,9 @@ with Database(path) as database:
 @pytest.mark.parametrize("what", ["submit", "generating"])
 def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> None:
     keys = [f"j{number:03}" for number in range(150)]
-    table.enrol(*keys)
+    table.sync(*keys)
     if what == "generating":
-        for intent in table.intend(room=200):
+        for intent in table.intend(capacity=200):
             table.accept(intent, f"g-{intent.job.key}")
     said = gather(CLAIM, [f"{table.database.path}|run-{worker}|{what}" for worker in range(3)])
     claimed = [key for told in said for key in told.split()]
@@ -176,9 +176,13 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
 def test_claims_by_hand_agree_with_claim_due(table: Table) -> None:
     """`claim_doubts` follows the same clock and the same leases."""
     table.bring(State.UNCONFIRMED)
-    (doubt,) = table.doubts("run-a")
-    assert (doubt.key, doubt.client_request_id, doubt.reason) == ("mona", table.attempts()[0].client_request_id, "cut")
-    assert table.doubts("run-b") == []
+    (attempt,) = table.unconfirmed("run-a")
+    assert (attempt.key, attempt.client_request_id, attempt.reason) == (
+        "mona",
+        table.attempts()[0].client_request_id,
+        "cut",
+    )
+    assert table.unconfirmed("run-b") == []
     table.now += LEASE
-    assert len(table.doubts("run-b")) == 1
+    assert len(table.unconfirmed("run-b")) == 1
     assert table.change(claim_due, table.batch_id, State.UNCONFIRMED, "run-c", table.now, table.now, 9) == []

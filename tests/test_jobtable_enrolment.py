@@ -11,9 +11,9 @@ import pytest
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import bulk, enrolment, submission
-from batchgen.jobtable.enrolment import OnChanged
+from batchgen.jobtable import bulk, submission, sync
 from batchgen.jobtable.schema import batches
+from batchgen.jobtable.sync import OnChanged
 from batchgen.services.base import Accepted
 from tests.table import HOUR, Table, spec
 
@@ -22,13 +22,13 @@ SENT = [state for state in State if state not in (State.PENDING, State.CANCELLED
 PAID = [state for state in SENT if state != State.FAILED]  # a failed generation costs nothing
 
 
-def counted(result: enrolment.Enrolment) -> dict[str, int]:
+def counted(result: sync.SyncResult) -> dict[str, int]:
     names = ("new", "edited", "unchanged", "gone", "redone")
     return {name: getattr(result, name) for name in names if getattr(result, name)}
 
 
 def test_a_new_job_is_pending_in_the_manifest_s_order(table: Table) -> None:
-    assert counted(table.enrol("b", "a", "c")) == {"new": 3}
+    assert counted(table.sync("b", "a", "c")) == {"new": 3}
     assert [(row.key, row.state) for row in table.rows()] == [("b", "pending"), ("a", "pending"), ("c", "pending")]
     assert [(event.from_state, event.to_state, event.detail) for event in table.events()] == [
         (None, "pending", "enrolled")
@@ -36,25 +36,25 @@ def test_a_new_job_is_pending_in_the_manifest_s_order(table: Table) -> None:
 
 
 def test_a_row_holds_what_was_asked(table: Table) -> None:
-    table.enrol(spec(tags=("noir", "été"), priority=3, files=("/image_url",), output="out/mona.mp4"))
+    table.sync(spec(tags=("noir", "été"), priority=3, input_pointers=("/image_url",), output="out/mona.mp4"))
     row = table.row()
     assert json.loads(row.request)["prompt"] == "She puts on glasses."
-    assert (row.priority, json.loads(row.tags), json.loads(row.files)) == (3, ["noir", "été"], ["/image_url"])
+    assert (row.priority, json.loads(row.tags), json.loads(row.input_pointers)) == (3, ["noir", "été"], ["/image_url"])
     assert (row.output_path, row.service, row.created_at) == ("out/mona.mp4", "aimlapi", table.now)
 
 
 def test_more_jobs_than_one_statement_holds(table: Table) -> None:
     asked = [spec(f"j{number:04}") for number in range(2 * bulk.CHUNK_ROWS + 1)]
-    assert counted(table.enrol(*asked)) == {"new": len(asked)}
+    assert counted(table.sync(*asked)) == {"new": len(asked)}
     assert len(table.events()) == len(asked)
-    assert counted(table.enrol(*asked)) == {"unchanged": len(asked)}
+    assert counted(table.sync(*asked)) == {"unchanged": len(asked)}
 
 
 def test_the_same_manifest_again_changes_nothing(table: Table) -> None:
-    table.enrol("mona", "lisa")
+    table.sync("mona", "lisa")
     before = table.everything()
     table.now += HOUR
-    assert counted(table.enrol("mona", "lisa")) == {"unchanged": 2}
+    assert counted(table.sync("mona", "lisa")) == {"unchanged": 2}
     assert table.everything() == before
 
 
@@ -66,26 +66,26 @@ def test_the_same_manifest_again_changes_nothing(table: Table) -> None:
         pytest.param(spec(priority=9), id="another priority"),
         pytest.param(spec(tags=("noir",)), id="other tags"),
         pytest.param(spec(endpoint="/v2/generate/video/kling/generation"), id="another endpoint"),
-        pytest.param(spec(image="mona.png", files=("/image_url",)), id="a local image"),
+        pytest.param(spec(image="mona.png", input_pointers=("/image_url",)), id="a local image"),
     ],
 )
 def test_an_unsent_job_follows_the_manifest(table: Table, edited: JobSpec) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     events = table.events()
-    assert counted(table.enrol(edited)) == {"edited": 1}
+    assert counted(table.sync(edited)) == {"edited": 1}
     row = table.row()
     found = (row.request, row.endpoint, row.output_path, row.priority, tuple(json.loads(row.tags)))
     assert found == (edited.request, edited.endpoint, edited.output, edited.priority, edited.tags)
-    assert tuple(json.loads(row.files)) == edited.files
-    assert row.fingerprint == enrolment.fingerprint(edited)
+    assert tuple(json.loads(row.input_pointers)) == edited.input_pointers
+    assert row.fingerprint == sync.fingerprint(edited)
     assert table.events() == events  # no state was left
 
 
 def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table: Table) -> None:
-    table.enrol("mona", "lisa")
-    assert counted(table.enrol("lisa")) == {"unchanged": 1, "gone": 1}
+    table.sync("mona", "lisa")
+    assert counted(table.sync("lisa")) == {"unchanged": 1, "gone": 1}
     assert table.states() == {"mona": "cancelled", "lisa": "pending"}
-    assert counted(table.enrol(spec("mona", prompt="She smiles."), "lisa")) == {"unchanged": 1, "edited": 1}
+    assert counted(table.sync(spec("mona", prompt="She smiles."), "lisa")) == {"unchanged": 1, "edited": 1}
     assert table.states() == {"mona": "pending", "lisa": "pending"}
     assert json.loads(table.row().request)["prompt"] == "She smiles."
     assert table.story() == ["pending", "cancelled", "pending"]
@@ -94,10 +94,10 @@ def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table
 
 def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
     table.bring(State.CANCELLED)
-    table.enrol("mona")
-    table.enrol(spec(prompt="She smiles."))
-    table.enrol()
-    table.enrol("mona")
+    table.sync("mona")
+    table.sync(spec(prompt="She smiles."))
+    table.sync()
+    table.sync("mona")
     assert table.states() == {"mona": "cancelled"}
 
 
@@ -105,7 +105,7 @@ def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
 def test_a_sent_job_is_kept_though_its_entry_has_gone(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
-    assert counted(table.enrol()) == {}
+    assert counted(table.sync()) == {}
     assert table.everything() == before
 
 
@@ -114,7 +114,7 @@ def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State)
     table.bring(state)
     before = table.everything()
     with pytest.raises(ManifestChanged) as refusal:
-        table.enrol("new", spec(prompt="She smiles.", source=Path("m.yaml"), line=7, origin="people.csv:3"))
+        table.sync("new", spec(prompt="She smiles.", source=Path("m.yaml"), line=7, origin="people.csv:3"))
     told = str(refusal.value)
     assert f'm.yaml:7, people.csv:3: mona ({state}): prompt: "She puts on glasses." → "She smiles."' in told
     assert "--changed keep" in told
@@ -126,7 +126,7 @@ def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State)
 def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
-    result = table.enrol(spec(prompt="She smiles."), changed="keep")
+    result = table.sync(spec(prompt="She smiles."), changed="keep")
     assert [change.key for change in result.changed] == ["mona"]
     assert counted(result) == {"unchanged": 1}
     assert table.everything() == before
@@ -137,21 +137,21 @@ def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: Sta
     table.bring(state)
     old = table.row()
     attempts = table.attempts()
-    assert counted(table.enrol(spec(prompt="She smiles."), changed="redo")) == {"redone": 1}
+    assert counted(table.sync(spec(prompt="She smiles."), changed="redo")) == {"redone": 1}
     assert table.states() == {"mona~1": state, "mona": "pending"}
     aside = table.row("mona~1")
     assert (aside.id, aside.generation_id, aside.request) == (old.id, old.generation_id, old.request)
     assert aside.output_path == "mona~1.mp4"
     assert table.row().output_path == "mona.mp4"
     assert table.attempts() == attempts
-    assert counted(table.enrol(spec(prompt="She smiles."))) == {"unchanged": 1}, "the order is carried out once"
+    assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "the order is carried out once"
 
 
 @pytest.mark.parametrize("changed", ["refuse", "redo"])
 def test_a_job_that_failed_for_free_and_was_corrected_is_pending_again(table: Table, changed: OnChanged) -> None:
     table.bring(State.FAILED)
     attempts = len(table.attempts())
-    assert counted(table.enrol(spec(prompt="She smiles."), changed=changed)) == {"edited": 1}
+    assert counted(table.sync(spec(prompt="She smiles."), changed=changed)) == {"edited": 1}
     assert table.states() == {"mona": "pending"}
     assert json.loads(table.row().request)["prompt"] == "She smiles."
     assert len(table.attempts()) == attempts
@@ -159,10 +159,10 @@ def test_a_job_that_failed_for_free_and_was_corrected_is_pending_again(table: Ta
 
 def test_redo_twice_finds_another_name(table: Table) -> None:
     table.bring(State.DONE)
-    table.enrol(spec(prompt="2"), changed="redo")
+    table.sync(spec(prompt="2"), changed="redo")
     (intent,) = table.intend()
     table.accept(intent, "g-2")
-    table.enrol(spec(prompt="3"), changed="redo")
+    table.sync(spec(prompt="3"), changed="redo")
     assert table.states() == {"mona~1": "done", "mona~2": "generating", "mona": "pending"}
 
 
@@ -170,7 +170,7 @@ def test_redo_moves_the_delivered_file_and_writes_over_nobody_s(table: Table) ->
     table.bring(State.DONE)
     (table.folder / "mona.mp4").write_text("ours")
     (table.folder / "mona~1.mp4").write_text("somebody's")
-    table.enrol(spec(prompt="She smiles."), changed="redo")
+    table.sync(spec(prompt="She smiles."), changed="redo")
     assert (table.folder / "mona~1.mp4").read_text() == "somebody's"
     aside = next(row for row in table.rows() if row.state == "done")
     assert (table.folder / aside.output_path).read_text() == "ours"
@@ -180,7 +180,7 @@ def test_redo_moves_the_delivered_file_and_writes_over_nobody_s(table: Table) ->
 def test_redo_that_died_after_moving_the_file_finds_it_moved(table: Table) -> None:
     table.bring(State.DONE)
     (table.folder / "mona~1.mp4").write_text("ours")  # moved, and then the transaction was lost
-    table.enrol(spec(prompt="She smiles."), changed="redo")
+    table.sync(spec(prompt="She smiles."), changed="redo")
     assert table.row("mona~1").output_path == "mona~1.mp4"
 
 
@@ -188,7 +188,7 @@ def test_another_output_moves_what_is_not_yet_delivered(table: Table) -> None:
     table.bring(State.DONE, "done")
     table.bring(State.GENERATING, "going")
     table.bring(State.SUBMITTING, "held")
-    table.enrol(*(spec(key, output=f"new/{key}.mp4") for key in ("done", "going", "held")))
+    table.sync(*(spec(key, output=f"new/{key}.mp4") for key in ("done", "going", "held")))
     assert {row.key: row.output_path for row in table.rows()} == {
         "done": "done.mp4",  # it lies there
         "going": "new/going.mp4",
@@ -200,11 +200,11 @@ def test_another_output_moves_what_is_not_yet_delivered(table: Table) -> None:
 
 
 def sent_with_image(table: Table) -> JobSpec:
-    asked = spec(image="mona.png", files=("/image_url",))
+    asked = spec(image="mona.png", input_pointers=("/image_url",))
     (table.folder / "mona.png").write_bytes(b"a portrait")
-    table.enrol(asked)
+    table.sync(asked)
     (intent,) = table.intend()
-    _, seen = local_files.encode(table.folder, intent.job.request, intent.job.files)
+    _, seen = local_files.encode(table.folder, intent.job.request, intent.job.input_pointers)
     table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
     return asked
 
@@ -213,16 +213,16 @@ def test_a_local_image_that_was_changed_after_it_was_sent_is_refused(table: Tabl
     asked = sent_with_image(table)
     (table.folder / "mona.png").write_bytes(b"a landscape")
     with pytest.raises(ManifestChanged, match=r"the content of mona\.png"):
-        table.enrol(asked)
+        table.sync(asked)
 
 
 def test_a_local_image_that_was_only_touched_or_has_gone_is_no_change(table: Table) -> None:
     asked = sent_with_image(table)
     image = table.folder / "mona.png"
     image.touch()
-    assert counted(table.enrol(asked)) == {"unchanged": 1}
+    assert counted(table.sync(asked)) == {"unchanged": 1}
     image.unlink()
-    assert counted(table.enrol(asked)) == {"unchanged": 1}
+    assert counted(table.sync(asked)) == {"unchanged": 1}
 
 
 # --- the batch -------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def test_a_local_image_that_was_only_touched_or_has_gone_is_no_change(table: Tab
 
 def test_a_batch_cannot_change_its_service(table: Table) -> None:
     with pytest.raises(UsageError, match="begun with service aimlapi"):
-        table.enrol(batch=replace(table.batch, service="simulator"))
+        table.sync(batch=replace(table.batch, service="simulator"))
 
 
 def test_another_manifest_cannot_take_a_batch_s_name(table: Table) -> None:
@@ -238,32 +238,32 @@ def test_another_manifest_cannot_take_a_batch_s_name(table: Table) -> None:
     other = table.folder / "other.yaml"
     other.touch()
     with pytest.raises(UsageError, match=r"already holds a batch 'spring', from .*spring\.yaml"):
-        table.enrol(batch=replace(table.batch, manifest=other))
+        table.sync(batch=replace(table.batch, manifest=other))
 
 
 def test_the_same_manifest_by_another_path_is_the_same(table: Table, tmp_path: Path) -> None:
     table.batch.manifest.touch()
     link = tmp_path / "link.yaml"
     link.symlink_to(table.batch.manifest)
-    assert table.enrol(batch=replace(table.batch, manifest=link)).batch_id == table.batch_id
+    assert table.sync(batch=replace(table.batch, manifest=link)).batch_id == table.batch_id
 
 
 def test_a_manifest_that_was_moved_keeps_its_batch(table: Table, tmp_path: Path) -> None:
     moved = tmp_path / "moved.yaml"
     moved.touch()
-    assert table.enrol(batch=replace(table.batch, manifest=moved, sha256="11")).batch_id == table.batch_id
+    assert table.sync(batch=replace(table.batch, manifest=moved, sha256="11")).batch_id == table.batch_id
     row = table.database.look(lambda connection: connection.execute(batches.select()).one())
     assert (row.manifest_path, row.manifest_sha256) == (str(moved), "11")
 
 
 def test_batches_in_one_table_do_not_see_one_another(table: Table) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     other = replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml")
-    assert counted(table.enrol("mona", batch=other)) == {"new": 1}
+    assert counted(table.sync("mona", batch=other)) == {"new": 1}
     assert [row.state for row in table.rows()] == ["pending", "pending"]
 
 
 def test_only_unsent_jobs_need_their_manifest_s_files(table: Table) -> None:
     for state in reversed(State):  # pending comes last, or the next would be sent with it
         table.bring(state, state)
-    assert table.database.look(enrolment.sent_keys, "spring") == set(SENT)
+    assert table.database.look(sync.sent_keys, "spring") == set(SENT)

@@ -32,11 +32,11 @@ from sqlalchemy import Engine, StaticPool, create_engine, event, select
 
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import TERMINAL, Job, State
-from batchgen.jobtable import delivery, enrolment, leases, orders, polling, reconciliation, submission
-from batchgen.jobtable.enrolment import Batch
-from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
+from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.jobtable.schema import OPEN, Outcome, attempts, events, jobs, metadata
 from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.base import (
     Accepted,
@@ -87,7 +87,7 @@ class Hands:
 
     intents: list[Intent] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
-    doubts: list[Doubt] = field(default_factory=list)
+    unconfirmed: list[UnconfirmedAttempt] = field(default_factory=list)
 
 
 def one_of(things: list[Any], pick: int) -> Any:
@@ -130,7 +130,7 @@ class JobTableMachine(RuleBasedStateMachine):
 
     @initialize()
     def first_manifest(self) -> None:
-        self.enrol(set(KEYS[:2]), "refuse")
+        self.sync(set(KEYS[:2]), "refuse")
 
     @rule(
         what=st.sampled_from(["edit", "retry", "retry", "cancel", "found", "resubmit", "give up"]),
@@ -143,33 +143,33 @@ class JobTableMachine(RuleBasedStateMachine):
         if what == "edit":
             self.version[one_of(list(KEYS), pick)] += pick % 2
             with suppress(ManifestChanged):
-                self.enrol(set(KEYS[: pick % 4]), changed)
+                self.sync(set(KEYS[: pick % 4]), changed)
         elif what == "retry" and ended:
             row = one_of(ended, pick)
-            if self.change(orders.retry, self.batch_id, [row.key], self.now):
+            if self.change(commands.retry, self.batch_id, [row.key], self.now):
                 self.orders[row.id] += 1
         elif what == "cancel" and pending:
-            self.change(orders.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
+            self.change(commands.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
         elif held:
-            doubt = one_of(held, pick)
+            attempt = one_of(held, pick)
             if what == "resubmit":
-                self.refute_by_order(doubt)
+                self.refute_by_order(attempt)
             elif what == "give up":
-                self.change(reconciliation.abandoned, doubt, "given up", self.now)
-            elif what == "found" and doubt.client_request_id in self.generations:
-                self.adopt(doubt)
+                self.change(reconciliation.abandoned, attempt, "given up", self.now)
+            elif what == "found" and attempt.client_request_id in self.generations:
+                self.adopt(attempt)
 
-    def enrol(self, keys: set[str], changed: Any) -> None:
+    def sync(self, keys: set[str], changed: Any) -> None:
         asked = [spec(key, prompt=f"version {self.version[key]}") for key in sorted(keys)]
-        self.batch_id = self.change(enrolment.enrol, BATCH, asked, self.now, changed).batch_id
+        self.batch_id = self.change(sync.sync_manifest, BATCH, asked, self.now, changed).batch_id
 
     # --- the workers and the service ---
 
     @precondition(lambda self: self.in_state(State.PENDING))
-    @rule(worker=workers, room=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
-    def claim_and_send(self, worker: str, room: int, accepts: bool) -> None:
+    @rule(worker=workers, capacity=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
+    def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
-        got = self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, room, None)
+        got = self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, capacity, None)
         self.hands[worker].intents += got
         for intent in got:
             name = intent.client_request_id
@@ -197,34 +197,34 @@ class JobTableMachine(RuleBasedStateMachine):
         if not again and intent in hand.intents:
             hand.intents.remove(intent)
 
-    @precondition(lambda self: self.in_hand("doubts") or self.in_state(State.SUBMITTING, State.UNCONFIRMED))
+    @precondition(lambda self: self.in_hand("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED))
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
     def doubts_are_taken_up_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
-        claim, until = reconciliation.claim_doubts, self.now + LEASE
-        self.hands[worker].doubts += self.change(claim, self.batch_id, worker, self.now, until, 5)
-        if not (known := self.in_hand("doubts")):
+        claim, until = reconciliation.claim_unconfirmed, self.now + LEASE
+        self.hands[worker].unconfirmed += self.change(claim, self.batch_id, worker, self.now, until, 5)
+        if not (known := self.in_hand("unconfirmed")):
             return
-        reader, doubt = one_of(known, pick)
-        self.hands[reader].doubts.remove(doubt)
-        if seen and doubt.client_request_id in self.generations:
-            self.adopt(doubt)
+        reader, attempt = one_of(known, pick)
+        self.hands[reader].unconfirmed.remove(attempt)
+        if seen and attempt.client_request_id in self.generations:
+            self.adopt(attempt)
         elif seen:
-            self.change(reconciliation.refuted, doubt, "failed there", self.now)
+            self.change(reconciliation.refuted, attempt, "failed there", self.now)
         elif then == "resubmit":
-            self.refute_by_order(doubt)
+            self.refute_by_order(attempt)
         else:
             again = self.now + timedelta(minutes=1) if then == "again" else None
-            self.change(reconciliation.looked, doubt, again)
+            self.change(reconciliation.looked, attempt, again)
 
-    def adopt(self, doubt: Doubt) -> None:
-        name = self.generations[doubt.client_request_id]
-        if self.change(reconciliation.adopted, doubt, name, None, self.now, self.now, self.now + HOUR):
-            self.told[doubt.attempt_id] = name
+    def adopt(self, attempt: UnconfirmedAttempt) -> None:
+        name = self.generations[attempt.client_request_id]
+        if self.change(reconciliation.adopted, attempt, name, None, self.now, self.now, self.now + HOUR):
+            self.told[attempt.attempt_id] = name
 
-    def refute_by_order(self, doubt: Doubt) -> None:
-        if self.change(reconciliation.refuted, doubt, "sent again as ordered", self.now):
-            self.orders[doubt.job_id] += 1
+    def refute_by_order(self, attempt: UnconfirmedAttempt) -> None:
+        if self.change(reconciliation.refuted, attempt, "sent again as ordered", self.now):
+            self.orders[attempt.job_id] += 1
 
     @precondition(lambda self: self.in_hand("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
     @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
@@ -277,7 +277,7 @@ class JobTableMachine(RuleBasedStateMachine):
             case "renews":
                 self.change(leases.renew, worker, self.now, self.now + LEASE)
             case "begins":
-                self.change(leases.hasten, self.batch_id, self.now)
+                self.change(leases.wake_waiting, self.batch_id, self.now)
             case "waits":
                 self.now += timedelta(minutes=minutes)
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from batchgen.jobs import State
-from batchgen.jobtable import counts, orders, polling, reconciliation
+from batchgen.jobtable import commands, polling, reconciliation, statistics
 from batchgen.jobtable.schema import Outcome
 from batchgen.services.base import Failed, Finished
 from tests.table import RUN, Table
@@ -46,18 +46,18 @@ def test_only_what_was_not_sent_is_cancelled(table: Table, state: State) -> None
 
 
 def test_orders_are_for_the_jobs_that_are_named(table: Table) -> None:
-    table.enrol("a", "b", "c")
+    table.sync("a", "b", "c")
     assert table.cancel("b", "c", "nobody") == ["b", "c"]
     assert table.retry("c", "nobody") == ["c"]
     assert table.states() == {"a": "pending", "b": "cancelled", "c": "pending"}
-    assert table.database.look(orders.keys_in, table.batch_id, [State.PENDING]) == ["a", "c"]
-    assert table.database.look(orders.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
+    assert table.database.look(commands.keys_in, table.batch_id, [State.PENDING]) == ["a", "c"]
+    assert table.database.look(commands.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
 
 
 def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) -> None:
     intent = table.bring(State.UNCONFIRMED)
-    (doubt,) = table.doubts()
-    assert table.change(reconciliation.abandoned, doubt, "given up by a person", table.now)
+    (unconfirmed,) = table.unconfirmed()
+    assert table.change(reconciliation.abandoned, unconfirmed, "given up by a person", table.now)
     (attempt,) = table.attempts()
     assert (attempt.outcome, attempt.released_at) == (Outcome.UNCONFIRMED, None)
     assert not table.accept(intent, "g-late")  # the job is the person's now; the ledger learns what was paid
@@ -70,8 +70,8 @@ def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) 
 def test_what_is_held_for_a_person_is_listed_and_settled(table: Table) -> None:
     for key in ("found", "again", "over"):
         table.bring(State.UNCONFIRMED, key)
-    for doubt in table.doubts():
-        table.change(reconciliation.looked, doubt, None)
+    for attempt in table.unconfirmed():
+        table.change(reconciliation.looked, attempt, None)
     found, again, over = table.database.look(reconciliation.held_doubts, table.batch_id)
     assert table.adopt(found, "g-found")
     assert table.refute(again)
@@ -86,13 +86,13 @@ CREDIT = "0.0000005"
 
 
 def cost(table: Table) -> Decimal:
-    return table.database.look(counts.standing, table.batch_id, table.now).cost_usd
+    return table.database.look(statistics.batch_summary, table.batch_id, table.now).cost_usd
 
 
 def test_many_small_amounts_sum_exactly(table: Table) -> None:
     number = 301
-    table.enrol(*(f"j{n}" for n in range(number)))
-    for n, intent in enumerate(table.intend(room=number)):
+    table.sync(*(f"j{n}" for n in range(number)))
+    for n, intent in enumerate(table.intend(capacity=number)):
         if n % 3:
             table.accept(intent, f"g-{n}", CREDIT)
         else:
@@ -104,7 +104,7 @@ def test_many_small_amounts_sum_exactly(table: Table) -> None:
 
 @pytest.mark.parametrize("amount", ["0", "0.0000005", "0.1", "0.28", "12345678.9000005", "100000000"])
 def test_an_amount_comes_back_as_it_went_in(table: Table, amount: str) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     table.accept(table.intend()[0], "g-1", amount)
     assert table.row().cost_usd == table.attempts()[0].cost_usd == cost(table) == Decimal(amount)
     raw = table.database.look(lambda connection: connection.exec_driver_sql("SELECT cost_usd FROM jobs").scalar())
@@ -113,7 +113,7 @@ def test_an_amount_comes_back_as_it_went_in(table: Table, amount: str) -> None:
 
 def test_a_failed_generation_costs_nothing_and_a_finished_one_what_the_service_says(table: Table) -> None:
     for key in ("failed", "finished", "plain"):
-        table.enrol(*table.states(), key)
+        table.sync(*table.states(), key)
         table.accept(table.intend()[0], f"g-{key}", "0.50")
     failed, finished, plain = table.claim(State.GENERATING)
     table.change(polling.failed, failed, RUN, Failed("error", ""), table.now)
@@ -128,7 +128,7 @@ def test_a_failed_generation_costs_nothing_and_a_finished_one_what_the_service_s
 
 
 def test_what_was_finished_without_a_video_was_charged(table: Table) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
     table.change(polling.failed, job, RUN, Failed("no_video", ""), table.now, charged=True)
@@ -136,7 +136,7 @@ def test_what_was_finished_without_a_video_was_charged(table: Table) -> None:
 
 
 def test_what_was_paid_twice_by_order_is_counted_twice(table: Table) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
     table.change(polling.failed, job, RUN, Failed("no_video", ""), table.now, charged=True)
@@ -147,8 +147,8 @@ def test_what_was_paid_twice_by_order_is_counted_twice(table: Table) -> None:
 
 
 def test_there_may_be_more_ids_than_one_statement_takes(table: Table) -> None:
-    table.enrol(*(f"j{number}" for number in range(3)))
+    table.sync(*(f"j{number}" for number in range(3)))
     many = [f"j{number}" for number in range(100_000)]
-    assert table.change(orders.states_of, table.batch_id, many) == dict.fromkeys(many[:3], State.PENDING)
+    assert table.change(commands.states_of, table.batch_id, many) == dict.fromkeys(many[:3], State.PENDING)
     assert table.cancel(*many, "j0") == ["j0", "j1", "j2"]
     assert table.retry(*reversed(many), "j0") == ["j0", "j1", "j2"]

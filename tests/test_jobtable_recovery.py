@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchgen.jobs import State
-from batchgen.jobtable import counts, delivery, leases, polling, reconciliation
+from batchgen.jobtable import delivery, leases, polling, reconciliation, statistics
 from batchgen.jobtable.schema import Outcome, runs
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 
@@ -16,7 +16,7 @@ def held_in(table: Table, state: State, worker: str = RUN) -> None:
     """One job in `state`, in the hand of `worker`."""
     table.bring(state, worker=worker)
     if state is State.UNCONFIRMED:
-        assert table.doubts(worker)
+        assert table.unconfirmed(worker)
     elif state is not State.SUBMITTING:
         assert table.claim(state, worker)
     assert table.row().leased_by == worker
@@ -31,7 +31,7 @@ def test_a_dead_run_s_jobs_are_free_at_once(table: Table, state: State) -> None:
     row = table.row()
     assert (row.leased_by, row.leased_until, row.next_at) == (None, None, table.now)
     assert row.state == (State.UNCONFIRMED if state is State.SUBMITTING else state)
-    assert (row.generation_id, row.strikes, row.attempt_id) == (before.generation_id, 0, before.attempt_id)
+    assert (row.generation_id, row.failures, row.attempt_id) == (before.generation_id, 0, before.attempt_id)
 
 
 def test_a_request_that_may_have_left_becomes_a_doubt(table: Table) -> None:
@@ -41,8 +41,8 @@ def test_a_request_that_may_have_left_becomes_a_doubt(table: Table) -> None:
     assert (row.error_class, row.error, row.attempts) == ("unconfirmed", leases.LOST, 1)
     assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.LOST, None)
     assert table.story() == ["pending", "submitting", "unconfirmed"]
-    (doubt,) = table.doubts("run-b")
-    assert doubt.client_request_id == attempt.client_request_id
+    (unconfirmed,) = table.unconfirmed("run-b")
+    assert unconfirmed.client_request_id == attempt.client_request_id
 
 
 @pytest.mark.parametrize("state", HELD)
@@ -98,11 +98,11 @@ def test_a_run_that_ends_gives_back_what_it_holds(table: Table, state: State) ->
 
 def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None:
     table.bring(State.UNCONFIRMED, "doubted")
-    (doubt,) = table.doubts()
-    table.change(reconciliation.looked, doubt, table.now + HOUR)
+    (attempt,) = table.unconfirmed()
+    table.change(reconciliation.looked, attempt, table.now + HOUR)
     table.bring(State.UNCONFIRMED, "held")
-    (doubt,) = table.doubts()
-    table.change(reconciliation.looked, doubt, None)
+    (attempt,) = table.unconfirmed()
+    table.change(reconciliation.looked, attempt, None)
     table.bring(State.DOWNLOADING, "cut")
     (job,) = table.claim(State.DOWNLOADING)
     table.change(delivery.postponed, job, RUN, "cut", table.now + HOUR)
@@ -110,11 +110,11 @@ def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None
     (job,) = table.claim(State.GENERATING)
     table.change(polling.unanswered, job, RUN, "503", table.now + HOUR)
     table.now += MINUTE
-    table.change(leases.hasten, table.batch_id, table.now)
+    table.change(leases.wake_waiting, table.batch_id, table.now)
     waited = ("doubted", "held", "cut", "unanswered")
     assert {row.key: row.next_at for row in table.rows()} == dict.fromkeys(waited, table.now)
-    assert (table.row("cut").strikes, table.row("unanswered").strikes) == (0, 1)
-    assert table.database.look(counts.standing, table.batch_id, table.now).held == 0
+    assert (table.row("cut").failures, table.row("unanswered").failures) == (0, 1)
+    assert table.database.look(statistics.batch_summary, table.batch_id, table.now).held == 0
 
 
 def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -> None:
@@ -125,7 +125,7 @@ def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -
         table.now += MINUTE
     noon = table.now
     table.now = table.row("planned").deadline_at  # the other is late one minute later
-    table.change(leases.hasten, table.batch_id, table.now)
+    table.change(leases.wake_waiting, table.batch_id, table.now)
     assert table.row("planned").next_at == table.now
     assert table.row("late").next_at == noon - MINUTE + 3 * HOUR
 
@@ -134,5 +134,5 @@ def test_a_new_run_takes_nothing_out_of_another_s_hand(table: Table) -> None:
     held_in(table, State.DOWNLOADING)
     before = table.everything()
     table.now += MINUTE
-    table.change(leases.hasten, table.batch_id, table.now)
+    table.change(leases.wake_waiting, table.batch_id, table.now)
     assert table.everything() == before

@@ -19,7 +19,7 @@ ALL = Selection()
 @pytest.fixture
 def keys(table: Table) -> list[str]:
     named = [f"{style}-{number}" for style in ("noir", "pastel") for number in range(4)]
-    table.enrol(*(spec(key, priority=key == "pastel-3", duration=5 + 5 * key.startswith("noir")) for key in named))
+    table.sync(*(spec(key, priority=key == "pastel-3", duration=5 + 5 * key.startswith("noir")) for key in named))
     return named
 
 
@@ -46,7 +46,7 @@ def test_a_sample_is_the_same_one_every_time_and_a_smaller_one_is_a_part_of_it(t
 
 
 def test_what_was_sent_keeps_its_place_so_that_a_limit_means_the_same_jobs(table: Table, keys: list[str]) -> None:
-    table.intend(room=1)
+    table.intend(capacity=1)
     assert found(table, limit=2) == ["pastel-3", "noir-0"]
     table.cancel("noir-0")
     assert found(table, limit=2) == ["pastel-3", "noir-1"]

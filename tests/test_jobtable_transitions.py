@@ -10,7 +10,7 @@ import pytest
 
 from batchgen.jobs import TERMINAL, TRANSITIONS, Job, State
 from batchgen.jobtable import delivery, polling, reconciliation, submission
-from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.jobtable.schema import Outcome
 from batchgen.jobtable.submission import Intent
 from batchgen.jobtable.transition import move
@@ -26,7 +26,7 @@ class Hand:
 
     table: Table
     intent: Intent
-    doubt: Doubt
+    attempt: UnconfirmedAttempt
     job: Job
 
     def change(self, function: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
@@ -43,13 +43,15 @@ def hand_of(table: Table, state: State) -> Hand:
     attempt_id = attempts[-1].id if attempts else 99
     name = attempts[-1].client_request_id if attempts else "none"
     job = Job(
-        **{field: getattr(row, field) for field in Job.__dataclass_fields__ if field not in ("state", "files")},
+        **{
+            field: getattr(row, field) for field in Job.__dataclass_fields__ if field not in ("state", "input_pointers")
+        },
         state=state,
-        files=(),
+        input_pointers=(),
     )
-    doubt = Doubt(row.id, row.key, row.model, attempt_id, name, table.now, row.strikes, row.error)
+    attempt = UnconfirmedAttempt(row.id, row.key, row.model, attempt_id, name, table.now, row.failures, row.error)
     held = replace(job, attempt_id=attempt_id)
-    return Hand(table, submission.to_intent(held, name, row.batch_id, row.estimated_usd), doubt, job)
+    return Hand(table, submission.to_intent(held, name, row.batch_id, row.estimated_usd), attempt, job)
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,13 @@ STEPS = [
         lambda h: h.table.lose(h.intent),
         Outcome.UNCONFIRMED,
     ),
-    Step("adopted", DOUBTED, State.GENERATING, lambda h: h.table.adopt(h.doubt), Outcome.ACCEPTED),
-    Step("refuted", DOUBTED, State.PENDING, lambda h: h.table.refute(h.doubt), Outcome.ABSENT),
+    Step("adopted", DOUBTED, State.GENERATING, lambda h: h.table.adopt(h.attempt), Outcome.ACCEPTED),
+    Step("refuted", DOUBTED, State.PENDING, lambda h: h.table.refute(h.attempt), Outcome.ABSENT),
     Step(
         "abandoned",
         DOUBTED,
         State.FAILED,
-        lambda h: h.change(reconciliation.abandoned, h.doubt, "given up by a person", h.table.now),
+        lambda h: h.change(reconciliation.abandoned, h.attempt, "given up by a person", h.table.now),
         Outcome.UNCONFIRMED,
     ),
     Step("finished", GENERATED, State.DOWNLOADING, lambda h: h.table.finish(h.job), Outcome.ACCEPTED),
@@ -114,7 +116,7 @@ KEEPING = [
     ("relocated", State.DOWNLOADING, lambda h: h.change(delivery.relocated, h.job, RUN, "https://cdn.test/2")),
     ("verified", State.DOWNLOADING, lambda h: h.change(delivery.verified, h.job, RUN, 9, "ab")),
     ("postponed", State.DOWNLOADING, lambda h: h.change(delivery.postponed, h.job, RUN, "cut", h.table.now)),
-    ("looked", State.UNCONFIRMED, lambda h: h.change(reconciliation.looked, h.doubt, h.table.now)),
+    ("looked", State.UNCONFIRMED, lambda h: h.change(reconciliation.looked, h.attempt, h.table.now)),
 ]
 
 
@@ -209,23 +211,23 @@ def test_a_worker_that_lost_its_lease_keeps_nothing(
 def test_an_answer_that_comes_after_the_lease_was_taken_is_still_the_answer(table: Table) -> None:
     intent = table.bring(State.SUBMITTING)
     table.bury(RUN)
-    (doubt,) = table.doubts("run-b")
+    (attempt,) = table.unconfirmed("run-b")
     assert table.accept(intent, "g-late")
     assert (table.row().state, table.row().generation_id) == ("generating", "g-late")
     assert table.attempts()[0].generation_id == "g-late"
     # The other run, which has just read the log, finds its question answered.
     before = table.everything()
-    assert not table.adopt(doubt, "g-late")
-    assert not table.refute(doubt)
-    assert not table.change(reconciliation.looked, doubt, None)
+    assert not table.adopt(attempt, "g-late")
+    assert not table.refute(attempt)
+    assert not table.change(reconciliation.looked, attempt, None)
     assert table.everything() == before
 
 
 def test_an_answer_that_comes_after_adoption_changes_nothing(table: Table) -> None:
     intent = table.bring(State.SUBMITTING)
     table.bury(RUN)
-    (doubt,) = table.doubts("run-b")
-    table.adopt(doubt, "g-1")
+    (attempt,) = table.unconfirmed("run-b")
+    table.adopt(attempt, "g-1")
     before = table.everything()
     assert not table.accept(intent, "g-1")
     assert not table.reject(intent)
@@ -236,8 +238,8 @@ def test_an_answer_that_comes_after_adoption_changes_nothing(table: Table) -> No
 
 def test_an_answer_to_a_first_attempt_does_not_touch_the_second(table: Table) -> None:
     first = table.bring(State.UNCONFIRMED)
-    (doubt,) = table.doubts()
-    table.refute(doubt)
+    (attempt,) = table.unconfirmed()
+    table.refute(attempt)
     (second,) = table.intend("run-b")
     for late in (table.reject, table.throttle, table.lose):
         before = table.everything()
@@ -254,8 +256,8 @@ def test_an_answer_to_a_first_attempt_does_not_touch_the_second(table: Table) ->
 def test_a_generation_id_that_comes_after_all_patience_is_kept_in_the_ledger(table: Table) -> None:
     """The order to send again has been given; but what may have been paid for stays to be found, as released."""
     first = table.bring(State.UNCONFIRMED)
-    (doubt,) = table.doubts()
-    table.refute(doubt)
+    (unconfirmed,) = table.unconfirmed()
+    table.refute(unconfirmed)
     table.intend("run-b")
     table.accept(first, "g-first", "0.28")
     attempt = table.attempts()[0]
@@ -295,8 +297,8 @@ def test_strikes_are_counted_in_a_row_and_forgiven_by_progress(table: Table) -> 
     for expected in (1, 2, 3):
         (job,) = table.claim(State.GENERATING)
         table.change(polling.unanswered, job, RUN, "502", table.now)
-        assert (table.row().strikes, table.row().error) == (expected, "502")
+        assert (table.row().failures, table.row().error) == (expected, "502")
     (job,) = table.claim(State.GENERATING)
-    assert (job.strikes, job.remote_status) == (3, None)
+    assert (job.failures, job.remote_status) == (3, None)
     table.change(polling.working, job, RUN, "queued", table.now, table.now)
-    assert (table.row().strikes, table.row().error, table.row().remote_status) == (0, None, "queued")
+    assert (table.row().failures, table.row().error, table.row().remote_status) == (0, None, "queued")

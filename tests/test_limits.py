@@ -136,8 +136,8 @@ def test_processes_share_one_allowance(table: Table) -> None:
 # --- pauses ----------------------------------------------------------------------------------------------------------
 
 
-def strikes(table: Table) -> int:
-    return int(table.database.look(lambda connection: connection.execute(select(rows.c.strikes)).scalar_one()))
+def failures(table: Table) -> int:
+    return int(table.database.look(lambda connection: connection.execute(select(rows.c.failures)).scalar_one()))
 
 
 def pause(table: Table, now: datetime, asked: float | None = None) -> float:
@@ -168,14 +168,14 @@ def test_a_request_that_was_taken_makes_the_next_pause_small_again(table: Table)
     for _ in range(4):
         now += pause(table, now) * SECOND
     table.change(rate.relent, NAME)
-    assert strikes(table) == 0
+    assert failures(table) == 0
     assert pause(table, now) == 2
 
 
 def test_refusals_of_one_moment_are_one_refusal(table: Table) -> None:
     """Eight requests were on the wire when the service began to refuse."""
     assert [pause(table, NOON + n * 0.1 * SECOND) for n in range(8)] == pytest.approx([2 - 0.1 * n for n in range(8)])
-    assert strikes(table) == 1
+    assert failures(table) == 1
 
 
 def test_the_longest_that_was_asked_for_counts(table: Table) -> None:

@@ -12,7 +12,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection
 
 from batchgen.jobs import State
-from batchgen.jobtable import counts
+from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
 from batchgen.limits import rate
 from batchgen.limits.adaptive import Found
@@ -20,10 +20,10 @@ from batchgen.limits.admission import Admission, Flight
 from batchgen.manifest import AUTO, Limits
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
-from batchgen.stage import Work
+from batchgen.stage import RunContext
 from tests.conftest import NOON
 from tests.processes import gather
-from tests.scripted import ScriptedService, settle, turn, work_of
+from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import MODEL, Table, spec
 
 SECOND = timedelta(seconds=1)
@@ -32,10 +32,12 @@ ROW = rate.submits_of("aimlapi", ScriptedService.account, MODEL)
 FULL = Throttled("429: slow", limit=Limit.IN_FLIGHT)
 
 
-def finding(table: Table, service: ScriptedService, told: Limits = FINDING, *, models: tuple[str, ...] = ()) -> Work:
-    work = work_of(table, service, told)
-    work.models = models or (MODEL,)
-    return work
+def finding(
+    table: Table, service: ScriptedService, told: Limits = FINDING, *, models: tuple[str, ...] = ()
+) -> RunContext:
+    context = context_of(table, service, told)
+    context.models = models or (MODEL,)
+    return context
 
 
 def found(table: Table, row: str = ROW) -> Found:
@@ -57,7 +59,7 @@ async def fill(scheduler: Scheduler, clock: Clock, turns: int) -> None:
 
 
 async def test_two_more_than_ever_before_is_sent_while_answers_are_good(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(9)))
+    table.sync(*(f"j{number:02}" for number in range(9)))
     service = ScriptedService()
     scheduler = Scheduler(finding(table, service), 8)
     for sent in (2, 4, 6, 8):
@@ -67,7 +69,7 @@ async def test_two_more_than_ever_before_is_sent_while_answers_are_good(table: T
 
 
 async def test_a_refused_place_is_the_ceiling_and_costs_no_attempt(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(9)))
+    table.sync(*(f"j{number:02}" for number in range(9)))
     taken: list[SubmitOutcome] = [Accepted(f"g-{number}") for number in range(4)]
     scheduler = Scheduler(finding(table, ScriptedService([*taken, FULL])), 8)
     await fill(scheduler, clock, 5)
@@ -85,28 +87,28 @@ async def test_a_refused_place_is_the_ceiling_and_costs_no_attempt(table: Table,
 async def test_a_place_that_is_freed_is_taken_at_once(table: Table, clock: Clock, end: Finished | Failed) -> None:
     from batchgen.poller import Poller
 
-    table.enrol("a", "b", "c")
+    table.sync("a", "b", "c")
     service = ScriptedService(fetches=[end])
     know(table, Found(proven=1, ceiling=1, tries=2, wait=9))
-    work = finding(table, service)
-    scheduler, poller = Scheduler(work, 8), Poller(work, 8)
-    rung: list[bool] = []
-    poller.on_change = lambda _stage, moved: rung.append(moved)
+    context = finding(table, service)
+    scheduler, poller = Scheduler(context, 8), Poller(context, 8)
+    wait_for: list[bool] = []
+    poller.on_change = lambda _stage, moved: wait_for.append(moved)
     await fill(scheduler, clock, 3)
     assert len(service.submitted) == 1
     clock.move_to(table.row("a").next_at)
     await turn(poller)
-    assert rung == [True], "the runner rings the scheduler"
+    assert wait_for == [True], "the runner rings the scheduler"
     await turn(scheduler)
     assert len(service.submitted) == 2
 
 
 async def test_only_one_request_at_a_time_goes_beyond_a_ceiling(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(9)))
+    table.sync(*(f"j{number:02}" for number in range(9)))
     service = ScriptedService()
     know(table, Found(proven=2, ceiling=2, tries=1))
-    work = finding(table, service)
-    first, second = Scheduler(work, 8), Scheduler(replace(work, run="run-b"), 8)
+    context = finding(table, service)
+    first, second = Scheduler(context, 8), Scheduler(replace(context, run="run-b"), 8)
     service.gate = asyncio.Event()
     for scheduler in (first, second, first, second):
         await scheduler.tick(NOON)
@@ -117,7 +119,7 @@ async def test_only_one_request_at_a_time_goes_beyond_a_ceiling(table: Table, cl
 
 
 async def test_after_a_refusal_they_go_one_at_a_time_until_one_is_taken(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(30)))
+    table.sync(*(f"j{number:02}" for number in range(30)))
     wait = timedelta(seconds=7)
     service = ScriptedService(
         [Throttled("429: slow", wait), Throttled("429: slow", wait), Accepted("g-1"), Accepted("g-2")]
@@ -143,7 +145,7 @@ async def test_after_a_refusal_they_go_one_at_a_time_until_one_is_taken(table: T
 
 
 async def test_refusals_of_one_moment_teach_once(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(30)))
+    table.sync(*(f"j{number:02}" for number in range(30)))
     know(table, Found(proven=40))
     await turn(Scheduler(finding(table, ScriptedService([FULL])), 8))
     assert list(table.states().values()).count("pending") == 30
@@ -151,7 +153,7 @@ async def test_refusals_of_one_moment_teach_once(table: Table, clock: Clock) -> 
 
 
 async def test_the_rate_is_what_passed_until_the_service_is_willing_again(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(30)))
+    table.sync(*(f"j{number:02}" for number in range(30)))
     know(table, Found(proven=100, ceiling=100, tries=2, wait=9))
     taken: list[SubmitOutcome] = [Accepted(f"g-{number}") for number in range(6)]
     service = ScriptedService([*taken, Throttled("429: slow", 54 * SECOND)])
@@ -166,23 +168,23 @@ async def test_the_rate_is_what_passed_until_the_service_is_willing_again(table:
 
 
 async def test_a_quota_pauses_and_a_person_is_told_until_when(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     service = ScriptedService([Throttled("429: enough", timedelta(hours=5)), Accepted("g-1")])
-    work = finding(table, service)
-    scheduler = Scheduler(work, 8)
+    context = finding(table, service)
+    scheduler = Scheduler(context, 8)
     await turn(scheduler)
     assert await turn(scheduler) == NOON + timedelta(hours=5)
     until = (NOON + timedelta(hours=5)).astimezone()
-    assert work.hold.startswith("the account's quota is used up (429: enough), until ")
-    assert work.hold.endswith(f"{until:%H:%M}")
+    assert context.hold.startswith("the account's quota is used up (429: enough), until ")
+    assert context.hold.endswith(f"{until:%H:%M}")
     assert found(table) == Found(), "it tells nothing of rate and places"
     clock.tick(timedelta(hours=5))
     await turn(scheduler)
-    assert (table.row().state, work.hold) == ("generating", "")
+    assert (table.row().state, context.hold) == ("generating", "")
 
 
 async def test_a_told_limit_stands_beside_one_that_is_found(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(9)))
+    table.sync(*(f"j{number:02}" for number in range(9)))
     service = ScriptedService()
     know(table, Found(proven=50))
     scheduler = Scheduler(finding(table, service, replace(FINDING, in_flight=3)), 8)
@@ -192,7 +194,7 @@ async def test_a_told_limit_stands_beside_one_that_is_found(table: Table, clock:
 
 async def test_a_model_that_is_full_does_not_hold_up_another(table: Table, clock: Clock) -> None:
     other = "klingai/v2.1-master-image-to-video"
-    table.enrol(*(f"j{number}" for number in range(9)), spec("late", model=other))
+    table.sync(*(f"j{number}" for number in range(9)), spec("late", model=other))
     know(table, Found(proven=2, ceiling=2, tries=2, wait=9))
     know(table, Found(proven=5), rate.submits_of("aimlapi", ScriptedService.account, other))
     scheduler = Scheduler(finding(table, ScriptedService(), models=(MODEL, other)), 8)
@@ -201,11 +203,13 @@ async def test_a_model_that_is_full_does_not_hold_up_another(table: Table, clock
 
 
 async def test_status_says_what_is_in_force(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number}" for number in range(9)))
+    table.sync(*(f"j{number}" for number in range(9)))
     know(table, Found(proven=2, ceiling=2, tries=2, wait=9, per_minute=30.0, rate_wait=9))
     await fill(Scheduler(finding(table, ScriptedService()), 8), clock, 1)
-    waits = [wait.what for wait in table.database.look(counts.waits, table.batch_id, NOON)]
-    assert "a free place within the limits, which are found as it goes (in flight 1 of 2, 30 submits a minute)" in waits
+    blockers = [wait.what for wait in table.database.look(statistics.blockers, table.batch_id, NOON)]
+    assert (
+        "a free place within the limits, which are found as it goes (in flight 1 of 2, 30 submits a minute)" in blockers
+    )
 
 
 def test_what_one_run_found_the_next_knows(tmp_path: Path) -> None:
@@ -234,7 +238,7 @@ with Database(sys.argv[1]) as database:
     said = Throttled("429", limit=Limit.IN_FLIGHT)
     for step in range(40):
         now = noon + timedelta(seconds=step)
-        database.change(admission.room, now, 3)
+        database.change(admission.capacity, now, 3)
         database.change(admission.refused, "m", Flight(noon, 20), said, now)
 """
 

@@ -42,7 +42,13 @@ def test_the_least_manifest_gets_every_default(folder: Path) -> None:
     assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
     (job,) = found.jobs
     assert (job.key, job.model, job.endpoint) == ("one", STANDARD, "/v2/video/generations")
-    assert (job.output, job.files, job.priority, job.tags, job.line) == ("spring/one.mp4", ("/image_url",), 0, (), 1)
+    assert (job.output, job.input_pointers, job.priority, job.tags, job.line) == (
+        "spring/one.mp4",
+        ("/image_url",),
+        0,
+        (),
+        1,
+    )
     assert job.request == f'{{"model":"{STANDARD}","image_url":"a.png"}}'
 
 
@@ -84,10 +90,19 @@ def test_everything_in_a_manifest_arrives(folder: Path) -> None:
     assert found.limits == Limits(600.0, 7, 2, Decimal("50.10"), 90.0, 2.5, "resubmit")
     first, second = found.jobs
     assert first.endpoint == second.endpoint == "/v2/generate/video/kling/generation"
-    assert (first.key, first.output, first.files) == ("0815", "007/1-0815-5.mp4", ("/image_url", "/tail_image_url"))
+    assert (first.key, first.output, first.input_pointers) == (
+        "0815",
+        "007/1-0815-5.mp4",
+        ("/image_url", "/tail_image_url"),
+    )
     assert (first.priority, first.tags, first.line) == (-3, ("x",), 19)
     assert list(json.loads(first.request)) == ["model", "duration", "prompt", "image_url", "tail_image_url"]
-    assert (second.key, second.output, second.files, second.tags) == ("ÜBER", "own/ÜBER.mp4", (), ("1.50", "yes"))
+    assert (second.key, second.output, second.input_pointers, second.tags) == (
+        "ÜBER",
+        "own/ÜBER.mp4",
+        (),
+        ("1.50", "yes"),
+    )
     assert second.request == (
         f'{{"model":"{MASTER}","duration":10,"prompt":"ünï “ÜBER” {{% 🎬","image_url":"https://example.com/x.jpg"}}'
     )
@@ -158,7 +173,7 @@ def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:
 def test_an_image_is_a_link_or_a_file_beside_the_manifest(folder: Path, value: str, files: tuple[str, ...]) -> None:
     (folder / "sub").mkdir()
     (job,) = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: '{value}'}}]").jobs
-    assert job.files == files
+    assert job.input_pointers == files
     assert json.loads(job.request)["image_url"] == value
 
 
@@ -166,7 +181,7 @@ def test_an_image_may_lie_above_the_manifest_or_anywhere(folder: Path) -> None:
     (folder / "deep").mkdir()
     jobs = f"jobs: [{{id: one, image_url: ../a.png}}, {{id: two, image_url: '{folder}/a.png'}}]"
     found = read(folder / "deep", f"defaults: {{model: {STANDARD}}}\n{jobs}")
-    assert [job.files for job in found.jobs] == [("/image_url",)] * 2
+    assert [job.input_pointers for job in found.jobs] == [("/image_url",)] * 2
 
 
 @pytest.mark.parametrize(

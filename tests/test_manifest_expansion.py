@@ -71,7 +71,7 @@ def test_a_matrix_makes_every_combination_in_the_order_it_is_written(folder: Pat
     assert keys(found) == ["noir-a", "noir-b", "pop-a", "pop-b"]
     assert asked(found, "image_url") == ["frames/a.png", "frames/b.png"] * 2
     assert asked(found, "prompt")[3] == "A dolly shot, pop style (4)"
-    assert {job.files for job in found.jobs} == {("/image_url",)}
+    assert {job.input_pointers for job in found.jobs} == {("/image_url",)}
     assert {job.line for job in found.jobs} == {3}
     assert found.jobs[2].tags == ("pop", "all")
     assert found.jobs[2].output == "m/pop-a.mp4"
@@ -403,10 +403,10 @@ def test_without_validation_a_new_model_and_new_parameters_pass(folder: Path) ->
     )
     new, old = found.jobs
     assert new.endpoint == "/v2/video/generations"
-    assert new.files == ("/image_url", "/frames/0/url")
+    assert new.input_pointers == ("/image_url", "/frames/0/url")
     assert json.loads(new.request)["mood"] == "dark"
     assert old.endpoint == "/v2/generate/video/kling/generation"
-    assert old.files == ("/image_url", "/last_image_url")
+    assert old.input_pointers == ("/image_url", "/last_image_url")
     assert json.loads(old.request)["duration"] == 5
 
 

@@ -19,7 +19,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.jobtable import memory
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolment import Enrolment, OnChanged
+from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.manifest import Limits
 from batchgen.manifest.expansion import Folder
 from tests.batches import MASTER, STANDARD, TEXT_MODEL, write_image
@@ -50,7 +50,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def known(table: Table, place: Path) -> Table:
     """The same, enrolled."""
-    table.batch_id = enrol(table, place).batch_id
+    table.batch_id = sync(table, place).batch_id
     return table
 
 
@@ -59,12 +59,12 @@ def read(table: Table, place: Path, simulate: bool = False, validate: bool = Tru
     return asked.read(place, table.database.path, simulate, validate)
 
 
-def enrol(
+def sync(
     table: Table, place: Path, on_changed: OnChanged = "refuse", simulate: bool = False, validate: bool = True
-) -> Enrolment:
+) -> SyncResult:
     """Read it and make rows of it."""
     found = read(table, place, simulate, validate)
-    return table.change(memory.enrol, found.known, found.specs, table.now, on_changed)
+    return table.change(memory.sync_manifest, found.known, found.specs, table.now, on_changed)
 
 
 def recalled(table: Table, place: Path, simulate: bool = False, validate: bool = True) -> Asked | None:
@@ -86,8 +86,8 @@ def test_what_is_recalled_is_what_was_read(known: Table, place: Path) -> None:
         max_cost=Decimal("0.10"), in_flight=3, unconfirmed_minutes=2.5, on_unconfirmed="resubmit"
     )
     assert found.known.models == (STANDARD, TEXT_MODEL)
-    again = enrol(known, place)
-    assert found.enrolled == replace(again, settled=False) == Enrolment(known.batch_id, unchanged=4)
+    again = sync(known, place)
+    assert found.enrolled == replace(again, settled=False) == SyncResult(known.batch_id, unchanged=4)
 
 
 def test_a_manifest_that_was_never_enrolled_is_read(table: Table, place: Path) -> None:
@@ -102,13 +102,14 @@ def sent_otherwise(table: Table, place: Path) -> None:
     """A job was sent while its image was another, which has its old stamp back now."""
     stamp = (place.parent / "photo.png").stat()
     then = {"photo.png": {"size": stamp.st_size, "mtime_ns": stamp.st_mtime_ns + 1, "sha256": "00"}}
-    by_hand(table, "UPDATE jobs SET inputs = :then WHERE key = 'row-a'", then=json.dumps(then))
+    by_hand(table, "UPDATE jobs SET input_digests = :then WHERE key = 'row-a'", then=json.dumps(then))
 
 
 ADD_BY_HAND = (
-    "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, files, fingerprint, tags,"
-    " attempts, strikes, output_path, created_at) SELECT batch_id, 'other', state, priority, service, endpoint, model,"
-    " request, files, fingerprint, tags, 0, 0, 'other.mp4', created_at FROM jobs WHERE key = 'mona'"
+    "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers, fingerprint,"
+    " tags,"
+    " attempts, failures, output_path, created_at) SELECT batch_id, 'other', state, priority, service, endpoint, model,"
+    " request, input_pointers, fingerprint, tags, 0, 0, 'other.mp4', created_at FROM jobs WHERE key = 'mona'"
 )
 DELETE_BY_HAND = (
     "DELETE FROM events WHERE job_id = (SELECT id FROM jobs WHERE key = 'mona')",
@@ -156,7 +157,7 @@ def test_a_job_that_a_person_cancelled_stays_cancelled(known: Table, place: Path
     found = recalled(known, place)
     assert found
     assert found.enrolled
-    assert enrol(known, place).unchanged == found.enrolled.unchanged == 4
+    assert sync(known, place).unchanged == found.enrolled.unchanged == 4
     assert known.states()["mona"] == "cancelled"
 
 
@@ -171,9 +172,9 @@ def test_a_job_changed_after_it_was_sent_is_asked_about_at_every_run(known: Tabl
     place.with_name("more.yaml").write_text(MORE.replace("prompt: p", "prompt: q"))
     place.write_text(MANIFEST.replace("prompt: p", "prompt: q"))
     with pytest.raises(ManifestChanged):
-        enrol(known, place)
+        sync(known, place)
     assert recalled(known, place) is None
-    assert enrol(known, place, "keep").changed
+    assert sync(known, place, "keep").changed
     assert recalled(known, place) is None
 
 
@@ -182,30 +183,30 @@ def test_while_a_job_that_left_the_manifest_may_yet_become_pending_it_is_read(kn
     for intent in doubtful:
         known.lose(intent)
     place.write_text(f"include: more.yaml\ndefaults: {{model: {MASTER}}}")
-    assert not enrol(known, place).settled
+    assert not sync(known, place).settled
     assert recalled(known, place) is None
     known.now += MINUTE
-    for doubt in known.doubts():
+    for doubt in known.unconfirmed():
         known.refute(doubt)
-    assert enrol(known, place).gone == 3
+    assert sync(known, place).gone == 3
     assert recalled(known, place)
 
 
 def test_without_validation_it_is_known_only_to_those_who_ask_for_none(table: Table, place: Path) -> None:
-    enrol(table, place, validate=False)
+    sync(table, place, validate=False)
     assert recalled(table, place) is None
     assert recalled(table, place, validate=False)
-    enrol(table, place)
+    sync(table, place)
     assert recalled(table, place, validate=False)
 
 
 def test_a_batch_for_the_simulator_is_known_beside_the_real_one(table: Table, place: Path) -> None:
-    enrol(table, place, simulate=True)
+    sync(table, place, simulate=True)
     assert recalled(table, place) is None
     simulated = recalled(table, place, simulate=True)
     assert simulated
     assert (simulated.batch.name, simulated.batch.service) == ("m-simulated", "simulator")
-    enrol(table, place)
+    sync(table, place)
     real = recalled(table, place)
     assert real
     assert (real.batch.name, real.batch.service) == ("m", "aimlapi")
@@ -213,7 +214,7 @@ def test_a_batch_for_the_simulator_is_known_beside_the_real_one(table: Table, pl
 
 def test_a_manifest_of_the_simulator_s_own_is_the_same_with_and_without_simulate(table: Table, place: Path) -> None:
     place.write_text(f"service: simulator{MANIFEST}")
-    enrol(table, place)
+    sync(table, place)
     assert recalled(table, place)
     assert recalled(table, place, simulate=True)
 
@@ -231,14 +232,14 @@ def test_what_changed_while_it_was_read_is_read_again(table: Table, place: Path)
     place.with_name("products.csv").write_text("sku\nabc\n")
     assert not folder.steady
     found = read(table, place)
-    table.change(memory.enrol, replace(found.known, steady=False), found.specs, table.now)
+    table.change(memory.sync_manifest, replace(found.known, steady=False), found.specs, table.now)
     assert recalled(table, place) is None
 
 
 def test_a_run_lets_go_of_the_jobs_once_they_are_rows(database: Database, place: Path) -> None:
     assert database.path
     found = asked.read(place, database.path, simulate=False, validate=True)
-    asyncio.run(found.enrol(database, "refuse"))
+    asyncio.run(found.sync(database, "refuse"))
     assert found.specs == []
     assert found.enrolled
     assert found.enrolled.new == 4

@@ -12,8 +12,8 @@ import pytest
 
 from batchgen.catalogue import typical_seconds
 from batchgen.jobtable.timings import MEMORY, Timing
-from batchgen.limits.generation_times import LATE_SECONDS, Pace, backoff
-from batchgen.limits.poll_schedule import TAIL_STEP, Looks, Times
+from batchgen.limits.generation_times import LATE_SECONDS, GenerationTimes, backoff
+from batchgen.limits.poll_schedule import TAIL_STEP, PollSchedule, Times
 from tests.benchmarks.polling import DURATION, FIXED_SECONDS, MEDIAN_SECONDS, MODEL, best, draw, learned, score, told
 from tests.conftest import NOON
 
@@ -41,7 +41,7 @@ def test_a_fixed_loop_looks_twice_as_often_for_later_notice() -> None:
 @pytest.mark.parametrize("sigma", [0.01, 0.18, 1.0, 3.0])
 @pytest.mark.parametrize("price", [1e-6, 0.5, 1e6])
 def test_the_next_look_is_always_later_and_stragglers_are_asked_in_proportion(sigma: float, price: float) -> None:
-    looks = Looks(Times(math.log(210), sigma), price)
+    looks = PollSchedule(Times(math.log(210), sigma), price)
     age = 0.0
     for _ in range(2_000):
         following = looks.after(age)
@@ -57,7 +57,7 @@ def test_the_next_look_is_always_later_and_stragglers_are_asked_in_proportion(si
 @pytest.mark.parametrize("price", [0.1, 0.5, 40.0])
 def test_the_shortened_search_finds_what_an_exhaustive_one_does(sigma: float, price: float) -> None:
     times = Times(math.log(210), sigma)
-    looks = Looks(times, price)
+    looks = PollSchedule(times, price)
     ages = looks.ages
     done, area = [times.cdf(age) for age in ages], [times.integral(age) for age in ages]
     costs = [looks.cost_beyond(times, price)]
@@ -74,22 +74,22 @@ def job(**request: Any) -> Any:
 
 
 def test_a_late_generation_is_looked_at_now_and_then() -> None:
-    then = Pace({}, {}).next_look(job(), NOON - timedelta(hours=2), NOON, NOON)
+    then = GenerationTimes({}, {}).next_poll_at(job(), NOON - timedelta(hours=2), NOON, NOON)
     assert then == NOON + timedelta(seconds=LATE_SECONDS)
 
 
 def test_the_first_guess_is_the_service_s_own_figure_scaled_to_the_clip_s_length() -> None:
     documented = typical_seconds(MODEL, 10) / typical_seconds(MODEL, None)
-    assert Pace({}, {}).first_guess(MODEL, "10") == typical_seconds(MODEL, 10)
-    assert Pace({MODEL: 60.0}, {}).first_guess(MODEL, "10") == pytest.approx(60.0 * documented)
-    assert Pace({}, {}).first_guess("a-model-of-tomorrow", "") > 0
+    assert GenerationTimes({}, {}).first_guess(MODEL, "10") == typical_seconds(MODEL, 10)
+    assert GenerationTimes({MODEL: 60.0}, {}).first_guess(MODEL, "10") == pytest.approx(60.0 * documented)
+    assert GenerationTimes({}, {}).first_guess("a-model-of-tomorrow", "") > 0
 
 
 def test_what_was_learned_outweighs_the_guess() -> None:
     timing = Timing(0, 0.0, 0.0)
     for seconds in (100.0, 110.0, 90.0, 105.0, 95.0) * 8:
         timing = timing.with_one(seconds)
-    assert Pace({MODEL: 400.0}, {(MODEL, DURATION): timing}).times(MODEL, DURATION).median == pytest.approx(
+    assert GenerationTimes({MODEL: 400.0}, {(MODEL, DURATION): timing}).times(MODEL, DURATION).median == pytest.approx(
         100, rel=0.1
     )
 
@@ -102,6 +102,6 @@ def test_a_service_that_changes_is_learned_anew() -> None:
     assert math.exp(timing.mean) == pytest.approx(200, rel=0.05)
 
 
-@pytest.mark.parametrize(("strikes", "seconds"), [(1, 2), (2, 4), (5, 32), (6, 60), (10_000, 60)])
-def test_a_pause_doubles_up_to_its_longest(strikes: int, seconds: float) -> None:
-    assert backoff(strikes, 2, 60) == timedelta(seconds=seconds)
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 2), (2, 4), (5, 32), (6, 60), (10_000, 60)])
+def test_a_pause_doubles_up_to_its_longest(failures: int, seconds: float) -> None:
+    assert backoff(failures, 2, 60) == timedelta(seconds=seconds)

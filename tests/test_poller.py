@@ -10,7 +10,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import State
-from batchgen.jobtable import counts
+from batchgen.jobtable import statistics
 from batchgen.jobtable.schema import Outcome
 from batchgen.limits import rate
 from batchgen.limits.rate import EARLY
@@ -18,7 +18,7 @@ from batchgen.manifest import Limits
 from batchgen.poller import NO_URL_LOOKS, Poller
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, settle, turn, work_of
+from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import ENDPOINT, HOUR, Table
 
 SECOND = timedelta(seconds=1)
@@ -27,7 +27,7 @@ PRICE = Decimal("0.3")
 VIDEOLESS = "completed, but without a video"
 
 OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
-    ("working", Working("queued"), State.GENERATING, {"remote_status": "queued", "strikes": 0}),
+    ("working", Working("queued"), State.GENERATING, {"remote_status": "queued", "failures": 0}),
     ("a word nobody knows", Working("marinating"), State.GENERATING, {"remote_status": "marinating"}),
     ("finished", Finished(URL), State.DOWNLOADING, {"video_url": URL, "finished_at": NOON, "next_at": NOON}),
     (
@@ -40,7 +40,7 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
         "finished without a video",
         Finished(""),
         State.GENERATING,
-        {"strikes": 1, "error": VIDEOLESS},
+        {"failures": 1, "error": VIDEOLESS},
     ),
     (
         "failed",
@@ -49,14 +49,14 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
         {"error": "Moderation: faces", "error_class": "generation", "cost_usd": Decimal(0), "remote_status": "error"},
     ),
     ("failed without a word", Failed("error", ""), State.FAILED, {"error": "error"}),
-    ("no answer", Unavailable("cut"), State.GENERATING, {"strikes": 1, "error": "cut", "next_at": NOON + 2 * SECOND}),
-    ("unknown there", Unavailable("404: lag", http_status=404), State.GENERATING, {"strikes": 1, "error": "404: lag"}),
-    ("no credits", Unavailable("403", Trouble.CREDITS, 403), State.GENERATING, {"strikes": 1}),
+    ("no answer", Unavailable("cut"), State.GENERATING, {"failures": 1, "error": "cut", "next_at": NOON + 2 * SECOND}),
+    ("unknown there", Unavailable("404: lag", http_status=404), State.GENERATING, {"failures": 1, "error": "404: lag"}),
+    ("no credits", Unavailable("403", Trouble.CREDITS, 403), State.GENERATING, {"failures": 1}),
     (
         "slow down",
         Throttled("429", timedelta(seconds=70)),
         State.GENERATING,
-        {"strikes": 1, "next_at": NOON + 70 * SECOND},
+        {"failures": 1, "next_at": NOON + 70 * SECOND},
     ),
     (
         "come later",
@@ -73,8 +73,8 @@ async def test_an_answer_is_written_down(
 ) -> None:
     table.bring(State.GENERATING)
     service = ScriptedService(fetches=[outcome])
-    work = work_of(table, service)
-    await turn(Poller(work, 8))
+    context = context_of(table, service)
+    await turn(Poller(context, 8))
     row = table.row()
     assert row.state == state
     assert {key: getattr(row, key) for key in more} == more
@@ -82,7 +82,7 @@ async def test_an_answer_is_written_down(
     assert row.generation_id == "g-mona"
     assert service.fetched == [(ENDPOINT, "g-mona", "https://api.test")]
     assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ACCEPTED]
-    assert work.blocked is None
+    assert context.blocked is None
 
 
 async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None:
@@ -96,7 +96,7 @@ async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None
 
 async def test_finished_without_a_video_so_often_in_a_row_is_an_answer(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
-    poller = Poller(work_of(table, ScriptedService(fetches=[Finished("")])), 8)
+    poller = Poller(context_of(table, ScriptedService(fetches=[Finished("")])), 8)
     await repeat(poller, clock, table, NO_URL_LOOKS - 1)
     assert table.row().state == "generating"
     await repeat(poller, clock, table, 1)
@@ -116,7 +116,7 @@ async def test_finished_without_a_video_so_often_in_a_row_is_an_answer(table: Ta
 async def test_what_is_not_in_a_row_does_not_count(table: Table, clock: Clock, between: list[FetchOutcome]) -> None:
     table.bring(State.GENERATING)
     script = [*between, Finished(""), *between, *[Finished("")] * (NO_URL_LOOKS - 1), *between, Finished(URL)]
-    poller = Poller(work_of(table, ScriptedService(fetches=script)), 8)
+    poller = Poller(context_of(table, ScriptedService(fetches=script)), 8)
     await repeat(poller, clock, table, len(script))
     assert table.row().state == "downloading"
 
@@ -124,25 +124,25 @@ async def test_what_is_not_in_a_row_does_not_count(table: Table, clock: Clock, b
 async def test_a_poll_is_never_a_job_s_error_however_often_it_fails(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     script: list[FetchOutcome] = [Unavailable("cut"), Unavailable("502", None, 502), Throttled("429")] * 20
-    poller = Poller(work_of(table, ScriptedService(fetches=[*script, Finished(URL)])), 8)
+    poller = Poller(context_of(table, ScriptedService(fetches=[*script, Finished(URL)])), 8)
     await repeat(poller, clock, table, len(script))
     assert table.row().state == "generating"
     assert table.row().next_at - datetime.now(NOON.tzinfo) == timedelta(minutes=2), "the longest pause"
     await repeat(poller, clock, table, 1)
-    assert (table.row().state, table.row().strikes, table.row().error) == ("downloading", 0, None)
+    assert (table.row().state, table.row().failures, table.row().error) == ("downloading", 0, None)
 
 
 async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     service = ScriptedService(fetches=[Working("marinating")])
-    poller = Poller(work_of(table, service), 8)
+    poller = Poller(context_of(table, service), 8)
     await turn(poller)
     clock.move_to(table.row().deadline_at)
     await turn(poller)
     now = table.row().deadline_at
-    standing = table.database.look(counts.standing, table.batch_id, now)
+    standing = table.database.look(statistics.batch_summary, table.batch_id, now)
     assert (standing.late, standing.counts[State.GENERATING], standing.counts[State.FAILED]) == (1, 1, 0)
-    assert not table.database.look(counts.any_open, table.batch_id, list(State), now), "a later run collects it"
+    assert not table.database.look(statistics.any_open, table.batch_id, list(State), now), "a later run collects it"
     service.fetches = [Finished(URL)]
     clock.tick(HOUR)
     await turn(poller)
@@ -151,21 +151,21 @@ async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, cl
 
 async def test_a_key_that_is_refused_stops_submits_but_no_job(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
-    work = work_of(table, ScriptedService(fetches=[Unavailable("401: key", Trouble.AUTH, 401)]))
-    await turn(Poller(work, 8))
-    assert work.blocked
-    assert work.blocked.trouble is Trouble.AUTH
+    context = context_of(table, ScriptedService(fetches=[Unavailable("401: key", Trouble.AUTH, 401)]))
+    await turn(Poller(context, 8))
+    assert context.blocked
+    assert context.blocked.trouble is Trouble.AUTH
     assert table.row().state == "generating"
 
 
 async def test_silence_is_told_apart_from_an_answer(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
-    work = work_of(table, ScriptedService(fetches=[Unavailable("no route"), Unavailable("502", None, 502)]))
-    poller = Poller(work, 8)
+    context = context_of(table, ScriptedService(fetches=[Unavailable("no route"), Unavailable("502", None, 502)]))
+    poller = Poller(context, 8)
     await repeat(poller, clock, table, 1)
-    assert (work.contact.silent_since, work.contact.ever) == (NOON, False)
+    assert (context.contact.silent_since, context.contact.ever) == (NOON, False)
     await repeat(poller, clock, table, 1)
-    assert (work.contact.silent_since, work.contact.ever) == (None, True)
+    assert (context.contact.silent_since, context.contact.ever) == (None, True)
 
 
 async def test_only_what_is_due_is_asked_for(table: Table, clock: Clock) -> None:
@@ -173,7 +173,7 @@ async def test_only_what_is_due_is_asked_for(table: Table, clock: Clock) -> None
     table.now += HOUR
     table.bring(State.GENERATING, "later")
     service = ScriptedService()
-    poller = Poller(work_of(table, service), 8)
+    poller = Poller(context_of(table, service), 8)
     await turn(poller)
     assert [name for _, name, _ in service.fetched] == ["g-now"]
     assert await turn(poller) == table.row("now").next_at
@@ -188,7 +188,7 @@ async def test_a_row_that_another_run_took_over_is_not_written(table: Table, clo
         table.claim(State.GENERATING, "run-b")
 
     service.before = taken
-    await turn(Poller(work_of(table, service), 8))
+    await turn(Poller(context_of(table, service), 8))
     assert (table.row().state, table.row().leased_by) == ("generating", "run-b")
 
 
@@ -199,7 +199,7 @@ async def test_polls_keep_to_a_rate_of_their_own(table: Table, clock: Clock) -> 
     for key in ("a", "b", "c"):
         table.bring(State.GENERATING, key)
     service = ScriptedService()
-    poller = Poller(work_of(table, service, Limits(polls_per_minute=12)), 8)
+    poller = Poller(context_of(table, service, Limits(polls_per_minute=12)), 8)
     due = await turn(poller)
     assert len(service.fetched) == 1
     assert due == NOON + 5 * SECOND - EARLY
@@ -213,7 +213,7 @@ async def test_a_refused_poll_pauses_polls_and_no_submit(table: Table, clock: Cl
     for key in ("a", "b", "c"):
         table.bring(State.GENERATING, key)
     service = ScriptedService(fetches=[Throttled("429", 9 * SECOND), Working("queued")])
-    poller = Poller(work_of(table, service), 1)
+    poller = Poller(context_of(table, service), 1)
     await turn(poller)
     assert await turn(poller) == NOON + 9 * SECOND
     assert len(service.fetched) == 1
@@ -232,7 +232,7 @@ async def test_polls_that_are_refused_come_less_often_and_in_time_more_often(tab
     for number in range(40):
         table.bring(State.GENERATING, f"j{number:02}")
     service = ScriptedService(fetches=[*[Working("queued")] * 20, Throttled("429", 10 * SECOND), Working("queued")])
-    poller = Poller(work_of(table, service), 1)
+    poller = Poller(context_of(table, service), 1)
     for _ in range(21):
         await turn(poller)
         clock.tick(0.5)

@@ -21,8 +21,8 @@ from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageErr
 from batchgen.jobs import State
 from batchgen.jobtable import leases
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolment import Enrolment
 from batchgen.jobtable.schema import batches, limits, metadata
+from batchgen.jobtable.sync import SyncResult
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot import HOT, Hot, statements
@@ -73,7 +73,7 @@ def database(place: str) -> Iterator[Database]:
 
 
 def note(connection: Connection, name: str, reason: str | None = None) -> None:
-    connection.execute(insert(limits).values(name=name, strikes=0, reason=reason))
+    connection.execute(insert(limits).values(name=name, failures=0, reason=reason))
 
 
 def names(connection: Connection) -> list[str]:
@@ -100,10 +100,10 @@ def test_a_job_can_stand_in_every_state_and_comes_back_as_it_was_written(table: 
 
 
 def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.2800005")
     assert str(table.row().cost_usd) == "0.2800005"
-    table.enrol("mona", "lisa")
+    table.sync("mona", "lisa")
     table.accept(table.intend()[0], "g-2", "12345678.5")
     assert [str(attempt.cost_usd) for attempt in table.attempts()] == ["0.2800005", "12345678.5"]
     assert table.database.look(lambda c: c.exec_driver_sql("SELECT sum(cost_usd) FROM jobs").scalar()) == Decimal(
@@ -142,7 +142,7 @@ def test_what_reads_sees_one_moment_and_cannot_write(database: Database) -> None
 def test_no_update_is_lost_between_two_processes(database: Database, place: str) -> None:
     database.change(note, "counter")
     gather(COUNT, [place] * 2)
-    assert database.look(lambda c: c.execute(select(limits.c.strikes)).scalar_one()) == 400
+    assert database.look(lambda c: c.execute(select(limits.c.failures)).scalar_one()) == 400
 
 
 def test_two_first_runs_at_once_both_find_a_whole_table(server: Server) -> None:
@@ -237,10 +237,10 @@ def test_an_unchanged_manifest_is_known_and_an_edited_one_is_not(
     manifest = write_manifest(tmp_path / "m.yaml", 2_500)
     found = asked.read(manifest, place, simulate=False, validate=True)
     assert asked.recalled(database, manifest, simulate=False, validate=True) is None
-    asyncio.run(found.enrol(database, "refuse"))
+    asyncio.run(found.sync(database, "refuse"))
     known = asked.recalled(database, manifest, simulate=False, validate=True)
     assert known
-    assert (known.known, known.enrolled) == (found.known, Enrolment(database.look(only_batch), unchanged=2_500))
+    assert (known.known, known.enrolled) == (found.known, SyncResult(database.look(only_batch), unchanged=2_500))
     write_manifest(manifest, 2_501)
     assert asked.recalled(database, manifest, simulate=False, validate=True) is None
 

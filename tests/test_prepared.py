@@ -79,7 +79,7 @@ def test_what_a_transaction_undoes_is_undone(database: Database) -> None:
 
 
 def test_what_the_driver_says_is_told_to_a_person(database: Database) -> None:
-    again = Prepared(insert(limits).values(name="one", strikes=bindparam("number")))
+    again = Prepared(insert(limits).values(name="one", failures=bindparam("number")))
     database.change(again.run, {"number": 0})
     with pytest.raises(StorageError, match=r"a\.db: the job table cannot be used: UNIQUE .*limits\.name"):
         database.change(again.run, {"number": 1})

@@ -15,7 +15,7 @@ from batchgen.manifest import Limits
 from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_LOOKS, Reconciler
 from batchgen.services.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, turn, work_of
+from tests.scripted import ScriptedService, context_of, turn
 from tests.table import HOUR, LEASE, MINUTE, SECOND, Table
 
 Page = LogPage | Unavailable | Throttled
@@ -85,7 +85,7 @@ async def test_what_the_log_says_decides(
     table.bring(State.UNCONFIRMED)
     service = ScriptedService(logs=[page(table)])
     clock.tick(age)
-    await turn(Reconciler(work_of(table, service, limits), 1))
+    await turn(Reconciler(context_of(table, service, limits), 1))
     assert standing(table) == stands
     assert len(service.looked) == 1
     assert table.row().leased_by is None
@@ -95,7 +95,7 @@ async def test_a_log_that_stays_unreadable_leaves_it_to_a_person_whatever_is_ord
     table: Table, clock: Clock
 ) -> None:
     table.bring(State.UNCONFIRMED)
-    reconciler = Reconciler(work_of(table, ScriptedService(logs=[SILENT]), RESUBMIT), 1)
+    reconciler = Reconciler(context_of(table, ScriptedService(logs=[SILENT]), RESUBMIT), 1)
     clock.tick(9 * PATIENCE)
     for _ in range(UNREAD_LOOKS + 1):
         assert standing(table) == LOOKING
@@ -108,7 +108,7 @@ async def test_an_adopted_job_goes_on_as_if_its_answer_had_come(table: Table, cl
     table.bring(State.UNCONFIRMED)
     service = ScriptedService(logs=[LogPage([logged(table, "g:1/x")])])
     clock.tick(60)
-    await turn(Reconciler(work_of(table, service), 1))
+    await turn(Reconciler(context_of(table, service), 1))
     row, (attempt,) = table.row(), table.attempts()
     assert (row.generation_id, row.submitted_at, row.next_at) == ("g:1/x", NOON + SECOND, NOON + MINUTE)
     assert (row.cost_usd, row.deadline_at, row.error) == (Decimal("0.28"), NOON + 61 * MINUTE, None)
@@ -119,7 +119,7 @@ async def test_an_adopted_job_goes_on_as_if_its_answer_had_come(table: Table, cl
 async def test_what_is_sent_again_is_another_attempt_and_the_first_is_kept(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
     clock.tick(PATIENCE)
-    await turn(Reconciler(work_of(table, ScriptedService(), RESUBMIT), 1))
+    await turn(Reconciler(context_of(table, ScriptedService(), RESUBMIT), 1))
     assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ABSENT]
     assert "sent again as ordered" in table.events()[-1].detail
     table.intend()
@@ -127,8 +127,8 @@ async def test_what_is_sent_again_is_another_attempt_and_the_first_is_kept(table
 
 
 async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothing(table: Table, clock: Clock) -> None:
-    table.enrol("mona", "lisa")
-    (mona,) = table.intend(room=1)
+    table.sync("mona", "lisa")
+    (mona,) = table.intend(capacity=1)
     table.lose(mona)
     table.now += SECOND
     (lisa,) = table.intend()
@@ -137,7 +137,7 @@ async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothi
         clock.tick(MINUTE)
         name = table.attempts()[-1].client_request_id if table.attempts()[2:] else mona.client_request_id
         page = LogPage([LoggedRequest(name, None, False, NOON, Decimal(0))])
-        await turn(Reconciler(work_of(table, ScriptedService(logs=[page])), 1))
+        await turn(Reconciler(context_of(table, ScriptedService(logs=[page])), 1))
         for intent in table.intend():
             table.lose(intent)
     assert (standing(table), table.row().error_class) == (State.FAILED, "rejected")
@@ -149,7 +149,7 @@ async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothi
 async def test_a_service_without_a_log_holds_at_once(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
     service = ScriptedService(has_log=False)
-    await turn(Reconciler(work_of(table, service, RESUBMIT), 1))
+    await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
     assert standing(table) == HELD
     assert service.looked == []
 
@@ -160,7 +160,7 @@ async def test_one_window_of_the_log_serves_many_attempts(table: Table, clock: C
         table.now += MINUTE
     clock.move_to(table.now)
     service = ScriptedService(logs=[LogPage([logged(table, f"g-{n}", key=f"j{n}") for n in (0, 2, 4)])])
-    await turn(Reconciler(work_of(table, service), 1))
+    await turn(Reconciler(context_of(table, service), 1))
     assert service.looked == [(NOON - BEFORE, NOON + 4 * MINUTE + AFTER)]
     found = {row.key: row.generation_id for row in table.rows()}
     assert found == {"j0": "g-0", "j1": None, "j2": "g-2", "j3": None, "j4": "g-4"}
@@ -168,7 +168,7 @@ async def test_one_window_of_the_log_serves_many_attempts(table: Table, clock: C
 
 async def test_the_pauses_between_two_looks_grow(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
-    reconciler = Reconciler(work_of(table, ScriptedService(logs=[SILENT])), 1)
+    reconciler = Reconciler(context_of(table, ScriptedService(logs=[SILENT])), 1)
     waits = []
     at = NOON
     for _ in range(8):
@@ -185,14 +185,14 @@ async def test_a_machine_that_slept_over_the_answer_does_not_take_it_for_patienc
     clock.tick(1)
     service = ScriptedService(logs=[ABSENT])
     service.before = lambda: clock.tick(8 * 3600)
-    await turn(Reconciler(work_of(table, service, RESUBMIT), 1))
+    await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
     assert standing(table) == LOOKING
 
 
 async def test_a_run_elsewhere_that_is_not_heard_of_leaves_a_doubt(table: Table, clock: Clock) -> None:
     intent = table.bring(State.SUBMITTING, worker="elsewhere")
     service = ScriptedService(logs=[LogPage([logged(table)])])
-    reconciler = Reconciler(work_of(table, service), 1)
+    reconciler = Reconciler(context_of(table, service), 1)
     assert await turn(reconciler) == NOON + LEASE
     assert service.looked == []
     clock.tick(LEASE)
@@ -207,7 +207,7 @@ async def test_an_answer_that_comes_while_the_log_is_read_wins(table: Table, clo
     clock.tick(PATIENCE)
     service = ScriptedService(logs=[ABSENT])
     service.before = lambda: table.accept(intent, "g-late")
-    await turn(Reconciler(work_of(table, service, RESUBMIT), 1))
+    await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
     assert (table.row().state, table.row().generation_id) == ("generating", "g-late")
     assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ACCEPTED]
 
@@ -215,7 +215,7 @@ async def test_an_answer_that_comes_while_the_log_is_read_wins(table: Table, clo
 async def test_what_is_held_waits_for_a_person_not_for_a_time(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
     clock.tick(PATIENCE)
-    reconciler = Reconciler(work_of(table, ScriptedService()), 1)
+    reconciler = Reconciler(context_of(table, ScriptedService()), 1)
     await turn(reconciler)
     clock.tick(9 * 3600)
     assert await turn(reconciler) is None

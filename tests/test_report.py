@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.jobs import State
-from batchgen.jobtable.counts import Event, Standing, Wait
+from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
 from batchgen.report.picture import View, paint, shares
 from batchgen.report.screen import Outlet, Screen
 from batchgen.report.words import counted, dollars, plural, shortened, size, span, summary, waiting
@@ -21,8 +21,10 @@ NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
 
-def standing(held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size: int = 0, **numbers: int) -> Standing:
-    return Standing({state: numbers.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), size)
+def batch_summary(
+    held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size: int = 0, **numbers: int
+) -> BatchSummary:
+    return BatchSummary({state: numbers.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), size)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +44,16 @@ def standing(held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size
         (plural(1, "job"), "1 job"),
         (plural(0, "job"), "0 jobs"),
         (shortened(["a", "b", "c"], most=2), "a, b and 1 more"),
-        (counted(standing()), "no jobs"),
-        (counted(standing(pending=2, unconfirmed=1, held=1)), "2 pending, 1 unconfirmed, 1 of them held for a person"),
-        (summary("b", "aimlapi", standing(pending=1)), "b: 1 pending; $0.00"),
-        (summary("b", "simulator", standing(done=1, size=2000, cost="1")), "b: 1 done; 2.0 kB; $1.00 (simulated)"),
-        (waiting(Wait("x", None, 1), NOON), "1 job waits for x"),
-        (waiting(Wait("x", NOON, 2), NOON), "2 jobs wait for x"),
-        (waiting(Wait("x", NOON + 9 * SECOND, 2), NOON), "2 jobs wait for x: next look in 9 s"),
+        (counted(batch_summary()), "no jobs"),
+        (
+            counted(batch_summary(pending=2, unconfirmed=1, held=1)),
+            "2 pending, 1 unconfirmed, 1 of them held for a person",
+        ),
+        (summary("b", "aimlapi", batch_summary(pending=1)), "b: 1 pending; $0.00"),
+        (summary("b", "simulator", batch_summary(done=1, size=2000, cost="1")), "b: 1 done; 2.0 kB; $1.00 (simulated)"),
+        (waiting(Blocker("x", None, 1), NOON), "1 job waits for x"),
+        (waiting(Blocker("x", NOON, 2), NOON), "2 jobs wait for x"),
+        (waiting(Blocker("x", NOON + 9 * SECOND, 2), NOON), "2 jobs wait for x: next look in 9 s"),
     ],
 )
 def test_words(told: str, expected: str) -> None:
@@ -67,17 +72,17 @@ def test_words(told: str, expected: str) -> None:
     ids=["one", "almost all", "thirds", "every state"],
 )
 def test_the_bar_shows_every_state_and_fits(numbers: dict[State, int], columns: int) -> None:
-    shared = shares(Standing({**dict.fromkeys(State, 0), **numbers}, 0, 0, 0, Decimal(0), 0), columns)
+    shared = shares(BatchSummary({**dict.fromkeys(State, 0), **numbers}, 0, 0, 0, Decimal(0), 0), columns)
     assert set(shared) == set(numbers)
     assert min(shared.values()) >= 1
     assert sum(shared.values()) == max(columns, len(numbers))
 
 
 def test_an_empty_batch_has_an_empty_bar() -> None:
-    assert shares(standing(), 78) == {}
+    assert shares(batch_summary(), 78) == {}
 
 
-def view(now: Standing) -> View:
+def view(now: BatchSummary) -> View:
     return View("b", NOON, 0, now, deque(maxlen=4))
 
 
@@ -86,7 +91,7 @@ def event(key: str, seconds: int, to: State) -> Event:
 
 
 def test_the_time_left_follows_from_how_long_videos_take_and_how_many_are_made_at_once() -> None:
-    seen = view(standing(done=1, generating=10, pending=89))
+    seen = view(batch_summary(done=1, generating=10, pending=89))
     assert seen.eta(NOON + 200 * SECOND) is None
     for key in ("a", "b"):
         seen.learn(event(key, 0, State.SUBMITTING))
@@ -94,16 +99,16 @@ def test_the_time_left_follows_from_how_long_videos_take_and_how_many_are_made_a
     # 89 more at ten each 200 s, and the last takes 200 s itself: not the 200 s for each that the first one took.
     assert seen.eta(NOON + 200 * SECOND) == timedelta(seconds=200 * (1 + 8.9))
 
-    seen.standing = standing(done=99, generating=1)
+    seen.batch_summary = batch_summary(done=99, generating=1)
     assert seen.eta(NOON + 150 * SECOND) == 50 * SECOND
     assert seen.eta(NOON + 250 * SECOND) is None
-    seen.standing = standing(done=99, unconfirmed=1, held=1)
+    seen.batch_summary = batch_summary(done=99, unconfirmed=1, held=1)
     assert seen.eta(NOON + 250 * SECOND) is None
 
 
 def test_the_picture_fits_any_width() -> None:
-    seen = view(standing(done=3, generating=4, pending=5, failed=1, late=1, cost="12.5", size=10_000))
-    seen.waits = [Wait("generations at the service", NOON + SECOND * 90, 4)]
+    seen = view(batch_summary(done=3, generating=4, pending=5, failed=1, late=1, cost="12.5", size=10_000))
+    seen.blockers = [Blocker("generations at the service", NOON + SECOND * 90, 4)]
     seen.latest.append(Event(1, NOON, "a-very-long-name " * 20, State.PENDING, State.FAILED, "because\nof reasons"))
     seen.notice = "stopping"
     for width in (12, 40, 200):

@@ -107,9 +107,9 @@ def test_both_seed_models_take_local_images_byte_for_byte_on_either_path(
     assert sent[MASTER] == {key: value for key, value in jobs[1].items() if key != "id"}
     came = {bytes(row["content"]) for row in rows(simulator.ledger, "SELECT content FROM images")}
     assert picture in came
-    pinned = rows(tmp_path / "batchgen.db", "SELECT request, inputs FROM jobs WHERE key = 'standard'")[0]
+    pinned = rows(tmp_path / "batchgen.db", "SELECT request, input_digests FROM jobs WHERE key = 'standard'")[0]
     assert json.loads(pinned["request"])["image_url"] == "in/picture one.png"
-    assert json.loads(pinned["inputs"])["in/mask.png"]["sha256"] == hashlib.sha256(mask).hexdigest()
+    assert json.loads(pinned["input_digests"])["in/mask.png"]["sha256"] == hashlib.sha256(mask).hexdigest()
 
 
 def test_a_create_request_carries_local_files_as_data_uris(tmp_path: Path, batchgen: Command) -> None:

@@ -29,7 +29,7 @@ from batchgen.services.base import (
     Unknown,
 )
 from tests.conftest import NOON
-from tests.scripted import ScriptedService, settle, turn, work_of
+from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import Table, spec
 
 FAST = Limits(submits_per_minute=60_000, in_flight=100)
@@ -45,8 +45,8 @@ OUTCOMES: list[tuple[SubmitOutcome, State, Outcome, dict[str, Any]]] = [
     ),
     (Rejected("400: no", 400), State.FAILED, Outcome.REJECTED, {"error": "400: no", "error_class": "rejected"}),
     (Unknown("cut"), State.UNCONFIRMED, Outcome.UNCONFIRMED, {"next_at": NOON + FIRST_LOOK_UP, "error": "cut"}),
-    (NotSent("no route"), State.PENDING, Outcome.NOT_SENT, {"attempts": 0, "strikes": 1}),
-    (Throttled("429: slow"), State.PENDING, Outcome.THROTTLED, {"attempts": 0, "strikes": 0}),
+    (NotSent("no route"), State.PENDING, Outcome.NOT_SENT, {"attempts": 0, "failures": 1}),
+    (Throttled("429: slow"), State.PENDING, Outcome.THROTTLED, {"attempts": 0, "failures": 0}),
     (Blocked(Trouble.AUTH, "401: key", 401), State.PENDING, Outcome.BLOCKED, {"attempts": 0, "error": None}),
     (Blocked(Trouble.CREDITS, "403: empty", 403), State.PENDING, Outcome.BLOCKED, {"attempts": 0}),
 ]
@@ -60,8 +60,8 @@ def pause_of(table: Table) -> Any:
 async def test_an_outcome_is_written_down(
     table: Table, clock: Clock, outcome: SubmitOutcome, state: State, attempt: Outcome, more: dict[str, Any]
 ) -> None:
-    table.enrol("mona")
-    await turn(Scheduler(work_of(table, ScriptedService([outcome])), 8))
+    table.sync("mona")
+    await turn(Scheduler(context_of(table, ScriptedService([outcome])), 8))
     row = table.row()
     assert row.state == state
     assert {name: getattr(row, name) for name in more} == more
@@ -69,39 +69,39 @@ async def test_an_outcome_is_written_down(
 
 
 async def test_the_intent_is_durable_before_the_request_leaves(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     service = ScriptedService()
     seen: list[tuple[str, str]] = []
     service.before = lambda: seen.extend(
         (row.state, one.outcome) for row, one in zip(table.rows(), table.attempts(), strict=True)
     )
-    await turn(Scheduler(work_of(table, service), 8))
+    await turn(Scheduler(context_of(table, service), 8))
     assert seen == [("submitting", "sending")]
     assert service.submitted[0].client_request_id == table.attempts()[0].client_request_id
     assert table.row().base_url == service.base_url
 
 
 async def test_the_simulator_s_address_is_not_pinned(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
-    await turn(Scheduler(work_of(table, ScriptedService(name="simulator")), 8))
+    table.sync("mona")
+    await turn(Scheduler(context_of(table, ScriptedService(name="simulator")), 8))
     assert table.row().base_url is None
 
 
 async def test_a_local_image_travels_and_is_remembered(table: Table, clock: Clock) -> None:
     (table.folder / "mona.png").write_bytes(b"a portrait")
-    table.enrol(spec(image="mona.png", files=("/image_url",)))
+    table.sync(spec(image="mona.png", input_pointers=("/image_url",)))
     service = ScriptedService()
-    await turn(Scheduler(work_of(table, service), 8))
+    await turn(Scheduler(context_of(table, service), 8))
     sent = json.loads(service.submitted[0].body)["image_url"]
     assert sent == "data:image/png;base64," + base64.b64encode(b"a portrait").decode()
-    assert json.loads(table.row().inputs)["mona.png"]["size"] == 10
+    assert json.loads(table.row().input_digests)["mona.png"]["size"] == 10
     assert "base64" not in table.row().request
 
 
 async def test_an_image_that_has_gone_fails_its_job_and_sends_nothing(table: Table, clock: Clock) -> None:
-    table.enrol(spec(image="gone.png", files=("/image_url",)), "lisa")
+    table.sync(spec(image="gone.png", input_pointers=("/image_url",)), "lisa")
     service = ScriptedService()
-    await turn(Scheduler(work_of(table, service, FAST), 8))
+    await turn(Scheduler(context_of(table, service, FAST), 8))
     row = table.row()
     assert (row.state, row.error_class) == ("failed", "input")
     assert "gone.png" in row.error
@@ -113,15 +113,15 @@ async def test_an_image_that_has_gone_fails_its_job_and_sends_nothing(table: Tab
 
 
 async def test_no_more_are_in_flight_than_allowed(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number}" for number in range(9)))
+    table.sync(*(f"j{number}" for number in range(9)))
     service = ScriptedService()
-    scheduler = Scheduler(work_of(table, service, Limits(submits_per_minute=6_000, in_flight=3)), 8)
+    scheduler = Scheduler(context_of(table, service, Limits(submits_per_minute=6_000, in_flight=3)), 8)
     for _ in range(3):
         await turn(scheduler)
         clock.tick(1)
     assert len(service.submitted) == 3
     table.now = table.row("j0").next_at
-    (job,) = table.claim(State.GENERATING, room=1)
+    (job,) = table.claim(State.GENERATING, capacity=1)
     table.finish(job)
     await turn(scheduler)
     assert len(service.submitted) == 4
@@ -130,18 +130,18 @@ async def test_no_more_are_in_flight_than_allowed(table: Table, clock: Clock) ->
 async def test_another_batch_in_flight_counts_as_well(table: Table, clock: Clock) -> None:
     from dataclasses import replace
 
-    table.enrol("mona")
+    table.sync("mona")
     table.accept(table.intend()[0])
-    table.enrol("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
+    table.sync("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
     service = ScriptedService()
-    await turn(Scheduler(work_of(table, service, Limits(submits_per_minute=6_000, in_flight=1)), 8))
+    await turn(Scheduler(context_of(table, service, Limits(submits_per_minute=6_000, in_flight=1)), 8))
     assert service.submitted == []
 
 
 async def test_no_more_are_on_the_wire_than_fit_in_hand(table: Table, clock: Clock) -> None:
-    table.enrol(*(f"j{number}" for number in range(9)))
+    table.sync(*(f"j{number}" for number in range(9)))
     service = ScriptedService(gate=asyncio.Event())
-    scheduler = Scheduler(work_of(table, service, FAST), 2)
+    scheduler = Scheduler(context_of(table, service, FAST), 2)
     await scheduler.tick(NOON)
     assert await scheduler.tick(NOON) is None
     assert list(table.states().values()).count("submitting") == 2
@@ -152,9 +152,9 @@ async def test_no_more_are_on_the_wire_than_fit_in_hand(table: Table, clock: Clo
 
 
 async def test_the_rate_says_when_to_come_again(table: Table, clock: Clock) -> None:
-    table.enrol("a", "b", "c")
+    table.sync("a", "b", "c")
     service = ScriptedService()
-    scheduler = Scheduler(work_of(table, service, Limits(submits_per_minute=12)), 8)
+    scheduler = Scheduler(context_of(table, service, Limits(submits_per_minute=12)), 8)
     assert await turn(scheduler) == NOON + 5 * SECONDS - EARLY
     assert await turn(scheduler) == NOON + 5 * SECONDS - EARLY
     clock.tick(5)
@@ -166,9 +166,9 @@ async def test_the_rate_says_when_to_come_again(table: Table, clock: Clock) -> N
 
 
 async def test_a_run_that_is_stopping_sends_nothing(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     service = ScriptedService()
-    scheduler = Scheduler(work_of(table, service), 8)
+    scheduler = Scheduler(context_of(table, service), 8)
     await scheduler.finish()
     await turn(scheduler)
     assert service.submitted == []
@@ -178,13 +178,13 @@ async def test_a_run_that_is_stopping_sends_nothing(table: Table, clock: Clock) 
 
 
 async def test_429_slows_everybody_down_for_as_long_as_asked(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     service = ScriptedService([Throttled("429: slow", timedelta(seconds=40)), Accepted("g-1")])
-    scheduler = Scheduler(work_of(table, service, FAST), 8)
+    scheduler = Scheduler(context_of(table, service, FAST), 8)
     await turn(scheduler)
     assert pause_of(table).paused_until == NOON + 40 * SECONDS
     assert pause_of(table).reason == "the service asks to slow down (429: slow)"
-    other = Scheduler(work_of(table, service, FAST, run="run-b"), 8)
+    other = Scheduler(context_of(table, service, FAST, run="run-b"), 8)
     for waiting in (scheduler, other):
         assert await turn(waiting) == NOON + 40 * SECONDS
     assert len(service.submitted) == 1
@@ -192,20 +192,20 @@ async def test_429_slows_everybody_down_for_as_long_as_asked(table: Table, clock
     await turn(other)
     assert table.row().state == "generating"
     assert table.row().attempts == 1
-    assert pause_of(table).strikes == 0
+    assert pause_of(table).failures == 0
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AUTH, Trouble.CREDITS, Trouble.ADDRESS])
 async def test_a_blocked_account_stops_submitting_at_once_and_fails_nobody(
     table: Table, clock: Clock, trouble: Trouble
 ) -> None:
-    table.enrol("a", "b", "c")
+    table.sync("a", "b", "c")
     service = ScriptedService([Accepted("g-1"), Blocked(trouble, "no", 403)])
-    work = work_of(table, service, FAST)
-    scheduler = Scheduler(work, 2)
+    context = context_of(table, service, FAST)
+    scheduler = Scheduler(context, 2)
     await turn(scheduler)
-    assert work.blocked == Blocked(trouble, "no", 403)
-    assert scheduler.room == 0
+    assert context.blocked == Blocked(trouble, "no", 403)
+    assert scheduler.capacity == 0
     clock.tick(3600)
     assert await turn(scheduler) is None
     assert table.states() == {"a": "generating", "b": "pending", "c": "pending"}
@@ -213,11 +213,11 @@ async def test_a_blocked_account_stops_submitting_at_once_and_fails_nobody(
 
 
 async def test_a_full_disk_stops_submitting_too(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
+    table.sync("mona")
     service = ScriptedService()
-    work = work_of(table, service)
-    work.disk = "no space"
-    await turn(Scheduler(work, 8))
+    context = context_of(table, service)
+    context.disk = "no space"
+    await turn(Scheduler(context, 8))
     assert service.submitted == []
 
 
@@ -225,9 +225,9 @@ async def test_a_full_disk_stops_submitting_too(table: Table, clock: Clock) -> N
 async def test_a_service_that_fails_every_create_is_probed_with_one(
     table: Table, clock: Clock, failure: SubmitOutcome
 ) -> None:
-    table.enrol(*(f"j{number:02}" for number in range(20)))
+    table.sync(*(f"j{number:02}" for number in range(20)))
     service = ScriptedService([failure])
-    scheduler = Scheduler(work_of(table, service, FAST), 8)
+    scheduler = Scheduler(context_of(table, service, FAST), 8)
     await turn(scheduler)
     assert scheduler.failures == 8 >= FAILURES_TO_PROBE
     sent = len(service.submitted)
@@ -253,22 +253,22 @@ async def test_a_service_that_fails_every_create_is_probed_with_one(
 
 
 async def test_a_probe_that_is_on_the_wire_is_the_only_one(table: Table, clock: Clock) -> None:
-    table.enrol("a", "b", "c")
+    table.sync("a", "b", "c")
     service = ScriptedService(gate=asyncio.Event())
-    scheduler = Scheduler(work_of(table, service, FAST), 8)
+    scheduler = Scheduler(context_of(table, service, FAST), 8)
     scheduler.failures = FAILURES_TO_PROBE
     await scheduler.tick(NOON)
     assert len(scheduler.tasks) == 1
-    assert scheduler.room == 0
+    assert scheduler.capacity == 0
     assert service.gate
     service.gate.set()
     await settle(scheduler)
 
 
 async def test_one_bad_job_does_not_stop_the_others(table: Table, clock: Clock) -> None:
-    table.enrol("a", "b", "c", "d", "e")
+    table.sync("a", "b", "c", "d", "e")
     service = ScriptedService([Rejected("400: no", 400)] * 4 + [Accepted("g-5")])
-    scheduler = Scheduler(work_of(table, service, FAST), 8)
+    scheduler = Scheduler(context_of(table, service, FAST), 8)
     await turn(scheduler)
     assert list(table.states().values()).count("failed") == 4
     assert list(table.states().values()).count("generating") == 1
@@ -276,11 +276,11 @@ async def test_one_bad_job_does_not_stop_the_others(table: Table, clock: Clock) 
 
 
 async def test_silence_is_told_apart_from_an_answer(table: Table, clock: Clock) -> None:
-    table.enrol("mona")
-    work = work_of(table, ScriptedService([NotSent("no route"), Throttled("429")]), FAST)
-    scheduler = Scheduler(work, 8)
+    table.sync("mona")
+    context = context_of(table, ScriptedService([NotSent("no route"), Throttled("429")]), FAST)
+    scheduler = Scheduler(context, 8)
     await turn(scheduler)
-    assert (work.contact.silent_since, work.contact.ever, work.contact.reason) == (NOON, False, "no route")
+    assert (context.contact.silent_since, context.contact.ever, context.contact.reason) == (NOON, False, "no route")
     clock.tick(60)
     await turn(scheduler)
-    assert (work.contact.silent_since, work.contact.ever) == (None, True)
+    assert (context.contact.silent_since, context.contact.ever) == (None, True)

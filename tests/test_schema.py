@@ -41,11 +41,11 @@ JOB = {
     "endpoint": "/v2/video/generations",
     "model": "m",
     "request": "{}",
-    "files": "[]",
+    "input_pointers": "[]",
     "fingerprint": "00",
     "tags": "[]",
     "attempts": 0,
-    "strikes": 0,
+    "failures": 0,
     "output_path": "mona.mp4",
     "created_at": "2026-03-01T12:00:00.000000Z",
 }
@@ -230,6 +230,6 @@ def test_the_columns_of_times_and_money_are_typed_alike_everywhere() -> None:
 )
 def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database, said: str, kept: str) -> None:
     database.change(
-        lambda connection: connection.execute(insert(limits).values(name="n", strikes=0, reason=said)) and None
+        lambda connection: connection.execute(insert(limits).values(name="n", failures=0, reason=said)) and None
     )
     assert database.look(lambda connection: connection.execute(select(limits.c.reason)).scalar()) == kept

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, select, text
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engines import database_url, make_engine
+from batchgen.jobtable.migrations import migrate
 from batchgen.jobtable.schema import jobs, tallies
-from batchgen.jobtable.version import migrate
 from tests.table import Table, spec
 from tests.test_migrations import with_a_job
 
@@ -61,7 +61,7 @@ def test_every_way_of_a_job_is_counted(table: Table) -> None:
     for state in (State.DONE, State.DOWNLOADING, State.GENERATING, State.FAILED, State.UNCONFIRMED, State.CANCELLED):
         table.bring(state, f"is-{state}")
         agree(table)
-    table.enrol(*(spec(f"n{number}") for number in range(2_500)))
+    table.sync(*(spec(f"n{number}") for number in range(2_500)))
     assert agree(table)[table.batch_id, "pending"] == (2_500, 0)
 
 

@@ -11,8 +11,8 @@ from batchgen.files import local_files
 from batchgen.jobs import JobSpec
 from batchgen.jobtable import memory
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
 from batchgen.jobtable.memory import Memory
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.manifest import Limits
 
 
@@ -24,7 +24,7 @@ class Asked:
     limits: Limits
     """The manifest's, but for those that were given on the command line."""
     specs: list[JobSpec]
-    enrolled: Enrolment | None = None
+    enrolled: SyncResult | None = None
 
     @property
     def batch(self) -> Batch:
@@ -34,11 +34,11 @@ class Asked:
     def folder(self) -> Path:
         return self.batch.manifest.parent
 
-    async def enrol(self, database: Database, on_changed: OnChanged) -> Enrolment:
+    async def sync(self, database: Database, on_changed: OnChanged) -> SyncResult:
         """Its jobs become rows, if they are not. Raises ManifestChanged."""
         if self.enrolled is None:
             now = clock.utcnow()
-            self.enrolled = await database.write(memory.enrol, self.known, self.specs, now, on_changed)
+            self.enrolled = await database.write(memory.sync_manifest, self.known, self.specs, now, on_changed)
             self.specs.clear()  # a run of many hours needs none of them any more
         return self.enrolled
 

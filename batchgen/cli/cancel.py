@@ -10,7 +10,7 @@ from batchgen import clock
 from batchgen.cli.options import db_option, manifest_argument, simulate_option
 from batchgen.cli.session import batch_of, chosen_keys, table_of
 from batchgen.jobs import State
-from batchgen.jobtable import orders
+from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
@@ -27,7 +27,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     with table_of(db, manifest) as database:
         batch_id = batch_of(database, manifest, simulate)
         keys = chosen_keys(database, batch_id, ids, default={State.PENDING}, allowed={State.PENDING}, order="cancelled")
-        cancelled = database.change(orders.cancel, batch_id, keys, clock.utcnow())
+        cancelled = database.change(commands.cancel, batch_id, keys, clock.utcnow())
     if not cancelled:
         click.echo("every job has been sent or has ended: there is nothing to cancel")
         return

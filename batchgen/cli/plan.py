@@ -28,7 +28,7 @@ from batchgen.cli.options import (
 from batchgen.cli.session import public_service, read_for, selection_of, with_limits
 from batchgen.jobtable import pricelist
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolment import Batch
+from batchgen.jobtable.sync import Batch
 from batchgen.manifest import Manifest
 from batchgen.plan import Asked
 from batchgen.report.outlook import outlook_json, told

@@ -12,7 +12,7 @@ from batchgen.cli.options import again, db_option, manifest_argument, simulate_o
 from batchgen.cli.session import batch_of, table_of
 from batchgen.errors import UsageError
 from batchgen.jobtable import reconciliation
-from batchgen.jobtable.reconciliation import Doubt
+from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.report.words import plural, shortened, span
 
 DEADLINE = timedelta(hours=1)
@@ -74,7 +74,7 @@ def command(
         )
 
 
-def show(doubt: Doubt, now: datetime) -> None:
+def show(doubt: UnconfirmedAttempt, now: datetime) -> None:
     """What a person needs to find the request at the service."""
     click.echo(f"{doubt.key}  {doubt.model}")
     click.echo(f"  sent {doubt.sent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {span(now - doubt.sent_at)} ago")

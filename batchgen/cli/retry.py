@@ -10,7 +10,7 @@ from batchgen import clock
 from batchgen.cli.options import again, db_option, manifest_argument, simulate_option
 from batchgen.cli.session import batch_of, chosen_keys, table_of
 from batchgen.jobs import State
-from batchgen.jobtable import orders
+from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
@@ -34,7 +34,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
             allowed={State.FAILED, State.CANCELLED},
             order="tried again",
         )
-        retried = database.change(orders.retry, batch_id, keys, clock.utcnow())
+        retried = database.change(commands.retry, batch_id, keys, clock.utcnow())
     if not retried:
         click.echo("no job has failed: there is nothing to try again")
         return

@@ -30,9 +30,9 @@ from batchgen.cli.plan import show_plan
 from batchgen.cli.session import read_for, selection_of, service_of, with_limits
 from batchgen.errors import StorageError
 from batchgen.jobs import State
-from batchgen.jobtable import counts, selection
+from batchgen.jobtable import selection, statistics
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
@@ -111,14 +111,14 @@ async def carry_out(
 ) -> Ending:
     """Enrol, run, and say how it ended."""
     wanted, batch = selection_of(wishes), asked.batch
-    enrolled = await asked.enrol(database, on_changed)
+    enrolled = await asked.sync(database, on_changed)
     if wanted.mark:
         chosen = await database.read(selection.find, enrolled.batch_id, wanted)  # by a connection that cannot write
         await database.write(selection.mark, wanted, chosen)
     terms = Terms(asked.limits.max_cost, wishes["until"], wanted.mark)
     announce(batch, asked.known.jobs, enrolled, as_json)
     gc.freeze()  # what was read so far stays: a run that makes little garbage need not look through it again and again
-    after = await database.read(counts.last_event)
+    after = await database.read(statistics.last_event)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(service_of(database, settings, asked.folder))
         plan = Plan(enrolled.batch_id, asked.folder, asked.limits, asked.known.models, terms)
@@ -139,12 +139,12 @@ async def carry_out(
         finally:
             ended.set()
             await following
-    failures = await database.read(counts.failures, enrolled.batch_id, FAILURES_SHOWN)
+    failures = await database.read(statistics.failures, enrolled.batch_id, FAILURES_SHOWN)
     conclude(batch, ending, failures, as_json)
     return ending
 
 
-def announce(batch: Batch, jobs: int, enrolled: Enrolment, as_json: bool) -> None:
+def announce(batch: Batch, jobs: int, enrolled: SyncResult, as_json: bool) -> None:
     """What enrolling did."""
     told = {
         "new": enrolled.new,
@@ -173,36 +173,38 @@ def announce(batch: Batch, jobs: int, enrolled: Enrolment, as_json: bool) -> Non
 
 def notice_of(runner: Runner) -> str:
     """What a person should know of a run that is doing less than it could, or soon will."""
-    work, told = runner.work, ""
+    context, told = runner.context, ""
     if runner.signal:
         told = "stopping: finishing what is on the wire (once more leaves at once)"
-    elif work.disk:
-        told = f"no more downloads: {work.disk}"
-    elif work.blocked:
-        told = f"no more submits: {work.blocked.reason}"
-    elif work.hold:
-        told = f"no more submits for now: {work.hold}"
-    return "; ".join(filter(None, (told, work.warning)))
+    elif context.disk:
+        told = f"no more downloads: {context.disk}"
+    elif context.blocked:
+        told = f"no more submits: {context.blocked.reason}"
+    elif context.hold:
+        told = f"no more submits for now: {context.hold}"
+    return "; ".join(filter(None, (told, context.warning)))
 
 
 def conclude(batch: Batch, ending: Ending, failures: list[str], as_json: bool) -> None:
     """The result, on standard output; beside it, what a person can do about what is missing."""
-    standing, results = ending.standing, Outlet(sys.stdout)
+    batch_summary, results = ending.batch_summary, Outlet(sys.stdout)
     if as_json:
         closing = {"event": "done", "exit_code": ending.exit_code, "told": ending.told}
-        results.say(json.dumps({**closing, **standing_json(batch.name, standing)}, ensure_ascii=False))
+        results.say(json.dumps({**closing, **standing_json(batch.name, batch_summary)}, ensure_ascii=False))
         return
-    results.say(f"{summary(batch.name, batch.service, standing)}; {ending.told}")
+    results.say(f"{summary(batch.name, batch.service, batch_summary)}; {ending.told}")
     if ending.exit_code != UNFINISHED:
         return
     advice = Outlet(sys.stderr)
     for line in failures:
         advice.say(f"  {line}")
-    if (more := standing.counts[State.FAILED] - len(failures)) > 0:
+    if (more := batch_summary.counts[State.FAILED] - len(failures)) > 0:
         advice.say(f"  and {more} more; {again('status')} lists them")
-    if number := standing.counts[State.FAILED]:
+    if number := batch_summary.counts[State.FAILED]:
         advice.say(f"{again('retry')} makes {'it' if number == 1 else 'them'} pending again; then run.")
-    if standing.held:
+    if batch_summary.held:
         advice.say(f"{again('resolve')} shows what waits for a person.")
-    if standing.late or standing.stuck:
-        advice.say(f"{plural(standing.late + standing.stuck, 'job')} may still come: the same command looks again.")
+    if batch_summary.late or batch_summary.stuck:
+        advice.say(
+            f"{plural(batch_summary.late + batch_summary.stuck, 'job')} may still come: the same command looks again."
+        )

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from batchgen.cli.options import again, is_there, place_of
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import enrolment, orders
+from batchgen.jobtable import commands, sync
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.selection import Selection
@@ -122,7 +122,7 @@ def settled_in(place: str | Path, simulate: bool) -> Callable[[str], Collection[
         if not is_there(place):
             return ()
         with Database(place) as database:
-            return database.look(enrolment.sent_keys, f"{batch}-{SIMULATED}" if simulate else batch)
+            return database.look(sync.sent_keys, f"{batch}-{SIMULATED}" if simulate else batch)
 
     return settled
 
@@ -175,8 +175,8 @@ def chosen_keys(
     Raises `UsageError` for a name that is not in the batch or a job that is in no `allowed` state.
     """
     if not ids:
-        return database.look(orders.keys_in, batch_id, default)
-    states = database.look(orders.states_of, batch_id, ids)
+        return database.look(commands.keys_in, batch_id, default)
+    states = database.look(commands.states_of, batch_id, ids)
     wrong = [f"{key}: there is no such job in this batch" for key in ids if key not in states]
     wrong += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     if wrong:

@@ -12,7 +12,7 @@ from batchgen import clock
 from batchgen.cli.options import db_option, json_option
 from batchgen.cli.session import batches_of, known_batches, table_of
 from batchgen.files import liveness
-from batchgen.jobtable import counts, leases
+from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.database import Database
 from batchgen.report.words import plural, standing_json, summary, waiting
 
@@ -30,21 +30,21 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
         found = known_batches(database, manifest) if manifest else database.look(batches_of, None)
         for batch in found:
             now = clock.utcnow()
-            standing = database.look(counts.standing, batch.id, now)
-            waits = database.look(counts.waits, batch.id, now)
+            batch_summary = database.look(statistics.batch_summary, batch.id, now)
+            blockers = database.look(statistics.blockers, batch.id, now)
             working = at_work(database, batch.id)
             if as_json:
-                told = standing_json(batch.name, standing, waits)
+                told = standing_json(batch.name, batch_summary, blockers)
                 click.echo(json.dumps({**told, "runs": working}, ensure_ascii=False))
                 continue
-            click.echo(summary(batch.name, batch.service, standing))
-            for wait in waits:
+            click.echo(summary(batch.name, batch.service, batch_summary))
+            for wait in blockers:
                 click.echo(f"  {waiting(wait, now)}")
-            for failure in database.look(counts.failures, batch.id):
+            for failure in database.look(statistics.failures, batch.id):
                 click.echo(f"  {failure}")
             if working:
                 click.echo(f"  {plural(working, 'run')} at work")
-            elif len(waits) > bool(standing.held):
+            elif len(blockers) > bool(batch_summary.held):
                 click.echo(
                     f"  no run is at work: `batchgen run {shlex.quote(str(manifest or batch.manifest))}` goes on"
                 )

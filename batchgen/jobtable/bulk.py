@@ -14,7 +14,7 @@ CHUNK_ROWS = 250
 Row = tuple[Any, ...]
 
 
-def pour(
+def bulk_insert(
     connection: Connection, table: Table, alike: Mapping[str, Any], names: Sequence[str], rows: Iterable[Row]
 ) -> None:
     """Insert `rows`, which hold the columns `names` (of text and whole numbers), each with the values `alike`."""

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen.errors import StorageError
 from batchgen.jobtable.engines import database_url, make_engine
-from batchgen.jobtable.version import bring_up, refuse_unusable
+from batchgen.jobtable.migrations import bring_up, refuse_unusable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,28 +7,28 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.change import Plus
-from batchgen.jobtable.transition import FREE, move, touch
+from batchgen.jobtable.guarded_update import Increment
+from batchgen.jobtable.transition import FREE, move, update_leased
 
 
 def begun(connection: Connection, job: Job, worker: str, etag: str | None) -> bool:
     """The server names this version of the file: what a `.part` on the disk is a part of."""
-    return touch(connection, job, worker, etag=etag)
+    return update_leased(connection, job, worker, etag=etag)
 
 
 def relocated(connection: Connection, job: Job, worker: str, url: str) -> bool:
     """The fetch endpoint gave a new address for the same video."""
-    return touch(connection, job, worker, video_url=url)
+    return update_leased(connection, job, worker, video_url=url)
 
 
 def verified(connection: Connection, job: Job, worker: str, size: int, sha256: str) -> bool:
     """The `.part` is whole. Written before the rename, so that after a crash the target can be told to be ours."""
-    return touch(connection, job, worker, bytes=size, sha256=sha256)
+    return update_leased(connection, job, worker, bytes=size, sha256=sha256)
 
 
 def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
-    return touch(connection, job, worker, strikes=Plus(1), error=reason, next_at=next_at, **FREE)
+    return update_leased(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **FREE)
 
 
 def delivered(

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from batchgen.jobs import State
-from batchgen.jobtable.change import Plus, change
+from batchgen.jobtable.guarded_update import Increment, guarded_update
 from batchgen.jobtable.schema import Outcome, attempts, jobs, runs
 from batchgen.jobtable.transition import FREE, move
 
@@ -62,7 +62,7 @@ def recover(connection: Connection, whose: ColumnElement[bool], now: datetime) -
     for row in held:
         if row.state != State.SUBMITTING:
             same = {"id": row.id, "state": row.state, "leased_by": row.leased_by}
-            change(connection, jobs, same, {"next_at": now, **FREE})
+            guarded_update(connection, jobs, same, {"next_at": now, **FREE})
             continue
         moved = move(
             connection,
@@ -72,27 +72,27 @@ def recover(connection: Connection, whose: ColumnElement[bool], now: datetime) -
             now,
             guard={"attempt_id": row.attempt_id, "leased_by": row.leased_by},
             detail=LOST,
-            attempts=Plus(1),
+            attempts=Increment(1),
             next_at=now,
             error_class="unconfirmed",
             error=LOST,
         )
         if moved:
             sending = {"id": row.attempt_id, "outcome": Outcome.SENDING}
-            change(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": LOST})
+            guarded_update(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": LOST})
     return len(held)
 
 
-def hasten(connection: Connection, batch_id: int, now: datetime) -> None:
+def wake_waiting(connection: Connection, batch_id: int, now: datetime) -> None:
     """A new run looks at once at all that waited for a time, or for a person, in an earlier one.
 
     Pauses of the whole service are rows of their own and stay.
     """
     unheld = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
     waiting = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
-    connection.execute(update(jobs).where(*unheld, waiting, jobs.c.next_at > now).values(next_at=now, strikes=0))
-    # One that works as planned keeps its plan. Its strikes stay: "finished, without a video" counts them in a row.
-    unplanned = (jobs.c.state == State.GENERATING, (jobs.c.deadline_at <= now) | (jobs.c.strikes > 0))
+    connection.execute(update(jobs).where(*unheld, waiting, jobs.c.next_at > now).values(next_at=now, failures=0))
+    # One that works as planned keeps its plan. Its failures stay: "finished, without a video" counts them in a row.
+    unplanned = (jobs.c.state == State.GENERATING, (jobs.c.deadline_at <= now) | (jobs.c.failures > 0))
     connection.execute(update(jobs).where(*unheld, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
     connection.execute(update(jobs).where(*unheld, *held).values(next_at=now))

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from batchgen import __version__
 from batchgen.files import local_files
 from batchgen.jobs import JobSpec
-from batchgen.jobtable import enrolment
-from batchgen.jobtable.enrolment import Batch, Enrolment, OnChanged
+from batchgen.jobtable import sync
 from batchgen.jobtable.schema import batches, jobs, manifests, tallies
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.manifest import Limits, digest
 from batchgen.manifest.limits import restored, stored
 
@@ -41,11 +41,11 @@ class Memory:
     """Nothing that it names changed while it was read."""
 
 
-def enrol(
+def sync_manifest(
     connection: Connection, asked: Memory, specs: Sequence[JobSpec], now: datetime, on_changed: OnChanged = "refuse"
-) -> Enrolment:
-    """`enrolment.enrol`, remembered if the same manifest would bring nothing more the next time."""
-    result = enrolment.enrol(connection, asked.batch, specs, now, on_changed)
+) -> SyncResult:
+    """`sync.enrol`, remembered if the same manifest would bring nothing more the next time."""
+    result = sync.sync_manifest(connection, asked.batch, specs, now, on_changed)
     if result.settled and asked.steady:
         remember(connection, result.batch_id, asked)
     return result
@@ -69,7 +69,7 @@ def remember(connection: Connection, batch_id: int, asked: Memory) -> None:
         connection.execute(insert(manifests).values(batch_id=batch_id, **values))
 
 
-def recall(connection: Connection, path: Path, simulate: bool, validate: bool) -> tuple[Memory, Enrolment] | None:
+def recall(connection: Connection, path: Path, simulate: bool, validate: bool) -> tuple[Memory, SyncResult] | None:
     """What is known of the manifest at `path` and what enrolling it would do, which is nothing; None: it must be read.
 
     It must unless it and all that it names are as they were, in this version of batchgen, and every row is there.
@@ -82,7 +82,7 @@ def recall(connection: Connection, path: Path, simulate: bool, validate: bool) -
             continue
         memory = to_memory(row)
         if as_it_was(connection, row.batch_id, memory):
-            return memory, Enrolment(row.batch_id, unchanged=memory.jobs)
+            return memory, SyncResult(row.batch_id, unchanged=memory.jobs)
     return None
 
 
@@ -98,7 +98,7 @@ def as_it_was(connection: Connection, batch_id: int, memory: Memory) -> bool:
         return False
     if not memory.images:
         return True
-    sent = select(jobs.c.inputs).where(jobs.c.batch_id == batch_id, jobs.c.inputs.is_not(None)).distinct()
+    sent = select(jobs.c.input_digests).where(jobs.c.batch_id == batch_id, jobs.c.input_digests.is_not(None)).distinct()
     return not any(local_files.changed(path.parent, text) for text in connection.execute(sent).scalars())
 
 

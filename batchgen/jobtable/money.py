@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from batchgen.jobs import State
-from batchgen.jobtable.change import change
+from batchgen.jobtable.guarded_update import guarded_update
 from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import OPEN, Outcome, attempts, batches, jobs, prices
 
@@ -23,7 +23,7 @@ NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class Totals:
     """USD spent, USD reserved for what is under way, and how many requests are under way at an unknown price."""
 
     spent: Decimal = NOTHING
@@ -34,11 +34,11 @@ class Sums:
     def committed(self) -> Decimal:
         return self.spent + self.reserved
 
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(self.spent + other.spent, self.reserved + other.reserved, self.unpriced + other.unpriced)
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(self.spent + other.spent, self.reserved + other.reserved, self.unpriced + other.unpriced)
 
-    def __sub__(self, other: Sums) -> Sums:
-        return Sums(self.spent - other.spent, self.reserved - other.reserved, self.unpriced - other.unpriced)
+    def __sub__(self, other: Totals) -> Totals:
+        return Totals(self.spent - other.spent, self.reserved - other.reserved, self.unpriced - other.unpriced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +53,37 @@ class Entry:
     cost_usd: Decimal | None = None
 
     @property
-    def weight(self) -> Sums:
-        return weigh(self.outcome, self.estimated_usd, self.cost_usd)
+    def weight(self) -> Totals:
+        return cost(self.outcome, self.estimated_usd, self.cost_usd)
 
 
-def weigh(outcome: str, estimate: Decimal | None, cost: Decimal | None) -> Sums:
+def cost(outcome: str, estimate: Decimal | None, cost: Decimal | None) -> Totals:
     """What one attempt amounts to: its charge; until that is known, what it is expected to cost if it may cost."""
     if cost is not None:
-        return Sums(spent=cost)
+        return Totals(spent=cost)
     if outcome not in OPEN:
-        return Sums()
-    return Sums(unpriced=1) if estimate is None else Sums(reserved=estimate)
+        return Totals()
+    return Totals(unpriced=1) if estimate is None else Totals(reserved=estimate)
 
 
-def sums(connection: Connection, batch_id: int) -> Sums:
+def sums(connection: Connection, batch_id: int) -> Totals:
     """What the batch has spent and reserved, from its row."""
-    return Sums(*connection.execute(SUMS, {"batch": batch_id}).one())
+    return Totals(*connection.execute(SUMS, {"batch": batch_id}).one())
 
 
-def reckon(connection: Connection, batch_id: int) -> Sums:
+def recompute(connection: Connection, batch_id: int) -> Totals:
     """The same, added up from the ledger."""
     asked = select(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd)
     found = connection.execute(asked.join(jobs, attempts.c.job_id == jobs.c.id).where(jobs.c.batch_id == batch_id))
-    return sum((weigh(*row) for row in found), Sums())
+    return sum((cost(*row) for row in found), Totals())
 
 
 def reserve(connection: Connection, batch_id: int, estimates: Sequence[Decimal | None]) -> None:
     """Attempts have begun, which are expected to cost so much each."""
-    shift(connection, batch_id, sum((weigh(Outcome.SENDING, estimate, None) for estimate in estimates), Sums()))
+    shift(connection, batch_id, sum((cost(Outcome.SENDING, estimate, None) for estimate in estimates), Totals()))
 
 
-def book(
+def record_charge(
     connection: Connection, guard: Mapping[str, Any], values: Mapping[str, Any], entry: Entry | None = None
 ) -> bool:
     """Change the one attempt that `guard` describes by its id, and the sums with it. False where there is none.
@@ -95,7 +95,7 @@ def book(
         if row is None:
             return False
         entry = Entry(*row)
-    if not change(connection, attempts, guard, values):
+    if not guarded_update(connection, attempts, guard, values):
         return False
     told = {name: values[name] for name in ("outcome", "estimated_usd", "cost_usd") if name in values}
     after = replace(entry, **told)
@@ -105,9 +105,9 @@ def book(
     return True
 
 
-def shift(connection: Connection, batch_id: int, by: Sums) -> None:
+def shift(connection: Connection, batch_id: int, by: Totals) -> None:
     """Add to a batch's sums."""
-    if by != Sums():
+    if by != Totals():
         SHIFT.run(
             connection, {"batch": batch_id, "spent_": by.spent, "reserved_": by.reserved, "unpriced_": by.unpriced}
         )
@@ -149,8 +149,8 @@ def charge(connection: Connection, found: Sequence[tuple[Uncharged, Decimal]]) -
     """Write down charges that the service's transactions tell. Returns how many were news."""
     number = 0
     for each, cost in found:
-        if book(connection, {"id": each.attempt_id, "outcome": Outcome.ACCEPTED}, {"cost_usd": cost}):
-            change(connection, jobs, {"id": each.job_id, "attempt_id": each.attempt_id}, {"cost_usd": cost})
+        if record_charge(connection, {"id": each.attempt_id, "outcome": Outcome.ACCEPTED}, {"cost_usd": cost}):
+            guarded_update(connection, jobs, {"id": each.job_id, "attempt_id": each.attempt_id}, {"cost_usd": cost})
             number += 1
     return number
 

@@ -9,27 +9,27 @@ from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
 from batchgen.jobtable import money
-from batchgen.jobtable.change import Plus
-from batchgen.jobtable.transition import FREE, move, touch
+from batchgen.jobtable.guarded_update import Increment
+from batchgen.jobtable.transition import FREE, move, update_leased
 from batchgen.services.base import Failed, Finished
 
 
 def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:
     """Not finished at `now`: keep the service's word, and look again at `next_at`."""
-    said = {"remote_status": word, "looked_at": now, "next_at": next_at, "strikes": 0, "error": None}
-    return touch(connection, job, worker, **said, **FREE)
+    said = {"remote_status": word, "polled_at": now, "next_at": next_at, "failures": 0, "error": None}
+    return update_leased(connection, job, worker, **said, **FREE)
 
 
 def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """No answer, or one that makes no sense: the job may be doing well, so only the asking is postponed."""
-    strike = {"strikes": Plus(1), "remote_status": None, "error": reason}
-    return touch(connection, job, worker, **strike, next_at=next_at, **FREE)
+    strike = {"failures": Increment(1), "remote_status": None, "error": reason}
+    return update_leased(connection, job, worker, **strike, next_at=next_at, **FREE)
 
 
 def videoless(connection: Connection, job: Job, worker: str, word: str, looks: int, next_at: datetime) -> bool:
     """The service says finished and names no video, so often in a row: it may do so a moment later."""
-    strike = {"strikes": looks, "remote_status": word, "error": f"{word}, but without a video"}
-    return touch(connection, job, worker, **strike, next_at=next_at, **FREE)
+    strike = {"failures": looks, "remote_status": word, "error": f"{word}, but without a video"}
+    return update_leased(connection, job, worker, **strike, next_at=next_at, **FREE)
 
 
 def finished(connection: Connection, job: Job, worker: str, outcome: Finished, now: datetime) -> bool:
@@ -49,7 +49,7 @@ def finished(connection: Connection, job: Job, worker: str, outcome: Finished, n
         next_at=now,
     )
     if moved and cost != job.cost_usd:
-        money.book(connection, {"id": job.attempt_id}, {"cost_usd": cost})
+        money.record_charge(connection, {"id": job.attempt_id}, {"cost_usd": cost})
     return moved
 
 
@@ -75,5 +75,5 @@ def failed(
         error=said,
     )
     if moved:
-        money.book(connection, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
+        money.record_charge(connection, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
     return moved

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import Job, State
 from batchgen.jobtable import money
-from batchgen.jobtable.change import Plus
+from batchgen.jobtable.guarded_update import Increment
 from batchgen.jobtable.money import Entry
 from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import Outcome, attempts, jobs, one_of
@@ -47,7 +47,7 @@ def ready(
     connection: Connection,
     batch_id: int,
     now: datetime,
-    room: int,
+    capacity: int,
     selection: str | None = None,
     barred: Collection[str] = (),
 ) -> list[Candidate]:
@@ -55,7 +55,7 @@ def ready(
     asked = READY if selection is None else READY_SELECTED
     if barred:
         asked = asked.where(jobs.c.model.not_in(barred))
-    given = {"batch": batch_id, "now": now, "room": room}
+    given = {"batch": batch_id, "now": now, "room": capacity}
     return [Candidate(*row) for row in connection.execute(asked, given | ({"of": selection} if selection else {}))]
 
 
@@ -76,7 +76,7 @@ def intend(
     worker: str,
     now: datetime,
     until: datetime,
-    room: int,
+    capacity: int,
     base_url: str | None,
     chosen: Sequence[Candidate] | None = None,
 ) -> list[Intent]:
@@ -85,7 +85,7 @@ def intend(
     Nothing may be sent before this is durable; what it may cost is reserved in the same transaction.
     """
     if chosen is None:
-        chosen = ready(connection, batch_id, now, room)
+        chosen = ready(connection, batch_id, now, capacity)
     if not chosen:
         return []
     ids = [each.id for each in chosen]
@@ -119,7 +119,7 @@ def to_intent(job: Job, client_request_id: str, batch_id: int, estimated_usd: De
 def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: Any) -> bool:
     """Write an attempt's outcome into the ledger. False for one that was decided already, which stays so."""
     undecided = {"id": attempt_id, "outcome": [Outcome.SENDING, Outcome.UNCONFIRMED]}
-    return money.book(connection, undecided, {"outcome": outcome, **values})
+    return money.record_charge(connection, undecided, {"outcome": outcome, **values})
 
 
 def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
@@ -127,7 +127,7 @@ def settle(connection: Connection, intent: Intent, outcome: Outcome, now: dateti
     told = {"outcome": outcome, "answered_at": now, **values}
     # One that another run has declared unconfirmed meanwhile is found on the longer way.
     sending = {"id": intent.attempt_id, "outcome": Outcome.SENDING}
-    return money.book(connection, sending, told, intent.entry) or decide(connection, intent.attempt_id, **told)
+    return money.record_charge(connection, sending, told, intent.entry) or decide(connection, intent.attempt_id, **told)
 
 
 def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, counts: bool, **values: Any) -> bool:
@@ -138,8 +138,8 @@ def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, c
     """
     own, job_id = {"attempt_id": intent.attempt_id}, intent.job.id
     number = int(counts)
-    return move(connection, job_id, State.SUBMITTING, to, now, guard=own, attempts=Plus(number), **values) or move(
-        connection, job_id, State.UNCONFIRMED, to, now, guard=own, attempts=Plus(number - 1), **values
+    return move(connection, job_id, State.SUBMITTING, to, now, guard=own, attempts=Increment(number), **values) or move(
+        connection, job_id, State.UNCONFIRMED, to, now, guard=own, attempts=Increment(number - 1), **values
     )
 
 
@@ -150,11 +150,11 @@ def accepted(
     now: datetime,
     deadline: datetime,
     next_at: datetime,
-    inputs: str | None = None,
+    input_digests: str | None = None,
 ) -> bool:
     """The service has it: store the generation id, from which everything else can be had again.
 
-    `inputs` is what the local files were when they were sent (see `batchgen.inputs`).
+    `input_digests` is what the local files were when they were sent (see `batchgen.input_digests`).
     """
     told = {
         "generation_id": outcome.generation_id,
@@ -164,7 +164,7 @@ def accepted(
     if not settle(connection, intent, Outcome.ACCEPTED, now, **told):
         # All patience was over, and the order to send again given: the job is not this attempt's any more.
         given_up = {"id": intent.attempt_id, "outcome": Outcome.ABSENT}
-        money.book(connection, given_up, {"outcome": Outcome.ACCEPTED, "released_at": now, **told})
+        money.record_charge(connection, given_up, {"outcome": Outcome.ACCEPTED, "released_at": now, **told})
     return leave(
         connection,
         intent,
@@ -174,9 +174,9 @@ def accepted(
         detail=outcome.generation_id,
         generation_id=outcome.generation_id,
         cost_usd=outcome.cost_usd,
-        inputs=inputs,
+        input_digests=input_digests,
         submitted_at=now,
-        looked_at=now,
+        polled_at=now,
         deadline_at=deadline,
         next_at=next_at,
     )
@@ -221,7 +221,7 @@ def returned(
         detail=outcome.reason,
         attempt_id=None,
         next_at=next_at,
-        strikes=Plus(isinstance(outcome, NotSent)),
+        failures=Increment(isinstance(outcome, NotSent)),
     )
 
 
@@ -236,7 +236,7 @@ def unconfirmed(connection: Connection, intent: Intent, outcome: Unknown, now: d
         now,
         guard={"attempt_id": intent.attempt_id},
         detail=outcome.reason,
-        attempts=Plus(1),
+        attempts=Increment(1),
         next_at=next_at,
         error_class="unconfirmed",
         error=outcome.reason,

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.jobs import TRANSITIONS, Job, State
-from batchgen.jobtable.change import change
+from batchgen.jobtable.guarded_update import guarded_update
 from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import events, jobs
 
@@ -28,7 +28,7 @@ def to_job(row: Iterable[Any]) -> Job:
     """A row selected by `JOB_COLUMNS`, as a value."""
     fields = dict(zip(JOB_FIELDS, row, strict=True))
     fields["state"] = State(fields["state"])
-    fields["files"] = tuple(json.loads(fields["files"]))
+    fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
     return Job(**fields)
 
 
@@ -53,26 +53,26 @@ def move(
 ) -> bool:
     """Take a job from `leaving` to `to`; False if it is not there any more, or a column in `guard` has another value.
 
-    The job ends up unleased, with no strikes and no error, unless `values` say otherwise.
+    The job ends up unleased, with no failures and no error, unless `values` say otherwise.
     """
     assert to in TRANSITIONS[leaving], f"{leaving} does not lead to {to}"
-    settled = {"state": to, "strikes": 0, "error_class": None, "error": None, **FREE, **values}
-    moved = change(connection, jobs, {"id": job_id, "state": leaving, **guard}, settled)
+    settled = {"state": to, "failures": 0, "error_class": None, "error": None, **FREE, **values}
+    moved = guarded_update(connection, jobs, {"id": job_id, "state": leaving, **guard}, settled)
     if moved:
         record(connection, job_id, now, leaving, to, detail)
     return moved
 
 
-def touch(connection: Connection, job: Job, worker: str, **values: Any) -> bool:
+def update_leased(connection: Connection, job: Job, worker: str, **values: Any) -> bool:
     """Change columns of a job that `worker` holds, without moving it. False if it is no longer held."""
-    return change(connection, jobs, {"id": job.id, "state": job.state, "leased_by": worker}, values)
+    return guarded_update(connection, jobs, {"id": job.id, "state": job.state, "leased_by": worker}, values)
 
 
 def claim_due(
-    connection: Connection, batch_id: int, state: State, worker: str, now: datetime, until: datetime, room: int
+    connection: Connection, batch_id: int, state: State, worker: str, now: datetime, until: datetime, capacity: int
 ) -> list[Job]:
     """Lease up to `room` due jobs of a state to `worker`."""
-    given = {"batch": batch_id, "wanted": state, "now": now, "room": room, "worker": worker, "until": until}
+    given = {"batch": batch_id, "wanted": state, "now": now, "room": capacity, "worker": worker, "until": until}
     return sorted((to_job(row) for row in CLAIM.rows(connection, given)), key=lambda job: job.id)
 
 

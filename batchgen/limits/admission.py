@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen.jobtable import flight, submission
-from batchgen.jobtable.flight import Flying
+from batchgen.jobtable import in_flight, submission
+from batchgen.jobtable.in_flight import InFlight
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import DOUBT, Found, Sent
 from batchgen.manifest import AUTO, Limits
@@ -34,7 +34,7 @@ class Flight:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Capacity:
     """How many requests may be sent now, and when more may be."""
 
     number: int
@@ -74,37 +74,37 @@ class Admission:
     def row(self, model: str) -> str:
         return rate.submits_of(self.service, self.account, model)
 
-    def room(self, connection: Connection, now: datetime, wanted: int) -> Room:
+    def capacity(self, connection: Connection, now: datetime, wanted: int) -> Capacity:
         """What of `wanted` requests may be sent now."""
-        flying: dict[str, Flying] = {}
+        flying: dict[str, InFlight] = {}
         if self.finds:
-            flying = flight.flying(connection, self.service, now)
-            in_flight = sum(each.accepted + each.on_wire for each in flying.values())
+            flying = in_flight.in_flight_by_model(connection, self.service, now)
+            number = sum(each.accepted + each.on_wire for each in flying.values())
         else:
-            in_flight = submission.in_flight(connection, self.service, now)
+            number = submission.in_flight(connection, self.service, now)
         if not isinstance(self.told.in_flight, str):
-            wanted = min(wanted, self.told.in_flight - in_flight)
+            wanted = min(wanted, self.told.in_flight - number)
         if wanted <= 0:
-            return Room(0)
+            return Capacity(0)
         allowance = rate.allowed(connection, self.limit, self.per_minute, wanted, now)
         number = allowance.number
         self.refused_of_late = allowance.refused
         if allowance.refused and number:
-            flying = flying or flight.flying(connection, self.service, now)
+            flying = flying or in_flight.in_flight_by_model(connection, self.service, now)
             number = 1 - sum(each.on_wire for each in flying.values())
             if number <= 0:
-                return Room(0)
+                return Capacity(0)
         if not number or not self.finds:
-            return Room(number, allowance.next_at, allowance.paused_for)
+            return Capacity(number, allowance.next_at, allowance.paused_for)
         return self.room_by_model(connection, now, number, allowance.next_at, flying)
 
     def room_by_model(
-        self, connection: Connection, now: datetime, wanted: int, next_at: datetime | None, flying: dict[str, Flying]
-    ) -> Room:
+        self, connection: Connection, now: datetime, wanted: int, next_at: datetime | None, flying: dict[str, InFlight]
+    ) -> Capacity:
         of_model, flights, times = {}, {}, [next_at]
         for model in self.models:
             known = rate.found(connection, self.row(model))
-            here = flying.get(model, Flying())
+            here = flying.get(model, InFlight())
             number, held_back = wanted, False
             if self.finds_places:
                 free = adaptive.places(known, here.accepted, now) - here.accepted - here.on_wire
@@ -119,7 +119,7 @@ class Admission:
             of_model[model] = number
             flights[model] = Flight(now, here.accepted, held_back)
         soon = min((moment for moment in times if moment and moment > now), default=None)
-        return Room(min(wanted, sum(of_model.values())), soon, "", of_model, flights)
+        return Capacity(min(wanted, sum(of_model.values())), soon, "", of_model, flights)
 
     def spend(self, connection: Connection, models: Sequence[str], now: datetime) -> None:
         """Take one request of each of `models` from the rates."""
@@ -136,7 +136,7 @@ class Admission:
         if not self.finds:
             return
         known = rate.found(connection, self.row(model))
-        flying = flight.flying(connection, self.service, now).get(model, Flying()).accepted
+        flying = in_flight.in_flight_by_model(connection, self.service, now).get(model, InFlight()).accepted
         passed = Sent()
         if known.ceiling is not None and flying > known.ceiling and known.refused_at:
             passed = self.passed(connection, model, known, known.refused_at)
@@ -147,7 +147,9 @@ class Admission:
         known = rate.found(connection, self.row(model)) if self.finds else Found()
         flying = sent.flying
         if self.finds:
-            flying = max(flying, flight.flying(connection, self.service, now).get(model, Flying()).accepted)
+            flying = max(
+                flying, in_flight.in_flight_by_model(connection, self.service, now).get(model, InFlight()).accepted
+            )
         which = adaptive.limit_of(known, said, flying, sent.held_back)
         if which is Limit.QUOTA:
             reason = f"the account's quota is used up ({said.reason})"
@@ -175,5 +177,5 @@ class Admission:
     def passed(self, connection: Connection, model: str, known: Found, until: datetime) -> Sent:
         """What was accepted before a refusal, in the last minute or since the last pause."""
         since = max(until - DOUBT, known.resumed_at or until - DOUBT)
-        times = flight.taken(connection, self.service, model, since, until)
+        times = in_flight.taken(connection, self.service, model, since, until)
         return adaptive.sent_in(times, known.per_minute)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from batchgen.jobtable import money, pricelist, submission
 from batchgen.jobtable.columns import plain
-from batchgen.jobtable.money import Sums
+from batchgen.jobtable.money import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
 
@@ -63,7 +63,7 @@ class Choice:
 
     chosen: list[Candidate]
     hold: Hold | None = None
-    sums: Sums = field(default_factory=Sums)
+    sums: Totals = field(default_factory=Totals)
     wanted: Decimal | None = None
     """What the one that is held back is expected to cost, in USD."""
 
@@ -73,7 +73,7 @@ def choose(
     batch_id: int,
     service: str,
     now: datetime,
-    room: int,
+    capacity: int,
     terms: Terms,
     prices: PriceList,
     longest: LongestTime,
@@ -81,19 +81,19 @@ def choose(
 ) -> Choice:
     """Up to `room` pending jobs that keep to the terms, in their order, with what each is expected to cost; none of a
     `barred` model."""
-    enough = room + LOOK_PAST * bool(terms.until)
+    enough = capacity + LOOK_PAST * bool(terms.until)
     pending = submission.ready(connection, batch_id, now, enough, terms.selection, barred)
     in_time = [each for each in pending if not terms.until or now + longest(each.model, each.request) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
     if terms.max_cost is None:
-        return Choice([priced(each, prices) for each in in_time[:room]], hold)
+        return Choice([priced(each, prices) for each in in_time[:capacity]], hold)
     prices = replace(prices, highest=pricelist.highest(connection, service))
     sums = before = money.sums(connection, batch_id)
     wanted: Decimal | None = None
     chosen: list[Candidate] = []
-    for each in in_time[:room]:
+    for each in in_time[:capacity]:
         candidate = priced(each, prices)
-        added = money.weigh("sending", candidate.estimated_usd, None)
+        added = money.cost("sending", candidate.estimated_usd, None)
         if sums.unpriced:
             hold = Hold.PRICE
             break

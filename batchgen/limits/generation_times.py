@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from batchgen.catalogue import typical_seconds
 from batchgen.jobs import Job
 from batchgen.jobtable.timings import Timing
-from batchgen.limits.poll_schedule import Looks, Times
+from batchgen.limits.poll_schedule import PollSchedule, Times
 
 PRICE = 0.0024
 """What a look is worth, as a part of the median: 0.5 s of delay for a generation of 210 s, so about 8 looks for 4 s."""
@@ -23,7 +23,7 @@ PRIOR_WEIGHT = 2.0  # generations that the first guess counts for
 PRIOR_SIGMA = 0.3
 SHORTEST_SECONDS = 0.05
 LATE_SECONDS = 300.0
-WORTH_RELEARNING = 1.25  # so many times the generations that the looks in use were made from
+WORTH_RECOMPUTING = 1.25  # so many times the generations that the looks in use were made from
 NINE_OF_TEN = 1.2816  # of a normal distribution lie below its mean and so many sigmas
 
 
@@ -32,10 +32,10 @@ class Known:
     """A distribution in use, and the looks made from it."""
 
     timing: Timing
-    looks: Looks
+    poll_schedule: PollSchedule
 
 
-class Pace:
+class GenerationTimes:
     """Knows how long generations take, and so when to look.
 
     `measured` holds medians in seconds by model, from the service; `timings` what the table has learned.
@@ -75,23 +75,23 @@ class Pace:
         """Take over what the table knows now; the looks follow once it is worth working them out again."""
         self._timings[model, duration] = timing
         known = self._known.get((model, duration))
-        if known and timing.count >= known.timing.count * WORTH_RELEARNING:
+        if known and timing.count >= known.timing.count * WORTH_RECOMPUTING:
             del self._known[model, duration]
 
-    def looks(self, model: str, duration: str) -> Looks:
+    def poll_schedule(self, model: str, duration: str) -> PollSchedule:
         known = self._known.get((model, duration))
         if known is None:
             times = self.times(model, duration)
             timing = self._timings.get((model, duration)) or Timing(0, 0.0, 0.0)
-            known = self._known[model, duration] = Known(timing, Looks(times, PRICE * times.median))
-        return known.looks
+            known = self._known[model, duration] = Known(timing, PollSchedule(times, PRICE * times.median))
+        return known.poll_schedule
 
-    def next_look(self, job: Job, submitted_at: datetime, deadline_at: datetime, now: datetime) -> datetime:
+    def next_poll_at(self, job: Job, submitted_at: datetime, deadline_at: datetime, now: datetime) -> datetime:
         """When to fetch a generation next that was not finished at `now`."""
         if now >= deadline_at:
             return now + timedelta(seconds=LATE_SECONDS)
         age = max((now - submitted_at).total_seconds(), 0.0)
-        after = self.looks(job.model, duration_of(job.request)).after(age)
+        after = self.poll_schedule(job.model, duration_of(job.request)).after(age)
         return max(submitted_at + timedelta(seconds=after), now + timedelta(seconds=SHORTEST_SECONDS))
 
 
@@ -100,6 +100,6 @@ def duration_of(request: str) -> str:
     return str(json.loads(request).get("duration", ""))
 
 
-def backoff(strikes: int, first_seconds: float, longest_seconds: float) -> timedelta:
-    """A pause that doubles with each failure in a row. `strikes` counts the failures so far, this one included."""
-    return timedelta(seconds=min(first_seconds * 2 ** min(strikes - 1, 30), longest_seconds))
+def backoff(failures: int, first_seconds: float, longest_seconds: float) -> timedelta:
+    """A pause that doubles with each failure in a row. `failures` counts the failures so far, this one included."""
+    return timedelta(seconds=min(first_seconds * 2 ** min(failures - 1, 30), longest_seconds))

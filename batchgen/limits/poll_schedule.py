@@ -62,7 +62,7 @@ class Times:
         )
 
 
-class Looks:
+class PollSchedule:
     """The best next look after any age, for one distribution and one price of a look in seconds."""
 
     def __init__(self, times: Times, price: float, grid: int = GRID) -> None:

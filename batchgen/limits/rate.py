@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.jobtable.change import change
+from batchgen.jobtable.guarded_update import guarded_update
 from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import limits
 from batchgen.limits.adaptive import Found
@@ -63,7 +63,7 @@ def row_of(connection: Connection, name: str) -> dict[str, object]:
     """A limit's row, made if this is the first time."""
     found = ROW.row(connection, {"wanted": name})
     if found is None:
-        connection.execute(MAKE, {"name": name, "strikes": 0})
+        connection.execute(MAKE, {"name": name, "failures": 0})
         found = ROW.row(connection, {"wanted": name})
     return dict(zip(limits.c.keys(), found or (), strict=True))
 
@@ -77,7 +77,7 @@ def interval_of(row: dict[str, object], per_minute: float) -> timedelta:
 def allowed(connection: Connection, name: str, per_minute: float, wanted: int, now: datetime) -> Allowance:
     """What the rate and the pauses let through now, of `wanted` requests. Nothing is spent yet."""
     row = row_of(connection, name)
-    paused_until, refused = row["paused_until"], bool(row["strikes"])
+    paused_until, refused = row["paused_until"], bool(row["failures"])
     if isinstance(paused_until, datetime) and paused_until > now:
         return Allowance(0, paused_until, str(row["reason"]), refused)
     interval = interval_of(row, per_minute)
@@ -98,7 +98,7 @@ def spend(connection: Connection, name: str, per_minute: float, number: int, now
     next_free = row["next_free_at"]
     start = max(next_free, now) if isinstance(next_free, datetime) else now
     ahead = start + interval_of(row, per_minute) * number
-    change(connection, limits, {"name": name}, {"next_free_at": ahead})
+    guarded_update(connection, limits, {"name": name}, {"next_free_at": ahead})
 
 
 def pause(connection: Connection, name: str, reason: str, now: datetime, asked: timedelta | None = None) -> datetime:
@@ -109,12 +109,12 @@ def pause(connection: Connection, name: str, reason: str, now: datetime, asked: 
     row = row_of(connection, name)
     until = row["paused_until"]
     known = isinstance(until, datetime) and until > now
-    strikes = int(str(row["strikes"])) + (0 if known else 1)
-    length = asked if asked is not None else backoff(strikes, THROTTLE_FIRST_SECONDS, THROTTLE_LONGEST_SECONDS)
+    failures = int(str(row["failures"])) + (0 if known else 1)
+    length = asked if asked is not None else backoff(failures, THROTTLE_FIRST_SECONDS, THROTTLE_LONGEST_SECONDS)
     ends = now + max(length, timedelta(seconds=0.1))
     if isinstance(until, datetime) and known:
         ends = max(ends, until) if asked is not None else until
-    change(connection, limits, {"name": name}, {"paused_until": ends, "reason": reason, "strikes": strikes})
+    guarded_update(connection, limits, {"name": name}, {"paused_until": ends, "reason": reason, "failures": failures})
     return ends
 
 
@@ -127,7 +127,7 @@ def hold(connection: Connection, name: str, until: datetime, reason: str) -> Non
     """Let nothing pass before `until`; nobody was refused for it."""
     paused_until = row_of(connection, name)["paused_until"]
     if not isinstance(paused_until, datetime) or paused_until < until:
-        change(connection, limits, {"name": name}, {"paused_until": until, "reason": reason})
+        guarded_update(connection, limits, {"name": name}, {"paused_until": until, "reason": reason})
 
 
 def found(connection: Connection, name: str) -> Found:
@@ -144,10 +144,10 @@ def known(connection: Connection, service: str, since: datetime) -> dict[str, Fo
 
 def keep(connection: Connection, name: str, known: Found, now: datetime) -> None:
     """Write down what is known now."""
-    change(connection, limits, {"name": name}, {**asdict(known), "used_at": now})
+    guarded_update(connection, limits, {"name": name}, {**asdict(known), "used_at": now})
 
 
 ROW = Prepared(select(limits).where(limits.c.name == bindparam("wanted")).with_for_update())
 MAKE = insert(limits)
-RELENT = Prepared(update(limits).where(limits.c.name == bindparam("wanted"), limits.c.strikes > 0).values(strikes=0))
+RELENT = Prepared(update(limits).where(limits.c.name == bindparam("wanted"), limits.c.failures > 0).values(failures=0))
 FOUND = tuple(field.name for field in fields(Found))

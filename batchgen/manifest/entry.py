@@ -84,7 +84,7 @@ class Entry(Written):
             endpoint=endpoint,
             request=encode({"model": model, **params}),
             output=(self.output(key, model, index, params) if key and model else None) or "",
-            files=files,
+            input_pointers=files,
             priority=self.priority(known),
             tags=self.tags(known),
             source=self.sheet.findings.source.path,

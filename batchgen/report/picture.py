@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from batchgen.jobs import State
-from batchgen.jobtable.counts import Event, Standing, Wait
+from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
 from batchgen.report.words import dollars, happened, marks, size, span, waiting
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class View:
     batch: str
     began: datetime
     done_before: int
-    standing: Standing
+    batch_summary: BatchSummary
     latest: deque[Event]
-    waits: list[Wait] = field(default_factory=list)
+    blockers: list[Blocker] = field(default_factory=list)
     notice: str = ""
     sent: dict[str, datetime] = field(default_factory=dict)
     """When the jobs that are under way were submitted."""
@@ -63,8 +63,8 @@ class View:
 
         None where that cannot be told yet, or any more.
         """
-        counts = self.standing.counts
-        flying = sum(counts[state] for state in FLYING) - self.standing.held
+        counts = self.batch_summary.counts
+        flying = sum(counts[state] for state in FLYING) - self.batch_summary.held
         if not self.cycles or flying <= 0:
             return None
         cycle = timedelta(seconds=median(self.cycles))
@@ -76,7 +76,7 @@ class View:
     def rate(self, now: datetime) -> float:
         """Videos delivered a minute, in this run."""
         minutes = max((now - self.began).total_seconds(), 1.0) / 60
-        return (self.standing.counts[State.DONE] - self.done_before) / minutes
+        return (self.batch_summary.counts[State.DONE] - self.done_before) / minutes
 
 
 def paint(view: View, now: datetime, width: int) -> RenderableType:
@@ -87,38 +87,38 @@ def paint(view: View, now: datetime, width: int) -> RenderableType:
     def line(text: str, style: str = "") -> Text:
         return Text(text, style=style, overflow="ellipsis", no_wrap=True)
 
-    standing = view.standing
+    batch_summary = view.batch_summary
     figures = [span(now - view.began)]
     if rate := view.rate(now):
         figures.append(f"{rate:.1f} videos/min")
     if (eta := view.eta(now)) is not None:
         figures.append(f"about {span(eta)} left")
-    figures.append(dollars(standing.cost_usd))
-    if standing.bytes:
-        figures.append(size(standing.bytes))
+    figures.append(dollars(batch_summary.cost_usd))
+    if batch_summary.bytes:
+        figures.append(size(batch_summary.bytes))
     head = Text(f"{view.batch}  ", style="bold", overflow="ellipsis", no_wrap=True) + Text(" · ".join(figures))
     bar, legend = Text(no_wrap=True, overflow="crop"), Text()
-    for state, columns in shares(standing, min(width - 2, BAR_COLUMNS)).items():
+    for state, columns in shares(batch_summary, min(width - 2, BAR_COLUMNS)).items():
         stroke, colour = STROKES[state]
         bar.append(stroke * columns, style=colour)
-        legend.append(f"{standing.counts[state]} {state}  ", style=colour)
-    legend.append("  ".join(marks(standing)), style="yellow")
+        legend.append(f"{batch_summary.counts[state]} {state}  ", style=colour)
+    legend.append("  ".join(marks(batch_summary)), style="yellow")
     lines = [head, bar, legend]
     if view.notice:
         lines.append(line(view.notice, "yellow"))
-    lines += [line(f"  {waiting(wait, now)}", "dim") for wait in view.waits[:3]]
+    lines += [line(f"  {waiting(wait, now)}", "dim") for wait in view.blockers[:3]]
     lines += [line(f"  {happened(event)}") for event in view.latest]
     return Group(*lines)
 
 
-def shares(standing: Standing, columns: int) -> dict[State, int]:
+def shares(batch_summary: BatchSummary, columns: int) -> dict[State, int]:
     """The bar's columns for each state that holds jobs: at least one, and never more than `columns` together."""
-    present = [state for state in STROKES if standing.counts[state]]
+    present = [state for state in STROKES if batch_summary.counts[state]]
     room = max(columns, len(present)) - len(present)  # one column each is given; the rest goes by number
     shared, seen, given = {}, 0, 0
     for state in present:
-        seen += standing.counts[state]
-        upto = room * seen // standing.total
+        seen += batch_summary.counts[state]
+        upto = room * seen // batch_summary.total
         shared[state] = 1 + upto - given
         given = upto
     return shared

@@ -13,9 +13,9 @@ from typing import IO
 
 from batchgen import clock
 from batchgen.jobs import State
-from batchgen.jobtable import counts
-from batchgen.jobtable.counts import Event
+from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.statistics import Event
 from batchgen.report.picture import View, paint
 from batchgen.report.screen import Outlet, Screen
 from batchgen.report.words import event_json, happened, waiting
@@ -59,8 +59,10 @@ class Progress:
 
     async def follow(self, ended: asyncio.Event) -> None:
         """Show what happens until `ended` is set, and everything that had happened by then."""
-        standing = await self.database.read(counts.standing, self.batch_id, clock.utcnow())
-        view = View(self.batch, clock.utcnow(), standing.counts[State.DONE], standing, latest=deque(maxlen=LATEST))
+        batch_summary = await self.database.read(statistics.batch_summary, self.batch_id, clock.utcnow())
+        view = View(
+            self.batch, clock.utcnow(), batch_summary.counts[State.DONE], batch_summary, latest=deque(maxlen=LATEST)
+        )
         try:
             await self.loop(view, ended)
         finally:
@@ -88,7 +90,7 @@ class Progress:
     async def catch_up(self, view: View) -> None:
         """Tell all that has happened since the last look."""
         while True:
-            events, upto = await self.database.read(counts.news, self.batch_id, self.after)
+            events, upto = await self.database.read(statistics.events_since, self.batch_id, self.after)
             if upto == self.after:
                 return
             self.after = upto
@@ -101,8 +103,8 @@ class Progress:
     async def draw(self, view: View) -> None:
         assert self.screen
         now = clock.utcnow()
-        view.standing = await self.database.read(counts.standing, self.batch_id, now)
-        view.waits = await self.database.read(counts.waits, self.batch_id, now)
+        view.batch_summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
+        view.blockers = await self.database.read(statistics.blockers, self.batch_id, now)
         view.notice = self.noticed
         self.screen.draw(paint(view, now, self.screen.console.width))
 
@@ -136,5 +138,5 @@ class Progress:
         if now - self.quiet_since < timedelta(seconds=QUIET_SECONDS):
             return
         self.quiet_since = now
-        for wait in await self.database.read(counts.waits, self.batch_id, now):
+        for wait in await self.database.read(statistics.blockers, self.batch_id, now):
             self.remark(waiting(wait, now))

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from batchgen.jobs import State
-from batchgen.jobtable.counts import Event, Standing, Wait
+from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
 
 
 def dollars(amount: Decimal) -> str:
@@ -38,24 +38,28 @@ def span(length: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02} m"
 
 
-def counted(standing: Standing) -> str:
+def counted(batch_summary: BatchSummary) -> str:
     """The states that hold jobs, in the order in which a job passes them."""
-    parts = [f"{number} {state}" for state in State if (number := standing.counts[state])]
-    return ", ".join([*parts, *marks(standing)]) or "no jobs"
+    parts = [f"{number} {state}" for state in State if (number := batch_summary.counts[state])]
+    return ", ".join([*parts, *marks(batch_summary)]) or "no jobs"
 
 
-def marks(standing: Standing) -> list[str]:
+def marks(batch_summary: BatchSummary) -> list[str]:
     """What a person should notice about jobs that are counted in their states already."""
-    told = {"held for a person": standing.held, "late": standing.late, "hard to download": standing.stuck}
+    told = {
+        "held for a person": batch_summary.held,
+        "late": batch_summary.late,
+        "hard to download": batch_summary.stuck,
+    }
     return [f"{number} of them {mark}" for mark, number in told.items() if number]
 
 
-def summary(batch: str, service: str, standing: Standing) -> str:
+def summary(batch: str, service: str, batch_summary: BatchSummary) -> str:
     """A batch in one line: the states, what is on the disk, what it costs."""
-    parts = [counted(standing)]
-    if standing.bytes:
-        parts.append(size(standing.bytes))
-    parts.append(f"{dollars(standing.cost_usd)}{' (simulated)' if service == 'simulator' else ''}")
+    parts = [counted(batch_summary)]
+    if batch_summary.bytes:
+        parts.append(size(batch_summary.bytes))
+    parts.append(f"{dollars(batch_summary.cost_usd)}{' (simulated)' if service == 'simulator' else ''}")
     return f"{batch}: {'; '.join(parts)}"
 
 
@@ -70,7 +74,7 @@ def shortened(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def waiting(wait: Wait, now: datetime) -> str:
+def waiting(wait: Blocker, now: datetime) -> str:
     """One thing that is waited for, and until when."""
     told = f"{plural(wait.jobs, 'job')} wait{'s' if wait.jobs == 1 else ''} for {wait.what}"
     if wait.until is None or wait.until - now < timedelta(seconds=1):
@@ -108,19 +112,19 @@ def event_json(event: Event) -> dict[str, Any]:
     }
 
 
-def standing_json(batch: str, standing: Standing, waits: Sequence[Wait] = ()) -> dict[str, Any]:
+def standing_json(batch: str, batch_summary: BatchSummary, blockers: Sequence[Blocker] = ()) -> dict[str, Any]:
     """A batch's standing for programs. Money is text, because it is exact."""
     return {
         "batch": batch,
-        "jobs": standing.total,
-        "states": {str(state): number for state, number in standing.counts.items()},
-        "held": standing.held,
-        "late": standing.late,
-        "stuck": standing.stuck,
-        "cost_usd": format(standing.cost_usd, "f"),
-        "bytes": standing.bytes,
+        "jobs": batch_summary.total,
+        "states": {str(state): number for state, number in batch_summary.counts.items()},
+        "held": batch_summary.held,
+        "late": batch_summary.late,
+        "stuck": batch_summary.stuck,
+        "cost_usd": format(batch_summary.cost_usd, "f"),
+        "bytes": batch_summary.bytes,
         "waits": [
             {"for": wait.what, "until": wait.until.isoformat() if wait.until else None, "jobs": wait.jobs}
-            for wait in waits
+            for wait in blockers
         ],
     }

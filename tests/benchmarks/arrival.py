@@ -32,7 +32,7 @@ class Doorbell:
 
     def __init__(self) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
-        self.rung = threading.Event()
+        self.wait_for = threading.Event()
         self.at = 0.0
         threading.Thread(target=self.open, daemon=True).start()
 
@@ -49,9 +49,9 @@ class Doorbell:
         with caller, suppress(ConnectionResetError):  # the run is killed while it asks
             while piece := caller.recv(65_536):
                 heard += piece
-                if heard.startswith(b"POST") and not self.rung.is_set():
+                if heard.startswith(b"POST") and not self.wait_for.is_set():
                     self.at = time.perf_counter()
-                    self.rung.set()
+                    self.wait_for.set()
                 while b"\r\n\r\n" in heard and heard.startswith(b"GET"):
                     heard = heard.partition(b"\r\n\r\n")[2]
                     caller.sendall(REFUSAL)
@@ -59,28 +59,28 @@ class Doorbell:
 
 @contextmanager
 def doorbell() -> Iterator[Doorbell]:
-    bell = Doorbell()
+    wakeup = Doorbell()
     try:
-        yield bell
+        yield wakeup
     finally:
-        bell.server.close()
+        wakeup.server.close()
 
 
 def until_first_request(manifest: Path) -> Taken:
     """From the start of `batchgen run` to its first create request; then it is killed."""
-    with doorbell() as bell, tempfile.TemporaryFile() as said:
-        address = f"http://127.0.0.1:{bell.server.getsockname()[1]}"
+    with doorbell() as wakeup, tempfile.TemporaryFile() as said:
+        address = f"http://127.0.0.1:{wakeup.server.getsockname()[1]}"
         options = ("--submits-per-minute", "60000", "--in-flight", "1000")
         environment = {**os.environ, "AIMLAPI_BASE_URL": address, "AIMLAPI_API_KEY": "none"}
         began = time.perf_counter()
         child = spawn(said.fileno(), environment, "-m", "batchgen", "run", str(manifest), *options)
-        came = bell.rung.wait(PATIENCE_SECONDS)
+        came = wakeup.wait_for.wait(PATIENCE_SECONDS)
         os.kill(child, signal.SIGKILL)
         megabytes = waited_for(child)[1]
         if not came:
             said.seek(0)
             sys.exit(f"no create request came\n{said.read().decode(errors='replace')}")
-        return Taken(bell.at - began, megabytes)
+        return Taken(wakeup.at - began, megabytes)
 
 
 def taken(*arguments: str, **environment: str) -> Taken:

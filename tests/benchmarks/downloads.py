@@ -19,13 +19,13 @@ from pathlib import Path
 from batchgen import clock
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
-from batchgen.jobtable import counts
 from batchgen.jobtable.database import Database
-from batchgen.limits.generation_times import Pace
+from batchgen.jobtable.statistics import batch_summary
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.runner import BREATH_SECONDS
 from batchgen.simulator.rendering import tiny
-from batchgen.stage import Work
+from batchgen.stage import RunContext
 from tests.benchmarks.measure import Figure
 from tests.scripted import ScriptedService
 from tests.table import Table, spec
@@ -111,40 +111,40 @@ def ours(url: str, number: int, folder: Path) -> float:
             return asyncio.run(fetched(finished(database, into, url, number), number))
 
 
-def finished(database: Database, folder: Path, url: str, number: int) -> Work:
+def finished(database: Database, folder: Path, url: str, number: int) -> RunContext:
     """A batch whose generations have all finished."""
     table = Table(database, folder, clock.utcnow())
-    table.enrol(*(spec(f"clip-{each}") for each in range(number)))
-    for intent in table.intend(room=number):
+    table.sync(*(spec(f"clip-{each}") for each in range(number)))
+    for intent in table.intend(capacity=number):
         table.accept(intent, f"g-{intent.job.id}")
-    for job in table.claim(State.GENERATING, room=number):
+    for job in table.claim(State.GENERATING, capacity=number):
         table.finish(job)
     database.change(
         lambda connection: connection.exec_driver_sql("UPDATE jobs SET video_url = ? || '/' || id || '.mp4'", (url,))
     )
-    return Work(database, ScriptedService(), table.batch_id, "run", folder, Limits(), Pace({}, {}))
+    return RunContext(database, ScriptedService(), table.batch_id, "run", folder, Limits(), GenerationTimes({}, {}))
 
 
-async def fetched(work: Work, number: int) -> float:
+async def fetched(context: RunContext, number: int) -> float:
     """Seconds that the downloader takes for `number` videos, once the process that finishes them is there.
 
     That takes a tenth of a second, once a run.
     """
-    stage = Downloader(work, AT_ONCE)
-    await stage.finisher.sync(work.folder)
-    stage.on_change = lambda changed, _moved: changed.bell.set()
+    stage = Downloader(context, AT_ONCE)
+    await stage.finisher.sync(context.folder)
+    stage.on_change = lambda changed, _moved: changed.wakeup.set()
     began = time.perf_counter()
     try:
         await stage.tick(clock.utcnow())
         while stage.tasks:
-            await stage.bell.wait()
-            stage.bell.clear()
+            await stage.wakeup.wait()
+            stage.wakeup.clear()
             await asyncio.sleep(BREATH_SECONDS)
             await stage.tick(clock.utcnow())
     finally:
         await stage.close()
     seconds = time.perf_counter() - began
-    standing = await work.database.read(counts.standing, work.batch_id, clock.utcnow())
+    standing = await context.database.read(batch_summary, context.batch_id, clock.utcnow())
     assert standing.counts[State.DONE] == number, (standing, stage.failure)
     return seconds
 

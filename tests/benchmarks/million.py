@@ -75,10 +75,10 @@ def once(connection: Connection, names: tuple[str, ...]) -> float:
 def fill(place: Path, rows: int) -> None:
     """A job table with so many jobs, one attempt and five events each, made in plain SQL."""
     with Database(place) as database:
-        database.change(pour, rows)
+        database.change(bulk_insert, rows)
 
 
-def pour(connection: Connection, rows: int) -> None:
+def bulk_insert(connection: Connection, rows: int) -> None:
     order = connection.exec_driver_sql
     order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', 0, 0, 0)")
     order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent INTEGER, accepted INTEGER, done INTEGER)")
@@ -92,8 +92,9 @@ def pour(connection: Connection, rows: int) -> None:
         " done = state = 'done'"
     )
     order(
-        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, files, fingerprint,"
-        " tags, attempt_id, attempts, strikes, generation_id, output_path, bytes, sha256, created_at, submitted_at,"
+        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        " fingerprint,"
+        " tags, attempt_id, attempts, failures, generation_id, output_path, bytes, sha256, created_at, submitted_at,"
         " delivered_at, deadline_at, next_at)"
         f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
         f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""

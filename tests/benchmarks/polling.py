@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from batchgen.jobtable.timings import Timing
-from batchgen.limits.generation_times import PRICE, Pace
-from batchgen.limits.poll_schedule import Looks, Times
+from batchgen.limits.generation_times import PRICE, GenerationTimes
+from batchgen.limits.poll_schedule import PollSchedule, Times
 from tests.benchmarks.measure import Figure
 
 MEDIAN_SECONDS, SIGMA = 210.0, 0.18
@@ -56,22 +56,22 @@ def best(notice: float, times: Sequence[float]) -> Score:
     """The policy that knows the distribution, on a fine grid, priced so that its mean notice is `notice`."""
     known = Times(math.log(MEDIAN_SECONDS), SIGMA, tail=0.0)
     low, high = 0.02, 60.0
-    found = score(Looks(known, high, FINE_GRID).after, times)
+    found = score(PollSchedule(known, high, FINE_GRID).after, times)
     for _ in range(12):
         price = math.sqrt(low * high)
-        found = score(Looks(known, price, FINE_GRID).after, times)
+        found = score(PollSchedule(known, price, FINE_GRID).after, times)
         low, high = (low, price) if found.notice > notice else (price, high)
     return found
 
 
-def told() -> Looks:
+def told() -> PollSchedule:
     """batchgen's looks, given the distribution."""
-    return Looks(Times(math.log(MEDIAN_SECONDS), SIGMA), PRICE * MEDIAN_SECONDS)
+    return PollSchedule(Times(math.log(MEDIAN_SECONDS), SIGMA), PRICE * MEDIAN_SECONDS)
 
 
 def learned(times: Sequence[float], guess: float, in_flight: int = 10) -> Score:
     """batchgen from a cold start that expects `guess` seconds, learning as its own looks find generations finished."""
-    pace = Pace({MODEL: guess}, {})
+    generation_times = GenerationTimes({MODEL: guess}, {})
     timing = Timing(0, 0.0, 0.0)
     waiting = iter(times)
     air: list[tuple[float, int, float, float, float, int]] = []
@@ -79,7 +79,7 @@ def learned(times: Sequence[float], guess: float, in_flight: int = 10) -> Score:
 
     def begin(now: float, number: int) -> None:
         if (seconds := next(waiting, None)) is not None:
-            first = pace.looks(MODEL, DURATION).after(0.0)
+            first = generation_times.poll_schedule(MODEL, DURATION).after(0.0)
             heapq.heappush(air, (now + first, number, now, seconds, 0.0, 1))
 
     for number in range(in_flight):
@@ -89,13 +89,13 @@ def learned(times: Sequence[float], guess: float, in_flight: int = 10) -> Score:
         at, own, began, seconds, before, count = heapq.heappop(air)
         age = at - began
         if age < seconds:
-            after = pace.looks(MODEL, DURATION).after(age)
+            after = generation_times.poll_schedule(MODEL, DURATION).after(age)
             heapq.heappush(air, (began + after, own, began, seconds, age, count + 1))
             continue
         looks += count
         notices.append(age - seconds)
         timing = timing.with_one((max(before, age / 2) + age) / 2)
-        pace.learn(MODEL, DURATION, timing)
+        generation_times.learn(MODEL, DURATION, timing)
         begin(at, number)
         number += 1
     return Score(looks / len(times), statistics.fmean(notices), statistics.quantiles(notices, n=20)[-1])

@@ -21,12 +21,12 @@ from tests.campaign.trial import Trial, carry_out
 
 AT_ONCE = 4 * (os.cpu_count() or 1)  # most of a trial is waiting
 
-Work = Callable[[Path], Trial]
+RunContext = Callable[[Path], Trial]
 
 
-def chosen(runs: int, seed: int, only: str | None) -> list[Work]:
+def chosen(runs: int, seed: int, only: str | None) -> list[RunContext]:
     """The trials asked for, in the order of the table."""
-    work: list[Work] = []
+    work: list[RunContext] = []
     if only is None or only in MADE:
         listed = sorted(scenarios(runs, seed, only), key=lambda each: list(MADE).index(each.name))
         work += [lambda folder, scenario=each: carry_out(scenario, folder) for each in listed]  # type: ignore[misc]
@@ -37,7 +37,7 @@ def chosen(runs: int, seed: int, only: str | None) -> list[Work]:
     return work
 
 
-def perform(work: Sequence[Work], folder: Path) -> list[Trial]:
+def perform(work: Sequence[RunContext], folder: Path) -> list[Trial]:
     """Carry the trials out, several at once."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
         begun = {threads.submit(each, folder / f"{number:03}"): number for number, each in enumerate(work)}

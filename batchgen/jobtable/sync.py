@@ -20,8 +20,8 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.jobs import TERMINAL, JobSpec, State
-from batchgen.jobtable import orders
-from batchgen.jobtable.bulk import pour
+from batchgen.jobtable import commands
+from batchgen.jobtable.bulk import bulk_insert
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.schema import batches, events, jobs
 from batchgen.jobtable.transition import move, record
@@ -47,7 +47,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Enrolment:
+class SyncResult:
     """What enrolling a manifest did: counts of jobs, and those that were changed after they were sent."""
 
     batch_id: int
@@ -109,15 +109,15 @@ def sent_keys(connection: Connection, batch: str) -> set[str]:
     return set(connection.execute(of_batch.where(~waiting)).scalars())
 
 
-def enrol(
+def sync_manifest(
     connection: Connection, batch: Batch, specs: Sequence[JobSpec], now: datetime, on_changed: OnChanged = "refuse"
-) -> Enrolment:
+) -> SyncResult:
     """Bring the job table up to date with a manifest, whole or not at all.
 
     Raises `ManifestChanged` where jobs that were already sent read otherwise and `on_changed` is "refuse".
     """
-    result = Enrolment(open_batch(connection, batch, now))
-    orders.forget(connection, result.batch_id)
+    result = SyncResult(open_batch(connection, batch, now))
+    commands.forget(connection, result.batch_id)
     columns = (
         "id",
         "batch_id",
@@ -127,7 +127,7 @@ def enrol(
         "output_path",
         "priority",
         "tags",
-        "inputs",
+        "input_digests",
         "error_class",
         "leased_by",
     )
@@ -143,7 +143,7 @@ def enrol(
             followed = follow(connection, row, spec, now)
             result.edited += followed
             result.unchanged += not followed
-        elif row.fingerprint == fingerprint(spec) and not local_files.changed(batch.manifest.parent, row.inputs):
+        elif row.fingerprint == fingerprint(spec) and not local_files.changed(batch.manifest.parent, row.input_digests):
             if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
                 connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
             result.unchanged += 1
@@ -168,7 +168,7 @@ def enrol(
         )
     if on_changed == "redo":
         for row, spec in paid_and_changed:
-            set_aside(connection, row, batch, now)
+            archive_version(connection, row, batch, now)
             fresh.append(spec)
         result.redone = len(paid_and_changed)
     result.unchanged += len(paid_and_changed) - result.redone
@@ -195,7 +195,7 @@ def follow(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bo
 def revive(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> None:
     """A failed job that was corrected in the manifest is pending again, as it reads now; its attempts stay."""
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(**columns_of(spec, fingerprint(spec))))
-    orders.retry(connection, row.batch_id, [row.key], now)
+    commands.retry(connection, row.batch_id, [row.key], now)
 
 
 def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:
         "endpoint": spec.endpoint,
         "model": spec.model,
         "request": spec.request,
-        "files": listed(spec.files),
+        "input_pointers": listed(spec.input_pointers),
         "fingerprint": print_,
         "tags": listed(spec.tags),
         "output_path": spec.output,
@@ -227,11 +227,13 @@ def add(connection: Connection, batch_id: int, service: str, specs: Sequence[Job
         "service": service,
         "state": State.PENDING.value,
         "attempts": 0,
-        "strikes": 0,
+        "failures": 0,
         "created_at": now,
     }
     names = ("key", *columns_of(specs[0], ""))
-    pour(connection, jobs, born, names, ((spec.key, *columns_of(spec, fingerprint(spec)).values()) for spec in specs))
+    bulk_insert(
+        connection, jobs, born, names, ((spec.key, *columns_of(spec, fingerprint(spec)).values()) for spec in specs)
+    )
     beginning = select(jobs.c.id, literal(now, UTCDateTime), literal(State.PENDING.value), literal("enrolled")).where(
         jobs.c.batch_id == batch_id, jobs.c.id > newest
     )
@@ -262,7 +264,7 @@ def difference(connection: Connection, row: Any, spec: JobSpec, batch: Batch) ->
     ]
     if then.endpoint != spec.endpoint:
         told.append(f"endpoint: {then.endpoint} → {spec.endpoint}")
-    told += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.inputs)]
+    told += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.input_digests)]
     return Change(row.key, State(row.state), spec.place, tuple(told) or ("the order of its parameters",))
 
 
@@ -272,7 +274,7 @@ def short(value: Any, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
+def archive_version(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
     """Make room for a job's new version: the old row keeps its generation and its video under a name of its own."""
     folder, old = batch.manifest.parent, Path(row.output_path)
     names = ((f"{row.key}~{n}", old.with_name(f"{old.stem}~{n}{old.suffix}")) for n in count(1))
@@ -281,7 +283,7 @@ def set_aside(connection: Connection, row: Any, batch: Batch, now: datetime) -> 
     key, aside = next(
         (k, path)
         for k, path in names
-        if not orders.states_of(connection, row.batch_id, [k]) and not (in_the_way and (folder / path).exists())
+        if not commands.states_of(connection, row.batch_id, [k]) and not (in_the_way and (folder / path).exists())
     )
     # The file first: if the row never follows, the same order given again finds the file moved already.
     with suppress(FileNotFoundError):

@@ -15,18 +15,18 @@ RECENT_ATTEMPTS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Flying:
+class InFlight:
     """Generations of one model that count as in flight, and creates of it that are on the wire."""
 
     accepted: int = 0
     on_wire: int = 0
 
 
-def flying(connection: Connection, service: str, now: datetime) -> dict[str, Flying]:
+def in_flight_by_model(connection: Connection, service: str, now: datetime) -> dict[str, InFlight]:
     """What `submission.in_flight` counts, by model."""
-    found: dict[str, Flying] = {}
+    found: dict[str, InFlight] = {}
     for model, on_wire, number in connection.execute(FLYING_BY_MODEL, {"of": service, "now": now}):
-        before = found.get(model, Flying())
+        before = found.get(model, InFlight())
         found[model] = replace(before, **{"on_wire" if on_wire else "accepted": number})
     return found
 

@@ -10,19 +10,19 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable import flight, money
-from batchgen.jobtable.flight import Flying
+from batchgen.jobtable import in_flight, money
+from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import batches, events, jobs, limits, tallies
 from batchgen.jobtable.transition import next_due
 
-NEWS = 500  # events looked through at once
+EVENTS_AT_ONCE = 500  # events looked through at once
 OF_LATE = timedelta(hours=1)
-STUCK_STRIKES = 8
+STUCK_FAILURES = 8
 """A download that failed so often in a row is left to a later run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BatchSummary:
     """A batch at one moment. Money in USD, sizes in bytes."""
 
     counts: dict[State, int]
@@ -38,7 +38,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Blocker:
     """Something that a batch waits for, and until when (None: nobody knows)."""
 
     what: str
@@ -58,9 +58,9 @@ class Event:
     detail: str | None
 
 
-def any_open(connection: Connection, batch_id: int, hopeful: Sequence[State], now: datetime) -> bool:
+def any_open(connection: Connection, batch_id: int, advanceable: Sequence[State], now: datetime) -> bool:
     """Whether a run can still bring a job forward: not one held for a person, nor one that a later run will look at."""
-    for state in hopeful:
+    for state in advanceable:
         where = [jobs.c.batch_id == batch_id, jobs.c.state == state]
         soon = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
         if state == State.UNCONFIRMED:
@@ -68,7 +68,7 @@ def any_open(connection: Connection, batch_id: int, hopeful: Sequence[State], no
         elif state == State.GENERATING:
             where.append((jobs.c.deadline_at > now) | soon)
         elif state == State.DOWNLOADING:
-            where.append((jobs.c.strikes < STUCK_STRIKES) | soon)
+            where.append((jobs.c.failures < STUCK_FAILURES) | soon)
         if connection.execute(select(jobs.c.id).where(*where).limit(1)).first():
             return True
     return False
@@ -79,25 +79,25 @@ def count(connection: Connection, batch_id: int, *where: ColumnElement[bool]) ->
     return connection.execute(asked).scalar_one()
 
 
-def standing(connection: Connection, batch_id: int, now: datetime) -> Standing:
+def batch_summary(connection: Connection, batch_id: int, now: datetime) -> BatchSummary:
     """A batch's jobs by state, and what they have cost. Nothing here reads more rows than are under way."""
     kept = select(tallies.c.state, tallies.c.jobs, tallies.c.bytes).where(tallies.c.batch_id == batch_id)
     found = {State(row.state): row for row in connection.execute(kept)}
-    return Standing(
+    return BatchSummary(
         counts={state: found[state].jobs if state in found else 0 for state in State},
         held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
         late=count(connection, batch_id, jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now),
-        stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.strikes >= STUCK_STRIKES),
+        stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
         cost_usd=money.sums(connection, batch_id).spent,
         bytes=found[State.DONE].bytes if State.DONE in found else 0,
     )
 
 
-def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
+def blockers(connection: Connection, batch_id: int, now: datetime) -> list[Blocker]:
     """What a batch waits for, most urgent first."""
-    state = standing(connection, batch_id, now)
+    state = batch_summary(connection, batch_id, now)
     found = [
-        Wait(f"a pause to end: {row.reason}", row.paused_until, state.counts[State.PENDING])
+        Blocker(f"a pause to end: {row.reason}", row.paused_until, state.counts[State.PENDING])
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
     ]
     named = {
@@ -109,9 +109,9 @@ def waits(connection: Connection, batch_id: int, now: datetime) -> list[Wait]:
     for waiting, what in named.items():
         number = state.counts[waiting] - (state.held if waiting == State.UNCONFIRMED else 0)
         if number:
-            found.append(Wait(what, next_due(connection, batch_id, waiting), number))
+            found.append(Blocker(what, next_due(connection, batch_id, waiting), number))
     if state.held:
-        found.append(Wait("a person (batchgen resolve)", None, state.held))
+        found.append(Blocker("a person (batchgen resolve)", None, state.held))
     return found
 
 
@@ -122,11 +122,11 @@ def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
     of_late = select(limits).where(limits.c.name.startswith(head), limits.c.used_at > now - OF_LATE)
     if not (rows := list(connection.execute(of_late))):
         return ""
-    in_flight = flight.flying(connection, service, now)
+    flying = in_flight.in_flight_by_model(connection, service, now)
     told = {}
     for row in rows:
         model = row.name.partition(": ")[2]
-        here = in_flight.get(model, Flying())
+        here = flying.get(model, InFlight())
         most = f" of {row.ceiling}" if row.ceiling else ""
         rate = f", {round(row.per_minute, 1):g} submits a minute" if row.per_minute else ""
         told[model] = f"in flight {here.accepted + here.on_wire}{most}{rate}"
@@ -134,12 +134,14 @@ def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
     return f", which are found as it goes ({'; '.join(named)})"
 
 
-def news(connection: Connection, batch_id: int, after: int, room: int = NEWS) -> tuple[list[Event], int]:
+def events_since(
+    connection: Connection, batch_id: int, after: int, capacity: int = EVENTS_AT_ONCE
+) -> tuple[list[Event], int]:
     """The batch's history since an event, oldest first, from the next `room` events; and up to which that is all.
 
     The events of other batches are passed over once, not again at every look. Nothing is left when the number stays.
     """
-    following = select(events.c.id).where(events.c.id > after).order_by(events.c.id).offset(room - 1).limit(1)
+    following = select(events.c.id).where(events.c.id > after).order_by(events.c.id).offset(capacity - 1).limit(1)
     upto = connection.execute(following).scalar() or last_event(connection)
     # A column of its own rather than a join, which begins with all jobs of the batch in any database that likes.
     key = select(jobs.c.key).where(jobs.c.id == events.c.job_id, jobs.c.batch_id == batch_id).scalar_subquery()
@@ -160,12 +162,12 @@ def last_event(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(events.c.id), 0))).scalar_one())
 
 
-def failures(connection: Connection, batch_id: int, room: int = 20) -> list[str]:
+def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
     """Failed jobs and why, the newest first, at most `room` lines."""
     asked = (
         select(jobs.c.key, jobs.c.error)
         .where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
         .order_by(jobs.c.failed_at.desc())
-        .limit(room)
+        .limit(capacity)
     )
     return [f"{row.key} failed: {row.error}" for row in connection.execute(asked)]

@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, upda
 from batchgen.jobtable.prepared import Prepared
 
 
-class Plus(int):
+class Increment(int):
     """A value to add to a column rather than put in its place."""
 
 
@@ -36,14 +36,14 @@ def statement(
     )
 
 
-def change(connection: Connection, table: Table, guard: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+def guarded_update(connection: Connection, table: Table, guard: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Set `values` in the one row that `guard` describes; False where there is none.
 
     A list in `guard` means any of its members; a `Plus` in `values` is added.
     """
     choices = tuple(name for name, value in guard.items() if isinstance(value, list))
     guards = tuple(name for name in guard if name not in choices)
-    sums = tuple(name for name, value in values.items() if isinstance(value, Plus))
+    sums = tuple(name for name, value in values.items() if isinstance(value, Increment))
     plain = tuple(name for name in values if name not in sums)
     given = {f"is_{name}": value for name, value in guard.items()}
     given |= {f"to_{name}": value for name, value in values.items()}
