@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from textwrap import dedent
@@ -315,49 +314,11 @@ def test_an_included_manifest_has_its_own_defaults_and_names_its_own_files(folde
     assert asked(found, "duration") == [10, None, None, None, None, None]
     assert found.jobs[1].output == "out/own.mp4"
     assert [job.line for job in found.jobs] == [5, 4, 5, 5, 8, 1]
-    assert found.named == {
-        "sub/../frames/*.png": "glob",
-        "sub/deeper.yaml": "include",
-        "sub/inc.yaml": "include",
-        "sub/r.csv": "rows",
-    }
 
 
 def test_a_manifest_may_do_nothing_but_include(folder: Path) -> None:
     write(folder, a_yaml=f"jobs: [{{id: one, model: {TEXT}, prompt: p}}]")
     assert keys(read(folder, "include: a.yaml")) == ["one"]
-
-
-def test_the_hash_covers_all_that_is_named(folder: Path) -> None:
-    write(folder, r_csv="sku\na\n", i_yaml=f"jobs: [{{id: z, model: {TEXT}, prompt: p}}]")
-    text = f"""
-    include: i.yaml
-    jobs:
-      - {{id: "{{{{ sku }}}}", rows: r.csv, model: {TEXT}, prompt: p}}
-      - id: "i-{{{{ f.stem }}}}"
-        matrix: {{f: {{glob: "frames/*.png"}}}}
-        model: {STANDARD}
-        image_url: "{{{{ f }}}}"
-    """
-    found = read(folder, text)
-    path = found.path
-    assert manifest.digest(path, found.named) == found.sha256 == manifest.read(path).sha256
-    for change in (
-        lambda: (folder / "frames" / "z.png").write_bytes((folder / "top.png").read_bytes()),
-        lambda: write(folder, r_csv="sku\nb\n"),
-        lambda: write(folder, i_yaml=f"jobs: [{{id: z, model: {TEXT}, prompt: q}}]"),
-        lambda: path.write_text(path.read_text() + "\n"),
-    ):
-        before = manifest.digest(path, found.named)
-        change()
-        after = manifest.digest(path, found.named)
-        assert before != after
-        assert manifest.read(path).sha256 == after
-
-
-def test_the_hash_of_a_manifest_that_stands_alone_is_its_file_s(folder: Path) -> None:
-    found = read(folder, f"jobs: [{{id: one, model: {TEXT}, prompt: p}}]")
-    assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
 
 
 # --- ids -------------------------------------------------------------------------------------------------------------

@@ -72,9 +72,8 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
 def with_a_job(connection: Connection) -> None:
     connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0)")
     connection.exec_driver_sql(
-        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers, fingerprint,"
-        " tags,"
-        " attempts, failures, output_path, created_at)"
+        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers, "
+        "fingerprint, tags, attempts, failures, output_path, created_at)"
         " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 0, 'mona.mp4', '2026')"
     )
     connection.exec_driver_sql(

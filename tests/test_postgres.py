@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
 from collections.abc import Iterator
@@ -16,13 +15,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, insert, select
 
-from batchgen.cli import asked
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import leases
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import batches, limits, metadata
-from batchgen.jobtable.sync import SyncResult
+from batchgen.jobtable.schema import limits, metadata
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot import HOT, Hot, statements
@@ -229,21 +226,3 @@ def test_the_counts_are_kept_by_the_database(table: Table, order: str) -> None:
         by_hand(table, ["DELETE FROM events", "DELETE FROM attempts", "DELETE FROM jobs WHERE state <> 'done'"])
     by_hand(table, [SECOND, order])
     agree(table)
-
-
-def test_an_unchanged_manifest_is_known_and_an_edited_one_is_not(
-    database: Database, place: str, tmp_path: Path
-) -> None:
-    manifest = write_manifest(tmp_path / "m.yaml", 2_500)
-    found = asked.read(manifest, place, simulate=False, validate=True)
-    assert asked.recalled(database, manifest, simulate=False, validate=True) is None
-    asyncio.run(found.sync(database, "refuse"))
-    known = asked.recalled(database, manifest, simulate=False, validate=True)
-    assert known
-    assert (known.known, known.enrolled) == (found.known, SyncResult(database.look(only_batch), unchanged=2_500))
-    write_manifest(manifest, 2_501)
-    assert asked.recalled(database, manifest, simulate=False, validate=True) is None
-
-
-def only_batch(connection: Connection) -> int:
-    return int(connection.execute(select(batches.c.id)).scalar_one())

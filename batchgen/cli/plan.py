@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,10 +25,9 @@ from batchgen.cli.options import (
     terms_options,
     validate_option,
 )
-from batchgen.cli.session import public_service, read_for, selection_of, with_limits
+from batchgen.cli.session import batch_of_manifest, public_service, read_for, selection_of, with_limits
 from batchgen.jobtable import pricelist
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.sync import Batch
 from batchgen.manifest import Manifest
 from batchgen.plan import Asked
 from batchgen.report.outlook import outlook_json, told
@@ -48,35 +47,28 @@ def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_j
     Prices are the service's own list where it can be had, else the last one that is known, with its date. The forecast
     plays the generation times that were measured through the limits in force.
     """
-    place = place_of(db, manifest)
-    show_plan(place, read_for(manifest, place, simulate, validate), wishes, as_json)
+    show_plan(place_of(db, manifest), manifest, wishes, simulate=simulate, validate=validate, as_json=as_json)
 
 
-def show_plan(place: str | Path, manifest: Manifest, wishes: Mapping[str, Any], as_json: bool) -> None:
-    """Make the plan and print it."""
-    limits = with_limits(manifest.limits, wishes)
-    with table_at(place) as database:
+def show_plan(
+    place: str | Path, path: Path, wishes: Mapping[str, Any], *, simulate: bool, validate: bool, as_json: bool
+) -> None:
+    """Make the plan and print it. Without a job table an empty one is made, and thrown away."""
+    with ExitStack() as stack:
+        database = stack.enter_context(Database(place)) if is_there(place) else None
+        manifest = read_for(path, database, simulate, validate)
+        if database is None:
+            database = stack.enter_context(Database(Path(stack.enter_context(TemporaryDirectory())) / "batchgen.db"))
         live, measured = asyncio.run(ask(database, manifest))
-        batch = Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
+        limits = with_limits(manifest.limits, wishes)
         until, now = wishes["until"], clock.utcnow()
-        asked = Asked(batch, manifest.jobs, limits, selection_of(wishes), until, measured)
+        asked = Asked(batch_of_manifest(manifest), manifest.jobs, limits, selection_of(wishes), until, measured)
         outlook = database.change(planning.foresee, asked, now)
     if as_json:
         click.echo(json.dumps(outlook_json(manifest.batch, outlook, limits, until, live), ensure_ascii=False))
         return
     for line in told(manifest.batch, outlook, limits, until, live, now):
         click.echo(line)
-
-
-@contextmanager
-def table_at(place: str | Path) -> Iterator[Database]:
-    """The job table there; where there is none yet, an empty one that is thrown away."""
-    if is_there(place):
-        with Database(place) as database:
-            yield database
-        return
-    with TemporaryDirectory() as folder, Database(Path(folder) / "batchgen.db") as database:
-        yield database
 
 
 async def ask(database: Database, manifest: Manifest) -> tuple[bool, Mapping[str, float]]:

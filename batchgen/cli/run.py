@@ -8,12 +8,13 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen.cli.asked import Asked, read, recalled
+from batchgen import clock
 from batchgen.cli.options import (
     again,
     db_option,
@@ -27,13 +28,14 @@ from batchgen.cli.options import (
     validate_option,
 )
 from batchgen.cli.plan import show_plan
-from batchgen.cli.session import read_for, selection_of, service_of, with_limits
+from batchgen.cli.session import batch_of_manifest, read_for, selection_of, service_of, with_limits
 from batchgen.errors import StorageError
 from batchgen.jobs import State
-from batchgen.jobtable import selection, statistics
+from batchgen.jobtable import selection, statistics, sync
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
+from batchgen.manifest import Manifest
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
 from batchgen.report.words import plural, shortened, standing_json, summary
@@ -77,14 +79,13 @@ def command(
     """
     place = place_of(db, manifest)
     if dry_run:
-        show_plan(place, read_for(manifest, place, simulate, validate), wishes, as_json)
+        show_plan(place, manifest, wishes, simulate=simulate, validate=validate, as_json=as_json)
         return
     with ExitStack() as stack:
         database = stack.enter_context(Database(place)) if is_there(place) else None
-        known = recalled(database, manifest, simulate, validate) if database else None
-        asked = known or read(manifest, place, simulate, validate)
-        asked.limits = with_limits(asked.limits, wishes)
-        settings = None if asked.batch.service == "simulator" else read_settings(asked.folder)
+        asked = read_for(manifest, database, simulate, validate)
+        asked = replace(asked, limits=with_limits(asked.limits, wishes))
+        settings = None if asked.service == "simulator" else read_settings(asked.folder)
         check_log(log_file)
         database = database or stack.enter_context(Database(place))
         ending = asyncio.run(carry_out(database, asked, settings, changed or "refuse", as_json, log_file, wishes))
@@ -102,7 +103,7 @@ def check_log(log_file: Path | None) -> None:
 
 async def carry_out(
     database: Database,
-    asked: Asked,
+    manifest: Manifest,
     settings: Settings | None,
     on_changed: OnChanged,
     as_json: bool,
@@ -110,18 +111,20 @@ async def carry_out(
     wishes: Mapping[str, Any],
 ) -> Ending:
     """Enrol, run, and say how it ended."""
-    wanted, batch = selection_of(wishes), asked.batch
-    enrolled = await asked.sync(database, on_changed)
+    wanted, batch = selection_of(wishes), batch_of_manifest(manifest)
+    enrolled = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed)
+    number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
+    manifest.jobs.clear()  # A run of many hours does not need them: they are rows now.
     if wanted.mark:
         chosen = await database.read(selection.find, enrolled.batch_id, wanted)  # by a connection that cannot write
         await database.write(selection.mark, wanted, chosen)
-    terms = Terms(asked.limits.max_cost, wishes["until"], wanted.mark)
-    announce(batch, asked.known.jobs, enrolled, as_json)
+    terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
+    announce(batch, number, enrolled, as_json)
     gc.freeze()  # what was read so far stays: a run that makes little garbage need not look through it again and again
     after = await database.read(statistics.last_event)
     async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(service_of(database, settings, asked.folder))
-        plan = Plan(enrolled.batch_id, asked.folder, asked.limits, asked.known.models, terms)
+        service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
+        plan = Plan(enrolled.batch_id, manifest.folder, manifest.limits, models, terms)
         runner = Runner(database, service, plan)
         progress = Progress(
             database,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from batchgen.jobtable import commands, sync
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.sync import Batch
 from batchgen.services.base import Service
 from batchgen.services.settings import Settings, read_base_url
 
@@ -37,12 +38,24 @@ def simulated(manifest: Manifest) -> Manifest:
     return replace(manifest, batch=f"{manifest.batch}-{SIMULATED}", service="simulator", jobs=jobs)
 
 
-def read_for(manifest: Path, place: str | Path, simulate: bool, validate: bool) -> Manifest:
-    """The manifest, for the service that it is to be run with."""
+def read_for(path: Path, database: Database | None, simulate: bool, validate: bool) -> Manifest:
+    """Read the manifest for the service that it is to be run with. Raises ManifestInvalid.
+
+    A job that `database` says was sent already needs its local images no more.
+    """
     from batchgen.manifest import read
 
-    asked = read(manifest, validate=validate, settled=settled_in(place, simulate))
-    return simulated(asked) if simulate else asked
+    def sent_keys(batch: str) -> Collection[str]:
+        name = f"{batch}-{SIMULATED}" if simulate else batch
+        return database.look(sync.sent_keys, name) if database else ()
+
+    manifest = read(path, validate=validate, settled=sent_keys)
+    return simulated(manifest) if simulate else manifest
+
+
+def batch_of_manifest(manifest: Manifest) -> Batch:
+    """The manifest's identity in the job table."""
+    return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
 
 
 def with_limits(limits: Limits, wishes: Mapping[str, Any]) -> Limits:
@@ -113,18 +126,6 @@ def batch_of(database: Database, manifest: Path, simulate: bool) -> int:
     if not chosen and len(found) > 1:
         raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
     return (chosen or found)[0].id
-
-
-def settled_in(place: str | Path, simulate: bool) -> Callable[[str], Collection[str]]:
-    """For the manifest's reader: which jobs of a batch were sent already and need no input file any more."""
-
-    def settled(batch: str) -> Collection[str]:
-        if not is_there(place):
-            return ()
-        with Database(place) as database:
-            return database.look(sync.sent_keys, f"{batch}-{SIMULATED}" if simulate else batch)
-
-    return settled
 
 
 def service_of(database: Database, settings: Settings | None, folder: Path) -> AbstractAsyncContextManager[Service]:

@@ -6,34 +6,13 @@ import base64
 import hashlib
 import json
 import mimetypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 
 class InputMissing(Exception):
     """A local file that a request names cannot be read now. `str(error)` says which and why."""
-
-
-class Stamp(NamedTuple):
-    """What tells without opening it that a file has not changed."""
-
-    size: int
-    mtime_ns: int
-
-
-def stamp(path: Path) -> Stamp | None:
-    """Of the file at `path`; None where there is none."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns)
-
-
-def stamps(folder: Path, names: Iterable[str]) -> dict[str, Stamp | None]:
-    """Of files named from `folder`."""
-    return {name: stamp(folder / name) for name in names}
 
 
 def parent_of(document: Any, pointer: str) -> tuple[Any, str | int]:

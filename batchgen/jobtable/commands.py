@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from batchgen.jobs import State
-from batchgen.jobtable.schema import attempts, jobs, manifests
+from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.transition import move
 
 CHUNK = 500  # keys in one statement
@@ -39,8 +39,6 @@ def named(connection: Connection, batch_id: int, keys: Collection[str]) -> list[
 
 def retry(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
     """Failed and cancelled jobs become pending. Their attempts stay in the ledger, released. Returns the keys moved."""
-    # What is retried may have gone from the manifest: the next run has to look.
-    forget(connection, batch_id)
     retried = []
     for row in named(connection, batch_id, keys):
         if row.state not in (State.FAILED, State.CANCELLED):
@@ -69,11 +67,6 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
         if move(connection, row.id, State(row.state), State.PENDING, now, detail="retry", **fresh):
             retried.append(row.key)
     return retried
-
-
-def forget(connection: Connection, batch_id: int) -> None:
-    """The manifest must be read again, even if it has not changed."""
-    connection.execute(update(manifests).where(manifests.c.batch_id == batch_id).values(sha256=None))
 
 
 def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
-from batchgen.jobs import TERMINAL, JobSpec, State
+from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.bulk import bulk_insert
 from batchgen.jobtable.columns import UTCDateTime
@@ -56,8 +56,6 @@ class SyncResult:
     unchanged: int = 0
     gone: int = 0
     redone: int = 0
-    settled: bool = False
-    """The same manifest would bring nothing more the next time, unless a person orders something in between."""
     occupied: list[str] = field(default_factory=list)
     """Outputs of new jobs that exist already: they are somebody's, or another job table's."""
     changed: list[Change] = field(default_factory=list)
@@ -117,7 +115,6 @@ def sync_manifest(
     Raises `ManifestChanged` where jobs that were already sent read otherwise and `on_changed` is "refuse".
     """
     result = SyncResult(open_batch(connection, batch, now))
-    commands.forget(connection, result.batch_id)
     columns = (
         "id",
         "batch_id",
@@ -156,8 +153,6 @@ def sync_manifest(
     for row in rows.values():
         if row.state == State.PENDING:
             result.gone += move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **cancelled)
-    # What has gone from the manifest and is not at its end may yet become pending, and would have to be cancelled.
-    ended = all(row.state in TERMINAL or row.state == State.PENDING for row in rows.values())
     result.changed = [difference(connection, row, spec, batch) for row, spec in paid_and_changed]
     if result.changed and on_changed == "refuse":
         raise ManifestChanged(
@@ -175,7 +170,6 @@ def sync_manifest(
     result.occupied = occupied(batch.manifest.parent, fresh)
     add(connection, result.batch_id, batch.service, fresh, now)
     result.new = len(fresh) - result.redone
-    result.settled = ended and not result.changed
     return result
 
 

@@ -1,6 +1,6 @@
 """Text → validated jobs, with the place of everything that is wrong. Pure: no database, no network."""
 
 from batchgen.manifest.limits import AUTO, Limits
-from batchgen.manifest.reading import Manifest, digest, read
+from batchgen.manifest.reading import Manifest, read
 
-__all__ = ["AUTO", "Limits", "Manifest", "digest", "read"]
+__all__ = ["AUTO", "Limits", "Manifest", "read"]

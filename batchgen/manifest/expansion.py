@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from glob import escape, iglob
+from glob import iglob
 from itertools import islice, product
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from batchgen.files.local_files import Stamp, stamp
 from batchgen.manifest import words
 from batchgen.manifest.nodes import Node, plain
 from batchgen.manifest.rows import NAME, Rows, Unreadable
@@ -33,29 +32,17 @@ class Folder:
     shown: Path = field(default_factory=Path)
     """As the user would write it."""
     named: dict[str, str] = field(default_factory=dict)
-    """What the manifests name besides images, shared by all of them: see `digest`."""
-    seen: dict[str, Stamp | int | None] = field(default_factory=dict)
-    """What those were when they were named, files by their stamps and globs by how many they found; shared too."""
-
-    @property
-    def steady(self) -> bool:
-        """Whether they are so still."""
-        return self.seen == {
-            name: len(matches(name, self.path)) if kind == "glob" else stamp(self.path / name)
-            for name, kind in self.named.items()
-        }
+    """What the manifests name besides images (included manifests, files of rows), shared by all of them."""
 
     def name(self, path: str, kind: str) -> None:
         """Note a file before it is read."""
-        joined = self.join(path)
-        self.named[joined] = kind
-        self.seen.setdefault(joined, stamp(self.path / path))
+        self.named[self.join(path)] = kind
 
     def below(self, path: str) -> Folder:
         """The folder of the manifest at `path`, which one in this folder includes."""
         parent = Path(path).parent.as_posix()
         prefix = "" if parent == "." else parent.rstrip("/") + "/"
-        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.named, self.seen)
+        return Folder(self.path / parent, self.join(prefix), self.shown / parent, self.named)
 
     def join(self, path: str) -> str:
         """`path`, written in this folder, as it is relative to the main manifest's."""
@@ -153,9 +140,6 @@ def _glob(node: Node, folder: Folder, findings: Findings) -> list[Any]:
     except (OSError, ValueError) as error:
         findings.add(node, f"the glob cannot be read: {getattr(error, 'strerror', None) or error}")
         return []
-    pattern = node.value if Path(node.value).is_absolute() else f"{escape(folder.prefix)}{node.value}"
-    folder.named[pattern] = "glob"
-    folder.seen.setdefault(pattern, len(found))
     if not found:
         findings.add(node, f"no file is like {node.value[:200]}", "the path begins beside the manifest")
     for match in found:

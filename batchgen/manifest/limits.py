@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
@@ -96,14 +95,3 @@ def _exact(node: Node) -> Decimal:
         return Decimal(node.text)
     except InvalidOperation:
         return Decimal(node.value)
-
-
-def stored(limits: Limits) -> str:
-    """The limits as JSON, to be remembered."""
-    return json.dumps(asdict(limits), default=str)
-
-
-def restored(text: str) -> Limits:
-    """What `stored` wrote."""
-    given = json.loads(text)
-    return Limits(**{**given, "max_cost": given["max_cost"] and Decimal(given["max_cost"])})

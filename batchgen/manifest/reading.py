@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +12,7 @@ from batchgen.errors import ManifestInvalid, Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest import words
 from batchgen.manifest.entry import Entry
-from batchgen.manifest.expansion import MOST_JOBS, Folder, matches
+from batchgen.manifest.expansion import MOST_JOBS, Folder
 from batchgen.manifest.header import SERVICES, Header
 from batchgen.manifest.jobs import Jobs, Settled, Sheet, TooMany
 from batchgen.manifest.limits import Limits
@@ -36,14 +35,8 @@ class Manifest:
     endpoint_style: Style
     limits: Limits
     sha256: str
-    """Of the file's bytes and of all it names besides images, in hex: see `digest`."""
+    """SHA-256 of the manifest file's bytes, in hex."""
     jobs: list[JobSpec]
-    named: Mapping[str, str] = field(default_factory=dict)
-    """What it names besides images, relative to `folder`: included manifests, files of rows, globs."""
-    images: tuple[str, ...] = ()
-    """The local images that it names."""
-    steady: bool = True
-    """Nothing that it names changed while it was read."""
 
 
 def read(path: Path, *, service: str | None = None, validate: bool = True, settled: Settled | None = None) -> Manifest:
@@ -57,7 +50,6 @@ def read(path: Path, *, service: str | None = None, validate: bool = True, settl
     raw = _bytes(path)
     reading = _Reading(Source.decode(path, raw), validate=validate, settled=settled or (lambda _batch: ()))
     header, jobs = reading.all()
-    named = dict(sorted(reading.folder.named.items()))
     return Manifest(
         path=path,
         folder=reading.folder.path,
@@ -65,34 +57,9 @@ def read(path: Path, *, service: str | None = None, validate: bool = True, settl
         service=service or header.service,
         endpoint_style=header.style,
         limits=header.limits,
-        sha256=_digest(raw, reading.folder.path, named),
+        sha256=hashlib.sha256(raw).hexdigest(),
         jobs=jobs.specs,
-        named=named,
-        images=tuple(jobs.images.faults),
-        steady=reading.folder.steady,
     )
-
-
-def digest(path: Path, named: Mapping[str, str]) -> str:
-    """What `Manifest.sha256` would be if the manifest at `path` still names the same: cheap, nothing is parsed.
-
-    Equal to a former one, the manifest would be read as it was then, but for its images. Raises OSError.
-    """
-    return _digest(path.read_bytes(), path.absolute().parent, named)
-
-
-def _digest(raw: bytes, folder: Path, named: Mapping[str, str]) -> str:
-    """Of a manifest that stands alone, the file's own."""
-    total = hashlib.sha256(raw)
-    for name, kind in named.items():
-        if kind == "glob":
-            content = "\n".join(matches(name, folder)).encode("utf-8", "surrogateescape")
-            found = hashlib.sha256(content).hexdigest()
-        else:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"\n{kind} {name} {found}".encode("utf-8", "surrogateescape"))
-    return total.hexdigest()
 
 
 def _bytes(path: Path) -> bytes:
