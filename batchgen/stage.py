@@ -1,4 +1,4 @@
-"""What the four stages have in common: work in hand, and a bell to wake the runner's loop."""
+"""What the four stages share: `Stage`, a bounded set of tasks, and `RunContext`, the state of one run."""
 
 from __future__ import annotations
 
@@ -17,63 +17,69 @@ from batchgen.manifest import Limits
 from batchgen.services.base import Blocked, Service, Trouble, Unavailable
 
 LEASE = timedelta(minutes=5)
-"""How long a job stays held by a run that is not heard of. Longer than any one request may take."""
+"""How long a claimed job stays with a run that no longer renews its leases. No single request may take this long."""
 
 
 @dataclass(slots=True)
 class Contact:
-    """Whether the service answers at all."""
+    """Whether the service answers at all. A silent service ends the run after a while (`runner.give_up_silence`)."""
 
     silent_since: datetime | None = None
     ever: bool = False
+    """Whether it has answered in this run."""
     reason: str = ""
 
     def answered(self) -> None:
+        """The service sent an answer, of whatever kind."""
         self.ever = True
         self.silent_since = None
 
     def silent(self, reason: str, now: datetime) -> None:
+        """A request got no answer."""
         self.reason = reason
         self.silent_since = self.silent_since or now
 
 
 @dataclass(slots=True)
 class RunContext:
-    """What the stages of one run share: where the table is, whom to talk to, and what the run has learned."""
+    """What the stages of one run share: the job table, the service, and what stops a stage (its breakers)."""
 
     database: Database
     service: Service
     batch_id: int
     run: str
+    """The id of the run, which owns the leases."""
     folder: Path
+    """The manifest's folder: input and output paths are relative to it."""
     limits: Limits
     times: GenerationTimes
     models: Sequence[str] = ()
-    """Those of the batch."""
+    """The models of the batch."""
     terms: Terms = field(default_factory=Terms)
     prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
-    """Set once the account may not submit: no more submits in this run."""
+    """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
     locked_out: bool = False
-    """Set once the key is refused for questions too: nobody tells how the generations stand."""
+    """Set once the service refuses the key for polls as well. The run can only download."""
     hold: str = ""
-    """Why pending jobs are not sent although there is room; empty while they are."""
+    """Why pending jobs are not submitted although the limits have capacity. Empty while they are."""
     warning: str = ""
-    """What a person should know, though the run goes on."""
+    """What a person should know although the run goes on."""
     disk: str | None = None
-    """Set once the output folder cannot be written: no more downloads in this run."""
+    """Set once the output folder cannot be written: the run neither downloads nor submits."""
 
     def lock_out(self, answer: Unavailable) -> None:
-        """The service does not answer questions asked with this key."""
+        """The service refuses this key for questions."""
         self.locked_out = True
         self.blocked = self.blocked or Blocked(Trouble.AUTH, answer.reason, answer.http_status)
 
 
 class Stage:
-    """A stage claims what is due and what fits, works on it concurrently, and writes down what came of it.
+    """A stage claims what is due and within its capacity, works on it in tasks, and writes down the outcome.
 
-    `tick(now)` claims and begins; it returns when it next has work by itself, None if only another stage can bring any.
+    `tick(now)` claims and begins tasks. It returns when the stage next has work by itself; None if only another stage
+    can bring it work.
     """
 
     def __init__(self, context: RunContext, at_once: int) -> None:
@@ -83,20 +89,20 @@ class Stage:
         self.wakeup = asyncio.Event()
         self.stopping = False
         self.failure: BaseException | None = None
+        """An exception that no task may raise: a defect, or a job table that cannot be used. It ends the run."""
         self.on_change: Callable[[Stage, bool], None] = lambda _stage, _moved: None
 
     @property
     def capacity(self) -> int:
-        """How many more pieces of work fit in hand."""
+        """How many more tasks may begin."""
         return 0 if self.stopping else self.at_once - len(self.tasks)
 
     async def tick(self, now: datetime) -> datetime | None:
         raise NotImplementedError
 
-    def begin(self, context: Coroutine[Any, Any, bool | None]) -> None:
-        """Take a piece of work in hand; the bell rings when it ends, and those of the stages that it has brought
-        something, unless it returns False: then it has moved no job."""
-        task = asyncio.create_task(context)
+    def begin(self, work: Coroutine[Any, Any, bool | None]) -> None:
+        """Run `work` as a task. When it ends, `on_change` is called; with False if it returned False: no job moved."""
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self._ended)
 
@@ -111,7 +117,7 @@ class Stage:
         self.on_change(self, moved)
 
     async def finish(self) -> None:
-        """Claim nothing more, and wait for what is in hand."""
+        """Claim nothing more, and wait for the tasks that are running."""
         self.stopping = True
         while self.tasks:
             await asyncio.wait(self.tasks)

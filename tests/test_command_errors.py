@@ -155,7 +155,7 @@ def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(
         (tmp_path / "out").mkdir(mode=0o555)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 8, ended.stderr
-    assert "Make room, then run the same command" in ended.stdout
+    assert "Free some disk, then run the same command" in ended.stdout
     assert "Traceback" not in ended.stderr
     assert "failed" not in states(tmp_path / "batchgen.db")
 

@@ -117,7 +117,7 @@ def test_a_low_balance_is_told_and_stops_nothing(tmp_path: Path, batchgen: Comma
     with served(Simulation(speed=300, instant=True, limits=limits)) as environment:
         ended = batchgen("run", "m.yaml", **environment)
     assert ended.returncode == 4
-    assert "the account has 2 USD left; what waits is expected to cost" in ended.stderr
+    assert "the account has 2 USD left; the pending jobs are expected to cost" in ended.stderr
 
 
 def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(

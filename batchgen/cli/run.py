@@ -29,6 +29,7 @@ from batchgen.cli.options import (
 )
 from batchgen.cli.plan import show_plan
 from batchgen.cli.session import batch_of_manifest, read_for, selection_of, service_of, with_limits
+from batchgen.ending import Ending
 from batchgen.errors import StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import selection, statistics, sync
@@ -39,7 +40,7 @@ from batchgen.manifest import Manifest
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
 from batchgen.report.words import plural, shortened, standing_json, summary
-from batchgen.runner import Ending, Plan, Runner
+from batchgen.runner import Runner, RunSpec
 from batchgen.services.settings import Settings, read_settings
 
 FAILURES_SHOWN = 5
@@ -124,8 +125,8 @@ async def carry_out(
     after = await database.read(statistics.last_event)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
-        plan = Plan(enrolled.batch_id, manifest.folder, manifest.limits, models, terms)
-        runner = Runner(database, service, plan)
+        spec = RunSpec(enrolled.batch_id, manifest.folder, manifest.limits, models, terms)
+        runner = Runner(database, service, spec)
         progress = Progress(
             database,
             enrolled.batch_id,
@@ -192,10 +193,10 @@ def conclude(batch: Batch, ending: Ending, failures: list[str], as_json: bool) -
     """The result, on standard output; beside it, what a person can do about what is missing."""
     batch_summary, results = ending.batch_summary, Outlet(sys.stdout)
     if as_json:
-        closing = {"event": "done", "exit_code": ending.exit_code, "told": ending.told}
+        closing = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
         results.say(json.dumps({**closing, **standing_json(batch.name, batch_summary)}, ensure_ascii=False))
         return
-    results.say(f"{summary(batch.name, batch.service, batch_summary)}; {ending.told}")
+    results.say(f"{summary(batch.name, batch.service, batch_summary)}; {ending.message}")
     if ending.exit_code != UNFINISHED:
         return
     advice = Outlet(sys.stderr)

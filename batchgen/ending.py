@@ -1,0 +1,67 @@
+"""How a run ended: the exit code and one sentence for a person, judged by what stops the run and by the table."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from batchgen.jobs import State
+from batchgen.jobtable import selection, statistics
+from batchgen.jobtable.statistics import BatchSummary
+from batchgen.limits import budget
+from batchgen.limits.budget import Choice
+from batchgen.services.base import Blocked, Trouble
+from batchgen.stage import RunContext
+
+Choose = Callable[[Connection, datetime, int], Choice]
+"""The scheduler's choice among the pending jobs: up to so many, and what holds back the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: the exit code, and one sentence for a person."""
+
+    exit_code: int
+    message: str
+    batch_summary: BatchSummary
+
+
+def judge(
+    connection: Connection, context: RunContext, stopped_by: signal.Signals | None, choose: Choose, now: datetime
+) -> Ending:
+    """How the run ended. What a person has to mend goes before what is merely missing."""
+    summary = statistics.batch_summary(connection, context.batch_id, now)
+    left_out = selection.left_out(connection, context.batch_id, context.terms.selection)
+    selected = summary.total - summary.counts[State.CANCELLED] - left_out
+    missing = selected - summary.counts[State.DONE]
+    not_selected = f"; {left_out} more were not selected" if left_out else ""
+    if stopped_by:
+        message = "interrupted; the same command goes on where this one stopped"
+        return Ending(128 + stopped_by, message, summary)
+    if not missing:
+        message = "every job is delivered" if selected else "there is nothing to do"
+        return Ending(0, message + not_selected, summary)
+    if context.disk:
+        message = f"{context.disk}. Free some disk, then run the same command: what is paid waits"
+        return Ending(8, message, summary)
+    if blocked := context.blocked:
+        return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, explain_block(blocked), summary)
+    choice = choose(connection, now, 1)
+    if choice.hold and not choice.chosen:
+        return Ending(5, budget.told_of(choice, context.terms), summary)
+    message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
+    return Ending(3, message + not_selected, summary)
+
+
+def explain_block(blocked: Blocked) -> str:
+    """What a person does about a blocked account."""
+    advice = {
+        Trouble.AUTH: "the service refuses the key. Set a valid AIMLAPI_API_KEY",
+        Trouble.CREDITS: "the account has no credits left, or its plan allows no more. Top it up",
+        Trouble.ADDRESS: "the address answers, but is not this service. Check AIMLAPI_BASE_URL",
+    }[blocked.trouble]
+    return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"

@@ -1,0 +1,50 @@
+"""What a run asks the service about money: the price list, the charges that no answer named, the balance."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from batchgen.jobtable import money, pricelist
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.pricelist import PriceList
+from batchgen.limits import budget
+from batchgen.limits.budget import Terms
+from batchgen.services.base import Service
+
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the service's clock may be from this machine's when a window of transactions is asked for."""
+FORECAST_JOBS = 1_000
+"""How many pending jobs are priced to compare them with the balance. So many show a low balance and are read fast."""
+
+
+async def learn_prices(database: Database, service: Service, now: datetime) -> PriceList:
+    """The service's price list; where it cannot be had, the last one that the job table knows."""
+    prices = await database.read(pricelist.known, service.name)
+    if listing := await service.catalogue(prices.etag):
+        await database.write(pricelist.keep, service.name, listing, now)
+        prices = await database.read(pricelist.known, service.name)
+    return prices
+
+
+async def learn_charges(database: Database, service: Service, batch_id: int, now: datetime) -> bool:
+    """Charge ended generations by the service's transactions, where no answer named the charge. True if any was new."""
+    uncharged = await database.read(money.uncharged, batch_id)
+    if not uncharged:
+        return False
+    amounts = await service.charges(uncharged[0].sent_at - CLOCK_SKEW, now + CLOCK_SKEW)
+    charges = [(attempt, amounts[attempt.generation_id]) for attempt in uncharged if attempt.generation_id in amounts]
+    return bool(charges) and await database.write(money.charge, charges) > 0
+
+
+async def warn_of_balance(
+    database: Database, balance: Decimal | None, batch_id: int, terms: Terms, prices: PriceList, now: datetime
+) -> str:
+    """A warning where the pending jobs are expected to cost more than the account has (USD); else empty."""
+    if balance is None or not prices.listed:
+        return ""
+    cost = await database.read(budget.forecast, batch_id, now, terms, prices, FORECAST_JOBS)
+    if balance >= cost:
+        return ""
+    return f"the account has {plain(balance)} USD left; the pending jobs are expected to cost {plain(cost)}"
