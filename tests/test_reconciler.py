@@ -12,7 +12,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.jobs import State
 from batchgen.jobtable.schema import Outcome
 from batchgen.manifest import Limits
-from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_LOOKS, Reconciler
+from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_RETRIES, Reconciler
 from batchgen.services.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
@@ -21,7 +21,7 @@ from tests.table import HOUR, LEASE, MINUTE, SECOND, Table
 Page = LogPage | Unavailable | Throttled
 PATIENCE = 15 * MINUTE
 HOLD, RESUBMIT = Limits(), Limits(on_unconfirmed="resubmit")
-HELD, LOOKING = "held", "looking"
+HELD, WAITING = "held", "waiting"
 ABSENT, CUT_SHORT = LogPage([]), LogPage([], complete=False)
 SILENT = Unavailable("no route")
 
@@ -36,11 +36,11 @@ def failed(table: Table) -> LoggedRequest:
     return logged(table, None, False)
 
 
-def standing(table: Table, key: str = "mona") -> str:
+def outcome_of(table: Table, key: str = "mona") -> str:
     row = table.row(key)
     if row.state != State.UNCONFIRMED:
         return str(row.state)
-    return HELD if row.next_at is None else LOOKING
+    return HELD if row.next_at is None else WAITING
 
 
 ROWS: list[tuple[str, Any, Limits, timedelta, str]] = [
@@ -50,7 +50,7 @@ ROWS: list[tuple[str, Any, Limits, timedelta, str]] = [
     ("found long after", lambda t: LogPage([logged(t)]), RESUBMIT, 9 * PATIENCE, State.GENERATING),
     ("failed, with an id", lambda t: LogPage([logged(t, "g-1", False)]), HOLD, SECOND, State.GENERATING),
     ("failed there", lambda t: LogPage([failed(t)]), HOLD, SECOND, State.PENDING),
-    ("taken, without an id", lambda t: LogPage([logged(t, None)]), HOLD, SECOND, LOOKING),
+    ("taken, without an id", lambda t: LogPage([logged(t, None)]), HOLD, SECOND, WAITING),
     ("taken, without an id, for long", lambda t: LogPage([logged(t, None)]), RESUBMIT, PATIENCE, HELD),
     (
         "twice: failed, then taken",
@@ -66,15 +66,15 @@ ROWS: list[tuple[str, Any, Limits, timedelta, str]] = [
         SECOND,
         State.GENERATING,
     ),
-    ("not there yet", lambda _: ABSENT, HOLD, PATIENCE - SECOND, LOOKING),
-    ("not there yet, to be resubmitted", lambda _: ABSENT, RESUBMIT, PATIENCE - SECOND, LOOKING),
+    ("not there yet", lambda _: ABSENT, HOLD, PATIENCE - SECOND, WAITING),
+    ("not there yet, to be resubmitted", lambda _: ABSENT, RESUBMIT, PATIENCE - SECOND, WAITING),
     ("absent", lambda _: ABSENT, HOLD, PATIENCE, HELD),
     ("absent, to be resubmitted", lambda _: ABSENT, RESUBMIT, PATIENCE, State.PENDING),
-    ("cut short is not absent", lambda _: CUT_SHORT, HOLD, 9 * PATIENCE, LOOKING),
-    ("cut short is not absent, whatever is ordered", lambda _: CUT_SHORT, RESUBMIT, 9 * PATIENCE, LOOKING),
-    ("silence is not absence", lambda _: SILENT, RESUBMIT, 9 * PATIENCE, LOOKING),
-    ("a refusal is not absence", lambda _: Unavailable("401", Trouble.AUTH, 401), RESUBMIT, 9 * PATIENCE, LOOKING),
-    ("slow down is not absence", lambda _: Throttled("429"), RESUBMIT, 9 * PATIENCE, LOOKING),
+    ("cut short is not absent", lambda _: CUT_SHORT, HOLD, 9 * PATIENCE, WAITING),
+    ("cut short is not absent, whatever is ordered", lambda _: CUT_SHORT, RESUBMIT, 9 * PATIENCE, WAITING),
+    ("silence is not absence", lambda _: SILENT, RESUBMIT, 9 * PATIENCE, WAITING),
+    ("a refusal is not absence", lambda _: Unavailable("401", Trouble.AUTH, 401), RESUBMIT, 9 * PATIENCE, WAITING),
+    ("slow down is not absence", lambda _: Throttled("429"), RESUBMIT, 9 * PATIENCE, WAITING),
 ]
 
 
@@ -86,7 +86,7 @@ async def test_what_the_log_says_decides(
     service = ScriptedService(logs=[page(table)])
     clock.tick(age)
     await turn(Reconciler(context_of(table, service, limits), 1))
-    assert standing(table) == stands
+    assert outcome_of(table) == stands
     assert len(service.looked) == 1
     assert table.row().leased_by is None
 
@@ -97,11 +97,11 @@ async def test_a_log_that_stays_unreadable_leaves_it_to_a_person_whatever_is_ord
     table.bring(State.UNCONFIRMED)
     reconciler = Reconciler(context_of(table, ScriptedService(logs=[SILENT]), RESUBMIT), 1)
     clock.tick(9 * PATIENCE)
-    for _ in range(UNREAD_LOOKS + 1):
-        assert standing(table) == LOOKING
+    for _ in range(UNREAD_RETRIES + 1):
+        assert outcome_of(table) == WAITING
         await turn(reconciler)
         clock.tick(HOUR)
-    assert standing(table) == HELD
+    assert outcome_of(table) == HELD
 
 
 async def test_an_adopted_job_goes_on_as_if_its_answer_had_come(table: Table, clock: Clock) -> None:
@@ -140,17 +140,17 @@ async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothi
         await turn(Reconciler(context_of(table, ScriptedService(logs=[page])), 1))
         for intent in table.intend():
             table.lose(intent)
-    assert (standing(table), table.row().error_class) == (State.FAILED, "rejected")
+    assert (outcome_of(table), table.row().error_class) == (State.FAILED, "rejected")
     assert "failed 3 times at the service" in table.row().error
     ledger = [one.outcome for one in table.attempts() if one.job_id == table.row().id]
-    assert ledger == [Outcome.ABSENT] * SAME_FAILURES, "nothing is in doubt"
+    assert ledger == [Outcome.ABSENT] * SAME_FAILURES, "no attempt is unconfirmed"
 
 
 async def test_a_service_without_a_log_holds_at_once(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
     service = ScriptedService(has_log=False)
     await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
-    assert standing(table) == HELD
+    assert outcome_of(table) == HELD
     assert service.looked == []
 
 
@@ -166,7 +166,7 @@ async def test_one_window_of_the_log_serves_many_attempts(table: Table, clock: C
     assert found == {"j0": "g-0", "j1": None, "j2": "g-2", "j3": None, "j4": "g-4"}
 
 
-async def test_the_pauses_between_two_looks_grow(table: Table, clock: Clock) -> None:
+async def test_the_pauses_between_two_readings_of_the_log_grow(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
     reconciler = Reconciler(context_of(table, ScriptedService(logs=[SILENT])), 1)
     waits = []
@@ -186,10 +186,10 @@ async def test_a_machine_that_slept_over_the_answer_does_not_take_it_for_patienc
     service = ScriptedService(logs=[ABSENT])
     service.before = lambda: clock.tick(8 * 3600)
     await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
-    assert standing(table) == LOOKING
+    assert outcome_of(table) == WAITING
 
 
-async def test_a_run_elsewhere_that_is_not_heard_of_leaves_a_doubt(table: Table, clock: Clock) -> None:
+async def test_an_expired_lease_of_a_run_elsewhere_leaves_an_unconfirmed_attempt(table: Table, clock: Clock) -> None:
     intent = table.bring(State.SUBMITTING, worker="elsewhere")
     service = ScriptedService(logs=[LogPage([logged(table)])])
     reconciler = Reconciler(context_of(table, service), 1)
@@ -219,4 +219,4 @@ async def test_what_is_held_waits_for_a_person_not_for_a_time(table: Table, cloc
     await turn(reconciler)
     clock.tick(9 * 3600)
     assert await turn(reconciler) is None
-    assert standing(table) == HELD
+    assert outcome_of(table) == HELD

@@ -31,7 +31,7 @@ FAULTS: Plan = {
 SHORT = {
     "batchgen.jobtable.database.GROUP_MAX": 1,  # each write alone: a busy machine has as many points
     "batchgen.scheduler.FIRST_LOOK_UP": 0.1,
-    "batchgen.reconciler.LOOK_FIRST_SECONDS": 0.2,
+    "batchgen.reconciler.RETRY_FIRST_SECONDS": 0.2,
     "batchgen.poller.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.NAMED_SECONDS": 0.0,
