@@ -65,13 +65,13 @@ class Downloader(Stage):
         self.places = asyncio.Semaphore(at_once)
         self.finishing = 0
         """Files that have come and are being checked and put in place. They take no place of a download."""
-        self.lines = http.download_lines(at_once)
+        self.client = http.download_client(at_once)
         self.threads = ThreadPoolExecutor(THREADS_MOST * at_once, "batchgen-disk")
         self.finisher = Finisher()
 
     async def close(self) -> None:
         """Let go of the connections, the threads and the finisher."""
-        await self.lines.close()
+        await self.client.aclose()
         self.threads.shutdown(wait=False)
         await self.finisher.close()
 
@@ -188,13 +188,13 @@ class Downloader(Stage):
                 raise Again(f"the service gave an address that is none: {error}") from error
             except (*http.FAILURES, Short) as error:
                 if part.size <= before:
-                    raise Again(f"the file server: {http.reason_of(error)}") from error
+                    raise Again(f"the file server: {http.describe(error)}") from error
         raise Again(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
 
     async def stream(self, job: Job, part: Part, url: str) -> Inflow | None:
         """One request, appended to the `.part` as it comes. Returns what is still to land."""
         asked = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-        async with self.lines.stream("GET", url, asked) as response:
+        async with self.client.stream("GET", url, headers=asked) as response:
             total = await self.begin_body(job, part, response)
             if total is not None and part.size == total:
                 return None

@@ -1,60 +1,85 @@
-"""Servers that a test writes out itself, and requests to them."""
+"""Servers on loopback that a test writes itself, one function for each connection."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-from batchgen.services import http
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 MEGABYTE = 1 << 20
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
 async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A server that hands each connection to `handler`; yields its port."""
-
-    at_work: set[asyncio.Task[None]] = set()
+    """A server that hands each connection to `handler` and closes it after; yields its port."""
+    tasks: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            await handler(reader, writer)
-        writer.close()
-        with suppress(ConnectionError, ssl.SSLError):
-            await writer.wait_closed()
+        try:
+            with suppress(asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+                await handler(reader, writer)
+        finally:
+            writer.close()
+            with suppress(ConnectionError, ssl.SSLError):
+                await writer.wait_closed()
 
     def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        at_work.add(asyncio.create_task(handle(reader, writer)))
+        tasks.add(asyncio.create_task(handle(reader, writer)))
 
     server = await asyncio.start_server(begin, "127.0.0.1", 0, ssl=tls)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-        await asyncio.gather(*at_work)
-
-
-@asynccontextmanager
-async def lines(number: int = 1, seconds: float = 30.0) -> AsyncIterator[http.Lines]:
-    opened = http.Lines(number, {}, seconds=seconds, follow=False)
     try:
-        yield opened
+        yield server.sockets[0].getsockname()[1]
     finally:
-        await opened.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
 
 
-async def ask(opened: http.Lines, url: str, content: bytes | None = None) -> bytes:
-    async with opened.stream("POST" if content else "GET", url, content=content) as response:
-        return await response.aread()
-
-
-async def head_of(reader: asyncio.StreamReader) -> bytes:
+async def read_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers every request without a body, on one connection."""
     while True:
-        await head_of(reader)
+        await read_head(reader)
         writer.write(OK)
+
+
+async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Reads whatever comes and says nothing, until the client leaves."""
+    while await reader.read(MEGABYTE):
+        pass
+
+
+async def never_read(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Make the coming close a reset (RST) instead of an end (FIN)."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def sends(answer: bytes, *, after: int | None = None, by_reset: bool = False) -> Handler:
+    """Send `answer` and close: after the head of a request, or after so many bytes of it."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if after is None:
+            await read_head(reader)
+        elif after:
+            await reader.readexactly(after)
+        writer.write(answer)
+        await writer.drain()
+        if by_reset:
+            reset(writer)
+
+    return handle

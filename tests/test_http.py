@@ -1,72 +1,284 @@
-"""The requests' way to the service: proxies that the environment names, and redirects."""
+"""The three clients: which connections they use, how long they wait, how much they read, where they go."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+import gzip
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 
+from batchgen.errors import UsageError
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi
-from batchgen.services.base import NotSent, Submission
+from batchgen.services.base import AT_ONCE, Accepted, Submission, Working
+from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
 from tests.wire import Request, answer, serving
 
-PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+SUBMISSION = Submission("/v2/video/generations", b"{}", "batchgen-1")
+CREATED = answer(200, {"id": "g-1", "status": "queued"}, {"Connection": None})  # asks to keep the connection
+PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 @pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in PROXIES:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in PROXY_NAMES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    http.proxy_for.cache_clear()
     yield
-    http.proxy_for.cache_clear()
+    http.trusted_certificates.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["http_proxy", "ALL_PROXY"])
-async def test_a_request_goes_through_the_proxy_that_the_environment_names(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with serving(lambda _request: answer(200, {"current_balance": 7})) as proxy:
+@asynccontextmanager
+async def service(base_url: str) -> AsyncIterator[AimlApi]:
+    opened = AimlApi(base_url, "sk-1234567890")
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+class Counter:
+    """Answers every request alike, and counts its connections."""
+
+    def __init__(self, reply: bytes) -> None:
+        self.reply = reply
+        self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while True:
+            head = await read_head(reader)
+            if head.startswith(b"POST"):
+                await reader.readexactly(len(SUBMISSION.body))
+            writer.write(self.reply)
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+async def test_no_create_uses_a_connection_that_was_used_before() -> None:
+    server = Counter(CREATED)
+    async with listening(server) as port, service(f"http://127.0.0.1:{port}") as api:
+        for _ in range(3):
+            assert isinstance(await api.submit(SUBMISSION), Accepted)
+        await asyncio.gather(*(api.submit(SUBMISSION) for _ in range(2 * AT_ONCE)))
+    assert server.connections == 3 + 2 * AT_ONCE
+
+
+async def test_questions_share_a_connection() -> None:
+    server = Counter(CREATED)
+    async with listening(server) as port, service(f"http://127.0.0.1:{port}") as api:
+        for _ in range(5):
+            assert await api.fetch("/v2/video/generations", "g-1") == Working("queued")
+    assert server.connections == 1
+
+
+async def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used_again() -> None:
+    closed = asyncio.Event()
+
+    async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(CREATED)
+        writer.close()
+        await writer.wait_closed()
+        closed.set()
+
+    async with listening(answer_once) as port, service(f"http://127.0.0.1:{port}") as api:
+        for _ in range(5):
+            assert await api.fetch("/v2/video/generations", "g-1") == Working("queued")
+            await closed.wait()
+            closed.clear()
+
+
+async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "CONNECT_SECONDS", 0.2)  # also bounds the wait for a connection of the pool
+    number = 4 * AT_ONCE
+    at_once = most = 0
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal at_once, most
+        while True:
+            await read_head(reader)
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.1)  # the fourth request in a queue waits for longer than the pool would
+            at_once -= 1
+            writer.write(CREATED)
+
+    async with listening(slow) as port, service(f"http://127.0.0.1:{port}") as api:
+        fetches = [api.fetch("/v2/video/generations", "g-1") for _ in range(number)]
+        assert await asyncio.gather(*fetches) == [Working("queued")] * number
+        outcomes = await asyncio.gather(*(api.submit(SUBMISSION) for _ in range(number)))
+    assert outcomes == [Accepted("g-1", None, 200)] * number
+    assert most == AT_ONCE
+
+
+async def test_no_cookie_is_sent_back() -> None:
+    reply = answer(200, {"status": "queued"}, {"Set-Cookie": "a=b; Path=/"})
+    async with serving(reply) as wire, service(wire.base_url) as api:
+        await api.fetch("/v2/video/generations", "g-1")
+        await api.fetch("/v2/video/generations", "g-1")
+    assert [request.headers.get("cookie") for request in wire.requests] == [None, None]
+
+
+# --- time and size ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_question_has_a_time_limit_that_slow_bytes_do_not_extend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FETCH_SECONDS", 0.3)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        for byte in CREATED:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+
+    async with listening(drip) as port, service(f"http://127.0.0.1:{port}") as api:
+        outcome = await api.fetch("/v2/video/generations", "g-1")
+    assert getattr(outcome, "reason", None) == "no answer in time"
+
+
+def test_a_large_create_has_time_to_be_uploaded() -> None:
+    assert http.submit_seconds(b"") == http.SUBMIT_SECONDS
+    assert http.submit_seconds(bytes(20 * MEGABYTE)) > http.SUBMIT_SECONDS + 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
+@pytest.mark.parametrize("more", [0, 1])
+async def test_a_json_answer_is_read_up_to_a_limit_of_decoded_bytes(headers: dict[str, str], more: int) -> None:
+    body = bytes(http.BODY_BYTES_MAX + more)
+    sent = gzip.compress(body, 1) if headers else body
+    async with serving(answer(200, sent, headers)) as wire, http.api_client() as client:
+        if more:
+            with pytest.raises(http.FAILURES, match="longer than 16 MB"):
+                await http.exchange(client, "GET", wire.base_url, seconds=10)
+        else:
+            assert (await http.exchange(client, "GET", wire.base_url, seconds=10)).body == body
+
+
+async def test_a_head_answer_with_a_length_has_no_body_to_wait_for() -> None:
+    async def head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 70000\r\n\r\n")
+        await hang(reader, writer)
+
+    async with listening(head) as port, http.download_client(1) as client:
+        url = f"http://127.0.0.1:{port}/image.png"
+        answered = await http.exchange(client, "HEAD", url, seconds=5)
+    assert (answered.status, answered.headers["content-length"], answered.body) == (200, "70000", b"")
+
+
+# --- downloads -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_download_is_redirected_to_its_place_and_not_in_a_circle() -> None:
+    def by_path(request: Request) -> bytes:
+        location = {"/a": "/b", "/b": "/c", "/round": "/round"}.get(request.path)
+        return answer(302, b"", {"Location": location}) if location else answer(200, b"the file")
+
+    async with serving(by_path) as wire, http.download_client(1) as client:
+        async with client.stream("GET", wire.base_url + "/a", headers={"Range": "bytes=1-"}) as response:
+            assert await response.aread() == b"the file"
+        assert {request.headers["range"] for request in wire.requests} == {"bytes=1-"}
+        assert {request.headers["accept-encoding"] for request in wire.requests} == {"identity"}
+        with pytest.raises(http.FAILURES, match="redirects"):
+            async with client.stream("GET", wire.base_url + "/round"):
+                pass
+
+
+@pytest.mark.parametrize("location", ["ftp://files.test/v.mp4", "http://[::1/v.mp4", "http://127.0.0.1:port/"])
+async def test_a_redirect_to_what_is_no_address_is_a_failure(location: str) -> None:
+    async with serving(answer(302, b"", {"Location": location})) as wire, http.download_client(1) as client:
+        with pytest.raises((*http.FAILURES, *http.BAD_ADDRESS)):
+            async with client.stream("GET", wire.base_url):
+                pass
+
+
+async def test_what_came_before_a_connection_broke_is_read_first() -> None:
+    cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+    async with (
+        listening(sends(cut)) as port,
+        http.download_client(1) as client,
+        client.stream("GET", f"http://127.0.0.1:{port}/") as response,
+    ):
+        chunks = response.aiter_raw()
+        assert await anext(chunks) == b"half"
+        with pytest.raises(http.FAILURES, match="4 bytes, expected 100"):
+            await anext(chunks)
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """A server's certificate for 127.0.0.1, which the clients trust."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    http.trusted_certificates.cache_clear()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_network(tls: ssl.SSLContext) -> None:
+    """httpx passes on what OpenSSL raises, an `OSError`, which would look like a failure of the disk."""
+
+    async def corrupt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await writer.drain()
+        connection = writer.get_extra_info("socket")
+        connection._sock.send(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record with a wrong authentication tag
+        await hang(reader, writer)
+
+    async with listening(corrupt, tls) as port, http.download_client(1) as client:
+        with pytest.raises(http.FAILURES):
+            async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
+                async for _ in response.aiter_raw():
+                    pass
+
+
+# --- the environment -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+async def test_a_request_goes_through_the_proxy_of_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(answer(200, {"current_balance": 7})) as proxy:
         monkeypatch.setenv(name, proxy.base_url.removeprefix("http://"))
-        service = AimlApi("http://service.invalid", "key")
-        assert str(await service.balance()) == "7"
-        await service.close()
+        async with service("http://service.invalid") as api:
+            assert str(await api.balance()) == "7"
     assert [request.target for request in proxy.requests] == ["http://service.invalid/v2/billing"]
 
 
-async def test_a_host_that_needs_no_proxy_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_in_no_proxy_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with serving(lambda _request: answer(200, {"current_balance": 7})) as wire:
-        service = AimlApi(wire.base_url, "key")
-        assert str(await service.balance()) == "7"
-        await service.close()
+    async with serving(answer(200, {"current_balance": 7})) as wire, service(wire.base_url) as api:
+        assert str(await api.balance()) == "7"
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "gopher://127.0.0.1:9"])
-async def test_a_proxy_that_cannot_be_used_proves_that_nothing_was_sent(
-    proxy: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("http_proxy", proxy)
-    service = AimlApi("http://service.invalid", "key")
-    outcome = await service.submit(Submission("/v2/video/generations", b"{}", "batchgen-1"))
-    assert isinstance(outcome, NotSent), outcome
-    await service.close()
+@pytest.mark.parametrize("proxy", ["gopher://me:secret@127.0.0.1:9", "socks4://127.0.0.1:9", "http://a:b"])
+def test_a_proxy_that_cannot_be_used_is_refused_with_what_to_do(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(UsageError, match=r"HTTPS_PROXY .* socks5://") as refused:
+        AimlApi("https://service.invalid", "key")
+    assert "secret" not in str(refused.value)
 
 
-async def test_a_download_is_followed_to_where_it_lies_and_not_in_a_circle() -> None:
-    def by_path(request: Request) -> bytes:
-        where = {"/a": "/b", "/b": "/c", "/round": "/round"}.get(request.path)
-        return answer(302, b"", {"Location": where}) if where else answer(200, b"the file")
+def test_certificates_that_cannot_be_read_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    http.trusted_certificates.cache_clear()
+    with pytest.raises(UsageError, match=r"/nowhere/ca\.pem"):
+        AimlApi("https://service.invalid", "key")
 
-    async with serving(by_path) as wire:
-        lines = http.download_lines(1)
-        async with lines.stream("GET", wire.base_url + "/a", {"Range": "bytes=1-"}) as response:
-            assert await response.aread() == b"the file"
-        assert {request.headers["range"] for request in wire.requests} == {"bytes=1-"}
-        with pytest.raises(http.FAILURES, match="address to address"):
-            async with lines.stream("GET", wire.base_url + "/round"):
-                pass
-        await lines.close()
+
+async def test_the_library_s_log_names_each_request_and_never_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with listening(answer_ok) as port, service(f"http://127.0.0.1:{port}") as api:
+        await api.balance()
+    assert "/v2/billing" in caplog.text
+    assert "sk-1234567890" not in caplog.text

@@ -161,7 +161,7 @@ def test_only_one_module_makes_engines() -> None:
 
 
 def test_only_one_module_knows_the_http_client() -> None:
-    assert {module_of(path) for path in sources() if "httpx" in {name.split(".")[0] for name in imports(path)}} == {
+    assert {module_of(path) for path in sources() if "httpx2" in {name.split(".")[0] for name in imports(path)}} == {
         "batchgen.services.http"
     }
     assert {package_of(path) for path in sources() if "batchgen.services.http" in set(imports(path))} <= {

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from batchgen.simulator import AccountLimits, Simulation

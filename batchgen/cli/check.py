@@ -24,7 +24,7 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
     """Validate a manifest; write nothing, pay nothing. Every problem in it is shown at once, with exit code 2."""
     asked = read(manifest, validate=validate)
     if online:
-        from batchgen.services.online import problems
+        from batchgen.services.remote_images import problems
 
         if found := asyncio.run(problems(asked)):
             raise ManifestInvalid(found)

@@ -7,7 +7,6 @@ import os
 from concurrent.futures import Executor
 from queue import SimpleQueue
 
-from batchgen.files.buffers import Chunk, give_back
 from batchgen.files.part import Part, sync
 from batchgen.files.video import HEAD_BYTES, KIND_BYTES, check_head
 
@@ -29,15 +28,15 @@ class Inflow:
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._known = part.size > 0
-        self._first: list[Chunk] = []
+        self._first: list[bytes] = []
         """What came before there was a thread."""
-        self._more: SimpleQueue[Chunk | None] = SimpleQueue()
+        self._more: SimpleQueue[bytes | None] = SimpleQueue()
         """For the thread; None is the end."""
         self._writing: asyncio.Future[None] | None = None
         self._written = asyncio.Event()
         self._awaited = self._whole = False
 
-    async def take(self, chunk: Chunk) -> None:
+    async def take(self, chunk: bytes) -> None:
         """The next bytes. Raises `NotVideo` where the first ones are of something else, and `OSError`."""
         self.size += len(chunk)
         if self._writing:
@@ -75,7 +74,6 @@ class Inflow:
         with self.part.opened() as file:
             while (chunk := self._more.get()) is not None:
                 self.part.add(file, chunk)
-                give_back(chunk)
                 if self._awaited and not self._is_ahead:
                     self._awaited = False
                     self._loop.call_soon_threadsafe(self._written.set)

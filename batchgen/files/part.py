@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from itertools import count, takewhile
 from pathlib import Path
 
-from batchgen.files.buffers import Chunk
-
 PIECE_BYTES = 256 << 10  # are hashed and written while the processor has them at hand
 
 
@@ -48,7 +46,7 @@ class Part:
         """Begin with nothing: the first bytes take the place of whatever lies there."""
         self.size, self.etag, self._hash = 0, None, hashlib.sha256()
 
-    def append(self, chunks: Sequence[Chunk]) -> None:
+    def append(self, chunks: Sequence[bytes]) -> None:
         """Add bytes at the end."""
         with self.opened() as file:
             for chunk in chunks:
@@ -68,7 +66,7 @@ class Part:
         finally:
             os.close(file)
 
-    def add(self, file: int, chunk: Chunk) -> None:
+    def add(self, file: int, chunk: bytes) -> None:
         """Hash and write bytes. After an `OSError` this object is of no more use."""
         whole = memoryview(chunk)
         for at in range(0, len(whole), PIECE_BYTES):

@@ -1,6 +1,6 @@
-"""What the AI/ML API tells of money: charges, prices, transactions. Source: its published reference, as of August 2026.
+"""Amounts of money in answers of the AI/ML API: charges, prices, transactions. Source: its reference, August 2026.
 
-Amounts are exact: digits are kept as they were written.
+Amounts are exact: they are read digit by digit as written, never as floats.
 """
 
 from __future__ import annotations
@@ -10,69 +10,70 @@ from decimal import Decimal
 from typing import Any
 
 from batchgen import catalogue
-from batchgen.services import http
 from batchgen.services.base import Listing
+from batchgen.services.http import Answer
 
 CREDITS_PER_USD = 2_000_000
-VIDEO = "internal/video-generations/submit"
-USD_MAX = 1_000_000_000  # more is no price
+VIDEO_TYPE = "internal/video-generations/submit"
+USD_MAX = 1_000_000_000  # no account and no price comes near it; what does is a mistake
 
 
-def body_of(response: http.Response) -> dict[str, Any]:
-    """An answer's JSON object; empty where it is none."""
+def json_object(answer: Answer) -> dict[str, Any]:
+    """The JSON object that an answer consists of; empty for anything else."""
     try:
-        document = json.loads(response.content)
+        document = json.loads(answer.body)
     except (ValueError, RecursionError):  # includes UnicodeDecodeError
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def money(value: Any, per: int = 1) -> Decimal | None:
-    """An amount from the wire, exactly as it was written; None where there is none."""
+def read_amount(value: Any, per_usd: int = 1) -> Decimal | None:
+    """An amount in USD, from a number or a text in units of which `per_usd` make a dollar; None if it is no amount."""
     if value is None or isinstance(value, bool):
         return None
     try:
-        amount = Decimal(str(value)) / per
+        amount = Decimal(str(value)) / per_usd
     except ArithmeticError:
         return None
     return amount if amount.is_finite() and 0 <= amount < USD_MAX else None
 
 
-def charge_in(response: http.Response) -> Decimal | None:
-    """What the headers of a create answer say is charged, in USD. Nothing at all says that it is not charged yet."""
-    spent = money(response.headers.get("x-aimlapi-usd-spent"))
-    return spent or money(response.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD) or None
+def charge_in_headers(answer: Answer) -> Decimal | None:
+    """The charge in USD that the headers of a create answer tell. Zero means that it is not charged yet: None."""
+    usd = read_amount(answer.headers.get("x-aimlapi-usd-spent"))
+    return usd or read_amount(answer.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD) or None
 
 
-def read_charge(raw: Any) -> tuple[str, Decimal] | None:
+def read_transaction(row: Any) -> tuple[str, Decimal] | None:
     """The generation that a row of the transactions charges for, and the amount in USD."""
     try:
-        identity, amount = raw["reference_id"], raw["amount"]
-        exact = money(amount.get("credits"), CREDITS_PER_USD)
+        generation_id, amount = row["reference_id"], row["amount"]
+        exact = read_amount(amount.get("credits"), CREDITS_PER_USD)
     except (AttributeError, KeyError, TypeError):
         return None
-    charged = money(amount.get("usd")) if exact is None else exact
-    return (str(identity), charged) if identity and charged is not None else None
+    charge = read_amount(amount.get("usd")) if exact is None else exact
+    return (str(generation_id), charge) if generation_id and charge is not None else None
 
 
-def read_catalogue(response: http.Response) -> Listing | None:
-    """Every video model of the list that has a price: under the names by which it is documented, else under its id.
+def read_price_list(answer: Answer) -> Listing | None:
+    """The prices of all video models, by the names under which they are documented, else by their ids.
 
-    A name that is one model's id and another's alias is the id.
+    A name that is one model's id and another's alias stands for the id.
     """
     try:
-        # Digits are kept as they are written: a price is exact.
-        rows = json.loads(response.content, parse_float=str)["data"]
+        # Floats stay texts, so that a price keeps its digits.
+        rows = json.loads(answer.body, parse_float=str)["data"]
         models = [row for row in rows if isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)]
-        videos = [row for row in models if row.get("type", VIDEO) == VIDEO]
         by_alias: dict[str, str] = {}
         by_id: dict[str, str] = {}
-        for row in videos:
-            told = json.dumps(row["pricing"], sort_keys=True)
+        for row in models:
+            if row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
+                continue
+            pricing = json.dumps(row["pricing"], sort_keys=True)
             aliases = [name for name in row.get("aliases") or () if catalogue.known(name)]
-            by_alias |= dict.fromkeys(aliases, told)
+            by_alias |= dict.fromkeys(aliases, pricing)
             if not aliases or catalogue.known(row["id"]):
-                by_id[row["id"]] = told
+                by_id[row["id"]] = pricing
     except (KeyError, TypeError, ValueError):
         return None
-    return Listing(response.headers.get("etag"), by_alias | by_id)
+    return Listing(answer.headers.get("etag"), by_alias | by_id)

@@ -1,7 +1,6 @@
-"""The AI/ML API on the wire. Source: the service's published reference, as of August 2026.
+"""The AI/ML API: its endpoints, called over HTTP. Source: the service's reference, August 2026.
 
-Create and fetch share a path; the log, the metrics and the balance have their own. The key goes to the API's own host
-only, in a header that no message repeats.
+Create and fetch share a path; the request log, the metrics and the billing have their own.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.services import http
-from batchgen.services.account import body_of, money, read_catalogue, read_charge
-from batchgen.services.answers import read_create, read_fetch, read_log_row, read_trouble
+from batchgen.services.account import json_object, read_amount, read_price_list, read_transaction
+from batchgen.services.answers import read_create, read_fetch, read_log_row, read_unavailable
 from batchgen.services.base import (
     AT_ONCE,
     Blocked,
@@ -33,160 +33,172 @@ from batchgen.services.base import (
     Unknown,
 )
 
-LOG_PAGE_ROWS = 100
-CHARGES_PAGE_ROWS = 100
-CHARGES_PAGES_MAX = 100
-CATALOGUE_SECONDS = 3.0  # prices are worth so long a wait, no more
+LOG_PAGE_ROWS = 100  # the most that the service allows
 LOG_PAGES_MAX = 100  # 10,000 requests; the log answers at most 200 calls a minute
+CHARGES_PAGE_ROWS = 100  # the most that the service allows
+CHARGES_PAGES_MAX = 100  # 10,000 charges: a batch of that size in one window
+METRICS_MODELS_MAX = 100  # names in one request; the service refuses more
+CATALOGUE_SECONDS = 3.0  # a run can start without fresh prices, so it waits for them only briefly
 
 
 class AimlApi:
-    """The AI/ML API at `base_url` (no version in it), with one key. Safe to use concurrently."""
+    """The AI/ML API at `base_url` (which has no version in it), used with one key. Safe to use concurrently.
 
-    name = "aimlapi"
+    Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
+    """
+
     has_log = True
 
     def __init__(self, base_url: str, key: str, *, name: str = "aimlapi") -> None:
         self.base_url = base_url.rstrip("/")
         self.name = name
         self.account = hashlib.blake2b(key.encode(), digest_size=4, person=b"batchgen").hexdigest()
-        self._headers = {"Authorization": f"Bearer {key}"}
-        self._lines = http.api_lines(AT_ONCE)
-        self._creates = http.api_lines(AT_ONCE)  # their own: a poll must not wait behind a create that takes minutes
-        self._dated: tuple[http.Response, datetime] | None = None
-        """An answer and when it came, to set this machine's clock against the service's."""
+        self._key = key
+        self._creates = http.create_client()
+        self._questions = http.api_client()
+        # A request waits here and not in the pool of connections, where its time limit would run.
+        self._free_for_creates = asyncio.Semaphore(AT_ONCE)
+        self._free_for_questions = asyncio.Semaphore(AT_ONCE)
+        self._dated_answer: tuple[http.Answer, datetime] | None = None
+        """The last answer and when it came, to compare the service's clock with this machine's."""
 
     async def close(self) -> None:
-        await self._creates.close()
-        await self._lines.close()
+        await self._creates.aclose()
+        await self._questions.aclose()
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """Send one create call, once. Whatever happens, the answer is a value."""
-        headers = {
-            **self._headers,
-            "Content-Type": "application/json",
-            "X-Client-Request-Id": submission.client_request_id,
-        }
+        """Send one create call, once. Whatever happens becomes an outcome."""
         url = self.base_url + submission.endpoint
+        headers = {"Content-Type": "application/json", "X-Client-Request-Id": submission.client_request_id}
+        seconds = http.submit_seconds(submission.body)
         try:
-            async with self._creates.stream("POST", url, headers, submission.body, http.SUBMIT_SECONDS) as response:
-                await response.aread()
-        except http.UNSENT as error:
-            return NotSent(http.reason_of(error))
+            async with self._free_for_creates:
+                answer = await http.exchange(
+                    self._creates, "POST", url, headers, submission.body, key=self._key, seconds=seconds
+                )
         except http.BAD_ADDRESS as error:
-            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not an address: {error}")
+            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {self._describe(error)}")
+        except http.NOT_SENT as error:
+            return NotSent(self._describe(error))
         except http.FAILURES as error:
-            return Unknown(http.reason_of(error))
-        self._dated = response, clock.utcnow()
-        return read_create(response)
+            return Unknown(self._describe(error))
+        self._dated_answer = answer, clock.utcnow()
+        return read_create(answer)
 
     async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
-        """Ask for one generation. `generation_id` may hold `:` and `/`; it travels encoded in the query."""
-        response = await self._get((base_url or self.base_url) + endpoint, {"generation_id": generation_id})
-        return response if isinstance(response, Unavailable) else read_fetch(response)
+        """Ask how one generation is doing. Its id may hold `:` and `/`, which travel percent-encoded."""
+        url = (base_url or self.base_url) + endpoint
+        answer = await self._ask(url, {"generation_id": generation_id})
+        return answer if isinstance(answer, Unavailable) else read_fetch(answer)
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
-        """Read every page of the request log between two moments."""
-        rows: list[LoggedRequest] = []
-        ahead = http.ahead(*self._dated) if self._dated else timedelta(0)
-        start, end = start + ahead, end + ahead
+        """Read every page of the request log between two moments of this machine's clock."""
+        offset = http.clock_offset(*self._dated_answer) if self._dated_answer else timedelta(0)
+        window = {"start": utc_text(start + offset), "end": utc_text(end + offset), "limit": str(LOG_PAGE_ROWS)}
+        logged: list[LoggedRequest] = []
         for page in range(LOG_PAGES_MAX):
-            query = {
-                "start": start.astimezone(UTC).isoformat(),
-                "end": end.astimezone(UTC).isoformat(),
-                "limit": str(LOG_PAGE_ROWS),
-                "offset": str(page * LOG_PAGE_ROWS),
-            }
-            response = await self._get(self.base_url + "/v2/logs", query)
-            if isinstance(response, Unavailable):
-                return response
-            if response.status_code != 200:
-                return read_trouble(response)
-            document = body_of(response)
-            found = document.get("data", document.get("logs", document.get("items")))
-            if not isinstance(found, list):
+            answer = await self._ask(self.base_url + "/v2/logs", {**window, "offset": str(page * LOG_PAGE_ROWS)})
+            if isinstance(answer, Unavailable):
+                return answer
+            if answer.status != 200:
+                return read_unavailable(answer)
+            document = json_object(answer)
+            rows = document.get("data", document.get("logs", document.get("items")))
+            if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
-            rows += [row for raw in found if (row := read_log_row(raw))]
-            pagination = document.get("pagination")
-            if not found or not (isinstance(pagination, dict) and pagination.get("has_more")):
-                return LogPage(rows)
-        return LogPage(rows, complete=False)
+            logged += [request for row in rows if (request := read_log_row(row))]
+            if not rows or not pagination(document).get("has_more"):
+                return LogPage(logged)
+        return LogPage(logged, complete=False)
 
     async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
-        """Read the ledger of transactions between two moments, as far as it can be read."""
-        found: dict[str, Decimal] = {}
-        query = {
-            "from": start.astimezone(UTC).isoformat(),
-            "to": end.astimezone(UTC).isoformat(),
-            "direction": "CHARGE",
-            "limit": str(CHARGES_PAGE_ROWS),
-        }
+        """Read the account's transactions between two moments, as far as they can be read."""
+        charges: dict[str, Decimal] = {}
+        params = {"from": utc_text(start), "to": utc_text(end), "direction": "CHARGE", "limit": str(CHARGES_PAGE_ROWS)}
         for _ in range(CHARGES_PAGES_MAX):
-            response = await self._get(self.base_url + "/v2/billing/transactions", query)
-            if isinstance(response, Unavailable) or response.status_code != 200:
-                break
-            document = body_of(response)
+            document = await self._ask_json("/v2/billing/transactions", params)
             rows = document.get("data")
-            for raw in rows if isinstance(rows, list) else []:
-                if charge := read_charge(raw):
+            for row in rows if isinstance(rows, list) else []:
+                if transaction := read_transaction(row):
+                    generation_id, amount = transaction
                     # A generation may be charged in parts.
-                    found[charge[0]] = found.get(charge[0], Decimal(0)) + charge[1]
-            pagination = document.get("pagination")
-            cursor = pagination.get("next_cursor") if isinstance(pagination, dict) else None
+                    charges[generation_id] = charges.get(generation_id, Decimal(0)) + amount
+            cursor = pagination(document).get("next_cursor")
             if not rows or not cursor:
                 break
-            query["cursor"] = str(cursor)
-        return found
+            params["cursor"] = str(cursor)
+        return charges
 
     async def balance(self) -> Decimal | None:
-        """What the account has left, in USD."""
-        response = await self._get(self.base_url + "/v2/billing", {})
-        if isinstance(response, Unavailable) or response.status_code != 200:
-            return None
-        document = body_of(response)
-        return money(document.get("current_balance")) if document.get("currency", "USD") == "USD" else None
+        """What the account has left, in USD; None where the service does not say."""
+        document = await self._ask_json("/v2/billing", {})
+        return read_amount(document.get("current_balance")) if document.get("currency", "USD") == "USD" else None
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
-        """The price list of the video models; nothing where it does not come within `CATALOGUE_SECONDS`."""
-        told = {"If-None-Match": etag} if etag else {}
+        """The price list of the video models; None where it does not come within `CATALOGUE_SECONDS`."""
+        headers = {"If-None-Match": etag} if etag else {}
         url = self.base_url + "/v1/models"
-        try:
-            async with asyncio.timeout(CATALOGUE_SECONDS):
-                response = await self._get(url, {"include": "pricing"}, keyless=True, told=told)
-        except TimeoutError:
+        answer = await self._ask(url, {"include": "pricing"}, headers, with_key=False, seconds=CATALOGUE_SECONDS)
+        if isinstance(answer, Unavailable):
             return None
-        if isinstance(response, Unavailable):
-            return None
-        if response.status_code == 304:
+        if answer.status == 304:
             return Listing(etag, None)
-        if response.status_code != 200:
-            return None
-        return read_catalogue(response)
+        return read_price_list(answer) if answer.status == 200 else None
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
-        """Median generation times over the service's last window; a model without recent requests is absent."""
-        response = await self._get(self.base_url + "/models/metrics", {"aliases": ",".join(models)}, keyless=True)
-        if isinstance(response, Unavailable) or response.status_code != 200:
-            return {}
-        found = body_of(response).get("models")
+        """The median generation time of each model that the service has recent figures for."""
         medians: dict[str, float] = {}
-        for entry in found if isinstance(found, list) else []:
-            try:
-                seconds = float(entry["metrics"]["duration_ms"]["p50"]) / 1000
-                if seconds > 0:
-                    medians[str(entry["alias"])] = seconds
-            except (KeyError, TypeError, ValueError):
-                continue
+        for first in range(0, len(models), METRICS_MODELS_MAX):
+            # The service does not split a list at commas: each name is a parameter of its own.
+            params = [("aliases", model) for model in models[first : first + METRICS_MODELS_MAX]]
+            rows = (await self._ask_json("/models/metrics", params, with_key=False)).get("models")
+            for row in rows if isinstance(rows, list) else []:
+                try:
+                    seconds = float(row["metrics"]["duration_ms"]["p50"]) / 1000
+                    if seconds > 0:
+                        medians[str(row["alias"])] = seconds
+                except (KeyError, TypeError, ValueError):
+                    continue
         return medians
 
-    async def _get(
-        self, url: str, query: Mapping[str, str], *, keyless: bool = False, told: Mapping[str, str] = http.NO_HEADERS
-    ) -> http.Response | Unavailable:
-        headers = {**told} if keyless else {**self._headers, **told}
+    async def _ask_json(
+        self, path: str, params: Mapping[str, str] | Sequence[tuple[str, str]], *, with_key: bool = True
+    ) -> dict[str, Any]:
+        """The JSON object of a 200 answer; empty for anything else."""
+        answer = await self._ask(self.base_url + path, params, with_key=with_key)
+        return json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
+
+    async def _ask(
+        self,
+        url: str,
+        params: Mapping[str, str] | Sequence[tuple[str, str]],
+        headers: Mapping[str, str] = http.NO_HEADERS,
+        *,
+        with_key: bool = True,
+        seconds: float | None = None,
+    ) -> http.Answer | Unavailable:
+        """Send a question, which costs nothing and may be repeated."""
+        url = f"{url}?{urlencode(params)}" if params else url
+        key = self._key if with_key else ""
         try:
-            async with self._lines.stream("GET", f"{url}?{urlencode(query)}" if query else url, headers) as response:
-                await response.aread()
+            async with self._free_for_questions:
+                answer = await http.exchange(
+                    self._questions, "GET", url, headers, key=key, seconds=seconds or http.FETCH_SECONDS
+                )
         except (*http.FAILURES, *http.BAD_ADDRESS) as error:
-            return Unavailable(http.reason_of(error))
-        self._dated = response, clock.utcnow()
-        return response
+            return Unavailable(self._describe(error))
+        self._dated_answer = answer, clock.utcnow()
+        return answer
+
+    def _describe(self, error: Exception) -> str:
+        return http.describe(error, self._key)
+
+
+def utc_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+def pagination(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where the next page is, by the `pagination` object of a page; empty where there is none."""
+    value = document.get("pagination")
+    return value if isinstance(value, dict) else {}

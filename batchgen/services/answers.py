@@ -1,6 +1,4 @@
-"""What the answers of the AI/ML API mean: for the job, for the money, for the account. Source: its published reference,
-as of August 2026.
-"""
+"""What answers of the AI/ML API mean for the job, the money and the account. Source: its reference, August 2026."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from typing import Any
 
 from batchgen import clock
 from batchgen.services import http
-from batchgen.services.account import CREDITS_PER_USD, body_of, charge_in, money
+from batchgen.services.account import CREDITS_PER_USD, charge_in_headers, json_object, read_amount
 from batchgen.services.base import (
     Accepted,
     Blocked,
@@ -27,9 +25,13 @@ from batchgen.services.base import (
     Unknown,
     Working,
 )
+from batchgen.services.http import Answer
 
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
+ACCOUNT_TROUBLES = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}
+EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
+MESSAGE_CHARS = 2_000  # of the service's own message; validation errors of several fields fit
 
 LIMIT_WORDS = (
     (Limit.QUOTA, re.compile(r"quota|\b(per|a|each) (day|month)\b|daily|monthly", re.IGNORECASE)),
@@ -39,118 +41,119 @@ LIMIT_WORDS = (
     ),
     (Limit.RATE, re.compile(r"\bper (second|minute|hour)\b|\br(ps|pm)\b", re.IGNORECASE)),
 )
-"""What in the words of a 429 names the limit. "Rate limit" and "too many requests" are said of all of them."""
+"""Words in a 429 that name its limit. "Rate limit" and "too many requests" are not among them: services say so of
+every limit."""
 
 
-def text_of(response: http.Response) -> str:
+def excerpt(answer: Answer) -> str:
     """The beginning of a body as text, whatever it is."""
-    return hidden(response, response.content.decode("utf-8", "replace")).strip()[:200]
+    return answer.without_key(answer.body.decode("utf-8", "replace")).strip()[:EXCERPT_CHARS]
 
 
-def hidden(response: http.Response, text: str) -> str:
-    """`text` without the key: a service may repeat the one that it refuses."""
-    key = response.extensions[http.ASKED].get("Authorization", "").removeprefix("Bearer ")
-    return text.replace(key, "…") if key else text
-
-
-def said(response: http.Response) -> str:
-    """What an error answer says, short enough for a row."""
-    document = body_of(response)
+def error_message(answer: Answer) -> str:
+    """The status and the message of an error answer."""
+    document = json_object(answer)
     message = document.get("message") or document.get("error")
     if isinstance(message, dict):
         message = message.get("message")
     if isinstance(message, list):
         message = "; ".join(str(part) for part in message)
-    text = hidden(response, str(message)) if message else text_of(response) or response.reason_phrase
-    return f"{response.status_code}: {text[:2_000]}"
+    text = str(message) if message else excerpt(answer) or answer.reason
+    return f"{answer.status}: {answer.without_key(text)[:MESSAGE_CHARS]}"
 
 
-def read_create(response: http.Response) -> SubmitOutcome:
-    """What the answer to a create call means for the job and for the money."""
-    status = response.status_code
+def read_create(answer: Answer) -> SubmitOutcome:
+    """The outcome of a create call. Whatever may be charged, and names no generation, is `Unknown`."""
+    status = answer.status
     if 200 <= status < 300:
-        document = body_of(response)
-        identity = document.get("id") or document.get("generation_id") or response.headers.get("x-inference-id")
-        if isinstance(identity, str | int) and str(identity).strip():
-            return Accepted(str(identity), charge_in(response), status)
-        return Unknown(f"{status} without a generation id: {text_of(response) or 'empty'}", status)
-    if status == 401:
-        return Blocked(Trouble.AUTH, said(response), status)
-    if status in (402, 403):
-        return Blocked(Trouble.CREDITS, said(response), status)
+        document = json_object(answer)
+        generation_id = document.get("id") or document.get("generation_id") or answer.headers.get("x-inference-id")
+        if isinstance(generation_id, str | int) and str(generation_id).strip():
+            return Accepted(str(generation_id), charge_in_headers(answer), status)
+        return Unknown(f"{status} without a generation id: {excerpt(answer) or 'empty'}", status)
+    if status in ACCOUNT_TROUBLES:
+        return Blocked(ACCOUNT_TROUBLES[status], error_message(answer), status)
     if status in (404, 405):
-        return Blocked(Trouble.ADDRESS, said(response), status)
+        return Blocked(Trouble.ADDRESS, error_message(answer), status)
     if status == 429:
-        return read_throttled(response)
+        return read_throttled(answer)
     if status in (400, 413, 414, 415, 422, 451):
-        return Rejected(said(response), status)
-    # 409 "duplicate", 408, every 5xx and every redirect: it may have been taken.
-    return Unknown(said(response), status)
+        return Rejected(error_message(answer), status)
+    # The service may have accepted it: a 408, a 409 "duplicate", every 5xx and every redirect.
+    return Unknown(error_message(answer), status)
 
 
-def read_throttled(response: http.Response) -> Throttled:
-    """A 429, and which limit it is for where one of them is named."""
-    words = said(response)
-    named = [limit for limit, pattern in LIMIT_WORDS if pattern.search(words)]
-    wait = http.retry_after(response, clock.utcnow())
-    return Throttled(words, wait, limit=named[0] if len(named) == 1 else None)
+def read_throttled(answer: Answer) -> Throttled:
+    """The outcome of a 429, with its limit where the words name exactly one."""
+    message = error_message(answer)
+    limits = [limit for limit, pattern in LIMIT_WORDS if pattern.search(message)]
+    pause = http.retry_after(answer, clock.utcnow())
+    return Throttled(message, pause, limit=limits[0] if len(limits) == 1 else None)
 
 
-def read_fetch(response: http.Response) -> FetchOutcome:
-    """What the answer to a fetch call says of the generation; unknown words mean that it is still working."""
-    if response.status_code != 200:
-        return read_trouble(response)
-    document = body_of(response)
-    raw = document.get("status")
-    if not isinstance(raw, str) or not raw.strip():
-        return Unavailable(f"200 without a status: {text_of(response) or 'empty'}", http_status=200)
-    word = raw.strip()
+def read_fetch(answer: Answer) -> FetchOutcome:
+    """The state of a generation. A status word that is neither of success nor of failure means `Working`."""
+    if answer.status != 200:
+        return read_unavailable(answer)
+    document = json_object(answer)
+    word = document.get("status")
+    if not isinstance(word, str) or not word.strip():
+        return Unavailable(f"200 without a status: {excerpt(answer) or 'empty'}", http_status=200)
+    word = word.strip()
     if word.lower() in FAILED_WORDS:
-        error = document.get("error")
-        if isinstance(error, dict):
-            return Failed(str(error.get("name") or "error"), str(error.get("message") or ""), word)
-        return Failed(str(error) if error else "error", "" if error else "the service gives no reason", word)
+        return read_failure(document.get("error"), word)
     if word.lower() in FINISHED_WORDS:
-        video = document.get("video")
-        video = video[0] if isinstance(video, list) and video else video
-        url = video.get("url") if isinstance(video, dict) else video
-        size = video.get("file_size") if isinstance(video, dict) else None
-        meta = document.get("meta")
-        usage = meta.get("usage") if isinstance(meta, dict) else None
-        credits_used = usage.get("credits_used") if isinstance(usage, dict) else None
-        return Finished(
-            url if isinstance(url, str) else "",
-            word,
-            size if isinstance(size, int) else None,
-            money(credits_used, CREDITS_PER_USD),
-        )
+        return read_finished(document, word)
     return Working(word)
 
 
-def read_trouble(response: http.Response) -> Unavailable | Throttled:
-    """An answer that tells nothing of the job."""
-    status = response.status_code
-    if status == 429:
-        return read_throttled(response)
-    trouble = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}.get(status)
-    return Unavailable(said(response), trouble, status, http.retry_after(response, clock.utcnow()))
+def read_failure(error: Any, word: str) -> Failed:
+    """A generation that failed at the service. `error` is an object, a text, or missing."""
+    if isinstance(error, dict):
+        return Failed(str(error.get("name") or "error"), str(error.get("message") or ""), word)
+    return Failed(str(error) if error else "error", "" if error else "the service gives no reason", word)
 
 
-def read_log_row(raw: Any) -> LoggedRequest | None:
-    """A row of the log that carries a client request id."""
+def read_finished(document: dict[str, Any], word: str) -> Finished:
+    """A finished generation. Its `video` is an object, a list of one, or a bare address."""
+    video = document.get("video")
+    video = video[0] if isinstance(video, list) and video else video
+    url = video.get("url") if isinstance(video, dict) else video
+    size = video.get("file_size") if isinstance(video, dict) else None
+    meta = document.get("meta")
+    usage = meta.get("usage") if isinstance(meta, dict) else None
+    credits_used = usage.get("credits_used") if isinstance(usage, dict) else None
+    return Finished(
+        url if isinstance(url, str) else "",
+        word,
+        size if isinstance(size, int) else None,
+        read_amount(credits_used, CREDITS_PER_USD),
+    )
+
+
+def read_unavailable(answer: Answer) -> Unavailable | Throttled:
+    """An answer other than 200 to a question: it says nothing about the job."""
+    if answer.status == 429:
+        return read_throttled(answer)
+    trouble = ACCOUNT_TROUBLES.get(answer.status)
+    return Unavailable(error_message(answer), trouble, answer.status, http.retry_after(answer, clock.utcnow()))
+
+
+def read_log_row(row: Any) -> LoggedRequest | None:
+    """A row of the request log; None without a client request id, since only that id leads to an attempt."""
     try:
-        name = raw["client_request_id"]
-        created = datetime.fromisoformat(raw["created"])
+        client_request_id = row["client_request_id"]
+        created = datetime.fromisoformat(row["created"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not isinstance(name, str) or not name:
+    if not isinstance(client_request_id, str) or not client_request_id:
         return None
-    cost = raw.get("cost")
-    identity = raw.get("inference_id")
+    cost = row.get("cost")
+    generation_id = row.get("inference_id")
     return LoggedRequest(
-        client_request_id=name,
-        generation_id=str(identity) if identity else None,
-        succeeded=raw.get("status") != "failed",  # a word that is not known is no proof
+        client_request_id=client_request_id,
+        generation_id=str(generation_id) if generation_id else None,
+        succeeded=row.get("status") != "failed",  # an unknown word is no proof of failure
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
-        cost_usd=money(cost.get("usd")) if isinstance(cost, dict) else None,
+        cost_usd=read_amount(cost.get("usd")) if isinstance(cost, dict) else None,
     )

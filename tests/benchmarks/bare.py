@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 
 from tests.benchmarks.peers.job import AT_ONCE, HEADERS, PATH, ask, compete
 

@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,8 @@ from sqlalchemy import Connection, Engine, event
 
 from batchgen.cli import main
 from batchgen.jobtable import database
-from batchgen.services import aimlapi
+from batchgen.services import aimlapi, http
 from batchgen.services.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
-from batchgen.services.connection import Exchange
 
 COMMIT_BEFORE = "crash point: before a commit"
 COMMIT_AFTER = "crash point: after a commit"
@@ -35,8 +34,12 @@ REQUEST_SENT = "crash point: a request sent, no answer read"
 REQUEST_ANSWERED = "crash point: an answer read"
 POINTS = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_BEFORE, REQUEST_SENT, REQUEST_ANSWERED)
 
-ON_THE_WIRE = {"told": REQUEST_BEFORE, "head": REQUEST_SENT, "_end": REQUEST_ANSWERED}
-"""What an exchange does next at each point: write the request out, wait for its answer, and let another follow."""
+TRACE_EVENTS = {
+    "http11.send_request_headers.started": REQUEST_BEFORE,
+    "http11.receive_response_headers.started": REQUEST_SENT,
+    "http11.receive_response_body.complete": REQUEST_ANSWERED,
+}
+"""The events of a request by which the HTTP client reports that it reaches each point."""
 
 KILLED = 137
 
@@ -91,17 +94,15 @@ def changes(connection: Connection) -> int:
 
 
 def watch_requests(death: Death) -> None:
-    """Around every request, as it is on the wire."""
+    """Around every request: `http.Progress` receives the trace events of all of them."""
+    follow = http.Progress.__call__
 
-    def watched(step: Callable[..., Any], point: str) -> Callable[..., Any]:
-        def passing(*given: Any) -> Any:
-            death.pass_by(point)
-            return step(*given)
+    async def watched(progress: http.Progress, event: str, info: Mapping[str, Any]) -> None:
+        if event in TRACE_EVENTS:
+            death.pass_by(TRACE_EVENTS[event])
+        await follow(progress, event, info)
 
-        return passing
-
-    for name, point in ON_THE_WIRE.items():
-        setattr(Exchange, name, watched(getattr(Exchange, name), point))
+    http.Progress.__call__ = watched  # type: ignore[method-assign, assignment]
 
 
 def replace(constants: dict[str, Any]) -> None:

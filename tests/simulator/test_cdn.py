@@ -6,7 +6,7 @@ import io
 from urllib.parse import parse_qs, urlsplit
 
 import av
-import httpx
+import httpx2 as httpx
 import pytest
 
 from .conversation import KEY, VERIFY, create, download, finish, ledger, simulated, video_url

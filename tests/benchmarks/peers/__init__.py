@@ -15,7 +15,7 @@ class Peer(NamedTuple):
     what: str
     module: str
     durable: str
-    package: str = "httpx"
+    package: str = "httpx2"
 
     @property
     def is_installed(self) -> bool:

@@ -1,0 +1,89 @@
+"""Checks before anything is paid whether the remote images of a manifest can be fetched, and are images."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+
+from batchgen import catalogue
+from batchgen.errors import Problem
+from batchgen.jobs import JobSpec
+from batchgen.manifest import Manifest
+from batchgen.services import http
+from batchgen.services.base import AT_ONCE
+
+ANSWER_SECONDS = 10.0  # an image server that takes longer would time out for the video service, too
+LINK_CHARS_MAX = 200  # of a link in a message; signed links are longer than a line
+
+HEAD_REFUSED = {403, 405, 501}
+"""Statuses that may concern HEAD only: 403 is how a link signed for GET answers it. Such a link is asked with GET."""
+NOT_AN_IMAGE = (
+    *("text/html", "text/xml", "video/", "audio/"),
+    *("application/json", "application/problem+json", "application/xml", "application/xhtml+xml", "application/pdf"),
+)
+"""Content types that no image is served with. A server that sends none, or a general one, may still have an image."""
+
+
+async def problems(manifest: Manifest) -> list[Problem]:
+    """What is wrong with the remote images of `manifest`: one problem a link, placed at the first job that uses it."""
+    users: dict[str, list[JobSpec]] = {}
+    for job in manifest.jobs:
+        for link in dict.fromkeys(remote_images(job)):
+            users.setdefault(link, []).append(job)
+    free = asyncio.Semaphore(AT_ONCE)
+    async with http.download_client(AT_ONCE) as client:
+        faults = await asyncio.gather(*(check(client, link, free) for link in users))
+    return [
+        Problem(sentence(link, fault, jobs), jobs[0].source or manifest.path, jobs[0].line)
+        for (link, jobs), fault in zip(users.items(), faults, strict=True)
+        if fault
+    ]
+
+
+def remote_images(job: JobSpec) -> Iterator[str]:
+    """The links to images in a job's request."""
+    params = json.loads(job.request)
+    del params["model"]
+    documented, undocumented = [], params
+    if catalogue.known(job.model):
+        documented = catalogue.media(job.model, job.endpoint, params)
+        names = catalogue.parameters(job.model, job.endpoint)
+        undocumented = {name: value for name, value in params.items() if name not in names}
+    for link in (*documented, *catalogue.likely_media(undocumented)):
+        if link.medium == "image" and link.value.lower().startswith(("http://", "https://")):
+            yield link.value
+
+
+async def check(client: http.Client, link: str, free: asyncio.Semaphore) -> str | None:
+    """What is wrong with the image at `link`, or None. Downloads no image."""
+    try:
+        async with free:
+            status, content_type = await request_head(client, "HEAD", link)
+            if status in HEAD_REFUSED:
+                status, content_type = await request_head(client, "GET", link)
+    except http.BAD_ADDRESS:
+        return "cannot be reached: the address, or the one it redirects to, is not valid"
+    except http.FAILURES as error:
+        return f"cannot be reached: {http.describe(error)}"
+    if status >= 400:
+        return f"cannot be fetched: its server answers {status}"
+    if content_type.startswith(NOT_AN_IMAGE):
+        return f"is not an image: its server says {content_type}"
+    return None
+
+
+async def request_head(client: http.Client, method: str, link: str) -> tuple[int, str]:
+    """The status and the content type of an answer. A GET asks for one byte, and reads none."""
+    headers = {"Range": "bytes=0-0"} if method == "GET" else {}
+    async with http.open_request(client, method, link, headers, seconds=ANSWER_SECONDS) as response:
+        return response.status_code, response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def sentence(link: str, fault: str, jobs: list[JobSpec]) -> str:
+    """A problem in words: the link, the jobs that use it, the fault."""
+    shown = link if len(link) <= LINK_CHARS_MAX else f"{link[:LINK_CHARS_MAX]}…"
+    more = len(jobs) - 1
+    others = f" and {more} more job{'' if more == 1 else 's'}" if more else ""
+    row = f" ({jobs[0].origin})" if jobs[0].origin else ""
+    return f"the image {shown} of the job `{jobs[0].key}`{row}{others} {fault}"
