@@ -160,6 +160,9 @@ class Runner:
                     loops.create_task(self.until_over(loop))
         finally:
             self.over.set()
+            if self.signal:
+                # A person waits for creates and downloads only: the next run asks a question again for nothing.
+                cancel_tasks(self.poller, self.reconciler)
             await asyncio.gather(*(stage.finish() for stage in self.stages))
             await self.downloader.close()
         failures = (self.failure, *(stage.failure for stage in self.stages))
@@ -283,9 +286,13 @@ class Runner:
                 stage.stopping = True
             self.end()
         else:
-            for stage in self.stages:
-                for task in stage.tasks:
-                    task.cancel()
+            cancel_tasks(*self.stages)
+
+
+def cancel_tasks(*stages: Stage) -> None:
+    for stage in stages:
+        for task in stage.tasks:
+            task.cancel()
 
 
 async def wait_for(event: asyncio.Event, seconds: float) -> bool:

@@ -6,8 +6,10 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager, suppress
+from threading import Thread
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 MEGABYTE = 1 << 20
@@ -40,6 +42,27 @@ async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> Asyn
         await asyncio.gather(*tasks, return_exceptions=True)
         server.close()
         await server.wait_closed()
+
+
+@contextmanager
+def listening_on_a_thread(handler: Handler) -> Iterator[int]:
+    """The same for a test that runs batchgen as a process and waits for it."""
+    loop, over = asyncio.new_event_loop(), asyncio.Event()
+    port: Future[int] = Future()
+
+    async def serve() -> None:
+        async with listening(handler) as number:
+            port.set_result(number)
+            await over.wait()
+
+    thread = Thread(target=loop.run_until_complete, args=[serve()], daemon=True)
+    thread.start()
+    try:
+        yield port.result(10)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from datetime import datetime
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 
 from batchgen.simulator import Simulation
-from tests.batches import MASTER, Bill, check_delivered, write_manifest
+from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate
+from tests.listening import listening_on_a_thread, read_head
 from tests.serving import served
 from tests.waiting import rows, states, until
+from tests.wire import answer
 
 SENT = ("generating", "downloading", "done")
 
@@ -56,6 +59,41 @@ def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
     assert resumed.returncode == 0
     assert (len(Bill(ledger).accepted), Bill(ledger).duplicates) == (24, 0)
     check_delivered(tmp_path, database)
+
+
+def test_a_poll_that_is_answered_byte_by_byte_does_not_hold_up_an_interrupted_run(
+    tmp_path: Path, launch: Launch
+) -> None:
+    dripped = 0
+    body = b'{"status": "queued"}' + b" " * 380  # takes 20 s: less than a poll may, more than anyone waits
+
+    async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal dripped
+        head = await read_head(reader)
+        if head.startswith(b"POST"):
+            writer.write(answer(201, {"id": "g-1", "status": "queued"}))
+        elif b"/models/metrics" in head:  # so quick a model is polled soon
+            writer.write(answer(200, {"models": [{"alias": TEXT_MODEL, "metrics": {"duration_ms": {"p50": 100}}}]}))
+        elif b"generation_id=" not in head:
+            writer.write(answer(404, {}))
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+            for byte in body:
+                writer.write(bytes([byte]))
+                await writer.drain()
+                dripped += 1
+                await asyncio.sleep(0.05)
+
+    write_manifest(tmp_path / "m.yaml", 1)
+    with listening_on_a_thread(service) as port:
+        running = launch("run", "m.yaml", AIMLAPI_BASE_URL=f"http://127.0.0.1:{port}", AIMLAPI_API_KEY="key")
+        until(lambda: dripped)
+        running.signal(signal.SIGINT)
+        ended = running.end()
+    assert ended.returncode == 130, ended.stderr
+    assert dripped < len(body)
+    held = rows(tmp_path / "batchgen.db", "SELECT state, leased_by FROM jobs")
+    assert held == [{"state": "generating", "leased_by": None}]
 
 
 def test_a_second_signal_leaves_at_once_and_the_lost_answer_is_found_again(
