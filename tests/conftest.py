@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-SCRUBBED = ("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+SCRUBBED = (
+    *("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", *PROXIES),
+)
 
 
 @pytest.fixture(autouse=True)

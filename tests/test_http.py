@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 
-from batchgen.errors import UsageError
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import AT_ONCE, Accepted, Submission, Working
+from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
 from tests.wire import Request, answer, serving
 
 SUBMISSION = Submission("/v2/video/generations", b"{}", "batchgen-1")
 CREATED = answer(200, {"id": "g-1", "status": "queued"}, {"Connection": None})  # asks to keep the connection
-PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in PROXY_NAMES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    yield
-    http.trusted_certificates.cache_clear()
 
 
 @asynccontextmanager
@@ -212,19 +200,7 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
             await anext(chunks)
 
 
-@pytest.fixture
-def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A server's certificate for 127.0.0.1, which the clients trust."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    http.trusted_certificates.cache_clear()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return context
-
-
-async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_network(tls: ssl.SSLContext) -> None:
+async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_network(tmp_path: Path) -> None:
     """httpx passes on what OpenSSL raises, an `OSError`, which would look like a failure of the disk."""
 
     async def corrupt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -235,45 +211,13 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
         connection._sock.send(b"\x17\x03\x03\x00\x20" + bytes(32))  # a record with a wrong authentication tag
         await hang(reader, writer)
 
-    async with listening(corrupt, tls) as port, http.download_client(1) as client:
+    with trusting_the_authority(tmp_path):
+        client = http.download_client(1)
+    async with listening(corrupt, server_tls()) as port, client:
         with pytest.raises(http.FAILURES):
             async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
                 async for _ in response.aiter_raw():
                     pass
-
-
-# --- the environment -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
-async def test_a_request_goes_through_the_proxy_of_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with serving(answer(200, {"current_balance": 7})) as proxy:
-        monkeypatch.setenv(name, proxy.base_url.removeprefix("http://"))
-        async with service("http://service.invalid") as api:
-            assert str(await api.balance()) == "7"
-    assert [request.target for request in proxy.requests] == ["http://service.invalid/v2/billing"]
-
-
-async def test_a_host_in_no_proxy_is_asked_directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with serving(answer(200, {"current_balance": 7})) as wire, service(wire.base_url) as api:
-        assert str(await api.balance()) == "7"
-
-
-@pytest.mark.parametrize("proxy", ["gopher://me:secret@127.0.0.1:9", "socks4://127.0.0.1:9", "http://a:b"])
-def test_a_proxy_that_cannot_be_used_is_refused_with_what_to_do(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", proxy)
-    with pytest.raises(UsageError, match=r"HTTPS_PROXY .* socks5://") as refused:
-        AimlApi("https://service.invalid", "key")
-    assert "secret" not in str(refused.value)
-
-
-def test_certificates_that_cannot_be_read_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
-    http.trusted_certificates.cache_clear()
-    with pytest.raises(UsageError, match=r"/nowhere/ca\.pem"):
-        AimlApi("https://service.invalid", "key")
 
 
 async def test_the_library_s_log_names_each_request_and_never_the_key(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,17 +9,17 @@ import asyncio
 import gzip
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import Accepted, NotSent, Submission, SubmitOutcome, Unknown
+from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, Handler, hang, listening, never_read, read_head, sends
 from tests.wire import answer, closed_port
 
@@ -27,14 +27,6 @@ KEY = "sk-secret-0123456789"
 SUBMISSION = Submission("/v2/video/generations", b'{"prompt": "a"}', "batchgen-1")
 LARGE = Submission("/v2/video/generations", bytes(8 * MEGABYTE), "batchgen-1")
 CREATED = answer(201, {"id": "g-1"})
-PROXY_NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-
-
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXY_NAMES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture
@@ -177,24 +169,10 @@ async def test_a_server_that_accepts_no_more_connections_proves_that_nothing_was
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def server_tls(authority: trustme.CA, host: str = "127.0.0.1") -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(host).configure_cert(context)
-    return context
-
-
 @pytest.fixture
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    http.trusted_certificates.cache_clear()
-    yield
-    http.trusted_certificates.cache_clear()
+def trusted(tmp_path: Path) -> Iterator[None]:
+    with trusting_the_authority(tmp_path):
+        yield
 
 
 HANDSHAKES: dict[str, Handler] = {
@@ -215,168 +193,37 @@ async def test_a_failed_tls_handshake_proves_that_nothing_was_sent(handler: Hand
         assert isinstance(await submit(f"https://127.0.0.1:{port}"), NotSent)
 
 
-async def test_an_untrusted_certificate_proves_that_nothing_was_sent(authority: trustme.CA) -> None:
-    async with listening(sends(CREATED), server_tls(authority)) as port:
+async def test_an_untrusted_certificate_proves_that_nothing_was_sent() -> None:
+    async with listening(sends(CREATED), server_tls()) as port:
         outcome = await submit(f"https://127.0.0.1:{port}")
     assert isinstance(outcome, NotSent)
     assert "certificate" in outcome.reason
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_the_certificate_of_another_host_proves_that_nothing_was_sent(authority: trustme.CA) -> None:
-    async with listening(sends(CREATED), server_tls(authority, "elsewhere.test")) as port:
+async def test_the_certificate_of_another_host_proves_that_nothing_was_sent() -> None:
+    async with listening(sends(CREATED), server_tls("elsewhere.test")) as port:
         assert isinstance(await submit(f"https://127.0.0.1:{port}"), NotSent)
 
 
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("by_reset", [False, True])
 @pytest.mark.parametrize("after", [0, 1, None])
-async def test_after_the_tls_handshake_a_failure_is_unknown(
-    authority: trustme.CA, after: int | None, by_reset: bool
-) -> None:
-    async with listening(sends(b"", after=after, by_reset=by_reset), server_tls(authority)) as port:
+async def test_after_the_tls_handshake_a_failure_is_unknown(after: int | None, by_reset: bool) -> None:
+    async with listening(sends(b"", after=after, by_reset=by_reset), server_tls()) as port:
         assert isinstance(await submit(f"https://127.0.0.1:{port}"), Unknown)
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_a_demand_for_a_client_certificate_after_the_request_is_unknown(authority: trustme.CA) -> None:
+async def test_a_demand_for_a_client_certificate_after_the_request_is_unknown() -> None:
     """In TLS 1.3 the client has finished the handshake, and sent its request, before the server refuses it."""
-    context = server_tls(authority)
+    context = server_tls()
     context.verify_mode = ssl.CERT_REQUIRED
     async with listening(sends(CREATED), context) as port:
         assert isinstance(await submit(f"https://127.0.0.1:{port}"), Unknown)
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_a_create_goes_over_tls_that_the_company_s_certificates_vouch_for(authority: trustme.CA) -> None:
-    async with listening(sends(CREATED), server_tls(authority)) as port:
+async def test_a_create_goes_over_tls_that_the_company_s_certificates_vouch_for() -> None:
+    async with listening(sends(CREATED), server_tls()) as port:
         assert isinstance(await submit(f"https://127.0.0.1:{port}"), Accepted)
-
-
-# --- proxies ---------------------------------------------------------------------------------------------------------
-
-
-async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        while data := await source.read(MEGABYTE):
-            target.write(data)
-        target.close()
-
-    back, there = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        await asyncio.gather(pump(reader, there), pump(back, writer))
-    finally:
-        there.close()
-
-
-@asynccontextmanager
-async def proxy(monkeypatch: pytest.MonkeyPatch, handler: Handler, scheme: str = "http") -> AsyncIterator[None]:
-    async with listening(handler) as port:
-        monkeypatch.setenv("all_proxy", f"{scheme}://me:secret@127.0.0.1:{port}")
-        yield
-
-
-NO_TUNNEL: dict[str, Handler] = {
-    "403": sends(answer(403)),
-    "407": sends(answer(407)),
-    "502": sends(answer(502)),
-    "a redirect": sends(answer(302, headers={"Location": "http://login.test"})),
-    "half an answer": sends(b"HTTP/1.1 200 Connection est"),
-    "half an answer, then a reset": sends(b"HTTP/1.1 200 Connection est", by_reset=True),
-    "nonsense": sends(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
-    "closed": sends(b""),
-    "closed at once": sends(b"", after=0),
-    "reset": sends(b"", by_reset=True),
-    "no answer": hang,
-    "a tunnel that leads nowhere": sends(b"HTTP/1.1 200 OK\r\n\r\n"),
-    "a tunnel to something without TLS": sends(b"HTTP/1.1 200 OK\r\n\r\n" + CREATED),
-}
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("handler", NO_TUNNEL.values(), ids=NO_TUNNEL)
-async def test_a_proxy_that_opens_no_tunnel_proves_that_nothing_was_sent(
-    handler: Handler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with proxy(monkeypatch, handler):
-        outcome = await submit("https://service.invalid")
-    assert isinstance(outcome, NotSent), outcome
-    assert "secret" not in repr(outcome)
-
-
-NO_SOCKS: dict[str, Handler] = {
-    "no method accepted": sends(b"\x05\xff", after=3),
-    "another version": sends(b"\x04\x00", after=3),
-    "an answer to something else": sends(b"\x05\x00\x00\x01" + bytes(6), after=3),
-    "closed": sends(b"", after=3),
-    "reset": sends(b"", after=3, by_reset=True),
-    "wrong password": sends(b"\x05\x02\x01\x01", after=3),
-    "nonsense": sends(b"HTTP/1.1 400 Bad Request\r\n\r\n", after=3),
-    "no answer": hang,
-}
-
-
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("handler", NO_SOCKS.values(), ids=NO_SOCKS)
-@pytest.mark.parametrize("base_url", ["http://service.invalid", "https://service.invalid"])
-async def test_a_socks_proxy_that_does_not_connect_proves_that_nothing_was_sent(
-    base_url: str, handler: Handler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with proxy(monkeypatch, handler, "socks5"):
-        outcome = await submit(base_url)
-    assert isinstance(outcome, NotSent), outcome
-
-
-def socks(reply: int, port: int = 0) -> Handler:
-    """A SOCKS5 proxy (RFC 1928) with a password that leads every connection to `port`."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readexactly(3)
-        writer.write(b"\x05\x02")
-        await reader.readexactly(len(b"\x01\x02me\x06secret"))
-        writer.write(b"\x01\x00")
-        head = await reader.readexactly(5)
-        await reader.readexactly(head[4] + 2)
-        writer.write(bytes([5, reply, 0, 1]) + bytes(6))
-        if port:
-            await relay(reader, writer, port)
-
-    return handle
-
-
-@pytest.mark.parametrize("reply", [1, 2, 5, 8])
-async def test_a_connection_that_socks_refuses_proves_that_nothing_was_sent(
-    reply: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with proxy(monkeypatch, socks(reply), "socks5"):
-        assert isinstance(await submit("http://service.invalid"), NotSent)
-
-
-@pytest.mark.usefixtures("trusted")
-@pytest.mark.parametrize("tls", [False, True])
-@pytest.mark.parametrize("kind", ["http", "socks5"])
-@pytest.mark.parametrize(("reply", "outcome"), [(CREATED, Accepted), (b"", Unknown), (CREATED[:-3], Unknown)])
-async def test_through_a_proxy_a_create_arrives_and_what_follows_it_is_unknown(
-    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, kind: str, tls: bool, reply: bytes, outcome: type
-) -> None:
-    async with listening(sends(reply), server_tls(authority, "service.invalid") if tls else None) as port:
-
-        async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            head = await read_head(reader)
-            assert b"Proxy-Authorization: Basic bWU6c2VjcmV0" in head
-            if tls:
-                assert KEY.encode() not in head
-                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-                await relay(reader, writer, port)
-            else:
-                writer.write(reply)
-
-        handler = tunnel if kind == "http" else socks(0, port)
-        async with proxy(monkeypatch, handler, kind):
-            assert isinstance(await submit(f"http{'s' if tls else ''}://service.invalid"), outcome)
-
-
-async def test_an_error_of_a_proxy_that_forwards_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have forwarded the request before it failed."""
-    async with proxy(monkeypatch, sends(answer(502))):
-        assert isinstance(await submit("http://service.invalid"), Unknown)
