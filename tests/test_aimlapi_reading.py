@@ -30,7 +30,7 @@ ENDPOINT = "/v2/video/generations"
 URL = "https://cdn.aimlapi.com/v.mp4?sig=a%2Fb"
 
 
-def unread(body: str) -> Unavailable:
+def no_status(body: str) -> Unavailable:
     return Unavailable(f"200 without a status: {body}", http_status=200)
 
 
@@ -40,7 +40,7 @@ def status(word: str, **more: Any) -> bytes:
 
 ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     *((word, status(word), Working(word)) for word in ("waiting", "active", "queued", "generating")),
-    ("a word nobody knows", status("marinating"), Working("marinating")),
+    ("an unknown word", status("marinating"), Working("marinating")),
     ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
     *((word, status(word, video={"url": URL}), Finished(URL, word)) for word in ("completed", "complete", "COMPLETED")),
     (
@@ -59,31 +59,31 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     ("error without a word", status("error"), Failed("error", "the service gives no reason")),
     ("error with nulls", status("error", error={"name": None, "message": None}), Failed("error", "")),
     ("failed", status("failed", error={"message": "x"}), Failed("error", "x", "failed")),
-    ("no status", answer(200, {"id": "g"}), unread('{"id": "g"}')),
+    ("no status", answer(200, {"id": "g"}), no_status('{"id": "g"}')),
     (
-        "a status that is no word",
+        "a status that is a number",
         answer(200, {"status": 3}),
-        unread('{"status": 3}'),
+        no_status('{"status": 3}'),
     ),
-    ("a page", answer(200, b"<html>"), unread("<html>")),
-    ("nothing", answer(200), unread("empty")),
+    ("a page", answer(200, b"<html>"), no_status("<html>")),
+    ("nothing", answer(200), no_status("empty")),
     (
-        "nested beyond all depth",
+        "nested too deeply to parse",
         answer(200, b"[" * 200_000),
-        unread("[" * 200),
+        no_status("[" * 200),
     ),
-    ("401", error(401), Unavailable("401: said", Trouble.AUTH, 401)),
-    ("403", error(403), Unavailable("403: said", Trouble.CREDITS, 403)),
-    ("404", error(404), Unavailable("404: said", http_status=404)),
-    ("429", error(429, retry_after="3"), Throttled("429: said", timedelta(seconds=3))),
-    ("503", error(503, retry_after="3"), Unavailable("503: said", None, 503, timedelta(seconds=3))),
-    *((str(code), error(code), Unavailable(f"{code}: said", http_status=code)) for code in (400, 500, 502, 504)),
+    ("401", error(401), Unavailable("401: sorry", Trouble.AUTH, 401)),
+    ("403", error(403), Unavailable("403: sorry", Trouble.CREDITS, 403)),
+    ("404", error(404), Unavailable("404: sorry", http_status=404)),
+    ("429", error(429, retry_after="3"), Throttled("429: sorry", timedelta(seconds=3))),
+    ("503", error(503, retry_after="3"), Unavailable("503: sorry", None, 503, timedelta(seconds=3))),
+    *((str(code), error(code), Unavailable(f"{code}: sorry", http_status=code)) for code in (400, 500, 502, 504)),
 ]
 
 
-@pytest.mark.parametrize(("name", "told", "outcome"), ANSWERS, ids=[name for name, *_ in ANSWERS])
-async def test_an_answer_to_a_fetch_has_one_meaning(name: str, told: bytes, outcome: FetchOutcome) -> None:
-    async with serving(told) as wire, service(wire.base_url) as api:
+@pytest.mark.parametrize(("name", "reply", "outcome"), ANSWERS, ids=[name for name, *_ in ANSWERS])
+async def test_an_answer_to_a_fetch_has_one_meaning(name: str, reply: bytes, outcome: FetchOutcome) -> None:
+    async with serving(reply) as wire, service(wire.base_url) as api:
         assert await api.fetch(ENDPOINT, "g-1") == outcome
 
 
@@ -112,16 +112,16 @@ async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
     assert (len(then.requests), len(now.requests)) == (1, 0)
 
 
-@pytest.mark.parametrize("told", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
-async def test_a_fetch_that_fails_says_nothing_of_the_job(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reply", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
+async def test_a_fetch_that_fails_says_nothing_of_the_job(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "FETCH_SECONDS", 0.2)
-    async with serving(told) as wire, service(wire.base_url) as api:
+    async with serving(reply) as wire, service(wire.base_url) as api:
         outcome = await api.fetch(ENDPOINT, "g-1")
     assert isinstance(outcome, Unavailable)
     assert outcome.reason
 
 
-async def test_nobody_there_says_nothing_of_the_job() -> None:
+async def test_a_service_that_is_down_says_nothing_of_the_job() -> None:
     async with service(f"http://127.0.0.1:{closed_port()}") as api:
         outcome = await api.fetch(ENDPOINT, "g-1")
         assert isinstance(outcome, Unavailable)
@@ -136,7 +136,7 @@ START, END = datetime(2026, 3, 1, 11, 55, tzinfo=UTC), datetime(2026, 3, 1, 12, 
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
-    known = {
+    usual = {
         "created": "2026-03-01T12:00:00.000Z",
         "status": "succeeded",
         "model": "m",
@@ -145,7 +145,7 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
         "inference_id": f"g-{number}",
         "client_request_id": f"batchgen-{number}",
     }
-    return {**known, **changes}
+    return {**usual, **changes}
 
 
 def logged(number: int) -> LoggedRequest:
@@ -153,7 +153,7 @@ def logged(number: int) -> LoggedRequest:
 
 
 def pages(total: int, name: str = "data") -> Any:
-    """A log of `total` rows that pages as it is asked to."""
+    """A log of `total` rows that pages by the `offset` and `limit` of the request."""
 
     def page(request: Request) -> bytes:
         offset, limit = int(request.query["offset"][0]), int(request.query["limit"][0])
@@ -188,17 +188,17 @@ async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("told", "outcome"),
+    ("reply", "outcome"),
     [
-        (error(401), Unavailable("401: said", Trouble.AUTH, 401)),
-        (error(429), Throttled("429: said")),
-        (error(500), Unavailable("500: said", http_status=500)),
+        (error(401), Unavailable("401: sorry", Trouble.AUTH, 401)),
+        (error(429), Throttled("429: sorry")),
+        (error(500), Unavailable("500: sorry", http_status=500)),
         (answer(200, b"<html>"), Unavailable("the request log's answer cannot be read", http_status=200)),
         (answer(200, {"data": {}}), Unavailable("the request log's answer cannot be read", http_status=200)),
     ],
 )
-async def test_a_log_that_breaks_off_shows_nothing(told: bytes, outcome: Any) -> None:
-    async with serving(pages(250), told) as wire, service(wire.base_url) as api:
+async def test_a_log_that_breaks_off_shows_nothing(reply: bytes, outcome: Any) -> None:
+    async with serving(pages(250), reply) as wire, service(wire.base_url) as api:
         assert await api.log(START, END) == outcome
     assert len(wire.requests) == 2
 
@@ -233,7 +233,7 @@ async def test_a_row_of_the_log_is_read_or_passed_over(changes: dict[str, Any], 
 # --- metrics ---------------------------------------------------------------------------------------------------------
 
 
-async def test_medians_are_asked_for_without_the_key() -> None:
+async def test_medians_are_requested_without_the_key() -> None:
     models = [
         {"alias": "kling/a", "metrics": {"duration_ms": {"p50": 210_000}}},
         {"alias": "b", "metrics": {"duration_ms": {"p50": None}}},
@@ -248,9 +248,21 @@ async def test_medians_are_asked_for_without_the_key() -> None:
     assert "authorization" not in request.headers
 
 
-@pytest.mark.parametrize("told", [error(500), answer(200, b"<"), answer(200, {"models": 3}), answer(200, [1])])
-async def test_without_medians_the_documented_times_serve(told: bytes) -> None:
-    async with serving(told) as wire, service(wire.base_url) as api:
+async def test_medians_of_many_models_are_requested_a_hundred_at_a_time() -> None:
+    models = [f"vendor/model-{number},a" for number in range(250)]
+    rows = [{"alias": model, "metrics": {"duration_ms": {"p50": 1000}}} for model in models]
+
+    def metrics(request: Request) -> bytes:
+        return answer(200, {"models": [row for row in rows if row["alias"] in request.query["aliases"]]})
+
+    async with serving(metrics) as wire, service(wire.base_url) as api:
+        assert await api.typical_seconds(models) == dict.fromkeys(models, 1.0)
+    assert [len(request.query["aliases"]) for request in wire.requests] == [100, 100, 50]
+
+
+@pytest.mark.parametrize("reply", [error(500), answer(200, b"<"), answer(200, {"models": 3}), answer(200, [1])])
+async def test_without_medians_the_documented_times_serve(reply: bytes) -> None:
+    async with serving(reply) as wire, service(wire.base_url) as api:
         assert await api.typical_seconds(["m"]) == {}
 
 

@@ -1,4 +1,4 @@
-"""A server of plain sockets on loopback: it keeps every request as it came, and answers byte for byte as told."""
+"""A server on a loopback socket that records its requests and sends scripted answers byte for byte."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ def answer(status: int = 200, body: Any = b"", headers: Mapping[str, str | None]
 
 @dataclass
 class Wire:
-    """A running server: `requests` in the order in which they came."""
+    """A running server, with its `requests` in the order of their arrival."""
 
     base_url: str = ""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
-    moved: asyncio.Condition = field(default_factory=asyncio.Condition)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def came(self, number: int) -> None:
-        """Wait until so many requests have come."""
-        async with self.moved:
-            await self.moved.wait_for(lambda: len(self.requests) >= number)
+        """Wait until `number` requests have arrived."""
+        async with self.changed:
+            await self.changed.wait_for(lambda: len(self.requests) >= number)
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request:
@@ -100,25 +100,25 @@ async def serving(*script: Answer | Script) -> AsyncIterator[Wire]:
             request = await read_request(reader)
             step = script[min(len(wire.requests), len(script) - 1)]
             wire.requests.append(request)
-            async with wire.moved:
-                wire.moved.notify_all()
-            told = step(request) if callable(step) else step
-            if told is HANG:
+            async with wire.changed:
+                wire.changed.notify_all()
+            reply = step(request) if callable(step) else step
+            if reply is HANG:
                 await done.wait()
-            elif isinstance(told, Reset):
-                writer.write(told.first)
+            elif isinstance(reply, Reset):
+                writer.write(reply.first)
                 await writer.drain()
                 peer: socket.socket = writer.get_extra_info("socket")
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            elif isinstance(told, Drip):
+            elif isinstance(reply, Drip):
                 writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for piece in told.pieces:
+                for piece in reply.pieces:
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0.005)  # a packet of its own
             else:
-                assert isinstance(told, bytes)
-                writer.write(told)
+                assert isinstance(reply, bytes)
+                writer.write(reply)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -139,6 +139,6 @@ async def serving(*script: Answer | Script) -> AsyncIterator[Wire]:
 
 def closed_port() -> int:
     """A port on loopback where nobody listens."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
