@@ -88,6 +88,10 @@ UNKNOWN: dict[str, tuple[Handler, Submission]] = {
     "two lengths": (sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"), SUBMISSION),
     "a body that is not gzip": (sends(answer(201, b"{}", PACKED)), SUBMISSION),
     "a body larger than all memory": (sends(answer(201, BOMB, PACKED)), SUBMISSION),
+    **{
+        f"a redirect to {location}": (sends(answer(302, headers={"Location": location})), SUBMISSION)
+        for location in ("http://[::1", "//x..y/", "ftp://files.test/")
+    },
     "the request is never read": (never_read, Submission("/v2", bytes(64 * MEGABYTE), "batchgen-1")),
     "the request is never answered": (hang, SUBMISSION),
     "one byte of the answer at a time": (drip, SUBMISSION),

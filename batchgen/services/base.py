@@ -1,7 +1,7 @@
-"""What a video service is to the stages: four calls, and outcomes that are values.
+"""The protocol of a video service, and the outcomes of its calls as values.
 
-Wire words stop below this module. Nothing here raises for what a service or a network may do: a stage looks at the
-value it gets and writes it down.
+The words of a service's API stop here. No call raises for what a service or a network may do: it returns an outcome,
+and a stage writes it down.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
-AT_ONCE = 16
-"""Requests of one purpose on the wire: creates, and questions."""
+AT_ONCE = 16  # requests of one kind on the wire (creates, questions): enough for hundreds of jobs a minute
 
 
 class Trouble(StrEnum):
@@ -26,19 +25,19 @@ class Trouble(StrEnum):
 
 
 class Limit(StrEnum):
-    """Which limit of the account a refusal is for."""
+    """The limit of an account that a refusal is about."""
 
-    RATE = "rate"  #: too many requests in some time
-    IN_FLIGHT = "in_flight"  #: too many generations at once
-    QUOTA = "quota"  #: all that the account may have for hours
+    RATE = "rate"  #: requests in a period
+    IN_FLIGHT = "in_flight"  #: generations at once
+    QUOTA = "quota"  #: a total for hours or days
 
 
-# --- what became of a create call ------------------------------------------------------------------------------------
+# --- outcomes of a create call ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The service has it, and will charge for it. `cost_usd` where the answer names the charge."""
+    """The service generates, and charges for it: `cost_usd`, where the answer names the charge."""
 
     generation_id: str
     cost_usd: Decimal | None = None
@@ -47,7 +46,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Refused for good; sending the same again would be refused again. Nothing is charged."""
+    """Refused for good: the same request would be refused again. Nothing is charged."""
 
     reason: str
     http_status: int | None = None
@@ -55,14 +54,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Proof that the request never left: it may be sent again freely."""
+    """No byte of the request reached the service: it may be sent again."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It left, and no readable answer came back: it may exist and be charged for."""
+    """The request may have reached the service, and no readable answer came: it may be accepted and charged."""
 
     reason: str
     http_status: int | None = None
@@ -70,18 +69,17 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Too fast or too many at once; not the job's fault. `retry_after` where the service says how long to wait."""
+    """Refused as too much, through no fault of the job. `retry_after` and `limit` where the service names them."""
 
     reason: str
     retry_after: timedelta | None = None
     http_status: int = 429
     limit: Limit | None = None
-    """Where the service's words tell which; None: only the facts can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The account may not submit anything now; no job is to blame."""
+    """The account may not submit anything now, through no fault of the job."""
 
     trouble: Trouble
     reason: str
@@ -91,19 +89,19 @@ class Blocked:
 SubmitOutcome = Accepted | Rejected | NotSent | Unknown | Throttled | Blocked
 
 
-# --- what a fetch call says ------------------------------------------------------------------------------------------
+# --- outcomes of a fetch call ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Not finished. `word` is the service's own, known or not."""
+    """Not finished. `word` is the service's status, whether batchgen knows it or not."""
 
     word: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The video exists. `url` is empty where the service says finished and names no video."""
+    """The video exists. `url` is empty where the service reports success without a video. `size` is in bytes."""
 
     url: str
     word: str = "completed"
@@ -122,7 +120,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """No answer about the job, which may be doing well: ask again later. Never a job's error."""
+    """No answer about the job, which may be doing well: ask again later."""
 
     reason: str
     trouble: Trouble | None = None
@@ -133,12 +131,12 @@ class Unavailable:
 FetchOutcome = Working | Finished | Failed | Unavailable | Throttled
 
 
-# --- the service's own request log -----------------------------------------------------------------------------------
+# --- other answers ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """A create call as the service's log remembers it."""
+    """A create call as the service's request log has it."""
 
     client_request_id: str
     generation_id: str | None
@@ -149,19 +147,15 @@ class LoggedRequest:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """All rows of a window of the log that carry a client request id; `complete` unless paging was cut short."""
+    """All rows of a window of the log that carry a client request id; `complete` unless there were too many pages."""
 
     rows: Sequence[LoggedRequest]
     complete: bool = True
 
 
-# --- money -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The service's price list: JSON by model name, aliases included. `pricing` is None where the list is still the
-    one that was asked about by its `etag`."""
+    """A price list: `pricing` is JSON by model name, aliases included; None where the list of `etag` is still valid."""
 
     etag: str | None
     pricing: Mapping[str, str] | None
@@ -169,7 +163,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One create call, ready to send: `body` is the JSON text with local files already encoded."""
+    """A create call, ready to send: `body` is JSON with the local files already encoded."""
 
     endpoint: str
     body: bytes
@@ -177,34 +171,36 @@ class Submission:
 
 
 class Service(Protocol):
-    """A video service. Implementations are safe to call concurrently."""
+    """A video service. Implementations are safe to call concurrently.
+
+    `account` labels what is learned about the account, and shows nothing of the key.
+    """
 
     name: str
     base_url: str
     account: str
-    """A label by which what is learned of an account is kept. It tells nothing of the key."""
     has_log: bool
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """Send one create call, once. It costs money if `Accepted` or `Unknown`."""
+        """Send one create call, once. `Accepted` costs money, `Unknown` may."""
 
     async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
-        """Ask how one generation is doing, where it was submitted (`base_url`, if not here). Free, safe to repeat."""
+        """Ask how one generation is doing, at the `base_url` it was submitted to, if that is another. Free."""
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read the service's request log between two moments."""
 
     async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
-        """What the account was charged between two moments, in USD by generation id; empty where nobody tells."""
+        """What the account was charged between two moments, in USD by generation id, as far as the service says."""
 
     async def balance(self) -> Decimal | None:
-        """USD that the account has left; None where nobody tells."""
+        """What the account has left, in USD; None where the service does not say."""
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
-        """The price list, unless it is still that of `etag`; needs no key. None where it cannot be had soon."""
+        """The price list, unless that of `etag` is still valid; None where it cannot be had soon. Needs no key."""
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
-        """Median generation time in seconds of each model the service has figures for; empty where it has none."""
+        """The median generation time in seconds of each model for which the service has figures."""
 
     async def close(self) -> None:
-        """Close connections."""
+        """Close the connections."""

@@ -9,15 +9,12 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.request import getproxies
 
 import httpx2 as httpx
 
@@ -27,13 +24,14 @@ from batchgen.services.base import AT_ONCE
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
-UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer by its size at this rate: a slow line is no failure
+UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
 DOWNLOAD_SECONDS = 60.0  # between two pieces of a file; a whole file may take hours
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer; a page of 100 rows has some 100 kB
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
 RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
+HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 NO_HEADERS: Mapping[str, str] = {}
 
 Response = httpx.Response
@@ -56,62 +54,45 @@ NOT_SENT = (
 """Failures which prove that no byte of the request reached the service. `Client` makes sure of it."""
 
 
-class Step(Enum):
-    """How far a request has come."""
-
-    QUEUED = "no connection assigned"
-    CONNECTING = "TCP, TLS, or the handshake with a proxy under way"
-    CONNECTED = "nothing written yet"
-    SENDING = "the first byte may have left"
-
-
 class Progress:
-    """Follows one request through the trace events of httpx (its documented `trace` extension).
+    """How far one request has come, by the trace events of httpx (its documented `trace` extension).
 
-    The names of the events may change with the library. An event that is not recognized never counts as proof.
+    Their names may change with the library, so an event that is not recognized never proves that nothing was sent.
     """
 
     def __init__(self) -> None:
-        self.step = Step.QUEUED
+        self._connecting = self._sent = False
         self._connection: Any = None
 
     async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
         name, _, phase = event.rpartition(".")
-        match name.rpartition(".")[2], phase:
-            case _ if self.step is Step.SENDING:
-                pass  # a redirect connects again, but its request is the same
-            case "send_request_headers", "started":
-                # CONNECT asks a proxy for a tunnel; the request itself follows through the tunnel.
-                is_tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
-                self.step = Step.CONNECTING if is_tunnel else Step.SENDING
-            case "connect_tcp" | "start_tls" | "setup_socks5_connection", "started":
-                self.step = Step.CONNECTING
-            case "connect_tcp" | "start_tls" | "setup_socks5_connection", "complete":
-                self.step = Step.CONNECTED
-                self._connection = info.get("return_value")
-
-    async def close_unfinished(self) -> None:
-        """Close a connection whose handshake failed: httpx leaves it open where the handshake is of SOCKS."""
-        if self.step is Step.CONNECTING and self._connection:
-            await self._connection.aclose()
+        name = name.rpartition(".")[2]
+        if name in HANDSHAKES:
+            self._connecting = phase != "complete" and not self._sent
+            self._connection = info.get("return_value", self._connection)
+        elif (name, phase) == ("send_request_headers", "started"):
+            # CONNECT asks a proxy for a tunnel, through which the request itself follows.
+            is_tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
+            self._sent = self._sent or not is_tunnel
+            self._connecting = not self._sent
 
     def classify(self, error: Exception) -> Exception:
         """The failure that `error` amounts to: one of `NOT_SENT` exactly where that is proven."""
-        if isinstance(error, httpx.LocalProtocolError | httpx.InvalidURL | UnicodeError):
+        if isinstance(error, httpx.LocalProtocolError):
             return error
-        if isinstance(error, TimeoutError):
-            return self._timeout()
-        if self.step is Step.SENDING:
-            wrong = isinstance(error, NOT_SENT) or not isinstance(error, FAILURES)
-            return httpx.ReadError(describe(error)) if wrong else error
-        if self.step is Step.CONNECTING and not isinstance(error, NOT_SENT):
-            return httpx.ConnectError(describe(error))
-        return error if isinstance(error, FAILURES) else httpx.TransportError(describe(error))
+        if isinstance(error, TimeoutError):  # the time limit of the whole request
+            return httpx.ConnectTimeout("") if self._connecting else httpx.ReadTimeout("")
+        if self._sent:
+            is_plain = isinstance(error, FAILURES) and not isinstance(error, NOT_SENT)
+            return error if is_plain else httpx.ReadError(describe(error))
+        if self._connecting:
+            return error if isinstance(error, NOT_SENT) else httpx.ConnectError(describe(error))
+        return error if isinstance(error, FAILURES + BAD_ADDRESS) else httpx.TransportError(describe(error))
 
-    def _timeout(self) -> httpx.TimeoutException:
-        """The time limit of a whole request, named by what it cut off."""
-        kinds = {Step.QUEUED: httpx.PoolTimeout, Step.CONNECTING: httpx.ConnectTimeout}
-        return kinds.get(self.step, httpx.ReadTimeout)("")
+    async def close_failed_handshake(self) -> None:
+        """Close the connection to a SOCKS proxy that refused: httpx leaves it open."""
+        if self._connecting and self._connection:
+            await self._connection.aclose()
 
 
 class Client(httpx.AsyncClient):
@@ -131,7 +112,7 @@ class Client(httpx.AsyncClient):
                 raise
             raise failure from error
         finally:
-            await progress.close_unfinished()
+            await progress.close_failed_handshake()
         assert isinstance(response.stream, httpx.AsyncByteStream)
         response.stream = Body(response.stream)
         return response
@@ -161,48 +142,43 @@ class Body(httpx.AsyncByteStream):
 
 def create_client() -> Client:
     """For requests that cost money: every one gets a new connection, since a kept one may be half dead."""
-    return _client(AT_ONCE, kept=0, timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS))
+    return _client(AT_ONCE, kept=0)
 
 
 def api_client() -> Client:
     """For questions to the API, on kept connections. Follows no redirect: one would take the key to another host."""
-    return _client(AT_ONCE, kept=AT_ONCE, timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS))
+    return _client(AT_ONCE, kept=AT_ONCE)
 
 
 def download_client(at_once: int) -> Client:
     """For at most `at_once` files at a time, byte for byte as they are stored. Follows redirects; knows no key."""
-    timeout = httpx.Timeout(DOWNLOAD_SECONDS, connect=CONNECT_SECONDS)
-    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-    return _client(at_once, kept=at_once, timeout=timeout, headers=headers, follow_redirects=True)
+    client = _client(at_once, kept=at_once, seconds=DOWNLOAD_SECONDS)
+    client.headers.update({"Accept": "*/*", "Accept-Encoding": "identity"})
+    client.follow_redirects = True
+    return client
 
 
-def _client(
-    connections: int,
-    *,
-    kept: int,
-    timeout: httpx.Timeout,
-    headers: Mapping[str, str] = NO_HEADERS,
-    follow_redirects: bool = False,
-) -> Client:
-    """Raises `UsageError` where the environment names a proxy or certificates that cannot be used."""
+def _client(connections: int, *, kept: int, seconds: float | None = None) -> Client:
+    """A client that waits at most `seconds` for each piece of an answer.
+
+    Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
+    """
     try:
         return Client(
             verify=trusted_certificates(),
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS
             ),
-            timeout=timeout,
-            headers={"Accept": "application/json", "User-Agent": f"batchgen/{__version__}", **headers},
+            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            headers={"Accept": "application/json", "User-Agent": f"batchgen/{__version__}"},
             # No request depends on what an earlier answer left behind.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            follow_redirects=follow_redirects,
         )
-    except (ValueError, httpx.InvalidURL, ImportError) as error:
-        schemes = sorted({proxy.partition("://")[0] for proxy in getproxies().values() if "://" in proxy})
+    except (ValueError, httpx.InvalidURL) as error:
+        # The message of the library would show a proxy's password.
         raise UsageError(
-            f"a proxy that the environment names cannot be used (found: {', '.join(schemes) or 'no scheme'})."
-            "\nSet HTTP_PROXY, HTTPS_PROXY and ALL_PROXY to addresses that begin with http://, https://, socks5:// or"
-            " socks5h://, or unset them."
+            "the environment names a proxy that cannot be used."
+            "\nLet HTTP_PROXY, HTTPS_PROXY and ALL_PROXY begin with http://, https://, socks5:// or socks5h://."
         ) from error
 
 
@@ -221,43 +197,17 @@ def trusted_certificates() -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `body` is decoded."""
+    """A whole answer, its body decoded. `key` is the one that was sent."""
 
     status: int
     reason: str
     headers: Mapping[str, str]
     body: bytes
     key: str = field(default="", repr=False)
-    """The key that was sent, to be taken out of what the service says."""
 
     def without_key(self, text: str) -> str:
         """`text` without the key: a service may repeat the one that it refuses."""
         return without_key(text, self.key)
-
-
-@asynccontextmanager
-async def open_request(
-    client: Client,
-    method: str,
-    url: str,
-    headers: Mapping[str, str] = NO_HEADERS,
-    content: bytes | None = None,
-    *,
-    seconds: float,
-) -> AsyncIterator[Response]:
-    """Send a request; yields its answer with the body still to be read. All of it within `seconds`.
-
-    Raises `FAILURES`, `BAD_ADDRESS`.
-    """
-    progress = Progress()
-    try:
-        async with (
-            asyncio.timeout(seconds),
-            client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
-        ):
-            yield response
-    except TimeoutError as error:
-        raise progress.classify(error) from error
 
 
 async def exchange(
@@ -268,26 +218,35 @@ async def exchange(
     content: bytes | None = None,
     *,
     key: str = "",
+    with_body: bool = True,
     seconds: float,
 ) -> Answer:
-    """Send a request, with the `key` if there is one, and read its whole answer within `seconds`.
+    """Send a request, with the `key` if there is one, and read the answer; all of it within `seconds`.
 
     Raises `FAILURES`, `BAD_ADDRESS`.
     """
-    if key:
-        headers = {**headers, "Authorization": f"Bearer {key}"}
+    headers = {**headers, "Authorization": f"Bearer {key}"} if key else headers
+    progress, body = Progress(), b""
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
+        ):
+            if with_body:
+                body = await read_body(response)
+    except TimeoutError as error:
+        raise progress.classify(error) from error
+    return Answer(response.status_code, response.reason_phrase, response.headers, body, key)
+
+
+async def read_body(response: Response) -> bytes:
+    """The decoded body, of at most `BODY_BYTES_MAX`. Raises `FAILURES`."""
     body = bytearray()
-    async with open_request(client, method, url, headers, content, seconds=seconds) as response:
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > BODY_BYTES_MAX:
-                raise httpx.RemoteProtocolError(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
-    return Answer(response.status_code, response.reason_phrase, response.headers, bytes(body), key)
-
-
-def submit_seconds(content: bytes) -> float:
-    """How long a create with this body may take."""
-    return SUBMIT_SECONDS + len(content) / UPLOAD_BYTES_PER_SECOND
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise httpx.RemoteProtocolError(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
+    return bytes(body)
 
 
 def describe(error: Exception, key: str = "") -> str:

@@ -76,8 +76,8 @@ async def check(client: http.Client, link: str, free: asyncio.Semaphore) -> str 
 async def request_head(client: http.Client, method: str, link: str) -> tuple[int, str]:
     """The status and the content type of an answer. A GET asks for one byte, and reads none."""
     headers = {"Range": "bytes=0-0"} if method == "GET" else {}
-    async with http.open_request(client, method, link, headers, seconds=ANSWER_SECONDS) as response:
-        return response.status_code, response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    answer = await http.exchange(client, method, link, headers, with_body=False, seconds=ANSWER_SECONDS)
+    return answer.status, answer.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def sentence(link: str, fault: str, jobs: list[JobSpec]) -> str:

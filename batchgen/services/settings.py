@@ -1,4 +1,4 @@
-"""Where the key and the address come from: the environment, else a `.env` beside the manifest."""
+"""The key and the address of the service: from the environment, else from a `.env` beside the manifest."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ DEFAULT_BASE_URL = "https://api.aimlapi.com"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The account: an address without a version, and a key that no representation shows."""
+    """The address of the service, without a version, and the key, which no representation shows."""
 
     base_url: str
     key: str = field(repr=False)
 
 
-def found_in(folder: Path) -> dict[str, str]:
-    """The key and the address as they stand in the environment, else in the `.env` of `folder`."""
+def variable(name: str, folder: Path) -> str:
+    """A variable of the environment, else of the `.env` in `folder`; "" where neither has it."""
     from dotenv import dotenv_values
 
-    beside = {name: value for name, value in dotenv_values(folder / ".env").items() if value}
-    return {name: (os.environ.get(name) or beside.get(name) or "").strip() for name in (KEY, BASE_URL)}
+    return (os.environ.get(name) or dotenv_values(folder / ".env").get(name) or "").strip()
 
 
 def read_base_url(folder: Path) -> str:
-    """The service's address for a manifest in `folder`; needs no key. Raises `UsageError` where it cannot be one."""
-    base_url = (found_in(folder)[BASE_URL] or DEFAULT_BASE_URL).rstrip("/")
+    """The address of the service for a manifest in `folder`; needs no key. Raises `UsageError` for an invalid one."""
+    base_url = (variable(BASE_URL, folder) or DEFAULT_BASE_URL).rstrip("/")
     if not re.match(r"https?://[^/\s]+", base_url):
         raise UsageError(f"{BASE_URL} is {base_url!r}, which is not an address like {DEFAULT_BASE_URL}")
     if re.search(r"/v\d+$", base_url):
@@ -41,11 +40,11 @@ def read_base_url(folder: Path) -> str:
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings in force for a manifest in `folder`.
+    """The settings for a manifest in `folder`.
 
-    Raises `AccountError` where there is no key, `UsageError` where the key or the address cannot be one.
+    Raises `AccountError` for a missing or malformed key, `UsageError` for an invalid address.
     """
-    key = found_in(folder)[KEY]
+    key = variable(KEY, folder)
     if not key:
         raise AccountError(
             f"no API key. Set {KEY} in the environment, or write {KEY}=… into {folder / '.env'}."
