@@ -179,6 +179,23 @@ async def test_the_log_is_read_to_its_end(total: int) -> None:
     assert wire.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Sun, 01 Mar 2026 12:00:30 GMT", 30),
+        ("Sun, 01 Mar 2026 11:00:00 GMT", -3600),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 0),
+        ("soon", 0),
+    ],
+)
+async def test_the_log_is_asked_for_a_window_of_the_service_s_clock(clock: object, date: str, seconds: int) -> None:
+    async with serving(answer(200, {"data": []}, {"Date": date})) as wire, service(wire.base_url) as api:
+        await api.log(START, END)
+        await api.log(START, END)
+    first, second = (datetime.fromisoformat(request.query["start"][0]) for request in wire.requests)
+    assert (first, second) == (START, START + timedelta(seconds=seconds))
+
+
 async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchgen.services.aimlapi.LOG_PAGES_MAX", 3)
     async with serving(pages(301)) as wire, service(wire.base_url) as api:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from batchgen import clock
 from batchgen.services import http
 from batchgen.services.account import json_object, read_amount, read_price_list, read_transaction
-from batchgen.services.answers import read_create, read_fetch, read_log_row, read_unavailable
+from batchgen.services.answers import clock_offset, read_create, read_fetch, read_log_row, read_unavailable
 from batchgen.services.base import (
     AT_ONCE,
     Blocked,
@@ -94,7 +94,7 @@ class AimlApi:
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""
-        offset = http.clock_offset(*self._dated_answer) if self._dated_answer else timedelta(0)
+        offset = clock_offset(*self._dated_answer) if self._dated_answer else timedelta(0)
         window = {"start": utc_text(start + offset), "end": utc_text(end + offset), "limit": str(LOG_PAGE_ROWS)}
         logged: list[LoggedRequest] = []
         for page in range(LOG_PAGES_MAX):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from batchgen import clock
-from batchgen.services import http
 from batchgen.services.account import CREDITS_PER_USD, charge_in_headers, json_object, read_amount
 from batchgen.services.base import (
     Accepted,
@@ -30,6 +30,7 @@ from batchgen.services.http import Answer
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
 ACCOUNT_TROUBLES = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}
+RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 MESSAGE_CHARS = 2_000  # of the service's own message; validation errors of several fields fit
 
@@ -87,7 +88,7 @@ def read_throttled(answer: Answer) -> Throttled:
     """The outcome of a 429, with its limit where the words name exactly one."""
     message = error_message(answer)
     limits = [limit for limit, pattern in LIMIT_WORDS if pattern.search(message)]
-    pause = http.retry_after(answer, clock.utcnow())
+    pause = retry_after(answer, clock.utcnow())
     return Throttled(message, pause, limit=limits[0] if len(limits) == 1 else None)
 
 
@@ -136,7 +137,7 @@ def read_unavailable(answer: Answer) -> Unavailable | Throttled:
     if answer.status == 429:
         return read_throttled(answer)
     trouble = ACCOUNT_TROUBLES.get(answer.status)
-    return Unavailable(error_message(answer), trouble, answer.status, http.retry_after(answer, clock.utcnow()))
+    return Unavailable(error_message(answer), trouble, answer.status, retry_after(answer, clock.utcnow()))
 
 
 def read_log_row(row: Any) -> LoggedRequest | None:
@@ -157,3 +158,31 @@ def read_log_row(row: Any) -> LoggedRequest | None:
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
         cost_usd=read_amount(cost.get("usd")) if isinstance(cost, dict) else None,
     )
+
+
+def parse_date(value: str) -> datetime | None:
+    """A date of an HTTP header (RFC 9110); None for anything else."""
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def clock_offset(answer: Answer, now: datetime) -> timedelta:
+    """How far the server's clock is ahead of this machine's; zero where its Date header has no plausible date."""
+    date = parse_date(answer.headers.get("date", ""))
+    return date - now if date and 2000 <= date.year < 2100 else timedelta(0)
+
+
+def retry_after(answer: Answer, now: datetime) -> timedelta | None:
+    """The pause that a Retry-After header asks for, in seconds or until a date; between zero and a day."""
+    value = answer.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        date = parse_date(value)
+        if date is None:
+            return None
+        seconds = (date - now).total_seconds()
+    return timedelta(seconds=max(0.0, min(seconds, RETRY_AFTER_MAX.total_seconds())))

@@ -10,8 +10,6 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -30,7 +28,6 @@ DOWNLOAD_SECONDS = 60.0  # between two pieces of a file; a whole file may take h
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer; a page of 100 rows has some 100 kB
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
-RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -188,7 +185,7 @@ def trusted_certificates() -> ssl.SSLContext:
     try:
         return httpx.create_ssl_context()
     except OSError as error:
-        place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's store"
         raise UsageError(f"the certificates in {place} cannot be read: {error.strerror or error}") from error
 
 
@@ -279,34 +276,3 @@ def root_cause(error: BaseException) -> BaseException:
 def without_key(text: str, key: str) -> str:
     """`text` with the key blotted out."""
     return text.replace(key, "…") if key else text
-
-
-# --- headers ---------------------------------------------------------------------------------------------------------
-
-
-def parse_date(value: str) -> datetime | None:
-    """A date in the form of an HTTP header (RFC 9110); None for anything else."""
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def clock_offset(answer: Answer, now: datetime) -> timedelta:
-    """How far the server's clock is ahead of this machine's, by the Date header; zero where there is none."""
-    date = parse_date(answer.headers.get("date", ""))
-    return date - now if date else timedelta(0)
-
-
-def retry_after(answer: Answer, now: datetime) -> timedelta | None:
-    """The pause that a Retry-After header asks for, in seconds or until a date; between zero and a day."""
-    value = answer.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        date = parse_date(value)
-        if date is None:
-            return None
-        seconds = (date - now).total_seconds()
-    return timedelta(seconds=max(0.0, min(seconds, RETRY_AFTER_MAX.total_seconds())))
