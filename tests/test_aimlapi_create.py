@@ -24,7 +24,7 @@ from batchgen.services.base import (
     Trouble,
     Unknown,
 )
-from tests.wire import HANG, Drip, Reset, answer, closed_port, serving
+from tests.wire import HANG, Drip, Reset, answer, serving
 
 KEY = "sk-secret-0123456789"
 SUBMISSION = Submission("/v2/video/generations", b'{"model": "m", "prompt": "caf\xc3\xa9"}', "batchgen-0a1b")

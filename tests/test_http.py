@@ -84,7 +84,7 @@ async def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used
 
 
 async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "CONNECT_SECONDS", 0.2)  # also bounds the wait for a connection of the pool
+    monkeypatch.setattr(http, "POOL_SECONDS", 0.001)
     number = 4 * AT_ONCE
     at_once = most = 0
 
@@ -94,7 +94,7 @@ async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(mo
             await read_head(reader)
             at_once += 1
             most = max(most, at_once)
-            await asyncio.sleep(0.1)  # the fourth request in a queue waits for longer than the pool would
+            await asyncio.sleep(0.05)  # longer than a request could wait in the pool
             at_once -= 1
             writer.write(CREATED)
 

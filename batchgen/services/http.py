@@ -21,6 +21,7 @@ from batchgen.errors import UsageError
 from batchgen.services.base import AT_ONCE
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
+POOL_SECONDS = 15.0  # for a connection of the pool; callers ask for no more than it has, so none waits
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
@@ -166,7 +167,7 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS
             ),
-            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=POOL_SECONDS),
             headers={"Accept": "application/json", "User-Agent": f"batchgen/{__version__}"},
             # No request depends on what an earlier answer left behind.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
