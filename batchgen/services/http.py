@@ -21,6 +21,7 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 import httpcore  # noqa: E402
 import httpx  # noqa: E402
+import httpx2  # noqa: E402
 
 from batchgen import __version__  # noqa: E402
 from batchgen.files.buffers import BUFFER_BYTES  # noqa: E402
@@ -57,7 +58,7 @@ ASKED = "asked"
 Response = httpx.Response
 InvalidURL = httpx.InvalidURL
 
-BAD_ADDRESS = (httpx.InvalidURL, UnicodeError, OverflowError)
+BAD_ADDRESS = (httpx2.InvalidURL, httpx.InvalidURL, UnicodeError, OverflowError)
 """What the library and those below it say of an address that is none: a host no resolver takes, a port above 65535."""
 
 UNSENT = (
@@ -71,6 +72,7 @@ UNSENT = (
 """Failures that prove that not one byte of the request reached the service."""
 
 FAILURES = (
+    httpx2.HTTPError,
     *UNSENT,
     httpcore.TimeoutException,
     httpcore.NetworkError,
@@ -277,3 +279,17 @@ def retry_after(response: Response, now: datetime) -> timedelta | None:
             return None
         seconds = (then - now).total_seconds()
     return timedelta(seconds=max(0.0, min(seconds, PAUSE_LONGEST_SECONDS)))
+
+
+def download_client(at_once: int) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+        timeout=httpx2.Timeout(DOWNLOAD_SECONDS, connect=CONNECT_SECONDS),
+        limits=httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once),
+        follow_redirects=True,
+        verify=trust(),
+    )
+
+
+def describe(error: Exception) -> str:
+    return str(error) or type(error).__name__
