@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.request import getproxies, proxy_bypass
 
 # httpx brings a command line of its own, and does without where it cannot: it takes as long to import as all the rest.
@@ -55,7 +55,7 @@ REDIRECTS_MAX = 20
 ASKED = "asked"
 """Where an answer holds the headers of its request."""
 
-Response = httpx.Response
+Response: TypeAlias = Any
 InvalidURL = httpx.InvalidURL
 
 BAD_ADDRESS = (httpx2.InvalidURL, httpx.InvalidURL, UnicodeError, OverflowError)
@@ -113,7 +113,7 @@ class Lines:
                 try:
                     answer = await connection.handle_async_request(asked)
                     try:
-                        response = Response(
+                        response = httpx.Response(
                             answer.status,
                             headers=answer.headers,
                             stream=Body(answer.stream),
@@ -281,8 +281,18 @@ def retry_after(response: Response, now: datetime) -> timedelta | None:
     return timedelta(seconds=max(0.0, min(seconds, PAUSE_LONGEST_SECONDS)))
 
 
+class DownloadClient(httpx2.AsyncClient):
+    async def send(self, *args: Any, **kwargs: Any) -> httpx2.Response:
+        try:
+            return await super().send(*args, **kwargs)
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError):
+            raise
+        except Exception as error:
+            raise httpx2.ReadError(str(error)) from error
+
+
 def download_client(at_once: int) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
+    return DownloadClient(
         headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
         timeout=httpx2.Timeout(DOWNLOAD_SECONDS, connect=CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=at_once, max_keepalive_connections=at_once),
