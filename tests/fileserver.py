@@ -10,8 +10,8 @@ from pathlib import Path
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.downloader import Downloader
-from batchgen.files.finisher import Finisher
-from batchgen.files.finishing import carry_out
+from batchgen.files import video
+from batchgen.files.checker import Checker
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny
@@ -68,19 +68,17 @@ def from_(start: int, etag: str = V1) -> tuple[str, str]:
     return f"bytes={start}-", etag
 
 
-class FinisherHere(Finisher):
-    """Without a process of its own, which takes as long to start as a hundred videos to check."""
+class CheckerInProcess(Checker):
+    """Checks without a child process, whose start takes as long as the check of fifty clips."""
 
-    def wake(self) -> None: ...
-
-    async def _order(self, order: str, path: Path) -> None:
-        await asyncio.to_thread(carry_out, order, path)
+    async def check(self, path: Path) -> None:
+        await asyncio.to_thread(video.check, path)
 
 
 @asynccontextmanager
-async def downloading(work: RunContext) -> AsyncIterator[Downloader]:
-    stage = Downloader(work, 4)
-    stage.finisher = FinisherHere()
+async def downloading(context: RunContext) -> AsyncIterator[Downloader]:
+    stage = Downloader(context, 4)
+    stage.checker = CheckerInProcess()
     try:
         yield stage
     finally:

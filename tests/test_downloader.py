@@ -24,7 +24,7 @@ from tests.fileserver import (
     PLAIN,
     V1,
     V2,
-    FinisherHere,
+    CheckerInProcess,
     asked,
     beyond,
     broken,
@@ -204,7 +204,7 @@ async def test_as_many_files_come_at_once_as_the_manifest_allows(table: Table) -
             table.change(delivery.relocated, job, RUN, f"{wire.base_url}/{job.key}.mp4")
         table.bury()
         stage = Downloader(context_of(table, ScriptedService()), 20)
-        stage.finisher = FinisherHere()
+        stage.checker = CheckerInProcess()
         await stage.tick(table.now)
         await wire.came(20)
         assert (wire.connections, len(stage.tasks)) == (20, 25)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from tests.fileserver import (
     CLIP,
     HALF,
     PLAIN,
-    FinisherHere,
     asked,
     broken,
     downloading,
@@ -38,25 +39,77 @@ from tests.wire import Drip, serving
 # --- the place -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_row_says_so(table: Table) -> None:
-    stood: list[tuple[str, str, bool, bool, str]] = []
+@dataclass
+class DiskLog:
+    """What is asked of the disk, in order: each fsync with what it syncs and each rename, as the row then stood."""
 
-    class Watching(FinisherHere):
-        async def _order(self, order: str, path: Path) -> None:
-            stood.append((order, path.name, part.exists(), target.exists(), table.row().state))
-            await super()._order(order, path)
+    table: Table
+    steps: list[tuple[str, str, str]] = field(default_factory=list)
 
+    def observe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fsync, replace = os.fsync, os.replace
+
+        def fsync_observed(descriptor: int) -> None:
+            fsync(descriptor)
+            self.note("fsync", Path(f"/proc/self/fd/{descriptor}").resolve())
+
+        def replace_observed(source: Path, target: Path) -> None:
+            replace(source, target)
+            self.note("rename", Path(target))
+
+        monkeypatch.setattr(os, "fsync", fsync_observed)
+        monkeypatch.setattr(os, "replace", replace_observed)
+
+    def note(self, what: str, path: Path) -> None:
+        size = f", {path.stat().st_size} bytes" if path.is_file() else ""
+        self.steps.append((what, f"{path.relative_to(self.table.folder)}{size}", self.table.row().state))
+
+
+WHOLE = f"{len(CLIP)} bytes"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to tell what a descriptor is of")
+async def test_the_file_is_synced_before_it_gets_its_name_and_the_name_before_the_row_says_done(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DiskLog(table)
     async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
-        part = target.with_name("mona.mp4.part")
+        table.sync(spec(output="a/b/mona.mp4"))
+        ready(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
-            stage.finisher = Watching()
+            log.observe(monkeypatch)
             await turn(stage)
-    assert stood == [
-        ("check", "mona.mp4.part", True, False, "downloading"),
-        ("sync", target.parent.name, False, True, "downloading"),
+    assert log.steps == [
+        # A new folder is a name in its parent.
+        ("fsync", ".", "downloading"),
+        ("fsync", "a", "downloading"),
+        ("fsync", f"a/b/mona.mp4.part, {WHOLE}", "downloading"),
+        ("rename", f"a/b/mona.mp4, {WHOLE}", "downloading"),
+        ("fsync", "a/b", "downloading"),
     ]
     assert table.row().state == "done"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to tell what a descriptor is of")
+async def test_the_name_that_a_dead_run_gave_is_synced_before_the_row_says_done(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DiskLog(table)
+    placed_by_a_dead_run(table, "http://127.0.0.1:9/v.mp4")
+    async with downloading(context_of(table, ScriptedService())) as stage:
+        log.observe(monkeypatch)
+        await turn(stage)
+    assert log.steps == [("fsync", ".", "downloading")]
+    assert table.row().state == "done"
+
+
+def placed_by_a_dead_run(table: Table, url: str, content: bytes = CLIP) -> None:
+    """A file that was verified, and `content` under the name that it was to get."""
+    target = ready(table, url)
+    (job,) = table.claim(State.DOWNLOADING)
+    table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
+    target.write_bytes(content)
+    table.bury()
 
 
 async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock: Clock) -> None:
@@ -74,11 +127,7 @@ async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock
 
 async def test_a_run_that_died_between_the_name_and_the_row_needs_no_request(table: Table, clock: Clock) -> None:
     async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
-        (job,) = table.claim(State.DOWNLOADING)
-        table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
-        target.write_bytes(CLIP)
-        table.bury()
+        placed_by_a_dead_run(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert wire.requests == []
@@ -88,11 +137,7 @@ async def test_a_run_that_died_between_the_name_and_the_row_needs_no_request(tab
 
 async def test_a_file_of_the_same_length_that_is_not_it_is_not_taken_for_it(table: Table, clock: Clock) -> None:
     async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
-        (job,) = table.claim(State.DOWNLOADING)
-        table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
-        target.write_bytes(b"\x00" * len(CLIP))
-        table.bury()
+        placed_by_a_dead_run(table, f"{wire.base_url}/v.mp4", b"\x00" * len(CLIP))
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert table.row().output_path == "mona~1.mp4"
