@@ -264,25 +264,24 @@ class Downloader(Stage):
 
 
 def whole_size(response: http.Response, part: Part) -> int | None:
-    """The size of the whole file, as the answer gives it; None if it does not. The body continues the `.part`, or is
-    the whole file (status 200).
+    """The size of the whole file, as the answer gives it; None if it does not.
 
-    Raises `Expired`, `VersionChanged` if the answer does not fit to the `.part`, `TryFailed` on any other status.
+    Raises `Expired`, `VersionChanged` if the answer does not continue the `.part`, `TryFailed` if it has no file.
     """
     status, headers = response.status_code, response.headers
-    content_range = headers.get("content-range", "")
+    unit, _, span = headers.get("content-range", "").partition(" ")
+    total = as_size(span.rpartition("/")[2])
     if status == 200:
         return as_size(headers.get("content-length", ""))
     if status == 206:
-        unit, _, span = content_range.partition(" ")
         etag = validator(response)
         if unit != "bytes" or not span.startswith(f"{part.size}-") or (etag and etag != part.etag):
             raise VersionChanged
-        return size_in(content_range)
+        return total
     if status == 416:
-        if size_in(content_range) != part.size:
+        if total != part.size:
             raise VersionChanged
-        return part.size
+        return total
     if status in EXPIRED:
         raise Expired(f"{status} {response.reason_phrase}")
     raise TryFailed(f"the file server answers {status} {response.reason_phrase}")
@@ -292,11 +291,6 @@ def validator(response: http.Response) -> str | None:
     """What names this version of the file in an If-Range header (RFC 9110): a strong ETag, else the date."""
     etag = response.headers.get("etag", "")
     return etag if etag.startswith('"') else response.headers.get("last-modified") or None
-
-
-def size_in(content_range: str) -> int | None:
-    """The size of the whole file, at the end of a Content-Range."""
-    return as_size(content_range.rpartition("/")[2])
 
 
 def as_size(text: str) -> int | None:

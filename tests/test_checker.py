@@ -15,7 +15,7 @@ from batchgen.files import checker as module
 from batchgen.files import video
 from batchgen.files.checker import Checker
 from batchgen.files.video import NotVideo, Undecodable
-from tests.fileserver import CLIP, broken
+from tests.fileserver import CLIP, undecodable_clip
 
 TURN_SECONDS = 0.01  # between two looks at /proc
 
@@ -73,7 +73,7 @@ async def child_checking(path: Path) -> int:
         (b"<html>", NotVideo, "it starts with '<html>'"),
         (b"", NotVideo, "an empty file"),
         (CLIP[:-9], NotVideo, "the container is cut"),
-        (broken(), Undecodable, "does not decode"),
+        (undecodable_clip(), Undecodable, "does not decode"),
         (None, FileNotFoundError, "No such file"),
     ],
     ids=["a page", "nothing", "a cut clip", "a broken clip", "no file"],

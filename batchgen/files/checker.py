@@ -23,7 +23,7 @@ from batchgen.files.video import NotVideo, Undecodable
 
 CHECK_SECONDS = 300  # for one file: several GB on a slow network disk take minutes, a decoder that hangs takes for ever
 BATCH_FILES = 100  # for one child: their paths must fit into a command line
-PAUSE_SECONDS = 0.4  # between two children, so that starting them takes at most a fifth of a core
+PAUSE_SECONDS = 1.0  # between two children, so that starting them takes at most a tenth of a core
 ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "HOME", "APPDATA", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 """All of the environment that a child gets: what Python needs to find its packages. The API key is not among it."""
 
