@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -192,30 +192,32 @@ class Downloader(Stage):
 
     async def append_body(self, job: Job, part: Part, response: http.Response) -> None:
         """Append the body to the `.part`, in pieces. What came before a failure is kept."""
-        piece = bytearray()
+        chunks: list[bytes] = []
+        length = 0
         try:
             async for chunk in response.aiter_raw():
-                piece += chunk
+                chunks.append(chunk)
+                length += len(chunk)
                 if self.stopping:
                     raise Abandoned
-                if len(piece) >= PIECE_BYTES:
-                    full, piece = piece, bytearray()
-                    await self.append(job, part, full)
+                if length >= PIECE_BYTES:
+                    piece, chunks, length = chunks, [], 0
+                    await self.append(job, part, piece)
         except Exception:
-            if piece:
-                await self.append(job, part, piece)
+            if chunks:
+                await self.append(job, part, chunks)
             raise
-        await self.append(job, part, piece, is_last=True)
+        await self.append(job, part, chunks, is_last=True)
 
-    async def append(self, job: Job, part: Part, piece: bytearray, is_last: bool = False) -> None:
+    async def append(self, job: Job, part: Part, chunks: Sequence[bytes], is_last: bool = False) -> None:
         """Append to the `.part`. Raises `NotVideo` if the file starts like something else."""
-        if not part.size and len(piece) >= KIND_BYTES:
-            check_head(bytes(piece[:HEAD_BYTES]))
+        if not part.size and sum(map(len, chunks)) >= KIND_BYTES:
+            check_head(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
         # The row first: it must never name one version while the `.part` holds bytes of another.
         if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
             await self.write(delivery.begun, job, part.etag)
             part.recorded_etag = part.etag
-        await self.on_disk(part.append, piece)
+        await self.on_disk(part.append, chunks)
 
     async def ask_address(self, job: Job) -> str:
         """A fresh address for the same video, from the service's free fetch endpoint."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, takewhile
 from pathlib import Path
 from threading import Lock
@@ -47,12 +47,13 @@ class Part:
         make_folder(self.path.parent)
         self.path.open("wb").close()
 
-    def append(self, content: bytes | bytearray) -> None:
+    def append(self, chunks: Iterable[bytes]) -> None:
         """Write and hash bytes at the end."""
         with self.path.open("ab") as file:
-            file.write(content)
-        self._hash.update(content)
-        self.size += len(content)
+            for chunk in chunks:
+                file.write(chunk)
+                self._hash.update(chunk)
+                self.size += len(chunk)
 
     def discard(self) -> None:
         """Delete the file."""
