@@ -130,6 +130,17 @@ async def test_a_file_that_hangs_the_decoder_is_undecodable_and_those_behind_it_
     await until(lambda: not children_checking(hanging))
 
 
+@pytest.mark.parametrize("output", ["nonsense", "x" * 100_000], ids=["nonsense", "too much"])
+async def test_a_file_that_makes_the_decoder_write_nonsense_is_undecodable(
+    checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    script = tmp_path / "video.py"
+    script.write_text(f"print({output!r})")
+    monkeypatch.setattr(video, "__file__", str(script))
+    with pytest.raises(Undecodable, match="something else than an outcome"):
+        await checker.check(clip(tmp_path))
+
+
 async def test_a_check_that_is_cancelled_does_not_answer_for_the_next(checker: Checker, tmp_path: Path) -> None:
     checks = [asyncio.create_task(checker.check(clip(tmp_path))) for _ in range(2)]
     await asyncio.sleep(0)

@@ -116,10 +116,12 @@ async def next_outcome(child: Process) -> Exception | None:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             line = await child.stdout.readline()
+        if line.endswith(b"\n"):
+            return error_in(line)
     except TimeoutError:
         raise Undecodable(f"the decoder did not finish within {CHECK_SECONDS} s") from None
-    if line.endswith(b"\n"):
-        return error_in(line)
+    except ValueError:  # a file may make the decoder do anything
+        raise Undecodable("the decoder wrote something else than an outcome") from None
     if (code := await child.wait()) < 0:
         raise Undecodable(f"the decoder crashed (signal {-code})")
     advice = f"is PyAV installed? Try: {sys.executable} -c 'import av'"
