@@ -90,9 +90,11 @@ class Runner:
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
-        with liveness.present(self.database.path, self.id):
+        with liveness.lock_held(self.database.path, self.id):
             write = self.database.write
-            await write(leases.begin_run, self.id, self.spec.batch_id, liveness.here(), os.getpid(), clock.utcnow())
+            await write(
+                leases.begin_run, self.id, self.spec.batch_id, liveness.host_name(), os.getpid(), clock.utcnow()
+            )
             code = 1
             try:
                 await self.recover()

@@ -10,8 +10,8 @@ from pathlib import Path
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.downloader import Downloader
-from batchgen.files.finisher import Finisher
-from batchgen.files.finishing import carry_out
+from batchgen.files import video
+from batchgen.files.checker import Checker
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny
@@ -26,69 +26,68 @@ V1, V2 = '"v1"', '"v2"'
 PAGE = b"<html><title>Welcome to the airport</title></html>"
 
 
-def broken() -> bytes:
-    """A clip whose container is whole and whose pictures do not decode."""
-    at = CLIP.index(b"mdat") + 4
-    end = at - 8 + int.from_bytes(CLIP[at - 8 : at - 4], "big")
-    return CLIP[:at] + b"\x55" * (end - at) + CLIP[end:]
+def undecodable_clip() -> bytes:
+    """A clip whose container is whole but whose frames do not decode."""
+    start = CLIP.index(b"mdat") + 4
+    end = start - 8 + int.from_bytes(CLIP[start - 8 : start - 4], "big")
+    return CLIP[:start] + b"\x55" * (end - start) + CLIP[end:]
 
 
-def whole(content: bytes = CLIP, etag: str | None = V1, **headers: str | None) -> bytes:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return answer(200, content, {"ETag": etag, "Content-Type": "video/mp4", **named})
+def full_answer(content: bytes = CLIP, etag: str | None = V1, **headers: str | None) -> bytes:
+    others = {name.replace("_", "-"): value for name, value in headers.items()}
+    return answer(200, content, {"ETag": etag, "Content-Type": "video/mp4", **others})
 
 
-def rest(start: int, content: bytes = CLIP, etag: str | None = V1) -> bytes:
+def partial_answer(start: int, content: bytes = CLIP, etag: str | None = V1) -> bytes:
     span = f"bytes {start}-{len(content) - 1}/{len(content)}"
     return answer(206, content[start:], {"ETag": etag, "Content-Range": span})
 
 
-def beyond(size: int) -> bytes:
+def unsatisfiable(size: int) -> bytes:
     return answer(416, b"", {"Content-Range": f"bytes */{size}"})
 
 
-def cut(told: bytes, body: int) -> bytes:
-    """An answer whose connection ends after `body` bytes of its body."""
-    return told[: told.index(b"\r\n\r\n") + 4 + body]
+def cut_off(full: bytes, length: int) -> bytes:
+    """An answer whose connection ends after `length` bytes of its body."""
+    return full[: full.index(b"\r\n\r\n") + 4 + length]
 
 
-def asked(wire: Wire) -> list[tuple[str | None, str | None]]:
+def requested_ranges(wire: Wire) -> list[tuple[str | None, str | None]]:
     """(Range, If-Range) of every request."""
     return [(request.headers.get("range"), request.headers.get("if-range")) for request in wire.requests]
 
 
-PLAIN = (None, None)
-SIZE = len(CLIP)
-WEAK, DATE = 'W/"v1"', "Sun, 01 Mar 2026 11:00:00 GMT"
-NEW, CUT = whole(OTHER, V2), cut(whole(), HALF)
-PACKED = answer(200, b"\x1f\x8b\x08" + b"0" * 99, {"Content-Encoding": "gzip"})
+NO_RANGE = (None, None)
+DATE = "Sun, 01 Mar 2026 11:00:00 GMT"
+GZIPPED = answer(200, b"\x1f\x8b\x08" + b"0" * 99, {"Content-Encoding": "gzip"})
 
 
-def from_(start: int, etag: str = V1) -> tuple[str, str]:
+def range_from(start: int, etag: str = V1) -> tuple[str, str]:
     return f"bytes={start}-", etag
 
 
-class FinisherHere(Finisher):
-    """Without a process of its own, which takes as long to start as a hundred videos to check."""
+class CheckerInProcess(Checker):
+    """Checks without a child process, whose start takes as long as the check of fifty clips."""
 
-    def wake(self) -> None: ...
-
-    async def _order(self, order: str, path: Path) -> None:
-        await asyncio.to_thread(carry_out, order, path)
+    async def check(self, path: Path) -> None:
+        await asyncio.to_thread(video.check, path)
 
 
 @asynccontextmanager
-async def downloading(work: RunContext) -> AsyncIterator[Downloader]:
-    stage = Downloader(work, 4)
-    stage.finisher = FinisherHere()
+async def downloading(context: RunContext) -> AsyncIterator[Downloader]:
+    stage = Downloader(context, 4)
+    stage.checker = CheckerInProcess()
     try:
         yield stage
     finally:
         await stage.close()
 
 
-def ready(table: Table, url: str, part: bytes | None = None, etag: str | None = None) -> Path:
-    """A finished generation at `url`; `part` is what an earlier run left of it, under the version `etag`."""
+def finished_generation(table: Table, url: str, part: bytes | None = None, etag: str | None = None) -> Path:
+    """A generation whose video is at `url`. `part` is what an earlier run left of it, of the version `etag`.
+
+    Returns the path that the video is to get.
+    """
     table.bring(State.DOWNLOADING)
     (job,) = table.claim(State.DOWNLOADING)
     table.change(delivery.relocated, job, RUN, url)
@@ -101,8 +100,8 @@ def ready(table: Table, url: str, part: bytes | None = None, etag: str | None = 
     return target
 
 
-async def turns(stage: Downloader, table: Table, clock: Clock, times: int) -> None:
-    """Try so often, each time when the job is due."""
+async def run_tries(stage: Downloader, table: Table, clock: Clock, times: int) -> None:
+    """Run so many tries, each when the job is due."""
     for _ in range(times):
         due = table.row().next_at
         if due and due > table.now:

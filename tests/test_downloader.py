@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen import downloader
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling
@@ -17,24 +17,24 @@ from batchgen.services.base import Finished, Unavailable
 from tests.fileserver import (
     CLIP,
     DATE,
+    GZIPPED,
     HALF,
+    NO_RANGE,
     OTHER,
-    PACKED,
     PAGE,
-    PLAIN,
     V1,
     V2,
-    FinisherHere,
-    asked,
-    beyond,
-    broken,
-    cut,
+    CheckerInProcess,
+    cut_off,
     downloading,
-    from_,
-    ready,
-    rest,
-    turns,
-    whole,
+    finished_generation,
+    full_answer,
+    partial_answer,
+    range_from,
+    requested_ranges,
+    run_tries,
+    undecodable_clip,
+    unsatisfiable,
 )
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table, spec
@@ -43,110 +43,149 @@ from tests.wire import HANG, Drip, Request, Reset, answer, serving
 
 @dataclass(frozen=True)
 class Case:
-    """What lies there, what the server answers, and what is asked of it; the clip must be there at the end."""
+    """The server's answers and the ranges that it must be asked for; in the end `content` must be delivered.
+
+    `part` and `etag` are what an earlier run left.
+    """
 
     name: str
     answers: Sequence[bytes | Reset | Drip]
-    asks: Sequence[tuple[str | None, str | None]]
+    ranges: Sequence[tuple[str | None, str | None]]
     part: bytes | None = None
     etag: str | None = None
     content: bytes = CLIP
     tries: int = 1
-    more: dict[str, Any] = field(default_factory=dict)
 
 
 CASES = [
-    Case("a plain file", [whole()], [PLAIN]),
-    Case("a server that names no length", [whole(Content_Length=None)], [PLAIN]),
-    Case("a server without versions", [whole(etag=None)], [PLAIN]),
+    Case("a plain file", [full_answer()], [NO_RANGE]),
+    Case("a server that gives no length", [full_answer(Content_Length=None)], [NO_RANGE]),
+    Case("a server without versions", [full_answer(etag=None)], [NO_RANGE]),
     # --- a .part of an earlier run ---
-    Case("a part goes on", [rest(HALF)], [from_(HALF)], CLIP[:HALF], V1),
-    Case("a part of one byte goes on", [rest(1)], [from_(1)], CLIP[:1], V1),
-    Case("a part without its last byte goes on", [rest(len(CLIP) - 1)], [from_(len(CLIP) - 1)], CLIP[:-1], V1),
-    Case("a part whose version is not known begins anew", [whole()], [PLAIN], CLIP[:HALF], None),
-    Case("an empty part is no part", [whole()], [PLAIN], b"", V1),
-    Case("a version without a part is no part", [whole()], [PLAIN], None, V1),
-    Case("the server does not know ranges: 200 begins anew", [whole()], [from_(HALF)], CLIP[:HALF], V1),
-    Case("the file has changed: 200 begins anew", [whole(OTHER, V2)], [from_(HALF)], CLIP[:HALF], V1, OTHER),
-    # 206 of another version, from a server that does not look at If-Range: nothing of it may be appended
+    Case("a part is resumed", [partial_answer(HALF)], [range_from(HALF)], CLIP[:HALF], V1),
+    Case("a part of one byte is resumed", [partial_answer(1)], [range_from(1)], CLIP[:1], V1),
+    Case(
+        "a part without its last byte is resumed",
+        [partial_answer(len(CLIP) - 1)],
+        [range_from(len(CLIP) - 1)],
+        CLIP[:-1],
+        V1,
+    ),
+    Case("a part of an unknown version starts over", [full_answer()], [NO_RANGE], CLIP[:HALF], None),
+    Case("an empty part is not resumed", [full_answer()], [NO_RANGE], b"", V1),
+    Case("a version without a part is not resumed", [full_answer()], [NO_RANGE], None, V1),
+    Case("the server does not know ranges: 200 starts over", [full_answer()], [range_from(HALF)], CLIP[:HALF], V1),
+    Case("the file has changed: 200 starts over", [full_answer(OTHER, V2)], [range_from(HALF)], CLIP[:HALF], V1, OTHER),
+    # A server that ignores If-Range sends 206 of another version: nothing of it may be appended.
     Case(
         "206 of another version",
-        [rest(HALF, OTHER, V2), whole(OTHER, V2)],
-        [from_(HALF), PLAIN],
+        [partial_answer(HALF, OTHER, V2), full_answer(OTHER, V2)],
+        [range_from(HALF), NO_RANGE],
         CLIP[:HALF],
         V1,
         OTHER,
     ),
-    # 206 from another place than asked for
-    Case("206 from elsewhere", [rest(HALF - 9), whole()], [from_(HALF), PLAIN], CLIP[:HALF], V1),
-    Case("206 without a range", [answer(206, CLIP[HALF:]), whole()], [from_(HALF), PLAIN], CLIP[:HALF], V1),
-    # 416: all is there already, or what is there is not of this file
-    Case("416, and all is there", [beyond(len(CLIP))], [from_(len(CLIP))], CLIP, V1),
-    Case("416, and it is stale", [beyond(9), whole()], [from_(len(CLIP)), PLAIN], CLIP, V1),
-    Case("416 without a size", [answer(416), whole()], [from_(len(CLIP)), PLAIN], CLIP, V1),
+    Case(
+        "206 from another offset",
+        [partial_answer(HALF - 9), full_answer()],
+        [range_from(HALF), NO_RANGE],
+        CLIP[:HALF],
+        V1,
+    ),
+    Case(
+        "206 without a range", [answer(206, CLIP[HALF:]), full_answer()], [range_from(HALF), NO_RANGE], CLIP[:HALF], V1
+    ),
+    # 416: the part is complete already, or it is not of this file.
+    Case("416, and the part is complete", [unsatisfiable(len(CLIP))], [range_from(len(CLIP))], CLIP, V1),
+    Case("416, and the part is stale", [unsatisfiable(9), full_answer()], [range_from(len(CLIP)), NO_RANGE], CLIP, V1),
+    Case("416 without a size", [answer(416), full_answer()], [range_from(len(CLIP)), NO_RANGE], CLIP, V1),
     Case(
         "a part that is longer than the file",
-        [beyond(len(CLIP)), whole()],
-        [from_(len(CLIP) + 5), PLAIN],
+        [unsatisfiable(len(CLIP)), full_answer()],
+        [range_from(len(CLIP) + 5), NO_RANGE],
         CLIP + b"12345",
         V1,
     ),
-    # a .part of the right length whose bytes are wrong: the container tells, and it begins anew at the next try
-    Case("a part of something else", [rest(HALF), whole()], [from_(HALF), PLAIN], b"\x00" * HALF, V1, tries=2),
+    # The container shows that the bytes of a part are wrong: the next try starts over.
+    Case(
+        "a part of something else",
+        [partial_answer(HALF), full_answer()],
+        [range_from(HALF), NO_RANGE],
+        b"\x00" * HALF,
+        V1,
+        tries=2,
+    ),
     # --- cut on the way ---
-    Case("cut and taken up at once", [cut(whole(), HALF), rest(HALF)], [PLAIN, from_(HALF)]),
-    Case("cut twice", [cut(whole(), 9_000), cut(rest(9_000), 20), rest(9_020)], [PLAIN, from_(9_000), from_(9_020)]),
-    Case("cut without a version: begins anew", [cut(whole(etag=None), HALF), whole(etag=None)], [PLAIN, PLAIN]),
+    Case("cut and resumed at once", [cut_off(full_answer(), HALF), partial_answer(HALF)], [NO_RANGE, range_from(HALF)]),
     Case(
-        "cut under a weak version: begins anew", [cut(whole(etag='W/"v1"'), HALF), whole(etag='W/"v1"')], [PLAIN, PLAIN]
+        "cut twice",
+        [cut_off(full_answer(), 9_000), cut_off(partial_answer(9_000), 20), partial_answer(9_020)],
+        [NO_RANGE, range_from(9_000), range_from(9_020)],
     ),
     Case(
-        "cut under a date",
-        [cut(whole(etag=None, Last_Modified=DATE), HALF), rest(HALF, etag=None)],
-        [PLAIN, from_(HALF, DATE)],
+        "cut without a version: starts over",
+        [cut_off(full_answer(etag=None), HALF), full_answer(etag=None)],
+        [NO_RANGE, NO_RANGE],
     ),
-    Case("changed between two pieces", [cut(whole(), HALF), whole(OTHER, V2)], [PLAIN, from_(HALF)], content=OTHER),
-    # nothing at all came: that is a failed try, and the next begins a little later
-    Case("cut before the first byte", [cut(whole(), 0), whole()], [PLAIN, PLAIN], tries=2, more={"failures": 0}),
-    Case("no answer", [b"", whole()], [PLAIN, PLAIN], tries=2),
-    Case("not HTTP", [b"\x00\x01", whole()], [PLAIN, PLAIN], tries=2),
-    Case("a server in trouble", [answer(503), whole()], [PLAIN, PLAIN], tries=2),
-    Case("a server that asks to wait", [answer(429), whole()], [PLAIN, PLAIN], tries=2),
+    Case(
+        "cut with a weak ETag: starts over",
+        [cut_off(full_answer(etag='W/"v1"'), HALF), full_answer(etag='W/"v1"')],
+        [NO_RANGE, NO_RANGE],
+    ),
+    Case(
+        "cut with a date for a version",
+        [cut_off(full_answer(etag=None, Last_Modified=DATE), HALF), partial_answer(HALF, etag=None)],
+        [NO_RANGE, range_from(HALF, DATE)],
+    ),
+    Case(
+        "changed between two connections",
+        [cut_off(full_answer(), HALF), full_answer(OTHER, V2)],
+        [NO_RANGE, range_from(HALF)],
+        content=OTHER,
+    ),
+    # Nothing came at all: that is a failed try, and the next one follows a little later.
+    Case("cut before the first byte", [cut_off(full_answer(), 0), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
+    Case("no answer", [b"", full_answer()], [NO_RANGE, NO_RANGE], tries=2),
+    Case("not HTTP", [b"\x00\x01", full_answer()], [NO_RANGE, NO_RANGE], tries=2),
+    Case("a server in trouble", [answer(503), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
+    Case("a server that asks to wait", [answer(429), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case(
         "in trouble in the middle",
-        [cut(whole(), HALF), answer(500), rest(HALF)],
-        [PLAIN, from_(HALF), from_(HALF)],
+        [cut_off(full_answer(), HALF), answer(500), partial_answer(HALF)],
+        [NO_RANGE, range_from(HALF), range_from(HALF)],
         tries=2,
     ),
     # --- not a video ---
-    Case("a captive portal's page", [answer(200, PAGE), whole()], [PLAIN, PLAIN], tries=2),
+    Case("a captive portal's page", [answer(200, PAGE), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case(
         "a page in place of the rest",
-        [cut(whole(), HALF), answer(200, PAGE), whole()],
-        [PLAIN, from_(HALF), PLAIN],
+        [cut_off(full_answer(), HALF), answer(200, PAGE), full_answer()],
+        [NO_RANGE, range_from(HALF), NO_RANGE],
         tries=2,
     ),
-    Case("an empty file", [answer(200), whole()], [PLAIN, PLAIN], tries=2),
-    Case("a file of three bytes", [answer(200, CLIP[:3]), whole()], [PLAIN, PLAIN], tries=2),
-    Case("a clip that was stored cut", [whole(CLIP[:HALF]), whole()], [PLAIN, PLAIN], tries=2),
+    Case("an empty file", [answer(200), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
+    Case("a file of three bytes", [answer(200, CLIP[:3]), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
+    Case("a clip that was stored cut", [full_answer(CLIP[:HALF]), full_answer()], [NO_RANGE, NO_RANGE], tries=2),
     Case(
-        "packed, though asked not to be",
-        [PACKED, whole()],
-        [PLAIN, PLAIN],
+        "compressed, though identity was requested",
+        [GZIPPED, full_answer()],
+        [NO_RANGE, NO_RANGE],
         tries=2,
     ),
-    Case("a clip that does not decode", [whole(broken()), whole()], [PLAIN, PLAIN], tries=2),
+    Case(
+        "a clip that does not decode", [full_answer(undecodable_clip()), full_answer()], [NO_RANGE, NO_RANGE], tries=2
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> None:
-    service = ScriptedService(fetches=[Unavailable("not asked")])
+    service = ScriptedService(fetches=[Unavailable("not called")])
     async with serving(*case.answers) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4", case.part, case.etag)
+        target = finished_generation(table, f"{wire.base_url}/v.mp4", case.part, case.etag)
         async with downloading(context_of(table, service)) as stage:
-            await turns(stage, table, clock, case.tries)
-    assert asked(wire) == list(case.asks)
+            await run_tries(stage, table, clock, case.tries)
+    assert requested_ranges(wire) == list(case.ranges)
     assert table.row().state == "done", table.row().error
     assert target.read_bytes() == case.content
     row = table.row()
@@ -162,7 +201,10 @@ async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> 
 OFFSETS = sorted({*range(1, 40), *range(40, len(CLIP), 997), len(CLIP) - 1})
 
 
-async def test_a_video_cut_anywhere_goes_on_from_there(table: Table, clock: Clock) -> None:
+async def test_a_video_cut_anywhere_is_resumed_from_there(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
     table.sync(*(spec(f"j{offset:05}") for offset in OFFSETS))
     for intent in table.intend(capacity=999):
         table.accept(intent, f"g-{intent.job.key}")
@@ -170,7 +212,7 @@ async def test_a_video_cut_anywhere_goes_on_from_there(table: Table, clock: Cloc
     def script(request: Request) -> bytes:
         offset = int(request.path[1:])
         start = request.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
-        return cut(whole(), offset) if start == "0" else rest(int(start))
+        return cut_off(full_answer(), offset) if start == "0" else partial_answer(int(start))
 
     async with serving(script) as wire:
         for job in table.claim(State.GENERATING, capacity=999):
@@ -180,23 +222,23 @@ async def test_a_video_cut_anywhere_goes_on_from_there(table: Table, clock: Cloc
             while set(table.states().values()) != {"done"}:
                 await turn(stage)
     assert all((table.folder / f"j{offset:05}.mp4").read_bytes() == CLIP for offset in OFFSETS)
-    assert sorted(asked(wire), key=str) == sorted(
-        [PLAIN] * len(OFFSETS) + [from_(offset) for offset in OFFSETS], key=str
+    assert sorted(requested_ranges(wire), key=str) == sorted(
+        [NO_RANGE] * len(OFFSETS) + [range_from(offset) for offset in OFFSETS], key=str
     )
 
 
-async def test_a_first_packet_of_one_byte_is_no_reason_to_doubt(table: Table, clock: Clock) -> None:
-    told = whole()
-    start = told.index(b"\r\n\r\n") + 4
-    drops = Drip([told[:start], *(told[at : at + 1] for at in range(start, start + 20)), told[start + 20 :]])
-    async with serving(drops) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
+async def test_a_first_packet_of_one_byte_does_not_make_it_look_like_no_video(table: Table, clock: Clock) -> None:
+    full = full_answer()
+    start = full.index(b"\r\n\r\n") + 4
+    single_bytes = (full[offset : offset + 1] for offset in range(start, start + 20))
+    async with serving(Drip([full[:start], *single_bytes, full[start + 20 :]])) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert target.read_bytes() == CLIP
 
 
-async def test_as_many_files_come_at_once_as_the_manifest_allows(table: Table) -> None:
+async def test_as_many_files_are_downloaded_at_once_as_the_manifest_allows(table: Table) -> None:
     async with serving(HANG) as wire:
         for number in range(25):
             table.bring(State.DOWNLOADING, f"clip-{number}")
@@ -204,7 +246,7 @@ async def test_as_many_files_come_at_once_as_the_manifest_allows(table: Table) -
             table.change(delivery.relocated, job, RUN, f"{wire.base_url}/{job.key}.mp4")
         table.bury()
         stage = Downloader(context_of(table, ScriptedService()), 20)
-        stage.finisher = FinisherHere()
+        stage.checker = CheckerInProcess()
         await stage.tick(table.now)
         await wire.came(20)
         assert (wire.connections, len(stage.tasks)) == (20, 25)

@@ -1,9 +1,11 @@
-"""Where the video goes: nobody's file is written over, nothing is fetched twice, and a full disk loses nothing."""
+"""The way to the target: durable, without overwriting or fetching twice, and nothing is lost on a full disk."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
+from batchgen import downloader
 from batchgen.downloader import SAME_BAD_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
@@ -20,48 +23,99 @@ from tests.conftest import NOON
 from tests.fileserver import (
     CLIP,
     HALF,
-    PLAIN,
-    FinisherHere,
-    asked,
-    broken,
+    NO_RANGE,
+    V1,
+    cut_off,
     downloading,
-    from_,
-    ready,
-    rest,
-    turns,
-    whole,
+    finished_generation,
+    full_answer,
+    partial_answer,
+    range_from,
+    requested_ranges,
+    run_tries,
+    undecodable_clip,
 )
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
 
-# --- the place -------------------------------------------------------------------------------------------------------
+
+@dataclass
+class DiskLog:
+    """Every fsync and rename, in order: of which file or folder, and in which state the row was then."""
+
+    table: Table
+    steps: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def observe(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fsync, replace = os.fsync, os.replace
+
+        def fsync_observed(descriptor: int) -> None:
+            fsync(descriptor)
+            self.note("fsync", Path(f"/proc/self/fd/{descriptor}").resolve())
+
+        def replace_observed(source: Path, target: Path) -> None:
+            replace(source, target)
+            self.note("rename", Path(target))
+
+        monkeypatch.setattr(os, "fsync", fsync_observed)
+        monkeypatch.setattr(os, "replace", replace_observed)
+
+    def note(self, what: str, path: Path) -> None:
+        size = f", {path.stat().st_size} bytes" if path.is_file() else ""
+        self.steps.append((what, f"{path.relative_to(self.table.folder)}{size}", self.table.row().state))
 
 
-async def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_row_says_so(table: Table) -> None:
-    stood: list[tuple[str, str, bool, bool, str]] = []
+WHOLE = f"{len(CLIP)} bytes"
 
-    class Watching(FinisherHere):
-        async def _order(self, order: str, path: Path) -> None:
-            stood.append((order, path.name, part.exists(), target.exists(), table.row().state))
-            await super()._order(order, path)
 
-    async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
-        part = target.with_name("mona.mp4.part")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to tell what a descriptor is of")
+async def test_the_file_is_synced_before_it_gets_its_name_and_the_name_before_the_row_says_done(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DiskLog(table)
+    async with serving(full_answer()) as wire:
+        table.sync(spec(output="a/b/mona.mp4"))
+        finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
-            stage.finisher = Watching()
+            log.observe(monkeypatch)
             await turn(stage)
-    assert stood == [
-        ("check", "mona.mp4.part", True, False, "downloading"),
-        ("sync", target.parent.name, False, True, "downloading"),
+    assert log.steps == [
+        # A new folder is a name in its parent.
+        ("fsync", ".", "downloading"),
+        ("fsync", "a", "downloading"),
+        ("fsync", f"a/b/mona.mp4.part, {WHOLE}", "downloading"),
+        ("rename", f"a/b/mona.mp4, {WHOLE}", "downloading"),
+        ("fsync", "a/b", "downloading"),
     ]
     assert table.row().state == "done"
 
 
-async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock: Clock) -> None:
-    async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux, to tell what a descriptor is of")
+async def test_the_name_that_a_dead_run_gave_is_synced_before_the_row_says_done(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = DiskLog(table)
+    placed_by_a_dead_run(table, "http://127.0.0.1:9/v.mp4")
+    async with downloading(context_of(table, ScriptedService())) as stage:
+        log.observe(monkeypatch)
+        await turn(stage)
+    assert log.steps == [("fsync", ".", "downloading")]
+    assert table.row().state == "done"
+
+
+def placed_by_a_dead_run(table: Table, url: str, content: bytes = CLIP) -> None:
+    """A file that was verified, and `content` under the name that it was to get."""
+    target = finished_generation(table, url)
+    (job,) = table.claim(State.DOWNLOADING)
+    table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
+    target.write_bytes(content)
+    table.bury()
+
+
+async def test_a_file_of_somebody_else_is_never_overwritten(table: Table, clock: Clock) -> None:
+    async with serving(full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
         target.write_text("somebody's")
         target.with_name("mona~1.mp4").write_text("somebody else's")
         async with downloading(context_of(table, ScriptedService())) as stage:
@@ -72,13 +126,9 @@ async def test_a_file_that_is_not_ours_is_never_written_over(table: Table, clock
     assert table.row().output_path == "mona~2.mp4"
 
 
-async def test_a_run_that_died_between_the_name_and_the_row_needs_no_request(table: Table, clock: Clock) -> None:
-    async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
-        (job,) = table.claim(State.DOWNLOADING)
-        table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
-        target.write_bytes(CLIP)
-        table.bury()
+async def test_after_a_crash_between_rename_and_row_nothing_is_requested(table: Table, clock: Clock) -> None:
+    async with serving(full_answer()) as wire:
+        placed_by_a_dead_run(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert wire.requests == []
@@ -86,34 +136,32 @@ async def test_a_run_that_died_between_the_name_and_the_row_needs_no_request(tab
     assert [path.name for path in table.folder.glob("*.mp4*")] == ["mona.mp4"]
 
 
-async def test_a_file_of_the_same_length_that_is_not_it_is_not_taken_for_it(table: Table, clock: Clock) -> None:
-    async with serving(whole()) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
-        (job,) = table.claim(State.DOWNLOADING)
-        table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
-        target.write_bytes(b"\x00" * len(CLIP))
-        table.bury()
+async def test_after_a_crash_another_file_of_the_same_length_is_not_taken_for_the_video(
+    table: Table, clock: Clock
+) -> None:
+    async with serving(full_answer()) as wire:
+        placed_by_a_dead_run(table, f"{wire.base_url}/v.mp4", b"\x00" * len(CLIP))
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert table.row().output_path == "mona~1.mp4"
 
 
-async def test_folders_are_made_on_the_way(table: Table, clock: Clock) -> None:
-    async with serving(whole()) as wire:
+async def test_missing_folders_are_created(table: Table, clock: Clock) -> None:
+    async with serving(full_answer()) as wire:
         table.sync(spec(output="a/b c/été.mp4"))
-        ready(table, f"{wire.base_url}/v.mp4")
+        finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
     assert (table.folder / "a/b c/été.mp4").read_bytes() == CLIP
 
 
-async def test_the_same_bad_bytes_so_often_are_what_the_service_has(table: Table, clock: Clock) -> None:
-    bad = broken()
-    async with serving(whole(bad)) as wire:
+async def test_the_same_undecodable_bytes_are_delivered_at_the_third_time(table: Table, clock: Clock) -> None:
+    bad = undecodable_clip()
+    async with serving(full_answer(bad)) as wire:
         service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
-        target = ready(table, f"{wire.base_url}/v.mp4")
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
-            await turns(stage, table, clock, SAME_BAD_BYTES)
+            await run_tries(stage, table, clock, SAME_BAD_BYTES)
     assert len(wire.requests) == SAME_BAD_BYTES
     assert target.read_bytes() == bad
     assert table.row().state == "done"
@@ -121,89 +169,96 @@ async def test_the_same_bad_bytes_so_often_are_what_the_service_has(table: Table
     assert "delivered as the service has it" in table.events()[-1].detail
 
 
-async def test_a_run_that_is_stopping_leaves_the_part_for_the_next(table: Table, clock: Clock) -> None:
-    told = whole()
-    start = told.index(b"\r\n\r\n") + 4
-    pieces = [told[: start + HALF], *[told[start + HALF + n : start + HALF + n + 1] for n in range(200)]]
-    async with serving(Drip(pieces), lambda request: rest(int(request.headers["range"][6:-1]))) as wire:
-        target = ready(table, f"{wire.base_url}/v.mp4")
+async def test_a_run_that_stops_does_not_wait_for_a_silent_server_and_the_next_run_resumes(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
+    silent = Drip([cut_off(full_answer(), HALF), *[b""] * 20_000])
+    async with serving(silent, lambda request: partial_answer(int(request.headers["range"][6:-1]))) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
         part = target.with_name("mona.mp4.part")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await stage.tick(NOON)
-            await wire.came(1)
-            await asyncio.sleep(0.05)
-            await stage.finish()
-        assert table.row().state == "downloading"
-        assert table.row().failures == 0
-        assert CLIP.startswith(part.read_bytes())
-        left = part.stat().st_size
-        assert left >= HALF
+            while not (part.exists() and part.stat().st_size):  # noqa: ASYNC110 - nothing tells when it grows
+                await asyncio.sleep(0.01)
+            assert table.row().etag == V1, "a run that is killed now could not be resumed"
+            async with asyncio.timeout(20):  # far less than the time-out of the download
+                await stage.finish()
+        assert (table.row().state, table.row().failures) == ("downloading", 0)
+        assert part.read_bytes() == CLIP[:HALF]
         table.bury()
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
-    assert asked(wire) == [PLAIN, from_(left)]
+    assert requested_ranges(wire) == [NO_RANGE, range_from(HALF)]
     assert target.read_bytes() == CLIP
 
 
-# --- the disk --------------------------------------------------------------------------------------------------------
+async def test_a_run_that_has_lost_its_lease_writes_no_more(table: Table, clock: Clock) -> None:
+    async with serving(full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await stage.tick(NOON)
+            table.bury()
+            assert table.claim(State.DOWNLOADING, "another run")
+            await turn(stage)
+    assert (table.row().state, table.row().leased_by, table.row().failures) == ("downloading", "another run", 0)
+    assert not target.exists()
 
 
-def into(table: Table, output: str) -> None:
+def set_output(table: Table, output: str) -> None:
     table.change(lambda connection: connection.execute(update(jobs).values(output_path=output)) and None)
 
 
 def a_full_disk(table: Table) -> None:
-    """The kernel's own ENOSPC: what is written to /dev/full is refused as on a full disk."""
+    """The kernel refuses what is written to /dev/full, with the ENOSPC of a full disk."""
     table.folder.joinpath("mona.mp4.part").symlink_to("/dev/full")
 
 
 def a_folder_that_cannot_be_written(table: Table) -> None:
-    """A folder of the kernel's, in which nobody makes files."""
-    into(table, "sys/mona.mp4")
+    """Nobody can create files in /sys."""
+    set_output(table, "sys/mona.mp4")
     table.folder.joinpath("sys").symlink_to("/sys")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or not Path("/sys").is_dir(), reason="needs Linux")
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reason"),
     [(a_full_disk, "mona.mp4: No space left"), (a_folder_that_cannot_be_written, "sys/mona.mp4: ")],
     ids=["full", "read-only"],
 )
 async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
-    table: Table, clock: Clock, spoil: Any, told: str
+    table: Table, clock: Clock, spoil: Any, reason: str
 ) -> None:
-    async with serving(whole()) as wire:
+    async with serving(full_answer()) as wire:
         service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
-        ready(table, f"{wire.base_url}/v.mp4")
+        finished_generation(table, f"{wire.base_url}/v.mp4")
         spoil(table)
         context = context_of(table, service)
         async with downloading(context) as stage:
             await turn(stage)
             assert context.disk
-            assert context.disk.startswith(told)
+            assert context.disk.startswith(reason)
             row = table.row()
             assert (row.state, row.failures, row.leased_by, row.generation_id) == ("downloading", 1, None, "g-mona")
             assert row.error == context.disk
             assert stage.capacity == 0
             requests = len(wire.requests)
-            await turns(stage, table, clock, 3)
+            await run_tries(stage, table, clock, 3)
             assert len(wire.requests) == requests, "no more downloads in this run"
-        # There is room again, and another run.
+        # There is space again, and another run.
         table.folder.joinpath("mona.mp4.part").unlink(missing_ok=True)
         table.folder.joinpath("sys").unlink(missing_ok=True)
         async with downloading(context_of(table, service)) as stage:
-            await turns(stage, table, clock, 1)
+            await run_tries(stage, table, clock, 1)
     assert table.row().state == "done"
     assert (table.folder / table.row().output_path).read_bytes() == CLIP
 
 
-async def test_a_target_that_cannot_be_had_stops_only_its_own_job(table: Table, clock: Clock) -> None:
-    """A file where its folder should be: the next job may have better luck."""
-    async with serving(whole()) as wire:
-        ready(table, f"{wire.base_url}/v.mp4")
-        table.change(
-            lambda connection: connection.exec_driver_sql("UPDATE jobs SET output_path = 'file/mona.mp4'") and None
-        )
+async def test_a_target_that_cannot_be_created_stops_only_its_own_job(table: Table, clock: Clock) -> None:
+    """A file is where its folder should be: other jobs have other folders."""
+    async with serving(full_answer()) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        set_output(table, "file/mona.mp4")
         table.folder.joinpath("file").write_text("here")
         context = context_of(table, ScriptedService())
         async with downloading(context) as stage:

@@ -1,4 +1,4 @@
-"""Local files that travel inside a request: read, encoded, and remembered well enough to notice a later change."""
+"""Local files that travel inside a request: encoded, and hashed so that a later change is noticed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class InputMissing(Exception):
 
 
 def parent_of(document: Any, pointer: str) -> tuple[Any, str | int]:
-    """The container that a JSON pointer leads into, and the key or index within it."""
-    *path, last = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-    for part in path:
-        document = document[int(part) if isinstance(document, list) else part]
+    """The container that a JSON pointer (RFC 6901) leads into, and the key or index within it."""
+    *path, last = (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
+    for step in path:
+        document = document[int(step) if isinstance(document, list) else step]
     return document, int(last) if isinstance(document, list) else last
 
 
-def encode(folder: Path, request: str, files: Sequence[str]) -> tuple[bytes, str | None]:
-    """The body to send, local files as data URIs; and, as JSON, what those files were (None where there are none).
+def encode(folder: Path, request: str, pointers: Sequence[str]) -> tuple[bytes, str | None]:
+    """The body to send, with the files that `pointers` lead to as data URIs; and the digests of these files as JSON.
 
-    Raises `InputMissing`.
+    The digests are None if there are no files. Raises `InputMissing`.
     """
-    if not files:
+    if not pointers:
         return request.encode(), None
     document = json.loads(request)
-    seen: dict[str, dict[str, Any]] = {}
-    for pointer in files:
+    digests: dict[str, dict[str, Any]] = {}
+    for pointer in pointers:
         container, key = parent_of(document, pointer)
         name = container[key]
         path = folder / name
@@ -41,24 +41,27 @@ def encode(folder: Path, request: str, files: Sequence[str]) -> tuple[bytes, str
             content = path.read_bytes()
         except OSError as error:
             raise InputMissing(f"{name}: {error.strerror or error}") from error
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        container[key] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        container[key] = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
         digest = hashlib.sha256(content).hexdigest()
-        seen[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), json.dumps(seen)
+        digests[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), json.dumps(digests)
 
 
-def changed(folder: Path, inputs: str | None) -> list[str]:
-    """The files that read otherwise now than when they were sent. A file that has gone has not changed."""
-    found = []
-    for name, then in json.loads(inputs or "{}").items():
+def changed(folder: Path, digests: str | None) -> list[str]:
+    """The names of the files whose content has changed since it was sent. A file that is gone has not changed.
+
+    A file of the same size and time of modification is not read.
+    """
+    names = []
+    for name, sent in json.loads(digests or "{}").items():
         try:
-            now = (folder / name).stat()
-            if (now.st_size, now.st_mtime_ns) == (then["size"], then["mtime_ns"]):
+            status = (folder / name).stat()
+            if (status.st_size, status.st_mtime_ns) == (sent["size"], sent["mtime_ns"]):
                 continue
             with (folder / name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != then["sha256"]:
-                    found.append(name)
+                if hashlib.file_digest(file, "sha256").hexdigest() != sent["sha256"]:
+                    names.append(name)
         except OSError:
             continue
-    return found
+    return names

@@ -1,84 +1,62 @@
-"""A file on its way: `.part` beside the target, hashed as it grows, put in place only when it is whole.
+"""A download on its way to its target: a `.part` file beside it, hashed as it grows, renamed once it is whole.
 
-All raise `OSError`. What may take the disk long, the downloader does in a thread or in a process of its own.
+Everything here may wait for the disk, so the downloader calls it in a thread. Everything here may raise `OSError`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from itertools import count, takewhile
 from pathlib import Path
+from threading import Lock
 
-PIECE_BYTES = 256 << 10  # are hashed and written while the processor has them at hand
+READ_BYTES = 1 << 20  # read at a time from a `.part` that is resumed
+
+RENAMING = Lock()
+"""Held from the choice of a free name to the rename, so that no other download of this run takes the name."""
 
 
 class Part:
-    """The `.part` of one target."""
+    """The `.part` file of one target. After an `OSError`, `size` and `sha256` may be wrong: make a new `Part`."""
 
-    def __init__(self, target: Path, named: str | None = None) -> None:
+    def __init__(self, target: Path, recorded_etag: str | None = None) -> None:
         self.target = target
         self.path = target.with_name(target.name + ".part")
         self.size = 0
         self.etag: str | None = None
-        """The version that it is a part of."""
-        self.named = named
-        """The version that the table has for it."""
+        """The version of the file that these bytes belong to: its ETag or, without one, its Last-Modified date."""
+        self.recorded_etag = recorded_etag
+        """The version that the job's row names."""
         self._hash = hashlib.sha256()
 
-    def take_up(self, etag: str | None) -> None:
-        """Go on with what an earlier try left, if `etag` names the version that it is a part of; else begin anew.
-
-        What lies on the disk is read once, for the hash.
-        """
-        if etag is None or not self.path.exists():
-            self.restart()
+    def resume(self) -> None:
+        """Continue the file that an earlier try left, if the row names its version. Reads it once, for the hash."""
+        if self.recorded_etag is None or not self.path.exists():
             return
-        self.size, self.etag, self._hash = 0, etag, hashlib.sha256()
+        self.etag = self.recorded_etag
         with self.path.open("rb") as file:
-            while chunk := file.read(1 << 20):
+            while chunk := file.read(READ_BYTES):
                 self._hash.update(chunk)
                 self.size += len(chunk)
 
-    def restart(self) -> None:
-        """Begin with nothing: the first bytes take the place of whatever lies there."""
-        self.size, self.etag, self._hash = 0, None, hashlib.sha256()
+    def restart(self, etag: str | None = None) -> None:
+        """Make the file empty, for the bytes of version `etag`. Creates the folder where it is missing."""
+        self.size, self.etag, self._hash = 0, etag, hashlib.sha256()
+        make_folder(self.path.parent)
+        self.path.open("wb").close()
 
-    def append(self, chunks: Sequence[bytes]) -> None:
-        """Add bytes at the end."""
-        with self.opened() as file:
+    def append(self, chunks: Iterable[bytes]) -> None:
+        """Write and hash bytes at the end."""
+        with self.path.open("ab") as file:
             for chunk in chunks:
-                self.add(file, chunk)
-
-    @contextmanager
-    def opened(self) -> Iterator[int]:
-        """The file, for bytes to be added at its end. What it held before a restart is gone."""
-        mode = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self.size else os.O_TRUNC) | getattr(os, "O_BINARY", 0)
-        try:
-            file = os.open(self.path, mode, 0o666)
-        except FileNotFoundError:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, mode, 0o666)
-        try:
-            yield file
-        finally:
-            os.close(file)
-
-    def add(self, file: int, chunk: bytes) -> None:
-        """Hash and write bytes. After an `OSError` this object is of no more use."""
-        whole = memoryview(chunk)
-        for at in range(0, len(whole), PIECE_BYTES):
-            piece = whole[at : at + PIECE_BYTES]
-            self._hash.update(piece)
-            while piece:
-                written = os.write(file, piece)
-                self.size += written
-                piece = piece[written:]
+                file.write(chunk)
+                self._hash.update(chunk)
+                self.size += len(chunk)
 
     def discard(self) -> None:
-        """Throw it away."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
     @property
@@ -86,19 +64,29 @@ class Part:
         return self._hash.hexdigest()
 
     def place(self) -> Path:
-        """Give it its name: the first that nothing has. A file that is not ours is never written over.
+        """Rename the file to the first free name for its target, durably; returns that name.
 
-        The name lasts once its folder is in sync.
+        `sync` has to come first, or a power cut could leave the name without the bytes.
         """
-        target = next(path for path in names(self.target) if not path.exists())
-        self.path.replace(target)
-        return target
+        with RENAMING:
+            path = next(path for path in names_for(self.target) if not path.exists())
+            self.path.replace(path)
+        sync(path.parent)
+        return path
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, durably: each new name is synced in the folder that holds it."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would outlast a power cut."""
+    """fsync a file, or a folder for the names in it. Windows neither needs nor allows the second."""
     if os.name != "posix" and path.is_dir():
-        return  # there is nothing to be asked for, nor any need
+        return
     file = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(file)
@@ -106,20 +94,24 @@ def sync(path: Path) -> None:
         os.close(file)
 
 
-def names(target: Path) -> Iterator[Path]:
-    """What a file for `target` may be called: clip.mp4, else clip~1.mp4, clip~2.mp4 and so on."""
+def names_for(target: Path) -> Iterator[Path]:
+    """The names that a file for `target` may get: clip.mp4, else clip~1.mp4, clip~2.mp4 and so on."""
     yield target
     for number in count(1):
         yield target.with_name(f"{target.stem}~{number}{target.suffix}")
 
 
-def placed(target: Path, size: int, sha256: str) -> Path | None:
-    """Where exactly this file has been put for `target`; None where it has not."""
-    return next((path for path in takewhile(Path.exists, names(target)) if holds(path, size, sha256)), None)
+def find_placed(target: Path, size: int, sha256: str) -> Path | None:
+    """The file for `target` that has exactly this content, its name made durable; None if there is none."""
+    for path in takewhile(Path.exists, names_for(target)):
+        if has_content(path, size, sha256):
+            sync(path.parent)
+            return path
+    return None
 
 
-def holds(path: Path, size: int, sha256: str) -> bool:
-    """Whether the file at `path` is exactly this one."""
+def has_content(path: Path, size: int, sha256: str) -> bool:
+    """Whether the file has this size and this hash."""
     if not path.is_file() or path.stat().st_size != size:
         return False
     with path.open("rb") as file:

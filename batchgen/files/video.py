@@ -1,54 +1,66 @@
-"""Is this file a whole video? A captive portal's page, a cut file and a clip that does not decode are not."""
+"""Is this file a whole video? A captive portal's page, a truncated file and a clip that does not decode are not.
+
+`checker.py` runs this file by its path, as a script in a child process: `python video.py SECONDS PATH…` prints one
+line of JSON for each file, as soon as it is checked. So nothing of the package is imported here.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 HEAD_BYTES = 4096
-KIND_BYTES = 12  # say what a file is
+KIND_BYTES = 12  # enough to tell what kind of file it is
+MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
 
 
 class NotVideo(Exception):
-    """The file is something else: it starts like no video, or its container ends early."""
+    """The file is something else: it does not start like a video, or its container ends early."""
 
 
 class Undecodable(Exception):
-    """The container is whole, but what is in it does not decode."""
+    """The container is whole, but its content does not decode."""
 
 
 def check_head(head: bytes) -> None:
-    """Look at the first bytes only. Raises `NotVideo`."""
+    """Check the first bytes only. Raises `NotVideo`."""
     if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:11] == b"AVI"):
         return
-    shown = head[:40].decode("utf-8", "replace").strip()
-    raise NotVideo(f"not a video: it starts with {shown!r}" if head else "an empty file")
+    start = head[:40].decode("utf-8", "replace").strip()
+    raise NotVideo(f"not a video: it starts with {start!r}" if head else "an empty file")
 
 
 def check_boxes(file: BinaryIO) -> None:
     """Walk the top-level boxes of an MP4: they must fill the file to the byte and hold an index. Raises `NotVideo`."""
     size = file.seek(0, os.SEEK_END)
-    seen = set()
-    at = 0
-    while at < size:
-        file.seek(at)
+    kinds = set()
+    offset = 0
+    while offset < size:
+        file.seek(offset)
         header = file.read(16)
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         elif length == 0:
-            length = size - at
-        if length < 8 or at + length > size:
-            raise NotVideo(f"the container is cut: the box at byte {at} says {length} bytes, {size - at} are there")
-        seen.add(header[4:8])
-        at += length
-    if b"moov" not in seen:
+            length = size - offset
+        if length < 8 or offset + length > size:
+            raise NotVideo(
+                f"the container is cut: the box at byte {offset} says {length} bytes, {size - offset} are there"
+            )
+        kinds.add(header[4:8])
+        offset += length
+    if b"moov" not in kinds:
         raise NotVideo("the container has no index (moov)")
 
 
 def check(path: Path) -> None:
-    """Look at the whole file: container, packets, and every key frame decoded.
+    """Check the whole file: its container, its packets, and that every key frame decodes.
 
     Raises `NotVideo`, `Undecodable` or `OSError`.
     """
@@ -57,17 +69,57 @@ def check(path: Path) -> None:
         check_head(head)
         if head[4:8] == b"ftyp":
             check_boxes(file)
-    import av  # 44 ms, needed only once a video is there
+    import av  # 0.1 s of CPU, needed only once a video is there
 
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.codec_context.skip_frame = "NONKEY"
-            stream.thread_type = "NONE"  # threads that are made for a few frames take longer than the frames
+            stream.thread_type = "NONE"  # starting threads takes longer than decoding these few frames
             frames = sum(1 for _ in container.decode(stream))
     except IndexError:
         raise Undecodable("there is no video stream in it") from None
-    except (av.FFmpegError, ValueError) as error:
-        raise Undecodable(f"does not decode: {error}") from error
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise Undecodable(f"does not decode: {error or type(error).__name__}") from error
     if not frames:
         raise Undecodable("does not decode: no frame in it")
+
+
+def outcome_of(path: Path) -> dict[str, Any]:
+    """What `check` raises for a file, as JSON: `error`, `message` and, for an `OSError`, `errno`; {} if nothing."""
+    try:
+        check(path)
+    except OSError as error:
+        return {"error": "OSError", "errno": error.errno, "message": error.strerror}
+    except (NotVideo, Undecodable) as error:
+        return {"error": type(error).__name__, "message": str(error)}
+    return {}
+
+
+def limit_resources() -> None:
+    """Bound what a hostile file can make the decoder do: no file is written, no core is dumped, memory is limited."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind, limit in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # the system has a lower limit, or does not know this one
+            resource.setrlimit(kind, (limit, limit))
+
+
+def main(seconds: int, paths: Sequence[str]) -> None:
+    """Check files, each in about so many seconds, and write the outcome of each to standard output."""
+    limit_resources()
+    for path in paths:
+        if hasattr(signal, "alarm"):
+            # The run kills a child that takes too long. The alarm kills one whose run was killed, so it comes later.
+            signal.alarm(2 * seconds)
+        os.write(1, json.dumps(outcome_of(Path(path))).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -12,7 +12,7 @@ from batchgen.jobtable.transition import FREE, move, update_leased
 
 
 def begun(connection: Connection, job: Job, worker: str, etag: str | None) -> bool:
-    """The server names this version of the file: what a `.part` on the disk is a part of."""
+    """The `.part` on the disk belongs to this version of the file, so that it can be resumed later."""
     return update_leased(connection, job, worker, etag=etag)
 
 
@@ -22,7 +22,7 @@ def relocated(connection: Connection, job: Job, worker: str, url: str) -> bool:
 
 
 def verified(connection: Connection, job: Job, worker: str, size: int, sha256: str) -> bool:
-    """The `.part` is whole. Written before the rename, so that after a crash the target can be told to be ours."""
+    """The `.part` is whole. Written before the rename, so that after a crash the renamed file is recognised as ours."""
     return update_leased(connection, job, worker, bytes=size, sha256=sha256)
 
 
@@ -39,9 +39,9 @@ def delivered(
     sha256: str,
     output_path: str,
     now: datetime,
-    told: str | None = None,
+    remark: str | None = None,
 ) -> bool:
-    """The whole file lies at `output_path`. `told` is what a person should know of it."""
+    """The whole file is at `output_path`. `remark` is what a person should know about it."""
     return move(
         connection,
         job.id,
@@ -49,8 +49,8 @@ def delivered(
         State.DONE,
         now,
         guard={"leased_by": worker},
-        detail=f"{output_path}: {told}" if told else output_path,
-        error=told,
+        detail=f"{output_path}: {remark}" if remark else output_path,
+        error=remark,
         bytes=size,
         sha256=sha256,
         output_path=output_path,

@@ -126,12 +126,8 @@ def finished(database: Database, folder: Path, url: str, number: int) -> RunCont
 
 
 async def fetched(context: RunContext, number: int) -> float:
-    """Seconds that the downloader takes for `number` videos, once the process that finishes them is there.
-
-    That takes a tenth of a second, once a run.
-    """
+    """Seconds that the downloader takes for `number` videos."""
     stage = Downloader(context, AT_ONCE)
-    await stage.finisher.sync(context.folder)
     stage.on_change = lambda changed, _moved: changed.wakeup.set()
     began = time.perf_counter()
     try:

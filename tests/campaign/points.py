@@ -34,8 +34,7 @@ SHORT = {
     "batchgen.reconciler.RETRY_FIRST_SECONDS": 0.2,
     "batchgen.poller.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
-    "batchgen.downloader.NAMED_SECONDS": 0.0,
-    "batchgen.files.inflow.SMALL_BYTES": 1_000,
+    "batchgen.downloader.PIECE_BYTES": 1_000,
 }
 MARGIN = 1  # points more than the first count found: no two runs are the same to the last poll
 
