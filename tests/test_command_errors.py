@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.errors import ExitCode
 from batchgen.jobtable.database import Database
 from tests.batches import STANDARD, write_image, write_manifest
 from tests.conftest import Command, Simulate
 from tests.waiting import rows, states
 
+README = Path(__file__).resolve().parents[1] / "README.md"
 JOB = "{id: a, prompt: p}"
 HEAD = "defaults: {model: klingai/v2.1-master-text-to-video}\n"
 
@@ -188,6 +190,11 @@ def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen: Co
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "This is a defect in batchgen" in ended.stderr
     assert "TypeError" in ended.stderr
+
+
+def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
+    readme = " ".join(README.read_text("utf-8").split())
+    assert f"Exit codes: {' · '.join(ExitCode.legend())}." in readme
 
 
 @pytest.fixture(scope="module", autouse=True)

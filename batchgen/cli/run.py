@@ -30,7 +30,7 @@ from batchgen.cli.options import (
 from batchgen.cli.plan import show_plan
 from batchgen.cli.session import batch_of_manifest, read_for, selection_of, service_of, with_limits
 from batchgen.ending import Ending
-from batchgen.errors import StorageError
+from batchgen.errors import ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import selection, statistics, sync
 from batchgen.jobtable.database import Database
@@ -44,7 +44,6 @@ from batchgen.runner import Runner, RunSpec
 from batchgen.services.settings import Settings, read_settings
 
 FAILURES_SHOWN = 5
-UNFINISHED = 3  # the exit code that leaves a choice
 
 
 @click.command(name="run")
@@ -197,7 +196,7 @@ def conclude(batch: Batch, ending: Ending, failures: list[str], as_json: bool) -
         results.say(json.dumps({**closing, **standing_json(batch.name, batch_summary)}, ensure_ascii=False))
         return
     results.say(f"{summary(batch.name, batch.service, batch_summary)}; {ending.message}")
-    if ending.exit_code != UNFINISHED:
+    if ending.exit_code is not ExitCode.INCOMPLETE:
         return
     advice = Outlet(sys.stderr)
     for line in failures:
