@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 from collections.abc import Mapping
@@ -39,7 +38,7 @@ from batchgen.limits.budget import Terms
 from batchgen.manifest import Manifest
 from batchgen.report.progress import Progress
 from batchgen.report.screen import Outlet
-from batchgen.report.words import plural, shortened, standing_json, summary
+from batchgen.report.words import local_time, plural, shortened, standing_json, summary
 from batchgen.runner import Runner, RunSpec
 from batchgen.services.settings import Settings, read_settings
 
@@ -120,7 +119,6 @@ async def carry_out(
         await database.write(selection.mark, wanted, chosen)
     terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
     announce(batch, number, enrolled, as_json)
-    gc.freeze()  # what was read so far stays: a run that makes little garbage need not look through it again and again
     after = await database.read(statistics.last_event)
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
@@ -184,7 +182,8 @@ def notice_of(runner: Runner) -> str:
     elif context.blocked:
         told = f"no more submits: {context.blocked.reason}"
     elif context.hold:
-        told = f"no more submits for now: {context.hold}"
+        until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
+        told = f"no more submits for now: {context.hold}{until}"
     return "; ".join(filter(None, (told, context.warning)))
 
 

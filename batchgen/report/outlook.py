@@ -7,12 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from batchgen import clock
 from batchgen.jobs import State
 from batchgen.jobtable.columns import plain
 from batchgen.manifest import AUTO, Limits
 from batchgen.plan import Outlook, Price
-from batchgen.report.words import dollars, plural, span
+from batchgen.report.words import dollars, local_time, plural, span
 
 
 def told(
@@ -30,12 +29,12 @@ def told(
     if limits.max_cost is not None:
         yield f"  {cap(outlook, limits.max_cost)}"
     if outlook.affordable or outlook.states[State.GENERATING]:
-        half, late = (f"{span(at - now)} ({clock.told(at, now)})" for at in (outlook.half_at, outlook.late_at))
+        half, late = (f"{span(at - now)} ({local_time(at, now)})" for at in (outlook.half_at, outlook.late_at))
         auto = [" (found or assumed)" if each == AUTO else "" for each in (limits.in_flight, limits.submits_per_minute)]
         rate = f"{outlook.in_flight} in flight{auto[0]}, {round(outlook.per_minute, 1):g} submits a minute{auto[1]}"
         yield f"  done in about {half}, nine times of ten within {late}, with {rate}"
     if until and outlook.in_time is not None:
-        yield f"  by {clock.told(until, now)}: {outlook.in_time} of {outlook.affordable} would be sent and done"
+        yield f"  by {local_time(until, now)}: {outlook.in_time} of {outlook.affordable} would be sent and done"
 
 
 def standing(outlook: Outlook) -> str:

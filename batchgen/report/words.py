@@ -38,6 +38,12 @@ def span(length: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02} m"
 
 
+def local_time(moment: datetime, now: datetime) -> str:
+    """A moment in this machine's time zone, to the minute; with its date unless that is today's."""
+    local = moment.astimezone()
+    return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M}"
+
+
 def counted(batch_summary: BatchSummary) -> str:
     """The states that hold jobs, in the order in which a job passes them."""
     parts = [f"{number} {state}" for state in State if (number := batch_summary.counts[state])]
