@@ -1,14 +1,4 @@
-"""The exit codes, and everything that can go wrong as one tree of exceptions.
-
-BatchgenError              a defect in batchgen itself, unless a subclass says otherwise
-├── UsageError             the command cannot be carried out as typed
-│   ├── ManifestInvalid    problems in a manifest, all of them at once
-│   ├── DatabaseNewer      the job table was written by a newer batchgen
-│   └── ManifestChanged    jobs already paid for were edited; a person must say keep or redo
-├── AccountError           no key, a key that is refused, or no credits
-├── ServiceUnreachable     the service never answered
-└── StorageError           disk, output folder or database file cannot be used
-"""
+"""The exit codes, and the tree of exceptions that lead to them."""
 
 from __future__ import annotations
 
@@ -44,14 +34,19 @@ class ExitCode(IntEnum):
         return member
 
     @classmethod
-    def legend(cls) -> list[str]:
-        """The codes with their meanings, such as "0 all delivered"; codes of one meaning stand together."""
-        meanings = dict.fromkeys(code.meaning for code in cls)
-        return [f"{', '.join(str(int(code)) for code in cls if code.meaning == text)} {text}" for text in meanings]
+    def legend(cls) -> dict[str, str]:
+        """Codes and meanings, for `--help` and the README. Codes with the same meaning are one entry: "130, 143"."""
+        codes: dict[str, list[str]] = {}
+        for code in cls:
+            codes.setdefault(code.meaning, []).append(str(int(code)))
+        return {", ".join(numbers): meaning for meaning, numbers in codes.items()}
 
 
 class BatchgenError(Exception):
-    """The root. `str(error)` is the whole message for a person: what happened, where, what to do next."""
+    """The root: a defect of batchgen, unless it is a subclass.
+
+    `str(error)` is the whole message for a person: what happened, where, what to do next.
+    """
 
     exit_code = ExitCode.INTERNAL_ERROR
 
@@ -97,7 +92,7 @@ class DatabaseNewer(UsageError):
 
 
 class ManifestChanged(UsageError):
-    """Jobs that were already sent to the service have been edited in the manifest."""
+    """Jobs that were already sent to the service have been edited; a person must say keep or redo."""
 
 
 class AccountError(BatchgenError):

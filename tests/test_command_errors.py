@@ -194,7 +194,8 @@ def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen: Co
 
 def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
     readme = " ".join(README.read_text("utf-8").split())
-    assert f"Exit codes: {' · '.join(ExitCode.legend())}." in readme
+    legend = " · ".join(f"{codes} {meaning}" for codes, meaning in ExitCode.legend().items())
+    assert f"Exit codes: {legend}." in readme
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchgen import catalogue
-from batchgen.report.models import described, told
+from batchgen.report.models import describe, model_lines
 from tests.batches import STANDARD, TEXT_MODEL
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
@@ -23,7 +23,7 @@ def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Comman
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(catalogue.models())
     assert list(tmp_path.iterdir()) == []
     for model in catalogue.models():
-        lines = list(told(model, None, None))
+        lines = list(model_lines(model, None, None))
         text = "\n".join(lines)
         assert all(
             f"  {name}" in text for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)
@@ -31,9 +31,9 @@ def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Comman
 
 
 def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> None:
-    found = [json.loads(line) for line in batchgen("models", "kling", "text-to-video", "--json").stdout.splitlines()]
-    assert TEXT_MODEL in {each["model"] for each in found}
-    assert all("kling" in each["model"] and "text-to-video" in each["types"] for each in found)
+    models = [json.loads(line) for line in batchgen("models", "kling", "text-to-video", "--json").stdout.splitlines()]
+    assert TEXT_MODEL in {model["model"] for model in models}
+    assert all("kling" in model["model"] and "text-to-video" in model["types"] for model in models)
     taking = [line.split()[0] for line in batchgen("models", "tail_image_url").stdout.splitlines()]
     assert STANDARD in taking
     assert TEXT_MODEL not in taking
@@ -71,7 +71,7 @@ def test_one_model_is_shown_with_what_it_takes_and_by_its_older_name_too(batchge
     ],
 )
 def test_a_parameter_is_described_in_a_few_words(schema: dict[str, object], words: str) -> None:
-    assert described(schema) == words
+    assert describe(schema) == words
 
 
 def test_refreshing_takes_the_live_prices_and_keeps_them(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:

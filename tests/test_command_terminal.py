@@ -44,8 +44,8 @@ def on_terminal(folder: Path, **environment: str) -> tuple[int, str, str]:
     return process.returncode, stdout, shown.decode()
 
 
-def test_a_terminal_gets_a_picture_that_leaves_no_trace(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "600", "--instant")
+def test_a_terminal_gets_a_live_display_that_leaves_no_trace(tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate("--speed", "100", "--instant")
     write_manifest(tmp_path / "m.yaml", 3)
     code, stdout, shown = on_terminal(tmp_path, **simulator.environment)
     assert code == 0

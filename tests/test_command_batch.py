@@ -102,7 +102,7 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     retried = batchgen("retry", "m.yaml")
     assert retried.stdout == f"1 job pending again: {failed['key']}\n"
     assert "`batchgen run m.yaml`" in retried.stderr
-    assert "there is nothing to try again" in batchgen("retry", "m.yaml").stdout
+    assert "there is nothing to retry" in batchgen("retry", "m.yaml").stdout
 
     assert batchgen("cancel", "m.yaml").stdout == f"1 job cancelled: {failed['key']}\n"
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -138,7 +138,7 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
     assert "3 unconfirmed, 3 of them held for a person" in ended.stdout
-    assert "`batchgen resolve m.yaml` shows what waits for a person" in ended.stderr
+    assert "`batchgen resolve m.yaml` shows the jobs that are held for a person" in ended.stderr
     assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
 
     shown = batchgen("resolve", "m.yaml").stdout
@@ -153,7 +153,7 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     assert found.stdout == "1 job settled: clip-0\n"
     assert batchgen("resolve", "m.yaml", "clip-1", "--resubmit").returncode == 0
     assert batchgen("resolve", "m.yaml", "clip-2", "--give-up").returncode == 0
-    assert batchgen("resolve", "m.yaml").stdout == "no job waits for a person\n"
+    assert batchgen("resolve", "m.yaml").stdout == "no job is held for a person\n"
 
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
