@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import sys
 from functools import cache
@@ -33,7 +34,7 @@ def load(name: str) -> click.Command:
     """Import a command. Its docstring has the details: the one-line help is put before them here."""
     command = importlib.import_module(f"batchgen.cli.{name}").command
     assert isinstance(command, click.Command)
-    command.help = f"{COMMANDS[name]}\n\n{command.help or ''}"
+    command.help = f"{COMMANDS[name]}\n\n{inspect.cleandoc(command.help or '')}"
     return command
 
 
