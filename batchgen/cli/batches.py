@@ -5,52 +5,43 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
-from batchgen.cli.options import next_command, table_exists, table_location
+from batchgen.cli import options
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import batches
 
-ALL_BATCHES = select(batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path).order_by(batches.c.id)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    """A batch in a job table."""
-
-    id: int
-    name: str
-    service: str
-    manifest: Path
-
-    def is_from(self, manifest: Path) -> bool:
-        """Whether this manifest made the batch, by whatever path it is named, even if its folder has been moved."""
-        if self.manifest.exists() and manifest.exists():
-            return self.manifest.samefile(manifest)
-        absolute = Path(os.path.normpath(manifest.absolute()))  # without "..", but with symbolic links as they are
-        return self.manifest == absolute or (not self.manifest.exists() and self.manifest.name == manifest.name)
+StoredBatch = Row[tuple[int, str, str, str]]
+"""The columns id, name, service and manifest_path of a batch."""
 
 
 def stored_batches(connection: Connection) -> list[StoredBatch]:
     """Every batch in the job table."""
-    return [
-        StoredBatch(row.id, row.name, row.service, Path(row.manifest_path)) for row in connection.execute(ALL_BATCHES)
-    ]
+    columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path)
+    return list(connection.execute(select(*columns).order_by(batches.c.id)))
+
+
+def is_from(batch: StoredBatch, manifest: Path) -> bool:
+    """Whether this manifest made the batch, by whatever path it is named, even if its folder has been moved since."""
+    stored = Path(batch.manifest_path)
+    if stored.exists() and manifest.exists():
+        return stored.samefile(manifest)
+    absolute = Path(os.path.normpath(manifest.absolute()))  # without "..", but with symbolic links as they are
+    return stored == absolute or (not stored.exists() and stored.name == manifest.name)
 
 
 @contextmanager
 def open_table(db: str | None, manifest: Path | None) -> Iterator[Database]:
     """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
-    location = table_location(db, manifest or Path("batchgen.db"))
-    if not table_exists(location):
+    location = options.table_location(db, manifest or Path("batchgen.db"))
+    if not options.table_exists(location):
         missing = f"{manifest}: there is no such manifest\n" if manifest and not manifest.exists() else ""
-        raise UsageError(f"{missing}{location}: there is no job table yet; {next_command('run')} makes it")
+        raise UsageError(f"{missing}{location}: there is no job table yet; {options.next_command('run')} makes it")
     with Database(location) as database:
         yield database
 
@@ -58,10 +49,10 @@ def open_table(db: str | None, manifest: Path | None) -> Iterator[Database]:
 def batches_from(database: Database, manifest: Path) -> list[StoredBatch]:
     """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
     stored = database.look(stored_batches)
-    found = [batch for batch in stored if batch.is_from(manifest)]
+    found = [batch for batch in stored if is_from(batch, manifest)]
     if not found:
         location = database.path or database.url.render_as_string(hide_password=True)
-        manifests = ", ".join(str(batch.manifest) for batch in stored) or "no manifest"
+        manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"
         raise UsageError(f"{manifest}: is not in the job table {location}, which has {manifests}")
     return found
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
-from batchgen.cli.options import db_option, manifest_argument, simulate_option
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
 @click.command(name="cancel")
-@manifest_argument
-@click.argument("ids", nargs=-1)
-@db_option
-@simulate_option
+@options.manifest
+@options.ids
+@options.db
+@options.simulate
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
     """What was sent is paid for, and is still downloaded. Without IDS: every job that has not been sent.
 

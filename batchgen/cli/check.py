@@ -9,17 +9,17 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import json_option, manifest_argument, validate_option
+from batchgen.cli import options
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import read
 from batchgen.report.words import plural
 
 
 @click.command(name="check")
-@manifest_argument
-@validate_option
+@options.manifest
+@options.validate
 @click.option("--online", is_flag=True, help="Also check that every remote image can be fetched.")
-@json_option
+@options.json_lines
 def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None:
     """All problems are shown at once, with exit code 2."""
     valid = read(manifest, validate=validate)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchgen import catalogue, clock
-from batchgen.cli.options import db_option, json_option, table_exists
+from batchgen.cli import options
 from batchgen.errors import ServiceUnreachable, UsageError
 from batchgen.report.models import model_json, model_lines, price
 
@@ -24,11 +24,11 @@ UNKNOWN_KINDS = "newer than this catalogue: run it with --no-validate"
 
 @click.command(name="models")
 @click.argument("words", nargs=-1)
-@db_option
+@options.db
 @click.option(
     "--refresh", is_flag=True, help="First get the service's list of models and prices, and store it in the job table."
 )
-@json_option
+@options.json_lines
 def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool) -> None:
     """WORDS is the name of one model, or filters that all match: a part of the name (kling), a type (text-to-video), a
     parameter (tail_image_url).
@@ -84,7 +84,7 @@ def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
 
     Raises `ServiceUnreachable` where a new list cannot be had.
     """
-    if not refresh and not table_exists(location):
+    if not refresh and not options.table_exists(location):
         return None
     from batchgen.jobtable import pricelist
     from batchgen.jobtable.database import Database  # It takes longer to import than all else here.

@@ -8,30 +8,25 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-manifest_argument = click.argument("manifest", type=click.Path(path_type=Path))
-
-db_option = click.option(
+manifest = click.argument("manifest", type=click.Path(path_type=Path))
+ids = click.argument("ids", nargs=-1)
+db = click.option(
     "--db",
     envvar="BATCHGEN_DB",
     metavar="PATH-OR-URL",
     help="The job table: a file or an SQLAlchemy URL. Default: batchgen.db beside the manifest.  [env: BATCHGEN_DB]",
 )
-
-simulate_option = click.option(
+simulate = click.option(
     "--simulate",
     is_flag=True,
     help="Use the built-in simulator: offline, free, 120 times faster. The batch gets a name and a folder of its own.",
 )
-
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Write JSON lines to standard output, and nothing else."
-)
-
-validate_option = click.option(
+validate = click.option(
     "--validate/--no-validate",
     default=True,
     help="Check models and parameters against the catalogue. Off: for a model that is newer than the catalogue.",
 )
+json_lines = click.option("--json", "as_json", is_flag=True, help="Write JSON lines, and nothing else, to stdout.")
 
 
 def table_location(db: str | None, manifest: Path) -> str | Path:

@@ -13,50 +13,42 @@ from typing import Any
 import click
 
 from batchgen import api, clock
-from batchgen.cli.options import (
-    db_option,
-    json_option,
-    manifest_argument,
-    simulate_option,
-    table_exists,
-    table_location,
-    validate_option,
-)
+from batchgen.cli import options
 from batchgen.cli.run_options import RunOptions, run_options
 from batchgen.jobtable.database import Database
 from batchgen.report.plan import plan_json, plan_lines
 
 
 @click.command(name="plan")
-@manifest_argument
-@db_option
-@simulate_option
+@options.manifest
+@options.db
+@options.simulate
 @run_options
-@validate_option
-@json_option
-def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_json: bool, **options: Any) -> None:
+@options.validate
+@options.json_lines
+def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_json: bool, **typed: Any) -> None:
     """Needs no key, and sends no job.
 
     The prices are the service's price list if it can be reached, else the last one that was stored, with its date. The
     forecast takes the generation times that were measured and the limits in force.
     """
-    show_plan(db, manifest, RunOptions(**options), simulate=simulate, validate=validate, as_json=as_json)
+    show_plan(db, manifest, RunOptions(**typed), simulate=simulate, validate=validate, as_json=as_json)
 
 
 def show_plan(
-    db: str | None, path: Path, options: RunOptions, *, simulate: bool, validate: bool, as_json: bool
+    db: str | None, path: Path, overrides: RunOptions, *, simulate: bool, validate: bool, as_json: bool
 ) -> None:
     """Make a plan and print it. Where there is no job table, an empty one is used for it and deleted."""
-    location = table_location(db, path)
+    location = options.table_location(db, path)
     with ExitStack() as stack:
-        database = stack.enter_context(Database(location)) if table_exists(location) else None
+        database = stack.enter_context(Database(location)) if options.table_exists(location) else None
         manifest = api.read_manifest(path, database, simulate=simulate, validate=validate)
         if database is None:
             folder = stack.enter_context(TemporaryDirectory())
             database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
-        limits, until = options.limits(manifest.limits), options.until
+        limits, until = overrides.limits(manifest.limits), overrides.until
         manifest = replace(manifest, limits=limits)
-        plan, live = asyncio.run(api.make_plan(database, manifest, options.selection, until))
+        plan, live = asyncio.run(api.make_plan(database, manifest, overrides.selection, until))
     if as_json:
         click.echo(json.dumps(plan_json(manifest.batch, plan, limits, until, live), ensure_ascii=False))
         return

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.cli import options
 from batchgen.cli.batches import open_batch
-from batchgen.cli.options import db_option, manifest_argument, next_command, simulate_option
 from batchgen.errors import UsageError
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
@@ -21,10 +21,10 @@ DEADLINE = timedelta(hours=1)
 
 
 @click.command(name="resolve")
-@manifest_argument
-@click.argument("ids", nargs=-1)
-@db_option
-@simulate_option
+@options.manifest
+@options.ids
+@options.db
+@options.simulate
 @click.option("--found", metavar="GENERATION-ID", help="It was accepted: this is its generation id (for one job).")
 @click.option("--resubmit", is_flag=True, help="It was not accepted: send it again. If it was, it is paid for twice.")
 @click.option("--give-up", is_flag=True, help="Mark it as failed; do not send it again.")
@@ -60,7 +60,7 @@ def command(
         click.echo("no job is held for a person")
     elif found or resubmit or give_up:
         click.echo(f"{plural(len(attempts), 'job')} settled: {keys}")
-        click.echo(f"Next: {next_command('run')}", err=True)
+        click.echo(f"Next: {options.next_command('run')}", err=True)
     else:
         click.echo(
             "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."

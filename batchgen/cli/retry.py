@@ -7,18 +7,18 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
-from batchgen.cli.options import db_option, manifest_argument, next_command, simulate_option
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
 @click.command(name="retry")
-@manifest_argument
-@click.argument("ids", nargs=-1)
-@db_option
-@simulate_option
+@options.manifest
+@options.ids
+@options.db
+@options.simulate
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
     """`batchgen run` then submits them again.
 
@@ -32,4 +32,4 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         click.echo("no job has failed: there is nothing to retry")
         return
     click.echo(f"{plural(len(retried), 'job')} pending again: {shortened(retried)}")
-    click.echo(f"Next: {next_command('run')}", err=True)
+    click.echo(f"Next: {options.next_command('run')}", err=True)

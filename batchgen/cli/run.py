@@ -8,22 +8,13 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
 from batchgen import api, clock
 from batchgen.api import PreparedRun
-from batchgen.cli.options import (
-    db_option,
-    json_option,
-    manifest_argument,
-    next_command,
-    simulate_option,
-    table_exists,
-    table_location,
-    validate_option,
-)
+from batchgen.cli import options
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import RunOptions, run_options
 from batchgen.ending import Ending
@@ -43,11 +34,11 @@ FAILURES_SHOWN = 5
 
 
 @click.command(name="run")
-@manifest_argument
-@db_option
-@simulate_option
+@options.manifest
+@options.db
+@options.simulate
 @run_options
-@validate_option
+@options.validate
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."
 )
@@ -57,7 +48,7 @@ FAILURES_SHOWN = 5
     help="For jobs that were edited after they were sent: keep the paid video, or pay for a new one as well.",
 )
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
-@json_option
+@options.json_lines
 def command(
     manifest: Path,
     db: str | None,
@@ -67,54 +58,53 @@ def command(
     log_file: Path | None,
     as_json: bool,
     dry_run: bool,
-    **options: Any,
+    **typed: Any,
 ) -> None:
     """After Ctrl-C, a crash or a power cut, run it again: nothing is submitted or downloaded twice.
 
     Ctrl-C once finishes the requests in flight and ends; twice ends at once.
     """
-    typed = RunOptions(**options)
+    overrides = RunOptions(**typed)
     if dry_run:
-        show_plan(db, manifest, typed, simulate=simulate, validate=validate, as_json=as_json)
+        show_plan(db, manifest, overrides, simulate=simulate, validate=validate, as_json=as_json)
         return
-    location = table_location(db, manifest)
+    location = options.table_location(db, manifest)
     with ExitStack() as stack:
-        database = stack.enter_context(Database(location)) if table_exists(location) else None
+        database = stack.enter_context(Database(location)) if options.table_exists(location) else None
         jobs = api.read_manifest(manifest, database, simulate=simulate, validate=validate)
-        jobs = replace(jobs, limits=typed.limits(jobs.limits))
+        jobs = replace(jobs, limits=overrides.limits(jobs.limits))
         settings = None if jobs.service == "simulator" else read_settings(jobs.folder)
-        check_writable(log_file)
+        log = stack.enter_context(open_log(log_file)) if log_file else None
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
         database = database or stack.enter_context(Database(location))
 
         async def run() -> Ending:
-            prepared = await api.prepare_run(database, jobs, changed or "refuse", typed.selection, typed.until)
+            prepared = await api.prepare_run(database, jobs, changed or "refuse", overrides.selection, overrides.until)
             announce(prepared, as_json)
             async with api.open_service(database, settings, jobs.folder) as service:
-                return await run_with_progress(database, service, prepared, as_json, log_file)
+                return await run_with_progress(database, service, prepared, as_json, log)
 
         ending = asyncio.run(run())
     sys.exit(ending.exit_code)
 
 
-def check_writable(log_file: Path | None) -> None:
-    """Raise `StorageError` for a log file that cannot be written, before anything costs money."""
+def open_log(path: Path) -> IO[str]:
+    """Open the log file, before anything costs money. Raises `StorageError`."""
     try:
-        if log_file:
-            log_file.open("a").close()
+        return path.open("a", encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"--log-file {log_file}: {error.strerror}") from error
+        raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
 
 async def run_with_progress(
-    database: Database, service: Service, prepared: PreparedRun, as_json: bool, log_file: Path | None
+    database: Database, service: Service, prepared: PreparedRun, as_json: bool, log: IO[str] | None
 ) -> Ending:
     """Run the batch to its end, showing its progress, and print the result."""
     batch_id, batch = prepared.spec.batch_id, prepared.batch
     runner = Runner(database, service, prepared.spec)
     after = await database.read(statistics.last_event)
     progress = Progress(
-        database, batch_id, batch.name, after, as_json=as_json, log=log_file, notice=lambda: notice_of(runner)
+        database, batch_id, batch.name, after, as_json=as_json, log=log, notice=lambda: notice_of(runner)
     )
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
@@ -189,11 +179,13 @@ def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:
     advice = [f"  {failure}" for failure in failures]
     failed = summary.counts[State.FAILED]
     if failed > len(failures):
-        advice.append(f"  and {failed - len(failures)} more; {next_command('status')} lists them")
+        advice.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
     if failed:
-        advice.append(f"{next_command('retry')} makes {'it' if failed == 1 else 'them'} pending again; then run.")
+        advice.append(
+            f"{options.next_command('retry')} makes {'it' if failed == 1 else 'them'} pending again; then run."
+        )
     if summary.held:
-        advice.append(f"{next_command('resolve')} shows the jobs that are held for a person.")
+        advice.append(f"{options.next_command('resolve')} shows the jobs that are held for a person.")
     if late := summary.late + summary.stuck:
         advice.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
     errors = OutputStream(sys.stderr)

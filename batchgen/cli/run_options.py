@@ -48,9 +48,6 @@ class OrAuto(click.ParamType[Any]):
     def __init__(self, number: click.ParamType[Any]) -> None:
         self.number, self.name = number, number.name
 
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002 - click calls it so
-        return "NUMBER|auto"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == AUTO:
             return value
@@ -60,38 +57,20 @@ class OrAuto(click.ParamType[Any]):
             self.fail(f"{error.message.rstrip('.')}; or auto", param, ctx)
 
 
+OVERRIDES = "overrides the manifest's limit; auto: learned from the account's answers."
+RATE, NUMBER = OrAuto(click.FloatRange(min=0, min_open=True)), OrAuto(click.IntRange(1, 1000))
 OPTIONS = (
+    click.option("--submits-per-minute", type=RATE, metavar="NUMBER|auto", help=f"Create requests; {OVERRIDES}"),
+    click.option("-j", "--in-flight", type=NUMBER, metavar="NUMBER|auto", help=f"Videos in flight; {OVERRIDES}"),
+    click.option("--downloads", type=click.IntRange(1, 32), help="Files at once; overrides the manifest's limit."),
     click.option(
-        "--submits-per-minute",
-        type=OrAuto(click.FloatRange(min=0, min_open=True)),
-        help="Instead of the manifest's limit; auto: learned from the account's answers.",
+        "--max-cost", type=usd, metavar="USD", help="The most that the whole batch may cost, earlier runs included."
     ),
-    click.option(
-        "-j",
-        "--in-flight",
-        type=OrAuto(click.IntRange(1, 1000)),
-        help="Videos generated at the same time, instead of the manifest's limit; auto: learned.",
-    ),
-    click.option(
-        "--downloads",
-        type=click.IntRange(1, 32),
-        help="Files downloaded at the same time, instead of the manifest's limit.",
-    ),
-    click.option(
-        "--max-cost",
-        type=usd,
-        metavar="USD",
-        help="USD that the whole batch may cost, with all that it has cost so far, instead of the manifest's cap.",
-    ),
-    click.option(
-        "--until", type=moment, metavar="TIME", help="Send only jobs that are likely to be done by then (08:00)."
-    ),
+    click.option("--until", type=moment, metavar="TIME", help="Send only jobs likely to be done by then (08:00)."),
     click.option("--only", multiple=True, metavar="GLOB", help="Send only jobs whose id matches. Repeatable."),
     click.option("--where", metavar="SQL", help="Send only jobs whose row in the table `jobs` meets this condition."),
-    click.option(
-        "--sample", type=click.IntRange(1), metavar="N", help="Send only N jobs, drawn by their ids: always the same."
-    ),
-    click.option("--limit", type=click.IntRange(1), metavar="N", help="Send only the first N jobs: always the same."),
+    click.option("--sample", type=click.IntRange(1), help="Send only so many jobs, drawn by id: always the same."),
+    click.option("--limit", type=click.IntRange(1), help="Send only so many jobs, the first ones: always the same."),
 )
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.cli import options
 from batchgen.cli.batches import batches_from, open_table, stored_batches
-from batchgen.cli.options import db_option, json_option
 from batchgen.files import liveness
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.database import Database
@@ -19,8 +19,8 @@ from batchgen.report.words import blocker_line, plural, summary_json, summary_li
 
 @click.command(name="status")
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
-@db_option
-@json_option
+@options.db
+@options.json_lines
 def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     """Without a MANIFEST: every batch in the job table that --db names, or in ./batchgen.db."""
     with open_table(db, manifest) as database:
@@ -39,7 +39,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
             if runs:
                 lines.append(f"{plural(runs, 'run')} at work")
             elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
-                command_line = f"batchgen run {shlex.quote(str(manifest or batch.manifest))}"
+                command_line = f"batchgen run {shlex.quote(str(manifest or batch.manifest_path))}"
                 lines.append(f"no run is at work: `{command_line}` goes on")
             for line in lines:
                 click.echo(f"  {line}")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import IO
 
 from batchgen import clock
@@ -40,7 +39,7 @@ class Progress:
         after: int,
         *,
         as_json: bool = False,
-        log: Path | None = None,
+        log: IO[str] | None = None,
         stream: IO[str] | None = None,
         notice: Callable[[], str] = str,
     ) -> None:
@@ -51,8 +50,7 @@ class Progress:
         self.display = RedrawnLines(stream) if stream.isatty() and not as_json else None
         if self.display and not self.display.is_supported:
             self.display = None
-        self.log_file = log.open("a", encoding="utf-8") if log else None
-        self.log = OutputStream(self.log_file) if self.log_file else None
+        self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
         self.last_line_at = clock.utcnow()
 
@@ -73,8 +71,6 @@ class Progress:
         finally:
             if self.display:
                 self.display.close()
-            if self.log_file:
-                self.log_file.close()
 
     async def wait(self, ended: asyncio.Event, view: LiveView) -> None:
         """Wait until it is time to read the table again, or the run has ended. A new notice is shown meanwhile."""
