@@ -55,7 +55,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.fixture
 def clock() -> Iterator[FrozenDateTimeFactory]:
-    """Freeze time at `NOON`; the test moves it with `tick`. asyncio keeps real time, because it would hang otherwise."""
+    """Freeze time at `NOON`; a test moves it with `tick`. asyncio keeps real time, or it would hang."""
     with freezegun.freeze_time(NOON, real_asyncio=True) as frozen:  # noqa: TID251 - the one place
         assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen

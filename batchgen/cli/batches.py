@@ -49,12 +49,12 @@ def open_table(db: str | None, manifest: Path | None) -> Iterator[Database]:
 def batches_from(database: Database, manifest: Path) -> list[StoredBatch]:
     """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
     stored = database.look(stored_batches)
-    found = [batch for batch in stored if is_from(batch, manifest)]
-    if not found:
+    matching = [batch for batch in stored if is_from(batch, manifest)]
+    if not matching:
         location = database.path or database.url.render_as_string(hide_password=True)
         manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"
         raise UsageError(f"{manifest}: is not in the job table {location}, which has {manifests}")
-    return found
+    return matching
 
 
 @contextmanager

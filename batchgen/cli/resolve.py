@@ -17,7 +17,7 @@ from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.report.words import duration, plural, shortened
 
 DEADLINE = timedelta(hours=1)
-"""A generation that a person has found is shown as late after so long: the manifest's default."""
+"""A generation that a person has found at the service is late after this time: the manifest's default."""
 
 
 @click.command(name="resolve")
@@ -25,7 +25,12 @@ DEADLINE = timedelta(hours=1)
 @options.ids
 @options.db
 @options.simulate
-@click.option("--found", metavar="GENERATION-ID", help="It was accepted: this is its generation id (for one job).")
+@click.option(
+    "--found",
+    "generation_id",
+    metavar="GENERATION-ID",
+    help="It was accepted: this is its generation id (for one job).",
+)
 @click.option("--resubmit", is_flag=True, help="It was not accepted: send it again. If it was, it is paid for twice.")
 @click.option("--give-up", is_flag=True, help="Mark it as failed; do not send it again.")
 def command(
@@ -33,23 +38,23 @@ def command(
     ids: tuple[str, ...],
     db: str | None,
     simulate: bool,
-    found: str | None,
+    generation_id: str | None,
     resubmit: bool,
     give_up: bool,
 ) -> None:
     """Without an option: show them, with what to search for on the service's site. Without IDS: all of them."""
-    if sum(map(bool, (found, resubmit, give_up))) > 1:
+    if sum(map(bool, (generation_id, resubmit, give_up))) > 1:
         raise UsageError("--found, --resubmit and --give-up exclude one another")
     now = clock.utcnow()
     with open_batch(db, manifest, simulate) as (database, batch_id):
         attempts = held_attempts(database, batch_id, ids)
         keys = shortened([attempt.key for attempt in attempts])
-        if found and len(attempts) > 1:
+        if generation_id and len(attempts) > 1:
             raise UsageError(f"--found settles one job: name it ({keys})")
         for attempt in attempts:
-            if found:
+            if generation_id:
                 sent_at, deadline = attempt.sent_at, now + DEADLINE
-                database.change(reconciliation.adopted, attempt, found, None, sent_at, now, deadline)
+                database.change(reconciliation.adopted, attempt, generation_id, None, sent_at, now, deadline)
             elif resubmit:
                 database.change(reconciliation.refuted, attempt, "resubmitted by a person", now)
             elif give_up:
@@ -58,7 +63,7 @@ def command(
                 show(attempt, now)
     if not attempts:
         click.echo("no job is held for a person")
-    elif found or resubmit or give_up:
+    elif generation_id or resubmit or give_up:
         click.echo(f"{plural(len(attempts), 'job')} settled: {keys}")
         click.echo(f"Next: {options.next_command('run')}", err=True)
     else:
