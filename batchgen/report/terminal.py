@@ -54,16 +54,13 @@ class RedrawnLines:
 
     def draw(self, content: RenderableType) -> None:
         """Replace what was drawn last."""
+        from rich.segment import SegmentLines
+
         width = max(self.console.width - 1, 1)
         options = self.console.options.update(width=width, height=None)
         lines = self.console.render_lines(content, options, pad=False)[: max(self.console.height - 1, 1)]
         with self.console.capture() as captured:
-            for line in lines:
-                for segment in line:
-                    self.console.print(
-                        segment.text, style=segment.style, end="", soft_wrap=True, markup=False, highlight=False
-                    )
-                self.console.print()
+            self.console.print(SegmentLines(lines, new_lines=True), end="")
         self.output.write(self.erase_sequence() + captured.get(), end="")
         self.widths = [sum(segment.cell_length for segment in line) for line in lines]
 
