@@ -1,4 +1,4 @@
-"""The one reading of the system clock, and how a moment is told to a person."""
+"""The one reading of the system clock."""
 
 from datetime import UTC, datetime
 
@@ -6,9 +6,3 @@ from datetime import UTC, datetime
 def utcnow() -> datetime:
     """Now, as an aware UTC datetime. Everything below the runner takes `now` as an argument instead."""
     return datetime.now(UTC)
-
-
-def told(moment: datetime, now: datetime) -> str:
-    """Local time to the minute; with the date where it is not today's."""
-    here = moment.astimezone()
-    return f"{here:%H:%M}" if here.date() == now.astimezone().date() else f"{here:%Y-%m-%d %H:%M}"

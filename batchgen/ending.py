@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable import selection, statistics
 from batchgen.jobtable.statistics import BatchSummary
@@ -25,7 +26,7 @@ Choose = Callable[[Connection, datetime, int], Choice]
 class Ending:
     """How a run ended: the exit code, and one sentence for a person."""
 
-    exit_code: int
+    exit_code: ExitCode
     message: str
     batch_summary: BatchSummary
 
@@ -41,20 +42,21 @@ def judge(
     not_selected = f"; {left_out} more were not selected" if left_out else ""
     if stopped_by:
         message = "interrupted; the same command goes on where this one stopped"
-        return Ending(128 + stopped_by, message, summary)
+        return Ending(ExitCode(128 + stopped_by), message, summary)
     if not missing:
         message = "every job is delivered" if selected else "there is nothing to do"
-        return Ending(0, message + not_selected, summary)
+        return Ending(ExitCode.DELIVERED, message + not_selected, summary)
     if context.disk:
         message = f"{context.disk}. Free some disk, then run the same command: what is paid waits"
-        return Ending(8, message, summary)
+        return Ending(ExitCode.STORAGE, message, summary)
     if blocked := context.blocked:
-        return Ending(6 if blocked.trouble is Trouble.ADDRESS else 4, explain_block(blocked), summary)
+        code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
+        return Ending(code, explain_block(blocked), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
-        return Ending(5, budget.told_of(choice, context.terms), summary)
+        return Ending(ExitCode.LIMIT_REACHED, budget.told_of(choice, context.terms), summary)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
-    return Ending(3, message + not_selected, summary)
+    return Ending(ExitCode.INCOMPLETE, message + not_selected, summary)
 
 
 def explain_block(blocked: Blocked) -> str:

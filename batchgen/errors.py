@@ -1,44 +1,69 @@
-"""What can go wrong, as one tree; each class knows the exit code its user sees.
-
-BatchgenError              1  a defect in batchgen itself, unless a subclass says otherwise
-├── UsageError             2  the command cannot be carried out as typed
-│   ├── ManifestInvalid    2  problems in a manifest, all of them at once
-│   ├── DatabaseNewer      2  the job table was written by a newer batchgen
-│   └── ManifestChanged    2  jobs already paid for were edited; a person must say keep or redo
-├── AccountError           4  no key, a key that is refused, or no credits
-├── ServiceUnreachable     6  the service never answered
-└── StorageError           8  disk, output folder or database file cannot be used
-"""
+"""The exit codes, and the tree of exceptions that lead to them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import IntEnum
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class BatchgenError(Exception):
-    """The root. `str(error)` is the whole message for a person: what happened, where, what to do next."""
+class ExitCode(IntEnum):
+    """How a command ends, with what it means to a person. The only list of exit codes; `--help` is made from it."""
 
-    exit_code = 1
+    meaning: str
+
+    DELIVERED = 0, "all delivered"
+    INTERNAL_ERROR = 1, "internal error"
+    USAGE = 2, "usage or invalid manifest"  # click ends with 2 for a wrong option, too
+    INCOMPLETE = 3, "ended, but not every job delivered"
+    ACCOUNT = 4, "key or credits"
+    LIMIT_REACHED = 5, "budget or time cap"
+    UNREACHABLE = 6, "service unreachable"
+    STORAGE = 8, "disk or output"
+    INTERRUPTED = 130, "interrupted"  # 128 + SIGINT, as shells count
+    TERMINATED = 143, "interrupted"  # 128 + SIGTERM
+
+    def __new__(cls, code: int, meaning: str = "") -> Self:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    @classmethod
+    def legend(cls) -> dict[str, str]:
+        """Codes and meanings, for `--help` and the README. Codes with the same meaning are one entry: "130, 143"."""
+        codes: dict[str, list[str]] = {}
+        for code in cls:
+            codes.setdefault(code.meaning, []).append(str(int(code)))
+        return {", ".join(numbers): meaning for meaning, numbers in codes.items()}
+
+
+class BatchgenError(Exception):
+    """The root: a defect of batchgen, unless it is a subclass.
+
+    `str(error)` is the whole message for a person: what happened, where, what to do next.
+    """
+
+    exit_code = ExitCode.INTERNAL_ERROR
 
 
 class UsageError(BatchgenError):
     """The command cannot be carried out as typed."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 SHOWN_PROBLEMS = 50
-"""More than anybody reads at once; `problems` holds them all."""
+"""Bounds the message of `ManifestInvalid`: more than anybody reads at once. `problems` holds them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong in a manifest, and where: `line` and `column` count from 1."""
+    """One thing that is wrong in a manifest, and where: `line` and `column` count from 1."""
 
     message: str
     path: Path
@@ -47,12 +72,12 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        told = f"{self.path}:{self.line}:{self.column}: {self.message}"
-        return f"{told}\n{self.hint}" if self.hint else told
+        text = f"{self.path}:{self.line}:{self.column}: {self.message}"
+        return f"{text}\n{self.hint}" if self.hint else text
 
 
 class ManifestInvalid(UsageError):
-    """The manifest holds `problems`, in the order in which they stand in the file."""
+    """The manifest has `problems`, in the order in which they stand in the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: (str(problem.path), problem.line, problem.column))
@@ -67,22 +92,22 @@ class DatabaseNewer(UsageError):
 
 
 class ManifestChanged(UsageError):
-    """Jobs that were already sent to the service read otherwise in the manifest now."""
+    """Jobs that were already sent to the service have been edited; a person must say keep or redo."""
 
 
 class AccountError(BatchgenError):
     """No API key, a key that the service refuses, or no credits."""
 
-    exit_code = 4
+    exit_code = ExitCode.ACCOUNT
 
 
 class ServiceUnreachable(BatchgenError):
     """The service never answered."""
 
-    exit_code = 6
+    exit_code = ExitCode.UNREACHABLE
 
 
 class StorageError(BatchgenError):
     """The disk, the output folder or the database file cannot be used."""
 
-    exit_code = 8
+    exit_code = ExitCode.STORAGE

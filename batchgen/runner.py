@@ -20,7 +20,7 @@ from uuid import uuid4
 from batchgen import clock
 from batchgen.downloader import Downloader
 from batchgen.ending import Ending, judge
-from batchgen.errors import ServiceUnreachable
+from batchgen.errors import ExitCode, ServiceUnreachable
 from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics, timings
@@ -95,7 +95,7 @@ class Runner:
             await write(
                 leases.begin_run, self.id, self.spec.batch_id, liveness.host_name(), os.getpid(), clock.utcnow()
             )
-            code = 1
+            code = ExitCode.INTERNAL_ERROR
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)

@@ -77,11 +77,13 @@ class Scheduler(Stage):
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
             if capacity.paused_for and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
-                context.hold = f"{capacity.paused_for}, until {clock.told(capacity.next_at, now)}"
+                context.hold, context.hold_until = capacity.paused_for, capacity.next_at
             return Claim([], capacity.next_at if pending else None)
         base_url = context.service.base_url if context.service.name != "simulator" else None
         choice = self.choose(connection, now, capacity.number, capacity.barred)
-        context.hold = budget.MEANWHILE[choice.hold] if choice.hold and not choice.chosen else ""
+        context.hold, context.hold_until = "", None
+        if choice.hold and not choice.chosen:
+            context.hold = budget.MEANWHILE[choice.hold]
         chosen = list(within(choice.chosen, capacity))
         intents = submission.intend(
             connection, context.batch_id, context.run, now, now + LEASE, capacity.number, base_url, chosen

@@ -64,6 +64,8 @@ class RunContext:
     """Set once the service refuses the key for polls as well. The run can only download."""
     hold: str = ""
     """Why pending jobs are not submitted although the limits have capacity. Empty while they are."""
+    hold_until: datetime | None = None
+    """When the hold ends, where that is known."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk: str | None = None

@@ -1,4 +1,4 @@
-"""Real parts for every test: SQLite files on disk, the simulator on a socket, batchgen as a process."""
+"""Fixtures of real parts: SQLite files on disk, the simulator on a socket, batchgen as a process, a frozen clock."""
 
 from __future__ import annotations
 
@@ -30,27 +30,32 @@ if TYPE_CHECKING:
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-SCRUBBED = (
-    *("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "BATCHGEN_DB", "COLUMNS", "FORCE_COLOR", "PYTHONDONTWRITEBYTECODE"),
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", *PROXIES),
+REMOVED_VARIABLES = (
+    "AIMLAPI_API_KEY",  # a test must never reach the developer's own account
+    "AIMLAPI_BASE_URL",
+    "BATCHGEN_DB",
+    "COLUMNS",
+    "FORCE_COLOR",
+    "PYTHONDONTWRITEBYTECODE",  # each process would compile every module again
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", *PROXIES),  # requests must reach the sockets that a test opens
 )
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the developer's own account reaches a test, and no process compiles what one before it has."""
-    for name in SCRUBBED:
+    """Remove the variables of the developer's shell that change what a test does."""
+    for name in REMOVED_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: much of a test that runs batchgen is waiting."""
+    """Two workers per core, because a test that runs batchgen mostly waits."""
     return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture
 def clock() -> Iterator[FrozenDateTimeFactory]:
-    """Time stands still at `NOON` until the test ticks it. asyncio keeps real time, or it would hang."""
+    """Freeze time at `NOON`; a test moves it with `tick`. asyncio keeps real time, or it would hang."""
     with freezegun.freeze_time(NOON, real_asyncio=True) as frozen:  # noqa: TID251 - the one place
         assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen
@@ -58,7 +63,7 @@ def clock() -> Iterator[FrozenDateTimeFactory]:
 
 @pytest.fixture(scope="session")
 def empty_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated file, to be copied: migrating anew for every test would be half of all their time."""
+    """A migrated database file to copy: migrations in every test would take half of the suite's time."""
     path = tmp_path_factory.mktemp("empty") / "batchgen.db"
     with Database(path):
         pass
@@ -67,7 +72,7 @@ def empty_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def manifests(tmp_path: Path) -> Path:
-    """A copy of the manifests that ship, and of their images, without what runs of the developer's own left there."""
+    """A copy of the repository's manifests and their images, without the output of the developer's own runs."""
     folder = tmp_path / "a place with spaces"
     shutil.copytree(MANIFESTS / "images", folder / "images")
     for path in MANIFESTS.iterdir():
@@ -85,7 +90,7 @@ def database(tmp_path: Path, empty_table: Path) -> Iterator[Database]:
 
 
 class Simulator:
-    """A simulated service, which outlives any batchgen."""
+    """The address and the ledger file of a running simulator."""
 
     def __init__(self, base_url: str, ledger: Path) -> None:
         self.base_url, self.ledger = base_url, ledger
@@ -97,14 +102,14 @@ class Simulator:
 
 @contextmanager
 def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Iterator[Simulator]:
-    """A simulated service, its books kept in `folder` unless `ledger` is False, killed at the end."""
-    books = folder / "simulator.ledger"
-    kept = ("--ledger", str(books)) if ledger else ()
-    command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", *kept, *options]
+    """A simulator in its own process, killed at the end. Its ledger is a file in `folder`, or in memory."""
+    ledger_path = folder / "simulator.ledger"
+    ledger_options = ("--ledger", str(ledger_path)) if ledger else ()
+    command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", *ledger_options, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        yield Simulator(process.stdout.readline().strip(), books)
+        yield Simulator(process.stdout.readline().strip(), ledger_path)
     finally:
         process.kill()
         process.communicate()
@@ -112,26 +117,28 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
 
 @pytest.fixture
 def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
-    """Start simulated services: `simulate("--speed", "600", faults={"create": {…}})`. Each runs on a thread here, since
-    starting a process takes longer than most batches."""
+    """Start simulators: `simulate("--speed", "600", faults={"create": {…}})`.
+
+    Each runs on a thread of the test, because starting a process takes longer than most batches.
+    """
     from batchgen.simulator.__main__ import read, simulation_of
     from tests.serving import served
 
-    books = tmp_path / "simulator.ledger"
+    ledger = tmp_path / "simulator.ledger"
     with ExitStack() as running:
 
         def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
-            told = ("--faults", json.dumps(faults)) if faults else ()
-            asked = read(["--ledger", str(books), *options, *told])
-            environment = running.enter_context(served(simulation_of(asked)))
-            return Simulator(environment["AIMLAPI_BASE_URL"], books)
+            fault_options = ("--faults", json.dumps(faults)) if faults else ()
+            arguments = read(["--ledger", str(ledger), *options, *fault_options])
+            environment = running.enter_context(served(simulation_of(arguments)))
+            return Simulator(environment["AIMLAPI_BASE_URL"], ledger)
 
         yield start
 
 
 @pytest.fixture
 def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command as a user would, in `tmp_path`, and wait for its end."""
+    """Run the command as a user would, in `tmp_path`, to its end."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -148,7 +155,7 @@ def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 class Running:
-    """A batchgen that runs while the test looks on."""
+    """A batchgen process that a test may signal while it runs."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -157,14 +164,14 @@ class Running:
         self.process.send_signal(number)
 
     def end(self) -> subprocess.CompletedProcess[str]:
-        """Wait for its end; what it wrote."""
+        """Wait for its end, and return what it wrote."""
         stdout, stderr = self.process.communicate(timeout=100)
         return subprocess.CompletedProcess(self.process.args, self.process.returncode, stdout, stderr)
 
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Start the command as a user would, in `tmp_path`, and go on."""
+    """Start the command as a user would, in `tmp_path`, without waiting. It is killed at the end of the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str | Path, **environment: str) -> Running:
@@ -187,9 +194,9 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def table(database: Database, tmp_path: Path) -> Table:
-    """An empty batch in an empty job table."""
+    """A job table with one batch that has no jobs."""
     from tests.table import Table
 
-    made = Table(database, tmp_path)
-    made.sync()
-    return made
+    table = Table(database, tmp_path)
+    table.sync()
+    return table

@@ -1,4 +1,4 @@
-"""Python processes that all begin at one signal."""
+"""Python processes that all start their work at the same moment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def gather(script: str, arguments: Sequence[object]) -> list[str]:
-    """Run `script` once for each argument: each says a line when it is ready, and goes on when all are.
+    """Run `script` once per argument. Each process prints a line when it is ready, and waits for a line to go on.
 
-    Returns what each said after that. A process that fails, fails the test with its traceback.
+    Returns what each printed after that. A process that fails, fails the test with its traceback.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
-    running = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(argument)],
             stdin=subprocess.PIPE,
@@ -29,18 +29,18 @@ def gather(script: str, arguments: Sequence[object]) -> list[str]:
         for argument in arguments
     ]
     try:
-        for process in running:
+        for process in processes:
             assert process.stdout
             process.stdout.readline()
-        for process in running:
+        for process in processes:
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
-        said = [process.communicate(timeout=60) for process in running]
+        outputs = [process.communicate(timeout=60) for process in processes]
     finally:
-        for process in running:
+        for process in processes:
             process.kill()
             process.wait()
-    for process, (_, complaint) in zip(running, said, strict=True):
-        assert process.returncode == 0, complaint
-    return [told.strip() for told, _ in said]
+    for process, (_, stderr) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, stderr
+    return [stdout.strip() for stdout, _ in outputs]

@@ -1,4 +1,4 @@
-"""`batchgen check --online`: every remote image is asked for once, and all that is wrong with them told at once."""
+"""`batchgen check --online`: every remote image is requested once, and all problems are shown at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def by_path(request: Request) -> Answer:
     return PAGES[request.path] if request.method == "HEAD" else HANG
 
 
-async def test_every_remote_image_that_is_none_is_told_at_once(tmp_path: Path, batchgen: Command) -> None:
+async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown(
+    tmp_path: Path, batchgen: Command
+) -> None:
     wrong = {
         "/gone.png": "cannot be fetched: its server answers 404",
         "/broken.png": "cannot be fetched: its server answers 500",
@@ -58,13 +60,13 @@ async def test_every_remote_image_that_is_none_is_told_at_once(tmp_path: Path, b
     right = ("/ok.png", "/bytes", "/silent", "/moved", "/no-head-403", "/no-head-405", "/no-head-501")
     async with serving(by_path) as wire:
         jobs = [job(path.strip("/").replace(".", "-"), wire.base_url + path) for path in (*right, *wrong)]
-        path = write_manifest(tmp_path / "m.yaml", jobs)
-        checked = await asyncio.to_thread(batchgen, "check", path, "--online", AIMLAPI_API_KEY="a-secret-key")
+        manifest = write_manifest(tmp_path / "m.yaml", jobs)
+        checked = await asyncio.to_thread(batchgen, "check", manifest, "--online", AIMLAPI_API_KEY="a-secret-key")
     assert checked.returncode == 2, checked.stderr
-    told = [line for line in checked.stderr.splitlines() if "the image" in line]
-    assert len(told) == len(wrong)
-    for (where, words), line in zip(wrong.items(), told, strict=True):
-        assert f" {wire.base_url}{where} of the job " in line
+    lines = [line for line in checked.stderr.splitlines() if "the image" in line]
+    assert len(lines) == len(wrong)
+    for (path, words), line in zip(wrong.items(), lines, strict=True):
+        assert f" {wire.base_url}{path} of the job " in line
         assert line.endswith(words)
     ranged = [request for request in wire.requests if request.method == "GET"]
     assert {request.headers["range"] for request in ranged} == {"bytes=0-0"}
@@ -76,14 +78,14 @@ async def test_every_remote_image_that_is_none_is_told_at_once(tmp_path: Path, b
     [f"127.0.0.1:{closed_port()}", f"{'a' * 70}.invalid", "[::", "127.0.0.1:99999"],
     ids=["nobody listens", "name too long", "no address", "port too high"],
 )
-async def test_a_server_that_cannot_be_reached_is_told(tmp_path: Path, batchgen: Command, host: str) -> None:
+async def test_a_server_that_cannot_be_reached_is_a_problem(tmp_path: Path, batchgen: Command, host: str) -> None:
     path = write_manifest(tmp_path / "m.yaml", [job("mona", f"http://{host}/mona.png")])
     checked = await asyncio.to_thread(batchgen, "check", path, "--online")
     assert checked.returncode == 2, checked.stderr
     assert f"the image http://{host}/mona.png of the job `mona` cannot be reached: " in checked.stderr
 
 
-async def test_an_image_of_many_jobs_is_asked_for_and_told_once_at_the_first_of_them(
+async def test_an_image_of_many_jobs_is_requested_once_and_shown_at_the_first_of_them(
     tmp_path: Path, batchgen: Command
 ) -> None:
     async with serving(by_path) as wire:
@@ -97,7 +99,7 @@ async def test_an_image_of_many_jobs_is_asked_for_and_told_once_at_the_first_of_
     assert len(wire.requests) == 1
 
 
-async def test_an_image_of_an_included_row_is_told_where_it_is_written(tmp_path: Path, batchgen: Command) -> None:
+async def test_an_image_of_an_included_row_is_shown_where_it_is_written(tmp_path: Path, batchgen: Command) -> None:
     async with serving(by_path) as wire:
         rows = f"sku,photo\nmug,{wire.base_url}/ok.png\ncup,{wire.base_url}/gone.png\n"
         parts = tmp_path / "parts"
@@ -113,7 +115,7 @@ async def test_an_image_of_an_included_row_is_told_where_it_is_written(tmp_path:
     assert "of the job `cup` (products.csv:3) cannot be fetched" in checked.stderr
 
 
-async def test_a_model_newer_than_the_catalogue_has_its_images_asked_for_by_their_names(
+async def test_the_images_of_a_model_newer_than_the_catalogue_are_recognised_by_the_parameters_names(
     tmp_path: Path, batchgen: Command
 ) -> None:
     async with serving(by_path) as wire:
@@ -124,7 +126,7 @@ async def test_a_model_newer_than_the_catalogue_has_its_images_asked_for_by_thei
     assert "answers 404" in checked.stderr
 
 
-async def test_images_are_asked_for_only_when_told_to_and_then_the_manifest_is_valid(
+async def test_images_are_requested_only_with_online_and_a_valid_manifest_stays_valid(
     tmp_path: Path, batchgen: Command
 ) -> None:
     async with serving(by_path) as wire:

@@ -1,4 +1,4 @@
-"""What goes wrong says what happened, where, and what to do next; each exit code is provoked for real."""
+"""Errors say what happened, where, and what to do next. Each exit code is caused by a real failure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.errors import ExitCode
 from batchgen.jobtable.database import Database
 from tests.batches import STANDARD, write_image, write_manifest
 from tests.conftest import Command, Simulate
 from tests.waiting import rows, states
 
+README = Path(__file__).resolve().parents[1] / "README.md"
 JOB = "{id: a, prompt: p}"
 HEAD = "defaults: {model: klingai/v2.1-master-text-to-video}\n"
 
@@ -49,31 +51,33 @@ BAD_MANIFESTS: dict[str, tuple[str | bytes | None, list[str]]] = {
         [":1:21: ", ":3:5: ", ":4:5: ", ":4:10: ", ":5:5: "],
     ),
 }
-RUN = ("missing", "a missing image", "everything at once")
+WITH_RUN = ("missing", "a missing image", "everything at once")
 
 
 @pytest.mark.parametrize("case", BAD_MANIFESTS)
-def test_a_bad_manifest_is_told_at_its_place_and_costs_nothing(case: str, tmp_path: Path, batchgen: Command) -> None:
+def test_the_problems_of_a_manifest_are_shown_with_their_positions_and_cost_nothing(
+    case: str, tmp_path: Path, batchgen: Command
+) -> None:
     content, expected = BAD_MANIFESTS[case]
     if content is not None:
         (tmp_path / "m.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
     before = set(tmp_path.iterdir())
-    command = "run" if case in RUN else "check"  # which reads it in the same way, and starts faster
+    command = "run" if case in WITH_RUN else "check"  # it reads the manifest in the same way, and starts faster
     ended = batchgen(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert set(tmp_path.iterdir()) == before
     assert "Traceback" not in ended.stderr
-    places = re.findall(r"^m\.yaml:\d+:\d+: ", ended.stderr, re.MULTILINE)
-    assert len(places) == len(expected), ended.stderr
+    positions = re.findall(r"^m\.yaml:\d+:\d+: ", ended.stderr, re.MULTILINE)
+    assert len(positions) == len(expected), ended.stderr
     for pattern in expected:
         assert re.search(rf"^m\.yaml{pattern}", ended.stderr, re.MULTILINE), ended.stderr
 
 
-def spoil(path: Path) -> None:
+def corrupt(path: Path) -> None:
     path.write_bytes(b"SQLite format 3\0" + b"\x5a" * 8000)
 
 
-def not_ours(path: Path) -> None:
+def foreign(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE recipes (name TEXT)")
         connection.commit()
@@ -88,18 +92,18 @@ def newer(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "code", "told"),
+    ("make", "code", "message"),
     [
-        (spoil, 8, "cannot be used"),
+        (corrupt, 8, "cannot be used"),
         (lambda path: path.write_text("jobs: []\n" * 100), 8, "not a database"),
-        (not_ours, 2, "a database of something else, left untouched"),
+        (foreign, 2, "a database of something else, left untouched"),
         (newer, 2, "upgrade batchgen"),
     ],
     ids=["corrupt", "text", "not ours", "newer"],
 )
 @pytest.mark.parametrize("command", ["run", "status"])
 def test_a_database_that_cannot_be_used_is_left_untouched(
-    command: str, make: Callable[[Path], None], code: int, told: str, tmp_path: Path, batchgen: Command
+    command: str, make: Callable[[Path], None], code: int, message: str, tmp_path: Path, batchgen: Command
 ) -> None:
     database = tmp_path / "batchgen.db"
     make(database)
@@ -107,7 +111,7 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
     write_manifest(tmp_path / "m.yaml")
     ended = batchgen(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (code, "")
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert str(database) in ended.stderr
     assert "Traceback" not in ended.stderr
     assert database.read_bytes() == content
@@ -116,7 +120,7 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["run", "m.yaml", "--db", "nowhere/x.db"], "its folder does not exist"),
         (["run", "m.yaml", "--db", "mysql://me:hush@host/x"], "--db"),
@@ -132,13 +136,13 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_as_typed_says_why(
-    arguments: list[str], told: str, tmp_path: Path, batchgen: Command
+def test_a_command_that_cannot_be_carried_out_says_why(
+    arguments: list[str], message: str, tmp_path: Path, batchgen: Command
 ) -> None:
     write_manifest(tmp_path / "m.yaml")
     ended = batchgen(*arguments, AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
     assert ended.returncode in (2, 8)
-    assert told in ended.stderr
+    assert message in ended.stderr
     assert "hush" not in ended.stderr
     assert "Traceback" not in ended.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
@@ -149,7 +153,7 @@ def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
     write_manifest(tmp_path / "m.yaml", 3, output="out/{{ id }}.mp4")
-    if os.geteuid() == 0:  # whom no mode keeps out; nobody can make a file in /sys
+    if os.geteuid() == 0:  # root may write in any folder, but nobody can make a file in /sys
         (tmp_path / "out").symlink_to("/sys")
     else:
         (tmp_path / "out").mkdir(mode=0o555)
@@ -179,7 +183,7 @@ def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate
 
 
 def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen: Command) -> None:
-    """The defect is put in from outside: the interpreter's start-up file breaks a module of ours."""
+    """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/sitecustomize.py").write_text("import batchgen.manifest as m\nm.read = None\n")
@@ -190,9 +194,15 @@ def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen: Co
     assert "TypeError" in ended.stderr
 
 
+def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
+    readme = " ".join(README.read_text("utf-8").split())
+    legend = " · ".join(f"{codes} {meaning}" for codes, meaning in ExitCode.legend().items())
+    assert f"Exit codes: {legend}." in readme
+
+
 @pytest.fixture(scope="module", autouse=True)
 def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    """A run whose service never answers gives up after 20 seconds: they pass while the other tests run."""
+    """A run whose service never answers. It gives up after 20 seconds, which pass while the other tests run."""
     folder = tmp_path_factory.mktemp("unanswered")
     write_manifest(folder / "m.yaml", 2)
     write_image(folder / "unused.png", 8, 8)

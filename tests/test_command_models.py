@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchgen import catalogue
-from batchgen.report.models import described, told
+from batchgen.report.models import describe, model_lines
 from tests.batches import STANDARD, TEXT_MODEL
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
@@ -23,7 +23,7 @@ def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Comman
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(catalogue.models())
     assert list(tmp_path.iterdir()) == []
     for model in catalogue.models():
-        lines = list(told(model, None, None))
+        lines = list(model_lines(model, None, None))
         text = "\n".join(lines)
         assert all(
             f"  {name}" in text for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)
@@ -31,9 +31,9 @@ def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Comman
 
 
 def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> None:
-    found = [json.loads(line) for line in batchgen("models", "kling", "text-to-video", "--json").stdout.splitlines()]
-    assert TEXT_MODEL in {each["model"] for each in found}
-    assert all("kling" in each["model"] and "text-to-video" in each["types"] for each in found)
+    models = [json.loads(line) for line in batchgen("models", "kling", "text-to-video", "--json").stdout.splitlines()]
+    assert TEXT_MODEL in {model["model"] for model in models}
+    assert all("kling" in model["model"] and "text-to-video" in model["types"] for model in models)
     taking = [line.split()[0] for line in batchgen("models", "tail_image_url").stdout.splitlines()]
     assert STANDARD in taking
     assert TEXT_MODEL not in taking
@@ -42,7 +42,7 @@ def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> 
     assert "Did you mean klingai/v2.1-master" in none.stderr
 
 
-def test_one_model_is_shown_with_what_it_takes_and_by_its_older_name_too(batchgen: Command) -> None:
+def test_one_model_is_shown_with_its_parameters_and_by_its_older_name_too(batchgen: Command) -> None:
     shown = batchgen("models", STANDARD).stdout
     assert shown.splitlines()[2] == "  universal  /v2/video/generations"
     assert "image_url *" in shown
@@ -71,10 +71,10 @@ def test_one_model_is_shown_with_what_it_takes_and_by_its_older_name_too(batchge
     ],
 )
 def test_a_parameter_is_described_in_a_few_words(schema: dict[str, object], words: str) -> None:
-    assert described(schema) == words
+    assert describe(schema) == words
 
 
-def test_refreshing_takes_the_live_prices_and_keeps_them(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+def test_refresh_gets_the_live_prices_and_stores_them(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     public = {"AIMLAPI_BASE_URL": simulate().base_url}
     shown = batchgen("models", "--refresh", TEXT_MODEL, **public)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -88,7 +88,7 @@ def test_refreshing_takes_the_live_prices_and_keeps_them(tmp_path: Path, simulat
     assert "$1.47" in batchgen("models", TEXT_MODEL, AIMLAPI_BASE_URL="http://127.0.0.1:9").stdout
 
 
-async def test_a_live_model_that_the_catalogue_does_not_know_is_listed_and_other_kinds_are_not(
+async def test_a_live_video_model_that_is_not_in_the_catalogue_is_listed_and_other_models_are_not(
     tmp_path: Path, batchgen: Command
 ) -> None:
     pricing = {"kind": "fixed", "units": [{"name": "video", "measure": "count", "price": 0.5, "per": 1}]}
@@ -106,8 +106,8 @@ async def test_a_live_model_that_the_catalogue_does_not_know_is_listed_and_other
     assert newer[0].endswith("$0.5 for video")
     assert "$0.5 for video" in next(line for line in shown.stdout.splitlines() if line.startswith(TEXT_MODEL + " "))
     assert "chat" not in shown.stdout
-    (found,) = batchgen("models", "v9", "--json").stdout.splitlines()
-    assert (json.loads(found)["model"], json.loads(found)["types"]) == ("kling/v9", [])
+    (line,) = batchgen("models", "v9", "--json").stdout.splitlines()
+    assert (json.loads(line)["model"], json.loads(line)["types"]) == ("kling/v9", [])
 
 
 def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Path) -> None:

@@ -19,33 +19,33 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])[0-9;]*m")
 
 
 def on_terminal(folder: Path, **environment: str) -> tuple[int, str, str]:
-    """Run the batch with standard error on a terminal; exit code, standard output, and all that the terminal got."""
-    ours, theirs = pty.openpty()
+    """Run the batch with standard error on a terminal; exit code, standard output, and the text on the terminal."""
+    terminal, process_end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "batchgen", "run", "m.yaml"],
         cwd=folder,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "60", "LINES": "24", **environment},
         stdout=subprocess.PIPE,
-        stderr=theirs,
+        stderr=process_end,
         text=True,
     )
-    os.close(theirs)
+    os.close(process_end)
     shown = b""
     while True:
         try:
-            some = os.read(ours, 65_536)
-        except OSError:  # Linux: the other side is closed
+            chunk = os.read(terminal, 65_536)
+        except OSError:  # what Linux raises once the process has ended
             break
-        if not some:
+        if not chunk:
             break
-        shown += some
-    os.close(ours)
+        shown += chunk
+    os.close(terminal)
     stdout, _ = process.communicate()
     return process.returncode, stdout, shown.decode()
 
 
-def test_a_terminal_gets_a_picture_that_leaves_no_trace(tmp_path: Path, simulate: Simulate) -> None:
-    simulator = simulate("--speed", "600", "--instant")
+def test_a_terminal_gets_a_live_display_that_leaves_no_trace(tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate("--speed", "100", "--instant")
     write_manifest(tmp_path / "m.yaml", 3)
     code, stdout, shown = on_terminal(tmp_path, **simulator.environment)
     assert code == 0
@@ -53,8 +53,8 @@ def test_a_terminal_gets_a_picture_that_leaves_no_trace(tmp_path: Path, simulate
     assert COLOUR.search(shown)
     assert "3 generating" in shown
     assert shown.endswith("A\r\x1b[J")
-    pictures = shown.split("\x1b[J")
-    assert max(len(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line)) for each in pictures for line in each.split("\r\n")) < 60
+    frames = shown.split("\x1b[J")
+    assert max(len(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", line)) for frame in frames for line in frame.split("\r\n")) < 60
 
 
 def test_no_color_and_a_dumb_terminal_are_honoured(tmp_path: Path, simulate: Simulate) -> None:

@@ -1,4 +1,4 @@
-"""The layers as they are designed: imports point down, stages never import one another, each power has one module."""
+"""The architecture: imports point down, stages never import one another, each responsibility has one module."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ LAYERS = (
     {"limits"},
     {"stage", "scheduler", "poller", "downloader", "reconciler"},
     {"ending", "runner", "plan", "simulator"},
+    {"api"},
     {"report"},
     {"cli"},
     {"__main__"},
 )
 MODULES_BESIDE_THE_PACKAGES = 14
 STAGES = {"scheduler", "poller", "downloader", "reconciler"}
+PLAIN_PACKAGES = {"errors", "clock", "api", "report", "cli"}
+FUNCTION_WORDS = {"told", "asked", "given", "found", "known", "wanted", "each", "of", "named", "which", "what", "all_"}
+"""A name says what a thing is: `message`, `request`, `params`, `row`, …"""
 LEDGER = {"jobs", "attempts", "events"}
 CLOCK_READINGS = {
     "datetime": {"now", "utcnow", "today"},
@@ -43,7 +47,7 @@ def sources(*folders: Path) -> list[Path]:
 
 
 def package_of(path: Path) -> str:
-    """The room a file lies in: its module, or its folder, directly under the package."""
+    """The package, or the module beside the packages, that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -90,42 +94,41 @@ def test_every_package_and_module_has_its_layer() -> None:
     assert {package_of(path) for path in sources()} == set().union(*LAYERS)
 
 
-def test_few_modules_stand_beside_the_packages() -> None:
+def test_at_most_fourteen_modules_stand_beside_the_packages() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= MODULES_BESIDE_THE_PACKAGES
 
 
 @pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_arrows_point_down_only(path: Path) -> None:
+def test_imports_point_down_only(path: Path) -> None:
     layer = {name: number for number, names in enumerate(LAYERS) for name in names}
     package = package_of(path)
     higher = {other for other in packages_imported(path) if layer[other] > layer[package]}
-    assert not higher, f"{package} imports {higher}, which stands above it"
+    assert not higher, f"{package} imports {higher}, which is in a higher layer"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
-def test_stages_meet_only_in_rows(stage: str) -> None:
+def test_stages_never_import_one_another(stage: str) -> None:
     others = STAGES - {stage}
     assert not others & set(packages_imported(PACKAGE / f"{stage}.py"))
 
 
-def test_nothing_but_the_simulator_s_callers_know_it() -> None:
+def test_only_the_composition_root_and_the_command_line_import_the_simulator() -> None:
     callers = {package_of(path) for path in sources() if "simulator" in set(packages_imported(path))}
-    assert callers <= {"simulator", "cli"}
+    assert callers <= {"simulator", "api", "cli"}
 
 
-def test_no_modules_import_each_other_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     names = {module_of(path): path for path in sources()}
-    arrows = {name: {other for other in imports(path) if other in names} - {name} for name, path in names.items()}
+    graph = {name: {other for other in imports(path) if other in names} - {name} for name, path in names.items()}
     for package, path in names.items():
-        if (
-            path.name == "__init__.py"
-        ):  # a package's face may re-export what its modules define; they import one another directly
+        if path.name == "__init__.py":
+            # An __init__ may re-export names of its modules; the modules import one another directly.
             for name in names:
                 if name.startswith(f"{package}."):
-                    arrows[name].discard(package)
-    while leaves := {name for name, others in arrows.items() if not others}:
-        arrows = {name: others - leaves for name, others in arrows.items() if name not in leaves}
-    assert not arrows
+                    graph[name].discard(package)
+    while leaves := {name for name, others in graph.items() if not others}:
+        graph = {name: others - leaves for name, others in graph.items() if name not in leaves}
+    assert not graph
 
 
 def test_only_the_job_table_writes_jobs_attempts_and_events() -> None:
@@ -144,10 +147,10 @@ def test_no_module_writes_the_ledger_in_plain_sql() -> None:
     for path in sources():
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                said = " ".join(node.value.split()).upper()
+                text = " ".join(node.value.split()).upper()
                 for table in LEDGER:
-                    for order in (f"INSERT INTO {table}", f"UPDATE {table} SET", f"DELETE FROM {table}"):
-                        assert order.upper() not in said, f"{path}:{node.lineno}"
+                    for statement in (f"INSERT INTO {table}", f"UPDATE {table} SET", f"DELETE FROM {table}"):
+                        assert statement.upper() not in text, f"{path}:{node.lineno}"
 
 
 def test_history_is_never_deleted() -> None:
@@ -160,10 +163,9 @@ def test_only_one_module_makes_engines() -> None:
     assert makers == {"batchgen.jobtable.engines"}
 
 
-def test_only_one_module_knows_the_http_client() -> None:
-    assert {module_of(path) for path in sources() if "httpx2" in {name.split(".")[0] for name in imports(path)}} == {
-        "batchgen.services.http"
-    }
+def test_only_one_module_imports_the_http_client() -> None:
+    importers = {module_of(path) for path in sources() if "httpx2" in {name.split(".")[0] for name in imports(path)}}
+    assert importers == {"batchgen.services.http"}
     assert {package_of(path) for path in sources() if "batchgen.services.http" in set(imports(path))} <= {
         "services",
         "downloader",
@@ -171,16 +173,16 @@ def test_only_one_module_knows_the_http_client() -> None:
 
 
 def test_only_the_command_line_and_the_reports_print() -> None:
-    talkers = set()
+    printers = set()
     for path in sources():
         for node in ast.walk(tree_of(path)):
             match node:
                 case ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"):
-                    talkers.add(module_of(path))
+                    printers.add(module_of(path))
         if {(owner, name) for owner, name, _ in calls(path)} & {("", "print"), ("click", "echo"), ("", "input")}:
-            talkers.add(module_of(path))
-    rooms = {name.split(".")[1] for name in talkers - {"batchgen.simulator.__main__"}}
-    assert rooms <= {"cli", "report"}
+            printers.add(module_of(path))
+    packages = {name.split(".")[1] for name in printers - {"batchgen.simulator.__main__"}}
+    assert packages <= {"cli", "report"}
 
 
 def test_only_the_clock_reads_the_clock() -> None:
@@ -191,21 +193,20 @@ def test_only_the_clock_reads_the_clock() -> None:
         if name in CLOCK_READINGS.get(owner, ())
     }
     assert readers == {"batchgen.clock"}
-    borrowed = {module_of(path) for path in sources() if "time" in set(imports(path))}
-    assert not borrowed, "`import time` reads the clock behind a name"
+    importers = {module_of(path) for path in sources() if "time" in set(imports(path))}
+    assert not importers, "`import time` would hide a reading of the clock from this test"
 
 
 def test_sql_never_reads_the_clock() -> None:
     for path in sources(PACKAGE, ROOT / "migrations"):
         used = {name for _, name, _ in calls(path)}
         assert not used & {"current_timestamp", "localtimestamp", "clock_timestamp"}
-        words = [node.arg for node in ast.walk(tree_of(path)) if isinstance(node, ast.keyword)]
-        assert "server_default" not in words
-        assert "onupdate" not in words
+        keywords = {node.arg for node in ast.walk(tree_of(path)) if isinstance(node, ast.keyword)}
+        assert not keywords & {"server_default", "onupdate"}
 
 
 def test_only_the_runner_sleeps() -> None:
-    """The progress display waits for its end, and the simulator imitates a slow service."""
+    """Exceptions: the progress display waits for the run's end, and the simulator imitates a slow service."""
     sleepers = {
         package_of(path)
         for path in sources()
@@ -215,6 +216,18 @@ def test_only_the_runner_sleeps() -> None:
     assert sleepers <= {"runner", "report", "simulator"}
 
 
-def test_the_core_needs_no_test_and_no_tool() -> None:
-    strangers = {name.split(".")[0] for path in sources() for name in imports(path)}
-    assert not strangers & {"tests", "pytest", "hypothesis", "freezegun", "unittest"}
+def test_the_package_imports_no_tests_and_no_test_tools() -> None:
+    imported = {name.split(".")[0] for path in sources() for name in imports(path)}
+    assert not imported & {"tests", "pytest", "hypothesis", "freezegun", "unittest"}
+
+
+@pytest.mark.parametrize("path", [path for path in sources() if package_of(path) in PLAIN_PACKAGES], ids=module_of)
+def test_nothing_is_named_by_a_function_word(path: Path) -> None:
+    names = set()
+    for node in ast.walk(tree_of(path)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.arg(arg=name):
+                names.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+    assert not names & FUNCTION_WORDS

@@ -12,7 +12,7 @@ import pytest
 from jsonschema_rs import Draft7Validator
 
 from batchgen import catalogue, manifest
-from batchgen.cli.init import FIRST
+from batchgen.cli.init import example_manifest
 from batchgen.manifest import schema
 from batchgen.manifest.header import INCLUDED_KEYS, KEYS, OWN
 from batchgen.manifest.limits import NAMES
@@ -133,7 +133,7 @@ def test_a_first_manifest_is_good_as_it_stands(tmp_path: Path, batchgen: Command
 
 
 def test_the_first_manifest_with_the_signs_taken_away_is_good(tmp_path: Path) -> None:
-    text = FIRST.format(name="m.yaml").replace("\n  # ", "\n  ").replace("\n  Videos", "\n  # Videos")
+    text = example_manifest("m.yaml").replace("\n  # ", "\n  ").replace("\n  Videos", "\n  # Videos")
     text = text.replace("\n  A job for each line", "\n  # A job for each line").replace("max_cost", "  max_cost")
     text = text.replace("\n    max_cost", "\n  max_cost")
     (tmp_path / "images").mkdir()
@@ -148,7 +148,7 @@ def test_nothing_is_overwritten(tmp_path: Path, batchgen: Command) -> None:
     (tmp_path / "manifest.schema.json").write_text("mine")
     done = batchgen("init", "own.yaml")
     assert done.returncode == 2
-    assert "own.yaml: is there already" in done.stderr
+    assert "own.yaml: already exists" in done.stderr
     assert batchgen("init", "new/first.yml").returncode == 0
     assert batchgen("init", ".").returncode == 0
     assert batchgen("init", "first.json").returncode == 2

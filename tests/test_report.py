@@ -1,11 +1,12 @@
-"""What a person sees: words, the bar, the time that is left, and a picture drawn over in place."""
+"""What a person sees: text, the bar, the time left, and a display that is redrawn in place."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
-from collections import deque
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,56 +14,74 @@ import pytest
 
 from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
-from batchgen.report.picture import View, paint, shares
-from batchgen.report.screen import Outlet, Screen
-from batchgen.report.words import counted, dollars, plural, shortened, size, span, summary, waiting
-
-NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
+from batchgen.report.live_view import LiveView, bar_columns, render
+from batchgen.report.progress import Progress
+from batchgen.report.terminal import OutputStream, RedrawnLines
+from batchgen.report.words import (
+    blocker_line,
+    dollars,
+    duration,
+    file_size,
+    local_time,
+    plural,
+    shortened,
+    state_counts,
+    summary_line,
+)
+from tests.conftest import NOON
+from tests.table import SECOND, Table
 
 
 def batch_summary(
-    held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size: int = 0, **numbers: int
+    held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size: int = 0, **counts: int
 ) -> BatchSummary:
-    return BatchSummary({state: numbers.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), size)
+    return BatchSummary({state: counts.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), size)
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("text", "expected"),
     [
         (dollars(Decimal(0)), "$0.00"),
         (dollars(Decimal("1234.5")), "$1,234.50"),
         (dollars(Decimal("0.2941000")), "$0.2941"),
         (dollars(Decimal("1E+2")), "$100.00"),
-        (size(999), "999 B"),
-        (size(1_627_089), "1.6 MB"),
-        (size(5_000_000_000_000), "5000.0 GB"),
-        (span(timedelta(seconds=59.4)), "59 s"),
-        (span(timedelta(seconds=60)), "1 m 00 s"),
-        (span(timedelta(hours=2, minutes=5)), "2 h 05 m"),
-        (span(timedelta(seconds=-3)), "0 s"),
+        (file_size(999), "999 B"),
+        (file_size(1_627_089), "1.6 MB"),
+        (file_size(5_000_000_000_000), "5000.0 GB"),
+        (duration(timedelta(seconds=59.4)), "59 s"),
+        (duration(timedelta(seconds=60)), "1 m 00 s"),
+        (duration(timedelta(hours=2, minutes=5)), "2 h 05 m"),
+        (duration(timedelta(seconds=-3)), "0 s"),
         (plural(1, "job"), "1 job"),
         (plural(0, "job"), "0 jobs"),
-        (shortened(["a", "b", "c"], most=2), "a, b and 1 more"),
-        (counted(batch_summary()), "no jobs"),
+        (shortened(["a", "b", "c"], limit=2), "a, b and 1 more"),
+        (state_counts(batch_summary()), "no jobs"),
         (
-            counted(batch_summary(pending=2, unconfirmed=1, held=1)),
+            state_counts(batch_summary(pending=2, unconfirmed=1, held=1)),
             "2 pending, 1 unconfirmed, 1 of them held for a person",
         ),
-        (summary("b", "aimlapi", batch_summary(pending=1)), "b: 1 pending; $0.00"),
-        (summary("b", "simulator", batch_summary(done=1, size=2000, cost="1")), "b: 1 done; 2.0 kB; $1.00 (simulated)"),
-        (waiting(Blocker("x", None, 1), NOON), "1 job waits for x"),
-        (waiting(Blocker("x", NOON, 2), NOON), "2 jobs wait for x"),
-        (waiting(Blocker("x", NOON + 9 * SECOND, 2), NOON), "2 jobs wait for x: next look in 9 s"),
+        (summary_line("b", "aimlapi", batch_summary(pending=1)), "b: 1 pending; $0.00"),
+        (
+            summary_line("b", "simulator", batch_summary(done=1, size=2000, cost="1")),
+            "b: 1 done; 2.0 kB; $1.00 (simulated)",
+        ),
+        (blocker_line(Blocker("x", None, 1), NOON), "1 job waits for x"),
+        (blocker_line(Blocker("x", NOON, 2), NOON), "2 jobs wait for x"),
+        (blocker_line(Blocker("x", NOON + 9 * SECOND, 2), NOON), "2 jobs wait for x: next check in 9 s"),
     ],
 )
-def test_words(told: str, expected: str) -> None:
-    assert told == expected
+def test_amounts_times_and_counts_are_written_for_people(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_a_time_for_a_person_has_its_date_unless_that_is_today_s() -> None:
+    assert re.fullmatch(r"\d\d:\d\d", local_time(NOON, NOON))
+    assert re.fullmatch(r"2026-03-0[34] \d\d:\d\d", local_time(NOON + timedelta(days=2), NOON))
 
 
 @pytest.mark.parametrize("columns", [3, 10, 78])
 @pytest.mark.parametrize(
-    "numbers",
+    "counts",
     [
         {State.DONE: 1},
         {State.DONE: 999_999, State.FAILED: 1},
@@ -71,19 +90,19 @@ def test_words(told: str, expected: str) -> None:
     ],
     ids=["one", "almost all", "thirds", "every state"],
 )
-def test_the_bar_shows_every_state_and_fits(numbers: dict[State, int], columns: int) -> None:
-    shared = shares(BatchSummary({**dict.fromkeys(State, 0), **numbers}, 0, 0, 0, Decimal(0), 0), columns)
-    assert set(shared) == set(numbers)
-    assert min(shared.values()) >= 1
-    assert sum(shared.values()) == max(columns, len(numbers))
+def test_the_bar_shows_every_state_and_fits_the_width(counts: dict[State, int], columns: int) -> None:
+    bar = bar_columns(BatchSummary({**dict.fromkeys(State, 0), **counts}, 0, 0, 0, Decimal(0), 0), columns)
+    assert set(bar) == set(counts)
+    assert min(bar.values()) >= 1
+    assert sum(bar.values()) == max(columns, len(counts))
 
 
 def test_an_empty_batch_has_an_empty_bar() -> None:
-    assert shares(batch_summary(), 78) == {}
+    assert bar_columns(batch_summary(), 78) == {}
 
 
-def view(now: BatchSummary) -> View:
-    return View("b", NOON, 0, now, deque(maxlen=4))
+def view_of(summary: BatchSummary) -> LiveView:
+    return LiveView("b", NOON, 0, summary)
 
 
 def event(key: str, seconds: int, to: State) -> Event:
@@ -91,65 +110,76 @@ def event(key: str, seconds: int, to: State) -> Event:
 
 
 def test_the_time_left_follows_from_how_long_videos_take_and_how_many_are_made_at_once() -> None:
-    seen = view(batch_summary(done=1, generating=10, pending=89))
-    assert seen.eta(NOON + 200 * SECOND) is None
+    view = view_of(batch_summary(done=1, generating=10, pending=89))
+    assert view.time_left(NOON + 200 * SECOND) is None
     for key in ("a", "b"):
-        seen.learn(event(key, 0, State.SUBMITTING))
-    seen.learn(event("a", 200, State.DONE))
+        view.record(event(key, 0, State.SUBMITTING))
+    view.record(event("a", 200, State.DONE))
     # 89 more at ten each 200 s, and the last takes 200 s itself: not the 200 s for each that the first one took.
-    assert seen.eta(NOON + 200 * SECOND) == timedelta(seconds=200 * (1 + 8.9))
+    assert view.time_left(NOON + 200 * SECOND) == timedelta(seconds=200 * (1 + 8.9))
 
-    seen.batch_summary = batch_summary(done=99, generating=1)
-    assert seen.eta(NOON + 150 * SECOND) == 50 * SECOND
-    assert seen.eta(NOON + 250 * SECOND) is None
-    seen.batch_summary = batch_summary(done=99, unconfirmed=1, held=1)
-    assert seen.eta(NOON + 250 * SECOND) is None
+    view.summary = batch_summary(done=99, generating=1)
+    assert view.time_left(NOON + 150 * SECOND) == 50 * SECOND
+    assert view.time_left(NOON + 250 * SECOND) is None
+    view.summary = batch_summary(done=99, unconfirmed=1, held=1)
+    assert view.time_left(NOON + 250 * SECOND) is None
 
 
-def test_the_picture_fits_any_width() -> None:
-    seen = view(batch_summary(done=3, generating=4, pending=5, failed=1, late=1, cost="12.5", size=10_000))
-    seen.blockers = [Blocker("generations at the service", NOON + SECOND * 90, 4)]
-    seen.latest.append(Event(1, NOON, "a-very-long-name " * 20, State.PENDING, State.FAILED, "because\nof reasons"))
-    seen.notice = "stopping"
+def test_the_display_fits_any_width() -> None:
+    view = view_of(batch_summary(done=3, generating=4, pending=5, failed=1, late=1, cost="12.5", size=10_000))
+    view.blockers = [Blocker("generations at the service", NOON + SECOND * 90, 4)]
+    view.events.append(Event(1, NOON, "a-very-long-name " * 20, State.PENDING, State.FAILED, "because\nof reasons"))
+    view.notice = "stopping"
     for width in (12, 40, 200):
         stream = io.StringIO()
-        screen = Screen(stream)
-        screen.console.width, screen.console.height = width, 50
-        screen.draw(paint(seen, NOON + SECOND, width))
-        assert max(screen.widths) < width
+        display = RedrawnLines(stream)
+        display.console.width, display.console.height = width, 50
+        display.draw(render(view, NOON + SECOND, width))
+        assert max(display.widths) < width
         assert max(map(len, stream.getvalue().splitlines())) < width
         assert "stopping" in stream.getvalue()
 
 
-def test_a_picture_takes_the_last_ones_place_even_if_the_terminal_has_become_narrower() -> None:
+def test_a_display_replaces_the_last_one_even_if_the_terminal_has_become_narrower() -> None:
     stream = io.StringIO()
-    screen = Screen(stream)
-    screen.console.width, screen.console.height = 100, 50
-    screen.draw("x" * 60 + "\nshort")
+    display = RedrawnLines(stream)
+    display.console.width, display.console.height = 100, 50
+    display.draw("x" * 60 + "\nshort")
     assert stream.getvalue() == "x" * 60 + "\nshort\n"
-    screen.console.width = 40  # now the long line lies folded on two rows
-    screen.draw("new")
+    display.console.width = 40  # now the long line lies folded on two rows
+    display.draw("new")
     assert stream.getvalue().endswith("\nshort\n\x1b[3A\r\x1b[Jnew\n")
-    screen.close()
+    display.close()
     assert stream.getvalue().endswith("new\n\x1b[1A\r\x1b[J")
 
 
-def test_a_picture_is_cut_to_the_terminals_height() -> None:
+def test_a_display_is_cut_to_the_terminal_s_height() -> None:
     stream = io.StringIO()
-    screen = Screen(stream)
-    screen.console.width, screen.console.height = 80, 3
-    screen.draw("a\nb\nc\nd")
+    display = RedrawnLines(stream)
+    display.console.width, display.console.height = 80, 3
+    display.draw("a\nb\nc\nd")
     assert stream.getvalue() == "a\nb\n"
 
 
-def test_a_line_that_nobody_can_have_is_no_error() -> None:
+def test_a_line_that_nobody_can_read_is_no_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as stream:
-        outlet = Outlet(stream)
-        outlet.say("to nobody")
-        outlet.say("nor this")
+        output = OutputStream(stream)
+        output.write("to nobody")
+        output.write("nor this")
     full = Path("/dev/full")
     if full.exists():
         with full.open("w") as stream:
-            Outlet(stream).say("does not fit")
+            OutputStream(stream).write("does not fit")
+
+
+async def test_a_run_that_has_ended_already_still_shows_its_events_and_its_notice(table: Table) -> None:
+    table.sync("mona")
+    stream, ended = io.StringIO(), asyncio.Event()
+    ended.set()
+    progress = Progress(table.database, table.batch_id, "b", 0, stream=stream, notice=lambda: "the balance is low")
+    await progress.follow(ended)
+    notice, event = stream.getvalue().splitlines()
+    assert notice.endswith("the balance is low")
+    assert "  mona  pending" in event

@@ -199,12 +199,15 @@ def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_pr
     shown = batchgen("plan", "m.yaml", **nobody).stdout
     assert "m: 5 jobs: 4 to send, 1 of them new, 3 edited, 1 changed after they were sent" in shown
     assert "$1.47 spent already; prices as listed 20" in shown
-    assert "the last that are known" in shown
+    assert "the service could not be asked for newer ones" in shown
     assert rows(tmp_path / "batchgen.db", "SELECT * FROM jobs") == before
     (tmp_path / "batchgen.db").unlink()
     shown = batchgen("plan", "m.yaml", **nobody).stdout
     assert "price unknown" in shown
     assert "no price list is known" in shown
     capped = batchgen("plan", "m.yaml", "--max-cost", "3", **nobody).stdout
-    assert "within $3.00: a model without a price is tried once, and then held to its charge" in capped
+    assert (
+        "within $3.00: one job of a model without a price is sent first, and its charge is then taken as the price"
+        in capped
+    )
     assert json.loads(batchgen("plan", "m.yaml", "--json", **nobody).stdout)["cost_usd"] is None

@@ -1,4 +1,4 @@
-"""Waiting for what a test needs to see, and never for a guessed time."""
+"""Waiting for a condition, instead of sleeping for a guessed time; reading a job table from outside."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 30.0  # then the test has failed
-LOOK_SECONDS = 0.005
+TIMEOUT_SECONDS = 30.0  # many times what any condition takes on a loaded machine
+CHECK_SECONDS = 0.005
 
 
-def until(seen: Callable[[], T], what: str = "") -> T:
-    """The first true value of `seen`. Fails after `PATIENCE_SECONDS`."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def until(condition: Callable[[], T], description: str = "") -> T:
+    """The first true value that `condition` returns. Fails after `TIMEOUT_SECONDS`."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
-        if value := seen():
+        if value := condition():
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"never seen: {what or seen.__name__}")
-        time.sleep(LOOK_SECONDS)
+            raise AssertionError(f"never came true: {description or condition.__name__}")
+        time.sleep(CHECK_SECONDS)
 
 
 def rows(database: Path, sql: str, *values: object) -> list[dict[str, Any]]:
-    """Rows of a SELECT, by column name; none while there is no such file or table yet."""
+    """The rows of a SELECT, by column name; none while the file or the table does not exist yet."""
     if not database.exists():
         return []
     try:

@@ -1,4 +1,4 @@
-"""`batchgen cancel`: unsent jobs leave the batch."""
+"""The command `batchgen cancel`."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from pathlib import Path
 import click
 
 from batchgen import clock
-from batchgen.cli.options import db_option, manifest_argument, simulate_option
-from batchgen.cli.session import batch_of, chosen_keys, table_of
+from batchgen.cli import options
+from batchgen.cli.batches import job_keys, open_batch
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
 @click.command(name="cancel")
-@manifest_argument
-@click.argument("ids", nargs=-1)
-@db_option
-@simulate_option
+@options.manifest
+@options.ids
+@options.db
+@options.simulate
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
-    """Take unsent jobs out of the batch. What was sent is paid for, and is still collected.
+    """What was sent is paid for, and is still downloaded. Without IDS: every job that has not been sent.
 
-    Without IDS: every job that has not been sent. `batchgen retry MANIFEST ID` brings one back.
+    `batchgen retry MANIFEST ID` makes a cancelled job pending again.
     """
-    with table_of(db, manifest) as database:
-        batch_id = batch_of(database, manifest, simulate)
-        keys = chosen_keys(database, batch_id, ids, default={State.PENDING}, allowed={State.PENDING}, order="cancelled")
+    pending = {State.PENDING}
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        keys = job_keys(database, batch_id, ids, default=pending, allowed=pending, verb="cancelled")
         cancelled = database.change(commands.cancel, batch_id, keys, clock.utcnow())
     if not cancelled:
         click.echo("every job has been sent or has ended: there is nothing to cancel")

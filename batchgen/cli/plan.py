@@ -1,83 +1,56 @@
-"""`batchgen plan`: what a run would send, cost and take."""
+"""The command `batchgen plan`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
-from batchgen import clock
-from batchgen import plan as planning
-from batchgen.cli.options import (
-    db_option,
-    is_there,
-    json_option,
-    limits_options,
-    manifest_argument,
-    place_of,
-    simulate_option,
-    terms_options,
-    validate_option,
-)
-from batchgen.cli.session import batch_of_manifest, public_service, read_for, selection_of, with_limits
-from batchgen.jobtable import pricelist
+from batchgen import api, clock
+from batchgen.cli import options
+from batchgen.cli.run_options import RunOptions, run_options
 from batchgen.jobtable.database import Database
-from batchgen.manifest import Manifest
-from batchgen.plan import Asked
-from batchgen.report.outlook import outlook_json, told
+from batchgen.report.plan import plan_json, plan_lines
 
 
 @click.command(name="plan")
-@manifest_argument
-@db_option
-@simulate_option
-@limits_options
-@terms_options
-@validate_option
-@json_option
-def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_json: bool, **wishes: Any) -> None:
-    """Show what a run would send, what it would cost and when it would be done. Needs no key, sends no job.
+@options.manifest
+@options.db
+@options.simulate
+@run_options
+@options.validate
+@options.json_lines
+def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_json: bool, **typed: Any) -> None:
+    """Needs no key, and sends no job.
 
-    Prices are the service's own list where it can be had, else the last one that is known, with its date. The forecast
-    plays the generation times that were measured through the limits in force.
+    The prices are the service's price list if it can be reached, else the last one that was stored, with its date. The
+    forecast takes the generation times that were measured and the limits in force.
     """
-    show_plan(place_of(db, manifest), manifest, wishes, simulate=simulate, validate=validate, as_json=as_json)
+    show_plan(db, manifest, RunOptions(**typed), simulate=simulate, validate=validate, as_json=as_json)
 
 
 def show_plan(
-    place: str | Path, path: Path, wishes: Mapping[str, Any], *, simulate: bool, validate: bool, as_json: bool
+    db: str | None, path: Path, overrides: RunOptions, *, simulate: bool, validate: bool, as_json: bool
 ) -> None:
-    """Make the plan and print it. Without a job table an empty one is made, and thrown away."""
+    """Make a plan and print it. Where there is no job table, an empty one is used for it and deleted."""
+    location = options.table_location(db, path)
     with ExitStack() as stack:
-        database = stack.enter_context(Database(place)) if is_there(place) else None
-        manifest = read_for(path, database, simulate, validate)
+        database = stack.enter_context(Database(location)) if options.table_exists(location) else None
+        manifest = api.read_manifest(path, database, simulate=simulate, validate=validate)
         if database is None:
-            database = stack.enter_context(Database(Path(stack.enter_context(TemporaryDirectory())) / "batchgen.db"))
-        live, measured = asyncio.run(ask(database, manifest))
-        limits = with_limits(manifest.limits, wishes)
-        until, now = wishes["until"], clock.utcnow()
-        asked = Asked(batch_of_manifest(manifest), manifest.jobs, limits, selection_of(wishes), until, measured)
-        outlook = database.change(planning.foresee, asked, now)
+            folder = stack.enter_context(TemporaryDirectory())
+            database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
+        limits, until = overrides.limits(manifest.limits), overrides.until
+        manifest = replace(manifest, limits=limits)
+        plan, live = asyncio.run(api.make_plan(database, manifest, overrides.selection, until))
     if as_json:
-        click.echo(json.dumps(outlook_json(manifest.batch, outlook, limits, until, live), ensure_ascii=False))
+        click.echo(json.dumps(plan_json(manifest.batch, plan, limits, until, live), ensure_ascii=False))
         return
-    for line in told(manifest.batch, outlook, limits, until, live, now):
+    for line in plan_lines(manifest.batch, plan, limits, until, live, clock.utcnow()):
         click.echo(line)
-
-
-async def ask(database: Database, manifest: Manifest) -> tuple[bool, Mapping[str, float]]:
-    """Whether the prices could be had live (they are kept), and the medians that the service measures."""
-    models = sorted({job.model for job in manifest.jobs})
-    last = await database.read(pricelist.known, manifest.service)
-    async with public_service(manifest) as service:
-        listing = await service.catalogue(last.etag)
-        measured = await service.typical_seconds(models) if listing else {}
-    if listing:
-        await database.write(pricelist.keep, manifest.service, listing, clock.utcnow())
-    return listing is not None, measured

@@ -1,4 +1,4 @@
-"""`batchgen resolve`: a person settles what neither an answer nor the service's log could."""
+"""The command `batchgen resolve`."""
 
 from __future__ import annotations
 
@@ -8,75 +8,83 @@ from pathlib import Path
 import click
 
 from batchgen import clock
-from batchgen.cli.options import again, db_option, manifest_argument, simulate_option
-from batchgen.cli.session import batch_of, table_of
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
 from batchgen.errors import UsageError
 from batchgen.jobtable import reconciliation
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.reconciliation import UnconfirmedAttempt
-from batchgen.report.words import plural, shortened, span
+from batchgen.report.words import duration, plural, shortened
 
 DEADLINE = timedelta(hours=1)
+"""A generation that a person has found at the service is late after this time: the manifest's default."""
 
 
 @click.command(name="resolve")
-@manifest_argument
-@click.argument("ids", nargs=-1)
-@db_option
-@simulate_option
-@click.option("--found", metavar="GENERATION-ID", help="It was accepted: this is its generation id (for one job).")
-@click.option("--resubmit", is_flag=True, help="It was not accepted: send it again. Pays a second time if it was.")
-@click.option("--give-up", is_flag=True, help="Count it as failed; do not send it again.")
+@options.manifest
+@options.ids
+@options.db
+@options.simulate
+@click.option(
+    "--found",
+    "generation_id",
+    metavar="GENERATION-ID",
+    help="It was accepted: this is its generation id (for one job).",
+)
+@click.option("--resubmit", is_flag=True, help="It was not accepted: send it again. If it was, it is paid for twice.")
+@click.option("--give-up", is_flag=True, help="Mark it as failed; do not send it again.")
 def command(
     manifest: Path,
     ids: tuple[str, ...],
     db: str | None,
     simulate: bool,
-    found: str | None,
+    generation_id: str | None,
     resubmit: bool,
     give_up: bool,
 ) -> None:
-    """Settle jobs that were sent, whose answer was lost, and that the service's request log does not know.
-
-    Without an option: show them, with what to look for on the service's site. Without IDS: all of them.
-    """
-    if sum(map(bool, (found, resubmit, give_up))) > 1:
+    """Without an option: show them, with what to search for on the service's site. Without IDS: all of them."""
+    if sum(map(bool, (generation_id, resubmit, give_up))) > 1:
         raise UsageError("--found, --resubmit and --give-up exclude one another")
-    with table_of(db, manifest) as database:
-        batch_id = batch_of(database, manifest, simulate)
-        now = clock.utcnow()
-        held = database.look(reconciliation.held_doubts, batch_id)
-        unknown = [key for key in ids if key not in {doubt.key for doubt in held}]
-        if unknown:
-            raise UsageError(f"not held: {', '.join(unknown)}. Nothing has been changed.")
-        chosen = [doubt for doubt in held if not ids or doubt.key in ids]
-        if found and len(chosen) > 1:
-            raise UsageError(f"--found settles one job: name it ({shortened([doubt.key for doubt in chosen])})")
-        for doubt in chosen:
-            if found:
-                deadline = now + DEADLINE
-                database.change(reconciliation.adopted, doubt, found, None, doubt.sent_at, now, deadline)
+    now = clock.utcnow()
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        attempts = held_attempts(database, batch_id, ids)
+        keys = shortened([attempt.key for attempt in attempts])
+        if generation_id and len(attempts) > 1:
+            raise UsageError(f"--found settles one job: name it ({keys})")
+        for attempt in attempts:
+            if generation_id:
+                sent_at, deadline = attempt.sent_at, now + DEADLINE
+                database.change(reconciliation.adopted, attempt, generation_id, None, sent_at, now, deadline)
             elif resubmit:
-                database.change(reconciliation.refuted, doubt, "resubmitted by a person", now)
+                database.change(reconciliation.refuted, attempt, "resubmitted by a person", now)
             elif give_up:
-                database.change(reconciliation.abandoned, doubt, "given up by a person", now)
+                database.change(reconciliation.abandoned, attempt, "given up by a person", now)
             else:
-                show(doubt, now)
-    if not chosen:
-        click.echo("no job waits for a person")
-    elif found or resubmit or give_up:
-        click.echo(f"{plural(len(chosen), 'job')} settled: {shortened([doubt.key for doubt in chosen])}")
-        click.echo(f"Next: {again('run')}", err=True)
+                show(attempt, now)
+    if not attempts:
+        click.echo("no job is held for a person")
+    elif generation_id or resubmit or give_up:
+        click.echo(f"{plural(len(attempts), 'job')} settled: {keys}")
+        click.echo(f"Next: {options.next_command('run')}", err=True)
     else:
         click.echo(
-            "Look for them on the service's site, by time and model. There: --found GENERATION-ID. Not there:"
-            " --resubmit, or --give-up.",
+            "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."
+            " If not: --resubmit or --give-up.",
             err=True,
         )
 
 
-def show(doubt: UnconfirmedAttempt, now: datetime) -> None:
-    """What a person needs to find the request at the service."""
-    click.echo(f"{doubt.key}  {doubt.model}")
-    click.echo(f"  sent {doubt.sent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {span(now - doubt.sent_at)} ago")
-    click.echo(f"  X-Client-Request-Id: {doubt.client_request_id}")
-    click.echo(f"  {doubt.reason}")
+def held_attempts(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[UnconfirmedAttempt]:
+    """The attempts that are held for a person: of these jobs, or of all. Raises `UsageError` for a job that is not."""
+    held = database.look(reconciliation.held_doubts, batch_id)
+    if others := set(ids) - {attempt.key for attempt in held}:
+        raise UsageError(f"not held for a person: {', '.join(sorted(others))}. Nothing has been changed.")
+    return [attempt for attempt in held if not ids or attempt.key in ids]
+
+
+def show(attempt: UnconfirmedAttempt, now: datetime) -> None:
+    """Print what a person needs to find the request at the service."""
+    click.echo(f"{attempt.key}  {attempt.model}")
+    click.echo(f"  sent {attempt.sent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.sent_at)} ago")
+    click.echo(f"  X-Client-Request-Id: {attempt.client_request_id}")
+    click.echo(f"  {attempt.reason}")

@@ -1,4 +1,4 @@
-"""`batchgen retry`: failed jobs become pending."""
+"""The command `batchgen retry`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,29 @@ from pathlib import Path
 import click
 
 from batchgen import clock
-from batchgen.cli.options import again, db_option, manifest_argument, simulate_option
-from batchgen.cli.session import batch_of, chosen_keys, table_of
+from batchgen.cli import options
+from batchgen.cli.batches import job_keys, open_batch
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
 @click.command(name="retry")
-@manifest_argument
-@click.argument("ids", nargs=-1)
-@db_option
-@simulate_option
+@options.manifest
+@options.ids
+@options.db
+@options.simulate
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
-    """Make failed jobs pending again; `batchgen run` then submits them. Their attempts stay in the ledger.
+    """`batchgen run` then submits them again.
 
-    Without IDS: every failed job. A cancelled job is retried when it is named.
+    Without IDS: every failed job. A cancelled job is retried only if its id is typed.
     """
-    with table_of(db, manifest) as database:
-        batch_id = batch_of(database, manifest, simulate)
-        keys = chosen_keys(
-            database,
-            batch_id,
-            ids,
-            default={State.FAILED},
-            allowed={State.FAILED, State.CANCELLED},
-            order="tried again",
-        )
+    failed = {State.FAILED}
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        keys = job_keys(database, batch_id, ids, default=failed, allowed={*failed, State.CANCELLED}, verb="retried")
         retried = database.change(commands.retry, batch_id, keys, clock.utcnow())
     if not retried:
-        click.echo("no job has failed: there is nothing to try again")
+        click.echo("no job has failed: there is nothing to retry")
         return
     click.echo(f"{plural(len(retried), 'job')} pending again: {shortened(retried)}")
-    click.echo(f"Next: {again('run')}", err=True)
+    click.echo(f"Next: {options.next_command('run')}", err=True)

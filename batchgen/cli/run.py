@@ -1,67 +1,54 @@
-"""`batchgen run`: bring a manifest's videos home."""
+"""The command `batchgen run`."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
-from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
-from batchgen import clock
-from batchgen.cli.options import (
-    again,
-    db_option,
-    is_there,
-    json_option,
-    limits_options,
-    manifest_argument,
-    place_of,
-    simulate_option,
-    terms_options,
-    validate_option,
-)
+from batchgen import api, clock
+from batchgen.api import PreparedRun
+from batchgen.cli import options
 from batchgen.cli.plan import show_plan
-from batchgen.cli.session import batch_of_manifest, read_for, selection_of, service_of, with_limits
+from batchgen.cli.run_options import RunOptions, run_options
 from batchgen.ending import Ending
-from batchgen.errors import StorageError
+from batchgen.errors import ExitCode, StorageError
 from batchgen.jobs import State
-from batchgen.jobtable import selection, statistics, sync
+from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
-from batchgen.limits.budget import Terms
-from batchgen.manifest import Manifest
+from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.progress import Progress
-from batchgen.report.screen import Outlet
-from batchgen.report.words import plural, shortened, standing_json, summary
-from batchgen.runner import Runner, RunSpec
-from batchgen.services.settings import Settings, read_settings
+from batchgen.report.terminal import OutputStream
+from batchgen.report.words import counts, local_time, plural, shortened, summary_json, summary_line
+from batchgen.runner import Runner
+from batchgen.services.base import Service
+from batchgen.services.settings import read_settings
 
 FAILURES_SHOWN = 5
-UNFINISHED = 3  # the exit code that leaves a choice
 
 
 @click.command(name="run")
-@manifest_argument
-@db_option
-@simulate_option
-@limits_options
-@terms_options
-@validate_option
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be sent, cost and take, as `batchgen plan` does.")
+@options.manifest
+@options.db
+@options.simulate
+@run_options
+@options.validate
+@click.option(
+    "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."
+)
 @click.option(
     "--changed",
     type=click.Choice(["keep", "redo"]),
-    help="For jobs that were edited after they were sent: keep what was paid for, or pay for a new one as well.",
+    help="For jobs that were edited after they were sent: keep the paid video, or pay for a new one as well.",
 )
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
-@json_option
+@options.json_lines
 def command(
     manifest: Path,
     db: str | None,
@@ -71,144 +58,136 @@ def command(
     log_file: Path | None,
     as_json: bool,
     dry_run: bool,
-    **wishes: Any,
+    **typed: Any,
 ) -> None:
-    """Bring a manifest's videos home: submit, wait, download.
+    """After Ctrl-C, a crash or a power cut, run it again: nothing is submitted or downloaded twice.
 
-    Run it again to go on: after Ctrl-C, a crash or a power cut nothing is submitted or downloaded twice. Ctrl-C once
-    finishes what is on the wire; twice leaves at once.
+    Ctrl-C once finishes the requests in flight and ends; twice ends at once.
     """
-    place = place_of(db, manifest)
+    overrides = RunOptions(**typed)
     if dry_run:
-        show_plan(place, manifest, wishes, simulate=simulate, validate=validate, as_json=as_json)
+        show_plan(db, manifest, overrides, simulate=simulate, validate=validate, as_json=as_json)
         return
+    location = options.table_location(db, manifest)
     with ExitStack() as stack:
-        database = stack.enter_context(Database(place)) if is_there(place) else None
-        asked = read_for(manifest, database, simulate, validate)
-        asked = replace(asked, limits=with_limits(asked.limits, wishes))
-        settings = None if asked.service == "simulator" else read_settings(asked.folder)
-        check_log(log_file)
-        database = database or stack.enter_context(Database(place))
-        ending = asyncio.run(carry_out(database, asked, settings, changed or "refuse", as_json, log_file, wishes))
+        database = stack.enter_context(Database(location)) if options.table_exists(location) else None
+        jobs = api.read_manifest(manifest, database, simulate=simulate, validate=validate)
+        jobs = replace(jobs, limits=overrides.limits(jobs.limits))
+        settings = None if jobs.service == "simulator" else read_settings(jobs.folder)
+        log = stack.enter_context(open_log(log_file)) if log_file else None
+        # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
+        database = database or stack.enter_context(Database(location))
+
+        async def run() -> Ending:
+            prepared = await api.prepare_run(database, jobs, changed or "refuse", overrides.selection, overrides.until)
+            announce(prepared, as_json)
+            async with api.open_service(database, settings, jobs.folder) as service:
+                return await run_with_progress(database, service, prepared, as_json, log)
+
+        ending = asyncio.run(run())
     sys.exit(ending.exit_code)
 
 
-def check_log(log_file: Path | None) -> None:
-    """See that the log can be written before anything costs money."""
+def open_log(path: Path) -> IO[str]:
+    """Open the log file, before anything costs money. Raises `StorageError`."""
     try:
-        if log_file:
-            log_file.open("a").close()
+        return path.open("a", encoding="utf-8")
     except OSError as error:
-        raise StorageError(f"--log-file {log_file}: {error.strerror}") from error
+        raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
 
-async def carry_out(
-    database: Database,
-    manifest: Manifest,
-    settings: Settings | None,
-    on_changed: OnChanged,
-    as_json: bool,
-    log_file: Path | None,
-    wishes: Mapping[str, Any],
+async def run_with_progress(
+    database: Database, service: Service, prepared: PreparedRun, as_json: bool, log: IO[str] | None
 ) -> Ending:
-    """Enrol, run, and say how it ended."""
-    wanted, batch = selection_of(wishes), batch_of_manifest(manifest)
-    enrolled = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed)
-    number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
-    manifest.jobs.clear()  # A run of many hours does not need them: they are rows now.
-    if wanted.mark:
-        chosen = await database.read(selection.find, enrolled.batch_id, wanted)  # by a connection that cannot write
-        await database.write(selection.mark, wanted, chosen)
-    terms = Terms(manifest.limits.max_cost, wishes["until"], wanted.mark)
-    announce(batch, number, enrolled, as_json)
-    gc.freeze()  # what was read so far stays: a run that makes little garbage need not look through it again and again
+    """Run the batch to its end, showing its progress, and print the result."""
+    batch_id, batch = prepared.spec.batch_id, prepared.batch
+    runner = Runner(database, service, prepared.spec)
     after = await database.read(statistics.last_event)
-    async with AsyncExitStack() as stack:
-        service = await stack.enter_async_context(service_of(database, settings, manifest.folder))
-        spec = RunSpec(enrolled.batch_id, manifest.folder, manifest.limits, models, terms)
-        runner = Runner(database, service, spec)
-        progress = Progress(
-            database,
-            enrolled.batch_id,
-            batch.name,
-            after,
-            as_json=as_json,
-            log=log_file,
-            notice=lambda: notice_of(runner),
-        )
-        ended = asyncio.Event()
-        following = asyncio.create_task(progress.follow(ended))
-        try:
-            ending = await runner.run()
-        finally:
-            ended.set()
-            await following
-    failures = await database.read(statistics.failures, enrolled.batch_id, FAILURES_SHOWN)
-    conclude(batch, ending, failures, as_json)
+    progress = Progress(
+        database, batch_id, batch.name, after, as_json=as_json, log=log, notice=lambda: notice_of(runner)
+    )
+    ended = asyncio.Event()
+    following = asyncio.create_task(progress.follow(ended))
+    try:
+        ending = await runner.run()
+    finally:
+        ended.set()
+        await following
+    if as_json:
+        print_json(batch, ending)
+    else:
+        failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
+        print_result(batch, ending, failures)
     return ending
 
 
-def announce(batch: Batch, jobs: int, enrolled: SyncResult, as_json: bool) -> None:
-    """What enrolling did."""
-    told = {
-        "new": enrolled.new,
-        "as the manifest has them now": enrolled.edited,
-        "gone from the manifest and cancelled": enrolled.gone,
-        "to be made anew": enrolled.redone,
-        "changed after they were sent and kept as they were": len(enrolled.changed) - enrolled.redone,
-    }
+def announce(prepared: PreparedRun, as_json: bool) -> None:
+    """Say what the manifest has changed in the job table."""
+    batch, synced = prepared.batch, prepared.synced
     if as_json:
-        names = ("new", "edited", "gone", "redone", "unchanged")
-        numbers = {name: getattr(enrolled, name) for name in names}
-        changed = [change.key for change in enrolled.changed]
-        begun = {"event": "enrolled", "batch": batch.name, **numbers, "changed": changed}
-        Outlet(sys.stdout).say(json.dumps(begun, ensure_ascii=False))
+        fields = {name: getattr(synced, name) for name in ("new", "edited", "gone", "redone", "unchanged")}
+        changed = [change.key for change in synced.changed]
+        event = {"event": "enrolled", "batch": batch.name, **fields, "changed": changed}
+        OutputStream(sys.stdout).write(json.dumps(event, ensure_ascii=False))
         return
-    parts = ", ".join(f"{number} {what}" for what, number in told.items() if number)
-    click.echo(f"{batch.name}: {plural(jobs, 'job')}{f' ({parts})' if parts else ''}", err=True)
-    if enrolled.occupied:
+    changes = counts(
+        [
+            ("new", synced.new),
+            ("edited", synced.edited),
+            ("no longer in the manifest and cancelled", synced.gone),
+            ("changed after they were sent: to be made again", synced.redone),
+            ("changed after they were sent: kept as they are", len(synced.changed) - synced.redone),
+        ]
+    )
+    click.echo(f"{batch.name}: {plural(prepared.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
+    if synced.occupied:
         click.echo(
-            f"Already there, and not made by this job table: {shortened(enrolled.occupied, 5)}."
-            "\nThey stay as they are; new videos get a name beside theirs. If they were paid for under another job"
-            " table, stop now (Ctrl-C) and name it with --db.",
+            f"These files exist already, and this job table did not make them: {shortened(synced.occupied, 5)}."
+            "\nThey are kept; the new videos get other names beside them. If they were paid for under another job"
+            " table, stop now (Ctrl-C) and name that table with --db.",
             err=True,
         )
 
 
 def notice_of(runner: Runner) -> str:
-    """What a person should know of a run that is doing less than it could, or soon will."""
-    context, told = runner.context, ""
+    """Why a run is doing less than it could, and what it warns of."""
+    context, reason = runner.context, ""
     if runner.signal:
-        told = "stopping: finishing what is on the wire (once more leaves at once)"
+        reason = "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
     elif context.disk:
-        told = f"no more downloads: {context.disk}"
+        reason = f"no more downloads: {context.disk}"
     elif context.blocked:
-        told = f"no more submits: {context.blocked.reason}"
+        reason = f"no more submits: {context.blocked.reason}"
     elif context.hold:
-        told = f"no more submits for now: {context.hold}"
-    return "; ".join(filter(None, (told, context.warning)))
+        until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
+        reason = f"no more submits for now: {context.hold}{until}"
+    return "; ".join(filter(None, (reason, context.warning)))
 
 
-def conclude(batch: Batch, ending: Ending, failures: list[str], as_json: bool) -> None:
-    """The result, on standard output; beside it, what a person can do about what is missing."""
-    batch_summary, results = ending.batch_summary, Outlet(sys.stdout)
-    if as_json:
-        closing = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        results.say(json.dumps({**closing, **standing_json(batch.name, batch_summary)}, ensure_ascii=False))
+def print_json(batch: Batch, ending: Ending) -> None:
+    event = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
+    event |= summary_json(batch.name, ending.batch_summary)
+    OutputStream(sys.stdout).write(json.dumps(event, ensure_ascii=False))
+
+
+def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:
+    """The result on standard output; on standard error, what a person can do about jobs that are not delivered."""
+    summary = ending.batch_summary
+    OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
+    if ending.exit_code is not ExitCode.INCOMPLETE:
         return
-    results.say(f"{summary(batch.name, batch.service, batch_summary)}; {ending.message}")
-    if ending.exit_code != UNFINISHED:
-        return
-    advice = Outlet(sys.stderr)
-    for line in failures:
-        advice.say(f"  {line}")
-    if (more := batch_summary.counts[State.FAILED] - len(failures)) > 0:
-        advice.say(f"  and {more} more; {again('status')} lists them")
-    if number := batch_summary.counts[State.FAILED]:
-        advice.say(f"{again('retry')} makes {'it' if number == 1 else 'them'} pending again; then run.")
-    if batch_summary.held:
-        advice.say(f"{again('resolve')} shows what waits for a person.")
-    if batch_summary.late or batch_summary.stuck:
-        advice.say(
-            f"{plural(batch_summary.late + batch_summary.stuck, 'job')} may still come: the same command looks again."
+    advice = [f"  {failure}" for failure in failures]
+    failed = summary.counts[State.FAILED]
+    if failed > len(failures):
+        advice.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
+    if failed:
+        advice.append(
+            f"{options.next_command('retry')} makes {'it' if failed == 1 else 'them'} pending again; then run."
         )
+    if summary.held:
+        advice.append(f"{options.next_command('resolve')} shows the jobs that are held for a person.")
+    if late := summary.late + summary.stuck:
+        advice.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
+    errors = OutputStream(sys.stderr)
+    for line in advice:
+        errors.write(line)

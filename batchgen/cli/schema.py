@@ -1,4 +1,4 @@
-"""`batchgen schema`: what an editor needs to know of manifests."""
+"""The command `batchgen schema`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from batchgen.manifest import schema
 
 @click.command(name="schema")
 def command() -> None:
-    """Print the JSON Schema of manifests, with the parameters of every model, for an editor.
+    """It has the parameters of every model.
 
     \b
     batchgen schema > manifest.schema.json

@@ -1,4 +1,4 @@
-"""`batchgen status`: how batches stand."""
+"""The command `batchgen status`."""
 
 from __future__ import annotations
 
@@ -9,48 +9,43 @@ from pathlib import Path
 import click
 
 from batchgen import clock
-from batchgen.cli.options import db_option, json_option
-from batchgen.cli.session import batches_of, known_batches, table_of
+from batchgen.cli import options
+from batchgen.cli.batches import batches_from, open_table, stored_batches
 from batchgen.files import liveness
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.database import Database
-from batchgen.report.words import plural, standing_json, summary, waiting
+from batchgen.report.words import blocker_line, plural, summary_json, summary_line
 
 
 @click.command(name="status")
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
-@db_option
-@json_option
+@options.db
+@options.json_lines
 def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
-    """Show how a batch stands, what it has cost and what it waits for.
-
-    Without a MANIFEST: every batch in the job table given by --db, or in ./batchgen.db.
-    """
-    with table_of(db, manifest) as database:
-        found = known_batches(database, manifest) if manifest else database.look(batches_of, None)
-        for batch in found:
+    """Without a MANIFEST: every batch in the job table that --db names, or in ./batchgen.db."""
+    with open_table(db, manifest) as database:
+        for batch in batches_from(database, manifest) if manifest else database.look(stored_batches):
             now = clock.utcnow()
-            batch_summary = database.look(statistics.batch_summary, batch.id, now)
+            summary = database.look(statistics.batch_summary, batch.id, now)
             blockers = database.look(statistics.blockers, batch.id, now)
-            working = at_work(database, batch.id)
+            runs = live_runs(database, batch.id)
             if as_json:
-                told = standing_json(batch.name, batch_summary, blockers)
-                click.echo(json.dumps({**told, "runs": working}, ensure_ascii=False))
+                document = {**summary_json(batch.name, summary, blockers), "runs": runs}
+                click.echo(json.dumps(document, ensure_ascii=False))
                 continue
-            click.echo(summary(batch.name, batch.service, batch_summary))
-            for wait in blockers:
-                click.echo(f"  {waiting(wait, now)}")
-            for failure in database.look(statistics.failures, batch.id):
-                click.echo(f"  {failure}")
-            if working:
-                click.echo(f"  {plural(working, 'run')} at work")
-            elif len(blockers) > bool(batch_summary.held):
-                click.echo(
-                    f"  no run is at work: `batchgen run {shlex.quote(str(manifest or batch.manifest))}` goes on"
-                )
+            click.echo(summary_line(batch.name, batch.service, summary))
+            lines = [blocker_line(blocker, now) for blocker in blockers]
+            lines += database.look(statistics.failures, batch.id)
+            if runs:
+                lines.append(f"{plural(runs, 'run')} at work")
+            elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
+                command_line = f"batchgen run {shlex.quote(str(manifest or batch.manifest_path))}"
+                lines.append(f"no run is at work: `{command_line}` goes on")
+            for line in lines:
+                click.echo(f"  {line}")
 
 
-def at_work(database: Database, batch_id: int) -> int:
-    """How many runs are at work on a batch, as far as can be seen from this machine."""
+def live_runs(database: Database, batch_id: int) -> int:
+    """How many runs work on a batch now, as far as this machine can see."""
     unended = database.look(leases.unended, batch_id)
     return len(unended) - len(liveness.dead(database.path, unended))

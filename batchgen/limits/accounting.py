@@ -19,13 +19,19 @@ FORECAST_JOBS = 1_000
 """How many pending jobs are priced to compare them with the balance. So many show a low balance and are read fast."""
 
 
-async def learn_prices(database: Database, service: Service, now: datetime) -> PriceList:
-    """The service's price list; where it cannot be had, the last one that the job table knows."""
-    prices = await database.read(pricelist.known, service.name)
-    if listing := await service.catalogue(prices.etag):
+async def refresh_prices(database: Database, service: Service, now: datetime) -> bool:
+    """Store the service's price list. False where it cannot be had: the stored one stays."""
+    stored = await database.read(pricelist.known, service.name)
+    listing = await service.catalogue(stored.etag)
+    if listing:
         await database.write(pricelist.keep, service.name, listing, now)
-        prices = await database.read(pricelist.known, service.name)
-    return prices
+    return listing is not None
+
+
+async def learn_prices(database: Database, service: Service, now: datetime) -> PriceList:
+    """The service's price list; where it cannot be had, the last one that is stored."""
+    await refresh_prices(database, service, now)
+    return await database.read(pricelist.known, service.name)
 
 
 async def learn_charges(database: Database, service: Service, batch_id: int, now: datetime) -> bool:

@@ -1,112 +1,124 @@
-"""A model of the catalogue in words and in JSON."""
+"""A model of the catalogue as text and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from batchgen.catalogue import endpoint as usual
-from batchgen.catalogue import endpoints, kinds, known, parameters, schema, style_of
+from batchgen import catalogue
 
 Schema = Mapping[str, Any]
 
 TYPES = {"string": "text", "integer": "whole number", "array": "list", "object": "mapping", "boolean": "true or false"}
-SHOWN = 16  # values of a list that are spelt out
+VALUES_SHOWN = 16  # of an enum: a few lines on a terminal
 
 
-def told(model: str, pricing: Mapping[str, Any] | None, listed_at: datetime | None) -> Iterator[str]:
-    """The lines that describe a model: where it is served, what it costs, what it takes."""
-    first = usual(model)
-    served = [first, *(path for path in endpoints(model) if path != first)]
+def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: datetime | None) -> Iterator[str]:
+    """The lines that describe a model: its endpoints, its price, its parameters."""
+    default = catalogue.endpoint(model)
+    others = [endpoint for endpoint in catalogue.endpoints(model) if endpoint != default]
     yield model
-    yield f"  {', '.join(kinds(model))}"
-    for endpoint in served:
-        yield f"  {style_of(endpoint):<10} {endpoint}"
-    yield f"  {'price':<10} {price(pricing)}{f' (as listed {listed_at.astimezone():%Y-%m-%d})' if listed_at else ''}"
-    for number, endpoint in enumerate(served):
-        known = set(parameters(model, first)) if number else set()
-        names = [name for name in parameters(model, endpoint) if name not in known]
-        if names:
-            yield f"on {style_of(endpoint)}, also:" if number else "parameters (* required):"
-        body = schema(model, endpoint)
-        width = max((len(name) for name in names), default=0) + 2
-        for name in names:
-            star = " *" if name in body["required"] else ""
-            yield f"  {name + star:<{width}}  {described(body['properties'][name])}"
+    yield f"  {', '.join(catalogue.kinds(model))}"
+    for endpoint in (default, *others):
+        yield f"  {catalogue.style_of(endpoint):<10} {endpoint}"
+    listed = f" (as listed {listed_at.astimezone():%Y-%m-%d})" if listed_at else ""
+    yield f"  {'price':<10} {price(pricing)}{listed}"
+    parameters = catalogue.parameters(model, default)
+    yield "parameters (* required):"
+    yield from parameter_lines(catalogue.schema(model, default), parameters)
+    for endpoint in others:
+        if more := [name for name in catalogue.parameters(model, endpoint) if name not in parameters]:
+            yield f"on {catalogue.style_of(endpoint)}, also:"
+            yield from parameter_lines(catalogue.schema(model, endpoint), more)
 
 
-def described(parameter: Schema) -> str:
-    """What a parameter may be, in a few words."""
-    parts = [allowed(parameter)]
-    if "default" in parameter:
-        default = parameter["default"]
-        parts.append(f"default {str(default).lower() if isinstance(default, bool) else default}")
-    return "; ".join(filter(None, parts))
+def parameter_lines(body: Schema, names: Sequence[str]) -> Iterator[str]:
+    width = max((len(name) for name in names), default=0) + 2
+    for name in names:
+        star = " *" if name in body["required"] else ""
+        yield f"  {name + star:<{width}}  {describe(body['properties'][name])}"
 
 
-def allowed(parameter: Schema) -> str:
+def describe(parameter: Schema) -> str:
+    """The values that a parameter takes, and its default."""
+    values = allowed_values(parameter)
+    if "default" not in parameter:
+        return values
+    default = parameter["default"]
+    return f"{values}; default {str(default).lower() if isinstance(default, bool) else default}"
+
+
+def allowed_values(parameter: Schema) -> str:
+    """What a parameter's JSON Schema allows, in a few words."""
     if branches := parameter.get("anyOf") or parameter.get("oneOf"):
-        return " or ".join(dict.fromkeys(allowed(branch) for branch in branches))
+        return " or ".join(dict.fromkeys(allowed_values(branch) for branch in branches))
     if "const" in parameter:
         return str(parameter["const"])
     if values := parameter.get("enum"):
-        more = f", … ({len(values)} in all)" if len(values) > SHOWN else ""
-        return ", ".join(str(value) for value in values[:SHOWN]) + more
-    if "x-media" in parameter:
-        return f"{parameter['x-media']}: a link{' or a local file' if parameter['x-media'] == 'image' else ''}"
+        more = f", … ({len(values)} in all)" if len(values) > VALUES_SHOWN else ""
+        return ", ".join(str(value) for value in values[:VALUES_SHOWN]) + more
+    if media := parameter.get("x-media"):
+        return f"{media}: a link{' or a local file' if media == 'image' else ''}"
     kind = str(parameter.get("type", "anything"))
     if kind == "array":
-        return f"list{bounds(parameter, 'Items')} of: {allowed(parameter.get('items', {}))}"
+        return f"list{length_bounds(parameter, 'Items')} of: {allowed_values(parameter.get('items', {}))}"
     if kind == "object" and parameter.get("properties"):
         return f"mapping of {', '.join(parameter['properties'])}"
     if kind == "string":
-        return f"text{bounds(parameter, 'Length', ' characters')}"
-    return TYPES.get(kind, kind) + span(parameter)
+        return f"text{length_bounds(parameter, 'Length', ' characters')}"
+    return TYPES.get(kind, kind) + number_bounds(parameter)
 
 
-def bounds(parameter: Schema, of: str, unit: str = "") -> str:
-    """The least and the most of a length."""
-    least, most = parameter.get(f"min{of}"), parameter.get(f"max{of}")
+def length_bounds(parameter: Schema, keyword: str, unit: str = "") -> str:
+    """The bounds that minLength and maxLength, or minItems and maxItems, set."""
+    least, most = parameter.get(f"min{keyword}"), parameter.get(f"max{keyword}")
     if most is not None:
         return f", {f'{least} to {most}' if least else f'at most {most}'}{unit}"
     return f", at least {least}{unit}" if least else ""
 
 
-def span(parameter: Schema) -> str:
-    """The range of a number."""
-    ends = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    told = [f"{word} {parameter[name]}" for name, word in ends.items() if name in parameter]
-    return f", {' '.join(told)}" if told else ""
+def number_bounds(parameter: Schema) -> str:
+    """The bounds of a number."""
+    keywords = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
+    bounds = [f"{word} {parameter[keyword]}" for keyword, word in keywords.items() if keyword in parameter]
+    return f", {' '.join(bounds)}" if bounds else ""
 
 
 def price(pricing: Mapping[str, Any] | None) -> str:
-    """A price list's entry as it reads; its amounts are shown as they are written."""
+    """An entry of the price list (`catalogue/prices.py` documents its shapes); amounts as the service writes them."""
+    pricing = pricing or {}
     try:
-        match (pricing or {}).get("kind"):
+        match pricing.get("kind"):
             case "fixed":
-                return " + ".join(amount(unit, unit["name"]) for unit in (pricing or {})["units"])
+                return " + ".join(amount(unit, unit["name"]) for unit in pricing["units"])
             case "variants":
                 return ", ".join(
-                    f"{amount(each, each['unit'])} ({', '.join(f'{name} {is_}' for name, is_ in each['when'].items())})"
-                    for each in (pricing or {})["variants"]
+                    f"{amount(variant, variant['unit'])} ({conditions(variant['when'])})"
+                    for variant in pricing["variants"]
                 )
             case "variable":
                 return "varies: the service quotes none"
     except (KeyError, TypeError, AttributeError):
-        return "of an unknown kind"
+        return "not in a known format"
     return "unknown"
 
 
-def amount(priced: Mapping[str, Any], unit: str) -> str:
-    return f"${priced['price']} for {'' if str(priced['per']) == '1' else str(priced['per']) + ' × '}{unit}"
+def conditions(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parameters.items())
 
 
-def model_json(model: str, pricing: Mapping[str, Any] | None, *, whole: bool) -> dict[str, Any]:
-    """A model for programs; `whole`: with the schema of each endpoint's body. A newer model has a price only."""
-    if not known(model):
+def amount(entry: Mapping[str, Any], unit: str) -> str:
+    number = "" if str(entry["per"]) == "1" else f"{entry['per']} × "
+    return f"${entry['price']} for {number}{unit}"
+
+
+def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: bool) -> dict[str, Any]:
+    """A model for programs. A model that is newer than the catalogue has nothing but a price."""
+    if not catalogue.known(model):
         return {"model": model, "types": [], "endpoints": [], "pricing": pricing, "parameters": []}
-    shown: dict[str, Any] = {"model": model, "types": kinds(model), "endpoints": endpoints(model), "pricing": pricing}
-    if whole:
-        return {**shown, "schemas": {endpoint: schema(model, endpoint) for endpoint in endpoints(model)}}
-    return {**shown, "parameters": parameters(model, usual(model))}
+    endpoints = catalogue.endpoints(model)
+    row = {"model": model, "types": catalogue.kinds(model), "endpoints": endpoints, "pricing": pricing}
+    if with_schemas:
+        return {**row, "schemas": {endpoint: catalogue.schema(model, endpoint) for endpoint in endpoints}}
+    return {**row, "parameters": catalogue.parameters(model, catalogue.endpoint(model))}

@@ -1,14 +1,13 @@
-"""What a person watches while a batch runs: a live picture on a terminal, plain lines elsewhere, all from the table."""
+"""The progress of a run, read from the job table: a live display on a terminal, lines or JSON elsewhere, a log file."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import IO
 
 from batchgen import clock
@@ -16,21 +15,20 @@ from batchgen.jobs import State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import Event
-from batchgen.report.picture import View, paint
-from batchgen.report.screen import Outlet, Screen
-from batchgen.report.words import event_json, happened, waiting
+from batchgen.report.live_view import LiveView, render
+from batchgen.report.terminal import OutputStream, RedrawnLines
+from batchgen.report.words import blocker_line, event_json, event_line
 
-LOOK_SECONDS = 0.25
-QUIET_SECONDS = 30.0  # without a line, before plain output says what is waited for
-LATEST = 4  # events under the picture
-IN_PASSING = frozenset({State.SUBMITTING, State.DOWNLOADING})
-"""States that a job leaves so soon that a screen has better things to show."""
+READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
+NOTICE_SECONDS = 0.25  # between two looks at the notice, which costs no read: Ctrl-C is answered at once
+SILENCE = timedelta(seconds=30)
+"""After so long without a line, plain output says what the batch waits for: a pause must not look like a hang."""
 
 
 class Progress:
-    """Follows a batch in the table until told to stop. `after` is the newest event that is already known.
+    """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
-    `notice` is asked what the run has to say for itself, such as that it is stopping.
+    `notice` returns what the run itself has to say, such as that it is stopping; empty for nothing.
     """
 
     def __init__(
@@ -41,102 +39,99 @@ class Progress:
         after: int,
         *,
         as_json: bool = False,
-        log: Path | None = None,
+        log: IO[str] | None = None,
         stream: IO[str] | None = None,
         notice: Callable[[], str] = str,
     ) -> None:
-        self.database, self.batch_id, self.batch, self.after = database, batch_id, batch, after
         stream = stream or sys.stderr
-        self.lines, self.results = Outlet(stream), Outlet(sys.stdout)
+        self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
+        self.lines, self.json_lines = OutputStream(stream), OutputStream(sys.stdout)
         self.as_json = as_json
-        self.screen = Screen(stream) if stream.isatty() and not as_json else None
-        if self.screen and not self.screen.usable:
-            self.screen = None
-        self.file = log.open("a", encoding="utf-8") if log else None
-        self.log = Outlet(self.file) if self.file else None
-        self.notice, self.noticed = notice, ""
-        self.quiet_since = clock.utcnow()
+        self.display = RedrawnLines(stream) if stream.isatty() and not as_json else None
+        if self.display and not self.display.is_supported:
+            self.display = None
+        self.log = OutputStream(log) if log else None
+        self.notice, self.shown_notice = notice, ""
+        self.last_line_at = clock.utcnow()
 
     async def follow(self, ended: asyncio.Event) -> None:
         """Show what happens until `ended` is set, and everything that had happened by then."""
-        batch_summary = await self.database.read(statistics.batch_summary, self.batch_id, clock.utcnow())
-        view = View(
-            self.batch, clock.utcnow(), batch_summary.counts[State.DONE], batch_summary, latest=deque(maxlen=LATEST)
-        )
+        now = clock.utcnow()
+        summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
+        view = LiveView(self.batch, now, summary.counts[State.DONE], summary)
         try:
-            await self.loop(view, ended)
+            while True:
+                is_last = ended.is_set()
+                self.show_notice(view)
+                await self.show_events(view)
+                await self.show_summary(view)
+                if is_last:
+                    return
+                await self.wait(ended, view)
         finally:
-            if self.screen:
-                self.screen.close()
-            if self.file:
-                self.file.close()
+            if self.display:
+                self.display.close()
 
-    async def loop(self, view: View, ended: asyncio.Event) -> None:
-        while True:
-            last = ended.is_set()
-            self.pass_on_notice()
-            await self.catch_up(view)
-            if self.screen:
-                await self.draw(view)
-            else:
-                await self.break_silence()
-            if last:
+    async def wait(self, ended: asyncio.Event, view: LiveView) -> None:
+        """Wait until it is time to read the table again, or the run has ended. A new notice is shown meanwhile."""
+        for _ in range(round(READ_SECONDS / NOTICE_SECONDS)):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), NOTICE_SECONDS)
+            self.show_notice(view)
+            if ended.is_set():
                 return
-            try:
-                await asyncio.wait_for(ended.wait(), LOOK_SECONDS)
-            except TimeoutError:
-                continue
 
-    async def catch_up(self, view: View) -> None:
-        """Tell all that has happened since the last look."""
+    async def show_events(self, view: LiveView) -> None:
+        """Show every event since the last read, a page at a time."""
         while True:
-            events, upto = await self.database.read(statistics.events_since, self.batch_id, self.after)
-            if upto == self.after:
+            events, upto = await self.database.read(statistics.events_since, self.batch_id, self.last_event)
+            if upto == self.last_event:
                 return
-            self.after = upto
+            self.last_event = upto
             for event in events:
-                self.tell(event)
-                view.learn(event)
-                if event.to_state not in IN_PASSING:
-                    view.latest.append(event)
+                self.write_event(event)
+                view.record(event)
 
-    async def draw(self, view: View) -> None:
-        assert self.screen
+    async def show_summary(self, view: LiveView) -> None:
+        """Redraw the display; without one, say what the batch waits for when nothing has been written for a while."""
         now = clock.utcnow()
-        view.batch_summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
-        view.blockers = await self.database.read(statistics.blockers, self.batch_id, now)
-        view.notice = self.noticed
-        self.screen.draw(paint(view, now, self.screen.console.width))
+        if self.display:
+            view.summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
+            view.blockers = await self.database.read(statistics.blockers, self.batch_id, now)
+            self.draw(view)
+        elif now - self.last_line_at >= SILENCE:
+            self.last_line_at = now
+            for blocker in await self.database.read(statistics.blockers, self.batch_id, now):
+                self.write_remark(blocker_line(blocker, now))
 
-    def tell(self, event: Event) -> None:
-        """One event, to whoever reads lines."""
-        self.quiet_since = clock.utcnow()
-        if self.as_json:
-            self.results.say(json.dumps(event_json(event), ensure_ascii=False))
-        elif not self.screen:
-            self.lines.say(happened(event))
-        if self.log:
-            self.log.say(f"{event.at.astimezone():%Y-%m-%d} {happened(event)}")
-
-    def remark(self, line: str) -> None:
-        """A line that is no event."""
-        now = clock.utcnow().astimezone()
-        if not self.screen:
-            self.lines.say(f"{now:%H:%M:%S}  {line}")
-        if self.log:
-            self.log.say(f"{now:%Y-%m-%d %H:%M:%S}  {line}")
-
-    def pass_on_notice(self) -> None:
-        if (notice := self.notice()) != self.noticed:
-            self.noticed = notice
-            if notice:
-                self.remark(notice)
-
-    async def break_silence(self) -> None:
-        """After a while without a line, say what is waited for: a pause must not look like a hang."""
-        now = clock.utcnow()
-        if now - self.quiet_since < timedelta(seconds=QUIET_SECONDS):
+    def show_notice(self, view: LiveView) -> None:
+        """Show the run's notice if it has changed."""
+        notice = self.notice()
+        if notice == self.shown_notice:
             return
-        self.quiet_since = now
-        for wait in await self.database.read(statistics.blockers, self.batch_id, now):
-            self.remark(waiting(wait, now))
+        self.shown_notice = view.notice = notice
+        if notice:
+            self.write_remark(notice)
+        if self.display:
+            self.draw(view)
+
+    def draw(self, view: LiveView) -> None:
+        assert self.display
+        self.display.draw(render(view, clock.utcnow(), self.display.console.width))
+
+    def write_event(self, event: Event) -> None:
+        self.last_line_at = clock.utcnow()
+        if self.as_json:
+            self.json_lines.write(json.dumps(event_json(event), ensure_ascii=False))
+        elif not self.display:
+            self.lines.write(event_line(event))
+        if self.log:
+            self.log.write(f"{event.at.astimezone():%Y-%m-%d} {event_line(event)}")
+
+    def write_remark(self, line: str) -> None:
+        """Write a line that belongs to no event."""
+        now = clock.utcnow().astimezone()
+        if not self.display:
+            self.lines.write(f"{now:%H:%M:%S}  {line}")
+        if self.log:
+            self.log.write(f"{now:%Y-%m-%d %H:%M:%S}  {line}")

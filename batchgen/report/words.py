@@ -1,34 +1,33 @@
-"""A batch's standing in words and in JSON."""
+"""A batch, its events and its blockers as text and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from batchgen.jobs import State
+from batchgen.jobtable.columns import plain
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
 
 
 def dollars(amount: Decimal) -> str:
-    """USD with at least two places, and no more than it has."""
-    exact = amount.normalize()
-    places = max(2, -int(exact.as_tuple().exponent))
-    return f"${exact:,.{places}f}"
+    """USD with at least two decimal places, and as many as the amount needs."""
+    _, _, decimals = plain(amount).partition(".")
+    return f"${amount:,.{max(2, len(decimals))}f}"
 
 
-def size(number: int) -> str:
-    """Bytes as people read them."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000 or unit == "GB":
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    raise AssertionError
+def file_size(size: float) -> str:
+    """Bytes in decimal units: 999 B, 1.6 MB."""
+    units = ("B", "kB", "MB", "GB")
+    power = 0
+    while size >= 1000 and power < len(units) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.{min(power, 1)}f} {units[power]}"
 
 
-def span(length: timedelta) -> str:
+def duration(length: timedelta) -> str:
     """A length of time: 9 s, 3 m 20 s, 2 h 05 m."""
     seconds = max(0, round(length.total_seconds()))
     if seconds < 60:
@@ -38,29 +37,10 @@ def span(length: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60:02} m"
 
 
-def counted(batch_summary: BatchSummary) -> str:
-    """The states that hold jobs, in the order in which a job passes them."""
-    parts = [f"{number} {state}" for state in State if (number := batch_summary.counts[state])]
-    return ", ".join([*parts, *marks(batch_summary)]) or "no jobs"
-
-
-def marks(batch_summary: BatchSummary) -> list[str]:
-    """What a person should notice about jobs that are counted in their states already."""
-    told = {
-        "held for a person": batch_summary.held,
-        "late": batch_summary.late,
-        "hard to download": batch_summary.stuck,
-    }
-    return [f"{number} of them {mark}" for mark, number in told.items() if number]
-
-
-def summary(batch: str, service: str, batch_summary: BatchSummary) -> str:
-    """A batch in one line: the states, what is on the disk, what it costs."""
-    parts = [counted(batch_summary)]
-    if batch_summary.bytes:
-        parts.append(size(batch_summary.bytes))
-    parts.append(f"{dollars(batch_summary.cost_usd)}{' (simulated)' if service == 'simulator' else ''}")
-    return f"{batch}: {'; '.join(parts)}"
+def local_time(moment: datetime, now: datetime) -> str:
+    """A moment in this machine's time zone, to the minute; with its date unless that is today's."""
+    local = moment.astimezone()
+    return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M}"
 
 
 def plural(number: int, noun: str) -> str:
@@ -68,21 +48,50 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def shortened(names: Sequence[str], most: int = 20) -> str:
-    """Names in a row, the first `most` of them."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def shortened(names: Sequence[str], limit: int = 20) -> str:
+    """The first `limit` names, and how many more there are."""
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
 
 
-def waiting(wait: Blocker, now: datetime) -> str:
-    """One thing that is waited for, and until when."""
-    told = f"{plural(wait.jobs, 'job')} wait{'s' if wait.jobs == 1 else ''} for {wait.what}"
-    if wait.until is None or wait.until - now < timedelta(seconds=1):
-        return told
-    return f"{told}: next look in {span(wait.until - now)}"
+def counts(parts: Iterable[tuple[str, int]]) -> str:
+    """The counts that are not zero: 2 pending, 1 done."""
+    return ", ".join(f"{number} {label}" for label, number in parts if number)
 
 
-DEEDS = {
+def notes(summary: BatchSummary) -> str:
+    """Which of the jobs, counted in their states already, need attention."""
+    return counts(
+        [
+            ("of them held for a person", summary.held),
+            ("of them late", summary.late),
+            ("of them hard to download", summary.stuck),
+        ]
+    )
+
+
+def state_counts(summary: BatchSummary) -> str:
+    """How many jobs are in each state, in the order in which a job passes through them."""
+    states = counts((state, summary.counts[state]) for state in State)
+    return ", ".join(filter(None, [states, notes(summary)])) or "no jobs"
+
+
+def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
+    """A batch in one line: its states, the bytes delivered, the cost."""
+    size = f"; {file_size(summary.bytes)}" if summary.bytes else ""
+    simulated = " (simulated)" if service == "simulator" else ""
+    return f"{batch}: {state_counts(summary)}{size}; {dollars(summary.cost_usd)}{simulated}"
+
+
+def blocker_line(blocker: Blocker, now: datetime) -> str:
+    """What jobs wait for, and when batchgen checks again."""
+    text = f"{plural(blocker.jobs, 'job')} wait{'s' if blocker.jobs == 1 else ''} for {blocker.what}"
+    if blocker.until is None or blocker.until - now < timedelta(seconds=1):
+        return text
+    return f"{text}: next check in {duration(blocker.until - now)}"
+
+
+EVENT_WORDS = {
     State.PENDING: "pending",
     State.SUBMITTING: "submitting as",
     State.UNCONFIRMED: "unconfirmed:",
@@ -92,16 +101,18 @@ DEEDS = {
     State.FAILED: "failed:",
     State.CANCELLED: "cancelled:",
 }
+"""What is said when a job enters a state; the event's detail follows."""
 
 
-def happened(event: Event) -> str:
-    """One line of the history, stamped in local time."""
-    deed = "back to pending:" if event.from_state and event.to_state == State.PENDING else DEEDS[event.to_state]
-    return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {deed} {event.detail or ''}".rstrip()
+def event_line(event: Event) -> str:
+    """One event, with its local time of day."""
+    returned = event.from_state and event.to_state == State.PENDING
+    words = "back to pending:" if returned else EVENT_WORDS[event.to_state]
+    return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {words} {event.detail or ''}".rstrip()
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """One line of the history for programs."""
+    """One event for programs."""
     return {
         "event": "moved",
         "at": event.at.isoformat(),
@@ -112,19 +123,23 @@ def event_json(event: Event) -> dict[str, Any]:
     }
 
 
-def standing_json(batch: str, batch_summary: BatchSummary, blockers: Sequence[Blocker] = ()) -> dict[str, Any]:
-    """A batch's standing for programs. Money is text, because it is exact."""
+def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] = ()) -> dict[str, Any]:
+    """A batch for programs. Money is text, because it is exact."""
     return {
         "batch": batch,
-        "jobs": batch_summary.total,
-        "states": {str(state): number for state, number in batch_summary.counts.items()},
-        "held": batch_summary.held,
-        "late": batch_summary.late,
-        "stuck": batch_summary.stuck,
-        "cost_usd": format(batch_summary.cost_usd, "f"),
-        "bytes": batch_summary.bytes,
+        "jobs": summary.total,
+        "states": {str(state): number for state, number in summary.counts.items()},
+        "held": summary.held,
+        "late": summary.late,
+        "stuck": summary.stuck,
+        "cost_usd": plain(summary.cost_usd),
+        "bytes": summary.bytes,
         "waits": [
-            {"for": wait.what, "until": wait.until.isoformat() if wait.until else None, "jobs": wait.jobs}
-            for wait in blockers
+            {
+                "for": blocker.what,
+                "until": blocker.until.isoformat() if blocker.until else None,
+                "jobs": blocker.jobs,
+            }
+            for blocker in blockers
         ],
     }

@@ -1,8 +1,9 @@
-"""What a person asks of a batch and orders for it: status, retry, cancel, resolve, check, simulate, edits."""
+"""The commands on one batch: run --json, status, retry, cancel, resolve, check, simulate; edits of a manifest."""
 
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 
 import httpx2 as httpx
 
+from batchgen import cli
+from batchgen.errors import ExitCode
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.waiting import rows, states, until
@@ -24,15 +27,15 @@ def put_faults(base_url: str, faults: dict[str, object]) -> None:
     httpx.put(f"{base_url}/_simulator/faults", json=faults).raise_for_status()
 
 
-def test_json_is_all_that_stands_on_standard_output_and_tells_every_step(
+def test_json_lines_are_all_of_standard_output_and_report_every_transition(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
     write_manifest(tmp_path / "m.yaml", 2)
     ended = batchgen("run", "m.yaml", "--json", "--log-file", "log", **simulator.environment)
     assert (ended.returncode, ended.stderr) == (0, "")
-    begun, *moved, done = lines_of(ended.stdout)
-    assert (begun["event"], begun["batch"], begun["new"]) == ("enrolled", "m", 2)
+    first, *moved, done = lines_of(ended.stdout)
+    assert (first["event"], first["batch"], first["new"]) == ("enrolled", "m", 2)
     assert {line["event"] for line in moved} == {"moved"}
     assert [line["to"] for line in moved if line["id"] == "clip-1"] == [
         "submitting",
@@ -40,12 +43,15 @@ def test_json_is_all_that_stands_on_standard_output_and_tells_every_step(
         "downloading",
         "done",
     ]
+    assert done["message"] == "every job is delivered"
     assert (done["event"], done["exit_code"], done["jobs"], done["states"]["done"]) == ("done", 0, 2, 2)
     assert len((tmp_path / "log").read_text().splitlines()) == len(moved)
     assert "delivered m/clip-1.mp4" in (tmp_path / "log").read_text()
 
 
-def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
+def test_a_run_goes_on_when_the_reader_of_its_output_is_gone(
+    tmp_path: Path, simulate: Simulate, launch: Launch
+) -> None:
     simulator = simulate("--speed", "1000", "--instant")
     write_manifest(tmp_path / "m.yaml", 4)
     running = launch("run", "m.yaml", "--json", **simulator.environment)
@@ -58,7 +64,7 @@ def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(tmp_path: Path, simu
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
-def test_status_tells_how_a_batch_stands_while_it_runs_and_after(
+def test_status_shows_a_batch_while_it_runs_and_after(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "1", "--instant")
@@ -70,9 +76,9 @@ def test_status_tells_how_a_batch_stands_while_it_runs_and_after(
     assert during.stdout.startswith("m: 3 generating; $")
     assert "3 jobs wait for generations at the service" in during.stdout
     assert "1 run at work" in during.stdout
-    told = lines_of(batchgen("status", "work/../work/m.yaml", "--json").stdout)[0]
-    assert (told["states"]["generating"], told["runs"], told["waits"][0]["jobs"]) == (3, 1, 3)
-    assert told["waits"][0]["until"]
+    status = lines_of(batchgen("status", "work/../work/m.yaml", "--json").stdout)[0]
+    assert (status["states"]["generating"], status["runs"], status["waits"][0]["jobs"]) == (3, 1, 3)
+    assert status["waits"][0]["until"]
     running.signal(signal.SIGKILL)
     running.end()
     folder.rename(tmp_path / "moved")
@@ -102,7 +108,7 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     retried = batchgen("retry", "m.yaml")
     assert retried.stdout == f"1 job pending again: {failed['key']}\n"
     assert "`batchgen run m.yaml`" in retried.stderr
-    assert "there is nothing to try again" in batchgen("retry", "m.yaml").stdout
+    assert "there is nothing to retry" in batchgen("retry", "m.yaml").stdout
 
     assert batchgen("cancel", "m.yaml").stdout == f"1 job cancelled: {failed['key']}\n"
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -123,8 +129,8 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     assert [row["to_state"] for row in history] == [
         *first, "pending", "cancelled", "pending", "submitting", "generating", "downloading", "done"
     ]  # fmt: skip
-    tried = rows(database, "SELECT outcome FROM attempts JOIN jobs ON jobs.id = job_id WHERE key = ?", failed["key"])
-    assert len(tried) == 2
+    attempts = rows(database, "SELECT outcome FROM attempts JOIN jobs ON jobs.id = job_id WHERE key = ?", failed["key"])
+    assert len(attempts) == 2
 
 
 def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
@@ -138,7 +144,7 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
     assert "3 unconfirmed, 3 of them held for a person" in ended.stdout
-    assert "`batchgen resolve m.yaml` shows what waits for a person" in ended.stderr
+    assert "`batchgen resolve m.yaml` shows the jobs that are held for a person" in ended.stderr
     assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
 
     shown = batchgen("resolve", "m.yaml").stdout
@@ -149,19 +155,19 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     assert batchgen("resolve", "m.yaml", "--found", "x").returncode == 2
     assert batchgen("resolve", "m.yaml", "nobody", "--give-up").returncode == 2
     ids = {row["client_request_id"]: row["id"] for row in Bill(simulator.ledger).accepted}
-    found = batchgen("resolve", "m.yaml", "clip-0", "--found", ids[attempts["clip-0"]])
-    assert found.stdout == "1 job settled: clip-0\n"
+    settled = batchgen("resolve", "m.yaml", "clip-0", "--found", ids[attempts["clip-0"]])
+    assert settled.stdout == "1 job settled: clip-0\n"
     assert batchgen("resolve", "m.yaml", "clip-1", "--resubmit").returncode == 0
     assert batchgen("resolve", "m.yaml", "clip-2", "--give-up").returncode == 0
-    assert batchgen("resolve", "m.yaml").stdout == "no job waits for a person\n"
+    assert batchgen("resolve", "m.yaml").stdout == "no job is held for a person\n"
 
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
     assert "2 done, 1 failed" in ended.stdout
-    assert Bill(simulator.ledger).duplicates == 1  # the one that a person ordered
+    assert Bill(simulator.ledger).duplicates == 1  # the one that --resubmit paid for
 
 
-def test_check_says_what_is_in_a_manifest_and_writes_nothing(tmp_path: Path, batchgen: Command) -> None:
+def test_check_counts_the_jobs_of_a_manifest_and_writes_nothing(tmp_path: Path, batchgen: Command) -> None:
     jobs = [
         {"id": "a", "prompt": "x"},
         {"id": "b", "model": MASTER, "image_url": "http://e.invalid/x.png", "prompt": "y"},
@@ -170,8 +176,8 @@ def test_check_says_what_is_in_a_manifest_and_writes_nothing(tmp_path: Path, bat
     ended = batchgen("check", "m.yaml")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == f"spring: 2 jobs, all valid\n       1  {TEXT_MODEL}\n       1  {MASTER}\n"
-    told = json.loads(batchgen("check", "m.yaml", "--json").stdout)
-    assert told == {"batch": "spring", "jobs": 2, "models": {TEXT_MODEL: 1, MASTER: 1}}
+    document = json.loads(batchgen("check", "m.yaml", "--json").stdout)
+    assert document == {"batch": "spring", "jobs": 2, "models": {TEXT_MODEL: 1, MASTER: 1}}
     assert [path.name for path in tmp_path.iterdir()] == ["m.yaml"]
     (tmp_path / "m.yaml").write_text("jobs: []\n")
     ended = batchgen("check", "m.yaml")
@@ -179,7 +185,7 @@ def test_check_says_what_is_in_a_manifest_and_writes_nothing(tmp_path: Path, bat
     assert ended.stderr.startswith("m.yaml:1:1: the manifest has no jobs\n")
 
 
-def test_simulate_serves_any_client(tmp_path: Path) -> None:
+def test_the_simulator_serves_any_client(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", "--speed", "6000", "--ledger", "ledger"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -201,7 +207,7 @@ def test_simulate_serves_any_client(tmp_path: Path) -> None:
     assert len(Bill(tmp_path / "ledger").accepted) == 1
 
 
-def test_a_manifest_that_was_edited_after_submit_is_refused_until_a_person_says_which(
+def test_an_edit_after_submit_is_refused_until_a_person_says_keep_or_redo(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
@@ -227,7 +233,7 @@ def test_a_manifest_that_was_edited_after_submit_is_refused_until_a_person_says_
     assert len(Bill(simulator.ledger).accepted) == 3
 
 
-def test_a_paid_clip_is_collected_though_its_image_and_its_entry_have_gone(
+def test_a_paid_video_is_downloaded_although_its_image_and_its_entry_are_gone(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "150", "--instant")
@@ -252,7 +258,7 @@ def test_a_paid_clip_is_collected_though_its_image_and_its_entry_have_gone(
     assert len(Bill(simulator.ledger).accepted) == 2
 
 
-def test_a_refused_job_that_is_corrected_in_the_manifest_is_simply_sent(
+def test_a_rejected_job_that_is_corrected_in_the_manifest_is_sent_again(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant", faults={"create": {"reject_400": {"count": 1}}})
@@ -266,11 +272,33 @@ def test_a_refused_job_that_is_corrected_in_the_manifest_is_simply_sent(
     assert Bill(simulator.ledger).bodies()[0]["prompt"] == "Something else."
 
 
-def test_help_imports_nothing_heavy_and_names_every_command(tmp_path: Path) -> None:
+def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "batchgen", "--help"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
-    for name in ("run", "check", "status", "retry", "cancel", "resolve", "simulate"):
+    for name in cli.COMMANDS:
         assert f"\n  {name} " in ended.stdout
+    for codes, meaning in ExitCode.legend().items():
+        assert re.search(rf"\n  {codes} +{meaning}\n", ended.stdout)
     imported = {line.rsplit("|", 1)[-1].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert "click" in imported
-    assert not imported & {"sqlalchemy", "httpx2", "pydantic", "alembic", "rich", "av", "yaml", "PIL", "starlette"}
+    assert not imported & {
+        "sqlalchemy",
+        "httpx2",
+        "pydantic",
+        "alembic",
+        "rich",
+        "av",
+        "yaml",
+        "PIL",
+        "starlette",
+    }
+
+
+def test_every_command_file_is_listed_once_with_its_help() -> None:
+    folder = Path(cli.__file__).parent
+    files = {path.stem for path in folder.glob("*.py") if "\ndef command(" in path.read_text("utf-8")}
+    assert files == set(cli.COMMANDS)
+    for name, summary in cli.COMMANDS.items():
+        text = cli.load(name).help or ""
+        assert text.startswith(f"{summary}\n\n")
+        assert "\n  " not in text, "the details are indented, and would be shown so"

@@ -1,0 +1,74 @@
+"""Output streams: one whose reader may leave, and a few lines on a terminal that are redrawn in place."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+class OutputStream:
+    """A stream that stops writing when its reader is gone (`| head`, a closed terminal, a full disk): a run goes on."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream: IO[str] | None = stream
+
+    def write(self, line: str, end: str = "\n") -> None:
+        """Write and flush a line. The first failure silences the stream for good."""
+        if self.stream is None:
+            return
+        try:
+            self.stream.write(line + end)
+            self.stream.flush()
+        except (OSError, ValueError):
+            # Text left in the buffer would fail again when the interpreter exits, and change the exit code.
+            with suppress(OSError, ValueError):
+                devnull = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(devnull, self.stream.fileno())
+                os.close(devnull)
+            self.stream = None
+
+
+class RedrawnLines:
+    """A few lines on a terminal, redrawn in place; `close` erases them.
+
+    rich.live.Live leaves lines behind when the terminal becomes narrower, hides the cursor even from a run that is
+    killed, and raises when the terminal is closed.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+
+        self.console = Console(file=stream)
+        self.output = OutputStream(stream)
+        self.widths: list[int] = []
+        """The columns of each line that is drawn now."""
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the terminal can move its cursor."""
+        return not (self.console.is_dumb_terminal or self.console.legacy_windows)
+
+    def draw(self, content: RenderableType) -> None:
+        """Replace what was drawn last."""
+        from rich.segment import SegmentLines
+
+        width = max(self.console.width - 1, 1)
+        options = self.console.options.update(width=width, height=None)
+        lines = self.console.render_lines(content, options, pad=False)[: max(self.console.height - 1, 1)]
+        with self.console.capture() as captured:
+            self.console.print(SegmentLines(lines, new_lines=True), end="")
+        self.output.write(self.erase_sequence() + captured.get(), end="")
+        self.widths = [sum(segment.cell_length for segment in line) for line in lines]
+
+    def erase_sequence(self) -> str:
+        """The control sequence that erases the drawn lines. A narrower terminal has wrapped them onto more rows."""
+        rows = sum(max(1, -(-width // max(self.console.width, 1))) for width in self.widths)
+        return f"\x1b[{rows}A\r\x1b[J" if rows else ""
+
+    def close(self) -> None:
+        self.output.write(self.erase_sequence(), end="")
+        self.widths = []
