@@ -1,26 +1,31 @@
-"""What a run would do: the manifest is enrolled in a transaction that is undone, and the table asked what it holds.
+"""A dry run: what a run would send, what it would cost, and when it would be done.
 
-So a plan is made by the code that a run uses, for jobs that are in no table yet too; nothing of it is kept.
+The manifest is synced by the code that a run uses, the job table is read, and the sync is rolled back: nothing is kept.
+The forecast is simulated after that transaction, so that a plan never keeps a run from writing.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import money, pricelist, selection, submission, sync, timings
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.money import Totals
+from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
+from batchgen.limits.adaptive import Found
 from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes, duration_of
 from batchgen.manifest import AUTO, Limits
@@ -82,37 +87,70 @@ class Outlook:
     """Of the affordable ones, those that would be sent because they would be done by `until`."""
 
 
-def foresee(connection: Connection, asked: Asked, now: datetime) -> Outlook:
-    """Enrol, look, undo."""
-    undone = connection.begin_nested()
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a plan needs of the job table, at one moment, as it would be once the manifest is synced."""
+
+    enrolled: SyncResult
+    states: dict[State, int]
+    pending: list[Candidate]
+    """The selected jobs that wait to be sent, in their order."""
+    left_out: int
+    generating: Sequence[Row[Any, Any, Any]]
+    """Model, request and time of submission of each generation that the service is working on."""
+    sums: Totals
+    prices: PriceList
+    timings: Mapping[tuple[str, str], Timing]
+    learned: list[Found]
+
+
+def foresee(database: Database, asked: Asked, now: datetime) -> Outlook:
+    """Read the table in one write transaction, then work the plan out with no transaction open."""
+    return work_out(database.change(snapshot, asked, now), asked, now)
+
+
+def snapshot(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
+    """Sync the manifest, read the table, and roll the sync back."""
+    savepoint = connection.begin_nested()
     try:
-        return look(connection, asked, now)
+        return read(connection, asked, now)
     finally:
-        undone.rollback()
+        savepoint.rollback()
 
 
-def look(connection: Connection, asked: Asked, now: datetime) -> Outlook:
+def read(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
     service = asked.batch.service
     enrolled = sync.sync_manifest(connection, asked.batch, asked.specs, now, "keep")
     batch_id, mark = enrolled.batch_id, asked.selection.mark
     selection.select_jobs(connection, batch_id, asked.selection)
-    prices = pricelist.known(connection, service)
-    pending = submission.ready(connection, batch_id, now, EVERYTHING, mark)
-    costs = [prices.estimate(each.model, each.endpoint, each.request) for each in pending]
-    sums = money.sums(connection, batch_id)
-    affordable, spent = within(costs, sums, asked.limits.max_cost)
-    generation_times = GenerationTimes(asked.measured, timings.known(connection, service))
-    in_flight, per_minute = limits_of(connection, asked, now)
-    played = when(connection, asked, pending[:affordable], generation_times, in_flight, per_minute, now)
-    states = Counter(connection.execute(select(jobs.c.state).where(jobs.c.batch_id == batch_id)).scalars())
-    return Outlook(
+    counts = {State(state): number for state, number in connection.execute(STATES, {"batch": batch_id})}
+    return Snapshot(
         enrolled=enrolled,
-        states={state: states.get(state, 0) for state in State},
-        waiting=len(pending),
+        states={state: counts.get(state, 0) for state in State},
+        pending=submission.ready(connection, batch_id, now, EVERYTHING, mark),
         left_out=selection.left_out(connection, batch_id, mark),
-        prices=by_model(pending, costs),
-        listed_at=prices.listed_at,
-        sums=sums,
+        generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
+        sums=money.sums(connection, batch_id),
+        prices=pricelist.known(connection, service),
+        timings=timings.known(connection, service),
+        learned=list(rate.known(connection, service, now - REMEMBERED).values()),
+    )
+
+
+def work_out(table: Snapshot, asked: Asked, now: datetime) -> Outlook:
+    """The plan that follows from a snapshot: prices, the cap, and the forecast."""
+    costs = [table.prices.estimate(job.model, job.endpoint, job.request) for job in table.pending]
+    affordable, spent = within(costs, table.sums, asked.limits.max_cost)
+    in_flight, per_minute = limits_of(table.learned, asked.limits)
+    played = when(table, asked, affordable, in_flight, per_minute, now)
+    return Outlook(
+        enrolled=table.enrolled,
+        states=table.states,
+        waiting=len(table.pending),
+        left_out=table.left_out,
+        prices=by_model(table.pending, costs),
+        listed_at=table.prices.listed_at,
+        sums=table.sums,
         cost=sum((cost for cost in costs if cost is not None), Decimal(0)),
         unknown=costs.count(None),
         affordable=affordable,
@@ -149,44 +187,39 @@ def by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]) -> l
     return sorted(found, key=lambda price: (-price.jobs, price.model))
 
 
-def limits_of(connection: Connection, asked: Asked, now: datetime) -> tuple[int, float]:
-    """In flight and a minute, as told; what is to be found is as it was found last, or as it is for a new account."""
-    told, new = asked.limits, Limits()
-    found = rate.known(connection, asked.batch.service, now - REMEMBERED).values()
-    places = max((each.ceiling or each.proven for each in found), default=0)
-    rates = max((each.per_minute for each in found if each.per_minute), default=0.0)
-    in_flight = told.in_flight if told.in_flight != AUTO else places or new.in_flight
-    per_minute = told.submits_per_minute if told.submits_per_minute != AUTO else rates or new.submits_per_minute
+def limits_of(learned: Sequence[Found], limits: Limits) -> tuple[int, float]:
+    """In flight and a minute: as configured, else as learned last, else as for a new account."""
+    new = Limits()
+    places = max((account.ceiling or account.proven for account in learned), default=0)
+    rates = max((account.per_minute for account in learned if account.per_minute), default=0.0)
+    in_flight = limits.in_flight if limits.in_flight != AUTO else places or new.in_flight
+    per_minute = limits.submits_per_minute if limits.submits_per_minute != AUTO else rates or new.submits_per_minute
     return int(in_flight), float(per_minute)
 
 
-def when(
-    connection: Connection,
-    asked: Asked,
-    pending: Sequence[Candidate],
-    generation_times: GenerationTimes,
-    in_flight: int,
-    per_minute: float,
-    now: datetime,
-) -> Forecast:
-    """Play what is to be sent through the slots, beside all that the service is working on already."""
-    known: dict[tuple[str, str], Waiting] = {}
+def when(table: Snapshot, asked: Asked, affordable: int, in_flight: int, per_minute: float, now: datetime) -> Forecast:
+    """Simulate the jobs that are to be sent, beside all that the service is working on already."""
+    generation_times = GenerationTimes(asked.measured, table.timings)
+    by_kind: dict[tuple[str, str], Waiting] = {}
     waiting = []
-    for each in pending:
-        which = each.model, duration_of(each.request)
-        if which not in known:
-            longest = generation_times.longest(each.model, each.request).total_seconds()
-            known[which] = Waiting(generation_times.times(*which), longest)
-        waiting.append(known[which])
-    at_work = select(jobs.c.model, jobs.c.request, jobs.c.submitted_at).where(
-        jobs.c.service == asked.batch.service, jobs.c.state == State.GENERATING, jobs.c.deadline_at > now
-    )
+    for job in table.pending[:affordable]:
+        kind = job.model, duration_of(job.request)
+        if kind not in by_kind:
+            longest = generation_times.longest(job.model, job.request).total_seconds()
+            by_kind[kind] = Waiting(generation_times.times(*kind), longest)
+        waiting.append(by_kind[kind])
     running = [
-        (
-            generation_times.times(row.model, duration_of(row.request)),
-            max((now - row.submitted_at).total_seconds(), 0.0),
-        )
-        for row in connection.execute(at_work)
+        (generation_times.times(row.model, duration_of(row.request)), max((now - row.submitted_at).total_seconds(), 0))
+        for row in table.generating
     ]
     until = (asked.until - now).total_seconds() if asked.until else None
     return forecast(waiting, running, in_flight, per_minute, until)
+
+
+STATES = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("batch")).group_by(jobs.c.state)
+
+GENERATING = select(jobs.c.model, jobs.c.request, jobs.c.submitted_at).where(
+    jobs.c.service == bindparam("of_service"),
+    jobs.c.state == State.GENERATING,
+    jobs.c.deadline_at > bindparam("now"),
+)

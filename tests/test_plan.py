@@ -1,0 +1,54 @@
+"""A plan is made beside a run: it keeps nothing and holds nothing up."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from batchgen.jobtable.selection import Selection
+from batchgen.manifest import Limits
+from batchgen.plan import Asked, foresee
+from tests.table import MODEL, Table, spec
+
+
+class MeasuredWhileOthersWrite(Mapping[str, float]):
+    """Median generation times; whenever the forecast reads one, another connection writes to the job table."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.writes = 0
+
+    def __getitem__(self, model: str) -> float:
+        with closing(sqlite3.connect(self.path, timeout=0)) as other:
+            other.execute("INSERT INTO limits (name, failures) VALUES (?, 0)", (f"other {self.writes}",))
+            other.commit()
+        self.writes += 1
+        return {MODEL: 200.0}[model]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([MODEL])
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_another_connection_can_write_while_the_forecast_is_played(table: Table) -> None:
+    assert table.database.path
+    measured = MeasuredWhileOthersWrite(table.database.path)
+    asked = Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, measured)
+    outlook = foresee(table.database, asked, table.now)
+    assert outlook.waiting == outlook.affordable == 2
+    assert outlook.half_at > table.now
+    assert measured.writes
+
+
+def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:
+    table.sync("mona", "gone")
+    before = table.everything()
+    outlook = foresee(
+        table.database, Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, {}), table.now
+    )
+    assert (outlook.enrolled.new, outlook.enrolled.gone, outlook.waiting) == (1, 1, 2)
+    assert table.everything() == before
