@@ -35,7 +35,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
 
     def sent_keys(batch: str) -> Collection[str]:
         name = f"{batch}-{SIMULATED}" if simulate else batch
-        return database.look(sync.sent_keys, name) if database else ()
+        return database.read_now(sync.sent_keys, name) if database else ()
 
     manifest = read(path, validate=validate, settled=sent_keys)
     return for_simulator(manifest) if simulate else manifest

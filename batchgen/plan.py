@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select
 
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import money, pricelist, selection, submission, sync, timings
+from batchgen.jobtable import ledger, pricelist, selection, submission, sync, timings
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.money import Totals
+from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
@@ -106,7 +106,7 @@ class Snapshot:
 
 def foresee(database: Database, asked: Asked, now: datetime) -> Outlook:
     """Read the table in one write transaction, then work the plan out with no transaction open."""
-    return work_out(database.change(snapshot, asked, now), asked, now)
+    return work_out(database.write_now(snapshot, asked, now), asked, now)
 
 
 def snapshot(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
@@ -130,9 +130,9 @@ def read(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
         pending=submission.ready(connection, batch_id, now, EVERYTHING, mark),
         left_out=selection.left_out(connection, batch_id, mark),
         generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
-        sums=money.sums(connection, batch_id),
-        prices=pricelist.known(connection, service),
-        timings=timings.known(connection, service),
+        sums=ledger.totals(connection, batch_id),
+        prices=pricelist.load(connection, service),
+        timings=timings.load(connection, service),
         learned=list(rate.known(connection, service, now - REMEMBERED).values()),
     )
 

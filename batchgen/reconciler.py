@@ -121,12 +121,12 @@ class Reconciler(Stage):
         unread = not reading.complete and attempt.failures < UNREAD_RETRIES
         if reading.supported and (patient or unread):
             pause = backoff(attempt.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-            reconciliation.looked(connection, attempt, now + max(pause, reading.retry_after or pause))
+            reconciliation.postponed(connection, attempt, now + max(pause, reading.retry_after or pause))
         elif reading.complete and not logged and limits.on_unconfirmed == "resubmit":
             reason = f"not in the service's log after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
             reconciliation.refuted(connection, attempt, reason, now)
         else:
-            reconciliation.looked(connection, attempt, None)
+            reconciliation.postponed(connection, attempt, None)
 
 
 def windows(attempts: Sequence[UnconfirmedAttempt]) -> Iterator[list[UnconfirmedAttempt]]:

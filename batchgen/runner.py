@@ -137,7 +137,7 @@ class Runner:
         context.warning = await accounting.warn_of_balance(
             database, balance, context.batch_id, context.terms, context.prices, now
         )
-        context.times = GenerationTimes(measured, await database.read(timings.known, service.name))
+        context.times = GenerationTimes(measured, await database.read(timings.load, service.name))
 
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.

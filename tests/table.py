@@ -50,7 +50,7 @@ class Table:
     batch_id: int = 0
 
     def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return self.database.change(function, *args, **kwargs)
+        return self.database.write_now(function, *args, **kwargs)
 
     @property
     def batch(self) -> Batch:
@@ -65,7 +65,7 @@ class Table:
     # --- looking ---
 
     def rows(self) -> list[Row[Any]]:
-        return self.database.look(lambda connection: list(connection.execute(select(jobs).order_by(jobs.c.id))))
+        return self.database.read_now(lambda connection: list(connection.execute(select(jobs).order_by(jobs.c.id))))
 
     def row(self, key: str = "mona") -> Row[Any]:
         return next(row for row in self.rows() if row.key == key)
@@ -74,10 +74,12 @@ class Table:
         return {row.key: row.state for row in self.rows()}
 
     def attempts(self) -> list[Row[Any]]:
-        return self.database.look(lambda connection: list(connection.execute(select(attempts).order_by(attempts.c.id))))
+        return self.database.read_now(
+            lambda connection: list(connection.execute(select(attempts).order_by(attempts.c.id)))
+        )
 
     def events(self) -> list[Row[Any]]:
-        return self.database.look(lambda connection: list(connection.execute(select(events).order_by(events.c.id))))
+        return self.database.read_now(lambda connection: list(connection.execute(select(events).order_by(events.c.id))))
 
     def story(self, key: str = "mona") -> list[str]:
         """The states a job has passed through, from its events."""

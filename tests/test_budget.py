@@ -9,8 +9,8 @@ from random import Random
 import pytest
 
 from batchgen.jobs import State
-from batchgen.jobtable import money, pricelist, reconciliation, submission
-from batchgen.jobtable.money import Totals
+from batchgen.jobtable import ledger, pricelist, reconciliation, submission
+from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Intent
 from batchgen.limits.budget import Choice, Hold, Terms, choose, forecast, told_of
@@ -45,8 +45,8 @@ def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capac
 
 
 def sums(table: Table) -> Totals:
-    kept = table.database.look(money.sums, table.batch_id)
-    assert kept == table.database.look(money.recompute, table.batch_id)
+    kept = table.database.read_now(ledger.totals, table.batch_id)
+    assert kept == table.database.read_now(ledger.recompute, table.batch_id)
     return kept
 
 
@@ -83,8 +83,8 @@ def test_the_sums_are_those_of_the_ledger_whatever_happens(table: Table, seed: i
             case 8:
                 for doubt in table.unconfirmed(capacity=1):
                     table.change(reconciliation.abandoned, doubt, "given up", table.now)
-                found = table.database.look(money.uncharged, table.batch_id)
-                table.change(money.charge, [(each, usd("0.29")) for each in found])
+                found = table.database.read_now(ledger.uncharged, table.batch_id)
+                table.change(ledger.charge, [(each, usd("0.29")) for each in found])
         assert sums(table).unpriced >= 0
 
 
@@ -157,10 +157,10 @@ def test_the_reason_says_what_is_spent_and_what_the_next_job_costs(table: Table)
 
 def test_the_forecast_counts_what_waits_within_the_cap(table: Table) -> None:
     sync(table, 5)
-    assert table.database.look(forecast, table.batch_id, table.now, Terms(), KNOWN, 100) == usd("1.5")
-    assert table.database.look(forecast, table.batch_id, table.now, Terms(), KNOWN, 2) == usd("0.6")
-    assert table.database.look(forecast, table.batch_id, table.now, Terms(usd("1")), KNOWN, 100) == usd("1")
-    assert table.database.look(forecast, table.batch_id, table.now, Terms(), UNKNOWN, 100) == 0
+    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 100) == usd("1.5")
+    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 2) == usd("0.6")
+    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(usd("1")), KNOWN, 100) == usd("1")
+    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), UNKNOWN, 100) == 0
 
 
 def test_charges_that_no_answer_told_are_taken_from_the_transactions(table: Table) -> None:
@@ -168,26 +168,26 @@ def test_charges_that_no_answer_told_are_taken_from_the_transactions(table: Tabl
     first, second = claim(table)
     table.accept(first, "g-1")
     table.accept(second, "g-2")
-    assert table.database.look(money.uncharged, table.batch_id) == []  # their own answers will tell
+    assert table.database.read_now(ledger.uncharged, table.batch_id) == []  # their own answers will tell
     for job in table.claim(State.GENERATING):
         table.finish(job)
-    found = table.database.look(money.uncharged, table.batch_id)
+    found = table.database.read_now(ledger.uncharged, table.batch_id)
     assert [each.generation_id for each in found] == ["g-1", "g-2"]
-    assert table.change(money.charge, [(found[0], usd("0.25"))]) == 1
+    assert table.change(ledger.charge, [(found[0], usd("0.25"))]) == 1
     assert sums(table) == Totals(spent=usd("0.25"), reserved=usd("0.3"))
     assert table.row("j000").cost_usd == usd("0.25")
 
 
 def test_a_price_list_is_kept_until_there_is_another(table: Table) -> None:
     listing = Listing('"1"', {MODEL: json.dumps(PRICES), "other": "{}"})
-    table.change(pricelist.keep, "aimlapi", listing, table.now)
-    table.change(pricelist.keep, "aimlapi", Listing('"1"', None), table.now + HOUR)
-    known = table.database.look(pricelist.known, "aimlapi")
+    table.change(pricelist.store, "aimlapi", listing, table.now)
+    table.change(pricelist.store, "aimlapi", Listing('"1"', None), table.now + HOUR)
+    known = table.database.read_now(pricelist.load, "aimlapi")
     assert (known.etag, known.listed_at, set(known.listed)) == ('"1"', table.now + HOUR, {MODEL, "other"})
-    table.change(pricelist.keep, "aimlapi", Listing('"2"', {MODEL: "{}"}), table.now + 2 * HOUR)
-    known = table.database.look(pricelist.known, "aimlapi")
+    table.change(pricelist.store, "aimlapi", Listing('"2"', {MODEL: "{}"}), table.now + 2 * HOUR)
+    known = table.database.read_now(pricelist.load, "aimlapi")
     assert (known.etag, set(known.listed)) == ('"2"', {MODEL})
-    assert table.database.look(pricelist.known, "simulator") == PriceList()
+    assert table.database.read_now(pricelist.load, "simulator") == PriceList()
 
 
 SPEND = """
@@ -211,10 +211,10 @@ def claim(connection):
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     spent = 0
-    while got := database.change(claim):
+    while got := database.write_now(claim):
         for intent in got:
             said = Accepted(f"g-{intent.attempt_id}", Decimal("0.3"), 200)
-            spent += database.change(submission.accepted, intent, said, now, until, until)
+            spent += database.write_now(submission.accepted, intent, said, now, until, until)
     print(spent)
 """.replace("MODEL: PRICES", f"{MODEL!r}: {json.dumps(PRICES)!r}")
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.engines import keep_log
+from batchgen.jobtable.engine import keep_log
 from batchgen.jobtable.schema import limits
 from tests.processes import gather
 
@@ -123,7 +123,7 @@ def test_durable_means_synchronous_full_and_a_log(database: Database) -> None:
 
 def test_what_reads_cannot_write(database: Database) -> None:
     with pytest.raises(StorageError, match="readonly"):
-        database.look(note, "n")
+        database.read_now(note, "n")
 
 
 async def test_a_reader_sees_the_table_while_a_writer_holds_it(database: Database) -> None:
@@ -145,14 +145,14 @@ def one_more(connection):
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
     for _ in range(200):
-        database.change(one_more)
+        database.write_now(one_more)
 """
 
 
 def test_no_update_is_lost_between_two_processes(database: Database) -> None:
-    database.change(note, "counter")
+    database.write_now(note, "counter")
     gather(COUNT, [database.path] * 2)
-    assert database.look(lambda connection: connection.execute(select(limits.c.failures)).scalar_one()) == 400
+    assert database.read_now(lambda connection: connection.execute(select(limits.c.failures)).scalar_one()) == 400
 
 
 def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> None:
@@ -167,7 +167,7 @@ def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> No
         connection.execute(update(limits).values(failures=1))
 
     with closing(other):
-        database.change(read_then_write)
+        database.write_now(read_then_write)
 
 
 OPEN = """
@@ -175,7 +175,7 @@ import sys
 from batchgen.jobtable.database import Database
 print("ready", flush=True); sys.stdin.readline()
 with Database(sys.argv[1]) as database:
-    print(database.look(lambda c: c.exec_driver_sql("SELECT count(*) FROM jobs").scalar()))
+    print(database.read_now(lambda c: c.exec_driver_sql("SELECT count(*) FROM jobs").scalar()))
 """
 
 
@@ -215,5 +215,5 @@ def test_leaving_writes_what_was_asked_for(tmp_path: Path) -> None:
     with Database(tmp_path / "a.db") as database:
         asyncio.run(ask(database))
     with Database(tmp_path / "a.db") as database:
-        assert len(database.look(names)) == 50
-        assert database.look(lambda connection: connection.execute(text("PRAGMA integrity_check")).scalar()) == "ok"
+        assert len(database.read_now(names)) == 50
+        assert database.read_now(lambda connection: connection.execute(text("PRAGMA integrity_check")).scalar()) == "ok"

@@ -239,7 +239,7 @@ from sqlalchemy import insert
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import limits
 with Database(sys.argv[1]) as database:
-    database.change(lambda connection: connection.execute(insert(limits).values(name="kept", failures=0)) and None)
+    database.write_now(lambda connection: connection.execute(insert(limits).values(name="kept", failures=0)) and None)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -251,5 +251,6 @@ def test_what_was_committed_before_a_kill_is_there_after_it(tmp_path: Path) -> N
     assert (tmp_path / "batchgen.db-wal").stat().st_size
     with Database(path) as database:
         assert (
-            database.look(lambda connection: connection.exec_driver_sql("SELECT name FROM limits").scalar()) == "kept"
+            database.read_now(lambda connection: connection.exec_driver_sql("SELECT name FROM limits").scalar())
+            == "kept"
         )

@@ -79,7 +79,7 @@ async def test_a_video_whose_address_never_works_is_never_given_up(table: Table,
         async with downloading(context_of(table, service)) as stage:
             await run_tries(stage, table, clock, statistics.STUCK_FAILURES)
     assert (table.row().state, table.row().failures) == ("downloading", statistics.STUCK_FAILURES)
-    assert table.database.look(statistics.batch_summary, table.batch_id, table.now).stuck == 1
+    assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).stuck == 1
     assert table.row().next_at - table.now <= timedelta(minutes=5)
     assert service.submitted == []
 

@@ -79,7 +79,7 @@ def test_what_is_held_is_not_claimed_until_the_lease_ends(table: Table, state: S
     table.bring(state)
     (held,) = table.claim(state, "run-a")
     assert table.claim(state, "run-b") == []
-    assert table.database.look(next_due, table.batch_id, state) == table.now + LEASE
+    assert table.database.read_now(next_due, table.batch_id, state) == table.now + LEASE
     table.now += LEASE - SECOND
     assert table.claim(state, "run-b") == []
     table.now += SECOND
@@ -109,16 +109,16 @@ def test_what_is_not_yet_due_is_left(table: Table) -> None:
     table.bring(State.GENERATING)
     table.now -= SECOND
     assert table.claim(State.GENERATING) == []
-    assert table.database.look(next_due, table.batch_id, State.GENERATING) == table.now + SECOND
+    assert table.database.read_now(next_due, table.batch_id, State.GENERATING) == table.now + SECOND
 
 
 @pytest.mark.parametrize("state", State)
 def test_in_flight_counts_what_the_service_may_be_working_on(table: Table, state: State) -> None:
     table.bring(state)
     counted = {State.SUBMITTING, State.UNCONFIRMED, State.GENERATING}
-    flying = table.database.look(submission.in_flight, "aimlapi", table.now)
+    flying = table.database.read_now(submission.in_flight, "aimlapi", table.now)
     assert flying == (1 if state in counted else 0)
-    assert table.database.look(submission.in_flight, "simulator", table.now) == 0
+    assert table.database.read_now(submission.in_flight, "simulator", table.now) == 0
 
 
 def test_late_generations_and_held_doubts_do_not_hold_up_the_rest(table: Table) -> None:
@@ -127,8 +127,8 @@ def test_late_generations_and_held_doubts_do_not_hold_up_the_rest(table: Table) 
     table.bring(State.GENERATING, "late")
     table.bring(State.UNCONFIRMED, "held")
     (attempt,) = table.unconfirmed()
-    table.change(reconciliation.looked, attempt, None)
-    assert table.database.look(submission.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
+    table.change(reconciliation.postponed, attempt, None)
+    assert table.database.read_now(submission.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
 
 
 CLAIM = """
@@ -145,9 +145,9 @@ with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     while True:
         if what == "submit":
-            got = [i.job for i in database.change(submission.intend, 1, worker, now, until, 3, None)]
+            got = [i.job for i in database.write_now(submission.intend, 1, worker, now, until, 3, None)]
         else:
-            got = database.change(claim_due, 1, State(what), worker, now, until, 3)
+            got = database.write_now(claim_due, 1, State(what), worker, now, until, 3)
         if not got:
             break
         print(*(job.key for job in got))
@@ -167,7 +167,7 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
     if what == "submit":
         assert len(table.attempts()) == len(keys)
     assert {row.leased_by for row in table.rows()} <= {"run-0", "run-1", "run-2"}
-    counted = table.database.look(
+    counted = table.database.read_now(
         lambda connection: connection.execute(attempts.select().with_only_columns(attempts.c.job_id)).all()
     )
     assert len(counted) == len(set(counted)) == len(keys)

@@ -252,7 +252,7 @@ def test_a_manifest_that_was_moved_keeps_its_batch(table: Table, tmp_path: Path)
     moved = tmp_path / "moved.yaml"
     moved.touch()
     assert table.sync(batch=replace(table.batch, manifest=moved, sha256="11")).batch_id == table.batch_id
-    row = table.database.look(lambda connection: connection.execute(batches.select()).one())
+    row = table.database.read_now(lambda connection: connection.execute(batches.select()).one())
     assert (row.manifest_path, row.manifest_sha256) == (str(moved), "11")
 
 
@@ -266,4 +266,4 @@ def test_batches_in_one_table_do_not_see_one_another(table: Table) -> None:
 def test_only_unsent_jobs_need_their_manifest_s_files(table: Table) -> None:
     for state in reversed(State):  # pending comes last, or the next would be sent with it
         table.bring(state, state)
-    assert table.database.look(sync.sent_keys, "spring") == set(SENT)
+    assert table.database.read_now(sync.sent_keys, "spring") == set(SENT)

@@ -139,7 +139,7 @@ class JobTableMachine(RuleBasedStateMachine):
     )
     def a_person_orders(self, what: str, pick: int, changed: Any) -> None:
         ended, pending = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.PENDING)
-        held = self.change(reconciliation.held_doubts, self.batch_id)
+        held = self.change(reconciliation.held_attempts, self.batch_id)
         if what == "edit":
             self.version[one_of(list(KEYS), pick)] += pick % 2
             with suppress(ManifestChanged):
@@ -215,7 +215,7 @@ class JobTableMachine(RuleBasedStateMachine):
             self.refute_by_order(attempt)
         else:
             again = self.now + timedelta(minutes=1) if then == "again" else None
-            self.change(reconciliation.looked, attempt, again)
+            self.change(reconciliation.postponed, attempt, again)
 
     def adopt(self, attempt: UnconfirmedAttempt) -> None:
         name = self.generations[attempt.client_request_id]

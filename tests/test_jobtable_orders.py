@@ -50,8 +50,8 @@ def test_orders_are_for_the_jobs_that_are_named(table: Table) -> None:
     assert table.cancel("b", "c", "nobody") == ["b", "c"]
     assert table.retry("c", "nobody") == ["c"]
     assert table.states() == {"a": "pending", "b": "cancelled", "c": "pending"}
-    assert table.database.look(commands.keys_in, table.batch_id, [State.PENDING]) == ["a", "c"]
-    assert table.database.look(commands.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
+    assert table.database.read_now(commands.keys_in, table.batch_id, [State.PENDING]) == ["a", "c"]
+    assert table.database.read_now(commands.states_of, table.batch_id, ["b", "nobody"]) == {"b": State.CANCELLED}
 
 
 def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) -> None:
@@ -71,13 +71,13 @@ def test_what_is_held_for_a_person_is_listed_and_settled(table: Table) -> None:
     for key in ("found", "again", "over"):
         table.bring(State.UNCONFIRMED, key)
     for attempt in table.unconfirmed():
-        table.change(reconciliation.looked, attempt, None)
-    found, again, over = table.database.look(reconciliation.held_doubts, table.batch_id)
+        table.change(reconciliation.postponed, attempt, None)
+    found, again, over = table.database.read_now(reconciliation.held_attempts, table.batch_id)
     assert table.adopt(found, "g-found")
     assert table.refute(again)
     assert table.change(reconciliation.abandoned, over, "given up", table.now)
     assert table.states() == {"found": "generating", "again": "pending", "over": "failed"}
-    assert table.database.look(reconciliation.held_doubts, table.batch_id) == []
+    assert table.database.read_now(reconciliation.held_attempts, table.batch_id) == []
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ CREDIT = "0.0000005"
 
 
 def cost(table: Table) -> Decimal:
-    return table.database.look(statistics.batch_summary, table.batch_id, table.now).cost_usd
+    return table.database.read_now(statistics.batch_summary, table.batch_id, table.now).cost_usd
 
 
 def test_many_small_amounts_sum_exactly(table: Table) -> None:
@@ -107,7 +107,7 @@ def test_an_amount_comes_back_as_it_went_in(table: Table, amount: str) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", amount)
     assert table.row().cost_usd == table.attempts()[0].cost_usd == cost(table) == Decimal(amount)
-    raw = table.database.look(lambda connection: connection.exec_driver_sql("SELECT cost_usd FROM jobs").scalar())
+    raw = table.database.read_now(lambda connection: connection.exec_driver_sql("SELECT cost_usd FROM jobs").scalar())
     assert raw == amount  # no exponent, no padding: SQL's own sum() reads it
 
 

@@ -77,9 +77,9 @@ def test_the_runs_that_hold_something_are_known_with_their_hosts(table: Table) -
     for run, host in ((RUN, "here"), ("run-b", "there"), ("idle", "here")):
         table.change(leases.begin_run, run, table.batch_id, host, 1, table.now)
     held_in(table, State.SUBMITTING)
-    assert table.database.look(leases.holders) == {RUN: "here"}
+    assert table.database.read_now(leases.holders) == {RUN: "here"}
     table.bury()
-    assert table.database.look(leases.holders) == {}
+    assert table.database.read_now(leases.holders) == {}
 
 
 @pytest.mark.parametrize("state", HELD)
@@ -89,7 +89,7 @@ def test_a_run_that_ends_gives_back_what_it_holds(table: Table, state: State) ->
     table.now += MINUTE
     table.change(leases.end_run, RUN, 130, table.now)
     assert table.row().leased_by is None
-    run = table.database.look(lambda connection: connection.execute(runs.select()).one())
+    run = table.database.read_now(lambda connection: connection.execute(runs.select()).one())
     assert (run.pid, run.ended_at, run.exit_code) == (7, table.now, 130)
 
 
@@ -99,10 +99,10 @@ def test_a_run_that_ends_gives_back_what_it_holds(table: Table, state: State) ->
 def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None:
     table.bring(State.UNCONFIRMED, "doubted")
     (attempt,) = table.unconfirmed()
-    table.change(reconciliation.looked, attempt, table.now + HOUR)
+    table.change(reconciliation.postponed, attempt, table.now + HOUR)
     table.bring(State.UNCONFIRMED, "held")
     (attempt,) = table.unconfirmed()
-    table.change(reconciliation.looked, attempt, None)
+    table.change(reconciliation.postponed, attempt, None)
     table.bring(State.DOWNLOADING, "cut")
     (job,) = table.claim(State.DOWNLOADING)
     table.change(delivery.postponed, job, RUN, "cut", table.now + HOUR)
@@ -114,7 +114,7 @@ def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None
     waited = ("doubted", "held", "cut", "unanswered")
     assert {row.key: row.next_at for row in table.rows()} == dict.fromkeys(waited, table.now)
     assert (table.row("cut").failures, table.row("unanswered").failures) == (0, 1)
-    assert table.database.look(statistics.batch_summary, table.batch_id, table.now).held == 0
+    assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).held == 0
 
 
 def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -> None:

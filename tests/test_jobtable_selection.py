@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import sqlite
 
 from batchgen.errors import UsageError
-from batchgen.jobtable import money, selection, submission
+from batchgen.jobtable import ledger, selection, submission
 from batchgen.jobtable.selection import Selection
 from tests.table import Table, spec
 
@@ -26,7 +26,7 @@ def keys(table: Table) -> list[str]:
 def found(table: Table, **asked: object) -> list[str]:
     names = {row.id: row.key for row in table.rows()}
     wanted = replace(ALL, **asked)  # type: ignore[arg-type]
-    return [names[each] for each in table.database.look(selection.find, table.batch_id, wanted)]
+    return [names[each] for each in table.database.read_now(selection.find, table.batch_id, wanted)]
 
 
 def test_each_part_narrows_what_the_others_leave(table: Table, keys: list[str]) -> None:
@@ -57,7 +57,7 @@ def test_only_what_is_marked_may_be_sent(table: Table, keys: list[str]) -> None:
     table.change(selection.select_jobs, table.batch_id, wanted)
     ready = table.change(submission.ready, table.batch_id, table.now, 100, wanted.mark)
     assert len(ready) == 4
-    assert table.database.look(selection.left_out, table.batch_id, wanted.mark) == 4
+    assert table.database.read_now(selection.left_out, table.batch_id, wanted.mark) == 4
     assert len(table.change(submission.ready, table.batch_id, table.now, 100)) == 8
     table.cancel("noir-1")
     table.change(selection.select_jobs, table.batch_id, wanted)
@@ -76,8 +76,8 @@ def test_what_is_not_one_condition_is_refused(table: Table, keys: list[str], wro
     [
         (submission.READY, "ix_jobs_pending"),
         (submission.READY_SELECTED, "ix_jobs_selected"),
-        (money.SUMS, "INTEGER PRIMARY KEY"),
-        (money.ENTRY, "INTEGER PRIMARY KEY"),
+        (ledger.SUMS, "INTEGER PRIMARY KEY"),
+        (ledger.ENTRY, "INTEGER PRIMARY KEY"),
     ],
 )
 def test_a_claim_looks_up_and_never_scans(table: Table, asked: Select[tuple[object]], index: str) -> None:
@@ -88,6 +88,6 @@ def test_a_claim_looks_up_and_never_scans(table: Table, asked: Select[tuple[obje
         nothing = (None,) * len(compiled.positiontup or ())
         return [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", nothing)]
 
-    plan = table.database.look(explain)
+    plan = table.database.read_now(explain)
     assert any(index in step for step in plan), plan
     assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], plan

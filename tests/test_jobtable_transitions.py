@@ -116,7 +116,7 @@ KEEPING = [
     ("relocated", State.DOWNLOADING, lambda h: h.change(delivery.relocated, h.job, RUN, "https://cdn.test/2")),
     ("verified", State.DOWNLOADING, lambda h: h.change(delivery.verified, h.job, RUN, 9, "ab")),
     ("postponed", State.DOWNLOADING, lambda h: h.change(delivery.postponed, h.job, RUN, "cut", h.table.now)),
-    ("looked", State.UNCONFIRMED, lambda h: h.change(reconciliation.looked, h.attempt, h.table.now)),
+    ("looked", State.UNCONFIRMED, lambda h: h.change(reconciliation.postponed, h.attempt, h.table.now)),
 ]
 
 
@@ -219,7 +219,7 @@ def test_an_answer_that_comes_after_the_lease_was_taken_is_still_the_answer(tabl
     before = table.everything()
     assert not table.adopt(attempt, "g-late")
     assert not table.refute(attempt)
-    assert not table.change(reconciliation.looked, attempt, None)
+    assert not table.change(reconciliation.postponed, attempt, None)
     assert table.everything() == before
 
 

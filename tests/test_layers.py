@@ -160,7 +160,7 @@ def test_history_is_never_deleted() -> None:
 
 def test_only_one_module_makes_engines() -> None:
     makers = {module_of(path) for path in sources() for _, name, _ in calls(path) if name.endswith("create_engine")}
-    assert makers == {"batchgen.jobtable.engines"}
+    assert makers == {"batchgen.jobtable.engine"}
 
 
 def test_only_one_module_imports_the_http_client() -> None:

@@ -102,7 +102,7 @@ def test_a_restart_cannot_burst(tmp_path: Path) -> None:
     passed = 0
     for second in range(20):
         with Database(tmp_path / "a.db") as database:
-            passed += database.change(take, 60.0, 10, NOON + second * SECOND).number
+            passed += database.write_now(take, 60.0, 10, NOON + second * SECOND).number
     assert passed == burst(60) + 19
 
 
@@ -123,7 +123,7 @@ def take(connection, now):
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
-    print(sum(database.change(take, noon + timedelta(milliseconds=50 * step)) for step in range(120)))
+    print(sum(database.write_now(take, noon + timedelta(milliseconds=50 * step)) for step in range(120)))
 """
 
 
@@ -137,7 +137,7 @@ def test_processes_share_one_allowance(table: Table) -> None:
 
 
 def failures(table: Table) -> int:
-    return int(table.database.look(lambda connection: connection.execute(select(rows.c.failures)).scalar_one()))
+    return int(table.database.read_now(lambda connection: connection.execute(select(rows.c.failures)).scalar_one()))
 
 
 def pause(table: Table, now: datetime, asked: float | None = None) -> float:
@@ -195,9 +195,9 @@ def test_nothing_asked_for_is_still_a_breath(table: Table) -> None:
 
 def test_a_pause_survives_a_restart(tmp_path: Path) -> None:
     with Database(tmp_path / "a.db") as database:
-        database.change(rate.pause, NAME, "429", NOON, 60 * SECOND)
+        database.write_now(rate.pause, NAME, "429", NOON, 60 * SECOND)
     with Database(tmp_path / "a.db") as database:
-        assert database.change(rate.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
+        assert database.write_now(rate.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
 
 
 def test_a_relenting_service_does_not_end_a_pause(table: Table) -> None:

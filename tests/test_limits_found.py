@@ -205,7 +205,7 @@ async def test_status_says_what_is_in_force(table: Table, clock: Clock) -> None:
     table.sync(*(f"j{number}" for number in range(9)))
     know(table, Found(proven=2, ceiling=2, tries=2, wait=9, per_minute=30.0, rate_wait=9))
     await fill(Scheduler(finding(table, ScriptedService()), 8), clock, 1)
-    blockers = [wait.what for wait in table.database.look(statistics.blockers, table.batch_id, NOON)]
+    blockers = [wait.what for wait in table.database.read_now(statistics.blockers, table.batch_id, NOON)]
     assert (
         "a free place within the limits, which are found as it goes (in flight 1 of 2, 30 submits a minute)" in blockers
     )
@@ -214,13 +214,13 @@ async def test_status_says_what_is_in_force(table: Table, clock: Clock) -> None:
 def test_what_one_run_found_the_next_knows(tmp_path: Path) -> None:
     known = Found(proven=8, ceiling=8, tries=2, wait=5, try_at=NOON, per_minute=33.5, rate_tries=-1, resumed_at=NOON)
     with Database(tmp_path / "a.db") as database:
-        database.change(rate.row_of, ROW)
-        database.change(rate.keep, ROW, known, NOON)
+        database.write_now(rate.row_of, ROW)
+        database.write_now(rate.keep, ROW, known, NOON)
     with Database(tmp_path / "a.db") as database:
-        assert database.change(rate.found, ROW) == known
-        assert database.change(rate.found, rate.submits_of("aimlapi", "0therkey", MODEL)) == Found()
-        assert database.look(rate.known, "aimlapi", NOON - SECOND) == {MODEL: known}
-        assert database.look(rate.known, "simulator", NOON - SECOND) == {}
+        assert database.write_now(rate.found, ROW) == known
+        assert database.write_now(rate.found, rate.submits_of("aimlapi", "0therkey", MODEL)) == Found()
+        assert database.read_now(rate.known, "aimlapi", NOON - SECOND) == {MODEL: known}
+        assert database.read_now(rate.known, "simulator", NOON - SECOND) == {}
 
 
 SHARE = """
@@ -237,8 +237,8 @@ with Database(sys.argv[1]) as database:
     said = Throttled("429", limit=Limit.IN_FLIGHT)
     for step in range(40):
         now = noon + timedelta(seconds=step)
-        database.change(admission.capacity, now, 3)
-        database.change(admission.refused, "m", Flight(noon, 20), said, now)
+        database.write_now(admission.capacity, now, 3)
+        database.write_now(admission.refused, "m", Flight(noon, 20), said, now)
 """
 
 
@@ -253,5 +253,5 @@ def test_told_limits_leave_no_trace_of_finding(table: Table) -> None:
     admission = Admission("aimlapi", "0badcafe", Limits(), (MODEL,))
     table.change(admission.refused, MODEL, Flight(NOON), FULL, NOON)
     table.change(admission.accepted, MODEL, Flight(NOON), NOON)
-    assert table.database.look(rate.known, "aimlapi", NOON - timedelta(days=999)) == {}
+    assert table.database.read_now(rate.known, "aimlapi", NOON - timedelta(days=999)) == {}
     assert State.PENDING not in table.states().values()

@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, inspect
 from batchgen.errors import StorageError
 from batchgen.jobtable import migrations as room
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.engines import make_engine
+from batchgen.jobtable.engine import make_engine
 from batchgen.jobtable.migrations import HEAD, migrate, migrations_folder, version_of
 from tests.processes import ROOT
 
@@ -40,7 +40,7 @@ def test_a_table_of_today_is_opened_without_migrating(tmp_path: Path, monkeypatc
         pass
     monkeypatch.setattr(room, "migrate", lambda *_: pytest.fail("migrated"))
     with Database(tmp_path / "a.db") as database:
-        assert database.look(version_of) == HEAD
+        assert database.read_now(version_of) == HEAD
 
 
 TOMORROW = '''
@@ -83,28 +83,28 @@ def with_a_job(connection: Connection) -> None:
 
 def test_an_older_table_is_brought_up_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database(tmp_path / "a.db") as database:
-        database.change(with_a_job)
+        database.write_now(with_a_job)
     tomorrow(tmp_path, monkeypatch)
     with Database(tmp_path / "a.db") as database:
-        assert database.look(version_of) == "0999"
-        rows = database.look(lambda connection: connection.exec_driver_sql("SELECT key, mood FROM jobs").all())
+        assert database.read_now(version_of) == "0999"
+        rows = database.read_now(lambda connection: connection.exec_driver_sql("SELECT key, mood FROM jobs").all())
         assert [tuple(row) for row in rows] == [("mona", None)]
         assert {
             check["name"]
-            for check in database.look(lambda connection: inspect(connection).get_check_constraints("jobs"))
+            for check in database.read_now(lambda connection: inspect(connection).get_check_constraints("jobs"))
         }
 
 
 def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database(tmp_path / "a.db") as database:
-        database.change(with_a_job)
+        database.write_now(with_a_job)
     tomorrow(tmp_path, monkeypatch, then='op.execute("INSERT INTO nowhere VALUES (1)")')
     with pytest.raises(StorageError, match="nowhere"), Database(tmp_path / "a.db"):
         pass
     monkeypatch.undo()
     with Database(tmp_path / "a.db") as database:
-        assert database.look(version_of) == HEAD
-        columns = database.look(lambda connection: inspect(connection).get_columns("jobs"))
+        assert database.read_now(version_of) == HEAD
+        columns = database.read_now(lambda connection: inspect(connection).get_columns("jobs"))
         assert "mood" not in {column["name"] for column in columns}
 
 

@@ -140,9 +140,9 @@ async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, cl
     clock.move_to(table.row().deadline_at)
     await turn(poller)
     now = table.row().deadline_at
-    standing = table.database.look(statistics.batch_summary, table.batch_id, now)
+    standing = table.database.read_now(statistics.batch_summary, table.batch_id, now)
     assert (standing.late, standing.counts[State.GENERATING], standing.counts[State.FAILED]) == (1, 1, 0)
-    assert not table.database.look(statistics.any_open, table.batch_id, list(State), now), "a later run collects it"
+    assert not table.database.read_now(statistics.any_open, table.batch_id, list(State), now), "a later run collects it"
     service.fetches = [Finished(URL)]
     clock.tick(HOUR)
     await turn(poller)

@@ -82,7 +82,7 @@ def test_the_migrations_make_the_table_that_the_code_describes(database: Databas
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
 
-    assert database.look(differences) == []
+    assert database.read_now(differences) == []
 
 
 def test_a_job_can_stand_in_every_state_and_comes_back_as_it_was_written(table: Table) -> None:
@@ -103,14 +103,14 @@ def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     table.sync("mona", "lisa")
     table.accept(table.intend()[0], "g-2", "12345678.5")
     assert [str(attempt.cost_usd) for attempt in table.attempts()] == ["0.2800005", "12345678.5"]
-    assert table.database.look(lambda c: c.exec_driver_sql("SELECT sum(cost_usd) FROM jobs").scalar()) == Decimal(
+    assert table.database.read_now(lambda c: c.exec_driver_sql("SELECT sum(cost_usd) FROM jobs").scalar()) == Decimal(
         "12345678.7800005"
     )
 
 
 def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database) -> None:
-    database.change(note, "n", "half a pair \ud83d, a zero \0 byte")
-    assert database.look(lambda c: c.execute(select(limits.c.reason)).scalar()) == "half a pair ?, a zero ? byte"
+    database.write_now(note, "n", "half a pair \ud83d, a zero \0 byte")
+    assert database.read_now(lambda c: c.execute(select(limits.c.reason)).scalar()) == "half a pair ?, a zero ? byte"
 
 
 def test_what_a_vanished_run_held_is_taken_up_when_its_lease_ends(table: Table) -> None:
@@ -127,19 +127,19 @@ def test_what_a_vanished_run_held_is_taken_up_when_its_lease_ends(table: Table) 
 def test_what_reads_sees_one_moment_and_cannot_write(database: Database) -> None:
     def read_twice(connection: Connection) -> tuple[list[str], list[str]]:
         before = names(connection)
-        database.change(note, "late")
+        database.write_now(note, "late")
         return before, names(connection)
 
-    assert database.look(read_twice) == ([], [])
-    assert database.look(names) == ["late"]
+    assert database.read_now(read_twice) == ([], [])
+    assert database.read_now(names) == ["late"]
     with pytest.raises(StorageError, match="read-only"):
-        database.look(note, "n")
+        database.read_now(note, "n")
 
 
 def test_no_update_is_lost_between_two_processes(database: Database, place: str) -> None:
-    database.change(note, "counter")
+    database.write_now(note, "counter")
     gather(COUNT, [place] * 2)
-    assert database.look(lambda c: c.execute(select(limits.c.failures)).scalar_one()) == 400
+    assert database.read_now(lambda c: c.execute(select(limits.c.failures)).scalar_one()) == 400
 
 
 def test_two_first_runs_at_once_both_find_a_whole_table(server: Server) -> None:

@@ -46,26 +46,26 @@ def make(connection: Connection) -> None:
 
 
 def test_values_and_rows_are_those_of_sqlalchemy(database: Database) -> None:
-    database.change(make)
-    plain = [tuple(row) for row in database.look(lambda connection: list(connection.execute(ALL)))]
+    database.write_now(make)
+    plain = [tuple(row) for row in database.read_now(lambda connection: list(connection.execute(ALL)))]
     assert [row[0] for row in plain] == ["a", "b", "c"]
     assert plain[0][1:3] == (Decimal("0.2800005"), HERE)
-    assert database.look(Prepared(ALL).rows, {}) == plain
-    assert database.look(Prepared(ALL.limit(bindparam("most"))).rows, {"most": 2}) == plain[:2]
+    assert database.read_now(Prepared(ALL).rows, {}) == plain
+    assert database.read_now(Prepared(ALL.limit(bindparam("most"))).rows, {"most": 2}) == plain[:2]
     of_one = Prepared(ALL.where(prices.c.model == bindparam("named")))
-    assert database.look(of_one.row, {"named": "b"}) == plain[1]
-    assert database.look(of_one.row, {"named": "nobody"}) is None
+    assert database.read_now(of_one.row, {"named": "b"}) == plain[1]
+    assert database.read_now(of_one.row, {"named": "nobody"}) is None
 
 
 def test_how_many_rows_were_changed_is_known(database: Database) -> None:
-    database.change(make)
+    database.write_now(make)
     dearer = Prepared(
         update(prices)
         .where(prices.c.highest_usd > bindparam("more", type_=prices.c.highest_usd.type))
         .values(highest_usd=bindparam("cost"))
     )
-    assert database.change(dearer.run, {"more": Decimal(99), "cost": Decimal(1)}) == 0
-    assert database.change(dearer.run, {"more": Decimal(0), "cost": Decimal(1)}) == 2
+    assert database.write_now(dearer.run, {"more": Decimal(99), "cost": Decimal(1)}) == 0
+    assert database.write_now(dearer.run, {"more": Decimal(0), "cost": Decimal(1)}) == 2
 
 
 def test_what_a_transaction_undoes_is_undone(database: Database) -> None:
@@ -74,18 +74,18 @@ def test_what_a_transaction_undoes_is_undone(database: Database) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        database.change(fail)
-    assert database.look(Prepared(ALL).rows, {}) == []
+        database.write_now(fail)
+    assert database.read_now(Prepared(ALL).rows, {}) == []
 
 
 def test_what_the_driver_says_is_told_to_a_person(database: Database) -> None:
     again = Prepared(insert(limits).values(name="one", failures=bindparam("number")))
-    database.change(again.run, {"number": 0})
+    database.write_now(again.run, {"number": 0})
     with pytest.raises(StorageError, match=r"a\.db: the job table cannot be used: UNIQUE .*limits\.name"):
-        database.change(again.run, {"number": 1})
+        database.write_now(again.run, {"number": 1})
 
 
 def test_a_statement_that_names_a_list_is_refused(database: Database) -> None:
     some = Prepared(select(timings.c.mean).where(timings.c.model.in_(bindparam("several", expanding=True))))
     with pytest.raises(AssertionError, match="POSTCOMPILE"):
-        database.look(some.rows, {"several": ["a"]})
+        database.read_now(some.rows, {"several": ["a"]})

@@ -53,7 +53,7 @@ OUTCOMES: list[tuple[SubmitOutcome, State, Outcome, dict[str, Any]]] = [
 
 
 def pause_of(table: Table) -> Any:
-    return table.database.look(lambda connection: connection.execute(limits_table.select()).one())
+    return table.database.read_now(lambda connection: connection.execute(limits_table.select()).one())
 
 
 @pytest.mark.parametrize(("outcome", "state", "attempt", "more"), OUTCOMES, ids=lambda value: type(value).__name__)

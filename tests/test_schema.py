@@ -90,7 +90,7 @@ def test_the_migrated_database_is_the_described_one(database: Database) -> None:
         options = {"compare_type": another_type, "compare_server_default": True, "include_object": comparable}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
-    assert database.look(differences) == []
+    assert database.read_now(differences) == []
 
 
 def test_the_checks_are_word_for_word_the_described_ones(raw: sqlite3.Connection) -> None:
@@ -229,7 +229,7 @@ def test_the_columns_of_times_and_money_are_typed_alike_everywhere() -> None:
     [("a cut pair \ud83d", "a cut pair ?"), ("zero\0byte", "zero?byte"), ("\U0001f3ac é", "\U0001f3ac é")],
 )
 def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database, said: str, kept: str) -> None:
-    database.change(
+    database.write_now(
         lambda connection: connection.execute(insert(limits).values(name="n", failures=0, reason=said)) and None
     )
-    assert database.look(lambda connection: connection.execute(select(limits.c.reason)).scalar()) == kept
+    assert database.read_now(lambda connection: connection.execute(select(limits.c.reason)).scalar()) == kept

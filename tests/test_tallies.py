@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, text
 
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.engines import database_url, make_engine
+from batchgen.jobtable.engine import database_url, make_engine
 from batchgen.jobtable.migrations import migrate
 from batchgen.jobtable.schema import jobs, tallies
 from tests.table import Table, spec
@@ -52,8 +52,8 @@ def by_hand(table: Table, orders: Iterable[str]) -> None:
 
 
 def agree(table: Table) -> Kept:
-    found = table.database.look(counted)
-    assert table.database.look(kept) == found
+    found = table.database.read_now(counted)
+    assert table.database.read_now(kept) == found
     return found
 
 
@@ -77,7 +77,7 @@ def test_what_a_person_does_by_hand_is_counted(table: Table, order: str) -> None
 
 def test_a_batch_that_is_deleted_leaves_no_counts(table: Table) -> None:
     by_hand(table, ["DELETE FROM batches"])
-    assert table.database.look(lambda connection: connection.execute(select(tallies)).all()) == []
+    assert table.database.read_now(lambda connection: connection.execute(select(tallies)).all()) == []
 
 
 def test_a_table_from_before_is_counted_as_it_is_brought_up(table: Table) -> None:
@@ -88,4 +88,4 @@ def test_a_table_from_before_is_counted_as_it_is_brought_up(table: Table) -> Non
         with_a_job(connection)
     engine.dispose()
     with Database(place) as database:
-        assert database.look(kept) == database.look(counted) == {(1, "pending"): (1, 0)}
+        assert database.read_now(kept) == database.read_now(counted) == {(1, "pending"): (1, 0)}

@@ -48,7 +48,7 @@ def open_table(db: str | None, manifest: Path | None) -> Iterator[Database]:
 
 def batches_from(database: Database, manifest: Path) -> list[StoredBatch]:
     """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
-    stored = database.look(stored_batches)
+    stored = database.read_now(stored_batches)
     matching = [batch for batch in stored if is_from(batch, manifest)]
     if not matching:
         location = database.path or database.url.render_as_string(hide_password=True)
@@ -79,8 +79,8 @@ def job_keys(
     Raises `UsageError` for an id that is not in the batch, and for a job that is in none of the `allowed` states.
     """
     if not ids:
-        return database.look(commands.keys_in, batch_id, default)
-    states = database.look(commands.states_of, batch_id, ids)
+        return database.read_now(commands.keys_in, batch_id, default)
+    states = database.read_now(commands.states_of, batch_id, ids)
     problems = [f"{key}: there is no such job in this batch" for key in ids if key not in states]
     problems += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     if problems:

@@ -27,7 +27,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     pending = {State.PENDING}
     with open_batch(db, manifest, simulate) as (database, batch_id):
         keys = job_keys(database, batch_id, ids, default=pending, allowed=pending, verb="cancelled")
-        cancelled = database.change(commands.cancel, batch_id, keys, clock.utcnow())
+        cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
     if not cancelled:
         click.echo("every job has been sent or has ended: there is nothing to cancel")
         return

@@ -92,7 +92,7 @@ def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
     with Database(location) as database:
         if refresh:
             asyncio.run(refresh_from_service(database))
-        return database.look(pricelist.known, SERVICE)
+        return database.read_now(pricelist.load, SERVICE)
 
 
 async def refresh_from_service(database: Database) -> None:

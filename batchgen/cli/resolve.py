@@ -54,11 +54,11 @@ def command(
         for attempt in attempts:
             if generation_id:
                 sent_at, deadline = attempt.sent_at, now + DEADLINE
-                database.change(reconciliation.adopted, attempt, generation_id, None, sent_at, now, deadline)
+                database.write_now(reconciliation.adopted, attempt, generation_id, None, sent_at, now, deadline)
             elif resubmit:
-                database.change(reconciliation.refuted, attempt, "resubmitted by a person", now)
+                database.write_now(reconciliation.refuted, attempt, "resubmitted by a person", now)
             elif give_up:
-                database.change(reconciliation.abandoned, attempt, "given up by a person", now)
+                database.write_now(reconciliation.abandoned, attempt, "given up by a person", now)
             else:
                 show(attempt, now)
     if not attempts:
@@ -76,7 +76,7 @@ def command(
 
 def held_attempts(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[UnconfirmedAttempt]:
     """The attempts that are held for a person: of these jobs, or of all. Raises `UsageError` for a job that is not."""
-    held = database.look(reconciliation.held_doubts, batch_id)
+    held = database.read_now(reconciliation.held_attempts, batch_id)
     if others := set(ids) - {attempt.key for attempt in held}:
         raise UsageError(f"not held for a person: {', '.join(sorted(others))}. Nothing has been changed.")
     return [attempt for attempt in held if not ids or attempt.key in ids]

@@ -27,7 +27,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     failed = {State.FAILED}
     with open_batch(db, manifest, simulate) as (database, batch_id):
         keys = job_keys(database, batch_id, ids, default=failed, allowed={*failed, State.CANCELLED}, verb="retried")
-        retried = database.change(commands.retry, batch_id, keys, clock.utcnow())
+        retried = database.write_now(commands.retry, batch_id, keys, clock.utcnow())
     if not retried:
         click.echo("no job has failed: there is nothing to retry")
         return

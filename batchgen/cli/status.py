@@ -24,10 +24,10 @@ from batchgen.report.words import blocker_line, plural, summary_json, summary_li
 def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     """Without a MANIFEST: every batch in the job table that --db names, or in ./batchgen.db."""
     with open_table(db, manifest) as database:
-        for batch in batches_from(database, manifest) if manifest else database.look(stored_batches):
+        for batch in batches_from(database, manifest) if manifest else database.read_now(stored_batches):
             now = clock.utcnow()
-            summary = database.look(statistics.batch_summary, batch.id, now)
-            blockers = database.look(statistics.blockers, batch.id, now)
+            summary = database.read_now(statistics.batch_summary, batch.id, now)
+            blockers = database.read_now(statistics.blockers, batch.id, now)
             runs = live_runs(database, batch.id)
             if as_json:
                 document = {**summary_json(batch.name, summary, blockers), "runs": runs}
@@ -35,7 +35,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
                 continue
             click.echo(summary_line(batch.name, batch.service, summary))
             lines = [blocker_line(blocker, now) for blocker in blockers]
-            lines += database.look(statistics.failures, batch.id)
+            lines += database.read_now(statistics.failures, batch.id)
             if runs:
                 lines.append(f"{plural(runs, 'run')} at work")
             elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
@@ -47,5 +47,5 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
 
 def live_runs(database: Database, batch_id: int) -> int:
     """How many runs work on a batch now, as far as this machine can see."""
-    unended = database.look(leases.unended, batch_id)
+    unended = database.read_now(leases.unended, batch_id)
     return len(unended) - len(liveness.dead(database.path, unended))

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen.errors import StorageError
-from batchgen.jobtable.engines import database_url, make_engine
+from batchgen.jobtable.engine import database_url, make_engine
 from batchgen.jobtable.migrations import bring_up, refuse_unusable
 
 P = ParamSpec("P")
@@ -182,14 +182,14 @@ class Database:
 
     async def read(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(connection, …)` on a snapshot of the table, beside the writer."""
-        return await asyncio.to_thread(lambda: self.look(function, *args, **kwargs))
+        return await asyncio.to_thread(lambda: self.read_now(function, *args, **kwargs))
 
-    def look(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def read_now(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` for callers without an event loop."""
         with self.plainly, self.reading.begin() as connection:
             return function(connection, *args, **kwargs)
 
-    def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def write_now(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` for callers without an event loop."""
         write = Write(function, args, kwargs)
         assert isinstance(write.done, Future)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
-from batchgen.jobtable.engines import looking_engine
+from batchgen.jobtable.engine import looking_engine
 
 HEAD = "0003"
 """The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""

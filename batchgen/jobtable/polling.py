@@ -8,7 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable import money
+from batchgen.jobtable import ledger
 from batchgen.jobtable.guarded_update import Increment
 from batchgen.jobtable.transition import FREE, move, update_leased
 from batchgen.services.base import Failed, Finished
@@ -49,7 +49,7 @@ def finished(connection: Connection, job: Job, worker: str, outcome: Finished, n
         next_at=now,
     )
     if moved and cost != job.cost_usd:
-        money.record_charge(connection, {"id": job.attempt_id}, {"cost_usd": cost})
+        ledger.record_charge(connection, {"id": job.attempt_id}, {"cost_usd": cost})
     return moved
 
 
@@ -75,5 +75,5 @@ def failed(
         error=said,
     )
     if moved:
-        money.record_charge(connection, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
+        ledger.record_charge(connection, {"id": job.attempt_id}, {"cost_usd": cost, "error": said})
     return moved

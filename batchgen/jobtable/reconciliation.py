@@ -9,7 +9,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable import money
+from batchgen.jobtable import ledger
 from batchgen.jobtable.guarded_update import Increment, guarded_update
 from batchgen.jobtable.schema import Outcome, attempts, jobs
 from batchgen.jobtable.submission import decide
@@ -144,7 +144,7 @@ def abandoned(connection: Connection, attempt: UnconfirmedAttempt, reason: str, 
     moved = give_up(connection, attempt, reason, now, "unconfirmed")
     asked = select(attempts.c.estimated_usd).where(attempts.c.id == attempt.attempt_id)
     if moved and connection.execute(asked).scalar() is None:
-        money.record_charge(connection, {"id": attempt.attempt_id}, {"estimated_usd": Decimal(0)})
+        ledger.record_charge(connection, {"id": attempt.attempt_id}, {"estimated_usd": Decimal(0)})
     return moved
 
 

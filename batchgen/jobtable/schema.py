@@ -81,7 +81,7 @@ batches = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("enrolled_at", UTCDateTime, nullable=False),
-    # What the attempts of the batch amount to, kept by `jobtable/money.py` with every change of one.
+    # What the attempts of the batch amount to, kept by `jobtable/ledger.py` with every change of one.
     Column("spent", Total, nullable=False),
     Column("reserved", Total, nullable=False),
     Column("unpriced", Integer, nullable=False),

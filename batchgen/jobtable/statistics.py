@@ -10,7 +10,7 @@ from decimal import Decimal
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable import in_flight, money
+from batchgen.jobtable import in_flight, ledger
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import batches, events, jobs, limits, tallies
 from batchgen.jobtable.transition import next_due
@@ -88,7 +88,7 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
         held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
         late=count(connection, batch_id, jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now),
         stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
-        cost_usd=money.sums(connection, batch_id).spent,
+        cost_usd=ledger.totals(connection, batch_id).spent,
         bytes=found[State.DONE].bytes if State.DONE in found else 0,
     )
 

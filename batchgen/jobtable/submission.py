@@ -12,9 +12,9 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable import money
+from batchgen.jobtable import ledger
 from batchgen.jobtable.guarded_update import Increment
-from batchgen.jobtable.money import Entry
+from batchgen.jobtable.ledger import Entry
 from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import Outcome, attempts, jobs, one_of
 from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
@@ -99,7 +99,7 @@ def intend(
             for each in chosen
         ],
     )
-    money.reserve(connection, batch_id, [each.estimated_usd for each in chosen])
+    ledger.reserve(connection, batch_id, [each.estimated_usd for each in chosen])
     held = {"to_base_url": base_url, "worker": worker, "until": until}
     claimed: dict[int, Job] = {}
     for estimate in {each.estimated_usd for each in chosen}:
@@ -119,7 +119,7 @@ def to_intent(job: Job, client_request_id: str, batch_id: int, estimated_usd: De
 def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: Any) -> bool:
     """Write an attempt's outcome into the ledger. False for one that was decided already, which stays so."""
     undecided = {"id": attempt_id, "outcome": [Outcome.SENDING, Outcome.UNCONFIRMED]}
-    return money.record_charge(connection, undecided, {"outcome": outcome, **values})
+    return ledger.record_charge(connection, undecided, {"outcome": outcome, **values})
 
 
 def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
@@ -127,7 +127,9 @@ def settle(connection: Connection, intent: Intent, outcome: Outcome, now: dateti
     told = {"outcome": outcome, "answered_at": now, **values}
     # One that another run has declared unconfirmed meanwhile is found on the longer way.
     sending = {"id": intent.attempt_id, "outcome": Outcome.SENDING}
-    return money.record_charge(connection, sending, told, intent.entry) or decide(connection, intent.attempt_id, **told)
+    return ledger.record_charge(connection, sending, told, intent.entry) or decide(
+        connection, intent.attempt_id, **told
+    )
 
 
 def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, counts: bool, **values: Any) -> bool:
@@ -164,7 +166,7 @@ def accepted(
     if not settle(connection, intent, Outcome.ACCEPTED, now, **told):
         # All patience was over, and the order to send again given: the job is not this attempt's any more.
         given_up = {"id": intent.attempt_id, "outcome": Outcome.ABSENT}
-        money.record_charge(connection, given_up, {"outcome": Outcome.ACCEPTED, "released_at": now, **told})
+        ledger.record_charge(connection, given_up, {"outcome": Outcome.ACCEPTED, "released_at": now, **told})
     return leave(
         connection,
         intent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from batchgen.jobtable import money, pricelist
+from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
@@ -21,27 +21,27 @@ FORECAST_JOBS = 1_000
 
 async def refresh_prices(database: Database, service: Service, now: datetime) -> bool:
     """Store the service's price list. False where it cannot be had: the stored one stays."""
-    stored = await database.read(pricelist.known, service.name)
+    stored = await database.read(pricelist.load, service.name)
     listing = await service.catalogue(stored.etag)
     if listing:
-        await database.write(pricelist.keep, service.name, listing, now)
+        await database.write(pricelist.store, service.name, listing, now)
     return listing is not None
 
 
 async def learn_prices(database: Database, service: Service, now: datetime) -> PriceList:
     """The service's price list; where it cannot be had, the last one that is stored."""
     await refresh_prices(database, service, now)
-    return await database.read(pricelist.known, service.name)
+    return await database.read(pricelist.load, service.name)
 
 
 async def learn_charges(database: Database, service: Service, batch_id: int, now: datetime) -> bool:
     """Charge ended generations by the service's transactions, where no answer named the charge. True if any was new."""
-    uncharged = await database.read(money.uncharged, batch_id)
+    uncharged = await database.read(ledger.uncharged, batch_id)
     if not uncharged:
         return False
     amounts = await service.charges(uncharged[0].sent_at - CLOCK_SKEW, now + CLOCK_SKEW)
     charges = [(attempt, amounts[attempt.generation_id]) for attempt in uncharged if attempt.generation_id in amounts]
-    return bool(charges) and await database.write(money.charge, charges) > 0
+    return bool(charges) and await database.write(ledger.charge, charges) > 0
 
 
 async def warn_of_balance(

@@ -13,9 +13,9 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
-from batchgen.jobtable import money, pricelist, submission
+from batchgen.jobtable import ledger, pricelist, submission
 from batchgen.jobtable.columns import plain
-from batchgen.jobtable.money import Totals
+from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
 
@@ -88,12 +88,12 @@ def choose(
     if terms.max_cost is None:
         return Choice([priced(each, prices) for each in in_time[:capacity]], hold)
     prices = replace(prices, highest=pricelist.highest(connection, service))
-    sums = before = money.sums(connection, batch_id)
+    sums = before = ledger.totals(connection, batch_id)
     wanted: Decimal | None = None
     chosen: list[Candidate] = []
     for each in in_time[:capacity]:
         candidate = priced(each, prices)
-        added = money.cost("sending", candidate.estimated_usd, None)
+        added = ledger.cost("sending", candidate.estimated_usd, None)
         if sums.unpriced:
             hold = Hold.PRICE
             break
@@ -142,4 +142,4 @@ def forecast(
     wanted = sum((priced(each, prices).estimated_usd or Decimal(0) for each in pending), Decimal(0))
     if terms.max_cost is None:
         return wanted
-    return min(wanted, max(terms.max_cost - money.sums(connection, batch_id).committed, Decimal(0)))
+    return min(wanted, max(terms.max_cost - ledger.totals(connection, batch_id).committed, Decimal(0)))

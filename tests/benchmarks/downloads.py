@@ -119,7 +119,7 @@ def finished(database: Database, folder: Path, url: str, number: int) -> RunCont
         table.accept(intent, f"g-{intent.job.id}")
     for job in table.claim(State.GENERATING, capacity=number):
         table.finish(job)
-    database.change(
+    database.write_now(
         lambda connection: connection.exec_driver_sql("UPDATE jobs SET video_url = ? || '/' || id || '.mp4'", (url,))
     )
     return RunContext(database, ScriptedService(), table.batch_id, "run", folder, Limits(), GenerationTimes({}, {}))

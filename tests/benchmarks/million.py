@@ -56,7 +56,9 @@ def figures() -> Iterator[Figure]:
 
 def beside(big: Database, little: Database, names: tuple[str, ...]) -> tuple[float, float]:
     """Median seconds of the same in both, taken in turn."""
-    times: list[tuple[float, float]] = [(big.change(once, names), little.change(once, names)) for _ in range(TIMES)]
+    times: list[tuple[float, float]] = [
+        (big.write_now(once, names), little.write_now(once, names)) for _ in range(TIMES)
+    ]
     slow, quick = zip(*times[TIMES // 10 :], strict=True)
     return statistics.median(slow), statistics.median(quick)
 
@@ -75,7 +77,7 @@ def once(connection: Connection, names: tuple[str, ...]) -> float:
 def fill(place: Path, rows: int) -> None:
     """A job table with so many jobs, one attempt and five events each, made in plain SQL."""
     with Database(place) as database:
-        database.change(bulk_insert, rows)
+        database.write_now(bulk_insert, rows)
 
 
 def bulk_insert(connection: Connection, rows: int) -> None:

@@ -16,14 +16,13 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
 from batchgen.cli import main
-from batchgen.jobtable import database
 from batchgen.services import aimlapi, http
 from batchgen.services.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
 
