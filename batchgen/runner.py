@@ -241,7 +241,7 @@ class Runner:
             return []
         if self.context.locked_out:
             return [State.DOWNLOADING]
-        active = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
+        active = [state for state in State if state.is_active]
         return active if self.context.blocked else [State.PENDING, *active]
 
     def give_up_silence(self, now: datetime) -> None:

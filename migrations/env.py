@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that `batchgen.version` passes in, inside its transaction."""
+"""Alembic's entry: runs on the connection that `batchgen.jobtable.migrations` passes in, inside its transaction."""
 
 from alembic import context
 

@@ -7,11 +7,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from unittest.mock import patch
 
 from sqlalchemy import Connection, event
 
-from batchgen.jobs import State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable import (
     commands,
     delivery,
@@ -25,8 +24,6 @@ from batchgen.jobtable import (
     submission,
     timings,
 )
-from batchgen.jobtable.prepared import Given, Ready
-from batchgen.jobtable.schema import Outcome
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.services.base import Accepted, Finished
 from tests.conftest import NOON
@@ -113,16 +110,9 @@ def listening(connection: Connection) -> Iterator[Said]:
         if statement.split()[0] in ("SELECT", "WITH", "UPDATE", "DELETE"):
             said.append((statement, given[0] if many else given))
 
-    def hear_prepared(ready: Ready, given: Given) -> Any:
-        filled = fill(ready, given)
-        hear(None, None, ready.words, filled, None, False)
-        return filled
-
-    fill = Ready.fill
     event.listen(connection, "before_cursor_execute", hear)
     try:
-        with patch.object(Ready, "fill", hear_prepared):
-            yield said
+        yield said
     finally:
         event.remove(connection, "before_cursor_execute", hear)
 

@@ -12,9 +12,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Row, select
 
-from batchgen.jobs import Job, JobSpec, State
+from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.ledger import Entry, Totals
 from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.jobtable.schema import attempts, events, jobs
 from batchgen.jobtable.submission import Intent
@@ -86,6 +87,13 @@ class Table:
         job_id = self.row(key).id
         return [event.to_state for event in self.events() if event.job_id == job_id]
 
+    def recomputed_totals(self) -> Totals:
+        """The batch's totals, summed over its attempts."""
+        return sum(
+            (Entry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals for row in self.attempts()),
+            Totals(),
+        )
+
     def everything(self) -> list[list[Row[Any]]]:
         return [self.rows(), self.attempts(), self.events()]
 
@@ -144,7 +152,7 @@ class Table:
     def bring(self, state: State, key: str = "mona", worker: str = RUN) -> Any:
         """Enrol a job and bring it into `state`, unheld where it can be; returns what its last stage had in hand."""
         if key not in self.states():
-            self.change(sync.add, self.batch_id or self.sync().batch_id, "aimlapi", [spec(key)], self.now)
+            self.change(sync.add_jobs, self.batch_id or self.sync().batch_id, "aimlapi", [spec(key)], self.now)
         if state in (State.PENDING, State.CANCELLED):
             return self.cancel(key) if state == State.CANCELLED else None
         intent = next(intent for intent in self.intend(worker) if intent.job.key == key)

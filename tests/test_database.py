@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.engine import keep_log
+from batchgen.jobtable.engine import use_write_ahead_log
 from batchgen.jobtable.schema import limits
 from tests.processes import gather
 
@@ -200,7 +200,7 @@ def test_the_switch_to_a_log_waits_for_whoever_writes(tmp_path: Path) -> None:
                 other.execute("COMMIT")
 
         ours.set_trace_callback(listen)
-        keep_log(ours)
+        use_write_ahead_log(ours)
         assert said == ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA journal_mode=WAL"]
         assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 

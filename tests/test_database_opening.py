@@ -16,8 +16,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
-from batchgen.jobtable import database as room
-from batchgen.jobtable.database import Database
+from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.migrations import HEAD
 from tests.processes import ROOT
 
@@ -228,7 +227,7 @@ def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
 
 def test_the_driver_s_complaint_never_shows_the_password() -> None:
     url = make_url("postgresql://me:hunter2@127.0.0.1:9/db")
-    with pytest.raises(StorageError, match=r"me:\*\*\*@127") as refusal, room.Plainly(url):
+    with pytest.raises(StorageError, match=r"me:\*\*\*@127") as refusal, errors_for_people(url):
         raise OperationalError("SELECT 1", {}, Exception("connection refused"))
     assert "hunter2" not in str(refusal.value)
 

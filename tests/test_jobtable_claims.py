@@ -7,9 +7,9 @@ import re
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from batchgen.jobs import State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable import leases, submission
-from batchgen.jobtable.schema import Outcome, attempts
+from batchgen.jobtable.schema import attempts
 from batchgen.jobtable.transition import claim_due, next_due
 from tests.processes import gather
 from tests.table import HOUR, LEASE, RUN, SECOND, Table, spec
@@ -135,7 +135,7 @@ CLAIM = """
 import sys
 from datetime import datetime, UTC, timedelta
 from batchgen.jobtable.database import Database
-from batchgen.jobs import State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable import submission
 from batchgen.jobtable.transition import claim_due
 path, worker, what = sys.argv[1].split("|")

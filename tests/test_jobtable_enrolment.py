@@ -11,14 +11,13 @@ import pytest
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import bulk, submission, sync
+from batchgen.jobtable import submission, sync
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.sync import OnChanged
 from batchgen.services.base import Accepted
 from tests.table import HOUR, Table, spec
 
-UNSENT = [State.PENDING]
-SENT = [state for state in State if state not in (State.PENDING, State.CANCELLED)]
+SENT = [state for state in State if not state.is_unsent]
 PAID = [state for state in SENT if state != State.FAILED]  # a failed generation costs nothing
 
 
@@ -44,7 +43,7 @@ def test_a_row_holds_what_was_asked(table: Table) -> None:
 
 
 def test_more_jobs_than_one_statement_holds(table: Table) -> None:
-    asked = [spec(f"j{number:04}") for number in range(2 * bulk.CHUNK_ROWS + 1)]
+    asked = [spec(f"j{number:05}") for number in range(2 * sync.CHUNK_ROWS + 1)]
     assert counted(table.sync(*asked)) == {"new": len(asked)}
     assert len(table.events()) == len(asked)
     assert counted(table.sync(*asked)) == {"unchanged": len(asked)}

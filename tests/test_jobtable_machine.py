@@ -31,10 +31,10 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, StaticPool, create_engine, event, select
 
 from batchgen.errors import ManifestChanged
-from batchgen.jobs import TERMINAL, Job, State
+from batchgen.jobs import Job, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.reconciliation import UnconfirmedAttempt
-from batchgen.jobtable.schema import OPEN, Outcome, attempts, events, jobs, metadata
+from batchgen.jobtable.schema import attempts, events, jobs, metadata
 from batchgen.jobtable.submission import Intent
 from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
@@ -305,7 +305,7 @@ class JobTableMachine(RuleBasedStateMachine):
             by_job[attempt.job_id].append(attempt)
         for row in rows:
             own = by_job[row.id]
-            open_ = [attempt for attempt in own if attempt.outcome in OPEN and attempt.released_at is None]
+            open_ = [attempt for attempt in own if Outcome(attempt.outcome).may_be_paid and attempt.released_at is None]
             assert len(open_) <= 1
             assert row.attempts == sum(attempt.outcome in COUNTED for attempt in own)
             if row.state in (State.PENDING, State.CANCELLED):
@@ -332,12 +332,13 @@ class JobTableMachine(RuleBasedStateMachine):
     def rows_are_whole(self, rows: list[Any]) -> None:
         for row in rows:
             stamped = {state for state, stamp in STAMPS.items() if getattr(row, stamp) is not None}
-            assert stamped == {State(row.state)} & TERMINAL
+            state = State(row.state)
+            assert stamped == ({state} if state.is_terminal else set())
             assert (row.leased_by is None) == (row.leased_until is None)
             if row.leased_by:
                 assert row.next_at == row.leased_until
-                assert row.state not in TERMINAL | {State.PENDING}
-            if row.state in TERMINAL:
+                assert state.is_active
+            if state.is_terminal:
                 assert row.next_at is None
 
     def history_chains_and_is_never_rewritten(self, rows: list[Any], history: list[Any]) -> None:

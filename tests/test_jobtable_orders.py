@@ -6,9 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from batchgen.jobs import State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable import commands, polling, reconciliation, statistics
-from batchgen.jobtable.schema import Outcome
 from batchgen.services.base import Failed, Finished
 from tests.table import RUN, Table
 

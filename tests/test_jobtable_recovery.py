@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen.jobs import State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable import delivery, leases, polling, reconciliation, statistics
-from batchgen.jobtable.schema import Outcome, runs
+from batchgen.jobtable.schema import runs
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 
 HELD = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
@@ -38,8 +38,8 @@ def test_a_request_that_may_have_left_becomes_a_doubt(table: Table) -> None:
     held_in(table, State.SUBMITTING)
     table.bury()
     row, (attempt,) = table.row(), table.attempts()
-    assert (row.error_class, row.error, row.attempts) == ("unconfirmed", leases.LOST, 1)
-    assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.LOST, None)
+    assert (row.error_class, row.error, row.attempts) == ("unconfirmed", leases.RUN_ENDED, 1)
+    assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.RUN_ENDED, None)
     assert table.story() == ["pending", "submitting", "unconfirmed"]
     (unconfirmed,) = table.unconfirmed("run-b")
     assert unconfirmed.client_request_id == attempt.client_request_id

@@ -76,7 +76,7 @@ def test_what_is_not_one_condition_is_refused(table: Table, keys: list[str], wro
     [
         (submission.READY, "ix_jobs_pending"),
         (submission.READY_SELECTED, "ix_jobs_selected"),
-        (ledger.SUMS, "INTEGER PRIMARY KEY"),
+        (ledger.TOTALS, "INTEGER PRIMARY KEY"),
         (ledger.ENTRY, "INTEGER PRIMARY KEY"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_service_that_changes_is_learned_anew() -> None:
     for seconds in [100.0] * MEMORY + [200.0] * (4 * MEMORY):
         timing = timing.with_one(seconds)
     assert timing.count == MEMORY
-    assert math.exp(timing.mean) == pytest.approx(200, rel=0.05)
+    assert math.exp(timing.log_mean) == pytest.approx(200, rel=0.05)
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 2), (2, 4), (5, 32), (6, 60), (10_000, 60)])

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.jobs import State
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable import statistics
-from batchgen.jobtable.schema import Outcome
 from batchgen.limits import rate
 from batchgen.limits.rate import EARLY
 from batchgen.manifest import Limits

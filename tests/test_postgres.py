@@ -27,7 +27,6 @@ from tests.postgres import Server, binaries, serving
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table
 from tests.test_database import COUNT, OPEN
-from tests.test_tallies import BY_HAND, SECOND, agree, by_hand
 from tests.waiting import until
 
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
@@ -210,19 +209,8 @@ def test_what_a_run_repeats_goes_by_an_index(table: Table, hot: Hot) -> None:
         return [(sql, "\n".join(ask(f"EXPLAIN {sql}", given).scalars())) for sql, given in said]
 
     for sql, plan in table.change(plans):
-        assert not re.search(r"Seq Scan on (jobs|attempts|events|tallies)|^ *(-> *)?Sort", plan), f"{sql}\n{plan}"
+        assert not re.search(r"Seq Scan on (jobs|attempts|events)|^ *(-> *)?Sort", plan), f"{sql}\n{plan}"
         for index, scanned, following in re.findall(
             r"Scan (?:Backward )?using (\w+) on (jobs|attempts|events)\b.*\n(.*)", plan
         ):
             assert "Index Cond" in following or index == "ix_attempts_uncharged", f"{sql}\n{scanned}\n{plan}"
-
-
-@pytest.mark.parametrize("order", BY_HAND)
-def test_the_counts_are_kept_by_the_database(table: Table, order: str) -> None:
-    for state in FARTHEST_FIRST:
-        table.bring(state, f"is-{state}")
-    agree(table)
-    if "delivered" in order or "DELETE" in order:
-        by_hand(table, ["DELETE FROM events", "DELETE FROM attempts", "DELETE FROM jobs WHERE state <> 'done'"])
-    by_hand(table, [SECOND, order])
-    agree(table)

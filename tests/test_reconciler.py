@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.jobs import State
-from batchgen.jobtable.schema import Outcome
+from batchgen.jobs import Outcome, State
 from batchgen.manifest import Limits
 from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_RETRIES, Reconciler
 from batchgen.services.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.jobs import State
-from batchgen.jobtable.schema import Outcome
+from batchgen.jobs import Outcome, State
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import EARLY
 from batchgen.manifest import Limits

@@ -1,4 +1,4 @@
-"""What the columns of the job table hold: times, money, and words from outside, alike in SQLite and PostgreSQL."""
+"""Column types of the job table: times, money and foreign text, with the same meaning in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorat
 from sqlalchemy.types import TypeEngine
 
 MONEY_STEP = Decimal("0.0000001")
-"""USD. The service counts in credits of 0.0000005 USD, so seven places hold every amount exactly."""
+"""The smallest amount, in USD. The service counts in credits of 0.0000005 USD, so seven places hold each exactly."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -55,8 +55,8 @@ class Money(TypeDecorator[Decimal]):
         return None if value is None else Decimal(plain(Decimal(value)))
 
 
-class Total(TypeDecorator[Decimal]):
-    """A running sum of amounts in USD. Kept as a whole number of `MONEY_STEP`s, for databases to add to exactly."""
+class RunningTotal(TypeDecorator[Decimal]):
+    """A sum of amounts in USD, stored as a whole number of `MONEY_STEP`s so that SQL adds to it exactly."""
 
     impl = BigInteger
     cache_ok = True
@@ -69,13 +69,13 @@ class Total(TypeDecorator[Decimal]):
 
 
 def plain(amount: Decimal) -> str:
-    """An amount without an exponent and without zeros at its end."""
+    """An amount as text without exponent and without trailing zeros."""
     return format(amount.normalize(), "f")
 
 
-class Words(TypeDecorator[str]):
-    """Text from outside. What no database can keep of it (half a surrogate pair, a zero byte) is replaced, so that an
-    answer is written down however odd it is."""
+class ForeignText(TypeDecorator[str]):
+    """Text from outside. Half a surrogate pair and a zero byte, which no database stores, are replaced by "?", so that
+    no answer is too odd to be recorded."""
 
     impl = Text
     cache_ok = True

@@ -7,8 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from batchgen.jobs import Job, State
-from batchgen.jobtable.guarded_update import Increment
-from batchgen.jobtable.transition import FREE, move, update_leased
+from batchgen.jobtable.transition import NO_LEASE, Increment, move, update_leased
 
 
 def begun(connection: Connection, job: Job, worker: str, etag: str | None) -> bool:
@@ -28,7 +27,7 @@ def verified(connection: Connection, job: Job, worker: str, size: int, sha256: s
 
 def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
-    return update_leased(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **FREE)
+    return update_leased(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
 
 
 def delivered(

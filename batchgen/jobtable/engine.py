@@ -1,4 +1,4 @@
-"""From a place to an engine: URLs, pragmas, and transactions that begin for real."""
+"""SQLAlchemy engines: database URLs, SQLite pragmas, and transactions that begin with their first statement."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from batchgen.errors import UsageError
 
 BUSY_TIMEOUT_MS = 30_000
-LOG_TRIES = 100
-TAKE_TURN = f"""
+"""How long a transaction waits for the write lock of another process."""
+WAL_TRIES = 100
+"""How often the switch to write-ahead logging is tried while other processes use the database."""
+TAKE_WRITE_LOCK = f"""
 SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
        set_config('idle_in_transaction_session_timeout', '5min', true),
        pg_advisory_xact_lock(7274331)
 """
-"""One writer at a time in PostgreSQL too, so that what is counted and then used up, or looked for and then added, needs
-no second thought. A machine that vanishes in the middle of its turn loses it."""
+"""One writer at a time in PostgreSQL too: what a transaction has read stays true to its end. The session time-out frees
+the lock of a machine that has vanished."""
 
 
 def database_url(place: str | Path) -> URL:
-    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError`, without the URL: it may hold a password."""
+    """A path or an SQLAlchemy URL, as a URL. Raises `UsageError`, whose message leaves out the URL and its password."""
     if "://" not in str(place):
         return URL.create("sqlite", database=str(Path(place).absolute()))
     try:
@@ -47,9 +49,14 @@ def database_url(place: str | Path) -> URL:
     return url
 
 
-def keep_log(connection: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging. The switch does not wait for others as all else does: they get turns."""
-    for _ in range(LOG_TRIES):
+def path_of(url: URL) -> Path | None:
+    """The file of an SQLite database; None for PostgreSQL."""
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging. The switch ignores the busy time-out, so between tries a transaction waits."""
+    for _ in range(WAL_TRIES):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
@@ -58,13 +65,12 @@ def keep_log(connection: sqlite3.Connection) -> None:
                 raise
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("COMMIT")
-    raise sqlite3.OperationalError("others keep the database busy")
+    raise sqlite3.OperationalError("other processes keep the database busy")
 
 
 def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine whose transactions begin for real; those that write have the table to themselves, so that what is read
-    stays true, and those that read see one moment of it."""
-    return sqlite_engine(url, writing) if url.get_backend_name() == "sqlite" else postgres_engine(url, writing)
+    """An engine for writing, whose transactions hold the write lock from their beginning, or for reading a snapshot."""
+    return sqlite_engine(url, writing) if path_of(url) else postgres_engine(url, writing)
 
 
 def sqlite_engine(url: URL, writing: bool) -> Engine:
@@ -72,9 +78,9 @@ def sqlite_engine(url: URL, writing: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver's own BEGIN comes too late and silently loses updates
+        connection.isolation_level = None  # the driver would begin at the first write, after the reads it depends on
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        keep_log(connection)
+        use_write_ahead_log(connection)
         for pragma in (
             "synchronous=FULL",  # an intent must survive a power cut
             "foreign_keys=ON",
@@ -93,19 +99,19 @@ def postgres_engine(url: URL, writing: bool) -> Engine:
     if not writing:
         snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, execution_options=snapshot)
-    # READ COMMITTED: a snapshot taken before the turn comes would be of a table that is no more.
+    # READ COMMITTED: a snapshot taken while the transaction waits for the lock would be out of date when it gets it.
     engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(TAKE_TURN)
+        connection.exec_driver_sql(TAKE_WRITE_LOCK)
 
     return engine
 
 
-def looking_engine(url: URL) -> Engine:
-    """An engine that changes nothing, not even what a file of another kind would have changed by being opened."""
-    if url.get_backend_name() == "sqlite":
+def inspection_engine(url: URL) -> Engine:
+    """A read-only engine that leaves even a file of another kind unchanged, byte for byte."""
+    if path_of(url):
         query = {"mode": "ro", "uri": "true"}
         url = URL.create("sqlite", database=f"file:{quote(str(url.database))}", query=query)
     return create_engine(url)

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select
 
-from batchgen.jobs import State
-from batchgen.jobtable.schema import Outcome, attempts, jobs
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.submission import FLYING_WHERE
 
 RECENT_ATTEMPTS = 5_000

@@ -1,4 +1,4 @@
-"""Runs and what they hold: a lease lasts while its run lives, and recovery gives back what a dead run held."""
+"""Runs and their leases: a lease lasts while its run lives, and recovery re-queues what a dead run held."""
 
 from __future__ import annotations
 
@@ -7,92 +7,81 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
-from batchgen.jobs import State
-from batchgen.jobtable.guarded_update import Increment, guarded_update
-from batchgen.jobtable.schema import Outcome, attempts, jobs, runs
-from batchgen.jobtable.transition import FREE, move
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable.schema import attempts, jobs, runs
+from batchgen.jobtable.submission import move_to_unconfirmed
+from batchgen.jobtable.transition import NO_LEASE, guarded_update
 
-LOST = "the run ended while the request may have been on the wire"
+RUN_ENDED = "the run ended while the request may have been on the wire"
 
 
 def begin_run(connection: Connection, run: str, batch_id: int, host: str, pid: int, now: datetime) -> None:
-    """Write down that a run began."""
+    """Record that a run began."""
     connection.execute(insert(runs).values(id=run, batch_id=batch_id, host=host, pid=pid, started_at=now, seen_at=now))
 
 
 def end_run(connection: Connection, run: str, exit_code: int, now: datetime) -> None:
-    """Write down how a run ended, and give back what it still holds."""
+    """Record how a run ended, and release its leases."""
     recover(connection, jobs.c.leased_by == run, now)
     connection.execute(update(runs).where(runs.c.id == run).values(ended_at=now, seen_at=now, exit_code=exit_code))
 
 
 def renew(connection: Connection, run: str, now: datetime, until: datetime) -> None:
-    """The run lives: everything it holds, it holds until `until`."""
+    """Extend all leases of a living run to `until`."""
     connection.execute(update(runs).where(runs.c.id == run).values(seen_at=now))
     connection.execute(update(jobs).where(jobs.c.leased_by == run).values(leased_until=until, next_at=until))
 
 
 def holders(connection: Connection) -> dict[str, str]:
-    """The runs that hold a job now, dead or alive, with the host of each."""
+    """The runs that hold a lease, dead or alive, with the host of each."""
     leased = select(jobs.c.leased_by).where(jobs.c.leased_by.is_not(None)).distinct()
     return {row.id: row.host for row in connection.execute(select(runs.c.id, runs.c.host).where(runs.c.id.in_(leased)))}
 
 
 def unended(connection: Connection, batch_id: int) -> dict[str, str]:
-    """The runs of a batch that have not said that they ended, dead or alive, with the host of each."""
-    asked = select(runs.c.id, runs.c.host).where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
-    return {row.id: row.host for row in connection.execute(asked)}
+    """The runs of a batch that have not recorded their end, dead or alive, with the host of each."""
+    statement = select(runs.c.id, runs.c.host).where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
+    return {row.id: row.host for row in connection.execute(statement)}
 
 
 def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:
-    """Give back what dead runs held. Returns how many jobs. Only re-queues; executes nothing."""
+    """Release the leases of dead runs. Returns how many. Recovery only re-queues; it executes nothing."""
     return recover(connection, jobs.c.leased_by.in_(dead), now) if dead else 0
 
 
 def recover_expired(connection: Connection, batch_id: int, now: datetime) -> int:
-    """Give back what was held by runs elsewhere that have not been heard of for a whole lease."""
-    late = (jobs.c.batch_id == batch_id) & (jobs.c.state == State.SUBMITTING) & (jobs.c.next_at <= now)
-    return recover(connection, late & (jobs.c.leased_until <= now), now)
+    """Release the leases on paid requests of runs on other machines that have not renewed them in time."""
+    expired = (jobs.c.batch_id == batch_id) & (jobs.c.state == State.SUBMITTING) & (jobs.c.next_at <= now)
+    return recover(connection, expired & (jobs.c.leased_until <= now), now)
 
 
-def recover(connection: Connection, whose: ColumnElement[bool], now: datetime) -> int:
-    """A request that may have left becomes unconfirmed; anything else can simply be taken up again."""
-    wanted = select(jobs.c.id, jobs.c.state, jobs.c.attempt_id, jobs.c.leased_by).where(whose)
-    held = list(connection.execute(wanted))
-    for row in held:
+def recover(connection: Connection, condition: ColumnElement[bool], now: datetime) -> int:
+    """A request that may have been sent becomes unconfirmed; every other job is due at once."""
+    rows = connection.execute(
+        select(jobs.c.id, jobs.c.state, jobs.c.attempt_id, jobs.c.leased_by).where(condition)
+    ).all()
+    for row in rows:
         if row.state != State.SUBMITTING:
-            same = {"id": row.id, "state": row.state, "leased_by": row.leased_by}
-            guarded_update(connection, jobs, same, {"next_at": now, **FREE})
+            held = {"id": row.id, "state": row.state, "leased_by": row.leased_by}
+            guarded_update(connection, jobs, held, {"next_at": now, **NO_LEASE})
             continue
-        moved = move(
-            connection,
-            row.id,
-            State.SUBMITTING,
-            State.UNCONFIRMED,
-            now,
-            guard={"attempt_id": row.attempt_id, "leased_by": row.leased_by},
-            detail=LOST,
-            attempts=Increment(1),
-            next_at=now,
-            error_class="unconfirmed",
-            error=LOST,
-        )
-        if moved:
+        held = {"attempt_id": row.attempt_id, "leased_by": row.leased_by}
+        if move_to_unconfirmed(connection, row.id, held, RUN_ENDED, now, now):
             sending = {"id": row.attempt_id, "outcome": Outcome.SENDING}
-            guarded_update(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": LOST})
-    return len(held)
+            guarded_update(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": RUN_ENDED})
+    return len(rows)
 
 
 def wake_waiting(connection: Connection, batch_id: int, now: datetime) -> None:
-    """A new run looks at once at all that waited for a time, or for a person, in an earlier one.
+    """At the start of a run, make due at once what waits since an earlier run for a time or for a person.
 
-    Pauses of the whole service are rows of their own and stay.
+    Pauses of the whole service stay; they are in the table `limits`.
     """
-    unheld = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
-    waiting = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
-    connection.execute(update(jobs).where(*unheld, waiting, jobs.c.next_at > now).values(next_at=now, failures=0))
-    # One that works as planned keeps its plan. Its failures stay: "finished, without a video" counts them in a row.
+    free = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
+    retried = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
+    connection.execute(update(jobs).where(*free, retried, jobs.c.next_at > now).values(next_at=now, failures=0))
+    # A generation that goes as planned keeps its next poll. Its failures stay: "finished, without a video" counts them.
     unplanned = (jobs.c.state == State.GENERATING, (jobs.c.deadline_at <= now) | (jobs.c.failures > 0))
-    connection.execute(update(jobs).where(*unheld, *unplanned, jobs.c.next_at > now).values(next_at=now))
+    connection.execute(update(jobs).where(*free, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
-    connection.execute(update(jobs).where(*unheld, *held).values(next_at=now))
+    connection.execute(update(jobs).where(*free, *held).values(next_at=now))

@@ -1,33 +1,32 @@
-"""What a batch has spent, and what is reserved for requests whose charge is not known yet.
+"""The ledger: every attempt with what it cost or may cost, and the batch's running totals over them.
 
-The attempts are the ledger; their sums stand in the batch's row and change in the transaction that changes an attempt,
-so that a claim can hold its estimate against the cap without adding anything up. `reckon` adds everything up.
+The totals stand in the batch's row and change in the transaction that changes an attempt, so that a claim compares its
+estimate with the cap without summing anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, insert, select, text
 
-from batchgen.jobs import State
-from batchgen.jobtable.guarded_update import guarded_update
-from batchgen.jobtable.prepared import Prepared
-from batchgen.jobtable.schema import OPEN, Outcome, attempts, batches, jobs, prices
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable.schema import ATTEMPT_IS_UNCHARGED, attempts, batches, jobs, prices
+from batchgen.jobtable.transition import Increment, guarded_update
 
-NOTHING = Decimal(0)
+ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """USD spent, USD reserved for what is under way, and how many requests are under way at an unknown price."""
+    """USD spent, USD reserved for attempts whose charge is not known yet, and the number of those without a price."""
 
-    spent: Decimal = NOTHING
-    reserved: Decimal = NOTHING
+    spent: Decimal = ZERO
+    reserved: Decimal = ZERO
     unpriced: int = 0
 
     @property
@@ -43,88 +42,25 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the ledger: whose attempt it is, what became of it, and what it may and did cost, in USD."""
+    """One attempt in the ledger. Amounts in USD."""
 
     batch_id: int
     service: str
     model: str
-    outcome: str
+    outcome: Outcome
     estimated_usd: Decimal | None
     cost_usd: Decimal | None = None
 
     @property
-    def weight(self) -> Totals:
-        return cost(self.outcome, self.estimated_usd, self.cost_usd)
-
-
-def cost(outcome: str, estimate: Decimal | None, cost: Decimal | None) -> Totals:
-    """What one attempt amounts to: its charge; until that is known, what it is expected to cost if it may cost."""
-    if cost is not None:
-        return Totals(spent=cost)
-    if outcome not in OPEN:
-        return Totals()
-    return Totals(unpriced=1) if estimate is None else Totals(reserved=estimate)
-
-
-def sums(connection: Connection, batch_id: int) -> Totals:
-    """What the batch has spent and reserved, from its row."""
-    return Totals(*connection.execute(SUMS, {"batch": batch_id}).one())
-
-
-def recompute(connection: Connection, batch_id: int) -> Totals:
-    """The same, added up from the ledger."""
-    asked = select(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd)
-    found = connection.execute(asked.join(jobs, attempts.c.job_id == jobs.c.id).where(jobs.c.batch_id == batch_id))
-    return sum((cost(*row) for row in found), Totals())
-
-
-def reserve(connection: Connection, batch_id: int, estimates: Sequence[Decimal | None]) -> None:
-    """Attempts have begun, which are expected to cost so much each."""
-    shift(connection, batch_id, sum((cost(Outcome.SENDING, estimate, None) for estimate in estimates), Totals()))
-
-
-def record_charge(
-    connection: Connection, guard: Mapping[str, Any], values: Mapping[str, Any], entry: Entry | None = None
-) -> bool:
-    """Change the one attempt that `guard` describes by its id, and the sums with it. False where there is none.
-
-    `entry` is what the attempt is if `guard` holds, where the caller knows; else it is read.
-    """
-    if entry is None:
-        row = connection.execute(ENTRY, {"attempt": guard["id"]}).one_or_none()
-        if row is None:
-            return False
-        entry = Entry(*row)
-    if not guarded_update(connection, attempts, guard, values):
-        return False
-    told = {name: values[name] for name in ("outcome", "estimated_usd", "cost_usd") if name in values}
-    after = replace(entry, **told)
-    shift(connection, entry.batch_id, after.weight - entry.weight)
-    if after.cost_usd and after.cost_usd != after.estimated_usd:
-        raise_highest(connection, entry.service, entry.model, after.cost_usd)
-    return True
-
-
-def shift(connection: Connection, batch_id: int, by: Totals) -> None:
-    """Add to a batch's sums."""
-    if by != Totals():
-        SHIFT.run(
-            connection, {"batch": batch_id, "spent_": by.spent, "reserved_": by.reserved, "unpriced_": by.unpriced}
-        )
-
-
-def raise_highest(connection: Connection, service: str, model: str, cost: Decimal) -> None:
-    """Remember the highest charge ever seen for a model: all there is to go by where the list has no price."""
-    of = {"of": service, "named": model}
-    row = connection.execute(HIGHEST, of).one_or_none()
-    if row is None:
-        connection.execute(insert(prices).values(service=service, model=model, highest_usd=cost))
-    elif row.highest_usd is None or row.highest_usd < cost:
-        connection.execute(RAISE_HIGHEST, {**of, "cost": cost})
+    def totals(self) -> Totals:
+        """Its share of the batch's totals: its charge; before that is known, its estimate if it may be paid."""
+        if self.cost_usd is not None:
+            return Totals(spent=self.cost_usd)
+        return reservation(self.estimated_usd) if self.outcome.may_be_paid else Totals()
 
 
 @dataclass(frozen=True, slots=True)
-class Uncharged:
+class UnchargedAttempt:
     """An accepted generation that has ended and whose charge is not known."""
 
     attempt_id: int
@@ -133,49 +69,106 @@ class Uncharged:
     sent_at: datetime
 
 
-def uncharged(connection: Connection, batch_id: int) -> list[Uncharged]:
-    """What the service's transactions should tell the charges of, oldest first."""
-    # A generation at work is charged when it ends, and then its own answer tells.
-    ended = (jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id)
-    of_batch = select(jobs.c.id).where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == batch_id, ended).exists()
-    asked = select(attempts.c.id, attempts.c.job_id, attempts.c.generation_id, attempts.c.sent_at)
-    # The words of the partial index, for the planner to find it.
-    uncharged = text(f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'")
-    found = connection.execute(asked.where(uncharged, of_batch).order_by(attempts.c.job_id))
-    return sorted((Uncharged(*row) for row in found), key=lambda each: each.sent_at)
+def reservation(estimated_usd: Decimal | None) -> Totals:
+    """What a request adds to the totals when it is sent."""
+    return Totals(unpriced=1) if estimated_usd is None else Totals(reserved=estimated_usd)
 
 
-def charge(connection: Connection, found: Sequence[tuple[Uncharged, Decimal]]) -> int:
-    """Write down charges that the service's transactions tell. Returns how many were news."""
+def totals(connection: Connection, batch_id: int) -> Totals:
+    """The running totals of a batch."""
+    return Totals(*connection.execute(TOTALS, {"in_batch": batch_id}).one())
+
+
+def reserve(connection: Connection, batch_id: int, estimates: Sequence[Decimal | None]) -> None:
+    """Add attempts that begin now to the totals, by their estimates."""
+    add_to_totals(connection, batch_id, sum(map(reservation, estimates), Totals()))
+
+
+def update_attempt(
+    connection: Connection,
+    attempt_id: int,
+    outcomes: Collection[Outcome],
+    values: Mapping[str, Any],
+    entry: Entry | None = None,
+) -> bool:
+    """Change an attempt and the totals with it. False if its outcome is none of `outcomes`.
+
+    A caller that knows the attempt as it stands passes `entry`; otherwise it is read.
+    """
+    entry = entry or read_entry(connection, attempt_id)
+    if entry is None or entry.outcome not in outcomes:
+        return False
+    if not guarded_update(connection, attempts, {"id": attempt_id, "outcome": entry.outcome}, values):
+        return False
+    changed = {name: values[name] for name in ("outcome", "estimated_usd", "cost_usd") if name in values}
+    after = replace(entry, **changed)
+    add_to_totals(connection, entry.batch_id, after.totals - entry.totals)
+    if after.cost_usd and after.cost_usd != after.estimated_usd:
+        raise_highest(connection, entry.service, entry.model, after.cost_usd)
+    return True
+
+
+def read_entry(connection: Connection, attempt_id: int) -> Entry | None:
+    row = connection.execute(ENTRY, {"attempt": attempt_id}).mappings().one_or_none()
+    return Entry(**{**row, "outcome": Outcome(row["outcome"])}) if row else None
+
+
+def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None:
+    if change != Totals():
+        amounts = {name: Increment(amount) for name, amount in asdict(change).items()}
+        guarded_update(connection, batches, {"id": batch_id}, amounts)
+
+
+def raise_highest(connection: Connection, service: str, model: str, cost: Decimal) -> None:
+    """Keep the highest charge of a model: the estimate for a model that the price list does not price."""
+    row = connection.execute(HIGHEST, {"of_service": service, "of_model": model}).one_or_none()
+    if row is None:
+        connection.execute(insert(prices).values(service=service, model=model, highest_usd=cost))
+    elif row.highest_usd is None or row.highest_usd < cost:
+        guarded_update(connection, prices, {"service": service, "model": model}, {"highest_usd": cost})
+
+
+def uncharged(connection: Connection, batch_id: int) -> list[UnchargedAttempt]:
+    """The attempts whose charges are to be looked up in the service's transactions, oldest first."""
+    rows = connection.execute(UNCHARGED, {"in_batch": batch_id})
+    return sorted((UnchargedAttempt(*row) for row in rows), key=lambda attempt: attempt.sent_at)
+
+
+def charge(connection: Connection, charges: Sequence[tuple[UnchargedAttempt, Decimal]]) -> int:
+    """Record charges that the service's transactions show. Returns how many were recorded."""
     number = 0
-    for each, cost in found:
-        if record_charge(connection, {"id": each.attempt_id, "outcome": Outcome.ACCEPTED}, {"cost_usd": cost}):
-            guarded_update(connection, jobs, {"id": each.job_id, "attempt_id": each.attempt_id}, {"cost_usd": cost})
+    for attempt, cost in charges:
+        if update_attempt(connection, attempt.attempt_id, (Outcome.ACCEPTED,), {"cost_usd": cost}):
+            own = {"id": attempt.job_id, "attempt_id": attempt.attempt_id}
+            guarded_update(connection, jobs, own, {"cost_usd": cost})
             number += 1
     return number
 
 
-SUMS = select(batches.c.spent, batches.c.reserved, batches.c.unpriced).where(batches.c.id == bindparam("batch"))
+TOTALS = select(batches.c.spent, batches.c.reserved, batches.c.unpriced).where(batches.c.id == bindparam("in_batch"))
 
 ENTRY = (
     select(
-        jobs.c.batch_id, jobs.c.service, jobs.c.model, attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd
+        *(jobs.c.batch_id, jobs.c.service, jobs.c.model),
+        *(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd),
     )
     .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
     .where(attempts.c.id == bindparam("attempt"))
 )
 
-_of_model = (prices.c.service == bindparam("of")) & (prices.c.model == bindparam("named"))
-HIGHEST = select(prices.c.highest_usd).where(_of_model)
-RAISE_HIGHEST = update(prices).where(_of_model).values(highest_usd=bindparam("cost", type_=prices.c.highest_usd.type))
+HIGHEST = select(prices.c.highest_usd).where(
+    prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
+)
 
-SHIFT = Prepared(
-    update(batches)
-    .where(batches.c.id == bindparam("batch"))
-    .values(
-        {
-            name: batches.c[name] + bindparam(f"{name}_", type_=batches.c[name].type)
-            for name in ("spent", "reserved", "unpriced")
-        }
+# A generation at work is charged when it ends, and then its own answer brings the charge.
+HAS_ENDED = (jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id)
+UNCHARGED = (
+    select(attempts.c.id, attempts.c.job_id, attempts.c.generation_id, attempts.c.sent_at)
+    .where(
+        text(ATTEMPT_IS_UNCHARGED),
+        select(jobs.c.id)
+        .where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == bindparam("in_batch"), HAS_ENDED)
+        .exists(),
     )
+    .order_by(attempts.c.job_id)
 )

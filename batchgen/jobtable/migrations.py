@@ -1,4 +1,4 @@
-"""The version of a job table: looked at before anything else, and brought up to this batchgen's by the migrations."""
+"""The version of a job table: checked before anything is written, and brought up to date by the migrations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
-from batchgen.jobtable.engine import looking_engine
+from batchgen.jobtable.engine import inspection_engine, path_of
 
-HEAD = "0003"
-"""The newest migration. A test holds it to `migrations/versions`; knowing it saves importing Alembic at every start."""
+HEAD = "0001"
+"""The newest migration. It is repeated here (a test compares) because importing Alembic takes 600 ms at every start."""
 
-OURS = frozenset({"alembic_version", "jobs", "attempts"})
-"""Tables by which a job table of any version is known; others use Alembic too, and number their versions alike."""
+OUR_TABLES = frozenset({"alembic_version", "jobs", "attempts"})
+"""The tables of a job table of any version. The version alone proves nothing: other programs use Alembic too."""
 
 
 def migrations_folder() -> Path:
@@ -25,14 +25,14 @@ def migrations_folder() -> Path:
 
 
 def version_of(connection: Connection) -> str | None:
-    """The migration a database stands at, or None for one that has none of our tables."""
+    """The migration of a database; None where Alembic has never been used on it."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def migrate(connection: Connection, target: str = "head") -> None:
-    """Bring the database to `target` within the caller's transaction."""
+    """Upgrade the database to `target` within the caller's transaction."""
     from alembic import command  # 600 ms, needed only by the first run on a database
     from alembic.config import Config
 
@@ -43,35 +43,36 @@ def migrate(connection: Connection, target: str = "head") -> None:
 
 
 def bring_up(connection: Connection) -> None:
-    """Make the tables, or what they lack, within the caller's transaction."""
+    """Create or upgrade the tables within the caller's transaction."""
     if version_of(connection) != HEAD:
         migrate(connection)
 
 
 def refuse_unusable(url: URL) -> None:
-    """Look first, without being able to write: a newer table, garbage, or another's database is left untouched.
+    """Check a database without being able to write to it: one that cannot be used is left untouched.
 
-    Raises `DatabaseNewer`, `StorageError`, `UsageError`.
+    Raises `DatabaseNewer` for a newer version, `StorageError` for a place where no file can be, and `UsageError` for a
+    database of something else or of an unknown version.
     """
-    path = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
-    if path and (not path.exists() or path.stat().st_size == 0):
-        if not path.parent.is_dir():
-            raise StorageError(f"{path}: its folder does not exist; create it or choose another --db")
-        return
+    path = path_of(url)
     if path and path.is_dir():
         raise StorageError(f"{path}: this is a folder; --db names a file")
-    looker = looking_engine(url)
+    if path and not path.parent.is_dir():
+        raise StorageError(f"{path}: its folder does not exist; create it or choose another --db")
+    if path and (not path.exists() or path.stat().st_size == 0):
+        return
+    engine = inspection_engine(url)
     try:
-        with looker.connect() as connection:
-            found = version_of(connection)
+        with engine.connect() as connection:
+            version = version_of(connection)
             tables = set(inspect(connection).get_table_names())
     finally:
-        looker.dispose()
+        engine.dispose()
     shown = path or url.render_as_string()
-    if tables and not tables >= OURS:
+    if tables and not tables >= OUR_TABLES:
         raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
-    if found is not None and found > HEAD:
+    if version is not None and version > HEAD:
         raise DatabaseNewer(
-            f"{shown}: the job table is of version {found}, this batchgen knows"
+            f"{shown}: the job table is of version {version}, this batchgen knows"
             f" {HEAD}; upgrade batchgen. The database has not been touched."
         )

@@ -1,4 +1,4 @@
-"""The last price list that a service gave, and what its models were seen to charge."""
+"""The last price list of a service, and the highest charge that was seen for each of its models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batchgen.services.base import Listing
 
 @dataclass(frozen=True)
 class PriceList:
-    """Prices by model as the service listed them at `listed_at`, and the highest charge seen for each model."""
+    """Prices by model as the service listed them at `listed_at`, and the highest charge seen for each model in USD."""
 
     listed_at: datetime | None = None
     etag: str | None = None
@@ -30,49 +30,47 @@ class PriceList:
         return {model: json.loads(entry) for model, entry in self.listed.items()}
 
     def quote(self, model: str, endpoint: str, request: str) -> Decimal | None:
-        """USD that the list asks for this request; None where it does not tell."""
+        """The price of this request in USD; None where the list has none."""
         if model not in self.listed:
             return None
         return quote(self.pricing[model], with_defaults(model, endpoint, json.loads(request)))
 
     def estimate(self, model: str, endpoint: str, request: str) -> Decimal | None:
-        """What the list says; where it does not tell, the highest charge ever seen for the model."""
+        """The listed price; where there is none, the highest charge seen for the model."""
         quoted = self.quote(model, endpoint, request)
         return self.highest.get(model) if quoted is None else quoted
 
 
-def known(connection: Connection, service: str) -> PriceList:
-    """The last known prices of a service."""
+def load(connection: Connection, service: str) -> PriceList:
+    """The last price list of a service."""
     rows = list(connection.execute(select(prices).where(prices.c.service == service)))
     listed = [row for row in rows if row.pricing is not None]
     return PriceList(
         listed_at=max((row.listed_at for row in listed), default=None),
         etag=listed[0].etag if listed else None,
         listed={row.model: row.pricing for row in listed},
-        highest=highest(connection, service),
+        highest={row.model: row.highest_usd for row in rows if row.highest_usd is not None},
     )
 
 
 def highest(connection: Connection, service: str) -> dict[str, Decimal]:
     """The highest charge seen for each model of a service."""
-    asked = select(prices.c.model, prices.c.highest_usd).where(
-        prices.c.service == service, prices.c.highest_usd.is_not(None)
-    )
-    return {row.model: row.highest_usd for row in connection.execute(asked)}
+    of_service = (prices.c.service == service, prices.c.highest_usd.is_not(None))
+    rows = connection.execute(select(prices.c.model, prices.c.highest_usd).where(*of_service))
+    return {row.model: row.highest_usd for row in rows}
 
 
-def keep(connection: Connection, service: str, listing: Listing, now: datetime) -> None:
-    """Put a list in the place of the last one; one that has not changed is merely newer."""
+def store(connection: Connection, service: str, listing: Listing, now: datetime) -> None:
+    """Replace the stored list. A list that has not changed only gets a newer date."""
     of_service = update(prices).where(prices.c.service == service)
     if listing.pricing is None:
         connection.execute(of_service.where(prices.c.pricing.is_not(None)).values(listed_at=now))
         return
     connection.execute(of_service.values(pricing=None, etag=None, listed_at=None))
-    there = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
-    alike = {"service": service, "etag": listing.etag, "listed_at": now}
-    rows = [{"model": model, "pricing": entry, **alike} for model, entry in listing.pricing.items()]
-    if new := [row for row in rows if row["model"] not in there]:
-        connection.execute(insert(prices), new)
-    for row in rows:
-        if row["model"] in there:
-            connection.execute(of_service.where(prices.c.model == row["model"]).values(row))
+    stored = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
+    for model, entry in listing.pricing.items():
+        row = {"pricing": entry, "etag": listing.etag, "listed_at": now}
+        if model in stored:
+            connection.execute(of_service.where(prices.c.model == model).values(row))
+        else:
+            connection.execute(insert(prices).values(service=service, model=model, **row))

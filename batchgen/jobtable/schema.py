@@ -1,20 +1,18 @@
 """The job table and its companions, as SQLAlchemy Core tables.
 
-Times are ISO-8601 UTC text in SQLite and `timestamptz` in PostgreSQL; money is decimal text in SQLite and `numeric` in
-PostgreSQL, so both are exact. CHECK constraints make impossible rows impossible, and one partial index makes a second
-paid attempt impossible. Databases are made by `migrations/`, never from this module; a test holds the two together.
-The conditions of partial indexes are told for SQLite only: a word of PostgreSQL here would import its dialect at every
-start.
+Times are ISO-8601 UTC text in SQLite and `timestamptz` in PostgreSQL. Money is decimal text in SQLite and `numeric` in
+PostgreSQL, so both are exact. CHECK constraints, made from the facts in `jobs.py`, refuse impossible rows; one partial
+unique index refuses a second attempt that may be paid. Databases are created by `migrations/`, never from this module;
+a test compares the two. The conditions of partial indexes are given for SQLite only, because their PostgreSQL form
+would import that dialect at every start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -28,28 +26,8 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.jobs import State
-from batchgen.jobtable.columns import Money, Total, UTCDateTime, Words
-
-
-class Outcome(StrEnum):
-    """What became of one create request. `OPEN` outcomes may have cost money and bar a second attempt."""
-
-    SENDING = "sending"  #: committed before the request leaves; still so after a crash
-    UNCONFIRMED = "unconfirmed"  #: sent, and no readable answer: being looked up in the service's log
-    ACCEPTED = "accepted"  #: a generation exists; its id is stored
-    REJECTED = "rejected"  #: refused for good, nothing charged
-    NOT_SENT = "not_sent"  #: proof that it never left
-    THROTTLED = "throttled"  #: too fast; nothing charged
-    BLOCKED = "blocked"  #: key or credits; nothing charged
-    ABSENT = "absent"  #: not in the service's log after all patience, and given up
-
-
-OPEN = (Outcome.SENDING, Outcome.UNCONFIRMED, Outcome.ACCEPTED)
-
-
-SENT = (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING, State.DONE)
-"""States of a job that may have cost money."""
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable.columns import ForeignText, Money, RunningTotal, UTCDateTime
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
@@ -61,6 +39,15 @@ def if_and_only_if(state: State, column: str) -> str:
     """SQL: a job is in `state` exactly when `column` is set."""
     return f"(state = '{state}') = ({column} IS NOT NULL)"
 
+
+STATE_IS_IN_FLIGHT = one_of("state", (state for state in State if state.is_in_flight))
+STATE_IS_ACCEPTED = one_of("state", (state for state in State if state.is_accepted))
+STATE_IS_DONE = f"state = '{State.DONE}'"
+STATE_IS_UNACCEPTED = one_of("state", (state for state in State if state.is_unaccepted))
+STATE_MAY_BE_PAID = one_of("state", (state for state in State if state.may_be_paid))
+ATTEMPT_IS_OPEN = f"released_at IS NULL AND {one_of('outcome', (out for out in Outcome if out.may_be_paid))}"
+ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
+"""Conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""
 
 metadata = MetaData(
     naming_convention={
@@ -81,9 +68,9 @@ batches = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("enrolled_at", UTCDateTime, nullable=False),
-    # What the attempts of the batch amount to, kept by `jobtable/ledger.py` with every change of one.
-    Column("spent", Total, nullable=False),
-    Column("reserved", Total, nullable=False),
+    # Running totals over the batch's attempts; `ledger.py` changes them with every attempt. Multiples of MONEY_STEP.
+    Column("spent", RunningTotal, nullable=False),
+    Column("reserved", RunningTotal, nullable=False),
     Column("unpriced", Integer, nullable=False),
 )
 
@@ -107,17 +94,17 @@ jobs = Table(
     Column("attempt_id", Integer),
     Column("attempts", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
-    Column("generation_id", Words),
-    Column("remote_status", Words),
-    Column("video_url", Words),
-    Column("etag", Words),
+    Column("generation_id", ForeignText),
+    Column("remote_status", ForeignText),
+    Column("video_url", ForeignText),
+    Column("etag", ForeignText),
     Column("output_path", Text, nullable=False),
     Column("bytes", BigInteger),
     Column("sha256", Text),
     Column("estimated_usd", Money),
     Column("cost_usd", Money),
     Column("error_class", Text),
-    Column("error", Words),
+    Column("error", ForeignText),
     Column("created_at", UTCDateTime, nullable=False),
     Column("submitted_at", UTCDateTime),
     Column("polled_at", UTCDateTime),
@@ -135,31 +122,16 @@ jobs = Table(
     CheckConstraint(if_and_only_if(State.DONE, "delivered_at"), name="done_iff_delivered_at"),
     CheckConstraint(if_and_only_if(State.FAILED, "failed_at"), name="failed_iff_failed_at"),
     CheckConstraint(if_and_only_if(State.CANCELLED, "cancelled_at"), name="cancelled_iff_cancelled_at"),
-    CheckConstraint(
-        f"NOT ({one_of('state', (State.GENERATING, State.DOWNLOADING, State.DONE))}) OR generation_id IS NOT NULL",
-        name="accepted_has_generation_id",
-    ),
-    CheckConstraint(
-        f"NOT ({one_of('state', (State.PENDING, State.SUBMITTING, State.UNCONFIRMED))}) OR generation_id IS NULL",
-        name="unaccepted_has_no_generation_id",
-    ),
-    CheckConstraint(f"NOT ({one_of('state', SENT)}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
+    CheckConstraint(f"NOT ({STATE_IS_ACCEPTED}) OR generation_id IS NOT NULL", name="accepted_has_generation_id"),
+    CheckConstraint(f"NOT ({STATE_IS_UNACCEPTED}) OR generation_id IS NULL", name="unaccepted_has_no_generation_id"),
+    CheckConstraint(f"NOT ({STATE_MAY_BE_PAID}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
     CheckConstraint(f"state <> '{State.DONE}' OR (sha256 IS NOT NULL AND bytes > 0)", name="done_has_file"),
     CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
     Index("ix_jobs_due", "batch_id", "state", "next_at"),
-    Index(
-        "ix_jobs_in_flight",
-        "service",
-        "state",
-        sqlite_where=text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
-    ),
-    Index(
-        "ix_jobs_leased",
-        "leased_by",
-        sqlite_where=text("leased_by IS NOT NULL"),
-    ),
+    Index("ix_jobs_in_flight", "service", "state", sqlite_where=text(STATE_IS_IN_FLIGHT)),
+    Index("ix_jobs_leased", "leased_by", sqlite_where=text("leased_by IS NOT NULL")),
     Index(
         "ix_jobs_selected",
         "selection",
@@ -169,40 +141,8 @@ jobs = Table(
         "id",
         sqlite_where=text("selection IS NOT NULL"),
     ),
-    Index(
-        "ix_jobs_failed",
-        "batch_id",
-        "failed_at",
-        sqlite_where=text("failed_at IS NOT NULL"),
-    ),
-)
-
-tallies = Table(
-    # How many jobs of a batch stand in a state, and their bytes. Triggers keep it, whoever writes to `jobs`.
-    "tallies",
-    metadata,
-    Column("batch_id", Integer, primary_key=True),
-    Column("state", Text, primary_key=True),
-    Column("jobs", Integer, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-manifests = Table(
-    # What a manifest was when it was last enrolled, if that left nothing to be decided (see `jobtable/memory.py`).
-    "manifests",
-    metadata,
-    Column("batch_id", Integer, ForeignKey("batches.id"), primary_key=True),
-    Column("sha256", Text),
-    Column("batchgen", Text, nullable=False),
-    Column("simulated", Boolean, nullable=False),
-    Column("validated", Boolean, nullable=False),
-    Column("jobs", Integer, nullable=False),
-    Column("rows_held", Integer, nullable=False),
-    Column("limits", Text, nullable=False),
-    Column("models", Text, nullable=False),
-    Column("named", Text, nullable=False),
-    Column("images", Text, nullable=False),
+    Index("ix_jobs_failed", "batch_id", "failed_at", sqlite_where=text("failed_at IS NOT NULL")),
+    Index("ix_jobs_delivered", "batch_id", "state", "bytes", sqlite_where=text(STATE_IS_DONE)),
 )
 
 attempts = Table(
@@ -214,26 +154,17 @@ attempts = Table(
     Column("sent_at", UTCDateTime, nullable=False),
     Column("answered_at", UTCDateTime),
     Column("outcome", Text, nullable=False),
-    Column("generation_id", Words),
+    Column("generation_id", ForeignText),
     Column("http_status", Integer),
     Column("estimated_usd", Money),
     Column("cost_usd", Money),
-    Column("error", Words),
+    Column("error", ForeignText),
     Column("released_at", UTCDateTime),
     CheckConstraint(one_of("outcome", Outcome), name="outcome_is_known"),
     CheckConstraint(f"outcome <> '{Outcome.ACCEPTED}' OR generation_id IS NOT NULL", name="accepted_attempt_has_id"),
     Index("ix_attempts_job", "job_id"),
-    Index(
-        "ux_attempts_one_open",
-        "job_id",
-        unique=True,
-        sqlite_where=text(f"released_at IS NULL AND {one_of('outcome', OPEN)}"),
-    ),
-    Index(
-        "ix_attempts_uncharged",
-        "job_id",
-        sqlite_where=text(f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"),
-    ),
+    Index("ux_attempts_one_open", "job_id", unique=True, sqlite_where=text(ATTEMPT_IS_OPEN)),
+    Index("ix_attempts_uncharged", "job_id", sqlite_where=text(ATTEMPT_IS_UNCHARGED)),
 )
 
 events = Table(
@@ -244,7 +175,7 @@ events = Table(
     Column("at", UTCDateTime, nullable=False),
     Column("from_state", Text),
     Column("to_state", Text, nullable=False),
-    Column("detail", Words),
+    Column("detail", ForeignText),
     Index("ix_events_job", "job_id"),
 )
 
@@ -254,7 +185,7 @@ limits = Table(
     Column("name", Text, primary_key=True),
     Column("next_free_at", UTCDateTime),
     Column("paused_until", UTCDateTime),
-    Column("reason", Words),
+    Column("reason", ForeignText),
     Column("failures", Integer, nullable=False),
     # What was found of the account: see `discovery.py`. Empty where a person told the limits.
     Column("proven", Integer),
@@ -278,10 +209,10 @@ timings = Table(
     metadata,
     Column("service", Text, primary_key=True),
     Column("model", Text, primary_key=True),
-    Column("duration", Text, primary_key=True),
+    Column("clip_seconds", Text, primary_key=True),
     Column("generations", Integer, nullable=False),
-    Column("mean", Float, nullable=False),
-    Column("squares", Float, nullable=False),
+    Column("log_mean", Float, nullable=False),
+    Column("log_m2", Float, nullable=False),
 )
 
 prices = Table(

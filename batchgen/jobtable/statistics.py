@@ -1,4 +1,4 @@
-"""How a batch stands: read-only questions to the table, for screens, `status` and the runner's decision to end."""
+"""How a batch stands: read-only queries for the display, for `status`, and for the runner's decision to end."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
 
 from batchgen.jobs import State
 from batchgen.jobtable import in_flight, ledger
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import batches, events, jobs, limits, tallies
+from batchgen.jobtable.schema import STATE_IS_DONE, batches, events, jobs, limits
 from batchgen.jobtable.transition import next_due
 
-EVENTS_AT_ONCE = 500  # events looked through at once
+EVENTS_AT_ONCE = 500
+"""Events read in one query: bounds its memory and its time."""
 OF_LATE = timedelta(hours=1)
+"""Learned limits are shown for this long after their last use."""
 STUCK_FAILURES = 8
-"""A download that failed so often in a row is left to a later run."""
+"""Failures in a row after which a download is left to a later run: with the backoff, some minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,14 @@ class BatchSummary:
 
     counts: dict[State, int]
     held: int
+    """Unconfirmed jobs that wait for a person."""
     late: int
+    """Generations past their deadline."""
     stuck: int
+    """Downloads that this run leaves to a later one."""
     cost_usd: Decimal
     bytes: int
+    """Of the delivered videos."""
 
     @property
     def total(self) -> int:
@@ -39,7 +45,7 @@ class BatchSummary:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """Something that a batch waits for, and until when (None: nobody knows)."""
+    """What some jobs of a batch wait for, and until when (None: unknown)."""
 
     what: str
     until: datetime | None
@@ -59,30 +65,30 @@ class Event:
 
 
 def any_open(connection: Connection, batch_id: int, advanceable: Sequence[State], now: datetime) -> bool:
-    """Whether a run can still bring a job forward: not one held for a person, nor one that a later run will look at."""
+    """Whether this run can still bring a job forward.
+
+    It cannot where a job is held for a person, or waits for a time after which a later run will take it up.
+    """
     for state in advanceable:
         where = [jobs.c.batch_id == batch_id, jobs.c.state == state]
-        soon = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
+        due = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
         if state == State.UNCONFIRMED:
             where.append(jobs.c.next_at.is_not(None))
         elif state == State.GENERATING:
-            where.append((jobs.c.deadline_at > now) | soon)
+            where.append((jobs.c.deadline_at > now) | due)
         elif state == State.DOWNLOADING:
-            where.append((jobs.c.failures < STUCK_FAILURES) | soon)
+            where.append((jobs.c.failures < STUCK_FAILURES) | due)
         if connection.execute(select(jobs.c.id).where(*where).limit(1)).first():
             return True
     return False
 
 
-def count(connection: Connection, batch_id: int, *where: ColumnElement[bool]) -> int:
-    asked = select(func.count()).select_from(jobs).where(jobs.c.batch_id == batch_id, *where)
-    return connection.execute(asked).scalar_one()
-
-
 def batch_summary(connection: Connection, batch_id: int, now: datetime) -> BatchSummary:
-    """A batch's jobs by state, and what they have cost. Nothing here reads more rows than are under way."""
-    kept = select(tallies.c.state, tallies.c.jobs, tallies.c.bytes).where(tallies.c.batch_id == batch_id)
-    found = {State(row.state): row for row in connection.execute(kept)}
+    """A batch's jobs by state, and what they have cost.
+
+    It counts index entries: about 0.1 s for a million jobs, so a display asks once a second at most.
+    """
+    counts = {State(state): number for state, number in connection.execute(COUNTS, {"in_batch": batch_id})}
     return BatchSummary(
         counts={state: found[state].jobs if state in found else 0 for state in State},
         held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
@@ -93,26 +99,33 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
     )
 
 
-def blockers(connection: Connection, batch_id: int, now: datetime) -> list[Blocker]:
-    """What a batch waits for, most urgent first."""
-    state = batch_summary(connection, batch_id, now)
-    found = [
-        Blocker(f"a pause to end: {row.reason}", row.paused_until, state.counts[State.PENDING])
+def count(connection: Connection, batch_id: int, state: State, condition: ColumnElement[bool]) -> int:
+    of_state = (jobs.c.batch_id == batch_id, jobs.c.state == state)
+    return connection.execute(select(func.count()).select_from(jobs).where(*of_state, condition)).scalar_one()
+
+
+def blockers(
+    connection: Connection, batch_id: int, now: datetime, summary: BatchSummary | None = None
+) -> list[Blocker]:
+    """What a batch waits for, most urgent first. `summary` saves counting again."""
+    summary = summary or batch_summary(connection, batch_id, now)
+    blocked = [
+        Blocker(f"a pause to end: {row.reason}", row.paused_until, summary.counts[State.PENDING])
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
     ]
-    named = {
+    waiting_for = {
         State.DOWNLOADING: "downloads",
         State.GENERATING: "generations at the service",
         State.UNCONFIRMED: "the service's log to tell whether a request was accepted",
         State.PENDING: f"a free place within the limits{found_limits(connection, batch_id, now)}",
     }
-    for waiting, what in named.items():
-        number = state.counts[waiting] - (state.held if waiting == State.UNCONFIRMED else 0)
+    for state, what in waiting_for.items():
+        number = summary.counts[state] - (summary.held if state == State.UNCONFIRMED else 0)
         if number:
-            found.append(Blocker(what, next_due(connection, batch_id, waiting), number))
-    if state.held:
-        found.append(Blocker("a person (batchgen resolve)", None, state.held))
-    return found
+            blocked.append(Blocker(what, next_due(connection, batch_id, state), number))
+    if summary.held:
+        blocked.append(Blocker("a person (batchgen resolve)", None, summary.held))
+    return blocked
 
 
 def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
@@ -137,24 +150,21 @@ def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
 def events_since(
     connection: Connection, batch_id: int, after: int, capacity: int = EVENTS_AT_ONCE
 ) -> tuple[list[Event], int]:
-    """The batch's history since an event, oldest first, from the next `room` events; and up to which that is all.
+    """The batch's events among the next `capacity` events after the id `after`, and the id of the last one read.
 
-    The events of other batches are passed over once, not again at every look. Nothing is left when the number stays.
+    The events of other batches are read once and skipped. Where the id stays the same, there are no more.
     """
     following = select(events.c.id).where(events.c.id > after).order_by(events.c.id).offset(capacity - 1).limit(1)
-    upto = connection.execute(following).scalar() or last_event(connection)
-    # A column of its own rather than a join, which begins with all jobs of the batch in any database that likes.
+    last = connection.execute(following).scalar() or last_event(connection)
+    # A subquery, because some planners begin a join with all jobs of the batch.
     key = select(jobs.c.key).where(jobs.c.id == events.c.job_id, jobs.c.batch_id == batch_id).scalar_subquery()
     columns = (events.c.id, events.c.at, key.label("key"), events.c.from_state, events.c.to_state, events.c.detail)
-    asked = select(*columns).where(events.c.id > after, events.c.id <= upto).order_by(events.c.id)
-    found = [
-        Event(
-            row.id, row.at, row.key, State(row.from_state) if row.from_state else None, State(row.to_state), row.detail
-        )
-        for row in connection.execute(asked)
-        if row.key is not None
-    ]
-    return found, upto
+    rows = connection.execute(select(*columns).where(events.c.id > after, events.c.id <= last).order_by(events.c.id))
+    return [to_event(*row) for row in rows if row.key is not None], last
+
+
+def to_event(number: int, at: datetime, key: str, from_state: str | None, to_state: str, detail: str | None) -> Event:
+    return Event(number, at, key, State(from_state) if from_state else None, State(to_state), detail)
 
 
 def last_event(connection: Connection) -> int:
@@ -163,11 +173,13 @@ def last_event(connection: Connection) -> int:
 
 
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
-    """Failed jobs and why, the newest first, at most `room` lines."""
-    asked = (
-        select(jobs.c.key, jobs.c.error)
-        .where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
-        .order_by(jobs.c.failed_at.desc())
-        .limit(capacity)
-    )
-    return [f"{row.key} failed: {row.error}" for row in connection.execute(asked)]
+    """At most `capacity` failed jobs, the newest first, each with its error."""
+    failed = select(jobs.c.key, jobs.c.error).where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
+    newest = failed.order_by(jobs.c.failed_at.desc()).limit(capacity)
+    return [f"{row.key} failed: {row.error}" for row in connection.execute(newest)]
+
+
+COUNTS = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("in_batch")).group_by(jobs.c.state)
+DELIVERED_BYTES = select(func.coalesce(func.sum(jobs.c.bytes), 0)).where(
+    jobs.c.batch_id == bindparam("in_batch"), text(STATE_IS_DONE)
+)

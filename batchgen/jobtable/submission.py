@@ -1,4 +1,7 @@
-"""pending → submitting → generating, failed, unconfirmed or back: around the one call that costs money."""
+"""The paid request: pending → submitting with the intent, then generating, failed, unconfirmed, or back to pending.
+
+The intent is committed before the request leaves (write-ahead): after a crash the table shows what may have been sent.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from batchgen.jobs import Job, State
+from batchgen.jobs import Job, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.guarded_update import Increment
 from batchgen.jobtable.ledger import Entry
-from batchgen.jobtable.prepared import Prepared
-from batchgen.jobtable.schema import Outcome, attempts, jobs, one_of
-from batchgen.jobtable.transition import APPEND, JOB_COLUMNS, move, to_job
+from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, STATE_IS_IN_FLIGHT, attempts, jobs
+from batchgen.jobtable.transition import INSERT_EVENT, JOB_COLUMNS, Increment, move, to_job
 from batchgen.services.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown
+
+UNDECIDED = tuple(outcome for outcome in Outcome if outcome.is_undecided)
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A create request that is committed and may now leave."""
+    """A create request that is committed and may now be sent."""
 
     job: Job
     attempt_id: int
@@ -34,7 +37,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A pending job that may be claimed, and the USD that it is expected to cost if anybody knows."""
+    """A pending job that may be claimed, and its estimated cost in USD where the price is known."""
 
     id: int
     model: str
@@ -51,23 +54,27 @@ def ready(
     selection: str | None = None,
     barred: Collection[str] = (),
 ) -> list[Candidate]:
-    """The first `room` pending jobs in their order; of a selection, if it is named; of no `barred` model."""
-    asked = READY if selection is None else READY_SELECTED
+    """The first `capacity` pending jobs by priority, then in the manifest's order.
+
+    Only those with the mark `selection`, where it is set; none of a model in `barred`.
+    """
+    statement = READY if selection is None else READY_SELECTED
     if barred:
-        asked = asked.where(jobs.c.model.not_in(barred))
-    given = {"batch": batch_id, "now": now, "room": capacity}
-    return [Candidate(*row) for row in connection.execute(asked, given | ({"of": selection} if selection else {}))]
+        statement = statement.where(jobs.c.model.not_in(barred))
+    params = {"in_batch": batch_id, "now": now, "capacity": capacity}
+    selected = {} if selection is None else {"with_mark": selection}
+    return [Candidate(*row) for row in connection.execute(statement, params | selected)]
 
 
 def in_flight(connection: Connection, service: str, now: datetime) -> int:
-    """Generations that the service may be working on. Held and late ones do not count: they may never end."""
-    ((number,),) = FLYING.rows(connection, {"of": service, "now": now})
-    return int(number)
+    """Generations that the service may be working on. Those held for a person and those past their deadline do not
+    count: they may never end."""
+    return connection.execute(COUNT_IN_FLIGHT, {"of": service, "now": now}).scalar_one()
 
 
 def any_pending(connection: Connection, batch_id: int) -> bool:
-    """Whether anything of the batch waits to be sent."""
-    return connection.execute(ANY_PENDING, {"batch": batch_id}).first() is not None
+    """Whether a job of the batch waits to be sent."""
+    return connection.execute(ANY_PENDING, {"in_batch": batch_id}).first() is not None
 
 
 def intend(
@@ -80,35 +87,31 @@ def intend(
     base_url: str | None,
     chosen: Sequence[Candidate] | None = None,
 ) -> list[Intent]:
-    """Claim `chosen` pending jobs, or else the first `room` of them, with one attempt each.
+    """Claim the `chosen` pending jobs, or the first `capacity` of them, with one new attempt each.
 
-    Nothing may be sent before this is durable; what it may cost is reserved in the same transaction.
+    Nothing may be sent before this is durable. The estimates are reserved in the same transaction.
     """
     if chosen is None:
         chosen = ready(connection, batch_id, now, capacity)
     if not chosen:
         return []
-    ids = [each.id for each in chosen]
-    names = {job_id: f"batchgen-{uuid4().hex}" for job_id in ids}
-    begun = {"sent_at": now, "outcome": Outcome.SENDING}
+    names = {job.id: f"batchgen-{uuid4().hex}" for job in chosen}
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
+    new = {"sent_at": now, "outcome": Outcome.SENDING}
     connection.execute(
-        BEGIN_ATTEMPT,
+        INSERT_ATTEMPT,
         [
-            {"job_id": each.id, "client_request_id": names[each.id], "estimated_usd": each.estimated_usd, **begun}
-            for each in chosen
+            {"job_id": job.id, "client_request_id": names[job.id], "estimated_usd": job.estimated_usd, **new}
+            for job in chosen
         ],
     )
-    ledger.reserve(connection, batch_id, [each.estimated_usd for each in chosen])
-    held = {"to_base_url": base_url, "worker": worker, "until": until}
-    claimed: dict[int, Job] = {}
-    for estimate in {each.estimated_usd for each in chosen}:
-        alike = [each.id for each in chosen if each.estimated_usd == estimate]
-        rows = connection.execute(CLAIM, {"ids": alike, "estimate": estimate, **held})
-        claimed |= {job.id: job for job in map(to_job, rows)}
-    left = {"then": now, "left": State.PENDING, "to": State.SUBMITTING}
-    APPEND.run_many(connection, [{"of": job_id, "told": names[job_id], **left} for job_id in ids])
-    return [to_intent(claimed[each.id], names[each.id], batch_id, each.estimated_usd) for each in chosen]
+    ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
+    lease = {"worker": worker, "until": until, "at_base_url": base_url}
+    rows = connection.execute(CLAIM_PENDING, {"ids": list(names), **lease})
+    claimed = {job.id: job for job in map(to_job, rows)}
+    moved = {"at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
+    connection.execute(INSERT_EVENT, [{"job_id": job.id, "detail": names[job.id], **moved} for job in chosen])
+    return [to_intent(claimed[job.id], names[job.id], batch_id, job.estimated_usd) for job in chosen]
 
 
 def to_intent(job: Job, client_request_id: str, batch_id: int, estimated_usd: Decimal | None) -> Intent:
@@ -116,30 +119,31 @@ def to_intent(job: Job, client_request_id: str, batch_id: int, estimated_usd: De
     return Intent(job, job.attempt_id or 0, client_request_id, entry)
 
 
-def decide(connection: Connection, attempt_id: int, outcome: Outcome, **values: Any) -> bool:
-    """Write an attempt's outcome into the ledger. False for one that was decided already, which stays so."""
-    undecided = {"id": attempt_id, "outcome": [Outcome.SENDING, Outcome.UNCONFIRMED]}
-    return ledger.record_charge(connection, undecided, {"outcome": outcome, **values})
+def decide(
+    connection: Connection, attempt_id: int, outcome: Outcome, now: datetime, entry: Entry | None = None, **values: Any
+) -> bool:
+    """Record the outcome of an attempt at `now`. False for an attempt that was decided before: it stays as it is.
+
+    `entry` is the attempt as the caller knows it, which saves a read unless another run has changed it.
+    """
+    new = {"outcome": outcome, "answered_at": now, **values}
+    if entry and ledger.update_attempt(connection, attempt_id, UNDECIDED, new, entry):
+        return True
+    return ledger.update_attempt(connection, attempt_id, UNDECIDED, new)
 
 
 def settle(connection: Connection, intent: Intent, outcome: Outcome, now: datetime, **values: Any) -> bool:
-    """The outcome of an attempt that was answered, or whose answer was lost, at `now`."""
-    told = {"outcome": outcome, "answered_at": now, **values}
-    # One that another run has declared unconfirmed meanwhile is found on the longer way.
-    sending = {"id": intent.attempt_id, "outcome": Outcome.SENDING}
-    return ledger.record_charge(connection, sending, told, intent.entry) or decide(
-        connection, intent.attempt_id, **told
-    )
+    """Record the outcome of an intent's attempt."""
+    return decide(connection, intent.attempt_id, outcome, now, intent.entry, **values)
 
 
 def leave(connection: Connection, intent: Intent, to: State, now: datetime, *, counts: bool, **values: Any) -> bool:
-    """Move the job on, if this attempt is still its attempt; `counts`: it is one of the job's attempts.
+    """Move the job on, if this attempt is still its attempt. `counts`: it becomes one of the job's attempts.
 
-    The attempt, not the lease, is the fence: an answer that comes after a stall long enough for another run to have
-    declared the job unconfirmed (which counted the attempt) is still the answer.
+    The attempt, not the lease, is the fencing token (Kleppmann, "How to do distributed locking", 2016). After a stall,
+    another run may have declared the job unconfirmed and counted the attempt; the late answer is still the answer.
     """
-    own, job_id = {"attempt_id": intent.attempt_id}, intent.job.id
-    number = int(counts)
+    own, job_id, number = {"attempt_id": intent.attempt_id}, intent.job.id, int(counts)
     return move(connection, job_id, State.SUBMITTING, to, now, guard=own, attempts=Increment(number), **values) or move(
         connection, job_id, State.UNCONFIRMED, to, now, guard=own, attempts=Increment(number - 1), **values
     )
@@ -154,53 +158,29 @@ def accepted(
     next_at: datetime,
     input_digests: str | None = None,
 ) -> bool:
-    """The service has it: store the generation id, from which everything else can be had again.
+    """The service accepted it: store the generation id, by which everything else can be fetched again.
 
-    `input_digests` is what the local files were when they were sent (see `batchgen.input_digests`).
+    `input_digests` records the local files as they were sent (see `files/local_files.py`).
     """
-    told = {
-        "generation_id": outcome.generation_id,
-        "http_status": outcome.http_status,
-        "cost_usd": outcome.cost_usd,
-    }
-    if not settle(connection, intent, Outcome.ACCEPTED, now, **told):
-        # All patience was over, and the order to send again given: the job is not this attempt's any more.
-        given_up = {"id": intent.attempt_id, "outcome": Outcome.ABSENT}
-        ledger.record_charge(connection, given_up, {"outcome": Outcome.ACCEPTED, "released_at": now, **told})
-    return leave(
-        connection,
-        intent,
-        State.GENERATING,
-        now,
-        counts=True,
-        detail=outcome.generation_id,
-        generation_id=outcome.generation_id,
-        cost_usd=outcome.cost_usd,
-        input_digests=input_digests,
-        submitted_at=now,
-        polled_at=now,
-        deadline_at=deadline,
-        next_at=next_at,
-    )
+    known = {"generation_id": outcome.generation_id, "cost_usd": outcome.cost_usd}
+    answer = {**known, "http_status": outcome.http_status}
+    if not settle(connection, intent, Outcome.ACCEPTED, now, **answer):
+        # The attempt was given up and its job may be sent again: the ledger keeps this generation, as released.
+        late = {"outcome": Outcome.ACCEPTED, "released_at": now, **answer}
+        ledger.update_attempt(connection, intent.attempt_id, (Outcome.ABSENT,), late)
+    times = {"submitted_at": now, "polled_at": now, "deadline_at": deadline, "next_at": next_at}
+    new: dict[str, Any] = {**known, **times, "input_digests": input_digests}
+    return leave(connection, intent, State.GENERATING, now, counts=True, detail=outcome.generation_id, **new)
 
 
 def rejected(
     connection: Connection, intent: Intent, outcome: Rejected, now: datetime, error_class: str = "rejected"
 ) -> bool:
     """Refused for good: the job failed, in the service's own words, and cost nothing."""
-    settle(connection, intent, Outcome.REJECTED, now, http_status=outcome.http_status, error=outcome.reason)
-    return leave(
-        connection,
-        intent,
-        State.FAILED,
-        now,
-        counts=True,
-        detail=outcome.reason,
-        failed_at=now,
-        next_at=None,
-        error_class=error_class,
-        error=outcome.reason,
-    )
+    reason = outcome.reason
+    settle(connection, intent, Outcome.REJECTED, now, http_status=outcome.http_status, error=reason)
+    failure: dict[str, Any] = {"failed_at": now, "next_at": None, "error_class": error_class, "error": reason}
+    return leave(connection, intent, State.FAILED, now, counts=True, detail=reason, **failure)
 
 
 def returned(
@@ -214,75 +194,63 @@ def returned(
     status = None if isinstance(outcome, NotSent) else outcome.http_status
     name = {NotSent: Outcome.NOT_SENT, Throttled: Outcome.THROTTLED, Blocked: Outcome.BLOCKED}[type(outcome)]
     settle(connection, intent, name, now, http_status=status, error=outcome.reason)
-    return leave(
-        connection,
-        intent,
-        State.PENDING,
-        now,
-        counts=False,
-        detail=outcome.reason,
-        attempt_id=None,
-        next_at=next_at,
-        failures=Increment(isinstance(outcome, NotSent)),
-    )
+    failures = Increment(isinstance(outcome, NotSent))
+    waiting: dict[str, Any] = {"attempt_id": None, "next_at": next_at, "failures": failures}
+    return leave(connection, intent, State.PENDING, now, counts=False, detail=outcome.reason, **waiting)
 
 
 def unconfirmed(connection: Connection, intent: Intent, outcome: Unknown, now: datetime, next_at: datetime) -> bool:
-    """It left and no readable answer came: it may be paid for, so only the service's log or a person decides."""
+    """It was sent and no readable answer came: it may be paid for, so only the service's log or a person decides."""
     settle(connection, intent, Outcome.UNCONFIRMED, now, http_status=outcome.http_status, error=outcome.reason)
-    return move(
-        connection,
-        intent.job.id,
-        State.SUBMITTING,
-        State.UNCONFIRMED,
-        now,
-        guard={"attempt_id": intent.attempt_id},
-        detail=outcome.reason,
-        attempts=Increment(1),
-        next_at=next_at,
-        error_class="unconfirmed",
-        error=outcome.reason,
+    return move_to_unconfirmed(
+        connection, intent.job.id, {"attempt_id": intent.attempt_id}, outcome.reason, now, next_at
     )
+
+
+def move_to_unconfirmed(
+    connection: Connection, job_id: int, guard: dict[str, Any], reason: str, now: datetime, next_at: datetime
+) -> bool:
+    """submitting → unconfirmed, which counts the attempt."""
+    new: dict[str, Any] = {"attempts": Increment(1), "next_at": next_at, "error_class": "unconfirmed", "error": reason}
+    return move(connection, job_id, State.SUBMITTING, State.UNCONFIRMED, now, guard=guard, detail=reason, **new)
 
 
 FLYING_WHERE = (
     jobs.c.service == bindparam("of"),
-    # The words of the partial index, for the planner to find it.
-    text(one_of("state", (State.SUBMITTING, State.UNCONFIRMED, State.GENERATING))),
+    text(STATE_IS_IN_FLIGHT),  # the condition of the partial index ix_jobs_in_flight
     (jobs.c.state == State.SUBMITTING)
     | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
     | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type))),
 )
-FLYING = Prepared(select(func.count()).where(*FLYING_WHERE))
+COUNT_IN_FLIGHT = select(func.count()).where(*FLYING_WHERE)
 
-ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("batch"), jobs.c.state == State.PENDING).limit(1)
+ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING).limit(1)
 
-_may_be_sent = (
-    (jobs.c.batch_id == bindparam("batch"))
+MAY_BE_SENT = (
+    (jobs.c.batch_id == bindparam("in_batch"))
     & (jobs.c.state == State.PENDING)
     & (jobs.c.next_at.is_(None) | (jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type)))
 )
 READY = (
     select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request)
-    .where(_may_be_sent)
+    .where(MAY_BE_SENT)
     .order_by(jobs.c.priority.desc(), jobs.c.id)
-    .limit(bindparam("room"))
+    .limit(bindparam("capacity"))
 )
-READY_SELECTED = READY.where(jobs.c.selection == bindparam("of"))
+READY_SELECTED = READY.where(jobs.c.selection == bindparam("with_mark"))
 
-BEGIN_ATTEMPT = insert(attempts)
+INSERT_ATTEMPT = insert(attempts)
 
-CLAIM = (
+OPEN_ATTEMPT = select(attempts).where(attempts.c.job_id == jobs.c.id, text(ATTEMPT_IS_OPEN)).correlate(jobs)
+"""The one attempt of a job that may be paid, which the index ux_attempts_one_open finds."""
+CLAIM_PENDING = (
     update(jobs)
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state == State.PENDING)
     .values(
         state=State.SUBMITTING,
-        attempt_id=select(func.max(attempts.c.id))
-        .where(attempts.c.job_id == jobs.c.id)
-        .correlate(jobs)
-        .scalar_subquery(),
-        base_url=bindparam("to_base_url"),
-        estimated_usd=bindparam("estimate", type_=jobs.c.estimated_usd.type),
+        attempt_id=OPEN_ATTEMPT.with_only_columns(attempts.c.id).scalar_subquery(),
+        estimated_usd=OPEN_ATTEMPT.with_only_columns(attempts.c.estimated_usd).scalar_subquery(),
+        base_url=bindparam("at_base_url"),
         leased_by=bindparam("worker"),
         leased_until=bindparam("until"),
         next_at=bindparam("until"),

@@ -1,11 +1,11 @@
-"""The manifest becomes rows: new jobs are added, unsent ones follow it, paid ones are never touched silently."""
+"""The manifest becomes rows: new jobs are added, unsent ones follow it, paid ones are never changed silently."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,21 +21,27 @@ from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import commands
-from batchgen.jobtable.bulk import bulk_insert
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.schema import batches, events, jobs
-from batchgen.jobtable.transition import move, record
+from batchgen.jobtable.transition import move, record_event
 
 GONE = "gone from the manifest"
-UNPAID = ("rejected", "input", "generation")
-"""Why a job failed without costing anything: corrected, it is simply sent again."""
+FREE_FAILURES = ("rejected", "input", "generation")
+"""Error classes of failures that cost nothing: once corrected in the manifest, the job is simply sent again."""
+CHUNK_ROWS = 5_000
+"""Rows inserted at once: bounds the memory for their values, and is large enough that the size no longer matters."""
+READ_COLUMNS = (
+    *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, jobs.c.priority),
+    *(jobs.c.tags, jobs.c.input_digests, jobs.c.error_class, jobs.c.leased_by),
+)
+"""The columns that are compared with the manifest."""
 
 OnChanged = Literal["refuse", "keep", "redo"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job that was sent to the service and reads otherwise in the manifest now."""
+    """A job that was sent, and differs from the manifest now."""
 
     key: str
     state: State
@@ -48,7 +54,7 @@ class Change:
 
 @dataclass(slots=True)
 class SyncResult:
-    """What enrolling a manifest did: counts of jobs, and those that were changed after they were sent."""
+    """What a sync did: counts of jobs, and the jobs that changed after they were sent."""
 
     batch_id: int
     new: int = 0
@@ -57,7 +63,7 @@ class SyncResult:
     gone: int = 0
     redone: int = 0
     occupied: list[str] = field(default_factory=list)
-    """Outputs of new jobs that exist already: they are somebody's, or another job table's."""
+    """Outputs of new jobs at which a file exists already, made by a person or by another job table."""
     changed: list[Change] = field(default_factory=list)
 
 
@@ -72,19 +78,19 @@ class Batch:
 
 
 def fingerprint(spec: JobSpec) -> str:
-    """What a job costs money for: another fingerprint is another video."""
+    """A digest of what is paid for: another fingerprint is another video."""
     return hashlib.sha256(f"{spec.endpoint}\n{spec.request}".encode()).hexdigest()
 
 
 def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
-    """The row of a batch, made or brought up to date. Raises `UsageError` where the name is somebody else's."""
+    """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
     values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "enrolled_at": now}
     if row is None:
-        born = {"name": batch.name, "service": batch.service, "created_at": now}
-        added = insert(batches).values(**born, **values, spent=Decimal(0), reserved=Decimal(0), unpriced=0)
-        key = connection.execute(added.returning(batches.c.id)).scalar_one()
-        return int(key)
+        new = {"name": batch.name, "service": batch.service, "created_at": now}
+        empty = {"spent": Decimal(0), "reserved": Decimal(0), "unpriced": 0}
+        inserted = connection.execute(insert(batches).values(**new, **values, **empty).returning(batches.c.id))
+        return int(inserted.scalar_one())
     if row.service != batch.service:
         raise UsageError(
             f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now"
@@ -101,186 +107,185 @@ def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
 
 
 def sent_keys(connection: Connection, batch: str) -> set[str]:
-    """The keys of the jobs that no longer need anything from the manifest's side."""
-    waiting = jobs.c.state.in_([State.PENDING, State.CANCELLED])
-    of_batch = select(jobs.c.key).join(batches, jobs.c.batch_id == batches.c.id).where(batches.c.name == batch)
-    return set(connection.execute(of_batch.where(~waiting)).scalars())
+    """The keys of the jobs that were sent, and no longer need the files of their manifest."""
+    sent = jobs.c.state.not_in([state for state in State if state.is_unsent])
+    keys = select(jobs.c.key).join(batches, jobs.c.batch_id == batches.c.id).where(batches.c.name == batch, sent)
+    return set(connection.execute(keys).scalars())
 
 
 def sync_manifest(
     connection: Connection, batch: Batch, specs: Sequence[JobSpec], now: datetime, on_changed: OnChanged = "refuse"
 ) -> SyncResult:
-    """Bring the job table up to date with a manifest, whole or not at all.
+    """Bring the job table up to date with a manifest, wholly or not at all.
 
-    Raises `ManifestChanged` where jobs that were already sent read otherwise and `on_changed` is "refuse".
+    Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse".
     """
     result = SyncResult(open_batch(connection, batch, now))
-    columns = (
-        "id",
-        "batch_id",
-        "key",
-        "state",
-        "fingerprint",
-        "output_path",
-        "priority",
-        "tags",
-        "input_digests",
-        "error_class",
-        "leased_by",
-    )
-    found = select(*(jobs.c[name] for name in columns)).where(jobs.c.batch_id == result.batch_id)
-    rows = {row.key: row for row in connection.execute(found)}
-    fresh: list[JobSpec] = []
-    paid_and_changed: list[tuple[Any, JobSpec]] = []
+    of_batch = connection.execute(select(*READ_COLUMNS).where(jobs.c.batch_id == result.batch_id))
+    rows: dict[str, Any] = {row.key: row for row in of_batch}
+    new: list[JobSpec] = []
+    changed: list[tuple[Any, JobSpec]] = []
     for spec in specs:
         row = rows.pop(spec.key, None)
         if row is None:
-            fresh.append(spec)
-        elif row.state in (State.PENDING, State.CANCELLED):
-            followed = follow(connection, row, spec, now)
-            result.edited += followed
-            result.unchanged += not followed
+            new.append(spec)
+        elif State(row.state).is_unsent:
+            edited = follow_manifest(connection, row, spec, now)
+            result.edited += edited
+            result.unchanged += not edited
         elif row.fingerprint == fingerprint(spec) and not local_files.changed(batch.manifest.parent, row.input_digests):
-            if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
-                connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+            move_output(connection, row, spec)
             result.unchanged += 1
-        elif row.state == State.FAILED and on_changed != "keep" and (row.error_class in UNPAID or on_changed == "redo"):
+        elif is_corrected(row, on_changed):
             revive(connection, row, spec, now)
             result.edited += 1
         else:
-            paid_and_changed.append((row, spec))
-    cancelled: dict[str, Any] = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
-    for row in rows.values():
-        if row.state == State.PENDING:
-            result.gone += move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **cancelled)
-    result.changed = [difference(connection, row, spec, batch) for row, spec in paid_and_changed]
-    if result.changed and on_changed == "refuse":
-        raise ManifestChanged(
-            f"{batch.manifest}: {len(result.changed)} job(s) were changed after they were sent and may be paid for:\n"
-            + "\n".join(f"  {change}" for change in result.changed)
-            + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was asked then)"
-            "\nor --changed redo (collect it under another name and pay for a new one)."
-        )
+            changed.append((row, spec))
+    result.gone = sum(cancel_gone(connection, row, now) for row in rows.values() if row.state == State.PENDING)
+    result.changed = [describe_change(connection, row, spec, batch) for row, spec in changed]
+    if changed and on_changed == "refuse":
+        raise ManifestChanged(refusal(batch, result.changed))
     if on_changed == "redo":
-        for row, spec in paid_and_changed:
+        for row, spec in changed:
             archive_version(connection, row, batch, now)
-            fresh.append(spec)
-        result.redone = len(paid_and_changed)
-    result.unchanged += len(paid_and_changed) - result.redone
-    result.occupied = occupied(batch.manifest.parent, fresh)
-    add(connection, result.batch_id, batch.service, fresh, now)
-    result.new = len(fresh) - result.redone
+            new.append(spec)
+        result.redone = len(changed)
+    result.unchanged += len(changed) - result.redone
+    result.occupied = list(occupied_outputs(batch.manifest.parent, new))
+    add_jobs(connection, result.batch_id, batch.service, new, now)
+    result.new = len(new) - result.redone
     return result
 
 
-def follow(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
-    """An unsent job becomes what the manifest says now; one that came back to the manifest is pending again."""
-    back = row.state == State.CANCELLED and row.error_class == "gone"
-    values = columns_of(spec, fingerprint(spec))
-    followed = ("fingerprint", "output_path", "priority", "tags")
-    if not back and all(getattr(row, name) == values[name] for name in followed):
+def follow_manifest(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
+    """Update an unsent job; one that has come back to the manifest is pending again. False if nothing changed."""
+    is_back = row.state == State.CANCELLED and row.error_class == "gone"
+    values = manifest_columns(spec)
+    compared = ("fingerprint", "output_path", "priority", "tags")
+    if not is_back and all(getattr(row, name) == values[name] for name in compared):
         return False
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
-    if back:
+    if is_back:
         move(connection, row.id, State.CANCELLED, State.PENDING, now, detail="back in the manifest", cancelled_at=None)
     return True
 
 
+def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
+    """Take over another output path while no file is there and no run is writing one."""
+    if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+
+
+def is_corrected(row: Any, on_changed: OnChanged) -> bool:
+    """Whether a changed job failed and may simply be sent again."""
+    is_free = row.error_class in FREE_FAILURES
+    return row.state == State.FAILED and on_changed != "keep" and (is_free or on_changed == "redo")
+
+
 def revive(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> None:
-    """A failed job that was corrected in the manifest is pending again, as it reads now; its attempts stay."""
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**columns_of(spec, fingerprint(spec))))
+    """Make a failed job pending as the manifest has it now. Its attempts stay."""
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**manifest_columns(spec)))
     commands.retry(connection, row.batch_id, [row.key], now)
 
 
-def columns_of(spec: JobSpec, print_: str) -> dict[str, Any]:
+def cancel_gone(connection: Connection, row: Any, now: datetime) -> bool:
+    """Cancel a pending job that is no longer in the manifest."""
+    new: dict[str, Any] = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
+    return move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **new)
+
+
+def refusal(batch: Batch, changes: Sequence[Change]) -> str:
+    return (
+        f"{batch.manifest}: {len(changes)} job(s) were changed after they were sent and may be paid for:\n"
+        + "\n".join(f"  {change}" for change in changes)
+        + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
+        "\nor --changed redo (collect it under another name and pay for a new one)."
+    )
+
+
+def manifest_columns(spec: JobSpec) -> dict[str, Any]:
     """The columns of a job that come from the manifest."""
     return {
         "priority": spec.priority,
         "endpoint": spec.endpoint,
         "model": spec.model,
         "request": spec.request,
-        "input_pointers": listed(spec.input_pointers),
-        "fingerprint": print_,
-        "tags": listed(spec.tags),
+        "input_pointers": json_list(spec.input_pointers),
+        "fingerprint": fingerprint(spec),
+        "tags": json_list(spec.tags),
         "output_path": spec.output,
     }
 
 
-def listed(words: tuple[str, ...]) -> str:
-    """Words as a JSON list."""
-    return json.dumps(words, ensure_ascii=False) if words else "[]"
+def json_list(texts: tuple[str, ...]) -> str:
+    return json.dumps(texts, ensure_ascii=False) if texts else "[]"
 
 
-def add(connection: Connection, batch_id: int, service: str, specs: Sequence[JobSpec], now: datetime) -> None:
-    """New rows, with the event that began each."""
+def add_jobs(connection: Connection, batch_id: int, service: str, specs: Sequence[JobSpec], now: datetime) -> None:
+    """Insert new jobs, and an event for each."""
     if not specs:
         return
     newest = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
-    born = {
-        "batch_id": batch_id,
-        "service": service,
-        "state": State.PENDING.value,
-        "attempts": 0,
-        "failures": 0,
-        "created_at": now,
-    }
-    names = ("key", *columns_of(specs[0], ""))
-    bulk_insert(
-        connection, jobs, born, names, ((spec.key, *columns_of(spec, fingerprint(spec)).values()) for spec in specs)
-    )
-    beginning = select(jobs.c.id, literal(now, UTCDateTime), literal(State.PENDING.value), literal("enrolled")).where(
-        jobs.c.batch_id == batch_id, jobs.c.id > newest
-    )
-    told = ("job_id", "at", "to_state", "detail")
-    connection.execute(insert(events).from_select(told, beginning.order_by(jobs.c.id)))
+    new = {"batch_id": batch_id, "service": service, "state": State.PENDING, "created_at": now}
+    counters = {"attempts": 0, "failures": 0}
+    for start in range(0, len(specs), CHUNK_ROWS):
+        chunk = specs[start : start + CHUNK_ROWS]
+        connection.execute(
+            INSERT_JOBS, [{"key": spec.key, **new, **counters, **manifest_columns(spec)} for spec in chunk]
+        )
+    added = select(jobs.c.id, literal(now, UTCDateTime), literal(State.PENDING.value), literal("enrolled"))
+    added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
+    connection.execute(insert(events).from_select(("job_id", "at", "to_state", "detail"), added))
 
 
-def occupied(folder: Path, specs: Sequence[JobSpec]) -> list[str]:
-    """The outputs at which something lies already. A folder that is not there is looked for once."""
-    there = cache(os.path.isdir)
-    found = []
+def occupied_outputs(folder: Path, specs: Sequence[JobSpec]) -> Iterator[str]:
+    """The outputs at which a file exists. A folder that does not exist is tested once, not for each of its files."""
+    is_folder = cache(os.path.isdir)
     for spec in specs:
         path = f"{folder}/{spec.output}"
-        if there(path.rpartition("/")[0]) and os.path.exists(path):  # noqa: PTH110  a hundred thousand of them
-            found.append(spec.output)
-    return found
+        if is_folder(path.rpartition("/")[0]) and os.path.exists(path):  # noqa: PTH110  a hundred thousand of them
+            yield spec.output
 
 
-def difference(connection: Connection, row: Any, spec: JobSpec, batch: Batch) -> Change:
-    """What changed in a job since it was sent, a phrase each."""
-    then = connection.execute(select(jobs.c.endpoint, jobs.c.request).where(jobs.c.id == row.id)).one()
-    before: dict[str, Any] = json.loads(then.request)
+def describe_change(connection: Connection, row: Any, spec: JobSpec, batch: Batch) -> Change:
+    """What changed in a job since it was sent, a phrase for each difference."""
+    sent = connection.execute(select(jobs.c.endpoint, jobs.c.request).where(jobs.c.id == row.id)).one()
+    before: dict[str, Any] = json.loads(sent.request)
     after: dict[str, Any] = json.loads(spec.request)
-    told = [
-        f"{name}: {short(before.get(name))} → {short(after.get(name))}"
+    phrases = [
+        f"{name}: {shorten(before.get(name))} → {shorten(after.get(name))}"
         for name in dict.fromkeys((*before, *after))
         if before.get(name) != after.get(name)
     ]
-    if then.endpoint != spec.endpoint:
-        told.append(f"endpoint: {then.endpoint} → {spec.endpoint}")
-    told += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.input_digests)]
-    return Change(row.key, State(row.state), spec.place, tuple(told) or ("the order of its parameters",))
+    if sent.endpoint != spec.endpoint:
+        phrases.append(f"endpoint: {sent.endpoint} → {spec.endpoint}")
+    phrases += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.input_digests)]
+    return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the order of its parameters",))
 
 
-def short(value: Any, longest: int = 60) -> str:
-    """A value as a diff shows it."""
+def shorten(value: Any, longest: int = 60) -> str:
+    """A value as JSON, cut to `longest` characters."""
     text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def archive_version(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
-    """Make room for a job's new version: the old row keeps its generation and its video under a name of its own."""
+    """Rename a job and its file to a free `key~N`, so that a new version takes its key. It keeps its generation."""
     folder, old = batch.manifest.parent, Path(row.output_path)
     names = ((f"{row.key}~{n}", old.with_name(f"{old.stem}~{n}{old.suffix}")) for n in count(1))
-    # A file there is somebody's, unless ours has gone: then an earlier try of this order moved it.
-    in_the_way = (folder / old).exists()
-    key, aside = next(
-        (k, path)
-        for k, path in names
-        if not commands.states_of(connection, row.batch_id, [k]) and not (in_the_way and (folder / path).exists())
+    # While our file is at its path, a file at a new name is somebody else's. Otherwise it is ours, moved by an earlier
+    # redo whose transaction was lost.
+    must_move = (folder / old).exists()
+    key, new = next(
+        (key, path)
+        for key, path in names
+        if not commands.states_of(connection, row.batch_id, [key]) and not (must_move and (folder / path).exists())
     )
-    # The file first: if the row never follows, the same order given again finds the file moved already.
+    # The file first: if the transaction is lost, the next redo finds the file moved.
     with suppress(FileNotFoundError):
-        (folder / old).rename(folder / aside)
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=aside.as_posix()))
-    record(connection, row.id, now, State(row.state), State(row.state), f"set aside as {key}")
+        (folder / old).rename(folder / new)
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new.as_posix()))
+    record_event(connection, row.id, now, State(row.state), State(row.state), f"archived as {key}")
+
+
+INSERT_JOBS = insert(jobs)

@@ -1,64 +1,60 @@
-"""How long generations took, per model and clip length: count, mean and sum of squares, so that learning is one row."""
+"""How long generations take, per model and clip length: a log-normal distribution, kept as count, mean and M2.
+
+A new time updates one row, by Welford's method ("Note on a method for calculating corrected sums of squares and
+products", Technometrics 4, 1962): `log_m2` is the sum of squared distances from `log_mean`, over logarithms of seconds.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select
 
-from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import timings
+from batchgen.jobtable.transition import guarded_update
 
 MEMORY = 500
-"""Generations after which older ones begin to be forgotten: services change."""
+"""Generations after which each new one displaces an average older one, because services change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What is known of a time: of the logarithm of seconds, the mean and the sum of squared distances from it."""
+    """Count, mean and M2 of the logarithms of generation times in seconds."""
 
-    count: int
-    mean: float
-    squares: float
+    count: int = 0
+    log_mean: float = 0.0
+    log_m2: float = 0.0
 
     def with_one(self, seconds: float) -> Timing:
-        """The same with one more generation (Welford)."""
+        """The same with one more generation."""
         logarithm = math.log(seconds)
-        away = logarithm - self.mean
-        if self.count < MEMORY:
-            mean = self.mean + away / (self.count + 1)
-            return Timing(self.count + 1, mean, self.squares + away * (logarithm - mean))
-        mean = self.mean + away / MEMORY
-        kept = self.squares * (1 - 1 / MEMORY)
-        return Timing(MEMORY, mean, kept + away * (logarithm - mean))
+        delta = logarithm - self.log_mean
+        weight = min(self.count + 1, MEMORY)
+        mean = self.log_mean + delta / weight
+        kept = self.log_m2 if self.count < MEMORY else self.log_m2 * (1 - 1 / MEMORY)
+        return Timing(weight, mean, kept + delta * (logarithm - mean))
 
 
-def known(connection: Connection, service: str) -> dict[tuple[str, str], Timing]:
-    """What the table knows of a service, by model and clip length."""
+def load(connection: Connection, service: str) -> dict[tuple[str, str], Timing]:
+    """What was measured of a service, by model and clip length."""
     rows = connection.execute(select(timings).where(timings.c.service == service))
-    return {(row.model, row.duration): Timing(row.generations, row.mean, row.squares) for row in rows}
+    return {(row.model, row.clip_seconds): Timing(row.generations, row.log_mean, row.log_m2) for row in rows}
 
 
-def learn(connection: Connection, service: str, model: str, duration: str, seconds: float) -> Timing:
-    """Add one generation that took about `seconds`. Returns what is known now."""
-    of = {"of": service, "named": model, "long": duration}
-    row = ONE.row(connection, of)
-    now = (Timing(*row) if row else Timing(0, 0.0, 0.0)).with_one(seconds)
-    values = {"generations": now.count, "mean": now.mean, "squares": now.squares}
-    if row:
-        RENEW.run(connection, {**of, **{f"to_{name}": value for name, value in values.items()}})
-    else:
-        connection.execute(insert(timings).values(service=service, model=model, duration=duration, **values))
-    return now
+def learn(connection: Connection, service: str, model: str, clip_seconds: str, seconds: float) -> Timing:
+    """Add one generation that took about `seconds`. Returns the new distribution."""
+    key = {"service": service, "model": model, "clip_seconds": clip_seconds}
+    row = connection.execute(MEASURED, {f"of_{name}": value for name, value in key.items()}).one_or_none()
+    timing = (Timing(*row) if row else Timing()).with_one(seconds)
+    values = {"generations": timing.count, "log_mean": timing.log_mean, "log_m2": timing.log_m2}
+    if not (row and guarded_update(connection, timings, key, values)):
+        connection.execute(insert(timings).values(**key, **values))
+    return timing
 
 
-_which = (
-    (timings.c.service == bindparam("of"))
-    & (timings.c.model == bindparam("named"))
-    & (timings.c.duration == bindparam("long"))
-)
-ONE = Prepared(select(timings.c.generations, timings.c.mean, timings.c.squares).where(_which).with_for_update())
-RENEW = Prepared(
-    update(timings).where(_which).values({name: bindparam(f"to_{name}") for name in ("generations", "mean", "squares")})
+MEASURED = (
+    select(timings.c.generations, timings.c.log_mean, timings.c.log_m2)
+    .where(*(timings.c[name] == bindparam(f"of_{name}") for name in ("service", "model", "clip_seconds")))
+    .with_for_update()
 )

@@ -1,42 +1,73 @@
-"""The one way a job changes state: an UPDATE guarded by what it leaves, with its event in the same transaction."""
+"""The one way a job changes state: an UPDATE guarded by the state it leaves, with its event in the same transaction.
+
+Optimistic concurrency: a guard (state, and lease or attempt) stands in the WHERE clause. Where it matches no row,
+another run has changed the row first, and the caller learns it from False.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from functools import cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, insert, select, update
 
 from batchgen.jobs import TRANSITIONS, Job, State
-from batchgen.jobtable.guarded_update import guarded_update
-from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import events, jobs
 
-FREE: dict[str, Any] = {"leased_by": None, "leased_until": None}
-"""The columns of a job that nobody holds."""
+NO_LEASE: dict[str, Any] = {"leased_by": None, "leased_until": None}
+"""The values of the lease columns of a job that no run holds."""
 
 JOB_FIELDS = tuple(Job.__dataclass_fields__)
 JOB_COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
-"""What a stage needs to know of a row, no more."""
+"""The columns that a stage needs."""
 
-NO_GUARD: Mapping[str, Any] = {}
+
+class Increment(NamedTuple):
+    """A value of `guarded_update` that is added to the column instead of replacing it."""
+
+    amount: int | Decimal
+
+
+def guarded_update(connection: Connection, table: Table, guard: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Set `values` in the one row whose columns equal `guard`. False where there is none."""
+    increments = tuple(name for name, value in values.items() if isinstance(value, Increment))
+    params = {f"is_{name}": value for name, value in guard.items()}
+    params |= {f"set_{name}": values[name].amount if name in increments else values[name] for name in values}
+    return connection.execute(guarded_statement(table, (*guard,), (*values,), increments), params).rowcount == 1
+
+
+@cache
+def guarded_statement(
+    table: Table, guard: tuple[str, ...], values: tuple[str, ...], increments: tuple[str, ...]
+) -> Update:
+    """The UPDATE for these columns. It is built once, so that SQLAlchemy compiles it once."""
+
+    def parameter(prefix: str, name: str) -> BindParameter[Any]:
+        return bindparam(f"{prefix}_{name}", type_=table.c[name].type)
+
+    changes = {name: parameter("set", name) for name in values}
+    sums = {name: table.c[name] + changes[name] for name in increments}
+    return update(table).where(*(table.c[name] == parameter("is", name) for name in guard)).values({**changes, **sums})
 
 
 def to_job(row: Iterable[Any]) -> Job:
-    """A row selected by `JOB_COLUMNS`, as a value."""
+    """A row of `JOB_COLUMNS` as a value."""
     fields = dict(zip(JOB_FIELDS, row, strict=True))
     fields["state"] = State(fields["state"])
     fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
     return Job(**fields)
 
 
-def record(
+def record_event(
     connection: Connection, job_id: int, at: datetime, left: State | None, to: State, detail: str | None = None
 ) -> None:
-    """Append one event, in the transaction of the change that it tells of."""
-    APPEND.run(connection, {"of": job_id, "then": at, "left": left, "to": to, "told": detail})
+    """Append one event, in the transaction of the change that it records."""
+    event = {"job_id": job_id, "at": at, "from_state": left, "to_state": to, "detail": detail}
+    connection.execute(INSERT_EVENT, event)
 
 
 def move(
@@ -48,78 +79,62 @@ def move(
     now: datetime,
     *,
     detail: str | None = None,
-    guard: Mapping[str, Any] = NO_GUARD,
+    guard: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> bool:
-    """Take a job from `leaving` to `to`; False if it is not there any more, or a column in `guard` has another value.
+    """Take a job from `leaving` to `to`. False if it has left that state already, or a column of `guard` differs.
 
-    The job ends up unleased, with no failures and no error, unless `values` say otherwise.
+    The job ends without a lease, without failures and without an error, unless `values` say otherwise.
     """
     assert to in TRANSITIONS[leaving], f"{leaving} does not lead to {to}"
-    settled = {"state": to, "failures": 0, "error_class": None, "error": None, **FREE, **values}
-    moved = guarded_update(connection, jobs, {"id": job_id, "state": leaving, **guard}, settled)
+    new = {"state": to, "failures": 0, "error_class": None, "error": None, **NO_LEASE, **values}
+    moved = guarded_update(connection, jobs, {"id": job_id, "state": leaving, **(guard or {})}, new)
     if moved:
-        record(connection, job_id, now, leaving, to, detail)
+        record_event(connection, job_id, now, leaving, to, detail)
     return moved
 
 
 def update_leased(connection: Connection, job: Job, worker: str, **values: Any) -> bool:
-    """Change columns of a job that `worker` holds, without moving it. False if it is no longer held."""
+    """Change columns of a job that `worker` leases, without moving it. False if the lease was lost."""
     return guarded_update(connection, jobs, {"id": job.id, "state": job.state, "leased_by": worker}, values)
 
 
 def claim_due(
     connection: Connection, batch_id: int, state: State, worker: str, now: datetime, until: datetime, capacity: int
 ) -> list[Job]:
-    """Lease up to `room` due jobs of a state to `worker`."""
-    given = {"batch": batch_id, "wanted": state, "now": now, "room": capacity, "worker": worker, "until": until}
-    return sorted((to_job(row) for row in CLAIM.rows(connection, given)), key=lambda job: job.id)
+    """Lease up to `capacity` due jobs of a state to `worker`, the longest due first."""
+    params = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity}
+    rows = connection.execute(CLAIM_DUE, {**params, "worker": worker, "until": until})
+    return sorted((to_job(row) for row in rows), key=lambda job: job.id)
 
 
 def next_due(connection: Connection, batch_id: int, state: State) -> datetime | None:
-    """When the first job of a state is due or its lease ends; None where none waits for a time."""
-    found = FIRST_DUE.row(connection, {"batch": batch_id, "wanted": state})
-    return found[0] if found else None
+    """When the first job of a state is due or its lease ends; None where no job waits for a time."""
+    return connection.execute(FIRST_DUE, {"in_batch": batch_id, "in_state": state}).scalar()
 
 
-APPEND = Prepared(
-    insert(events).values(
-        job_id=bindparam("of"),
-        at=bindparam("then"),
-        from_state=bindparam("left"),
-        to_state=bindparam("to"),
-        detail=bindparam("told"),
-    )
-)
+INSERT_EVENT = insert(events)
 
-DUE_IDS = (
+IN_BATCH_AND_STATE = (jobs.c.batch_id == bindparam("in_batch")) & (jobs.c.state == bindparam("in_state"))
+
+DUE = (
     select(jobs.c.id)
-    .where(
-        jobs.c.batch_id == bindparam("batch"),
-        jobs.c.state == bindparam("wanted"),
-        jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type),
-    )
+    .where(IN_BATCH_AND_STATE, jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type))
     .order_by(jobs.c.next_at)
-    .limit(bindparam("room"))
+    .limit(bindparam("capacity"))
     .with_for_update(skip_locked=True)
     .cte("due")
 )
-"""The jobs of a state whose time has come, longest due first. A leased job's `next_at` is the end of its lease."""
+"""The due jobs of a state, the longest due first. `next_at` of a leased job is the end of its lease, so that an expired
+lease is due by itself."""
 
 LEASE_DUE = (
     update(jobs)
-    .where(jobs.c.id.in_(select(DUE_IDS.c.id)))
+    .where(jobs.c.id.in_(select(DUE.c.id)))
     .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
 )
-CLAIM = Prepared(LEASE_DUE.returning(*JOB_COLUMNS))
+CLAIM_DUE = LEASE_DUE.returning(*JOB_COLUMNS)
 
-FIRST_DUE = Prepared(
-    select(jobs.c.next_at)
-    .where(
-        jobs.c.batch_id == bindparam("batch"),
-        jobs.c.state == bindparam("wanted"),
-        jobs.c.next_at.is_not(None),
-    )
-    .order_by(jobs.c.next_at)
-    .limit(1)
+FIRST_DUE = (
+    select(jobs.c.next_at).where(IN_BATCH_AND_STATE, jobs.c.next_at.is_not(None)).order_by(jobs.c.next_at).limit(1)
 )

@@ -93,7 +93,7 @@ def choose(
     chosen: list[Candidate] = []
     for each in in_time[:capacity]:
         candidate = priced(each, prices)
-        added = ledger.cost("sending", candidate.estimated_usd, None)
+        added = ledger.reservation(candidate.estimated_usd)
         if sums.unpriced:
             hold = Hold.PRICE
             break

@@ -59,11 +59,11 @@ class GenerationTimes:
     def times(self, model: str, duration: str) -> Times:
         """The distribution as it is known now: the first guess and all that was learned, weighed together."""
         guess = math.log(self.first_guess(model, duration))
-        seen = self._timings.get((model, duration)) or Timing(0, 0.0, 0.0)
+        seen = self._timings.get((model, duration)) or Timing()
         weight = PRIOR_WEIGHT + seen.count
-        mu = (PRIOR_WEIGHT * guess + seen.count * seen.mean) / weight
-        spread = PRIOR_WEIGHT * PRIOR_SIGMA**2 + seen.squares
-        spread += PRIOR_WEIGHT * seen.count / weight * (seen.mean - guess) ** 2
+        mu = (PRIOR_WEIGHT * guess + seen.count * seen.log_mean) / weight
+        spread = PRIOR_WEIGHT * PRIOR_SIGMA**2 + seen.log_m2
+        spread += PRIOR_WEIGHT * seen.count / weight * (seen.log_mean - guess) ** 2
         return Times(mu, max(math.sqrt(spread / weight * (1 + 1 / weight)), 0.01))
 
     def longest(self, model: str, request: str) -> timedelta:
@@ -82,7 +82,7 @@ class GenerationTimes:
         known = self._known.get((model, duration))
         if known is None:
             times = self.times(model, duration)
-            timing = self._timings.get((model, duration)) or Timing(0, 0.0, 0.0)
+            timing = self._timings.get((model, duration)) or Timing()
             known = self._known[model, duration] = Known(timing, PollSchedule(times, PRICE * times.median))
         return known.poll_schedule
 

@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from batchgen.jobtable.guarded_update import guarded_update
-from batchgen.jobtable.prepared import Prepared
 from batchgen.jobtable.schema import limits
+from batchgen.jobtable.transition import guarded_update
 from batchgen.limits.adaptive import Found
 from batchgen.limits.generation_times import backoff
 
@@ -61,11 +60,11 @@ def polls_of(service: str) -> str:
 
 def row_of(connection: Connection, name: str) -> dict[str, object]:
     """A limit's row, made if this is the first time."""
-    found = ROW.row(connection, {"wanted": name})
-    if found is None:
+    row = connection.execute(ROW, {"wanted": name}).one_or_none()
+    if row is None:
         connection.execute(MAKE, {"name": name, "failures": 0})
-        found = ROW.row(connection, {"wanted": name})
-    return dict(zip(limits.c.keys(), found or (), strict=True))
+        row = connection.execute(ROW, {"wanted": name}).one()
+    return dict(row._mapping)
 
 
 def interval_of(row: dict[str, object], per_minute: float) -> timedelta:
@@ -120,7 +119,7 @@ def pause(connection: Connection, name: str, reason: str, now: datetime, asked: 
 
 def relent(connection: Connection, name: str) -> None:
     """The service took a request: the next pause starts small again."""
-    RELENT.run(connection, {"wanted": name})
+    connection.execute(RELENT, {"wanted": name})
 
 
 def hold(connection: Connection, name: str, until: datetime, reason: str) -> None:
@@ -147,7 +146,7 @@ def keep(connection: Connection, name: str, known: Found, now: datetime) -> None
     guarded_update(connection, limits, {"name": name}, {**asdict(known), "used_at": now})
 
 
-ROW = Prepared(select(limits).where(limits.c.name == bindparam("wanted")).with_for_update())
+ROW = select(limits).where(limits.c.name == bindparam("wanted")).with_for_update()
 MAKE = insert(limits)
-RELENT = Prepared(update(limits).where(limits.c.name == bindparam("wanted"), limits.c.failures > 0).values(failures=0))
+RELENT = update(limits).where(limits.c.name == bindparam("wanted"), limits.c.failures > 0).values(failures=0)
 FOUND = tuple(field.name for field in fields(Found))

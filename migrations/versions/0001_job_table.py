@@ -1,6 +1,6 @@
 """The job table, its ledger of attempts, its events, the limits, the timings, the prices and the runs.
 
-Literal on purpose: a migration says what a database of its day looked like, whatever the code says now.
+A migration is literal: it imports nothing of batchgen, so that it creates the same tables whatever the code says later.
 """
 
 import sqlalchemy as sa
@@ -115,6 +115,12 @@ def upgrade() -> None:
         sqlite_where=selected,
         postgresql_where=selected,
     )
+    failed = sa.text("failed_at IS NOT NULL")
+    op.create_index("ix_jobs_failed", "jobs", ["batch_id", "failed_at"], sqlite_where=failed, postgresql_where=failed)
+    done = sa.text("state = 'done'")
+    op.create_index(
+        "ix_jobs_delivered", "jobs", ["batch_id", "state", "bytes"], sqlite_where=done, postgresql_where=done
+    )
     op.create_table(
         "attempts",
         sa.Column("id", sa.Integer, nullable=False),
@@ -170,17 +176,31 @@ def upgrade() -> None:
         sa.Column("paused_until", TIME),
         sa.Column("reason", sa.Text),
         sa.Column("failures", sa.Integer, nullable=False),
+        sa.Column("proven", sa.Integer),
+        sa.Column("ceiling", sa.Integer),
+        sa.Column("tries", sa.Integer),
+        sa.Column("wait", sa.Integer),
+        sa.Column("try_at", TIME),
+        sa.Column("refused_at", TIME),
+        sa.Column("willing_at", TIME),
+        sa.Column("refusals", sa.Integer),
+        sa.Column("per_minute", sa.Float),
+        sa.Column("good", sa.Float),
+        sa.Column("rate_tries", sa.Integer),
+        sa.Column("rate_wait", sa.Integer),
+        sa.Column("resumed_at", TIME),
+        sa.Column("used_at", TIME),
         sa.PrimaryKeyConstraint("name", name="pk_limits"),
     )
     op.create_table(
         "timings",
         sa.Column("service", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
-        sa.Column("duration", sa.Text, nullable=False),
+        sa.Column("clip_seconds", sa.Text, nullable=False),
         sa.Column("generations", sa.Integer, nullable=False),
-        sa.Column("mean", sa.Float, nullable=False),
-        sa.Column("squares", sa.Float, nullable=False),
-        sa.PrimaryKeyConstraint("service", "model", "duration", name="pk_timings"),
+        sa.Column("log_mean", sa.Float, nullable=False),
+        sa.Column("log_m2", sa.Float, nullable=False),
+        sa.PrimaryKeyConstraint("service", "model", "clip_seconds", name="pk_timings"),
     )
     op.create_table(
         "prices",

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Pool, event
 
 from batchgen.cli import main
 from batchgen.services import aimlapi, http
@@ -76,15 +76,12 @@ def watch_commits(death: Death) -> None:
             death.pass_by(COMMIT_BEFORE)
             thread.changed = True
 
-    tell = database.tell
-
-    def telling(group: Sequence[database.Write], error: BaseException | None = None) -> None:
+    @event.listens_for(Pool, "checkin")
+    def ended(_connection: object, _record: object) -> None:
+        """The writer gives its connection back before it gives results to its callers."""
         if getattr(thread, "changed", False):
             thread.changed = False
             death.pass_by(COMMIT_AFTER)
-        tell(group, error)
-
-    database.tell = telling
 
 
 def changes(connection: Connection) -> int:

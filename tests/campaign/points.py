@@ -29,7 +29,7 @@ FAULTS: Plan = {
     "cdn": {"expired_410": {"count": 1}, "cut": {"count": 1, "bytes": 9_000}, "html_200": {"count": 1}},
 }
 SHORT = {
-    "batchgen.jobtable.database.GROUP_MAX": 1,  # each write alone: a busy machine has as many points
+    "batchgen.jobtable.writer.GROUP_MAX": 1,  # each write alone: a busy machine has as many points
     "batchgen.scheduler.FIRST_LOOK_UP": 0.1,
     "batchgen.reconciler.RETRY_FIRST_SECONDS": 0.2,
     "batchgen.poller.RETRY_FIRST_SECONDS": 0.1,
