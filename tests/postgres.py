@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, made from the binaries that are installed and thrown away at the end."""
+"""A PostgreSQL server for the tests, started from the installed binaries and deleted at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 DEBIAN = Path("/usr/lib/postgresql")
 SETTINGS = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "timezone=Asia/Tokyo")
-SERVANTS = ("postgres", "nobody")  # PostgreSQL refuses to be run by root
+UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to be run by root
 
 
 class Server:
@@ -53,12 +53,12 @@ def binaries() -> Path | None:
     return next((each for each in folders if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
 
 
-def servant() -> dict[str, Any]:
-    """As whom the server is run, for `subprocess`: oneself, or for root somebody with fewer rights."""
+def unprivileged_user() -> dict[str, Any]:
+    """The `subprocess` options that run the server as this user, or for root as an unprivileged one."""
     if os.geteuid():
         return {}
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    chosen = next(known[name] for name in SERVANTS if name in known)
+    chosen = next(known[name] for name in UNPRIVILEGED if name in known)
     return {"user": chosen.pw_uid, "group": chosen.pw_gid, "extra_groups": []}
 
 
@@ -68,9 +68,9 @@ def serving(binary: Path) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # Not in pytest's own folder: a servant of root could not enter it.
+    # Not in pytest's own folder, which another user may not enter.
     with tempfile.TemporaryDirectory(prefix="batchgen-postgres-") as folder:
-        options = servant()
+        options = unprivileged_user()
         if options:
             os.chown(folder, options["user"], options["group"])
 

@@ -1,4 +1,4 @@
-"""A job table at hand: jobs to enrol, rows to look at, and a way into every state."""
+"""A job table for tests: jobs to sync, rows to read, and a way into every state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RUN = "run-a"
 
 
 def spec(key: str = "mona", *, image: str = "https://example.com/mona.jpg", **changes: Any) -> JobSpec:
-    """A job as a manifest asks for it; `prompt` and the like go into its request."""
+    """A job of a manifest; `prompt` and other parameters go into its request."""
     fields = {name: changes.pop(name) for name in list(changes) if name in JobSpec.__dataclass_fields__}
     request = json.dumps({"model": MODEL, "prompt": "She puts on glasses.", "image_url": image, **changes})
     return replace(JobSpec(key, MODEL, ENDPOINT, request, f"{key}.mp4"), **fields)
@@ -43,7 +43,7 @@ def spec(key: str = "mona", *, image: str = "https://example.com/mona.jpg", **ch
 
 @dataclass
 class Table:
-    """A database with one batch, and the clock in hand: every function of the job table, without its connection."""
+    """A database with one batch and a clock of its own; each method calls a function of the job table."""
 
     database: Database
     folder: Path
@@ -58,12 +58,12 @@ class Table:
         return Batch("spring", "aimlapi", self.folder / "spring.yaml", "00")
 
     def sync(self, *specs: JobSpec | str, changed: OnChanged = "refuse", batch: Batch | None = None) -> SyncResult:
-        asked = [spec(one) if isinstance(one, str) else one for one in specs]
-        result = self.change(sync.sync_manifest, batch or self.batch, asked, self.now, changed)
+        jobs_ = [spec(key) if isinstance(key, str) else key for key in specs]
+        result = self.change(sync.sync_manifest, batch or self.batch, jobs_, self.now, changed)
         self.batch_id = result.batch_id
         return result
 
-    # --- looking ---
+    # --- reading ---
 
     def rows(self) -> list[Row[Any]]:
         return self.database.read_now(lambda connection: list(connection.execute(select(jobs).order_by(jobs.c.id))))
@@ -146,11 +146,11 @@ class Table:
         return self.change(commands.cancel, self.batch_id, keys, self.now)
 
     def bury(self, worker: str = RUN) -> int:
-        """`worker` is dead: give back what it held."""
+        """`worker` is dead: release its leases."""
         return self.change(leases.recover_dead, [worker], self.now)
 
     def bring(self, state: State, key: str = "mona", worker: str = RUN) -> Any:
-        """Enrol a job and bring it into `state`, unheld where it can be; returns what its last stage had in hand."""
+        """Add a job and bring it into `state`, without a lease where possible; returns what its last stage held."""
         if key not in self.states():
             self.change(sync.add_jobs, self.batch_id or self.sync().batch_id, "aimlapi", [spec(key)], self.now)
         if state in (State.PENDING, State.CANCELLED):

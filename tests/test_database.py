@@ -1,4 +1,4 @@
-"""Writing: transactions that begin for real, group commit, and an `await` that returns when the row is on the disk."""
+"""Writing: real transactions, group commit, and an `await` that returns when the row is durable."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from sqlalchemy import Connection, insert, select, text, update
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import use_write_ahead_log
-from batchgen.jobtable.schema import limits
+from batchgen.jobtable.schema import timings
 from tests.processes import gather
 
 
-def note(connection: Connection, name: str, failures: int | None = 0) -> str:
-    connection.execute(insert(limits).values(name=name, failures=failures))
+def note(connection: Connection, name: str, number: int | None = 0) -> str:
+    """Insert a row into a table without foreign keys."""
+    connection.execute(
+        insert(timings).values(service="s", model=name, clip_seconds="5", generations=number, log_mean=0, log_m2=0)
+    )
     return name
 
 
 def names(connection: Connection) -> list[str]:
-    return list(connection.execute(select(limits.c.name).order_by(limits.c.name)).scalars())
+    return list(connection.execute(select(timings.c.model).order_by(timings.c.model)).scalars())
 
 
 def hold(connection: Connection, begun: threading.Event, released: threading.Event) -> None:
@@ -55,7 +58,7 @@ def transactions_of(database: Database) -> list[str]:
     return seen
 
 
-async def test_writes_that_wait_together_share_one_transaction(database: Database) -> None:
+async def test_waiting_writes_share_one_transaction(database: Database) -> None:
     queue = Queue(database)
     held = await queue.hold()
     writes = [asyncio.create_task(database.write(note, f"n{number}")) for number in range(100)]
@@ -75,13 +78,13 @@ async def test_a_write_that_fails_fails_alone(database: Database) -> None:
     last = asyncio.create_task(database.write(note, "last"))
     await asyncio.sleep(0)
     queue.released.set()
-    with pytest.raises(StorageError, match=r"limits\.failures"):
+    with pytest.raises(StorageError, match=r"timings\.generations"):
         await bad
     await asyncio.gather(held, *good, last)
     assert await database.read(names) == ["last", "n0", "n1", "n2", "n3", "n4"]
 
 
-async def test_an_error_of_our_own_comes_back_as_it_is_and_leaves_nothing(database: Database) -> None:
+async def test_an_error_of_our_own_is_raised_unchanged_and_rolls_back(database: Database) -> None:
     def refuse(connection: Connection) -> None:
         note(connection, "half")
         raise BatchgenError("not so")
@@ -91,8 +94,8 @@ async def test_an_error_of_our_own_comes_back_as_it_is_and_leaves_nothing(databa
     assert await database.read(names) == []
 
 
-async def test_a_caller_who_leaves_does_not_stop_the_writer(database: Database) -> None:
-    """A second Ctrl-C cancels the tasks; what they had asked to be written is written, and others go on writing."""
+async def test_a_cancelled_caller_does_not_stop_the_writer(database: Database) -> None:
+    """A second Ctrl-C cancels the tasks; their queued writes are committed, and other callers go on writing."""
     queue = Queue(database)
     held = await queue.hold()
     left = asyncio.create_task(database.write(note, "left"))
@@ -106,22 +109,22 @@ async def test_a_caller_who_leaves_does_not_stop_the_writer(database: Database) 
     assert await database.read(names) == ["left", "next"]
 
 
-async def test_a_write_returns_only_when_others_can_see_it(database: Database) -> None:
+async def test_a_write_returns_only_once_it_is_committed(database: Database) -> None:
     assert database.path
     with closing(sqlite3.connect(database.path)) as other:
         for number in range(20):
             await database.write(note, f"n{number}")
-            assert other.execute("SELECT count(*) FROM limits").fetchone() == (number + 1,)
+            assert other.execute("SELECT count(*) FROM timings").fetchone() == (number + 1,)
 
 
-def test_durable_means_synchronous_full_and_a_log(database: Database) -> None:
+def test_commits_are_durable_synchronous_full_with_a_write_ahead_log(database: Database) -> None:
     wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
     with database.engine.connect() as connection:
         found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in wanted}
     assert found == wanted
 
 
-def test_what_reads_cannot_write(database: Database) -> None:
+def test_a_read_cannot_write(database: Database) -> None:
     with pytest.raises(StorageError, match="readonly"):
         database.read_now(note, "n")
 
@@ -138,10 +141,10 @@ COUNT = """
 import sys
 from sqlalchemy import select, update
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import limits
+from batchgen.jobtable.schema import timings
 def one_more(connection):
-    seen = connection.execute(select(limits.c.failures)).scalar_one()
-    connection.execute(update(limits).values(failures=seen + 1))
+    seen = connection.execute(select(timings.c.generations)).scalar_one()
+    connection.execute(update(timings).values(generations=seen + 1))
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
     for _ in range(200):
@@ -152,19 +155,19 @@ with Database(sys.argv[1]) as database:
 def test_no_update_is_lost_between_two_processes(database: Database) -> None:
     database.write_now(note, "counter")
     gather(COUNT, [database.path] * 2)
-    assert database.read_now(lambda connection: connection.execute(select(limits.c.failures)).scalar_one()) == 400
+    assert database.read_now(lambda connection: connection.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
-def test_what_is_read_in_a_write_stays_true_to_its_end(database: Database) -> None:
+def test_nothing_changes_between_the_reads_and_the_writes_of_a_transaction(database: Database) -> None:
     """BEGIN IMMEDIATE: nobody else can begin a write in between."""
     assert database.path
     other = sqlite3.connect(database.path, timeout=0, isolation_level=None, check_same_thread=False)
 
     def read_then_write(connection: Connection) -> None:
-        connection.execute(select(limits)).all()
+        connection.execute(select(timings)).all()
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
-        connection.execute(update(limits).values(failures=1))
+        connection.execute(update(timings).values(generations=1))
 
     with closing(other):
         database.write_now(read_then_write)
@@ -180,11 +183,11 @@ with Database(sys.argv[1]) as database:
 
 
 @pytest.mark.parametrize("round_", range(3))
-def test_four_first_runs_at_once_all_find_a_whole_table(tmp_path: Path, round_: int) -> None:
+def test_four_first_runs_at_once_all_open_a_complete_table(tmp_path: Path, round_: int) -> None:
     assert gather(OPEN, [tmp_path / "new.db"] * 4) == ["0"] * 4
 
 
-def test_the_switch_to_a_log_waits_for_whoever_writes(tmp_path: Path) -> None:
+def test_the_switch_to_a_write_ahead_log_waits_for_a_writer(tmp_path: Path) -> None:
     """SQLite refuses this one statement at once, whatever `busy_timeout` says."""
     with (
         closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other,
@@ -205,7 +208,7 @@ def test_the_switch_to_a_log_waits_for_whoever_writes(tmp_path: Path) -> None:
         assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_leaving_writes_what_was_asked_for(tmp_path: Path) -> None:
+def test_closing_commits_the_queued_writes(tmp_path: Path) -> None:
     async def ask(database: Database) -> None:
         for number in range(50):
             task = asyncio.create_task(database.write(note, f"n{number:02}"))

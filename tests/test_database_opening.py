@@ -1,4 +1,4 @@
-"""Opening: what cannot be used is told plainly and left as it is, byte for byte."""
+"""Opening: a database that cannot be used is refused with a reason, and left unchanged byte for byte."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ def newer(path: Path) -> Path:
     return sql(our_table(path), "UPDATE alembic_version SET version_num = '9999'")
 
 
+def of_unknown_version(path: Path) -> Path:
+    return sql(our_table(path), "UPDATE alembic_version SET version_num = '0000'")
+
+
 def text(path: Path) -> Path:
     path.write_text("batch: spring\njobs: []\n" * 100)
     return path
@@ -81,6 +85,9 @@ def an_app_s_with_alembic(version: str) -> Callable[[Path], Path]:
 
 REFUSED = [
     pytest.param(newer, DatabaseNewer, "version 9999, this batchgen knows", id="of a newer version"),
+    pytest.param(
+        of_unknown_version, UsageError, "version 0000, from which .* no migration", id="of an unknown version"
+    ),
     pytest.param(text, StorageError, "file is not a database", id="a manifest"),
     pytest.param(cut_short, StorageError, "malformed|disk image|disk I/O", id="cut short"),
     pytest.param(scribbled_over, StorageError, "malformed|not a database", id="scribbled over"),
@@ -91,30 +98,30 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("make", "error", "told"), REFUSED)
-def test_what_is_not_our_table_is_refused_and_untouched(
-    tmp_path: Path, make: Callable[[Path], Path], error: type[BatchgenError], told: str
+@pytest.mark.parametrize(("make", "error", "message"), REFUSED)
+def test_a_file_that_is_not_our_job_table_is_refused_and_unchanged(
+    tmp_path: Path, make: Callable[[Path], Path], error: type[BatchgenError], message: str
 ) -> None:
     path = make(tmp_path / "batchgen.db")
     before = path.read_bytes()
-    with pytest.raises(error, match=told) as refusal, Database(path):
+    with pytest.raises(error, match=message) as refusal, Database(path):
         pass
     assert str(path) in str(refusal.value)
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [
         pytest.param("a-folder", "this is a folder", id="a folder"),
         pytest.param("missing/batchgen.db", "its folder does not exist", id="a missing folder"),
         pytest.param("a-file/batchgen.db", "its folder does not exist", id="a file in place of its folder"),
     ],
 )
-def test_a_place_where_no_file_can_be_is_told(tmp_path: Path, place: str, told: str) -> None:
+def test_a_path_where_no_file_can_be_is_refused_with_the_reason(tmp_path: Path, place: str, message: str) -> None:
     (tmp_path / "a-folder").mkdir()
     (tmp_path / "a-file").write_text("here")
-    with pytest.raises(StorageError, match=told), Database(tmp_path / place):
+    with pytest.raises(StorageError, match=message), Database(tmp_path / place):
         pass
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a-file", "a-folder"]
 
@@ -137,9 +144,7 @@ except StorageError as error:
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["a file that may only be read", "a folder that may only be read"])
-def test_a_place_that_may_only_be_read_is_told_and_untouched(
-    there: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_read_only_path_is_refused_and_unchanged(there: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("readonly")
     path = folder / "batchgen.db"
     before = our_table(path).read_bytes() if there else b""
@@ -171,7 +176,7 @@ def test_a_place_that_may_only_be_read_is_told_and_untouched(
 
 
 def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:
-    """That is what an SQLite database without tables is; it holds nothing that could be lost."""
+    """An SQLite database without tables is an empty file, and holds nothing that could be lost."""
     path = tmp_path / "batchgen.db"
     path.touch()
     assert "jobs" in tables_in(our_table(path))
@@ -180,7 +185,7 @@ def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["with space.db", "100%.db", "a#b.db", "what?.db", "a%20b.db", "é&=+.db", "~.db", "-.db"]
 )
-def test_any_name_is_a_name(tmp_path: Path, name: str) -> None:
+def test_a_file_name_may_hold_any_characters(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     our_table(folder / name)
@@ -189,7 +194,7 @@ def test_any_name_is_a_name(tmp_path: Path, name: str) -> None:
     assert "jobs" in tables_in(folder / name)
 
 
-def test_a_name_without_a_folder_lies_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_a_folder_means_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with Database("batchgen.db") as database:
         assert database.path == tmp_path / "batchgen.db"
@@ -202,7 +207,7 @@ def test_a_url_names_the_same_file_as_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "message"),
     [
         ("sqlite://", "in memory"),
         ("sqlite:///:memory:", "in memory"),
@@ -212,20 +217,20 @@ def test_a_url_names_the_same_file_as_a_path(tmp_path: Path) -> None:
         ("://me:hunter2@", "not a database URL"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_without_its_password(url: str, told: str) -> None:
-    with pytest.raises(UsageError, match=told) as refusal, Database(url):
+def test_an_unusable_url_is_refused_without_showing_its_password(url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as refusal, Database(url):
         pass
     assert "hunter2" not in str(refusal.value)
 
 
-def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
+def test_a_missing_server_is_reported_without_the_password() -> None:
     with pytest.raises((StorageError, UsageError)) as refusal, Database("postgresql://me:hunter2@127.0.0.1:9/db"):
         pass
     assert "hunter2" not in str(refusal.value)
     assert "127.0.0.1" in str(refusal.value) or "batchgen[postgres]" in str(refusal.value)
 
 
-def test_the_driver_s_complaint_never_shows_the_password() -> None:
+def test_a_driver_error_is_reported_without_the_password() -> None:
     url = make_url("postgresql://me:hunter2@127.0.0.1:9/db")
     with pytest.raises(StorageError, match=r"me:\*\*\*@127") as refusal, errors_for_people(url):
         raise OperationalError("SELECT 1", {}, Exception("connection refused"))
@@ -236,20 +241,20 @@ KILLED = """
 import os, signal, sys
 from sqlalchemy import insert
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import limits
+from batchgen.jobtable.schema import prices
 with Database(sys.argv[1]) as database:
-    database.write_now(lambda connection: connection.execute(insert(limits).values(name="kept", failures=0)) and None)
+    database.write_now(lambda connection: connection.execute(insert(prices).values(service="s", model="kept")) and None)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_was_committed_before_a_kill_is_there_after_it(tmp_path: Path) -> None:
+def test_a_commit_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "batchgen.db"
     ran = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, timeout=60, check=False)
     assert ran.returncode == -signal.SIGKILL
     assert (tmp_path / "batchgen.db-wal").stat().st_size
     with Database(path) as database:
         assert (
-            database.read_now(lambda connection: connection.exec_driver_sql("SELECT name FROM limits").scalar())
+            database.read_now(lambda connection: connection.exec_driver_sql("SELECT model FROM prices").scalar())
             == "kept"
         )

@@ -1,4 +1,4 @@
-"""Claims: in order, within the room, by one worker at a time, also from two processes on one file."""
+"""Claims: in order, within the capacity, by one worker at a time, also from several processes on one file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_highest_priority_goes_first_then_the_manifest_s_order(table: Table)
     assert table.intend() == []
 
 
-def test_an_intent_is_a_row_before_anything_is_sent(table: Table) -> None:
+def test_an_intent_is_committed_before_anything_is_sent(table: Table) -> None:
     table.sync("mona")
     (intent,) = table.intend()
     row, (attempt,) = table.row(), table.attempts()
@@ -40,7 +40,7 @@ def test_an_intent_is_a_row_before_anything_is_sent(table: Table) -> None:
     assert intent.job.state is State.SUBMITTING
 
 
-def test_a_client_request_id_is_one_the_service_keeps(table: Table) -> None:
+def test_a_client_request_id_has_the_form_that_the_service_stores(table: Table) -> None:
     table.sync(*(f"j{number}" for number in range(50)))
     names = [intent.client_request_id for intent in table.intend()]
     assert len(set(names)) == 50
@@ -48,7 +48,7 @@ def test_a_client_request_id_is_one_the_service_keeps(table: Table) -> None:
         assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", name)
 
 
-def test_a_batch_sends_only_its_own(table: Table) -> None:
+def test_a_claim_takes_only_jobs_of_its_batch(table: Table) -> None:
     from dataclasses import replace
 
     table.sync("mona")
@@ -59,7 +59,7 @@ def test_a_batch_sends_only_its_own(table: Table) -> None:
 
 
 def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
-    """However the row came to say pending: the index stands in the way of the money."""
+    """Even if the row says pending: the unique index refuses the second attempt."""
     table.sync("mona")
     (intent,) = table.intend()
     table.lose(intent)
@@ -75,7 +75,7 @@ def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
 
 
 @pytest.mark.parametrize("state", [State.GENERATING, State.DOWNLOADING])
-def test_what_is_held_is_not_claimed_until_the_lease_ends(table: Table, state: State) -> None:
+def test_a_leased_job_is_not_claimed_until_the_lease_ends(table: Table, state: State) -> None:
     table.bring(state)
     (held,) = table.claim(state, "run-a")
     assert table.claim(state, "run-b") == []
@@ -88,7 +88,7 @@ def test_what_is_held_is_not_claimed_until_the_lease_ends(table: Table, state: S
     assert table.row().leased_by == "run-b"
 
 
-def test_a_run_that_renews_keeps_what_it_holds(table: Table) -> None:
+def test_a_run_that_renews_keeps_its_leases(table: Table) -> None:
     table.bring(State.GENERATING)
     table.claim(State.GENERATING, "run-a")
     for _ in range(5):
@@ -97,7 +97,7 @@ def test_a_run_that_renews_keeps_what_it_holds(table: Table) -> None:
         assert table.claim(State.GENERATING, "run-b") == []
 
 
-def test_the_longest_due_come_first_and_no_more_than_fit(table: Table) -> None:
+def test_the_longest_due_jobs_are_claimed_first_and_no_more_than_the_capacity(table: Table) -> None:
     for key in ("a", "b", "c"):
         table.bring(State.GENERATING, key)
         table.now += SECOND
@@ -105,7 +105,7 @@ def test_the_longest_due_come_first_and_no_more_than_fit(table: Table) -> None:
     assert [job.key for job in table.claim(State.GENERATING, capacity=2)] == ["c"]
 
 
-def test_what_is_not_yet_due_is_left(table: Table) -> None:
+def test_a_job_that_is_not_due_is_not_claimed(table: Table) -> None:
     table.bring(State.GENERATING)
     table.now -= SECOND
     assert table.claim(State.GENERATING) == []
@@ -121,7 +121,7 @@ def test_in_flight_counts_what_the_service_may_be_working_on(table: Table, state
     assert table.database.read_now(submission.in_flight, "simulator", table.now) == 0
 
 
-def test_late_generations_and_held_doubts_do_not_hold_up_the_rest(table: Table) -> None:
+def test_late_generations_and_held_attempts_take_no_capacity(table: Table) -> None:
     from batchgen.jobtable import reconciliation
 
     table.bring(State.GENERATING, "late")
@@ -173,8 +173,7 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
     assert len(counted) == len(set(counted)) == len(keys)
 
 
-def test_claims_by_hand_agree_with_claim_due(table: Table) -> None:
-    """`claim_doubts` follows the same clock and the same leases."""
+def test_claims_of_unconfirmed_jobs_use_the_same_leases_as_other_claims(table: Table) -> None:
     table.bring(State.UNCONFIRMED)
     (attempt,) = table.unconfirmed("run-a")
     assert (attempt.key, attempt.client_request_id, attempt.reason) == (

@@ -1,4 +1,4 @@
-"""The job table as a state machine: whatever order things happen in, nothing is paid for twice and nothing is lost.
+"""The job table as a state machine: in whatever order events happen, nothing is paid for twice and nothing is lost.
 
 Two workers, of which each may stall, be taken over while it lives, or die; a service that accepts or refuses, whose
 answers come late, twice or never; a log that lags; a person who retries, cancels, edits, resolves; and a clock that
@@ -65,7 +65,7 @@ picks = st.integers(0, 1_000)
 
 
 def memory() -> Engine:
-    """A job table in memory, whose transactions begin for real. That it is the migrated one, test_schema shows."""
+    """A job table in memory, with real transactions. test_schema compares it with the migrated one."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -83,7 +83,7 @@ def memory() -> Engine:
 
 @dataclass
 class Hands:
-    """What one worker has read from the table and may still act upon."""
+    """What one worker has read from the table and may still use."""
 
     intents: list[Intent] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
@@ -105,7 +105,7 @@ class JobTableMachine(RuleBasedStateMachine):
         self.generations: dict[str, str] = {}  # at the service: client request id → generation id
         self.job_of: dict[str, int] = {}  # client request id → job
         self.orders: Counter[int] = Counter()  # how often a person or the policy said "send again"
-        self.told: dict[int, str] = {}  # attempt → generation id that the table has been told
+        self.recorded: dict[int, str] = {}  # attempt → generation id that the table has recorded
         self.history: list[Any] = []
 
     def change(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -137,7 +137,7 @@ class JobTableMachine(RuleBasedStateMachine):
         pick=picks,
         changed=st.sampled_from(["refuse", "keep", "redo"]),
     )
-    def a_person_orders(self, what: str, pick: int, changed: Any) -> None:
+    def a_person_commands(self, what: str, pick: int, changed: Any) -> None:
         ended, pending = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.PENDING)
         held = self.change(reconciliation.held_attempts, self.batch_id)
         if what == "edit":
@@ -153,7 +153,7 @@ class JobTableMachine(RuleBasedStateMachine):
         elif held:
             attempt = one_of(held, pick)
             if what == "resubmit":
-                self.refute_by_order(attempt)
+                self.refute_by_command(attempt)
             elif what == "give up":
                 self.change(reconciliation.abandoned, attempt, "given up", self.now)
             elif what == "found" and attempt.client_request_id in self.generations:
@@ -188,7 +188,7 @@ class JobTableMachine(RuleBasedStateMachine):
         elif name in self.generations:
             said = Accepted(self.generations[name], Decimal("0.28"), 200)
             self.change(submission.accepted, intent, said, self.now, self.now + HOUR, self.now)
-            self.told[intent.attempt_id] = said.generation_id
+            self.recorded[intent.attempt_id] = said.generation_id
         elif kind == 0:
             self.change(submission.rejected, intent, Rejected("no", 400), self.now)
         else:
@@ -199,7 +199,7 @@ class JobTableMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.in_hand("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED))
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
-    def doubts_are_taken_up_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
+    def unconfirmed_jobs_are_claimed_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
         claim, until = reconciliation.claim_unconfirmed, self.now + LEASE
         self.hands[worker].unconfirmed += self.change(claim, self.batch_id, worker, self.now, until, 5)
@@ -212,7 +212,7 @@ class JobTableMachine(RuleBasedStateMachine):
         elif seen:
             self.change(reconciliation.refuted, attempt, "failed there", self.now)
         elif then == "resubmit":
-            self.refute_by_order(attempt)
+            self.refute_by_command(attempt)
         else:
             again = self.now + timedelta(minutes=1) if then == "again" else None
             self.change(reconciliation.postponed, attempt, again)
@@ -220,15 +220,15 @@ class JobTableMachine(RuleBasedStateMachine):
     def adopt(self, attempt: UnconfirmedAttempt) -> None:
         name = self.generations[attempt.client_request_id]
         if self.change(reconciliation.adopted, attempt, name, None, self.now, self.now, self.now + HOUR):
-            self.told[attempt.attempt_id] = name
+            self.recorded[attempt.attempt_id] = name
 
-    def refute_by_order(self, attempt: UnconfirmedAttempt) -> None:
-        if self.change(reconciliation.refuted, attempt, "sent again as ordered", self.now):
+    def refute_by_command(self, attempt: UnconfirmedAttempt) -> None:
+        if self.change(reconciliation.refuted, attempt, "sent again by command", self.now):
             self.orders[attempt.job_id] += 1
 
     @precondition(lambda self: self.in_hand("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
     @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
-    def what_is_due_is_claimed_and_one_is_worked_on(self, worker: str, pick: int, what: int, again: bool) -> None:
+    def due_jobs_are_claimed_and_one_is_processed(self, worker: str, pick: int, what: int, again: bool) -> None:
         for state in (State.GENERATING, State.DOWNLOADING):
             claimed = self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, 5)
             self.hands[worker].jobs += claimed
@@ -260,14 +260,14 @@ class JobTableMachine(RuleBasedStateMachine):
                 case _:
                     change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
 
-    # --- what befalls them: one rule, so that it does not befall them all the time ---
+    # --- faults: one rule, so that they are not the most frequent ---
 
     @rule(
         worker=workers,
         what=st.sampled_from(["dies", "is taken for dead", "renews", "begins", "waits", "waits"]),
         minutes=st.sampled_from([0.2, 1, 10, 100]),
     )
-    def something_befalls_a_worker(self, worker: str, what: str, minutes: float) -> None:
+    def a_worker_fails_or_time_passes(self, worker: str, what: str, minutes: float) -> None:
         match what:
             case "dies":
                 self.hands[worker] = Hands()
@@ -284,18 +284,18 @@ class JobTableMachine(RuleBasedStateMachine):
     # --- what is always true ---
 
     @invariant()
-    def the_table_is_sound(self) -> None:
+    def the_table_is_consistent(self) -> None:
         with self.engine.begin() as connection:
             rows, ledger, history = (
                 list(connection.execute(select(table).order_by(table.c.id))) for table in (jobs, attempts, events)
             )
-        self.nothing_is_paid_for_twice_without_an_order()
+        self.nothing_is_paid_for_twice_without_a_command()
         self.attempts_agree_with_their_jobs(rows, ledger)
         self.no_generation_id_is_lost(rows, ledger)
-        self.rows_are_whole(rows)
-        self.history_chains_and_is_never_rewritten(rows, history)
+        self.rows_are_consistent(rows)
+        self.history_is_a_chain_and_is_never_rewritten(rows, history)
 
-    def nothing_is_paid_for_twice_without_an_order(self) -> None:
+    def nothing_is_paid_for_twice_without_a_command(self) -> None:
         for job_id, number in Counter(self.job_of[name] for name in self.generations).items():
             assert number <= 1 + self.orders[job_id]
 
@@ -322,14 +322,14 @@ class JobTableMachine(RuleBasedStateMachine):
     def no_generation_id_is_lost(self, rows: list[Any], ledger: list[Any]) -> None:
         attempt_of = {attempt.id: attempt for attempt in ledger}
         row_of = {row.id: row for row in rows}
-        for attempt_id, generation_id in self.told.items():
+        for attempt_id, generation_id in self.recorded.items():
             attempt = attempt_of[attempt_id]
             assert attempt.generation_id == generation_id
             row = row_of[attempt.job_id]
             given_up_by_a_person = row.state == State.FAILED and row.error_class == "unconfirmed"
             assert attempt.released_at or row.generation_id == generation_id or given_up_by_a_person
 
-    def rows_are_whole(self, rows: list[Any]) -> None:
+    def rows_are_consistent(self, rows: list[Any]) -> None:
         for row in rows:
             stamped = {state for state, stamp in STAMPS.items() if getattr(row, stamp) is not None}
             state = State(row.state)
@@ -341,7 +341,7 @@ class JobTableMachine(RuleBasedStateMachine):
             if state.is_terminal:
                 assert row.next_at is None
 
-    def history_chains_and_is_never_rewritten(self, rows: list[Any], history: list[Any]) -> None:
+    def history_is_a_chain_and_is_never_rewritten(self, rows: list[Any], history: list[Any]) -> None:
         assert history[: len(self.history)] == self.history
         self.history = history
         stands: dict[int, str | None] = defaultdict(lambda: None)
@@ -352,7 +352,7 @@ class JobTableMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(0)
-def test_no_order_of_things_pays_twice_or_loses_a_video() -> None:
+def test_no_order_of_events_pays_twice_or_loses_a_video() -> None:
     chosen = DEEP if os.environ.get("MACHINE") == "deep" else QUICK
     quiet = settings(chosen, suppress_health_check=[HealthCheck.too_slow], database=None)
     run_state_machine_as_test(JobTableMachine, settings=quiet)

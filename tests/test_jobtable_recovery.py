@@ -1,4 +1,4 @@
-"""Recovery only re-queues: what may have been sent becomes a doubt, everything else is taken up again."""
+"""Recovery only re-queues: a request that may have been sent becomes unconfirmed, everything else is due again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from batchgen.jobtable import delivery, leases, polling, reconciliation, statist
 from batchgen.jobtable.schema import runs
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 
-HELD = [State.SUBMITTING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING]
+ACTIVE = [state for state in State if state.is_active]
 
 
 def held_in(table: Table, state: State, worker: str = RUN) -> None:
-    """One job in `state`, in the hand of `worker`."""
+    """One job in `state`, leased by `worker`."""
     table.bring(state, worker=worker)
     if state is State.UNCONFIRMED:
         assert table.unconfirmed(worker)
@@ -22,8 +22,8 @@ def held_in(table: Table, state: State, worker: str = RUN) -> None:
     assert table.row().leased_by == worker
 
 
-@pytest.mark.parametrize("state", HELD)
-def test_a_dead_run_s_jobs_are_free_at_once(table: Table, state: State) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_the_jobs_of_a_dead_run_are_due_at_once(table: Table, state: State) -> None:
     held_in(table, state)
     before = table.row()
     table.now += SECOND
@@ -34,7 +34,7 @@ def test_a_dead_run_s_jobs_are_free_at_once(table: Table, state: State) -> None:
     assert (row.generation_id, row.failures, row.attempt_id) == (before.generation_id, 0, before.attempt_id)
 
 
-def test_a_request_that_may_have_left_becomes_a_doubt(table: Table) -> None:
+def test_a_request_that_may_have_been_sent_becomes_unconfirmed(table: Table) -> None:
     held_in(table, State.SUBMITTING)
     table.bury()
     row, (attempt,) = table.row(), table.attempts()
@@ -45,8 +45,8 @@ def test_a_request_that_may_have_left_becomes_a_doubt(table: Table) -> None:
     assert unconfirmed.client_request_id == attempt.client_request_id
 
 
-@pytest.mark.parametrize("state", HELD)
-def test_recovering_twice_does_nothing(table: Table, state: State) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_a_second_recovery_changes_nothing(table: Table, state: State) -> None:
     held_in(table, state)
     table.bury()
     before = table.everything()
@@ -55,8 +55,8 @@ def test_recovering_twice_does_nothing(table: Table, state: State) -> None:
     assert table.everything() == before
 
 
-@pytest.mark.parametrize("state", HELD)
-def test_the_living_keep_what_they_hold(table: Table, state: State) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_recovery_leaves_the_leases_of_living_runs(table: Table, state: State) -> None:
     held_in(table, state)
     before = table.everything()
     assert table.bury("run-b") == 0
@@ -66,14 +66,14 @@ def test_the_living_keep_what_they_hold(table: Table, state: State) -> None:
 
 
 @pytest.mark.parametrize(("after", "recovered"), [(LEASE - SECOND, 0), (LEASE, 1)])
-def test_a_run_elsewhere_is_given_its_whole_lease(table: Table, after: object, recovered: int) -> None:
+def test_a_run_on_another_machine_keeps_its_whole_lease(table: Table, after: object, recovered: int) -> None:
     held_in(table, State.SUBMITTING, "run-elsewhere")
     table.now += after  # type: ignore[operator]
     assert table.change(leases.recover_expired, table.batch_id, table.now) == recovered
     assert table.row().state == ("unconfirmed" if recovered else "submitting")
 
 
-def test_the_runs_that_hold_something_are_known_with_their_hosts(table: Table) -> None:
+def test_the_runs_that_hold_leases_are_listed_with_their_hosts(table: Table) -> None:
     for run, host in ((RUN, "here"), ("run-b", "there"), ("idle", "here")):
         table.change(leases.begin_run, run, table.batch_id, host, 1, table.now)
     held_in(table, State.SUBMITTING)
@@ -82,8 +82,8 @@ def test_the_runs_that_hold_something_are_known_with_their_hosts(table: Table) -
     assert table.database.read_now(leases.holders) == {}
 
 
-@pytest.mark.parametrize("state", HELD)
-def test_a_run_that_ends_gives_back_what_it_holds(table: Table, state: State) -> None:
+@pytest.mark.parametrize("state", ACTIVE)
+def test_a_run_that_ends_releases_its_leases(table: Table, state: State) -> None:
     table.change(leases.begin_run, RUN, table.batch_id, "here", 7, table.now)
     held_in(table, state)
     table.now += MINUTE
@@ -96,8 +96,8 @@ def test_a_run_that_ends_gives_back_what_it_holds(table: Table, state: State) ->
 # --- a new run looks at once -----------------------------------------------------------------------------------------
 
 
-def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None:
-    table.bring(State.UNCONFIRMED, "doubted")
+def test_a_new_run_makes_waiting_jobs_due_at_once(table: Table) -> None:
+    table.bring(State.UNCONFIRMED, "unconfirmed")
     (attempt,) = table.unconfirmed()
     table.change(reconciliation.postponed, attempt, table.now + HOUR)
     table.bring(State.UNCONFIRMED, "held")
@@ -111,13 +111,13 @@ def test_a_new_run_looks_at_once_at_what_waited_for_a_time(table: Table) -> None
     table.change(polling.unanswered, job, RUN, "503", table.now + HOUR)
     table.now += MINUTE
     table.change(leases.wake_waiting, table.batch_id, table.now)
-    waited = ("doubted", "held", "cut", "unanswered")
+    waited = ("unconfirmed", "held", "cut", "unanswered")
     assert {row.key: row.next_at for row in table.rows()} == dict.fromkeys(waited, table.now)
     assert (table.row("cut").failures, table.row("unanswered").failures) == (0, 1)
     assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).held == 0
 
 
-def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -> None:
+def test_a_new_run_keeps_the_poll_schedule_but_polls_late_generations_at_once(table: Table) -> None:
     for key in ("planned", "late"):
         table.bring(State.GENERATING, key)
         (job,) = table.claim(State.GENERATING)
@@ -130,7 +130,7 @@ def test_a_new_run_keeps_to_the_poll_plan_but_looks_at_late_ones(table: Table) -
     assert table.row("late").next_at == noon - MINUTE + 3 * HOUR
 
 
-def test_a_new_run_takes_nothing_out_of_another_s_hand(table: Table) -> None:
+def test_a_new_run_changes_no_job_that_another_run_leases(table: Table) -> None:
     held_in(table, State.DOWNLOADING)
     before = table.everything()
     table.now += MINUTE

@@ -1,4 +1,4 @@
-"""Which jobs a run may send, and what asking for them costs a table of any size."""
+"""Which jobs a run may send, and that the queries for them use an index."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ def keys(table: Table) -> list[str]:
     return named
 
 
-def found(table: Table, **asked: object) -> list[str]:
+def selected(table: Table, **options: object) -> list[str]:
     names = {row.id: row.key for row in table.rows()}
-    wanted = replace(ALL, **asked)  # type: ignore[arg-type]
-    return [names[each] for each in table.database.read_now(selection.find, table.batch_id, wanted)]
+    selection_ = replace(ALL, **options)  # type: ignore[arg-type]
+    return [names[id_] for id_ in table.database.read_now(selection.find, table.batch_id, selection_)]
 
 
-def test_each_part_narrows_what_the_others_leave(table: Table, keys: list[str]) -> None:
-    assert set(found(table)) == set(keys)
-    assert found(table, only=("noir-*",)) == ["noir-0", "noir-1", "noir-2", "noir-3"]
-    assert found(table, only=("*-3", "noir-0")) == ["pastel-3", "noir-0", "noir-3"]
-    assert found(table, limit=2) == ["pastel-3", "noir-0"]
-    assert found(table, where="json_extract(request, '$.duration') = 10 AND key <> 'noir-2'", limit=2) == keys[:2]
-    assert found(table, where="key LIKE '%(%' OR key = 'a:b' OR key = 'it''s'") == []
+def test_each_option_narrows_the_selection(table: Table, keys: list[str]) -> None:
+    assert set(selected(table)) == set(keys)
+    assert selected(table, only=("noir-*",)) == ["noir-0", "noir-1", "noir-2", "noir-3"]
+    assert selected(table, only=("*-3", "noir-0")) == ["pastel-3", "noir-0", "noir-3"]
+    assert selected(table, limit=2) == ["pastel-3", "noir-0"]
+    assert selected(table, where="json_extract(request, '$.duration') = 10 AND key <> 'noir-2'", limit=2) == keys[:2]
+    assert selected(table, where="key LIKE '%(%' OR key = 'a:b' OR key = 'it''s'") == []
 
 
-def test_a_sample_is_the_same_one_every_time_and_a_smaller_one_is_a_part_of_it(table: Table, keys: list[str]) -> None:
-    five = found(table, sample=5)
-    assert found(table, sample=5) == five
-    assert set(found(table, sample=3)) < set(five)
-    assert set(found(table, sample=100)) == set(keys)
+def test_a_sample_is_repeatable_and_contains_every_smaller_sample(table: Table, keys: list[str]) -> None:
+    five = selected(table, sample=5)
+    assert selected(table, sample=5) == five
+    assert set(selected(table, sample=3)) < set(five)
+    assert set(selected(table, sample=100)) == set(keys)
 
 
-def test_what_was_sent_keeps_its_place_so_that_a_limit_means_the_same_jobs(table: Table, keys: list[str]) -> None:
+def test_a_limit_selects_the_same_jobs_after_some_were_sent(table: Table, keys: list[str]) -> None:
     table.intend(capacity=1)
-    assert found(table, limit=2) == ["pastel-3", "noir-0"]
+    assert selected(table, limit=2) == ["pastel-3", "noir-0"]
     table.cancel("noir-0")
-    assert found(table, limit=2) == ["pastel-3", "noir-1"]
+    assert selected(table, limit=2) == ["pastel-3", "noir-1"]
 
 
-def test_only_what_is_marked_may_be_sent(table: Table, keys: list[str]) -> None:
+def test_only_marked_jobs_may_be_sent(table: Table, keys: list[str]) -> None:
     wanted = Selection(only=("noir-*",))
     table.change(selection.select_jobs, table.batch_id, wanted)
     ready = table.change(submission.ready, table.batch_id, table.now, 100, wanted.mark)
@@ -66,13 +66,13 @@ def test_only_what_is_marked_may_be_sent(table: Table, keys: list[str]) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "nowhere = 1", "1) OR (1", "1;", "1 --", "1 /* */", "'", "(", "state ="])
-def test_what_is_not_one_condition_is_refused(table: Table, keys: list[str], wrong: str) -> None:
+def test_anything_but_one_condition_is_refused(table: Table, keys: list[str], wrong: str) -> None:
     with pytest.raises(UsageError, match="--where"):
-        found(table, where=wrong)
+        selected(table, where=wrong)
 
 
 @pytest.mark.parametrize(
-    ("asked", "index"),
+    ("statement", "index"),
     [
         (submission.READY, "ix_jobs_pending"),
         (submission.READY_SELECTED, "ix_jobs_selected"),
@@ -80,8 +80,8 @@ def test_what_is_not_one_condition_is_refused(table: Table, keys: list[str], wro
         (ledger.ENTRY, "INTEGER PRIMARY KEY"),
     ],
 )
-def test_a_claim_looks_up_and_never_scans(table: Table, asked: Select[tuple[object]], index: str) -> None:
-    compiled = asked.compile(dialect=sqlite.dialect())
+def test_a_claim_searches_an_index_and_never_scans(table: Table, statement: Select[tuple[object]], index: str) -> None:
+    compiled = statement.compile(dialect=sqlite.dialect())
     assert compiled.positiontup is not None
 
     def explain(connection: Connection) -> list[str]:

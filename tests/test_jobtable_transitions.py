@@ -1,4 +1,4 @@
-"""Every transition: from where it may leave, what it writes, and that from anywhere else it writes nothing."""
+"""Every transition: the states it leaves, what it writes, and that it writes nothing in any other state."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED
 
 
 @dataclass(frozen=True)
-class Hand:
-    """What a stage may have in hand of the one job, whatever has become of the row."""
+class Held:
+    """What a stage may still hold of the one job, however its row has changed since."""
 
     table: Table
     intent: Intent
@@ -32,8 +32,8 @@ class Hand:
         return self.table.change(function, *args, **kwargs)
 
 
-def hand_of(table: Table, state: State) -> Hand:
-    """One job in `state`, and what its stages would hold of it; `RUN` holds the lease where a stage needs it."""
+def held_in(table: Table, state: State) -> Held:
+    """One job in `state`, and what its stages hold of it; `RUN` leases it where a stage needs a lease."""
     table.bring(state)
     row = table.row()
     if state in (State.GENERATING, State.DOWNLOADING):
@@ -50,7 +50,7 @@ def hand_of(table: Table, state: State) -> Hand:
     )
     attempt = UnconfirmedAttempt(row.id, row.key, row.model, attempt_id, name, table.now, row.failures, row.error)
     held = replace(job, attempt_id=attempt_id)
-    return Hand(table, submission.to_intent(held, name, row.batch_id, row.estimated_usd), attempt, job)
+    return Held(table, submission.to_intent(held, name, row.batch_id, row.estimated_usd), attempt, job)
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Step:
     name: str
     leaves: frozenset[State]
     to: State
-    act: Callable[[Hand], bool]
+    act: Callable[[Held], bool]
     outcome: Outcome | None = None
-    """What its attempt says afterwards, where the step decides that."""
+    """The outcome of its attempt afterwards, where the step decides that."""
 
 
 SUBMITTED = frozenset({State.SUBMITTING, State.UNCONFIRMED})
-DOUBTED = frozenset({State.UNCONFIRMED})
+UNCONFIRMED = frozenset({State.UNCONFIRMED})
 GENERATED = frozenset({State.GENERATING})
 STEPS = [
     Step("accepted", SUBMITTED, State.GENERATING, lambda h: h.table.accept(h.intent), Outcome.ACCEPTED),
@@ -91,11 +91,11 @@ STEPS = [
         lambda h: h.table.lose(h.intent),
         Outcome.UNCONFIRMED,
     ),
-    Step("adopted", DOUBTED, State.GENERATING, lambda h: h.table.adopt(h.attempt), Outcome.ACCEPTED),
-    Step("refuted", DOUBTED, State.PENDING, lambda h: h.table.refute(h.attempt), Outcome.ABSENT),
+    Step("adopted", UNCONFIRMED, State.GENERATING, lambda h: h.table.adopt(h.attempt), Outcome.ACCEPTED),
+    Step("refuted", UNCONFIRMED, State.PENDING, lambda h: h.table.refute(h.attempt), Outcome.ABSENT),
     Step(
         "abandoned",
-        DOUBTED,
+        UNCONFIRMED,
         State.FAILED,
         lambda h: h.change(reconciliation.abandoned, h.attempt, "given up by a person", h.table.now),
         Outcome.UNCONFIRMED,
@@ -106,7 +106,7 @@ STEPS = [
     Step("retry", frozenset({State.FAILED, State.CANCELLED}), State.PENDING, lambda h: bool(h.table.retry("mona"))),
     Step("cancel", frozenset({State.PENDING}), State.CANCELLED, lambda h: bool(h.table.cancel("mona"))),
 ]
-KEEPING = [
+UPDATES = [
     # (name, from where, act): what changes a row without moving it
     ("working", State.GENERATING, lambda h: h.change(polling.working, h.job, RUN, "queued", h.table.now, h.table.now)),
     ("unanswered", State.GENERATING, lambda h: h.change(polling.unanswered, h.job, RUN, "cut", h.table.now)),
@@ -125,10 +125,10 @@ def id_of(value: object) -> str | None:
 
 @pytest.mark.parametrize("step", STEPS, ids=id_of)
 @pytest.mark.parametrize("state", State)
-def test_a_step_leaves_only_where_it_may(table: Table, step: Step, state: State) -> None:
-    if state is State.SUBMITTING and step.leaves == DOUBTED:
-        return  # nobody can doubt an attempt before the row says unconfirmed, and it never says submitting again
-    hand = hand_of(table, state)
+def test_a_step_leaves_only_the_states_it_may_leave(table: Table, step: Step, state: State) -> None:
+    if state is State.SUBMITTING and step.leaves == UNCONFIRMED:
+        return  # an UnconfirmedAttempt exists only after its row has left submitting
+    hand = held_in(table, state)
     row, attempts, events = table.row(), table.attempts(), table.events()
     assert step.act(hand) is (state in step.leaves)
     if state not in step.leaves:
@@ -148,29 +148,29 @@ def test_a_step_leaves_only_where_it_may(table: Table, step: Step, state: State)
     assert len(table.attempts()) == len(attempts)
 
 
-def test_every_transition_of_the_design_has_a_step() -> None:
+def test_every_transition_has_a_step() -> None:
     arrows = {(leaving, step.to) for step in STEPS for leaving in step.leaves}
     allowed = {(leaving, to) for leaving, targets in TRANSITIONS.items() for to in targets}
-    claimed = {(State.PENDING, State.SUBMITTING)}  # shown in test_jobtable_claims
+    claimed = {(State.PENDING, State.SUBMITTING)}  # tested in test_jobtable_claims
     assert arrows | claimed == allowed
 
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("to", State)
-def test_no_code_can_take_a_way_that_the_design_does_not_show(table: Table, state: State, to: State) -> None:
+def test_a_transition_that_is_not_declared_is_refused(table: Table, state: State, to: State) -> None:
     if to in TRANSITIONS[state]:
         return
-    hand = hand_of(table, state)
+    hand = held_in(table, state)
     with pytest.raises(AssertionError, match=f"{state} does not lead to {to}"):
         table.change(lambda connection: move(connection, hand.job.id, state, to, table.now))
 
 
-@pytest.mark.parametrize(("name", "at", "act"), KEEPING, ids=id_of)
+@pytest.mark.parametrize(("name", "at", "act"), UPDATES, ids=id_of)
 @pytest.mark.parametrize("state", State)
-def test_what_is_written_without_moving_is_written_only_there(
-    table: Table, name: str, at: State, act: Callable[[Hand], bool], state: State
+def test_an_update_without_a_transition_changes_only_jobs_in_its_state(
+    table: Table, name: str, at: State, act: Callable[[Held], bool], state: State
 ) -> None:
-    hand = hand_of(table, state)
+    hand = held_in(table, state)
     hand = replace(hand, job=replace(hand.job, state=at))  # as the stage claimed it
     before = table.everything()
     assert act(hand) is (state is at)
@@ -183,8 +183,8 @@ HELD_BY_A_LEASE = [step for step in STEPS if step.name in ("finished", "failed",
 
 
 @pytest.mark.parametrize("step", HELD_BY_A_LEASE, ids=id_of)
-def test_a_worker_that_lost_its_lease_writes_nothing(table: Table, step: Step) -> None:
-    hand = hand_of(table, *step.leaves)
+def test_a_worker_that_lost_its_lease_moves_nothing(table: Table, step: Step) -> None:
+    hand = held_in(table, *step.leaves)
     table.bury(RUN)
     assert table.claim(hand.job.state, "run-b")
     before = table.everything()
@@ -193,12 +193,12 @@ def test_a_worker_that_lost_its_lease_writes_nothing(table: Table, step: Step) -
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "act"), [step for step in KEEPING if step[1] is not State.UNCONFIRMED], ids=id_of
+    ("name", "at", "act"), [step for step in UPDATES if step[1] is not State.UNCONFIRMED], ids=id_of
 )
-def test_a_worker_that_lost_its_lease_keeps_nothing(
-    table: Table, name: str, at: State, act: Callable[[Hand], bool]
+def test_a_worker_that_lost_its_lease_updates_nothing(
+    table: Table, name: str, at: State, act: Callable[[Held], bool]
 ) -> None:
-    hand = hand_of(table, at)
+    hand = held_in(table, at)
     table.bury(RUN)
     assert table.claim(at, "run-b")
     before = table.everything()
@@ -209,14 +209,14 @@ def test_a_worker_that_lost_its_lease_keeps_nothing(
 # --- the attempt is the fence ----------------------------------------------------------------------------------------
 
 
-def test_an_answer_that_comes_after_the_lease_was_taken_is_still_the_answer(table: Table) -> None:
+def test_an_answer_that_comes_after_recovery_is_still_recorded(table: Table) -> None:
     intent = table.bring(State.SUBMITTING)
     table.bury(RUN)
     (attempt,) = table.unconfirmed("run-b")
     assert table.accept(intent, "g-late")
     assert (table.row().state, table.row().generation_id) == ("generating", "g-late")
     assert table.attempts()[0].generation_id == "g-late"
-    # The other run, which has just read the log, finds its question answered.
+    # The other run, which has just read the log, comes too late.
     before = table.everything()
     assert not table.adopt(attempt, "g-late")
     assert not table.refute(attempt)
@@ -237,7 +237,7 @@ def test_an_answer_that_comes_after_adoption_changes_nothing(table: Table) -> No
     assert table.everything() == before
 
 
-def test_an_answer_to_a_first_attempt_does_not_touch_the_second(table: Table) -> None:
+def test_an_answer_to_the_first_attempt_does_not_change_the_second(table: Table) -> None:
     first = table.bring(State.UNCONFIRMED)
     (attempt,) = table.unconfirmed()
     table.refute(attempt)
@@ -254,8 +254,8 @@ def test_an_answer_to_a_first_attempt_does_not_touch_the_second(table: Table) ->
     assert table.row().generation_id == "g-second"
 
 
-def test_a_generation_id_that_comes_after_all_patience_is_kept_in_the_ledger(table: Table) -> None:
-    """The order to send again has been given; but what may have been paid for stays to be found, as released."""
+def test_a_generation_id_that_comes_after_giving_up_is_kept_in_the_ledger(table: Table) -> None:
+    """The job may already have been sent again, but the ledger keeps the generation that may be paid, as released."""
     first = table.bring(State.UNCONFIRMED)
     (unconfirmed,) = table.unconfirmed()
     table.refute(unconfirmed)
@@ -277,7 +277,7 @@ def test_an_attempt_is_counted_once_however_its_answer_comes(table: Table, lost_
 
 
 @pytest.mark.parametrize("lost_first", [False, True])
-def test_what_was_not_the_job_s_fault_costs_it_no_attempt(table: Table, lost_first: bool) -> None:
+def test_a_refusal_that_is_not_the_job_s_fault_counts_no_attempt(table: Table, lost_first: bool) -> None:
     intent = table.bring(State.SUBMITTING)
     if lost_first:
         table.bury(RUN)
@@ -293,7 +293,7 @@ def test_a_failure_is_kept_in_the_service_s_own_words(table: Table) -> None:
     assert (table.attempts()[0].error, table.attempts()[0].http_status) == ("no such duration", 400)
 
 
-def test_strikes_are_counted_in_a_row_and_forgiven_by_progress(table: Table) -> None:
+def test_failures_in_a_row_are_counted_and_reset_by_a_good_answer(table: Table) -> None:
     table.bring(State.GENERATING)
     for expected in (1, 2, 3):
         (job,) = table.claim(State.GENERATING)

@@ -1,4 +1,4 @@
-"""The migrations: where they lie, one line from first to newest, and a table of any age brought up whole."""
+"""The migrations: where they are, that they form one chain, and that an upgrade happens wholly or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, inspect
 
 from batchgen.errors import StorageError
-from batchgen.jobtable import migrations as room
+from batchgen.jobtable import migrations
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import make_engine
 from batchgen.jobtable.migrations import HEAD, migrate, migrations_folder, version_of
@@ -24,7 +24,7 @@ def chain() -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
-def test_the_migrations_lie_at_the_top_of_the_checkout() -> None:
+def test_the_migrations_are_at_the_top_of_the_checkout() -> None:
     assert migrations_folder() == ROOT / "migrations"
     assert (migrations_folder() / "env.py").is_file()
 
@@ -35,10 +35,10 @@ def test_the_head_is_the_newest_migration() -> None:
     assert [script.revision for script in chain().walk_revisions()] == files[::-1]  # one line, in the files' order
 
 
-def test_a_table_of_today_is_opened_without_migrating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_up_to_date_table_is_opened_without_alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database(tmp_path / "a.db"):
         pass
-    monkeypatch.setattr(room, "migrate", lambda *_: pytest.fail("migrated"))
+    monkeypatch.setattr(migrations, "migrate", lambda *_: pytest.fail("migrated"))
     with Database(tmp_path / "a.db") as database:
         assert database.read_now(version_of) == HEAD
 
@@ -65,8 +65,8 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
     folder = tmp_path / "migrations of 100%"
     shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "versions" / "0999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
-    monkeypatch.setattr(room, "migrations_folder", lambda: folder)
-    monkeypatch.setattr(room, "HEAD", "0999")
+    monkeypatch.setattr(migrations, "migrations_folder", lambda: folder)
+    monkeypatch.setattr(migrations, "HEAD", "0999")
 
 
 def with_a_job(connection: Connection) -> None:
@@ -81,7 +81,7 @@ def with_a_job(connection: Connection) -> None:
     )
 
 
-def test_an_older_table_is_brought_up_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Database(tmp_path / "a.db") as database:
         database.write_now(with_a_job)
     tomorrow(tmp_path, monkeypatch)
@@ -108,7 +108,7 @@ def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monke
         assert "mood" not in {column["name"] for column in columns}
 
 
-def test_every_migration_can_be_climbed_one_at_a_time(tmp_path: Path) -> None:
+def test_every_migration_can_be_applied_by_itself(tmp_path: Path) -> None:
     engine = make_engine(URL.create("sqlite", database=str(tmp_path / "a.db")), writing=True)
     for script in reversed(list(chain().walk_revisions())):
         with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""The job table in PostgreSQL: the same rows, the same promises, leases in place of file locks."""
+"""The job table in PostgreSQL: the same rows and guarantees; leases replace file locks."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import leases
+from batchgen.jobtable import leases, submission
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import limits, metadata
+from batchgen.jobtable.schema import metadata, timings
+from batchgen.services.base import Rejected
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
-from tests.hot import HOT, Hot, statements
+from tests.hot_queries import HOT_QUERIES, Query, statements
 from tests.postgres import Server, binaries, serving
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table
-from tests.test_database import COUNT, OPEN
+from tests.test_database import COUNT, OPEN, names, note
 from tests.waiting import until
 
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
 
-# So that each claims its own: what stands further on was brought there while nothing stood behind it.
+# The later states come first, so that no step claims another state's job.
 FARTHEST_FIRST = (
     *(State.DONE, State.DOWNLOADING, State.GENERATING, State.FAILED, State.UNCONFIRMED, State.SUBMITTING),
     *(State.CANCELLED, State.PENDING),
@@ -68,15 +69,7 @@ def database(place: str) -> Iterator[Database]:
         yield opened
 
 
-def note(connection: Connection, name: str, reason: str | None = None) -> None:
-    connection.execute(insert(limits).values(name=name, failures=0, reason=reason))
-
-
-def names(connection: Connection) -> list[str]:
-    return list(connection.execute(select(limits.c.name).order_by(limits.c.name)).scalars())
-
-
-def test_the_migrations_make_the_table_that_the_code_describes(database: Database) -> None:
+def test_the_migrated_database_has_the_described_schema(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
@@ -84,7 +77,7 @@ def test_the_migrations_make_the_table_that_the_code_describes(database: Databas
     assert database.read_now(differences) == []
 
 
-def test_a_job_can_stand_in_every_state_and_comes_back_as_it_was_written(table: Table) -> None:
+def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
     for state in FARTHEST_FIRST:
         table.bring(state, f"is-{state}")
     assert table.states() == {f"is-{state}": str(state) for state in State}
@@ -107,12 +100,14 @@ def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     )
 
 
-def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database) -> None:
-    database.write_now(note, "n", "half a pair \ud83d, a zero \0 byte")
-    assert database.read_now(lambda c: c.execute(select(limits.c.reason)).scalar()) == "half a pair ?, a zero ? byte"
+def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
+    intent = table.bring(State.SUBMITTING)
+    odd = Rejected("half a pair \ud83d, a zero \0 byte", 400)
+    assert table.change(submission.rejected, intent, odd, table.now)
+    assert table.row().error == "half a pair ?, a zero ? byte"
 
 
-def test_what_a_vanished_run_held_is_taken_up_when_its_lease_ends(table: Table) -> None:
+def test_the_jobs_of_a_vanished_run_are_claimed_when_their_leases_end(table: Table) -> None:
     for state in (State.GENERATING, State.SUBMITTING):
         table.bring(state, f"is-{state}")
     assert [job.key for job in table.claim(State.GENERATING, "vanished")] == ["is-generating"]
@@ -123,7 +118,7 @@ def test_what_a_vanished_run_held_is_taken_up_when_its_lease_ends(table: Table) 
     assert [job.key for job in table.claim(State.GENERATING, RUN)] == ["is-generating"]
 
 
-def test_what_reads_sees_one_moment_and_cannot_write(database: Database) -> None:
+def test_a_read_sees_a_snapshot_and_cannot_write(database: Database) -> None:
     def read_twice(connection: Connection) -> tuple[list[str], list[str]]:
         before = names(connection)
         database.write_now(note, "late")
@@ -138,17 +133,17 @@ def test_what_reads_sees_one_moment_and_cannot_write(database: Database) -> None
 def test_no_update_is_lost_between_two_processes(database: Database, place: str) -> None:
     database.write_now(note, "counter")
     gather(COUNT, [place] * 2)
-    assert database.read_now(lambda c: c.execute(select(limits.c.failures)).scalar_one()) == 400
+    assert database.read_now(lambda c: c.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
-def test_two_first_runs_at_once_both_find_a_whole_table(server: Server) -> None:
+def test_two_first_runs_at_once_both_open_a_complete_table(server: Server) -> None:
     assert gather(OPEN, [server.create()] * 2) == ["0"] * 2
 
 
-def test_killed_and_run_again_by_two_at_once_buys_nothing_twice(
+def test_two_runs_after_a_sigkill_buy_nothing_twice(
     server: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate, batchgen: Command
 ) -> None:
-    """One create is never answered; its run dies, and is given up when its lease is over."""
+    """One create is never answered; its run is killed, and its lease expires."""
     stall = {"create": {"accept_then_stall": {"probability": 1, "count": 1}}}
     service = simulate("--instant", "--speed", "2000", "--lag", "1", faults=stall)
     environment = {**service.environment, "BATCHGEN_DB": place}
@@ -177,7 +172,7 @@ def test_killed_and_run_again_by_two_at_once_buys_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    ("made", "error", "told"),
+    ("made", "error", "message"),
     [
         ("CREATE TABLE guests (name text)", UsageError, "something else"),
         ("CREATE TABLE alembic_version (version_num text)", UsageError, "something else"),
@@ -185,24 +180,24 @@ def test_killed_and_run_again_by_two_at_once_buys_nothing_twice(
         (None, StorageError, "does not exist"),
     ],
 )
-def test_a_database_that_cannot_be_used_is_told_plainly_and_without_its_password(
-    server: Server, migrated: str, made: str | None, error: type[BatchgenError], told: str
+def test_an_unusable_database_is_refused_without_showing_its_password(
+    server: Server, migrated: str, made: str | None, error: type[BatchgenError], message: str
 ) -> None:
     url = server.create(like=migrated if error is DatabaseNewer else "template1") if made else server.url("nowhere")
     if made:
         server.ask(url, made)
-    with pytest.raises(error, match=told) as refused, Database(url):
+    with pytest.raises(error, match=message) as refused, Database(url):
         pass
     assert "geheim" not in str(refused.value)
 
 
-@pytest.mark.parametrize("hot", HOT.values(), ids=HOT)
-def test_what_a_run_repeats_goes_by_an_index(table: Table, hot: Hot) -> None:
+@pytest.mark.parametrize("query", HOT_QUERIES.values(), ids=HOT_QUERIES)
+def test_a_repeated_statement_uses_an_index(table: Table, query: Query) -> None:
     for state in FARTHEST_FIRST:
         table.bring(state, f"is-{state}")
 
     def plans(connection: Connection) -> list[tuple[str, str]]:
-        said = statements(connection, table.batch_id, hot)
+        said = statements(connection, table.batch_id, query)
         ask = connection.exec_driver_sql
         # Nine rows are read fastest from end to end: a plan with an index shows that there is one.
         ask("SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan']) AS name")

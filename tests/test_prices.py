@@ -1,4 +1,4 @@
-"""What a price list's entry says one job costs: exactly, or nothing."""
+"""An entry of a price list gives the exact price of a job, or none."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def fixed(*units: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"kind": "fixed", "units": list(units), **more}
 
 
-def variants(*each: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": "variants", "dimensions": ["duration"], "variants": list(each)}
+def variants(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "variants", "dimensions": ["duration"], "variants": list(entries)}
 
 
 TWO = variants(variant("0.2941", duration="5"), variant("0.5882", duration="10"))
@@ -48,7 +48,7 @@ TWO = variants(variant("0.2941", duration="5"), variant("0.5882", duration="10")
         (variants(variant("0.2", "second", duration=5)), {"duration": 5}, "1.0"),
     ],
 )
-def test_a_documented_entry_is_read_exactly(pricing: dict[str, Any], params: dict[str, Any], cost: str) -> None:
+def test_a_documented_entry_gives_the_exact_price(pricing: dict[str, Any], params: dict[str, Any], cost: str) -> None:
     assert quote(pricing, params) == Decimal(cost)
 
 
@@ -76,11 +76,11 @@ def test_a_documented_entry_is_read_exactly(pricing: dict[str, Any], params: dic
         (variants({"price": 1, "unit": "video", "per": 1}), {}),
     ],
 )
-def test_what_an_entry_does_not_tell_is_unknown(pricing: dict[str, Any], params: dict[str, Any]) -> None:
+def test_an_entry_without_a_clear_price_gives_none(pricing: dict[str, Any], params: dict[str, Any]) -> None:
     assert quote(pricing, params) is None
 
 
-def test_a_parameter_that_is_not_given_is_priced_at_its_default() -> None:
+def test_a_missing_parameter_is_priced_at_its_default() -> None:
     model = "kling-video/v2.1/standard/image-to-video"
     assert model in models()
     params = with_defaults(model, "/v2/video/generations", {"prompt": "x"})

@@ -1,4 +1,4 @@
-"""The database that the migrations make is the one the code describes, and it refuses impossible rows."""
+"""The migrations create the schema that the code describes, and it refuses impossible rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import CheckConstraint, Connection, insert, select
+from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
 from batchgen.jobs import TRANSITIONS, Outcome, State
+from batchgen.jobtable import submission
 from batchgen.jobtable.columns import Money, UTCDateTime
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import limits, metadata
+from batchgen.jobtable.schema import metadata
+from batchgen.services.base import Rejected
+from tests.table import Table
 
 BATCH = {
     "id": 1,
@@ -66,7 +69,7 @@ def put(connection: sqlite3.Connection, table: str, *layers: dict[str, Any]) -> 
 
 @pytest.fixture
 def raw(database: Database) -> Iterable[sqlite3.Connection]:
-    """The file itself, past all of our code."""
+    """A connection to the file without batchgen's code."""
     assert database.path
     with closing(sqlite3.connect(database.path)) as connection:
         connection.execute("PRAGMA foreign_keys=ON")
@@ -78,7 +81,7 @@ def normal(sql: str) -> str:
     return re.sub(r"\s+", " ", sql.replace('"', "")).strip()
 
 
-def test_the_migrated_database_is_the_described_one(database: Database) -> None:
+def test_the_migrated_database_has_the_described_schema(database: Database) -> None:
     def another_type(_context: Any, _column: Any, _other: Any, found: TypeEngine[Any], meant: TypeEngine[Any]) -> bool:
         dialect = database.engine.dialect
         return str(found.compile(dialect)) != str(meant.compile(dialect))
@@ -94,7 +97,7 @@ def test_the_migrated_database_is_the_described_one(database: Database) -> None:
     assert database.read_now(differences) == []
 
 
-def test_the_checks_are_word_for_word_the_described_ones(raw: sqlite3.Connection) -> None:
+def test_the_migrated_checks_are_those_made_from_the_facts_on_states(raw: sqlite3.Connection) -> None:
     for table in metadata.sorted_tables:
         made = normal(raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table.name,)).fetchone()[0])
         described = {
@@ -106,7 +109,9 @@ def test_the_checks_are_word_for_word_the_described_ones(raw: sqlite3.Connection
         assert made.count(" CHECK ") == len(described)
 
 
-def test_the_partial_indexes_are_word_for_word_the_described_ones(raw: sqlite3.Connection, database: Database) -> None:
+def test_the_migrated_indexes_are_those_made_from_the_facts_on_states(
+    raw: sqlite3.Connection, database: Database
+) -> None:
     for table in metadata.sorted_tables:
         for index in table.indexes:
             made = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index.name,)).fetchone()[0]
@@ -114,7 +119,7 @@ def test_the_partial_indexes_are_word_for_word_the_described_ones(raw: sqlite3.C
 
 
 @pytest.mark.parametrize(("table", "column", "words"), [("jobs", "state", State), ("attempts", "outcome", Outcome)])
-def test_the_checks_know_every_word_of_the_code(
+def test_the_checks_allow_every_state_and_every_outcome(
     raw: sqlite3.Connection, table: str, column: str, words: Iterable[str]
 ) -> None:
     made = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
@@ -194,7 +199,7 @@ def test_a_job_never_has_two_attempts_that_may_be_paid_for(
 
 
 @pytest.mark.parametrize("first", [outcome for outcome in Outcome if not outcome.may_be_paid])
-def test_an_attempt_that_cost_nothing_bars_no_other(raw: sqlite3.Connection, first: Outcome) -> None:
+def test_an_attempt_that_cost_nothing_allows_another(raw: sqlite3.Connection, first: Outcome) -> None:
     put(raw, "jobs", JOB)
     put(raw, "attempts", ATTEMPT, {"outcome": first})
     put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2"})
@@ -208,7 +213,7 @@ def test_a_client_request_id_names_one_attempt(raw: sqlite3.Connection) -> None:
         put(raw, "attempts", ATTEMPT)
 
 
-def test_the_states_and_their_transitions_are_whole() -> None:
+def test_every_state_has_its_transitions_and_can_be_reached() -> None:
     assert set(TRANSITIONS) == set(State)
     assert all(state.is_terminal is not bool(TRANSITIONS[state] - {State.PENDING}) for state in State)
     reachable = {State.PENDING}
@@ -217,7 +222,7 @@ def test_the_states_and_their_transitions_are_whole() -> None:
     assert reachable == set(State)
 
 
-def test_the_columns_of_times_and_money_are_typed_alike_everywhere() -> None:
+def test_columns_of_times_and_money_are_named_for_their_types() -> None:
     for table in metadata.sorted_tables:
         for column in table.columns:
             assert isinstance(column.type, UTCDateTime) == column.name.endswith(("_at", "_until", "at")), column
@@ -225,11 +230,10 @@ def test_the_columns_of_times_and_money_are_typed_alike_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("text", "stored"),
     [("a cut pair \ud83d", "a cut pair ?"), ("zero\0byte", "zero?byte"), ("\U0001f3ac é", "\U0001f3ac é")],
 )
-def test_odd_words_of_the_service_are_written_down_all_the_same(database: Database, said: str, kept: str) -> None:
-    database.write_now(
-        lambda connection: connection.execute(insert(limits).values(name="n", failures=0, reason=said)) and None
-    )
-    assert database.read_now(lambda connection: connection.execute(select(limits.c.reason)).scalar()) == kept
+def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table, text: str, stored: str) -> None:
+    intent = table.bring(State.SUBMITTING)
+    assert table.change(submission.rejected, intent, Rejected(text, 400), table.now)
+    assert (table.row().error, table.attempts()[0].error, table.events()[-1].detail) == (stored,) * 3

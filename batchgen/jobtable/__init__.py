@@ -1,6 +1,5 @@
-"""The only writer of job rows.
+"""The job table: everything of the database, and the only writer of its rows.
 
-Every function takes a connection and does its work within the caller's transaction. A transition is one UPDATE guarded
-by the state (and the lease or attempt) that it leaves; where that finds no row, somebody else has decided, and the
-function says so by returning False.
+Every function takes a connection and works within the caller's transaction. A transition is one UPDATE guarded by the
+state, and the lease or attempt, that it leaves. Where it matches no row it returns False: another run was first.
 """

@@ -71,8 +71,15 @@ def refuse_unusable(url: URL) -> None:
     shown = path or url.render_as_string()
     if tables and not tables >= OUR_TABLES:
         raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
-    if version is not None and version > HEAD:
+    if version is None or version == HEAD:
+        return
+    if version > HEAD:
         raise DatabaseNewer(
             f"{shown}: the job table is of version {version}, this batchgen knows"
             f" {HEAD}; upgrade batchgen. The database has not been touched."
+        )
+    if version not in {file.name.partition("_")[0] for file in (migrations_folder() / "versions").glob("*.py")}:
+        raise UsageError(
+            f"{shown}: the job table is of version {version}, from which this batchgen has no migration; choose another"
+            " --db, or open it with the batchgen that made it. The database has not been touched."
         )

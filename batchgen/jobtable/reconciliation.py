@@ -59,10 +59,10 @@ def adopted(
     deadline: datetime,
 ) -> bool:
     """It was accepted: the job continues with its generation id, as if the answer had come."""
-    known: dict[str, Any] = {"generation_id": generation_id, "cost_usd": cost_usd}
-    decide(connection, attempt.attempt_id, Outcome.ACCEPTED, now, **known)
+    generation: dict[str, Any] = {"generation_id": generation_id, "cost_usd": cost_usd}
+    decide(connection, attempt.attempt_id, Outcome.ACCEPTED, now, **generation)
     times = {"submitted_at": submitted_at, "deadline_at": deadline, "next_at": now}
-    return leave(connection, attempt, State.GENERATING, f"adopted {generation_id}", now, **known, **times)
+    return leave(connection, attempt, State.GENERATING, f"adopted {generation_id}", now, **generation, **times)
 
 
 def refuted(connection: Connection, attempt: UnconfirmedAttempt, reason: str, now: datetime) -> bool:

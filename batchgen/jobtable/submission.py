@@ -162,14 +162,14 @@ def accepted(
 
     `input_digests` records the local files as they were sent (see `files/local_files.py`).
     """
-    known = {"generation_id": outcome.generation_id, "cost_usd": outcome.cost_usd}
-    answer = {**known, "http_status": outcome.http_status}
+    generation = {"generation_id": outcome.generation_id, "cost_usd": outcome.cost_usd}
+    answer = {**generation, "http_status": outcome.http_status}
     if not settle(connection, intent, Outcome.ACCEPTED, now, **answer):
         # The attempt was given up and its job may be sent again: the ledger keeps this generation, as released.
         late = {"outcome": Outcome.ACCEPTED, "released_at": now, **answer}
         ledger.update_attempt(connection, intent.attempt_id, (Outcome.ABSENT,), late)
     times = {"submitted_at": now, "polled_at": now, "deadline_at": deadline, "next_at": next_at}
-    new: dict[str, Any] = {**known, **times, "input_digests": input_digests}
+    new: dict[str, Any] = {**generation, **times, "input_digests": input_digests}
     return leave(connection, intent, State.GENERATING, now, counts=True, detail=outcome.generation_id, **new)
 
 

@@ -1,4 +1,4 @@
-"""What a run asks of a job table again and again, at a million jobs beside a thousand: it should be the same."""
+"""The queries that a run repeats, with a million jobs in the table and with a thousand."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from sqlalchemy import Connection
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
 from tests.benchmarks.measure import Figure
-from tests.hot import HOT
+from tests.hot_queries import HOT_QUERIES
 
 LARGE, SMALL = 1_000_000, 1_000
 TIMES = 200
 MICROSECOND = 1e-6
 OPEN = (State.PENDING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
-EACH = 20
-"""Jobs in each of the open states, whatever the size; all others are done."""
+PER_STATE = 20
+"""Jobs in each of the open states, in both tables; all others are done."""
 NOW = "2026-03-01T12:00:00.000000Z"
 LATER = "2026-03-01T13:00:00.000000Z"
 MODEL = "klingai/v2.1-master-text-to-video"
 
 NAMES = {
-    "a claim and its answer": ("claiming, and an answer",),
-    "due polls, and an answer": ("due polls, and an answer",),
-    "due downloads, and a delivery": ("due downloads, and a delivery",),
+    "a claim and its answer": ("claim and answer",),
+    "poll and answer": ("poll and answer",),
+    "download and delivery": ("download and delivery",),
     "is anything pending, open, in flight, not charged": (
-        "whether anything is pending",
-        "whether anything is open",
-        "generations in flight",
-        "what is not charged",
+        "any pending",
+        "any open",
+        "in flight",
+        "uncharged attempts",
     ),
-    "all that `status` and the progress screen read": ("the standing", "what is waited for", "the news", "failures"),
+    "all that `status` and the progress screen read": ("batch summary", "blockers", "events since", "failures"),
 }
 
 
@@ -55,7 +55,7 @@ def figures() -> Iterator[Figure]:
 
 
 def beside(big: Database, little: Database, names: tuple[str, ...]) -> tuple[float, float]:
-    """Median seconds of the same in both, taken in turn."""
+    """Median seconds in both tables, measured in turn."""
     times: list[tuple[float, float]] = [
         (big.write_now(once, names), little.write_now(once, names)) for _ in range(TIMES)
     ]
@@ -64,18 +64,18 @@ def beside(big: Database, little: Database, names: tuple[str, ...]) -> tuple[flo
 
 
 def once(connection: Connection, names: tuple[str, ...]) -> float:
-    """Seconds that it takes within a transaction; then it is undone."""
+    """Seconds within a transaction, which is then rolled back."""
     undone = connection.begin_nested()
     began = time.perf_counter()
     for name in names:
-        HOT[name](connection, 1)
+        HOT_QUERIES[name](connection, 1)
     seconds = time.perf_counter() - began
     undone.rollback()
     return seconds
 
 
 def fill(place: Path, rows: int) -> None:
-    """A job table with so many jobs, one attempt and five events each, made in plain SQL."""
+    """Fill a job table with jobs, each with one attempt and five events, in plain SQL."""
     with Database(place) as database:
         database.write_now(bulk_insert, rows)
 
@@ -84,7 +84,7 @@ def bulk_insert(connection: Connection, rows: int) -> None:
     order = connection.exec_driver_sql
     order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', 0, 0, 0)")
     order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent INTEGER, accepted INTEGER, done INTEGER)")
-    states = " ".join(f"WHEN i > {rows - (number + 1) * EACH} THEN '{state}'" for number, state in enumerate(OPEN))
+    states = " ".join(f"WHEN i > {rows - (number + 1) * PER_STATE} THEN '{state}'" for number, state in enumerate(OPEN))
     order(
         f"INSERT INTO numbers WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
         f" SELECT i, CASE {states} ELSE 'done' END, 0, 0, 0 FROM n"

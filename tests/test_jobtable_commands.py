@@ -1,4 +1,4 @@
-"""What a person may order, and what an order costs: retry, cancel, resolve."""
+"""The commands of a person, retry, cancel and resolve, and what they do to the ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchgen.services.base import Failed, Finished
 from tests.table import RUN, Table
 
 
-def test_retry_begins_anew_and_keeps_the_ledger(table: Table) -> None:
+def test_retry_makes_a_job_pending_and_keeps_its_attempts(table: Table) -> None:
     table.bring(State.GENERATING)
     (job,) = table.claim(State.GENERATING)
     table.fail(job)
@@ -29,7 +29,7 @@ def test_retry_begins_anew_and_keeps_the_ledger(table: Table) -> None:
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.FAILED, State.CANCELLED}))
-def test_only_what_has_ended_without_a_video_is_retried(table: Table, state: State) -> None:
+def test_only_failed_and_cancelled_jobs_are_retried(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
     assert table.retry("mona") == []
@@ -37,14 +37,14 @@ def test_only_what_has_ended_without_a_video_is_retried(table: Table, state: Sta
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.PENDING}))
-def test_only_what_was_not_sent_is_cancelled(table: Table, state: State) -> None:
+def test_only_pending_jobs_are_cancelled(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
     assert table.cancel("mona") == []
     assert table.everything() == before
 
 
-def test_orders_are_for_the_jobs_that_are_named(table: Table) -> None:
+def test_commands_apply_to_the_named_jobs_only(table: Table) -> None:
     table.sync("a", "b", "c")
     assert table.cancel("b", "c", "nobody") == ["b", "c"]
     assert table.retry("c", "nobody") == ["c"]
@@ -59,14 +59,14 @@ def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) 
     assert table.change(reconciliation.abandoned, unconfirmed, "given up by a person", table.now)
     (attempt,) = table.attempts()
     assert (attempt.outcome, attempt.released_at) == (Outcome.UNCONFIRMED, None)
-    assert not table.accept(intent, "g-late")  # the job is the person's now; the ledger learns what was paid
+    assert not table.accept(intent, "g-late")  # the job has failed; the ledger records what was paid
     assert table.attempts()[0].generation_id == "g-late"
     table.retry("mona")
     assert table.attempts()[0].released_at == table.now
     assert len(table.intend()) == 1
 
 
-def test_what_is_held_for_a_person_is_listed_and_settled(table: Table) -> None:
+def test_attempts_held_for_a_person_are_listed_and_decided(table: Table) -> None:
     for key in ("found", "again", "over"):
         table.bring(State.UNCONFIRMED, key)
     for attempt in table.unconfirmed():
@@ -126,7 +126,7 @@ def test_a_failed_generation_costs_nothing_and_a_finished_one_what_the_service_s
     assert cost(table) == Decimal("0.7800005")
 
 
-def test_what_was_finished_without_a_video_was_charged(table: Table) -> None:
+def test_a_generation_finished_without_a_video_was_charged(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
@@ -134,7 +134,7 @@ def test_what_was_finished_without_a_video_was_charged(table: Table) -> None:
     assert cost(table) == Decimal("0.5")
 
 
-def test_what_was_paid_twice_by_order_is_counted_twice(table: Table) -> None:
+def test_a_generation_paid_again_after_retry_is_counted_twice(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
@@ -145,7 +145,7 @@ def test_what_was_paid_twice_by_order_is_counted_twice(table: Table) -> None:
     assert table.row().cost_usd == Decimal("0.25")
 
 
-def test_there_may_be_more_ids_than_one_statement_takes(table: Table) -> None:
+def test_a_command_takes_more_keys_than_fit_in_one_statement(table: Table) -> None:
     table.sync(*(f"j{number}" for number in range(3)))
     many = [f"j{number}" for number in range(100_000)]
     assert table.change(commands.states_of, table.batch_id, many) == dict.fromkeys(many[:3], State.PENDING)

@@ -1,4 +1,4 @@
-"""A manifest becomes rows; what was sent is never changed silently, and what has gone is not sent."""
+"""A sync makes rows of a manifest: a sent job never changes silently, and a job that has gone is not sent."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_new_job_is_pending_in_the_manifest_s_order(table: Table) -> None:
     ] * 3
 
 
-def test_a_row_holds_what_was_asked(table: Table) -> None:
+def test_a_row_holds_what_the_manifest_says(table: Table) -> None:
     table.sync(spec(tags=("noir", "été"), priority=3, input_pointers=("/image_url",), output="out/mona.mp4"))
     row = table.row()
     assert json.loads(row.request)["prompt"] == "She puts on glasses."
@@ -42,7 +42,7 @@ def test_a_row_holds_what_was_asked(table: Table) -> None:
     assert (row.output_path, row.service, row.created_at) == ("out/mona.mp4", "aimlapi", table.now)
 
 
-def test_more_jobs_than_one_statement_holds(table: Table) -> None:
+def test_more_jobs_than_one_chunk_are_inserted(table: Table) -> None:
     asked = [spec(f"j{number:05}") for number in range(2 * sync.CHUNK_ROWS + 1)]
     assert counted(table.sync(*asked)) == {"new": len(asked)}
     assert len(table.events()) == len(asked)
@@ -101,7 +101,7 @@ def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
 
 
 @pytest.mark.parametrize("state", SENT)
-def test_a_sent_job_is_kept_though_its_entry_has_gone(table: Table, state: State) -> None:
+def test_a_sent_job_is_kept_although_it_has_gone_from_the_manifest(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
     assert counted(table.sync()) == {}
@@ -109,7 +109,7 @@ def test_a_sent_job_is_kept_though_its_entry_has_gone(table: Table, state: State
 
 
 @pytest.mark.parametrize("state", PAID)
-def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State) -> None:
+def test_a_manifest_with_an_edited_sent_job_is_refused_as_a_whole(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
     with pytest.raises(ManifestChanged) as refusal:
@@ -122,7 +122,7 @@ def test_a_sent_job_that_was_edited_is_refused_whole(table: Table, state: State)
 
 
 @pytest.mark.parametrize("state", SENT)
-def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
+def test_changed_keep_collects_the_video_as_it_was_requested(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()
     result = table.sync(spec(prompt="She smiles."), changed="keep")
@@ -132,7 +132,7 @@ def test_keep_collects_what_was_asked_then(table: Table, state: State) -> None:
 
 
 @pytest.mark.parametrize("state", PAID)
-def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: State) -> None:
+def test_changed_redo_archives_the_old_row_under_another_key(table: Table, state: State) -> None:
     table.bring(state)
     old = table.row()
     attempts = table.attempts()
@@ -143,11 +143,11 @@ def test_redo_keeps_the_old_row_under_a_name_of_its_own(table: Table, state: Sta
     assert aside.output_path == "mona~1.mp4"
     assert table.row().output_path == "mona.mp4"
     assert table.attempts() == attempts
-    assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "the order is carried out once"
+    assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "a redo happens once"
 
 
 @pytest.mark.parametrize("changed", ["refuse", "redo"])
-def test_a_job_that_failed_for_free_and_was_corrected_is_pending_again(table: Table, changed: OnChanged) -> None:
+def test_a_job_that_failed_at_no_cost_and_was_corrected_is_pending_again(table: Table, changed: OnChanged) -> None:
     table.bring(State.FAILED)
     attempts = len(table.attempts())
     assert counted(table.sync(spec(prompt="She smiles."), changed=changed)) == {"edited": 1}
@@ -156,7 +156,7 @@ def test_a_job_that_failed_for_free_and_was_corrected_is_pending_again(table: Ta
     assert len(table.attempts()) == attempts
 
 
-def test_redo_twice_finds_another_name(table: Table) -> None:
+def test_a_second_redo_finds_another_key(table: Table) -> None:
     table.bring(State.DONE)
     table.sync(spec(prompt="2"), changed="redo")
     (intent,) = table.intend()
@@ -165,7 +165,7 @@ def test_redo_twice_finds_another_name(table: Table) -> None:
     assert table.states() == {"mona~1": "done", "mona~2": "generating", "mona": "pending"}
 
 
-def test_redo_moves_the_delivered_file_and_writes_over_nobody_s(table: Table) -> None:
+def test_redo_moves_the_delivered_file_and_overwrites_no_other_file(table: Table) -> None:
     table.bring(State.DONE)
     (table.folder / "mona.mp4").write_text("ours")
     (table.folder / "mona~1.mp4").write_text("somebody's")
@@ -176,22 +176,22 @@ def test_redo_moves_the_delivered_file_and_writes_over_nobody_s(table: Table) ->
     assert not (table.folder / "mona.mp4").exists()
 
 
-def test_redo_that_died_after_moving_the_file_finds_it_moved(table: Table) -> None:
+def test_redo_after_a_crash_finds_the_file_already_moved(table: Table) -> None:
     table.bring(State.DONE)
     (table.folder / "mona~1.mp4").write_text("ours")  # moved, and then the transaction was lost
     table.sync(spec(prompt="She smiles."), changed="redo")
     assert table.row("mona~1").output_path == "mona~1.mp4"
 
 
-def test_another_output_moves_what_is_not_yet_delivered(table: Table) -> None:
+def test_another_output_path_is_taken_over_until_the_file_is_delivered(table: Table) -> None:
     table.bring(State.DONE, "done")
     table.bring(State.GENERATING, "going")
     table.bring(State.SUBMITTING, "held")
     table.sync(*(spec(key, output=f"new/{key}.mp4") for key in ("done", "going", "held")))
     assert {row.key: row.output_path for row in table.rows()} == {
-        "done": "done.mp4",  # it lies there
+        "done": "done.mp4",  # the file is there
         "going": "new/going.mp4",
-        "held": "held.mp4",  # somebody has it in hand; the next run moves it
+        "held": "held.mp4",  # a run has leased it; the next sync moves it
     }
 
 
@@ -215,7 +215,7 @@ def test_a_local_image_that_was_changed_after_it_was_sent_is_refused(table: Tabl
         table.sync(asked)
 
 
-def test_a_local_image_that_was_only_touched_or_has_gone_is_no_change(table: Table) -> None:
+def test_a_local_image_with_a_new_time_or_deleted_is_no_change(table: Table) -> None:
     asked = sent_with_image(table)
     image = table.folder / "mona.png"
     image.touch()
@@ -255,7 +255,7 @@ def test_a_manifest_that_was_moved_keeps_its_batch(table: Table, tmp_path: Path)
     assert (row.manifest_path, row.manifest_sha256) == (str(moved), "11")
 
 
-def test_batches_in_one_table_do_not_see_one_another(table: Table) -> None:
+def test_batches_in_one_table_are_independent(table: Table) -> None:
     table.sync("mona")
     other = replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml")
     assert counted(table.sync("mona", batch=other)) == {"new": 1}
