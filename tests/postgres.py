@@ -34,8 +34,8 @@ class Server:
     def ask(self, url: str, sql: str) -> list[dict[str, Any]]:
         """Rows of a statement, by column name; committed at once."""
         with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
-            found = connection.execute(text(sql))
-            return [dict(row) for row in found.mappings()] if found.returns_rows else []
+            result = connection.execute(text(sql))
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []
 
     def create(self, like: str = "template1") -> str:
         """The URL of a new database, a copy of another."""
@@ -46,19 +46,19 @@ class Server:
 
 def binaries() -> Path | None:
     """The folder of `initdb` and `pg_ctl`: in PATH, or where Debian keeps them; the newest."""
-    found = shutil.which("pg_ctl")
+    in_path = shutil.which("pg_ctl")
     kept = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdigit()]
-    folders = [Path(found).resolve().parent] if found else []
+    folders = [Path(in_path).resolve().parent] if in_path else []
     folders += sorted(kept, key=lambda path: int(path.parent.name), reverse=True)
-    return next((each for each in folders if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
+    return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "pg_ctl").exists()), None)
 
 
 def unprivileged_user() -> dict[str, Any]:
     """The `subprocess` options that run the server as this user, or for root as an unprivileged one."""
     if os.geteuid():
         return {}
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    chosen = next(known[name] for name in UNPRIVILEGED if name in known)
+    users = {entry.pw_name: entry for entry in pwd.getpwall()}
+    chosen = next(users[name] for name in UNPRIVILEGED if name in users)
     return {"user": chosen.pw_uid, "group": chosen.pw_gid, "extra_groups": []}
 
 
@@ -86,8 +86,8 @@ def serving(binary: Path) -> Iterator[Server]:
             assert done.returncode == 0, f"{program} ended with {done.returncode}"
 
         call("initdb", "-U", "batchgen", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync")
-        told = " ".join(f"-c {setting}" for setting in (f"port={port}", *SETTINGS))
-        call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", told, "start")
+        server_options = " ".join(f"-c {setting}" for setting in (f"port={port}", *SETTINGS))
+        call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", server_options, "start")
         try:
             yield Server(port)
         finally:

@@ -111,8 +111,8 @@ class Table:
         )
 
     def accept(self, intent: Intent, generation_id: str = "g-1", cost: str | None = None) -> bool:
-        said = Accepted(generation_id, Decimal(cost) if cost else None, 200)
-        return self.change(submission.accepted, intent, said, self.now, self.now + HOUR, self.now)
+        answer = Accepted(generation_id, Decimal(cost) if cost else None, 200)
+        return self.change(submission.accepted, intent, answer, self.now, self.now + HOUR, self.now)
 
     def lose(self, intent: Intent) -> bool:
         return self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)

@@ -118,10 +118,10 @@ async def test_a_write_returns_only_once_it_is_committed(database: Database) -> 
 
 
 def test_commits_are_durable_synchronous_full_with_a_write_ahead_log(database: Database) -> None:
-    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+    expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
     with database.engine.connect() as connection:
-        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in wanted}
-    assert found == wanted
+        pragmas = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
+    assert pragmas == expected
 
 
 def test_a_read_cannot_write(database: Database) -> None:
@@ -195,16 +195,16 @@ def test_the_switch_to_a_write_ahead_log_waits_for_a_writer(tmp_path: Path) -> N
     ):
         other.execute("BEGIN IMMEDIATE")
         other.execute("CREATE TABLE begun (id)")
-        said: list[str] = []
+        statements: list[str] = []
 
         def listen(statement: str) -> None:
-            said.append(statement)
+            statements.append(statement)
             if statement == "BEGIN IMMEDIATE":
                 other.execute("COMMIT")
 
         ours.set_trace_callback(listen)
         use_write_ahead_log(ours)
-        assert said == ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA journal_mode=WAL"]
+        assert statements == ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA journal_mode=WAL"]
         assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 

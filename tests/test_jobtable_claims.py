@@ -161,8 +161,8 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
     if what == "generating":
         for intent in table.intend(capacity=200):
             table.accept(intent, f"g-{intent.job.key}")
-    said = gather(CLAIM, [f"{table.database.path}|run-{worker}|{what}" for worker in range(3)])
-    claimed = [key for told in said for key in told.split()]
+    outputs = gather(CLAIM, [f"{table.database.path}|run-{worker}|{what}" for worker in range(3)])
+    claimed = [key for output in outputs for key in output.split()]
     assert sorted(claimed) == keys
     if what == "submit":
         assert len(table.attempts()) == len(keys)

@@ -90,8 +90,8 @@ class Hands:
     unconfirmed: list[UnconfirmedAttempt] = field(default_factory=list)
 
 
-def one_of(things: list[Any], pick: int) -> Any:
-    return things[pick % len(things)]
+def one_of(items: list[Any], pick: int) -> Any:
+    return items[pick % len(items)]
 
 
 class JobTableMachine(RuleBasedStateMachine):
@@ -104,7 +104,7 @@ class JobTableMachine(RuleBasedStateMachine):
         self.version = dict.fromkeys(KEYS, 0)
         self.generations: dict[str, str] = {}  # at the service: client request id → generation id
         self.job_of: dict[str, int] = {}  # client request id → job
-        self.orders: Counter[int] = Counter()  # how often a person or the policy said "send again"
+        self.resends: Counter[int] = Counter()  # how often a person or the policy allowed another send
         self.recorded: dict[int, str] = {}  # attempt → generation id that the table has recorded
         self.history: list[Any] = []
 
@@ -116,9 +116,9 @@ class JobTableMachine(RuleBasedStateMachine):
         with self.engine.begin() as connection:
             return list(connection.execute(select(table).order_by(table.c.id)))
 
-    def in_hand(self, what: str) -> list[tuple[str, Any]]:
-        """(worker, thing) of every thing of a kind that a worker may still act upon."""
-        return [(worker, thing) for worker, hand in sorted(self.hands.items()) for thing in getattr(hand, what)]
+    def held_by_workers(self, what: str) -> list[tuple[str, Any]]:
+        """(worker, item) of every item of a kind that a worker may still act upon."""
+        return [(worker, item) for worker, hands in sorted(self.hands.items()) for item in getattr(hands, what)]
 
     def in_state(self, *states: State) -> list[Any]:
         return [row for row in self.rows(jobs) if row.state in states]
@@ -147,7 +147,7 @@ class JobTableMachine(RuleBasedStateMachine):
         elif what == "retry" and ended:
             row = one_of(ended, pick)
             if self.change(commands.retry, self.batch_id, [row.key], self.now):
-                self.orders[row.id] += 1
+                self.resends[row.id] += 1
         elif what == "cancel" and pending:
             self.change(commands.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
         elif held:
@@ -160,8 +160,8 @@ class JobTableMachine(RuleBasedStateMachine):
                 self.adopt(attempt)
 
     def sync(self, keys: set[str], changed: Any) -> None:
-        asked = [spec(key, prompt=f"version {self.version[key]}") for key in sorted(keys)]
-        self.batch_id = self.change(sync.sync_manifest, BATCH, asked, self.now, changed).batch_id
+        specs = [spec(key, prompt=f"version {self.version[key]}") for key in sorted(keys)]
+        self.batch_id = self.change(sync.sync_manifest, BATCH, specs, self.now, changed).batch_id
 
     # --- the workers and the service ---
 
@@ -177,35 +177,37 @@ class JobTableMachine(RuleBasedStateMachine):
             if accepts:
                 self.generations[name] = f"g-{len(self.generations)}"
 
-    @precondition(lambda self: self.in_hand("intents"))
+    @precondition(lambda self: self.held_by_workers("intents"))
     @rule(pick=picks, answer=st.sampled_from(["plain", "plain", "lost"]), kind=st.integers(0, 3), again=st.booleans())
     def an_answer_comes(self, pick: int, answer: str, kind: int, again: bool) -> None:
-        worker, intent = one_of(self.in_hand("intents"), pick)
-        hand = self.hands[worker]
+        worker, intent = one_of(self.held_by_workers("intents"), pick)
+        hands = self.hands[worker]
         name = intent.client_request_id
         if answer == "lost":
             self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)
         elif name in self.generations:
-            said = Accepted(self.generations[name], Decimal("0.28"), 200)
-            self.change(submission.accepted, intent, said, self.now, self.now + HOUR, self.now)
-            self.recorded[intent.attempt_id] = said.generation_id
+            accepted = Accepted(self.generations[name], Decimal("0.28"), 200)
+            self.change(submission.accepted, intent, accepted, self.now, self.now + HOUR, self.now)
+            self.recorded[intent.attempt_id] = accepted.generation_id
         elif kind == 0:
             self.change(submission.rejected, intent, Rejected("no", 400), self.now)
         else:
             polite = (NotSent("no route"), Throttled("slow down"), Blocked(Trouble.CREDITS, "empty", 403))[kind - 1]
             self.change(submission.returned, intent, polite, self.now)
-        if not again and intent in hand.intents:
-            hand.intents.remove(intent)
+        if not again and intent in hands.intents:
+            hands.intents.remove(intent)
 
-    @precondition(lambda self: self.in_hand("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED))
+    @precondition(
+        lambda self: self.held_by_workers("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED)
+    )
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
     def unconfirmed_jobs_are_claimed_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
         claim, until = reconciliation.claim_unconfirmed, self.now + LEASE
         self.hands[worker].unconfirmed += self.change(claim, self.batch_id, worker, self.now, until, 5)
-        if not (known := self.in_hand("unconfirmed")):
+        if not (held := self.held_by_workers("unconfirmed")):
             return
-        reader, attempt = one_of(known, pick)
+        reader, attempt = one_of(held, pick)
         self.hands[reader].unconfirmed.remove(attempt)
         if seen and attempt.client_request_id in self.generations:
             self.adopt(attempt)
@@ -224,20 +226,20 @@ class JobTableMachine(RuleBasedStateMachine):
 
     def refute_by_command(self, attempt: UnconfirmedAttempt) -> None:
         if self.change(reconciliation.refuted, attempt, "sent again by command", self.now):
-            self.orders[attempt.job_id] += 1
+            self.resends[attempt.job_id] += 1
 
-    @precondition(lambda self: self.in_hand("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
+    @precondition(lambda self: self.held_by_workers("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
     @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
     def due_jobs_are_claimed_and_one_is_processed(self, worker: str, pick: int, what: int, again: bool) -> None:
         for state in (State.GENERATING, State.DOWNLOADING):
             claimed = self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, 5)
             self.hands[worker].jobs += claimed
-        if not (known := self.in_hand("jobs")):
+        if not (held := self.held_by_workers("jobs")):
             return
-        worker, job = one_of(known, pick)
-        hand = self.hands[worker]
+        worker, job = one_of(held, pick)
+        hands = self.hands[worker]
         if not again:
-            hand.jobs.remove(job)
+            hands.jobs.remove(job)
         change, soon = self.change, self.now + timedelta(seconds=10)
         if job.state is State.GENERATING:
             match what:
@@ -297,7 +299,7 @@ class JobTableMachine(RuleBasedStateMachine):
 
     def nothing_is_paid_for_twice_without_a_command(self) -> None:
         for job_id, number in Counter(self.job_of[name] for name in self.generations).items():
-            assert number <= 1 + self.orders[job_id]
+            assert number <= 1 + self.resends[job_id]
 
     def attempts_agree_with_their_jobs(self, rows: list[Any], ledger: list[Any]) -> None:
         by_job: dict[int, list[Any]] = defaultdict(list)
@@ -316,8 +318,8 @@ class JobTableMachine(RuleBasedStateMachine):
             else:
                 assert [attempt.id for attempt in open_] == [row.attempt_id]
                 assert row.generation_id == open_[0].generation_id
-                wanted = {State.SUBMITTING: Outcome.SENDING, State.UNCONFIRMED: Outcome.UNCONFIRMED}
-                assert open_[0].outcome == wanted.get(State(row.state), Outcome.ACCEPTED)
+                outcomes = {State.SUBMITTING: Outcome.SENDING, State.UNCONFIRMED: Outcome.UNCONFIRMED}
+                assert open_[0].outcome == outcomes.get(State(row.state), Outcome.ACCEPTED)
 
     def no_generation_id_is_lost(self, rows: list[Any], ledger: list[Any]) -> None:
         attempt_of = {attempt.id: attempt for attempt in ledger}

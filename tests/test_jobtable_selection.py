@@ -53,15 +53,15 @@ def test_a_limit_selects_the_same_jobs_after_some_were_sent(table: Table, keys: 
 
 
 def test_only_marked_jobs_may_be_sent(table: Table, keys: list[str]) -> None:
-    wanted = Selection(only=("noir-*",))
-    table.change(selection.select_jobs, table.batch_id, wanted)
-    ready = table.change(submission.ready, table.batch_id, table.now, 100, wanted.mark)
+    noir = Selection(only=("noir-*",))
+    table.change(selection.select_jobs, table.batch_id, noir)
+    ready = table.change(submission.ready, table.batch_id, table.now, 100, noir.mark)
     assert len(ready) == 4
-    assert table.database.read_now(selection.left_out, table.batch_id, wanted.mark) == 4
+    assert table.database.read_now(selection.left_out, table.batch_id, noir.mark) == 4
     assert len(table.change(submission.ready, table.batch_id, table.now, 100)) == 8
     table.cancel("noir-1")
-    table.change(selection.select_jobs, table.batch_id, wanted)
-    assert len(table.change(submission.ready, table.batch_id, table.now, 100, wanted.mark)) == 3
+    table.change(selection.select_jobs, table.batch_id, noir)
+    assert len(table.change(submission.ready, table.batch_id, table.now, 100, noir.mark)) == 3
     assert [row.key for row in table.rows() if row.selection] == ["noir-0", "noir-2", "noir-3"]
 
 

@@ -43,10 +43,10 @@ def test_a_row_holds_what_the_manifest_says(table: Table) -> None:
 
 
 def test_more_jobs_than_one_chunk_are_inserted(table: Table) -> None:
-    asked = [spec(f"j{number:05}") for number in range(2 * sync.CHUNK_ROWS + 1)]
-    assert counted(table.sync(*asked)) == {"new": len(asked)}
-    assert len(table.events()) == len(asked)
-    assert counted(table.sync(*asked)) == {"unchanged": len(asked)}
+    specs = [spec(f"j{number:05}") for number in range(2 * sync.CHUNK_ROWS + 1)]
+    assert counted(table.sync(*specs)) == {"new": len(specs)}
+    assert len(table.events()) == len(specs)
+    assert counted(table.sync(*specs)) == {"unchanged": len(specs)}
 
 
 def test_the_same_manifest_again_changes_nothing(table: Table) -> None:
@@ -73,8 +73,8 @@ def test_an_unsent_job_follows_the_manifest(table: Table, edited: JobSpec) -> No
     events = table.events()
     assert counted(table.sync(edited)) == {"edited": 1}
     row = table.row()
-    found = (row.request, row.endpoint, row.output_path, row.priority, tuple(json.loads(row.tags)))
-    assert found == (edited.request, edited.endpoint, edited.output, edited.priority, edited.tags)
+    stored = (row.request, row.endpoint, row.output_path, row.priority, tuple(json.loads(row.tags)))
+    assert stored == (edited.request, edited.endpoint, edited.output, edited.priority, edited.tags)
     assert tuple(json.loads(row.input_pointers)) == edited.input_pointers
     assert row.fingerprint == sync.fingerprint(edited)
     assert table.events() == events  # no state was left
@@ -114,10 +114,10 @@ def test_a_manifest_with_an_edited_sent_job_is_refused_as_a_whole(table: Table, 
     before = table.everything()
     with pytest.raises(ManifestChanged) as refusal:
         table.sync("new", spec(prompt="She smiles.", source=Path("m.yaml"), line=7, origin="people.csv:3"))
-    told = str(refusal.value)
-    assert f'm.yaml:7, people.csv:3: mona ({state}): prompt: "She puts on glasses." → "She smiles."' in told
-    assert "--changed keep" in told
-    assert "--changed redo" in told
+    message = str(refusal.value)
+    assert f'm.yaml:7, people.csv:3: mona ({state}): prompt: "She puts on glasses." → "She smiles."' in message
+    assert "--changed keep" in message
+    assert "--changed redo" in message
     assert table.everything() == before  # the new job has not been added either
 
 
@@ -199,29 +199,29 @@ def test_another_output_path_is_taken_over_until_the_file_is_delivered(table: Ta
 
 
 def sent_with_image(table: Table) -> JobSpec:
-    asked = spec(image="mona.png", input_pointers=("/image_url",))
+    job = spec(image="mona.png", input_pointers=("/image_url",))
     (table.folder / "mona.png").write_bytes(b"a portrait")
-    table.sync(asked)
+    table.sync(job)
     (intent,) = table.intend()
     _, seen = local_files.encode(table.folder, intent.job.request, intent.job.input_pointers)
     table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
-    return asked
+    return job
 
 
 def test_a_local_image_that_was_changed_after_it_was_sent_is_refused(table: Table) -> None:
-    asked = sent_with_image(table)
+    job = sent_with_image(table)
     (table.folder / "mona.png").write_bytes(b"a landscape")
     with pytest.raises(ManifestChanged, match=r"the content of mona\.png"):
-        table.sync(asked)
+        table.sync(job)
 
 
 def test_a_local_image_with_a_new_time_or_deleted_is_no_change(table: Table) -> None:
-    asked = sent_with_image(table)
+    job = sent_with_image(table)
     image = table.folder / "mona.png"
     image.touch()
-    assert counted(table.sync(asked)) == {"unchanged": 1}
+    assert counted(table.sync(job)) == {"unchanged": 1}
     image.unlink()
-    assert counted(table.sync(asked)) == {"unchanged": 1}
+    assert counted(table.sync(job)) == {"unchanged": 1}
 
 
 # --- the batch -------------------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ class MeasuredWhileOthersWrite(Mapping[str, float]):
 def test_another_connection_can_write_while_the_forecast_is_played(table: Table) -> None:
     assert table.database.path
     measured = MeasuredWhileOthersWrite(table.database.path)
-    asked = Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, measured)
-    outlook = foresee(table.database, asked, table.now)
+    request = Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, measured)
+    outlook = foresee(table.database, request, table.now)
     assert outlook.waiting == outlook.affordable == 2
     assert outlook.half_at > table.now
     assert measured.writes

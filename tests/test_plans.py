@@ -33,9 +33,9 @@ def filled(table: Table) -> Table:
 @pytest.mark.parametrize("query", HOT_QUERIES.values(), ids=HOT_QUERIES)
 def test_a_repeated_statement_uses_an_index(filled: Table, query: Query) -> None:
     def plans(connection: Connection) -> list[tuple[str, list[str]]]:
-        said = statements(connection, filled.batch_id, query)
+        executed = statements(connection, filled.batch_id, query)
         ask = connection.exec_driver_sql
-        return [(sql, [row.detail for row in ask(f"EXPLAIN QUERY PLAN {sql}", given)]) for sql, given in said]
+        return [(sql, [row.detail for row in ask(f"EXPLAIN QUERY PLAN {sql}", params)]) for sql, params in executed]
 
     for sql, plan in filled.change(plans):
         assert plan, sql

@@ -41,10 +41,10 @@ FARTHEST_FIRST = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    found = binaries()
-    if found is None:
+    folder = binaries()
+    if folder is None:
         pytest.skip("no PostgreSQL server is installed (initdb and pg_ctl)")
-    with serving(found) as running:
+    with serving(folder) as running:
         yield running
 
 
@@ -162,13 +162,13 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
         " WHERE leased_by IS NOT NULL",
     )
     both = [launch("run", "m.yaml", **environment) for _ in range(2)]
-    assert [each.end().returncode for each in both] == [0, 0]
+    assert [run.end().returncode for run in both] == [0, 0]
     assert (len(bill.accepted), bill.duplicates) == (8, 0)
     for job in server.ask(place, "SELECT output_path, bytes, sha256 FROM jobs WHERE state = 'done'"):
         content = (tmp_path / job["output_path"]).read_bytes()
         assert (len(content), sha256(content).hexdigest()) == (job["bytes"], job["sha256"])
-    told = batchgen("status", "m.yaml", **environment)
-    assert (told.returncode, told.stdout.split(";")[0]) == (0, "m: 8 done")
+    status = batchgen("status", "m.yaml", **environment)
+    assert (status.returncode, status.stdout.split(";")[0]) == (0, "m: 8 done")
 
 
 @pytest.mark.parametrize(
@@ -197,11 +197,11 @@ def test_a_repeated_statement_uses_an_index(table: Table, query: Query) -> None:
         table.bring(state, f"is-{state}")
 
     def plans(connection: Connection) -> list[tuple[str, str]]:
-        said = statements(connection, table.batch_id, query)
+        executed = statements(connection, table.batch_id, query)
         ask = connection.exec_driver_sql
         # Nine rows are read fastest from end to end: a plan with an index shows that there is one.
         ask("SELECT set_config(name, 'off', true) FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan']) AS name")
-        return [(sql, "\n".join(ask(f"EXPLAIN {sql}", given).scalars())) for sql, given in said]
+        return [(sql, "\n".join(ask(f"EXPLAIN {sql}", params).scalars())) for sql, params in executed]
 
     for sql, plan in table.change(plans):
         assert not re.search(r"Seq Scan on (jobs|attempts|events)|^ *(-> *)?Sort", plan), f"{sql}\n{plan}"

@@ -82,9 +82,9 @@ def normal(sql: str) -> str:
 
 
 def test_the_migrated_database_has_the_described_schema(database: Database) -> None:
-    def another_type(_context: Any, _column: Any, _other: Any, found: TypeEngine[Any], meant: TypeEngine[Any]) -> bool:
+    def another_type(_context: Any, _column: Any, _other: Any, made: TypeEngine[Any], meant: TypeEngine[Any]) -> bool:
         dialect = database.engine.dialect
-        return str(found.compile(dialect)) != str(meant.compile(dialect))
+        return str(made.compile(dialect)) != str(meant.compile(dialect))
 
     def comparable(_object: Any, name: str | None, *_: Any) -> bool:
         # Alembic cannot read their "DESC"; their words are compared below.
@@ -123,9 +123,9 @@ def test_the_checks_allow_every_state_and_every_outcome(
     raw: sqlite3.Connection, table: str, column: str, words: Iterable[str]
 ) -> None:
     made = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
-    found = re.search(rf"CHECK \({column} IN \(([^)]*)\)\)", made)
-    assert found
-    assert re.findall(r"'(\w+)'", found[1]) == [str(word) for word in words]
+    match = re.search(rf"CHECK \({column} IN \(([^)]*)\)\)", made)
+    assert match
+    assert re.findall(r"'(\w+)'", match[1]) == [str(word) for word in words]
 
 
 IMPOSSIBLE_JOBS = [
