@@ -92,7 +92,7 @@ async def make_plan(
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
     request = plan.Asked(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until, medians)
-    return plan.foresee(database, request, clock.utcnow()), has_prices
+    return await plan.foresee(database, request, clock.utcnow()), has_prices
 
 
 def open_service(database: Database, settings: Settings | None, folder: Path) -> AbstractAsyncContextManager[Service]:

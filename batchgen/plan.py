@@ -104,9 +104,9 @@ class Snapshot:
     learned: list[Found]
 
 
-def foresee(database: Database, asked: Asked, now: datetime) -> Outlook:
+async def foresee(database: Database, asked: Asked, now: datetime) -> Outlook:
     """Read the table in one write transaction, then work the plan out with no transaction open."""
-    return work_out(database.write_now(snapshot, asked, now), asked, now)
+    return work_out(await database.write(snapshot, asked, now), asked, now)
 
 
 def snapshot(connection: Connection, asked: Asked, now: datetime) -> Snapshot:

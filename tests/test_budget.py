@@ -46,7 +46,7 @@ def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capac
 
 def sums(table: Table) -> Totals:
     kept = table.database.read_now(ledger.totals, table.batch_id)
-    assert kept == table.database.read_now(ledger.recompute, table.batch_id)
+    assert kept == table.recomputed_totals()
     return kept
 
 
@@ -198,7 +198,7 @@ from batchgen.limits.budget import Terms, choose
 from batchgen.jobtable.database import Database
 from batchgen.jobtable import submission
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.generation_times import Pace
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Accepted
 path, worker = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -206,7 +206,7 @@ until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
 terms = Terms(Decimal("20.2"))
 def claim(connection):
-    chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, Pace({}, {}).longest).chosen
+    chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, GenerationTimes({}, {}).longest).chosen
     return submission.intend(connection, 1, worker, now, until, 3, None, chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()

@@ -34,20 +34,20 @@ class MeasuredWhileOthersWrite(Mapping[str, float]):
         return 1
 
 
-def test_another_connection_can_write_while_the_forecast_is_played(table: Table) -> None:
+async def test_another_connection_can_write_while_the_forecast_is_played(table: Table) -> None:
     assert table.database.path
     measured = MeasuredWhileOthersWrite(table.database.path)
     request = Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, measured)
-    outlook = foresee(table.database, request, table.now)
+    outlook = await foresee(table.database, request, table.now)
     assert outlook.waiting == outlook.affordable == 2
     assert outlook.half_at > table.now
     assert measured.writes
 
 
-def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:
+async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:
     table.sync("mona", "gone")
     before = table.everything()
-    outlook = foresee(
+    outlook = await foresee(
         table.database, Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, {}), table.now
     )
     assert (outlook.enrolled.new, outlook.enrolled.gone, outlook.waiting) == (1, 1, 2)

@@ -90,12 +90,12 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
     """
     counts = {State(state): number for state, number in connection.execute(COUNTS, {"in_batch": batch_id})}
     return BatchSummary(
-        counts={state: found[state].jobs if state in found else 0 for state in State},
-        held=count(connection, batch_id, jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None)),
-        late=count(connection, batch_id, jobs.c.state == State.GENERATING, jobs.c.deadline_at <= now),
-        stuck=count(connection, batch_id, jobs.c.state == State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
+        counts={state: counts.get(state, 0) for state in State},
+        held=count(connection, batch_id, State.UNCONFIRMED, jobs.c.next_at.is_(None)),
+        late=count(connection, batch_id, State.GENERATING, jobs.c.deadline_at <= now),
+        stuck=count(connection, batch_id, State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
         cost_usd=ledger.totals(connection, batch_id).spent,
-        bytes=found[State.DONE].bytes if State.DONE in found else 0,
+        bytes=int(connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one()),
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
-from batchgen.jobs import TERMINAL, State
+from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
 from batchgen.report.words import blocker_line, dollars, duration, event_line, file_size, notes
 
@@ -57,7 +57,7 @@ class LiveView:
             self.events.append(event)
         if event.to_state is State.SUBMITTING:
             self.submitted_at[event.key] = event.at
-        elif event.to_state in (State.PENDING, *TERMINAL):
+        elif event.to_state is State.PENDING or event.to_state.is_terminal:
             submitted_at = self.submitted_at.pop(event.key, None)
             if event.to_state is State.DONE and submitted_at:
                 self.durations.append((event.at - submitted_at).total_seconds())
@@ -68,7 +68,7 @@ class LiveView:
         None while no video has been delivered yet, and once the last ones take longer than that.
         """
         pending = self.summary.counts[State.PENDING]
-        terminal = sum(self.summary.counts[state] for state in TERMINAL)
+        terminal = sum(self.summary.counts[state] for state in State if state.is_terminal)
         in_flight = self.summary.total - pending - terminal - self.summary.held
         if not self.durations or in_flight <= 0:
             return None

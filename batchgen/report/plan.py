@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from batchgen.jobs import TERMINAL, State
+from batchgen.jobs import State
 from batchgen.jobtable.columns import plain
 from batchgen.manifest import AUTO, Limits
 from batchgen.plan import Outlook, Price
@@ -35,7 +35,7 @@ def plan_lines(
 
 def job_counts(plan: Outlook) -> str:
     """How many jobs would be sent, and where the others are."""
-    in_flight = sum(number for state, number in plan.states.items() if state not in (State.PENDING, *TERMINAL))
+    in_flight = sum(number for state, number in plan.states.items() if state.is_active)
     parts = [
         ("to send", plan.waiting),
         ("of them new", plan.enrolled.new),
@@ -43,7 +43,7 @@ def job_counts(plan: Outlook) -> str:
         ("changed after they were sent (run asks for --changed)", len(plan.enrolled.changed)),
         ("not selected", plan.left_out),
         ("in flight", in_flight),
-        *((str(state), plan.states[state]) for state in State if state in TERMINAL),
+        *((str(state), plan.states[state]) for state in State if state.is_terminal),
     ]
     return counts(parts) or "none"
 
