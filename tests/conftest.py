@@ -121,7 +121,7 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
 
     Each runs on a thread of the test, because starting a process takes longer than most batches.
     """
-    from batchgen.simulator.__main__ import read, simulation_of
+    from batchgen.simulator.__main__ import parse
     from tests.serving import served
 
     ledger = tmp_path / "simulator.ledger"
@@ -129,8 +129,8 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
 
         def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
             fault_options = ("--faults", json.dumps(faults)) if faults else ()
-            arguments = read(["--ledger", str(ledger), *options, *fault_options])
-            environment = running.enter_context(served(simulation_of(arguments)))
+            simulation, _, _ = parse(["--ledger", str(ledger), *options, *fault_options])
+            environment = running.enter_context(served(simulation))
             return Simulator(environment["AIMLAPI_BASE_URL"], ledger)
 
         yield start

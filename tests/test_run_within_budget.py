@@ -30,7 +30,7 @@ def spent(database: Path) -> tuple[Decimal, Decimal]:
 
 
 def charged(ledger: Path) -> Decimal:
-    return sum((Decimal(row["credits"]) / 2_000_000 for row in Bill(ledger).accepted), Decimal(0))
+    return sum((Decimal(row["micro_usd"]) / 1_000_000 for row in Bill(ledger).accepted), Decimal(0))
 
 
 def test_two_runs_share_one_cap_to_the_cent_and_a_higher_one_goes_on(

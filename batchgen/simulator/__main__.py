@@ -11,76 +11,60 @@ from decimal import Decimal
 from pathlib import Path
 
 from batchgen.errors import BatchgenError
+from batchgen.simulator.faults import NAMES
 from batchgen.simulator.server import run_forever
-from batchgen.simulator.simulation import AccountLimits, Simulation
+from batchgen.simulator.service import AccountLimits, Simulation
 
 EPILOG = """\
-A generation takes as long as the service documents for its model and length, divided by --speed. The clip itself is
-rendered when it is first asked for, a tenth of a second each, unless --instant serves one fixed clip of 20 kB, made
-different for each generation. To measure a client and not the service, take both away:
-
-  python -m batchgen.simulator --instant --speed 100000
-  python -m batchgen.simulator --faults '{"create": {"throttle_429": 0.1}, "cdn": {"cut": 0.2}}'
+A generation takes as long as the service documents for its model and length, divided by --speed. To measure a client
+and not the simulator: --instant --speed 100000. To see a client's errors: --faults '{"create": {"throttle_429": 0.1}}'.
+A fault is a probability, or an object of probability, count, bytes, seconds and retry_after. By place, they are:
 """
+LIMITS = [field.name for field in fields(AccountLimits)]
 
 
 def main() -> int:
-    """Serve until stopped; the value is the exit code."""
-    asked = read(sys.argv[1:])
+    """Serve until stopped; returns the exit code."""
     try:
-        run_forever(simulation_of(asked), asked.host, asked.port, _tell)
+        run_forever(*parse(sys.argv[1:]), lambda base_url: print(base_url, flush=True))  # noqa: T201
     except BatchgenError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
 
 
-def read(arguments: Sequence[str]) -> argparse.Namespace:
-    """What is asked for on the command line."""
+def parse(arguments: Sequence[str]) -> tuple[Simulation, str, int]:
+    """The settings, the host and the port of a command line. Raises `UsageError`."""
+    faults = "\n".join(
+        f"  {place}.{name}: {effect}" for place, names in NAMES.items() for name, effect in names.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m batchgen.simulator",
-        description=__doc__,
-        epilog=EPILOG,
+        description="Serve a simulated video service, and print its base URL.",
+        epilog=f"{EPILOG}\n{faults}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--speed", type=float, default=60.0, help="60, the default: 210 s take 3.5 s")
-    parser.add_argument("--sigma", type=float, help="spread of the times' logarithm; default: as documented")
-    parser.add_argument("--seed", type=int, default=0, help="durations and faults follow from it")
-    parser.add_argument("--ledger", type=Path, help="SQLite file; without it memory")
-    parser.add_argument("--faults", type=json.loads, default={}, metavar="JSON", help="what goes wrong, by place")
-    parser.add_argument("--instant", action="store_true", help="serve one tiny clip in place of rendering")
-    parser.add_argument("--lag", type=float, default=30.0, help="seconds of the service a log row is late")
-    parser.add_argument("--limits", type=_limits, default=AccountLimits(), metavar="JSON", help="of the account")
-    return parser.parse_args(arguments)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="the address to listen on")
+    add("--port", type=int, default=0, help="0 takes a free one")
+    add("--speed", type=float, default=60.0, help="times real speed; by default 210 s take 3.5 s")
+    add("--sigma", type=float, help="standard deviation of the times' logarithm; default: as documented")
+    add("--seed", type=int, default=0, help="generation times and faults follow from it")
+    add("--ledger", type=Path, help="an SQLite file; default: memory")
+    add("--faults", type=json.loads, default={}, metavar="JSON", help="what goes wrong, by place and name: see below")
+    add("--instant", action="store_true", help="serve copies of one clip of 20 kB, and render nothing")
+    add("--lag", dest="lag_seconds", type=float, default=30.0, help="the service's seconds until its log has a create")
+    add("--limits", type=_limits, default=AccountLimits(), metavar="JSON", help=f"of the account: {', '.join(LIMITS)}")
+    settings = vars(parser.parse_args(arguments))
+    host, port = settings.pop("host"), settings.pop("port")
+    return Simulation(**settings), host, port
 
 
-def simulation_of(asked: argparse.Namespace) -> Simulation:
-    """The service that is asked for."""
-    return Simulation(
-        speed=asked.speed,
-        sigma=asked.sigma,
-        seed=asked.seed,
-        ledger=asked.ledger,
-        faults=asked.faults,
-        instant=asked.instant,
-        lag_seconds=asked.lag,
-        limits=asked.limits,
-    )
-
-
-def _limits(given: str) -> AccountLimits:
-    limits = json.loads(given, parse_float=Decimal)
-    unknown = set(limits) - {field.name for field in fields(AccountLimits)}
-    if unknown:
-        raise argparse.ArgumentTypeError(f"there is no limit {', '.join(sorted(unknown))}")
+def _limits(text: str) -> AccountLimits:
+    limits = json.loads(text, parse_float=Decimal)
+    if unknown := sorted(set(limits) - set(LIMITS)):
+        raise argparse.ArgumentTypeError(f"there is no limit {', '.join(unknown)}")
     return AccountLimits(**limits)
-
-
-def _tell(base_url: str) -> None:
-    sys.stdout.write(f"{base_url}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,76 +1,96 @@
-"""What every call passes through: latency, the key, the rate, and the trail of requests."""
+"""What every request to the service passes: latency, the key, the rate limit, and its record in the ledger."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import uuid
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from dataclasses import dataclass
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from batchgen.simulator.answers import Broken, path, refuse, request_id
-from batchgen.simulator.identity import client_request_id
-from batchgen.simulator.ledger import Entry, text
-from batchgen.simulator.limits import retry_after
-from batchgen.simulator.studio import Studio, studio
+from batchgen.clock import utcnow
+from batchgen.simulator.connection import Silence, Unanswered
+from batchgen.simulator.ledger import RequestRecord, timestamp
+from batchgen.simulator.service import SimulatedService
 
-Handler = Callable[[Studio, Request], Awaitable[Response]]
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def keyed(kind: str, handler: Handler) -> Endpoint:
-    """A route that only a right key may call."""
-
-    async def admit(service: Studio, request: Request) -> Response:
-        if not service.account.knows(request.headers.get("authorization")):
-            return refuse(request, 401, "Invalid API key. You can get a key in your account.")
-        wait = service.account.requests.pass_or_wait()
-        if wait is not None:
-            return throttle(request, wait, service.clock.speed)
-        return await handler(service, request)
-
-    return public(kind, admit)
+CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def public(kind: str, handler: Handler) -> Endpoint:
-    """A route that anybody may call."""
+@dataclass(slots=True)
+class Call:
+    """One request to the service."""
 
-    async def endpoint(request: Request) -> Response:
-        service = studio(request)
-        if service.simulation.latency_seconds:
-            await asyncio.sleep(service.simulation.latency_seconds)
-        response = await handler(service, request)
-        if not request.scope["state"].get("noted"):
-            status = None if isinstance(response, Broken) else response.status_code
-            service.ledger.note(entry(service, request, kind, status))
-        return response
+    service: SimulatedService
+    request: Request
+    record: RequestRecord
+    """The ledger's row. The handler adds the model and the generation."""
+    is_recorded: bool = False
 
-    return endpoint
+    def refuse_unknown(self, *names: str) -> None:
+        """Raise 400 for other query parameters, so that no client takes an unfiltered list for a filtered one."""
+        for name in self.request.query_params:
+            if name not in names:
+                raise HTTPException(400, f"{name}: Unrecognized parameter; the simulator knows {', '.join(names)}")
 
-
-def entry(service: Studio, request: Request, kind: str, status: int | None) -> Entry:
-    """The trail's row for a request. Of a create that failed the log tells as well, but not of one without a key."""
-    state = request.scope["state"]
-    now = service.clock.now()
-    row = Entry(
-        text(now),
-        kind,
-        request.method,
-        path(request),
-        status,
-        request_id(request),
-        client_request_id(request.headers.get("x-client-request-id")),
-        state.get("generation_id"),
-        state.get("model"),
-        kind == "cdn" and "authorization" in request.headers,
-    )
-    if kind == "create" and status is not None and status != 401:
-        return row._replace(logged_at=text(now + service.clock.lasts(service.simulation.lag_seconds)))
-    return row
+    def finish(self, status: int | None) -> None:
+        """Record the request once, with the status of its answer or `None` where there is no whole answer."""
+        if self.is_recorded:
+            return
+        self.is_recorded = True
+        self.record.status = status
+        if self.record.kind == "create" and status not in (None, 401):
+            self.record.logged_at = self.service.logged_at()
+        self.service.ledger.record(self.record)
 
 
-def throttle(request: Request, wait: timedelta | None, speed: float = 1.0) -> Response:
-    """429, with Retry-After where a wait is told; one of a service whose time is compressed by `speed` is so too."""
-    headers = {"retry-after": retry_after(wait, speed)} if wait is not None else None
-    return refuse(request, 429, "Too many requests. Slow down and try again.", headers)
+Handler = Callable[[Call], Awaitable[ASGIApp]]
+
+
+class Endpoint:
+    """An ASGI application for one route. `handler` answers, or raises `HTTPException`."""
+
+    def __init__(self, kind: str, handler: Handler, *, needs_key: bool = True) -> None:
+        self.kind = kind
+        self.handler = handler
+        self.needs_key = needs_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        service: SimulatedService = request.app.state.service
+        call = Call(service, request, self._record_of(request))
+        await asyncio.sleep(service.simulation.latency_seconds)
+        try:
+            if self.needs_key:
+                service.check_key(request.headers.get("authorization", ""))
+                service.check_rate(service.simulation.limits.requests_per_minute)
+            answer = await self.handler(call)
+        except HTTPException as error:
+            call.finish(error.status_code)
+            raise
+        except ClientDisconnect:  # before the end of the request, so that nothing was requested
+            answer = Silence("close")
+        if isinstance(answer, Unanswered):
+            call.finish(None)
+
+        async def send_and_record(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.finish(message["status"])
+            await send(message)
+
+        await answer(scope, receive, send_and_record)
+
+    def _record_of(self, request: Request) -> RequestRecord:
+        request.state.request_id = str(uuid.uuid4())
+        client_request_id = request.headers.get("x-client-request-id", "")
+        return RequestRecord(
+            at=timestamp(utcnow()),
+            kind=self.kind,
+            path=request.url.path,
+            request_id=request.state.request_id,
+            client_request_id=client_request_id if CLIENT_REQUEST_ID.fullmatch(client_request_id) else None,
+            key_leaked=self.kind == "cdn" and "authorization" in request.headers,
+        )

@@ -1,170 +1,146 @@
-"""Things that go wrong on purpose, each by name, with a probability and perhaps a number of times.
+"""Fault injection: what goes wrong on purpose, each fault by its name, with a probability and perhaps a count.
 
-    create  reset_before_accept                     the connection is reset before anything is read; nothing is accepted
-            accept_then_drop, accept_then_stall     accepted and charged; no answer, or none until the client gives up
-            accept_then_truncate                    … the answer cut after `bytes` bytes, headers included
-            accept_then_500 / _502 / _503 / _504    … and an error told
-            accept_then_garbage                     … a 2xx that is not JSON, or JSON without an id
-            refuse_500                              not accepted, and the same error told
-            throttle_429                            `retry_after` seconds named; without it, half of them name 1
-            auth_401, credits_403, reject_400
-    fetch   drop, stall, 500, 502, 503, 429
-            not_found_lag                           404 to the first two fetches of a generation
-            unknown_status, status_case             a word no document knows; "Completed" or "complete" at the end
-            completed_without_url, error_without_message
-            generation_error, stuck                 drawn at the create: it fails, or it never ends
-    log     500, 429
-            lag, missing                            drawn at the create: its row comes `seconds` later, or never
-    cdn     cut                                     the body cut after `bytes` bytes
-            html_200                                a captive portal's page in place of the video
-            expired_403 / _404 / _410               this address has expired; a new one from a fetch is good
-            changed_etag                            the file is another one from now on
-            no_range, range_416                     Range ignored; Range refused
-            wrong_length, corrupt                   fewer bytes than the fetch said; bytes that do not decode
-            redirect                                to the same file under another host name
-            slow                                    the body takes `seconds` seconds (real ones)
-
-A fault is drawn from the seed, what the request is about and how often that was asked before, so that the order in
-which concurrent requests arrive does not matter.
+A fault is drawn from the seed, from what the request is about and from how often that was requested before, so that
+the order in which concurrent requests arrive does not matter.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 from batchgen.errors import UsageError
-from batchgen.simulator.chance import share
 
-UNREAD = ("reset_before_accept",)
-OUTCOMES = ("generation_error", "stuck")
-LOG_ROW = ("lag", "missing")
-
-NAMES: dict[str, tuple[str, ...]] = {
-    "create": (
-        *UNREAD,
-        "accept_then_drop",
-        "accept_then_truncate",
-        "accept_then_stall",
-        "accept_then_500",
-        "accept_then_502",
-        "accept_then_503",
-        "accept_then_504",
-        "accept_then_garbage",
-        "refuse_500",
-        "throttle_429",
-        "auth_401",
-        "credits_403",
-        "reject_400",
-    ),
-    "fetch": (
-        "drop",
-        "stall",
-        "500",
-        "502",
-        "503",
-        "429",
-        "unknown_status",
-        "not_found_lag",
-        "completed_without_url",
-        "error_without_message",
-        "status_case",
-        *OUTCOMES,
-    ),
-    "log": ("500", "429", *LOG_ROW),
-    "cdn": (
-        "cut",
-        "html_200",
-        "expired_403",
-        "expired_404",
-        "expired_410",
-        "changed_etag",
-        "no_range",
-        "range_416",
-        "wrong_length",
-        "corrupt",
-        "redirect",
-        "slow",
-    ),
+NAMES: dict[str, dict[str, str]] = {
+    "create": {
+        "reset_before_accept": "the connection is reset before the body is read; nothing is accepted",
+        "accept_then_drop": "accepted and charged, but the connection ends without an answer",
+        "accept_then_stall": "accepted and charged, but no answer until the client gives up",
+        "accept_then_truncate": "accepted and charged; the answer, headers included, is cut after `bytes` bytes",
+        "accept_then_500": "accepted and charged, but the answer is this error",
+        "accept_then_502": "the same with this status",
+        "accept_then_503": "the same with this status",
+        "accept_then_504": "the same with this status",
+        "accept_then_garbage": "accepted and charged; the answer is a 2xx that is not JSON, or JSON without an id",
+        "refuse_500": "not accepted, with the same error as accept_then_500",
+        "throttle_429": "not accepted; Retry-After is `retry_after`, or without it 1 in half of the answers",
+        "auth_401": "not accepted",
+        "credits_403": "not accepted",
+        "reject_400": "not accepted",
+    },
+    "fetch": {
+        "drop": "the connection ends without an answer",
+        "stall": "no answer until the client gives up",
+        "500": "this error",
+        "502": "this error",
+        "503": "this error",
+        "429": "throttled, as by throttle_429",
+        "not_found_lag": "the first two fetches of a generation are answered 404",
+        "unknown_status": "a status word that no document names",
+        "status_case": "the final status is spelt in another way",
+        "completed_without_url": "finished, but without the video's URL",
+        "error_without_message": "failed, but without a reason",
+        "generation_error": "drawn at the create: the generation fails",
+        "stuck": "drawn at the create: the generation never ends",
+    },
+    "log": {
+        "500": "this error",
+        "429": "throttled, as by throttle_429",
+        "lag": "drawn at the create: its log row appears `seconds` later",
+        "missing": "drawn at the create: its log row never appears",
+    },
+    "cdn": {
+        "cut": "the body is cut after `bytes` bytes",
+        "html_200": "the page of a captive portal instead of the video",
+        "expired_403": "this URL has expired; the URL of a new fetch works",
+        "expired_404": "the same with this status",
+        "expired_410": "the same with this status",
+        "changed_etag": "from now on the file is another one",
+        "no_range": "Range is ignored",
+        "range_416": "Range is refused",
+        "wrong_length": "fewer bytes than the fetch announced",
+        "corrupt": "bytes that do not decode",
+        "redirect": "to the same file under another host name",
+        "slow": "the body takes `seconds` real seconds",
+    },
 }
+"""Every fault by place and name, and what it does."""
+
+OUTCOME_FAULTS = ("generation_error", "stuck")
+LOG_ROW_FAULTS = ("lag", "missing")
+LAGGING_FETCHES = 2  # fetches of a generation that `not_found_lag` may answer
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that may go wrong. A number in place of the table is its probability."""
+    """A fault that a plan names. A number in place of its settings is the probability."""
 
+    name: str
     probability: float = 1.0
-    count: int | None = None
-    """How often at most, in this process."""
+    count: int | None = None  # how often at most, in this process
     bytes: int | None = None
     seconds: float | None = None
     retry_after: int | None = None
+    choice: float = 0.5  # a random number in (0, 1), drawn when the fault happens, for what the settings leave open
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that the name ends with; 0 for a name without one."""
+        return int(self.name[-3:]) if self.name[-3:].isdigit() else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A fault that happens now. `share` is a number in (0, 1) of its own, for what it leaves open."""
-
-    name: str
-    fault: Fault
-    share: float
+SETTINGS = ("probability", "count", "bytes", "seconds", "retry_after")
 
 
 class Faults:
-    """The faults in force. Raises `UsageError` for a place, a name or a setting that does not exist."""
+    """The faults in force. Raises `UsageError` for an unknown place, name or setting."""
 
     def __init__(self, plan: Mapping[str, Any], seed: int) -> None:
         self.seed = seed
-        self.fired: Counter[tuple[str, str]] = Counter()
-        self._turns: Counter[tuple[str, str, tuple[str, ...]]] = Counter()
         self.replace(plan)
 
     def replace(self, plan: Mapping[str, Any]) -> None:
-        """Put `plan` in place of what was in force, and count from nothing."""
-        unknown = sorted(set(plan) - set(NAMES))
-        if unknown:
+        """Replace all faults by those of `plan`, and restart all counts."""
+        if unknown := sorted(set(plan) - set(NAMES)):
             raise UsageError(f"no faults can be set for {', '.join(unknown)}: the places are {', '.join(NAMES)}")
-        self.plan = {place: dict(_read(place, named)) for place, named in plan.items()}
-        self.fired.clear()
-        self._turns.clear()
+        self._planned = {(place, fault.name): fault for place in plan for fault in _parse(place, plan[place])}
+        self.fired: Counter[str] = Counter()
+        self._turns: Counter[tuple[str, str, str]] = Counter()
 
-    def draw(self, place: str, subject: str, among: tuple[str, ...]) -> Drawn | None:
-        """The fault that befalls this turn of `subject`, the first of `among` that comes up."""
-        plan = self.plan.get(place)
-        if not plan:
-            return None
-        turn = self._turns[place, subject, among]
-        self._turns[place, subject, among] += 1
-        for name in among:
-            fault = plan.get(name)
-            if fault is None or (fault.count is not None and self.fired[place, name] >= fault.count):
+    def draw(self, place: str, subject: str, names: Iterable[str]) -> Fault | None:
+        """The first fault of `names` that happens to this request about `subject`, if any does."""
+        for fault in filter(None, (self._planned.get((place, name)) for name in names)):
+            turn = self._turns[place, fault.name, subject]
+            self._turns[place, fault.name, subject] += 1
+            if fault.name == "not_found_lag" and turn >= LAGGING_FETCHES:
                 continue
-            if name == "not_found_lag" and turn >= 2:
+            if fault.count is not None and self.fired[f"{place}.{fault.name}"] >= fault.count:
                 continue
-            if share(self.seed, place, name, subject, turn) < fault.probability:
-                self.fired[place, name] += 1
-                return Drawn(name, fault, share(self.seed, "detail", place, name, subject, turn))
+            if uniform(self.seed, place, fault.name, subject, turn) < fault.probability:
+                self.fired[f"{place}.{fault.name}"] += 1
+                return replace(fault, choice=uniform(self.seed, "choice", place, fault.name, subject, turn))
         return None
 
 
-def _read(place: str, named: object) -> Iterable[tuple[str, Fault]]:
-    if not isinstance(named, Mapping):
+def _parse(place: str, faults: object) -> Iterator[Fault]:
+    if not isinstance(faults, Mapping):
         raise UsageError(f"the faults of {place} must be an object: a probability or a table for each name")
-    known = [field.name for field in fields(Fault)]
-    for name, setting in named.items():
+    for name, value in faults.items():
         if name not in NAMES[place]:
-            raise UsageError(f"no fault of {place} is called {name}: there are {', '.join(NAMES[place])}")
-        if isinstance(setting, Mapping):
-            strange = sorted(set(setting) - set(known))
-            if strange:
-                raise UsageError(f"{place}.{name} cannot be given {', '.join(strange)}: it takes {', '.join(known)}")
-            fault = Fault(**setting)
-        else:
-            fault = Fault(probability=setting)
-        if isinstance(fault.probability, bool) or not isinstance(fault.probability, int | float):
-            raise UsageError(f"{place}.{name}: the probability must be a number from 0 to 1")
-        if not 0 <= fault.probability <= 1:
-            raise UsageError(f"{place}.{name}: the probability must be from 0 to 1, not {fault.probability}")
-        yield name, fault
+            raise UsageError(f"{place} has no fault {name}: its faults are {', '.join(NAMES[place])}")
+        settings = value if isinstance(value, Mapping) else {"probability": value}
+        if unknown := sorted(set(settings) - set(SETTINGS)):
+            raise UsageError(f"{place}.{name} has no setting {', '.join(unknown)}: it has {', '.join(SETTINGS)}")
+        fault = Fault(name, **settings)
+        if type(fault.probability) not in (int, float) or not 0 <= fault.probability <= 1:
+            raise UsageError(f"{place}.{name}: the probability must be a number from 0 to 1, not {fault.probability}")
+        yield fault
+
+
+def uniform(*names: object) -> float:
+    """A number in (0, 1) that follows from `names` on every machine."""
+    digest = blake2b("\0".join(map(str, names)).encode(), digest_size=7).digest()
+    return (int.from_bytes(digest) + 0.5) / 2**56

@@ -1,271 +1,193 @@
-"""What the simulated service accepted and charged, and every request it saw: an SQLite file, or memory.
+"""The ledger: every generation that the simulated service accepted and charged, and every request that it received.
 
-A create is committed before its answer goes out, so that a service killed at any instant finds its generations again.
-The trail of other requests is written in groups. Several processes may use one file at once.
+It is an SQLite file, or memory. A create is committed before its answer is sent, so that a service that is killed at
+any instant still has its generations. Several processes may use one file at once.
 """
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 from batchgen.errors import StorageError
-from batchgen.simulator.prices import usd
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS images (digest TEXT PRIMARY KEY, content BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS generations (
-    id TEXT PRIMARY KEY,
-    digest TEXT NOT NULL,         -- of the canonical body: what makes two generations the same job
-    nth INTEGER NOT NULL,         -- how many generations of the same body came before
-    client_request_id TEXT,
-    model TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    body TEXT NOT NULL,           -- JSON, data: URIs replaced by the digest of an image
-    image TEXT,
-    file TEXT NOT NULL UNIQUE,    -- its name at the CDN
-    created_at TEXT NOT NULL,
-    finishes_at TEXT,             -- NULL: never
-    outcome TEXT NOT NULL CHECK (outcome IN ('completed', 'error', 'stuck')),
-    credits INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS promised (credits INTEGER NOT NULL);  -- one row: charged already, or to be charged
-INSERT INTO promised SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM promised);
-CREATE TRIGGER IF NOT EXISTS generations_promise AFTER INSERT ON generations WHEN new.outcome <> 'error'
-BEGIN UPDATE promised SET credits = credits + new.credits; END;
-CREATE INDEX IF NOT EXISTS generations_digest ON generations (digest);
-CREATE INDEX IF NOT EXISTS generations_finish ON generations (finishes_at);
-CREATE TABLE IF NOT EXISTS requests (
-    n INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    kind TEXT NOT NULL,           -- create, fetch, log, billing, models, cdn, …
-    method TEXT NOT NULL,
-    path TEXT NOT NULL,
-    status INTEGER,               -- NULL: the connection was cut or left hanging
-    request_id TEXT,
-    client_request_id TEXT,
-    generation_id TEXT,
-    model TEXT,
-    key_leaked INTEGER NOT NULL,  -- an Authorization header reached the CDN
-    logged_at TEXT                -- when the service's log shows it; NULL: never
-);
-CREATE INDEX IF NOT EXISTS requests_log ON requests (kind, at);
-CREATE INDEX IF NOT EXISTS requests_generation ON requests (generation_id, kind);
-"""
-
-FLUSH_AT = 500  # rows of the trail
-OPENINGS = 500  # attempts, 10 ms apart
+OPEN_ATTEMPTS = 500  # to enter WAL mode while other processes do the same; each attempt waits for one of them
 
 
-class Generation(NamedTuple):
+@dataclass(kw_only=True)
+class GenerationRequest:
+    """A valid create request in terms that every API shares: the columns of `generations` that it decides."""
+
+    model: str
+    endpoint: str  # the path of the create
+    body: str  # canonical JSON, in which the digest of an image stands for its data URI
+    digest: str  # of the body: generations with the same digest are of the same job
+    prompt: str
+    seconds: float  # of the clip
+    aspect: float | None  # width over height; `None`: that of the image
+    image: str | None  # the digest of the image that the video shows
+    micro_usd: int  # the price, charged when the generation completes
+
+
+@dataclass(kw_only=True)
+class Generation(GenerationRequest):
     """A row of `generations`."""
 
     id: str
-    digest: str
-    nth: int
+    nth: int  # how many generations of the same body came before
     client_request_id: str | None
-    model: str
-    endpoint: str
-    body: str
-    image: str | None
-    file: str
+    file: str  # the video's name at the file server
     created_at: str
-    finishes_at: str | None
-    outcome: str
-    credits: int
+    finishes_at: str | None  # `None`: never
+    outcome: Literal["completed", "error", "stuck"]
 
     @property
     def subject(self) -> str:
-        """What chance depends on: the same for the same job in every simulation."""
+        """What randomness depends on: the same for the same job in every simulation."""
         return f"{self.digest}#{self.nth}"
 
+    @property
+    def cost_usd(self) -> Decimal:
+        """The exact price."""
+        return usd(self.micro_usd)
 
-class Entry(NamedTuple):
-    """A row of `requests`."""
+
+@dataclass(kw_only=True)
+class RequestRecord:
+    """A row of `requests`, completed while the request is answered."""
 
     at: str
-    kind: str
-    method: str
+    kind: str  # create, fetch, log, billing, models, cdn
     path: str
-    status: int | None
-    request_id: str | None = None
-    client_request_id: str | None = None
+    request_id: str
+    client_request_id: str | None
+    key_leaked: bool  # an Authorization header reached the file server
+    status: int | None = None  # `None`: the connection was cut or never answered
     generation_id: str | None = None
     model: str | None = None
-    key_leaked: bool = False
-    logged_at: str | None = None
+    logged_at: str | None = None  # when the service's log shows it; `None`: never
 
 
-def text(moment: datetime) -> str:
-    """A moment as the ledger stores it: UTC, always as long, so that it sorts."""
+GENERATION_COLUMNS = [field.name for field in fields(Generation)]
+REQUEST_COLUMNS = [field.name for field in fields(RequestRecord)]
+
+SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS images (digest PRIMARY KEY, content);
+CREATE TABLE IF NOT EXISTS generations ({", ".join(GENERATION_COLUMNS)});
+CREATE UNIQUE INDEX IF NOT EXISTS generations_id ON generations (id);
+CREATE UNIQUE INDEX IF NOT EXISTS generations_file ON generations (file);
+CREATE INDEX IF NOT EXISTS generations_digest ON generations (digest);
+CREATE INDEX IF NOT EXISTS generations_finish ON generations (finishes_at);
+CREATE TABLE IF NOT EXISTS requests (n INTEGER PRIMARY KEY, {", ".join(REQUEST_COLUMNS)});
+CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
+"""
+INSERT_GENERATION = f"INSERT INTO generations VALUES (:{', :'.join(GENERATION_COLUMNS)})"  # noqa: S608
+INSERT_REQUEST = f"INSERT INTO requests VALUES (NULL, :{', :'.join(REQUEST_COLUMNS)})"  # noqa: S608
+
+
+def timestamp(moment: datetime) -> str:
+    """A moment as the ledger stores it: UTC text of fixed length, so that it sorts."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _insert(table: str, row: type[Generation] | type[Entry]) -> str:
-    return f"INSERT INTO {table} ({', '.join(row._fields)}) VALUES ({', '.join('?' * len(row._fields))})"  # noqa: S608
-
-
-_INSERT_GENERATION = _insert("generations", Generation)
-_INSERT_ENTRY = _insert("requests", Entry)
-_GENERATION = ", ".join(Generation._fields)
+def usd(micro_usd: int) -> Decimal:
+    """Millionths of a dollar as exact USD."""
+    return Decimal(micro_usd) / 1_000_000
 
 
 class Ledger:
-    """Open the ledger at `path`, or one in memory. Raises `StorageError` where it cannot be used."""
+    """The ledger at `path`, or one in memory. Raises `StorageError` where the file cannot be used."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._trail: list[Entry] = []
         try:
-            self._db = sqlite3.connect(path or ":memory:", timeout=30, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path or ":memory:", 30, isolation_level="IMMEDIATE", check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
             self._enter_wal()
-            # A killed process loses nothing that it committed; a power cut could, which a simulation need not outlive.
+            # A killed process loses nothing that it committed. Only a power cut could, which no simulation outlives.
             self._db.execute("PRAGMA synchronous = OFF")
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
         except sqlite3.Error as error:
             raise StorageError(f"the simulator's ledger {path} cannot be used: {error}") from error
 
     def _enter_wal(self) -> None:
-        # While another process is doing the same, SQLite refuses at once: it does not wait for its turn here.
-        for _ in range(OPENINGS):
-            try:
+        # SQLite answers "busy" at once while another process enters WAL mode; a transaction waits for that process.
+        for _ in range(OPEN_ATTEMPTS):
+            with suppress(sqlite3.OperationalError):
                 self._db.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise
-                self._db.executescript("BEGIN IMMEDIATE; COMMIT;")  # but it does here
-
-    def secret(self) -> bytes:
-        """What this ledger's addresses are signed with."""
-        return bytes.fromhex(self._once("secret", secrets.token_hex(16)))
-
-    def opened_at(self, now: datetime) -> str:
-        """When this ledger was first asked."""
-        return self._once("opened_at", text(now))
-
-    def _once(self, name: str, value: str) -> str:
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
-        found: tuple[str] = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return found[0]
-
-    # --- what happens ------------------------------------------------------------------------------------------------
-
-    def accept(self, generation: Generation, entry: Entry, image: bytes | None) -> None:
-        """Commit a generation together with the request that asked for it."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            if image is not None:
-                self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (generation.image, image))
-            self._db.execute(_INSERT_GENERATION, generation)
-            self._write_trail([entry])
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    def note(self, entry: Entry) -> None:
-        """Add a request to the trail: at once where a key leaked, else with the next group."""
-        self._trail.append(entry)
-        if entry.key_leaked or len(self._trail) >= FLUSH_AT:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what the trail still holds."""
-        if self._trail:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._write_trail([])
-            self._db.execute("COMMIT")
-
-    def _write_trail(self, last: list[Entry]) -> None:
-        rows = [*self._trail, *last]
-        self._db.executemany(_INSERT_ENTRY, rows)
-        self._trail.clear()
+            self._db.executescript("BEGIN IMMEDIATE; COMMIT;")
 
     def close(self) -> None:
-        """Write the trail and let go of the file."""
-        self.flush()
+        """Close the file."""
         self._db.close()
 
-    # --- what is asked -----------------------------------------------------------------------------------------------
+    def accept(self, generation: Generation, record: RequestRecord, image: bytes | None) -> None:
+        """Commit a generation together with its create request."""
+        with self._db:
+            if image is not None:
+                self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (generation.image, image))
+            self._db.execute(INSERT_GENERATION, vars(generation))
+            self._db.execute(INSERT_REQUEST, vars(record))
 
-    def generation(self, generation_id: str) -> Generation | None:
-        """The generation of this id."""
-        return self._one("id", generation_id)
+    def record(self, record: RequestRecord) -> None:
+        """Commit a request that is not an accepted create."""
+        with self._db:
+            self._db.execute(INSERT_REQUEST, vars(record))
 
-    def generation_of(self, file: str) -> Generation | None:
-        """The generation whose video has this name at the CDN."""
-        return self._one("file", file)
-
-    def _one(self, column: str, value: str) -> Generation | None:
-        row = self._db.execute(f"SELECT {_GENERATION} FROM generations WHERE {column} = ?", (value,)).fetchone()  # noqa: S608
-        return Generation(*row) if row else None
-
-    def image(self, digest: str) -> bytes | None:
-        """The bytes of an image that came inside a request."""
-        row = self._db.execute("SELECT content FROM images WHERE digest = ?", (digest,)).fetchone()
-        return row[0] if row else None
-
-    def times_asked(self, digest: str) -> int:
-        """How many generations of the same body there are."""
-        return self._number("SELECT count(*) FROM generations WHERE digest = ?", digest)
-
-    def in_flight(self, now: datetime) -> int:
-        """How many generations are at work."""
-        return self._number("SELECT count(*) FROM generations WHERE finishes_at > ? OR finishes_at IS NULL", text(now))
-
-    def promised_credits(self) -> int:
-        """What has been charged, or will be when it completes."""
-        return self._number("SELECT credits FROM promised")
-
-    def charged_credits(self, now: datetime) -> int:
-        """What has been charged: only completed generations are."""
-        return self._number(
-            "SELECT coalesce(sum(credits), 0) FROM generations WHERE outcome = 'completed' AND finishes_at <= ?",
-            text(now),
-        )
-
-    def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        """Rows of a SELECT by column name, the trail included."""
-        self.flush()
-        cursor = self._db.execute(sql, values)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def _number(self, sql: str, *values: object) -> int:
-        found: int = self._db.execute(sql, values).fetchone()[0]
-        return found
-
-    # --- what a test wants to know -----------------------------------------------------------------------------------
+    def generation(self, *, id: str | None = None, file: str | None = None) -> Generation | None:  # noqa: A002
+        """The generation with an id, or the one whose video has a name at the file server."""
+        return next(self._generations("WHERE id = ? OR file = ?", id, file), None)
 
     def accepted(self) -> list[Generation]:
         """Every generation, oldest first."""
-        rows = self._db.execute(f"SELECT {_GENERATION} FROM generations ORDER BY created_at, rowid")  # noqa: S608
-        return [Generation(*row) for row in rows]
+        return list(self._generations("ORDER BY created_at, rowid"))
 
-    def count(self) -> int:
-        """How many generations there are."""
-        return self._number("SELECT count(*) FROM generations")
+    def _generations(self, condition: str, *values: str | None) -> Iterator[Generation]:
+        rows = self.query(f"SELECT * FROM generations {condition}", *values)  # noqa: S608
+        return (Generation(**row) for row in rows)
 
-    def duplicates(self) -> dict[str, list[str]]:
-        """Jobs that were accepted more than once: the body's digest, and the ids it was given."""
-        found: dict[str, list[str]] = {}
-        for digest, generation_id in self._db.execute(
-            "SELECT digest, id FROM generations WHERE digest IN"
-            " (SELECT digest FROM generations GROUP BY digest HAVING count(*) > 1) ORDER BY digest, created_at, rowid"
-        ):
-            found.setdefault(digest, []).append(generation_id)
-        return found
+    def image(self, generation: Generation) -> bytes | None:
+        """The bytes of the image that came inside a generation's request."""
+        rows = self.query("SELECT content FROM images WHERE digest = ?", generation.image)
+        return rows[0]["content"] if rows else None
+
+    def count_of(self, digest: str) -> int:
+        """How many generations of this body there are."""
+        return self._integer("SELECT count(*) FROM generations WHERE digest = ?", digest)
+
+    def in_flight(self, now: datetime) -> int:
+        """How many generations are in progress."""
+        sql = "SELECT count(*) FROM generations WHERE finishes_at > ? OR finishes_at IS NULL"
+        return self._integer(sql, timestamp(now))
 
     def charged_usd(self, now: datetime | None = None) -> Decimal:
-        """What everything accepted costs in the end; with `now`, what has been charged so far."""
-        return usd(self.promised_credits() if now is None else self.charged_credits(now))
+        """What all generations but failed ones cost in the end; with `now`, what is charged by then."""
+        sql = "SELECT coalesce(sum(micro_usd), 0) FROM generations WHERE outcome "
+        if now is None:
+            return usd(self._integer(f"{sql} <> 'error'"))
+        return usd(self._integer(f"{sql} = 'completed' AND finishes_at <= ?", timestamp(now)))
 
-    def key_leaks(self) -> Sequence[dict[str, Any]]:
-        """Requests to the CDN that carried an Authorization header."""
-        return self.query("SELECT at, method, path, generation_id FROM requests WHERE key_leaked ORDER BY n")
+    def _integer(self, sql: str, *values: object) -> int:
+        number: int = self._db.execute(sql, values).fetchone()[0]
+        return number
+
+    def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        """Rows of a SELECT by column name."""
+        return [dict(row) for row in self._db.execute(sql, values)]
+
+    def duplicates(self) -> dict[str, list[str]]:
+        """Jobs that were accepted more than once: the ids of their generations by the body's digest."""
+        ids: dict[str, list[str]] = {}
+        for generation in self.accepted():
+            ids.setdefault(generation.digest, []).append(generation.id)
+        return {digest: same for digest, same in ids.items() if len(same) > 1}
+
+    def key_leaks(self) -> list[dict[str, Any]]:
+        """Requests to the file server that carried an Authorization header."""
+        return self.query("SELECT at, path, generation_id FROM requests WHERE key_leaked ORDER BY n")

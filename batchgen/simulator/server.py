@@ -3,30 +3,79 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from batchgen.errors import UsageError
-from batchgen.simulator.app import application
+from batchgen.simulator import aimlapi, file_server
 from batchgen.simulator.connection import Connection
-from batchgen.simulator.simulation import Simulation
-from batchgen.simulator.studio import Studio
+from batchgen.simulator.faults import Faults
+from batchgen.simulator.ledger import Ledger
+from batchgen.simulator.service import SimulatedService, Simulation
 
-TRAIL_SECONDS = 0.1  # how long a request may be missing from the ledger's trail
+log = logging.getLogger(__name__)
+
+
+def application(service: SimulatedService) -> Starlette:
+    """The ASGI application: the API of a service, the file server, and control endpoints for tests."""
+    app = Starlette(
+        routes=[
+            *aimlapi.ROUTES,
+            *file_server.ROUTES,
+            Route("/_simulator/faults", put_faults, methods=["PUT"]),
+            Route("/_simulator/ledger", get_ledger),
+        ],
+        exception_handlers={**aimlapi.EXCEPTION_HANDLERS, Exception: _report_defect},
+    )
+    app.state.service = service
+    return app
+
+
+async def put_faults(request: Request) -> Response:
+    """Replace the faults in force by those of the body. The answer tells how often each had happened."""
+    faults: Faults = request.app.state.service.faults
+    fired = faults.fired
+    try:
+        faults.replace(await request.json())
+    except UsageError as error:
+        return JSONResponse({"message": str(error)}, 400)
+    return JSONResponse({"fired": fired})
+
+
+async def get_ledger(request: Request) -> Response:
+    """What was accepted, what of it more than once, and where the API key leaked."""
+    ledger: Ledger = request.app.state.service.ledger
+    return JSONResponse(
+        {
+            "accepted": [vars(generation) for generation in ledger.accepted()],
+            "duplicates": ledger.duplicates(),
+            "key_leaks": ledger.key_leaks(),
+        }
+    )
+
+
+async def _report_defect(request: Request, error: Exception) -> Response:
+    log.error("defect in the simulator at %s %s", request.method, request.url.path, exc_info=error)
+    return PlainTextResponse(f"The simulator has a defect: {type(error).__name__}: {error}", 500)
 
 
 @asynccontextmanager
 async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve `simulation` in the running event loop; the value is its base URL. Port 0 takes a free one.
+    """Serve `simulation` in the running event loop, and yield its base URL. Port 0 takes a free port.
 
-    Leaving ends it at once: open connections, stalled ones too, are cut. Signals are left alone. Raises `UsageError`
-    where the address cannot be had, `StorageError` where the ledger cannot be used.
+    Leaving the context cuts all open connections at once. Signals are left alone. Raises `UsageError` where the
+    address is not available, `StorageError` where the ledger cannot be used.
     """
-    service = Studio(simulation)
+    service = SimulatedService(simulation)
     try:
         config = Config(
             application(service),
@@ -46,48 +95,33 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
             server = await loop.create_server(lambda: Connection(config, state, {}, loop), host, port, backlog=2048)
         except OSError as error:
             raise UsageError(f"the simulator cannot listen on {host}:{port}: {error.strerror or error}") from error
-        writer = asyncio.create_task(_write_trail(service))
         try:
             name = f"[{host}]" if ":" in host else host
             yield f"http://{name}:{server.sockets[0].getsockname()[1]}"
         finally:
             server.close()
-            writer.cancel()
-            await _end(state)
+            for connection in list(state.connections):
+                connection.transport.abort()
+            await asyncio.sleep(0)  # lets stalled requests see that their client is gone
+            tasks = list(state.tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await server.wait_closed()
     finally:
         service.close()
 
 
-async def _end(state: ServerState) -> None:
-    """Cut every connection, and see every request out."""
-    for each in list(state.connections):
-        assert isinstance(each, Connection)
-        each.transport.abort()
-    tasks = list(state.tasks)
-    await asyncio.sleep(0)  # lets the stalled ones notice that their client is gone
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+def run_forever(simulation: Simulation, host: str, port: int, on_ready: Callable[[str], object]) -> None:
+    """Serve until Ctrl-C or SIGTERM. Calls `on_ready` with the base URL when requests are answered; prints nothing."""
 
+    async def serve_until_stopped() -> None:
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError):  # on Windows, Ctrl-C arrives as KeyboardInterrupt
+                asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        async with serve(simulation, host, port) as base_url:
+            on_ready(base_url)
+            await stopped.wait()
 
-async def _write_trail(service: Studio) -> None:
-    while True:
-        await asyncio.sleep(TRAIL_SECONDS)
-        service.ledger.flush()
-
-
-def run_forever(simulation: Simulation, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM. Prints nothing; `on_ready` is given the base URL once calls are answered."""
-    asyncio.run(_until_stopped(simulation, host, port, on_ready))
-
-
-async def _until_stopped(simulation: Simulation, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
-            loop.add_signal_handler(number, stopped.set)
-    async with serve(simulation, host, port) as base_url:
-        on_ready(base_url)
-        await stopped.wait()
+    asyncio.run(serve_until_stopped())

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.files.video import NotVideo, Undecodable, check
-from batchgen.simulator.gallery import ANOTHER
+from batchgen.simulator.clips import CHANGED_SUFFIX
 from batchgen.simulator.ledger import Generation, Ledger
-from batchgen.simulator.prices import usd
 from tests.campaign.processes import KEY, Service, rows
 
 IN_THE_WAY = "campaign/j0.mp4"
@@ -96,15 +95,15 @@ def defect(folder: Path, job: dict[str, Any] | None, generation: Generation, ser
     content = path.read_bytes()
     if (job["bytes"], job["sha256"]) != (len(content), sha256(content).hexdigest()):
         return f"{job['output_path']} is not what the row of {job['key']} says"
-    first = served.removesuffix(ANOTHER)
-    if content not in (first, first + ANOTHER):  # what the service had before it changed the file, or after
+    first = served.removesuffix(CHANGED_SUFFIX)
+    if content not in (first, first + CHANGED_SUFFIX):  # what the service had before it changed the file, or after
         return f"{job['output_path']} is not what the service serves"
     try:
         check(path)
     except (NotVideo, Undecodable) as error:
         return f"{job['output_path']}: {error}"
-    if job["cost_usd"] is None or Decimal(job["cost_usd"]) != usd(generation.credits):
-        return f"{job['key']} cost {usd(generation.credits)} USD, its row says {job['cost_usd']}"
+    if job["cost_usd"] is None or Decimal(job["cost_usd"]) != generation.cost_usd:
+        return f"{job['key']} cost {generation.cost_usd} USD, its row says {job['cost_usd']}"
     return None
 
 

@@ -1,57 +1,77 @@
-"""The catalogue, and the speed of the models."""
+"""The catalogue with prices, and the generation times of the models."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from batchgen.catalogue import models
 
-from .conversation import STANDARD, simulated
+from .client import MASTER, STANDARD, simulated
+
+ALIAS = "kling-video/v2.1/master/image-to-video"
 
 
-async def test_the_catalogue_needs_no_key_and_has_prices_in_three_shapes() -> None:
+async def test_the_catalogue_lists_every_documented_model_and_needs_no_key() -> None:
     async with simulated() as client:
         client.headers.pop("Authorization")
-        data = (await client.get("/v1/models", params={"include": "pricing,capabilities"})).json()["data"]
-        assert {model["pricing"]["kind"] for model in data} == {"fixed", "variants", "variable"}
-        assert all(model["capabilities"] for model in data)
-        assert all(model["type"] == "internal/video-generations/submit" for model in data)
-        bare = (await client.get("/v1/models")).json()["data"]
-        assert not any("pricing" in model or "capabilities" in model for model in bare)
+        rows = (await client.get("/v1/models")).json()["data"]
+        assert tuple(row["id"] for row in rows) == models()
+        assert {row["type"] for row in rows} == {"internal/video-generations/submit"}
+        assert [row["aliases"] for row in rows if row["id"] == MASTER] == [[ALIAS]]
+        assert not any("pricing" in row for row in rows)
 
 
-async def test_every_documented_model_is_listed_with_what_it_makes_videos_of() -> None:
+async def test_prices_come_in_three_shapes_and_are_what_a_create_costs() -> None:
     async with simulated() as client:
-        data = (await client.get("/v1/models", params={"include": "capabilities"})).json()["data"]
-        able = {model["id"]: model["capabilities"] for model in data}
-        assert tuple(able) == models()
-        assert able[STANDARD] == ["image_to_video"]
-        assert able["kling-video/v1.6/standard/text-to-video"] == ["text_to_video"]
-        assert able["minimax/hailuo-02"] == ["text_to_video", "image_to_video"]
-        assert able["blackforestlabs/flux-3-video-v2v"] == ["video_to_video"]
+        rows = (await client.get("/v1/models", params={"include": "pricing"})).json()["data"]
+        assert {row["pricing"]["kind"] for row in rows} == {"fixed", "variants", "variable"}
+        (variant, _) = next(row["pricing"]["variants"] for row in rows if row["id"] == STANDARD)
+        assert variant == {"when": {"duration": "5"}, "price": 0.2941, "unit": "video", "per": 1}
 
 
-async def test_a_model_is_found_by_id_and_by_alias_at_the_price_that_a_create_costs() -> None:
+async def test_the_catalogue_is_sent_again_only_when_it_differs() -> None:
     async with simulated() as client:
-        (model,) = (await client.get("/v1/models", params={"id": STANDARD, "include": "pricing"})).json()["data"]
-        five = model["pricing"]["variants"][0]
-        assert five["when"] == {"duration": "5"}
-        assert five["price"] / five["per"] == 0.2941
-        found = (await client.get("/v1/models", params={"id": "kling-video/v2.1/master/image-to-video"})).json()["data"]
-        assert [model["id"] for model in found] == ["klingai/v2.1-master-image-to-video"]
+        etag = (await client.get("/v1/models")).headers["etag"]
+        unchanged = await client.get("/v1/models", headers={"If-None-Match": etag})
+        assert (unchanged.status_code, unchanged.content) == (304, b"")
+        with_prices = await client.get("/v1/models?include=pricing", headers={"If-None-Match": etag})
+        assert with_prices.status_code == 200
 
 
-async def test_the_catalogue_is_not_sent_again_to_who_has_it() -> None:
-    async with simulated() as client:
-        first = await client.get("/v1/models")
-        again = await client.get("/v1/models", headers={"If-None-Match": first.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
-        other = await client.get("/v1/models?include=pricing", headers={"If-None-Match": first.headers["etag"]})
-        assert other.status_code == 200
-
-
-async def test_the_speed_of_a_model_is_told_in_compressed_time() -> None:
+async def test_generation_times_are_compressed_like_the_generations() -> None:
     async with simulated(speed=100) as client:
-        answer = await client.get("/models/metrics", params={"aliases": f"{STANDARD},unknown"})
-        (model,) = answer.json()["models"]
-        told = model["metrics"]["duration_ms"]
-        assert 1_800 < told["p50"] < 2_400  # 3 to 4 minutes, a hundred times faster
-        assert told["p50"] < told["p75"] < told["p90"] < told["p99"]
+        response = await client.get("/models/metrics", params={"aliases": [STANDARD, "unknown"]})
+        (row,) = response.json()["models"]
+        milliseconds = row["metrics"]["duration_ms"]
+        assert 1_800 < milliseconds["p50"] < 2_400, "3 to 4 minutes, a hundred times faster"
+        assert milliseconds["p50"] < milliseconds["p75"] < milliseconds["p90"] < milliseconds["p99"]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "listed"),
+    [
+        ([STANDARD, MASTER], {STANDARD, MASTER}),
+        ([ALIAS], {ALIAS}),
+        ([f"{STANDARD},{MASTER}"], set()),
+        ([f"unknown-{number}" for number in range(99)] + [STANDARD], {STANDARD}),
+    ],
+    ids=["repeated", "an alias", "a comma does not separate names", "a hundred"],
+)
+async def test_generation_times_are_of_the_repeated_parameter(aliases: list[str], listed: set[str]) -> None:
+    async with simulated() as client:
+        rows = (await client.get("/models/metrics", params={"aliases": aliases})).json()["models"]
+        assert {row["alias"] for row in rows} == listed
+
+
+@pytest.mark.parametrize(
+    ("params", "parameter"),
+    [({"aliases": [f"model-{number}" for number in range(101)]}, "aliases"), ({"models": STANDARD}, "models")],
+    ids=["101 aliases", "another parameter"],
+)
+async def test_a_wrong_query_for_generation_times_is_refused(params: dict[str, Any], parameter: str) -> None:
+    async with simulated() as client:
+        response = await client.get("/models/metrics", params=params)
+        assert response.status_code == 400
+        assert response.json()["message"].startswith(f"{parameter}: ")

@@ -1,4 +1,4 @@
-"""The simulator as a process: killed, run again, and two on one ledger."""
+"""The simulator as a process: killed, started again, and two on one ledger."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import pytest
 
 from batchgen.simulator import Ledger, Simulation, run_forever
 
-from .conversation import AT_ONCE, KEY, UNIVERSAL, VERIFY, body, create, download, finish, one_is_accepted
+from .client import (
+    INSTANT_SPEED,
+    UNIVERSAL,
+    body,
+    client_of,
+    create,
+    download,
+    finish,
+    ledger,
+    simulated,
+    video_url,
+    wait_for_acceptance,
+)
 
 
 @contextmanager
 def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A simulator of its own process, and its base URL."""
-    command = [sys.executable, "-m", "batchgen.simulator", "--instant", "--speed", str(AT_ONCE), *arguments]
+    """A simulator in a process, and its base URL."""
+    command = [sys.executable, "-m", "batchgen.simulator", "--instant", "--speed", str(INSTANT_SPEED), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout
@@ -34,67 +46,63 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             running.kill()
 
 
-def speak(base_url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base_url, headers=KEY, trust_env=False, verify=VERIFY, timeout=10)
-
-
-async def test_a_killed_service_finds_its_generations_again(tmp_path: Path) -> None:
+async def test_a_killed_service_still_has_its_generations(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with process("--ledger", str(path)) as (running, base_url):
-        async with speak(base_url) as client:
+        async with client_of(base_url) as client:
             generation_id = await create(client)
-            running.kill()  # no word, no time to write
+            running.kill()
             running.wait()
     with process("--ledger", str(path)) as (_, base_url):
-        async with speak(base_url) as client:
+        async with client_of(base_url) as client:
             video = (await finish(client, generation_id))["video"]
             first = await download(video["url"])
     with process("--ledger", str(path)) as (_, base_url):
-        async with speak(base_url) as client:
+        async with client_of(base_url) as client:
             again = await download((await finish(client, generation_id))["video"]["url"])
     assert (again.content, again.headers["etag"]) == (first.content, first.headers["etag"])
 
 
-async def test_a_create_that_was_never_answered_is_on_the_ledger_of_a_killed_service(tmp_path: Path) -> None:
+async def test_a_create_without_an_answer_is_in_the_ledger_of_a_killed_service(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     faults = json.dumps({"create": {"accept_then_stall": 1}})
     with process("--ledger", str(path), "--faults", faults) as (running, base_url):
-        async with speak(base_url) as client:
-            hanging = asyncio.create_task(client.post(UNIVERSAL, json=body()))
-            await one_is_accepted(client)
+        async with client_of(base_url) as client:
+            stalled = asyncio.create_task(client.post(UNIVERSAL, json=body()))
+            await wait_for_acceptance(client)
             running.kill()
             with pytest.raises(httpx.TransportError):
-                await hanging
-    ledger = Ledger(path)
-    assert len(ledger.accepted()) == 1
-    assert ledger.charged_usd() == Decimal("0.2941")
-    ledger.close()
+                await stalled
+    reopened = Ledger(path)
+    assert len(reopened.accepted()) == 1
+    assert reopened.charged_usd() == Decimal("0.2941")
+    reopened.close()
 
 
 async def test_two_processes_share_one_ledger(tmp_path: Path) -> None:
     path = str(tmp_path / "ledger.db")
     with process("--ledger", path) as (_, one), process("--ledger", path) as (_, two):
-        async with speak(one) as first, speak(two) as second:
+        async with client_of(one) as first, client_of(two) as second:
 
-            async def make(client: httpx.AsyncClient, name: str) -> list[str]:
-                return [await create(client, prompt=f"{name} {at}") for at in range(40)]
+            async def create_many(client: httpx.AsyncClient, name: str) -> list[str]:
+                return [await create(client, prompt=f"{name} {number}") for number in range(40)]
 
-            mine, yours = await asyncio.gather(make(first, "one"), make(second, "two"))
-            for there, ids in ((second, mine[:3]), (first, yours[:3])):
-                for each in ids:
-                    video = (await finish(there, each))["video"]
+            ids = await asyncio.gather(create_many(first, "one"), create_many(second, "two"))
+            for other, its_ids in ((second, ids[0][:3]), (first, ids[1][:3])):
+                for generation_id in its_ids:
+                    video = (await finish(other, generation_id))["video"]
                     assert len((await download(video["url"])).content) == video["file_size"]
-            told: dict[str, Any] = (await first.get("/_simulator/ledger")).json()
-    assert (told["accepted"], told["duplicates"]) == (80, {})
+            content = await ledger(first)
+    assert (len(content["accepted"]), content["duplicates"]) == (80, {})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_process_cleanly_and_without_a_word(number: signal.Signals) -> None:
+def test_a_signal_ends_the_process_cleanly_and_silently(number: signal.Signals) -> None:
     with process() as (running, base_url):
         assert base_url.startswith("http://127.0.0.1:")
         running.send_signal(number)
-        said, complained = running.communicate()
-        assert (running.returncode, said, complained) == (0, "", "")
+        output, errors = running.communicate()
+        assert (running.returncode, output, errors) == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -106,22 +114,22 @@ def test_a_signal_ends_the_process_cleanly_and_without_a_word(number: signal.Sig
         (["--host", "203.0.113.1"], 2, "203.0.113.1"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(arguments: list[str], code: int, word: str) -> None:
+def test_a_simulator_that_cannot_start_says_why_in_one_line(arguments: list[str], code: int, word: str) -> None:
     with process(*arguments) as (running, _):
-        _, complained = running.communicate()
+        _, errors = running.communicate()
         assert running.returncode == code
-        assert word in complained
-        assert complained.count("\n") == 1
+        assert word in errors
+        assert errors.count("\n") == 1
 
 
-async def test_the_limits_of_the_account_are_set_from_outside() -> None:
+async def test_the_limits_of_the_account_are_options() -> None:
     with process("--limits", '{"balance_usd": 0.30}') as (_, base_url):
-        async with speak(base_url) as client:
-            answers = [(await client.post(UNIVERSAL, json=body(f"{at}"))).status_code for at in range(2)]
-            assert answers == [201, 403]
+        async with client_of(base_url) as client:
+            statuses = [(await client.post(UNIVERSAL, json=body(f"{number}"))).status_code for number in range(2)]
+            assert statuses == [201, 403]
 
 
-def test_running_forever_tells_its_address_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_running_forever_hands_over_its_url_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     ready: list[str] = []
 
     def on_ready(base_url: str) -> None:
@@ -131,3 +139,14 @@ def test_running_forever_tells_its_address_and_prints_nothing(capfd: pytest.Capt
     run_forever(Simulation(), "127.0.0.1", 0, on_ready)
     assert ready[0].startswith("http://127.0.0.1:")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_simulator_that_ends_leaves_no_clips_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    async def download_one() -> bytes:
+        async with simulated() as client:
+            return (await download(await video_url(client))).content
+
+    assert asyncio.run(download_one())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,52 @@
+"""The API of AI/ML API, imitated: its routes, and the one body that all its errors have. Source: its published
+reference, as of August 2026.
+
+`generations.py` has the two calls of a generation, `account.py` the request log and the bill, `models.py` the
+catalogue with prices and generation times.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ExceptionHandler
+
+from batchgen import catalogue
+from batchgen.clock import utcnow
+from batchgen.simulator.aimlapi import account, generations, models
+from batchgen.simulator.calls import Endpoint
+
+GENERATION_PATHS = sorted({path for model in catalogue.models() for path in catalogue.endpoints(model)})
+
+CREATE, FETCH = Endpoint("create", generations.create), Endpoint("fetch", generations.fetch)
+
+ROUTES = (
+    *(Route(path, CREATE, methods=["POST"]) for path in GENERATION_PATHS),
+    *(Route(path, FETCH, methods=["GET"]) for path in GENERATION_PATHS),
+    Route("/v2/logs", Endpoint("log", account.log), methods=["GET"]),
+    Route("/v2/billing", Endpoint("billing", account.balance), methods=["GET"]),
+    Route("/v2/billing/transactions", Endpoint("billing", account.transactions), methods=["GET"]),
+    Route("/v1/models", Endpoint("models", models.catalogue, needs_key=False), methods=["GET"]),
+    Route("/models/metrics", Endpoint("models", models.metrics, needs_key=False), methods=["GET"]),
+)
+
+
+async def error_response(request: Request, error: Exception) -> Response:
+    """Any error of the API."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    content = {
+        "message": f"Cannot {request.method} {path}" if error.detail == "Not Found" else error.detail,
+        "path": path,
+        "requestId": getattr(request.state, "request_id", None) or str(uuid.uuid4()),
+        "statusCode": error.status_code,
+        "timestamp": utcnow().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return JSONResponse(content, error.status_code, error.headers)
+
+
+EXCEPTION_HANDLERS: dict[type[Exception], ExceptionHandler] = {HTTPException: error_response}

@@ -1,0 +1,100 @@
+"""The account: the service's log of create calls, which is late; the balance; and the charges.
+
+A generation is charged when it completes, and not at all if it fails.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from batchgen.clock import utcnow
+from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD
+from batchgen.simulator.calls import Call
+from batchgen.simulator.ledger import timestamp, usd
+from batchgen.simulator.service import error_of
+
+UNLIMITED_BALANCE_USD = Decimal(1_000_000)  # what an account without a limit shows
+PAGE_ROWS, PAGE_ROWS_MAX = 20, 100
+LOG_WINDOW, LOG_WINDOW_MAX = timedelta(hours=24), timedelta(days=92)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+LOG = """
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', r.at) AS created, iif(r.generation_id IS NULL, 'failed', 'succeeded') AS status,
+       r.model, r.request_id, r.generation_id AS inference_id, r.client_request_id,
+       iif(g.outcome IS NULL OR g.outcome = 'error', 0, g.micro_usd) AS cost
+FROM requests AS r LEFT JOIN generations AS g ON g.id = r.generation_id
+WHERE r.kind = 'create' AND r.logged_at <= ? AND r.at BETWEEN ? AND ? ORDER BY r.at DESC, r.n DESC"""
+
+CHARGES = """
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', finishes_at) AS created_at, 'CHARGE' AS direction, 'MODEL_USAGE' AS type,
+       model, id AS reference_id, micro_usd AS amount
+FROM generations
+WHERE outcome = 'completed' AND finishes_at <= ? AND finishes_at BETWEEN ? AND ? ORDER BY finishes_at DESC, id DESC"""
+
+
+async def log(call: Call) -> Response:
+    """`GET /v2/logs`: create calls between two moments, newest first."""
+    service = call.service
+    service.check_rate(service.simulation.limits.log_requests_per_minute, "log")
+    if fault := service.faults.draw("log", "call", ("500", "429")):
+        raise error_of(fault)
+    call.refuse_unknown("start", "end", "limit", "offset")
+    end = _moment(call, "end", utcnow())
+    start = _moment(call, "start", end - LOG_WINDOW)
+    if end < start:
+        raise HTTPException(400, "end: Must not be before start")
+    if end - start > LOG_WINDOW_MAX:
+        raise HTTPException(400, f"start: The range must not be longer than {LOG_WINDOW_MAX.days} days")
+    return _page(call, LOG, start, end, "cost", "offset")
+
+
+async def balance(call: Call) -> Response:
+    """`GET /v2/billing`."""
+    initial = call.service.simulation.limits.balance_usd
+    left = (UNLIMITED_BALANCE_USD if initial is None else initial) - call.service.ledger.charged_usd(utcnow())
+    return JSONResponse({"current_balance": float(left), "currency": "USD"})
+
+
+async def transactions(call: Call) -> Response:
+    """`GET /v2/billing/transactions?direction=CHARGE`: charges between two moments, newest first."""
+    call.refuse_unknown("from", "to", "direction", "limit", "cursor")
+    if call.request.query_params.get("direction") != "CHARGE":
+        raise HTTPException(400, "direction: The simulator lists only CHARGE")
+    return _page(call, CHARGES, _moment(call, "from", LONG_AGO), _moment(call, "to", utcnow()), "amount", "cursor")
+
+
+def _page(call: Call, sql: str, start: datetime, end: datetime, money: str, position: str) -> Response:
+    """A page of rows from the query parameter `position` on. The column `money` becomes an amount in two units."""
+    limit, offset = _integer(call, "limit", PAGE_ROWS, 1, PAGE_ROWS_MAX), _integer(call, position, 0, 0, 10**9)
+    ledger, moments = call.service.ledger, [timestamp(moment) for moment in (utcnow(), start, end)]
+    total = ledger.query(f"SELECT count(*) AS total FROM ({sql})", *moments)[0]["total"]  # noqa: S608
+    rows = ledger.query(f"{sql} LIMIT ? OFFSET ?", *moments, limit, offset)
+    for row in rows:
+        row[money] = {"usd": float(usd(row[money])), "credits": row[money] * CREDITS_PER_MICRO_USD}
+    has_more = offset + limit < total
+    paging = {"limit": limit, "offset": offset, "total": total, "has_more": has_more}
+    return JSONResponse(
+        {"data": rows, "pagination": paging | {"next_cursor": str(offset + limit) if has_more else None}}
+    )
+
+
+def _moment(call: Call, name: str, default: datetime) -> datetime:
+    """A date of the query; one without a zone is UTC."""
+    text = call.request.query_params.get(name)
+    try:
+        moment = datetime.fromisoformat(text) if text is not None else default
+    except ValueError:
+        raise HTTPException(400, f"{name}: Invalid datetime") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _integer(call: Call, name: str, default: int, minimum: int, maximum: int) -> int:
+    """A whole number of the query."""
+    text = call.request.query_params.get(name, str(default))
+    if not text.isdecimal() or len(text) > 12 or not minimum <= int(text) <= maximum:
+        raise HTTPException(400, f"{name}: Expected an integer from {minimum} to {maximum}")
+    return int(text)

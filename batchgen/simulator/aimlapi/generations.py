@@ -1,0 +1,225 @@
+"""The two calls of a generation, create and fetch, and what their faults make of them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import secrets
+import uuid
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from batchgen.catalogue import endpoints, known, media, violations
+from batchgen.catalogue.register import ALIASES, UNIVERSAL
+from batchgen.clock import utcnow
+from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD, clip_seconds, price
+from batchgen.simulator.calls import Call
+from batchgen.simulator.connection import Silence, Truncated
+from batchgen.simulator.faults import NAMES, Fault, uniform
+from batchgen.simulator.file_server import signed_url
+from batchgen.simulator.ledger import Generation, GenerationRequest
+from batchgen.simulator.service import error_of
+
+FIRST_IMAGES = ("image_url", "first_frame_image")
+FAULT_BEFORE_READING = "reset_before_accept"
+CREATE_FAULTS = [name for name in NAMES["create"] if name != FAULT_BEFORE_READING]
+UNANSWERED = ("accept_then_drop", "accept_then_stall", "accept_then_truncate")
+FETCH_FAULTS = ("drop", "stall", "500", "502", "503", "429", "unknown_status", "not_found_lag")
+LAST_FETCH_FAULTS = ("completed_without_url", "error_without_message", "status_case")
+GARBAGE = ("<html><body>OK</body></html>", '{"status":"queued"}', "null", "", '{"id":')
+STATUS_WORDS = {"waiting": 0.03, "queued": 0.12, "active": 0.3, "generating": 1.0}
+"""The words of a generation in progress, each until a share of its time has passed."""
+FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. Please try again."}
+
+
+Images = dict[str, bytes]
+"""Images by the digest of their bytes. The first is the one that the video shows."""
+
+
+async def create(call: Call) -> ASGIApp:
+    """`POST` on any generation path."""
+    service, record = call.service, call.record
+    if service.faults.draw("create", "arrival", [FAULT_BEFORE_READING]):
+        return Silence("reset")
+    request, images = await asyncio.to_thread(parse, record.path, await call.request.body())
+    record.model = request.model
+    fault = service.faults.draw("create", request.digest, CREATE_FAULTS)
+    if fault and not fault.name.startswith("accept"):
+        raise error_of(fault)
+    service.check_account(request.micro_usd)
+    service.check_rate(service.simulation.limits.creates_per_minute, "create")
+    # The service documents both statuses: a client that accepts only one of them must fail.
+    status = 201 if record.path == UNIVERSAL else 200
+    if not fault or fault.name not in UNANSWERED:
+        record.status = fault.status if fault and fault.status else status
+    generation_id = new_id(request.model, uniform(service.simulation.seed, "id", request.digest))
+    generation = service.accept(request, images.get(request.image or ""), generation_id, record)
+    call.is_recorded = True
+    headers = {
+        "x-inference-id": generation.id,
+        "x-aimlapi-credits-used": str(generation.micro_usd * CREDITS_PER_MICRO_USD),
+        "x-aimlapi-usd-spent": str(generation.cost_usd),
+    }
+    if generation.client_request_id:
+        headers["x-client-request-id"] = generation.client_request_id
+    answer = JSONResponse({"id": generation.id, "status": "queued"}, status, headers)
+    return _spoil(answer, fault) if fault else answer
+
+
+def _spoil(answer: Response, fault: Fault) -> ASGIApp:
+    """What a fault leaves of the answer to an accepted create, or to a fetch."""
+    match fault.name.removeprefix("accept_then_"):
+        case "drop":
+            return Silence("reset" if fault.choice < 0.5 else "close")
+        case "stall":
+            return Silence("stall")
+        case "truncate":
+            return Truncated(answer, fault.bytes, fault.choice, headers_count=True)
+        case "garbage":
+            return Response(GARBAGE[int(fault.choice * len(GARBAGE))], 200, media_type="application/json")
+    raise error_of(fault)
+
+
+def new_id(model: str, choice: float) -> str:
+    """A new generation id in one of the service's three shapes."""
+    nanoid = secrets.token_urlsafe(16)[:21]
+    return (f"{uuid.uuid4()}:{model}", str(789 * 10**15 + secrets.randbelow(10**15)), nanoid)[int(choice * 3)]
+
+
+async def fetch(call: Call) -> ASGIApp:
+    """`GET` on the path of the create, with `generation_id`."""
+    generation_id = call.request.query_params.get("generation_id")
+    if not generation_id:
+        raise HTTPException(400, "generation_id: Required")
+    not_found = HTTPException(404, f"Generation with id {generation_id} is not found")
+    generation = call.service.ledger.generation(id=generation_id)
+    if generation is None or generation.endpoint != call.record.path:
+        raise not_found
+    call.record.generation_id, call.record.model = generation.id, generation.model
+    fault = call.service.faults.draw("fetch", generation.subject, FETCH_FAULTS)
+    if fault and fault.name == "not_found_lag":
+        raise not_found
+    status = {"status": "moderating"} if fault else await _status(call, generation)
+    answer = JSONResponse({"id": generation.id, **status})
+    return _spoil(answer, fault) if fault and fault.name != "unknown_status" else answer
+
+
+async def _status(call: Call, generation: Generation) -> dict[str, Any]:
+    if generation.finishes_at is None:
+        return {"status": "generating"}
+    begin, end = map(datetime.fromisoformat, (generation.created_at, generation.finishes_at))
+    if (now := utcnow()) < end:
+        return {"status": next(word for word, share in STATUS_WORDS.items() if now < begin + share * (end - begin))}
+    fault = call.service.faults.draw("fetch", generation.subject, LAST_FETCH_FAULTS)
+    name = fault.name if fault else ""
+    if generation.outcome == "error":
+        return {"status": "error", "error": {"name": "Error"} if name == "error_without_message" else FAILURE}
+    if name == "completed_without_url":
+        return {"status": "completed"}
+    video = {
+        "url": signed_url(call.service, call.request, generation),
+        "content_type": "video/mp4",
+        "file_name": "output.mp4",
+        "file_size": (await call.service.clips.clip(generation)).stat.st_size,
+    }
+    usage = {"credits_used": generation.micro_usd * CREDITS_PER_MICRO_USD}
+    other_spelling = "Completed" if fault and fault.choice < 0.5 else "complete"
+    return {
+        "status": other_spelling if name == "status_case" else "completed",
+        "video": video,
+        "meta": {"usage": usage},
+    }
+
+
+def parse(path: str, body: bytes) -> tuple[GenerationRequest, Images]:
+    """Read and validate a create's body. Raises 400 for a body that the service refuses."""
+    try:
+        params = json.loads(body)
+        if not isinstance(params, dict):
+            raise HTTPException(400, "the body must be a JSON object")
+        if reason := refusal(path, params):
+            raise HTTPException(400, reason)
+        canonical, images = without_images(params)
+        digest = sha256(canonical.encode()).hexdigest()[:32]
+    except (ValueError, RecursionError):  # no JSON, nested too deep, or text that is not Unicode
+        raise HTTPException(400, "the body is not valid JSON") from None
+    model = ALIASES.get(str(params["model"]), str(params["model"]))
+    seconds = clip_seconds(params)
+    request = GenerationRequest(
+        model=model,
+        endpoint=path,
+        body=canonical,
+        digest=digest,
+        prompt=str(params.get("prompt", model)),
+        seconds=seconds,
+        aspect=_aspect(params.get("aspect_ratio", params.get("ratio"))),
+        image=next(iter(images), None),
+        micro_usd=price(model, seconds),
+    )
+    return request, images
+
+
+def refusal(path: str, body: dict[str, Any]) -> str | None:
+    """The message of a 400, which names each wrong parameter; `None` where the body is accepted.
+
+    As lenient as the service: digits pass for a number, and a parameter that the model does not have is ignored.
+    """
+    model = body.get("model")
+    if not isinstance(model, str):
+        return "`model` is required" if model is None else "`model` must be text"
+    model = ALIASES.get(model, model)
+    if not known(model):
+        return f"`model`: there is no model {model[:100]}"
+    if path not in endpoints(model):
+        return f"`model`: {model} is not served on this path, but on {' and '.join(endpoints(model))}"
+    params = {name: value for name, value in body.items() if name != "model"}
+    reasons = [violation.message for violation in violations(model, path, params) if not violation.unknown]
+    for link in () if reasons else media(model, path, params):
+        if not link.value.startswith(("http://", "https://")) and decode_data_uri(link.value) is None:
+            name = link.pointer.removeprefix("/").replace("/", ".")
+            reasons.append(f"`{name}` must be an http(s) address or a base64 data URI")
+    return "; ".join(reasons) or None
+
+
+def decode_data_uri(value: object) -> bytes | None:
+    """The bytes of a base64 data URI; `None` for anything else."""
+    if not isinstance(value, str) or not value.startswith("data:") or ";base64," not in value:
+        return None
+    try:
+        return base64.b64decode(value.partition(";base64,")[2], validate=True)
+    except binascii.Error:
+        return None
+
+
+def without_images(params: dict[str, Any]) -> tuple[str, Images]:
+    """A body in the form by which two are compared, with the digest of each image in place of its data URI."""
+    images: Images = {}
+
+    def replace(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: replace(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [replace(item) for item in value]
+        if (content := decode_data_uri(value)) is None:
+            return value
+        digest = sha256(content).hexdigest()[:32]
+        images[digest] = content
+        return f"data:{digest}"
+
+    ordered = sorted(params.items(), key=lambda item: item[0] not in FIRST_IMAGES)
+    return json.dumps(replace(dict(ordered)), sort_keys=True, separators=(",", ":"), ensure_ascii=False), images
+
+
+def _aspect(ratio: object) -> float | None:
+    width, _, height = str(ratio).partition(":")
+    try:
+        return float(width) / float(height)
+    except (ValueError, ZeroDivisionError):
+        return None  # absent, or a word such as "auto"

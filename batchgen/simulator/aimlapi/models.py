@@ -1,0 +1,101 @@
+"""The models: made-up prices, the public catalogue that lists them, and how long generations take."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from batchgen.catalogue import endpoint, models, schema
+from batchgen.catalogue.register import ALIASES
+from batchgen.simulator.calls import Call
+from batchgen.simulator.ledger import usd
+from batchgen.simulator.service import generation_seconds
+
+VIDEO = "internal/video-generations/submit"
+CREDITS_PER_MICRO_USD = 2
+MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 420_000, "": 105_000}
+"""The price of a second of the clip: the first pattern that the model's name contains decides."""
+DEFAULT_CLIP_SECONDS = 5.0
+QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
+METRICS_WINDOW_SECONDS = 86_400
+ALIASES_MAX = 100  # the service's own limit for one request of metrics
+
+
+def price(model: str, seconds: float) -> int:
+    """Millionths of a dollar for a clip of `seconds`."""
+    rate = next(rate for pattern, rate in MICRO_USD_PER_SECOND.items() if re.search(pattern, model))
+    return round(rate * seconds)
+
+
+def clip_seconds(params: dict[str, object]) -> float:
+    """The length that a request asks for, as a number or as digits."""
+    try:
+        return max(1.0, float(str(params.get("duration", DEFAULT_CLIP_SECONDS))))
+    except ValueError:
+        return DEFAULT_CLIP_SECONDS
+
+
+async def catalogue(call: Call) -> Response:
+    """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`."""
+    call.refuse_unknown("include")
+    has_prices = "pricing" in call.request.query_params.get("include", "").split(",")
+    rows: list[dict[str, Any]] = [{"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models()]
+    if has_prices:
+        rows = [row | {"pricing": _pricing(row["id"])} for row in rows]
+    answer = JSONResponse({"object": "list", "data": rows})
+    answer.headers["etag"] = f'"{sha256(bytes(answer.body)).hexdigest()[:32]}"'
+    if answer.headers["etag"] == call.request.headers.get("if-none-match"):
+        return Response(status_code=304, headers={"etag": answer.headers["etag"]})
+    return answer
+
+
+def aliases_of(model: str) -> list[str]:
+    """The other names that the service accepts for a model."""
+    return [alias for alias, name in ALIASES.items() if name == model]
+
+
+def _pricing(model: str) -> dict[str, Any]:
+    """A price for each listed length, or for 10 seconds where any length is allowed; none for a model without one."""
+    length = schema(model, endpoint(model))["properties"].get("duration")
+    if length is None:
+        return {"kind": "variable"}
+    if "enum" in length:
+        variants = [
+            {"when": {"duration": str(seconds)}, "price": float(usd(price(model, seconds))), "unit": "video", "per": 1}
+            for seconds in length["enum"]
+        ]
+        return {"kind": "variants", "currency": "USD", "dimensions": ["duration"], "variants": variants}
+    unit = {"name": "second", "measure": "time", "price": float(usd(price(model, 10))), "per": 10}
+    return {"kind": "fixed", "currency": "USD", "units": [unit]}
+
+
+async def metrics(call: Call) -> Response:
+    """`GET /models/metrics`: how long generations take, in compressed milliseconds.
+
+    `aliases` is repeated for several names, as at the real service: a comma does not separate them.
+    """
+    call.refuse_unknown("aliases")
+    names = call.request.query_params.getlist("aliases")
+    if len(names) > ALIASES_MAX:
+        raise HTTPException(400, f"aliases: Expected at most {ALIASES_MAX} names")
+    service = call.service
+
+    def milliseconds(model: str, quantile: float) -> float:
+        seconds = generation_seconds(model, DEFAULT_CLIP_SECONDS, quantile, service.simulation.sigma)
+        return round(service.compressed(seconds).total_seconds() * 1000, 3)
+
+    rows = [
+        {
+            "alias": name,
+            "endpoint": endpoint(model),
+            "metrics": {"duration_ms": {percentile: milliseconds(model, q) for percentile, q in QUANTILES.items()}},
+        }
+        for model in models()
+        for name in (model, *aliases_of(model))
+        if not names or name in names
+    ]
+    return JSONResponse({"window_seconds": METRICS_WINDOW_SECONDS, "models": rows})
