@@ -1,4 +1,4 @@
-"""`batchgen simulate`: the built-in imitation of the service, alone."""
+"""`batchgen simulate`: serve the simulator alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ import click
     help="Keep what was accepted and charged in this SQLite file. Default: in memory.",
 )
 def command(host: str, port: int, speed: float, ledger: Path | None) -> None:
-    """Serve the built-in imitation of the service, for free, offline; any key is good.
+    """Serve a simulated video service, for free and offline. It accepts every API key.
 
-    Point any client of the service at the printed address, batchgen too (AIMLAPI_BASE_URL).
+    Point any client of the service, batchgen too, at the printed base URL. `python -m batchgen.simulator --help` has
+    more options: faults, limits of the account, a seed.
     """
     from batchgen.simulator import Simulation, run_forever
 
-    def ready(base_url: str) -> None:
+    def print_url(base_url: str) -> None:
         click.echo(base_url)
         click.echo(f"AIMLAPI_BASE_URL={base_url} AIMLAPI_API_KEY=any batchgen run …   (Ctrl-C ends it)", err=True)
 
-    run_forever(Simulation(speed=speed, ledger=ledger), host, port, ready)
+    run_forever(Simulation(speed=speed, ledger=ledger), host, port, print_url)

@@ -35,13 +35,11 @@ def main() -> int:
 
 def parse(arguments: Sequence[str]) -> tuple[Simulation, str, int]:
     """The settings, the host and the port of a command line. Raises `UsageError`."""
-    faults = "\n".join(
-        f"  {place}.{name}: {effect}" for place, names in NAMES.items() for name, effect in names.items()
-    )
+    faults = [f"  {place}.{name}: {effect}" for place, names in NAMES.items() for name, effect in names.items()]
     parser = argparse.ArgumentParser(
         prog="python -m batchgen.simulator",
         description="Serve a simulated video service, and print its base URL.",
-        epilog=f"{EPILOG}\n{faults}",
+        epilog=EPILOG + "\n".join(faults),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

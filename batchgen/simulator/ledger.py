@@ -159,23 +159,20 @@ class Ledger:
 
     def count_of(self, digest: str) -> int:
         """How many generations of this body there are."""
-        return self._integer("SELECT count(*) FROM generations WHERE digest = ?", digest)
+        return len(self.query("SELECT id FROM generations WHERE digest = ?", digest))
 
     def in_flight(self, now: datetime) -> int:
         """How many generations are in progress."""
-        sql = "SELECT count(*) FROM generations WHERE finishes_at > ? OR finishes_at IS NULL"
-        return self._integer(sql, timestamp(now))
+        return len(
+            self.query("SELECT id FROM generations WHERE finishes_at > ? OR finishes_at IS NULL", timestamp(now))
+        )
 
     def charged_usd(self, now: datetime | None = None) -> Decimal:
-        """What all generations but failed ones cost in the end; with `now`, what is charged by then."""
-        sql = "SELECT coalesce(sum(micro_usd), 0) FROM generations WHERE outcome "
-        if now is None:
-            return usd(self._integer(f"{sql} <> 'error'"))
-        return usd(self._integer(f"{sql} = 'completed' AND finishes_at <= ?", timestamp(now)))
-
-    def _integer(self, sql: str, *values: object) -> int:
-        number: int = self._db.execute(sql, values).fetchone()[0]
-        return number
+        """What is charged by now; without `now`, what all generations but failed ones cost in the end."""
+        condition = "outcome <> 'error'" if now is None else "outcome = 'completed' AND finishes_at <= ?"
+        values = [] if now is None else [timestamp(now)]
+        rows = self.query(f"SELECT sum(micro_usd) AS charged FROM generations WHERE {condition}", *values)  # noqa: S608
+        return usd(rows[0]["charged"] or 0)
 
     def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """Rows of a SELECT by column name."""

@@ -1,7 +1,6 @@
 """Real, small, playable videos: H.264 in MP4, the same bytes for the same scene every time.
 
-PyAV and Pillow take long to import. In the simulator only this module imports them, and it is imported when the first
-clip is needed.
+Only this module imports PyAV and Pillow, which takes long, and it is imported when the first clip is needed.
 """
 
 from __future__ import annotations

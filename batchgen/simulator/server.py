@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -22,8 +21,6 @@ from batchgen.simulator.faults import Faults
 from batchgen.simulator.ledger import Ledger
 from batchgen.simulator.service import SimulatedService, Simulation
 
-log = logging.getLogger(__name__)
-
 
 def application(service: SimulatedService) -> Starlette:
     """The ASGI application: the API of a service, the file server, and control endpoints for tests."""
@@ -34,7 +31,8 @@ def application(service: SimulatedService) -> Starlette:
             Route("/_simulator/faults", put_faults, methods=["PUT"]),
             Route("/_simulator/ledger", get_ledger),
         ],
-        exception_handlers={**aimlapi.EXCEPTION_HANDLERS, Exception: _report_defect},
+        exception_handlers=aimlapi.EXCEPTION_HANDLERS,
+        debug=True,  # a defect of the simulator is answered with its traceback
     )
     app.state.service = service
     return app
@@ -54,18 +52,8 @@ async def put_faults(request: Request) -> Response:
 async def get_ledger(request: Request) -> Response:
     """What was accepted, what of it more than once, and where the API key leaked."""
     ledger: Ledger = request.app.state.service.ledger
-    return JSONResponse(
-        {
-            "accepted": [vars(generation) for generation in ledger.accepted()],
-            "duplicates": ledger.duplicates(),
-            "key_leaks": ledger.key_leaks(),
-        }
-    )
-
-
-async def _report_defect(request: Request, error: Exception) -> Response:
-    log.error("defect in the simulator at %s %s", request.method, request.url.path, exc_info=error)
-    return PlainTextResponse(f"The simulator has a defect: {type(error).__name__}: {error}", 500)
+    accepted = [vars(generation) for generation in ledger.accepted()]
+    return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
 
 
 @asynccontextmanager

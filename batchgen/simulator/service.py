@@ -23,7 +23,7 @@ from batchgen.simulator.faults import LOG_ROW_FAULTS, OUTCOME_FAULTS, Fault, Fau
 from batchgen.simulator.ledger import Generation, GenerationRequest, Ledger, RequestRecord, timestamp, usd
 
 ERRORS = {
-    400: "prompt: The prompt was refused by the content filter",
+    400: "The prompt was refused by the content filter.",
     401: "Invalid API key. You can get a key in your account.",
     403: "You have run out of credits. Top up your balance to go on.",
     429: "Too many requests. Slow down and try again.",
@@ -34,7 +34,7 @@ DOCUMENTED_SIGMA = math.log(4 / 3) / (2 * NORMAL.inv_cdf(0.9))
 """Four of five generations end within a range such as 3 to 4 minutes: so wide are the ranges that services document."""
 OUTCOMES: dict[str, Literal["error", "stuck"]] = {"generation_error": "error", "stuck": "stuck"}
 NTH_LAST_REQUEST = """
-SELECT at FROM requests WHERE at > ? AND status IS NOT 429 AND (kind = ? OR ? IS NULL AND kind <> 'cdn')
+SELECT at FROM requests WHERE at > ? AND status IS NOT 429 AND kind = ?
 ORDER BY at DESC LIMIT 1 OFFSET ?"""
 
 
@@ -42,7 +42,6 @@ ORDER BY at DESC LIMIT 1 OFFSET ?"""
 class AccountLimits:
     """What the simulated account may do; `None` is no limit. Its minutes are compressed by `Simulation.speed`."""
 
-    requests_per_minute: int | None = None  # API requests of every kind together
     creates_per_minute: int | None = None
     log_requests_per_minute: int | None = 200
     in_flight: int | None = None  # generations in progress at once, over all processes on the same ledger
@@ -54,9 +53,7 @@ class Simulation:
     """The settings of a simulated service. Its seconds are compressed by `speed`, except where a setting says real."""
 
     speed: float = 60.0  # 60 means that a generation of 210 s takes 3.5 s
-    sigma: float | None = (
-        None  # standard deviation of generation times' logarithm; `None`: as documented ranges have it
-    )
+    sigma: float | None = None  # standard deviation of the logarithm of generation times; `None`: as documented
     seed: int = 0  # generation times and faults follow from it and from the requests' bodies; ids are always new
     ledger: Path | None = None  # an SQLite file that outlives the process and may be shared; `None`: memory
     key: str | None = None  # the only API key that is accepted; `None`: every key
@@ -101,12 +98,12 @@ class SimulatedService:
         if scheme.lower() != "bearer" or not key or not hmac.compare_digest(key.encode(), accepted.encode()):
             raise HTTPException(401, ERRORS[401])
 
-    def check_rate(self, limit: int | None, kind: str | None = None) -> None:
-        """Raise 429 where the last minute had `limit` requests, of one kind or of all, that were not throttled."""
+    def check_rate(self, kind: str, limit: int | None) -> None:
+        """Raise 429 where the last minute had `limit` requests of this kind that were not throttled."""
         if limit is None:
             return
         now, minute = utcnow(), self.compressed(60)
-        rows = self.ledger.query(NTH_LAST_REQUEST, timestamp(now - minute), kind, kind, limit - 1)
+        rows = self.ledger.query(NTH_LAST_REQUEST, timestamp(now - minute), kind, limit - 1)
         if rows:
             raise self._throttled(datetime.fromisoformat(rows[0]["at"]) + minute - now)
 

@@ -22,11 +22,9 @@ from batchgen.simulator.calls import Endpoint
 
 GENERATION_PATHS = sorted({path for model in catalogue.models() for path in catalogue.endpoints(model)})
 
-CREATE, FETCH = Endpoint("create", generations.create), Endpoint("fetch", generations.fetch)
-
 ROUTES = (
-    *(Route(path, CREATE, methods=["POST"]) for path in GENERATION_PATHS),
-    *(Route(path, FETCH, methods=["GET"]) for path in GENERATION_PATHS),
+    *(Route(path, Endpoint("create", generations.create), methods=["POST"]) for path in GENERATION_PATHS),
+    *(Route(path, Endpoint("fetch", generations.fetch), methods=["GET"]) for path in GENERATION_PATHS),
     Route("/v2/logs", Endpoint("log", account.log), methods=["GET"]),
     Route("/v2/billing", Endpoint("billing", account.balance), methods=["GET"]),
     Route("/v2/billing/transactions", Endpoint("billing", account.transactions), methods=["GET"]),

@@ -39,7 +39,7 @@ WHERE outcome = 'completed' AND finishes_at <= ? AND finishes_at BETWEEN ? AND ?
 async def log(call: Call) -> Response:
     """`GET /v2/logs`: create calls between two moments, newest first."""
     service = call.service
-    service.check_rate(service.simulation.limits.log_requests_per_minute, "log")
+    service.check_rate("log", service.simulation.limits.log_requests_per_minute)
     if fault := service.faults.draw("log", "call", ("500", "429")):
         raise error_of(fault)
     call.refuse_unknown("start", "end", "limit", "offset")

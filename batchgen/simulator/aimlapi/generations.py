@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import secrets
 import uuid
@@ -38,7 +37,6 @@ STATUS_WORDS = {"waiting": 0.03, "queued": 0.12, "active": 0.3, "generating": 1.
 """The words of a generation in progress, each until a share of its time has passed."""
 FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. Please try again."}
 
-
 Images = dict[str, bytes]
 """Images by the digest of their bytes. The first is the one that the video shows."""
 
@@ -54,7 +52,7 @@ async def create(call: Call) -> ASGIApp:
     if fault and not fault.name.startswith("accept"):
         raise error_of(fault)
     service.check_account(request.micro_usd)
-    service.check_rate(service.simulation.limits.creates_per_minute, "create")
+    service.check_rate("create", service.simulation.limits.creates_per_minute)
     # The service documents both statuses: a client that accepts only one of them must fail.
     status = 201 if record.path == UNIVERSAL else 200
     if not fault or fault.name not in UNANSWERED:
@@ -123,18 +121,16 @@ async def _status(call: Call, generation: Generation) -> dict[str, Any]:
         return {"status": "error", "error": {"name": "Error"} if name == "error_without_message" else FAILURE}
     if name == "completed_without_url":
         return {"status": "completed"}
-    video = {
-        "url": signed_url(call.service, call.request, generation),
-        "content_type": "video/mp4",
-        "file_name": "output.mp4",
-        "file_size": (await call.service.clips.clip(generation)).stat.st_size,
-    }
-    usage = {"credits_used": generation.micro_usd * CREDITS_PER_MICRO_USD}
     other_spelling = "Completed" if fault and fault.choice < 0.5 else "complete"
     return {
         "status": other_spelling if name == "status_case" else "completed",
-        "video": video,
-        "meta": {"usage": usage},
+        "video": {
+            "url": signed_url(call.service, call.request, generation),
+            "content_type": "video/mp4",
+            "file_name": "output.mp4",
+            "file_size": (await call.service.clips.clip(generation)).stat.st_size,
+        },
+        "meta": {"usage": {"credits_used": generation.micro_usd * CREDITS_PER_MICRO_USD}},
     }
 
 
@@ -157,7 +153,7 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, Images]:
         endpoint=path,
         body=canonical,
         digest=digest,
-        prompt=str(params.get("prompt", model)),
+        prompt=str(params.get("prompt") or model),
         seconds=seconds,
         aspect=_aspect(params.get("aspect_ratio", params.get("ratio"))),
         image=next(iter(images), None),
@@ -194,7 +190,7 @@ def decode_data_uri(value: object) -> bytes | None:
         return None
     try:
         return base64.b64decode(value.partition(";base64,")[2], validate=True)
-    except binascii.Error:
+    except ValueError:
         return None
 
 

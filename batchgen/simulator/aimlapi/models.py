@@ -13,7 +13,7 @@ from batchgen.catalogue import endpoint, models, schema
 from batchgen.catalogue.register import ALIASES
 from batchgen.simulator.calls import Call
 from batchgen.simulator.ledger import usd
-from batchgen.simulator.service import generation_seconds
+from batchgen.simulator.service import SimulatedService, generation_seconds
 
 VIDEO = "internal/video-generations/submit"
 CREDITS_PER_MICRO_USD = 2
@@ -82,20 +82,16 @@ async def metrics(call: Call) -> Response:
     names = call.request.query_params.getlist("aliases")
     if len(names) > ALIASES_MAX:
         raise HTTPException(400, f"aliases: Expected at most {ALIASES_MAX} names")
-    service = call.service
-
-    def milliseconds(model: str, quantile: float) -> float:
-        seconds = generation_seconds(model, DEFAULT_CLIP_SECONDS, quantile, service.simulation.sigma)
-        return round(service.compressed(seconds).total_seconds() * 1000, 3)
-
     rows = [
-        {
-            "alias": name,
-            "endpoint": endpoint(model),
-            "metrics": {"duration_ms": {percentile: milliseconds(model, q) for percentile, q in QUANTILES.items()}},
-        }
+        {"alias": name, "endpoint": endpoint(model), "metrics": {"duration_ms": _milliseconds(call.service, model)}}
         for model in models()
         for name in (model, *aliases_of(model))
         if not names or name in names
     ]
     return JSONResponse({"window_seconds": METRICS_WINDOW_SECONDS, "models": rows})
+
+
+def _milliseconds(service: SimulatedService, model: str) -> dict[str, float]:
+    sigma = service.simulation.sigma
+    seconds = {name: generation_seconds(model, DEFAULT_CLIP_SECONDS, level, sigma) for name, level in QUANTILES.items()}
+    return {name: round(1000 * service.compressed(value).total_seconds(), 3) for name, value in seconds.items()}
