@@ -111,7 +111,7 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
         assert process.stdout
         yield Simulator(process.stdout.readline().strip(), ledger_path)
     finally:
-        process.kill()
+        process.terminate()  # a killed one leaves its clips in the temporary folder
         process.communicate()
 
 

@@ -63,6 +63,7 @@ class Endpoint:
         try:
             if self.needs_key:
                 service.check_key(request.headers.get("authorization", ""))
+                service.check_rate("any", service.simulation.limits.requests_per_minute)
             answer = await self.handler(call)
         except HTTPException as error:
             call.finish(error.status_code)

@@ -34,7 +34,7 @@ DOCUMENTED_SIGMA = math.log(4 / 3) / (2 * NORMAL.inv_cdf(0.9))
 """Four of five generations end within a range such as 3 to 4 minutes: so wide are the ranges that services document."""
 OUTCOMES: dict[str, Literal["error", "stuck"]] = {"generation_error": "error", "stuck": "stuck"}
 NTH_LAST_REQUEST = """
-SELECT at FROM requests WHERE at > ? AND status IS NOT 429 AND kind = ?
+SELECT at FROM requests WHERE at > ? AND status IS NOT 429 AND (kind = ? OR ? = 'any' AND kind <> 'cdn')
 ORDER BY at DESC LIMIT 1 OFFSET ?"""
 
 
@@ -42,6 +42,7 @@ ORDER BY at DESC LIMIT 1 OFFSET ?"""
 class AccountLimits:
     """What the simulated account may do; `None` is no limit. Its minutes are compressed by `Simulation.speed`."""
 
+    requests_per_minute: int | None = None  # API requests of all kinds together
     creates_per_minute: int | None = None
     log_requests_per_minute: int | None = 200
     in_flight: int | None = None  # generations in progress at once, over all processes on the same ledger
@@ -99,11 +100,11 @@ class SimulatedService:
             raise HTTPException(401, ERRORS[401])
 
     def check_rate(self, kind: str, limit: int | None) -> None:
-        """Raise 429 where the last minute had `limit` requests of this kind that were not throttled."""
+        """Raise 429 where the last minute had `limit` requests of this kind, or of `any`, that were not throttled."""
         if limit is None:
             return
         now, minute = utcnow(), self.compressed(60)
-        rows = self.ledger.query(NTH_LAST_REQUEST, timestamp(now - minute), kind, limit - 1)
+        rows = self.ledger.query(NTH_LAST_REQUEST, timestamp(now - minute), kind, kind, limit - 1)
         if rows:
             raise self._throttled(datetime.fromisoformat(rows[0]["at"]) + minute - now)
 

@@ -203,6 +203,13 @@ async def test_no_more_generations_are_in_flight_than_the_account_allows() -> No
         assert int(responses[-1].headers["retry-after"]) >= 1
 
 
+async def test_no_more_requests_pass_in_a_minute_than_the_account_allows() -> None:
+    async with simulated(speed=1, limits=AccountLimits(requests_per_minute=3)) as client:
+        responses = [await client.get("/v2/billing") for _ in range(5)]
+        assert [response.status_code for response in responses] == [200, 200, 200, 429, 429]
+        assert 1 <= int(responses[-1].headers["retry-after"]) <= 60
+
+
 async def test_creates_have_a_rate_limit_of_their_own_which_throttled_ones_do_not_prolong() -> None:
     async with simulated(speed=600, limits=AccountLimits(creates_per_minute=2)) as client:
         statuses = [(await client.post(UNIVERSAL, json=body(f"{number}"))).status_code for number in range(4)]

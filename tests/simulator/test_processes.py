@@ -43,7 +43,7 @@ def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             assert running.stdout
             yield running, running.stdout.readline().strip()
         finally:
-            running.kill()
+            running.terminate()
 
 
 async def test_a_killed_service_still_has_its_generations(tmp_path: Path) -> None:
