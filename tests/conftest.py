@@ -102,7 +102,7 @@ class Simulator:
 
 @contextmanager
 def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Iterator[Simulator]:
-    """A simulator in its own process, killed at the end. Its ledger is a file in `folder`, or in memory."""
+    """A simulator in its own process, terminated at the end. Its ledger is a file in `folder`, or in memory."""
     ledger_path = folder / "simulator.ledger"
     ledger_options = ("--ledger", str(ledger_path)) if ledger else ()
     command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", *ledger_options, *options]
