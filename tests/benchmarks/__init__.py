@@ -1,1 +1,1 @@
-"""Measurements, as a command: `python -m tests.benchmarks [name …]`. Ratios are taken within one run on one machine."""
+"""Benchmarks, as a command: `python -m tests.benchmarks [PART …]`. Ratios are taken within one run on one machine."""

@@ -1,4 +1,4 @@
-"""The same three requests a job with no table at all: what httpx and asyncio alone can do. Arguments: BASE_URL JOBS."""
+"""The three requests of a job and nothing else: what the HTTP client and asyncio can do. Arguments: BASE_URL JOBS."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from tests.benchmarks.peers.job import AT_ONCE, HEADERS, PATH, ask, compete
+from tests.benchmarks.peers.job import AT_ONCE, HEADERS, PATH, create_body, run_peer
 
 
-async def fetch_all(base_url: str, jobs: int, folder: Path) -> None:
+async def deliver_all(base_url: str, jobs: int, folder: Path) -> None:
     limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-    waiting = iter(range(jobs))
+    numbers = iter(range(jobs))
     async with httpx.AsyncClient(limits=limits, headers=HEADERS, timeout=30) as client:
 
-        async def work() -> None:
-            for each in waiting:
-                made = (await client.post(base_url + PATH, json=ask(each))).json()
+        async def deliver_jobs() -> None:
+            for number in numbers:
+                created = (await client.post(base_url + PATH, json=create_body(number))).json()
                 while True:
-                    told = (await client.get(base_url + PATH, params={"generation_id": made["id"]})).json()
-                    if told["status"] == "completed":
+                    answer = (await client.get(base_url + PATH, params={"generation_id": created["id"]})).json()
+                    if answer["status"] == "completed":
                         break
-                video = await client.get(told["video"]["url"])
-                (folder / f"{each}.mp4").write_bytes(video.content)
+                video = await client.get(answer["video"]["url"])
+                (folder / f"{number}.mp4").write_bytes(video.content)
 
-        await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(deliver_jobs() for _ in range(AT_ONCE)))
 
 
 def deliver(base_url: str, jobs: int, folder: Path) -> None:
-    asyncio.run(fetch_all(base_url, jobs, folder))
+    asyncio.run(deliver_all(base_url, jobs, folder))
 
 
 if __name__ == "__main__":
-    compete(deliver)
+    run_peer(deliver)

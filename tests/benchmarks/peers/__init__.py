@@ -1,6 +1,6 @@
-"""What people use in place of batchgen, each a process: `python -m tests.benchmarks.peers.threads BASE_URL JOBS`.
+"""What people use in place of batchgen, each as a process: `python -m tests.benchmarks.peers.threads BASE_URL JOBS`.
 
-What a package of their own has to be there for is installed with the extra `bench`.
+The packages that they need are installed with the extra `bench`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 
 class Peer(NamedTuple):
-    """Somebody who does the same requests: its module, what a crash leaves of its jobs, the package it needs."""
+    """A program that makes the same requests: its module, what a crash does to its jobs, the package it needs."""
 
     what: str
     module: str
-    durable: str
+    after_crash: str
+    is_crash_safe: bool = False
     package: str = "httpx2"
 
     @property
@@ -22,20 +23,21 @@ class Peer(NamedTuple):
         return find_spec(self.package) is not None
 
 
-BARE = Peer("a bare asyncio script", "tests.benchmarks.bare", "not durable")
+BARE = Peer("a bare asyncio script", "tests.benchmarks.bare", "a crash loses all jobs")
 PEERS = (
     BARE,
-    Peer("a script in a thread pool", "tests.benchmarks.peers.threads", "not durable"),
+    Peer("a script in a thread pool", "tests.benchmarks.peers.threads", "a crash loses all jobs"),
     Peer(
         "huey on SQLite",
         "tests.benchmarks.peers.huey_sqlite",
-        "its queue is durable, and a crash loses the jobs it was in",
-        "huey",
+        "its queue is durable, but a crash loses the jobs in its workers",
+        package="huey",
     ),
     Peer(
         "DBOS on SQLite",
         "tests.benchmarks.peers.dbos_sqlite",
-        "durable, and a crash sends the create it was in again",
-        "dbos",
+        "crash-safe, but a crash sends the create in progress again",
+        is_crash_safe=True,
+        package="dbos",
     ),
 )

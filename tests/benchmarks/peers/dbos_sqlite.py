@@ -1,8 +1,8 @@
 """DBOS on SQLite: a workflow a job, of three steps, on a durable queue that runs eight at once.
 
-A step that has ended is not run again; one that a crash interrupted is, so a create request may be paid for twice.
-It has every advantage that was found: a write-ahead log, which DBOS does not set by itself and which is faster here;
-a queue looked at fifty times a second instead of once; plain functions, which are faster here than its coroutines.
+A step that has ended is not run again. A step that a crash interrupts is, so a create request may be paid for twice.
+DBOS has every advantage that we found: a write-ahead log, which it does not set by itself and which is faster here; a
+queue polled fifty times a second instead of once; plain functions, which are faster here than its coroutines.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from dbos import DBOS
 
-from tests.benchmarks.peers.job import AT_ONCE, compete, connect, create, download, fetch
+from tests.benchmarks.peers.job import AT_ONCE, connect, create, download, fetch, run_peer
 
 QUEUE = "videos"
-QUEUE_SECONDS = 0.02
-LOOK_SECONDS = 0.1
+QUEUE_POLL_SECONDS = 0.02
+RESULT_POLL_SECONDS = 0.1
 
 
 def deliver(base_url: str, jobs: int, folder: Path) -> None:
@@ -27,19 +27,19 @@ def deliver(base_url: str, jobs: int, folder: Path) -> None:
     DBOS(config={"name": "peer", "system_database_url": f"sqlite:///{database}", "log_level": "ERROR"})
     with connect(base_url) as client:
 
-        def work(number: int) -> None:
+        def deliver_job(number: int) -> None:
             generation_id = DBOS.run_step(None, create, client, number)
-            address = DBOS.run_step(None, fetch, client, generation_id)
-            DBOS.run_step(None, download, client, address, folder / f"{number}.mp4")
+            url = DBOS.run_step(None, fetch, client, generation_id)
+            DBOS.run_step(None, download, client, url, folder / f"{number}.mp4")
 
-        workflow = DBOS.workflow()(work)
+        workflow = DBOS.workflow()(deliver_job)
         DBOS.launch()
-        DBOS.register_queue(QUEUE, worker_concurrency=AT_ONCE, polling_interval_sec=QUEUE_SECONDS)
+        DBOS.register_queue(QUEUE, worker_concurrency=AT_ONCE, polling_interval_sec=QUEUE_POLL_SECONDS)
         handles = [DBOS.enqueue_workflow(QUEUE, workflow, number) for number in range(jobs)]
         for handle in handles:
-            handle.get_result(polling_interval_sec=LOOK_SECONDS)
+            handle.get_result(polling_interval_sec=RESULT_POLL_SECONDS)
         DBOS.destroy()
 
 
 if __name__ == "__main__":
-    compete(deliver)
+    run_peer(deliver)

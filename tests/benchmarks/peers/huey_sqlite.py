@@ -1,6 +1,6 @@
 """huey on SQLite: a task a job, eight worker threads in one process, every commit synced.
 
-A task leaves the queue as it is begun, so that a crash loses what was being worked on.
+A task leaves the queue when it begins, so a crash loses the jobs in the workers.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from pathlib import Path
 
 from huey import SqliteHuey
 
-from tests.benchmarks.peers.job import AT_ONCE, compete, connect, create, download, fetch
+from tests.benchmarks.peers.job import AT_ONCE, connect, create, download, fetch, run_peer
 
-LOOK_SECONDS = 0.1
+RESULT_POLL_SECONDS = 0.1
 
 
 def deliver(base_url: str, jobs: int, folder: Path) -> None:
     huey = SqliteHuey(filename=str(folder / "huey.db"), fsync=True)
     with connect(base_url) as client:
 
-        def work(number: int) -> int:
+        def deliver_job(number: int) -> int:
             download(client, fetch(client, create(client, number)), folder / f"{number}.mp4")
-            return number  # huey keeps no result that is None, and could not be asked whether the task is over
+            return number  # huey keeps no result that is None, and could not tell when the task has ended
 
-        results = huey.task()(work).map(range(jobs))
+        results = huey.task()(deliver_job).map(range(jobs))
         consumer = huey.create_consumer(workers=AT_ONCE, periodic=False)
         consumer.start()
-        results.get(blocking=True, max_delay=LOOK_SECONDS, preserve=True)  # else each result read is one more commit
+        # `preserve`: without it each result that is read costs one more commit.
+        results.get(blocking=True, max_delay=RESULT_POLL_SECONDS, preserve=True)
         consumer.stop(graceful=True)
 
 
 if __name__ == "__main__":
-    compete(deliver)
+    run_peer(deliver)

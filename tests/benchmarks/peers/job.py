@@ -1,4 +1,4 @@
-"""What the peers share: the three requests of a job, made synchronously, and how a process of theirs is run."""
+"""What the peers share: the three requests of a job, made synchronously, and the main program of a peer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import httpx2 as httpx
 AT_ONCE = 8
 PATH = "/v2/video/generations"
 HEADERS = {"Authorization": "Bearer any"}
-SPEED = 100_000  # of the simulated service
-BETWEEN_LOOKS_SECONDS = 10 / SPEED  # the documented example's ten seconds, at that speed
+SPEED = 100_000
+"""Of the simulated service: a generation takes two milliseconds."""
+POLL_SECONDS = 10 / SPEED
+"""The ten seconds of the documented example, at that speed."""
 
 
 def connect(base_url: str) -> httpx.Client:
@@ -23,7 +25,7 @@ def connect(base_url: str) -> httpx.Client:
     return httpx.Client(base_url=base_url, limits=limits, headers=HEADERS, timeout=30)
 
 
-def ask(number: int) -> dict[str, str]:
+def create_body(number: int) -> dict[str, str]:
     """The body of a create request."""
     return {
         "model": "kling-video/v2.1/standard/image-to-video",
@@ -33,25 +35,25 @@ def ask(number: int) -> dict[str, str]:
 
 
 def create(client: httpx.Client, number: int) -> str:
-    """The id of a new generation."""
-    return str(client.post(PATH, json=ask(number)).raise_for_status().json()["id"])
+    """Send a create request; the id of the generation."""
+    return str(client.post(PATH, json=create_body(number)).raise_for_status().json()["id"])
 
 
 def fetch(client: httpx.Client, generation_id: str) -> str:
-    """The address of its video, once there is one."""
+    """Poll a generation until it has completed; the URL of its video."""
     while True:
-        told = client.get(PATH, params={"generation_id": generation_id}).raise_for_status().json()
-        if told["status"] == "completed":
-            return str(told["video"]["url"])
-        time.sleep(BETWEEN_LOOKS_SECONDS)
+        answer = client.get(PATH, params={"generation_id": generation_id}).raise_for_status().json()
+        if answer["status"] == "completed":
+            return str(answer["video"]["url"])
+        time.sleep(POLL_SECONDS)
 
 
-def download(client: httpx.Client, address: str, path: Path) -> None:
-    path.write_bytes(client.get(address).raise_for_status().content)
+def download(client: httpx.Client, url: str, path: Path) -> None:
+    path.write_bytes(client.get(url).raise_for_status().content)
 
 
-def compete(deliver: Callable[[str, int, Path], object]) -> None:
-    """Deliver the jobs that the process's arguments tell of, and print the seconds it took."""
+def run_peer(deliver: Callable[[str, int, Path], object]) -> None:
+    """Deliver the jobs that the command line names, and print the seconds it took."""
     base_url, jobs = sys.argv[1], int(sys.argv[2])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
