@@ -5,8 +5,12 @@ The prose around them is written by hand and kept.
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 from pathlib import Path
+
+from batchgen import clock
 
 
 def read_block(path: Path, name: str) -> str | None:
@@ -28,6 +32,12 @@ def write_block(path: Path, name: str, content: str) -> None:
 def block_names(path: Path) -> list[str]:
     """The names of a file's blocks, in their order."""
     return re.findall(r"^<!-- /(.+) -->$", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def machine() -> str:
+    """The date and the machine in a few words: absolute figures belong to them."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{clock.utcnow():%Y-%m-%d}, {os.cpu_count()} cores, {python}"
 
 
 def _pattern(name: str) -> re.Pattern[str]:

@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen import clock
 from tests.benchmarks.measure import Figure
-from tests.readme_blocks import block_names, read_block, write_block
+from tests.readme_blocks import block_names, machine, read_block, write_block
 
 TABLES = Path(__file__).with_name("README.md")
 TOP = Path(__file__).resolve().parents[2] / "README.md"
@@ -35,14 +32,6 @@ def table(figures: Sequence[Figure]) -> str:
     """Figures as a Markdown table."""
     rows = [f"| {row.what} | {row.value} | {row.bound} | {HOLDS[row.holds]} |" for row in figures]
     return "\n".join([HEAD, *rows])
-
-
-def machine() -> str:
-    """The machine in a few words, with the date: absolute figures belong to it."""
-    return (
-        f"{clock.utcnow():%Y-%m-%d}, {os.cpu_count()} cores, {platform.python_implementation()}"
-        f" {platform.python_version()}"
-    )
 
 
 def write(part: str, figures: Sequence[Figure], tables: Path = TABLES, top: Path = TOP) -> None:

@@ -1,6 +1,6 @@
-"""`python -m tests.campaign`: the whole campaign, or a part of it; one table on standard output.
+"""Run the whole campaign, or a part of it, and print one table.
 
-Exit code 1 if anything was bought twice, lost, or otherwise not as it should be; what is needed to look into it stays.
+Exit code 1 if anything was bought twice, lost, or otherwise wrong; the folders of those trials stay.
 """
 
 from __future__ import annotations
@@ -12,65 +12,79 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from tests.campaign import points
-from tests.campaign.scenarios import MADE, scenarios
-from tests.campaign.table import complaints, table
-from tests.campaign.trial import Trial, carry_out
+from tests.campaign.scenarios import KINDS, scenarios
+from tests.campaign.table import problem_report, table, write
+from tests.campaign.trial import Trial, run_scenario
 
-AT_ONCE = 4 * (os.cpu_count() or 1)  # most of a trial is waiting
+AT_ONCE = 4 * (os.cpu_count() or 1)
+"""Trials at once. Most of a trial is waiting."""
+SCENARIOS = 200
+KILLS_MIN = 300
+"""A campaign with fewer kills is not written into the README. The default one has more than 500."""
 
-RunContext = Callable[[Path], Trial]
+TrialRunner = Callable[[Path], Trial]
+"""Runs one trial in a folder of its own."""
 
 
-def chosen(runs: int, seed: int, only: str | None) -> list[RunContext]:
-    """The trials asked for, in the order of the table."""
-    work: list[RunContext] = []
-    if only is None or only in MADE:
-        listed = sorted(scenarios(runs, seed, only), key=lambda each: list(MADE).index(each.name))
-        work += [lambda folder, scenario=each: carry_out(scenario, folder) for each in listed]  # type: ignore[misc]
+def select_trials(runs: int, seed: int, only: str | None) -> list[TrialRunner]:
+    """The trials of a command line, in the order of the table."""
+    runners: list[TrialRunner] = []
+    if only is None or only in KINDS:
+        listed = sorted(scenarios(runs, seed, only), key=lambda scenario: list(KINDS).index(scenario.name))
+        runners += [partial(run_scenario, scenario) for scenario in listed]
     if only is None or only in points.ROWS:
-        work += [lambda folder, point=each: points.die_at(point, folder) for each in points.points(only)]  # type: ignore[misc]
+        runners += [partial(points.run_crash_point, point) for point in points.crash_points(only)]
     elif only.partition(" #")[0] in points.ROWS:
-        work.append(lambda folder: points.die_at(points.one(only), folder))
-    return work
+        runners.append(partial(points.run_crash_point, points.parse(only)))
+    return runners
 
 
-def perform(work: Sequence[RunContext], folder: Path) -> list[Trial]:
-    """Carry the trials out, several at once."""
+def run_trials(runners: Sequence[TrialRunner], folder: Path) -> list[Trial]:
+    """Run the trials, several at once, with a line on standard error for each."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        begun = {threads.submit(each, folder / f"{number:03}"): number for number, each in enumerate(work)}
+        numbers = {threads.submit(run, folder / f"{number:03}"): number for number, run in enumerate(runners)}
         trials: dict[int, Trial] = {}
-        for done in as_completed(begun):
-            trial = trials[begun[done]] = done.result()
-            mark = "" if trial.passed else "  ← " + trial.books.surprises[0][:150]
-            told = f"{len(trials)}/{len(work)}  {trial.name}: {trial.kills} kills, {trial.seconds:.1f} s{mark}"
-            print(told, file=sys.stderr, flush=True)
+        for future in as_completed(numbers):
+            trial = trials[numbers[future]] = future.result()
+            problem = "" if trial.passed else "  ← " + trial.audit.problems[0][:150]
+            progress = f"{len(trials)}/{len(runners)}  {trial.name}: {trial.kills} kills, {trial.seconds:.1f} s"
+            print(progress + problem, file=sys.stderr, flush=True)
     return [trials[number] for number in sorted(trials)]
 
 
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200, help="scenarios besides the crash points (200)")
+    parser.add_argument("--runs", type=int, default=SCENARIOS, help=f"scenarios besides the crash points ({SCENARIOS})")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same scenarios (1)")
     parser.add_argument("--only", metavar="NAME", help="one row of the table, or one crash point: 'ROW #N'")
-    asked = parser.parse_args()
-    work = chosen(asked.runs, asked.seed, asked.only)
-    if not work:
-        parser.error(f"there is no row {asked.only!r}; there are:\n  " + "\n  ".join((*MADE, *points.ROWS)))
+    parser.add_argument("--write", action="store_true", help="put the table into tests/campaign/README.md")
+    options = parser.parse_args()
+    if options.write and options.only:
+        parser.error("only a whole campaign is written; leave out --only")
+    runners = select_trials(options.runs, options.seed, options.only)
+    if not runners:
+        parser.error(f"there is no row {options.only!r}; there are:\n  " + "\n  ".join((*KINDS, *points.ROWS)))
     folder = Path(tempfile.mkdtemp(prefix="batchgen-campaign-"))
     began = time.monotonic()
-    trials = perform(work, folder)
+    trials = run_trials(runners, folder)
     print(table(trials))
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     kills = sum(trial.kills for trial in trials)
-    print(f"\n{len(trials)} runs and {kills} kills in {minutes} min {seconds} s, seed {asked.seed}", file=sys.stderr)
-    if told := complaints(trials):
-        print(told, file=sys.stderr)
+    print(f"\n{len(trials)} runs and {kills} kills in {minutes} min {seconds} s, seed {options.seed}", file=sys.stderr)
+    if problems := problem_report(trials):
+        print(problems, file=sys.stderr)
         return 1
     folder.rmdir()
+    if options.write and kills < KILLS_MIN:
+        print(f"not written: {kills} kills are fewer than {KILLS_MIN}", file=sys.stderr)
+        return 1
+    if options.write:
+        write(trials, options.seed)
     return 0
 
 

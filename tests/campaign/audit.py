@@ -1,4 +1,4 @@
-"""The service's ledger held against the job table and the disk, after a scenario has ended."""
+"""The audit at the end of a scenario: the service's ledger against the job table and the disk."""
 
 from __future__ import annotations
 
@@ -19,51 +19,52 @@ from batchgen.simulator.clips import CHANGED_SUFFIX
 from batchgen.simulator.ledger import Generation, Ledger
 from tests.campaign.processes import KEY, Service, rows
 
-IN_THE_WAY = "campaign/j0.mp4"
-SOMEBODYS = b"a holiday film, and not batchgen's"
+FOREIGN_FILE = "campaign/j0.mp4"
+FOREIGN_CONTENT = b"a holiday film, and not batchgen's"
 SCRATCH = ("*.part", "*.run-*")
 
 
 @dataclass(slots=True)
-class Books:
-    """How a scenario came out. `surprises` are everything that should not be, in words."""
+class AuditResult:
+    """The counts of a scenario. `problems` are sentences, one for everything that should not be."""
 
     accepted: int = 0
     duplicates: int = 0
     lost: int = 0
     delivered: int = 0
-    surprises: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
-def audit(folder: Path, service: Service, *, in_the_way: bool = False) -> Books:
-    """Count, and look for what should not be. Ends the service."""
-    service.calm()
+def audit(folder: Path, service: Service, *, foreign_file: bool = False) -> AuditResult:
+    """Count, and find every problem. Stops the service."""
+    service.clear_faults()
     ledger = Ledger(service.ledger)
     generations = ledger.accepted()
-    served = {each.id: download(service, each) for each in generations if each.outcome == "completed"}
+    served = {
+        generation.id: download(service, generation) for generation in generations if generation.outcome == "completed"
+    }
     ledger.close()
-    service.end()
+    service.stop()
     ledger = Ledger(service.ledger)
     try:
-        books = Books(accepted=len(generations))
-        books.duplicates = sum(len(ids) - 1 for ids in ledger.duplicates().values())
-        if in_the_way and (folder / IN_THE_WAY).read_bytes() != SOMEBODYS:
-            books.surprises.append(f"{IN_THE_WAY} was somebody's file, and has been written over")
-        if books.duplicates:
-            books.surprises.append(f"accepted more than once: {ledger.duplicates()}")
-        for surprise in (
-            *deliveries(books, folder, generations, served),
-            *correspondence(folder, ledger, generations),
-            *leavings(folder, ledger),
-        ):
-            books.surprises.append(surprise)
-        return books
+        result = AuditResult(accepted=len(generations))
+        result.duplicates = sum(len(ids) - 1 for ids in ledger.duplicates().values())
+        if foreign_file and (folder / FOREIGN_FILE).read_bytes() != FOREIGN_CONTENT:
+            result.problems.append(f"{FOREIGN_FILE} was not batchgen's file, and has been overwritten")
+        if result.duplicates:
+            result.problems.append(f"accepted more than once: {ledger.duplicates()}")
+        result.problems += check_deliveries(result, folder, generations, served)
+        result.problems += check_attempts(folder, ledger, generations)
+        result.problems += check_leftovers(folder, ledger)
+        return result
     finally:
         ledger.close()
 
 
-def deliveries(books: Books, folder: Path, generations: list[Generation], served: dict[str, bytes]) -> Iterator[str]:
-    """Every video that is charged for lies on the disk, whole, and its row knows it; and no other row says so."""
+def check_deliveries(
+    result: AuditResult, folder: Path, generations: list[Generation], served: dict[str, bytes]
+) -> Iterator[str]:
+    """Every charged video lies on the disk, whole, and its row says so; no other row says so. Counts into `result`."""
     jobs = {job["generation_id"]: job for job in rows(folder / "batchgen.db", "SELECT * FROM jobs")}
     for generation in generations:
         job = jobs.get(generation.id)
@@ -71,20 +72,20 @@ def deliveries(books: Books, folder: Path, generations: list[Generation], served
             if job and job["state"] == "done":
                 yield f"{job['key']}: done, but its generation {generation.id} never completed"
             continue
-        wrong = defect(folder, job, generation, served[generation.id])
-        if wrong:
-            books.lost += 1
-            yield f"lost: {generation.id} of {json.loads(generation.body)['prompt']!r}: {wrong}"
+        defect = delivery_defect(folder, job, generation, served[generation.id])
+        if defect:
+            result.lost += 1
+            yield f"lost: {generation.id} of {json.loads(generation.body)['prompt']!r}: {defect}"
         else:
-            books.delivered += 1
-    known = {each.id for each in generations}
+            result.delivered += 1
+    ids = {generation.id for generation in generations}
     for job in jobs.values():
-        if job["generation_id"] and job["generation_id"] not in known:
+        if job["generation_id"] and job["generation_id"] not in ids:
             yield f"{job['key']}: its generation {job['generation_id']} is not in the service's ledger"
 
 
-def defect(folder: Path, job: dict[str, Any] | None, generation: Generation, served: bytes) -> str | None:
-    """What is wrong with the delivery of a charged video."""
+def delivery_defect(folder: Path, job: dict[str, Any] | None, generation: Generation, served: bytes) -> str | None:
+    """What is wrong with the delivery of a charged video; None if nothing is."""
     if job is None:
         return "no row has its id"
     if job["state"] != "done":
@@ -96,7 +97,7 @@ def defect(folder: Path, job: dict[str, Any] | None, generation: Generation, ser
     if (job["bytes"], job["sha256"]) != (len(content), sha256(content).hexdigest()):
         return f"{job['output_path']} is not what the row of {job['key']} says"
     first = served.removesuffix(CHANGED_SUFFIX)
-    if content not in (first, first + CHANGED_SUFFIX):  # what the service had before it changed the file, or after
+    if content not in (first, first + CHANGED_SUFFIX):  # the file before the service changed it, or after
         return f"{job['output_path']} is not what the service serves"
     try:
         check(path)
@@ -107,40 +108,43 @@ def defect(folder: Path, job: dict[str, Any] | None, generation: Generation, ser
     return None
 
 
-def correspondence(folder: Path, ledger: Ledger, generations: list[Generation]) -> Iterator[str]:
-    """Each create request that reached the service has one attempt, with the outcome that it had."""
-    asked = "SELECT a.*, j.key FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id"
-    attempts = {row["client_request_id"]: row for row in rows(folder / "batchgen.db", asked)}
+def check_attempts(folder: Path, ledger: Ledger, generations: list[Generation]) -> Iterator[str]:
+    """Each create request that reached the service has one attempt, and the attempt has the service's outcome."""
+    select = "SELECT a.*, j.key FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id"
+    attempts = {row["client_request_id"]: row for row in rows(folder / "batchgen.db", select)}
     creates = ledger.query("SELECT client_request_id, status FROM requests WHERE kind = 'create'")
-    for name, times in Counter(row["client_request_id"] for row in creates).items():
+    for request_id, times in Counter(row["client_request_id"] for row in creates).items():
         if times > 1:
-            yield f"{name} reached the service {times} times"
-        if name not in attempts:
-            yield f"{name} reached the service, and no attempt knows it"
-        elif attempts[name]["outcome"] == "not_sent":
-            yield f"{name} reached the service; its attempt says that it was not sent"
-    made = {each.client_request_id: each for each in generations}
-    for name, attempt in attempts.items():
-        generation = made.pop(name, None)
-        told = attempt["generation_id"] if attempt["outcome"] == "accepted" else None
-        if told != (generation.id if generation else None):
-            yield f"{attempt['key']}: attempt {name} is {attempt['outcome']} {told}, the service says {generation}"
-    for name in made:
-        yield f"{name} was accepted, and no attempt knows it"
-    open_still = Counter(row["key"] for row in attempts.values() if row["outcome"] in ("sending", "unconfirmed"))
-    for key, number in open_still.items():
+            yield f"{request_id} reached the service {times} times"
+        if request_id not in attempts:
+            yield f"{request_id} reached the service, and no attempt has it"
+        elif attempts[request_id]["outcome"] == "not_sent":
+            yield f"{request_id} reached the service; its attempt says that it was not sent"
+    accepted = {generation.client_request_id: generation for generation in generations}
+    for request_id, attempt in attempts.items():
+        generation = accepted.pop(request_id, None)
+        recorded = attempt["generation_id"] if attempt["outcome"] == "accepted" else None
+        if recorded != (generation.id if generation else None):
+            yield (
+                f"{attempt['key']}: attempt {request_id} is {attempt['outcome']} {recorded},"
+                f" the service says {generation}"
+            )
+    for request_id in accepted:
+        yield f"{request_id} was accepted, and no attempt has it"
+    undecided = Counter(row["key"] for row in attempts.values() if row["outcome"] in ("sending", "unconfirmed"))
+    for key, number in undecided.items():
         yield f"{key}: {number} attempt(s) undecided at the end"
 
 
-def leavings(folder: Path, ledger: Ledger) -> Iterator[str]:
-    """No scratch files, no files but those of rows, no key anywhere, no traceback, no delivery twice."""
+def check_leftovers(folder: Path, ledger: Ledger) -> Iterator[str]:
+    """No scratch file, no video without a row, no API key, no traceback, no second delivery, no damaged database."""
     for pattern in SCRATCH:
         for path in folder.rglob(pattern):
             yield f"left behind: {path.relative_to(folder)}"
-    named = {row["output_path"] for row in rows(folder / "batchgen.db", "SELECT * FROM jobs WHERE state = 'done'")}
+    recorded = {row["output_path"] for row in rows(folder / "batchgen.db", "SELECT * FROM jobs WHERE state = 'done'")}
     for path in folder.rglob("*.mp4"):
-        if path.relative_to(folder).as_posix() not in named and path.read_bytes() != SOMEBODYS:
-            yield f"no row knows the file {path.relative_to(folder)}"
+        if path.relative_to(folder).as_posix() not in recorded and path.read_bytes() != FOREIGN_CONTENT:
+            yield f"no row names the file {path.relative_to(folder)}"
     for leak in ledger.key_leaks():
         yield f"the key went to the file server: {leak}"
     for path in folder.rglob("*"):
@@ -150,11 +154,11 @@ def leavings(folder: Path, ledger: Ledger) -> Iterator[str]:
                 yield f"the key stands in {path.name}"
             if path.suffix == ".log" and b"Traceback" in content:
                 yield f"a traceback in {path.name}"
-    twice = (
+    delivered_twice = (
         "SELECT j.key FROM events AS e JOIN jobs AS j ON j.id = e.job_id WHERE e.to_state = 'done'"
         " GROUP BY j.id HAVING count(*) > 1"
     )
-    for row in rows(folder / "batchgen.db", twice):
+    for row in rows(folder / "batchgen.db", delivered_twice):
         yield f"{row['key']} was delivered more than once"
     for row in rows(folder / "batchgen.db", "PRAGMA integrity_check"):
         if row["integrity_check"] != "ok":
@@ -164,10 +168,10 @@ def leavings(folder: Path, ledger: Ledger) -> Iterator[str]:
 def download(service: Service, generation: Generation) -> bytes:
     """What the service serves now as the video of a generation."""
     query = urllib.parse.urlencode({"generation_id": generation.id})
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"{service.base_url}{generation.endpoint}?{query}", headers={"Authorization": "Bearer the-auditor"}
     )
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         url = json.load(answer)["video"]["url"]
     with urllib.request.urlopen(url, timeout=60) as answer:
         content: bytes = answer.read()

@@ -1,7 +1,7 @@
-"""A death at every crash point of a small batch, both sides of each; then the same command again, to the end.
+"""A crash at every crash point of a small batch; then the same command runs again, to the end.
 
-The batch meets what a batch can meet: a lost answer that is adopted from the log, a poll and a file server that fail,
-an expired address, a file that is cut. So each kind of commit is there to die at.
+The batch has one fault of each kind: a lost answer that is adopted from the log, a poll and a download that fail, an
+expired URL, a file that is cut. So there is a crash point at each kind of commit and of request.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 from tests.campaign.audit import audit
 from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, KILLED, POINTS, REQUEST_SENT
 from tests.campaign.processes import Run, Service
-from tests.campaign.scenarios import Plan, Scenario
-from tests.campaign.trial import ENDED, LAG_SECONDS, Trial, finish, note_ending, write_manifest
+from tests.campaign.scenarios import FaultPlan, Scenario
+from tests.campaign.trial import ENDED, LAG_SECONDS, Trial, check_exit_code, run_to_end, write_manifest
 
 JOBS = 2
 SPEED = 1500.0
-FAULTS: Plan = {
+FAULTS: FaultPlan = {
     "create": {"accept_then_drop": {"count": 1}},
     "fetch": {"500": {"count": 1}},
     "cdn": {"expired_410": {"count": 1}, "cut": {"count": 1, "bytes": 9_000}, "html_200": {"count": 1}},
@@ -36,12 +36,19 @@ SHORT = {
     "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.PIECE_BYTES": 1_000,
 }
-MARGIN = 1  # points more than the first count found: no two runs are the same to the last poll
+MARGIN = 1
+"""Crash points tried beyond those that were counted: two runs differ by a poll or two."""
+FIRST_CRASH = (REQUEST_SENT, 3)
+"""Where the run before a second crash ends: the requests before are one for typical times and one create."""
+SECOND_CRASH_POINTS = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_SENT)
+SECOND = ", after a first crash"
+ROWS = (*POINTS, *(name + SECOND for name in SECOND_CRASH_POINTS))
+"""The rows of the table that are crash points."""
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """The `number`-th time that a kind of crash point is reached; `again`: in the run after a first death."""
+class CrashPoint:
+    """The `number`-th time that a run reaches a kind of crash point; `again`: in the run after a first crash."""
 
     name: str
     number: int
@@ -49,74 +56,69 @@ class Point:
 
     @property
     def row(self) -> str:
-        return f"{self.name}, after a first crash" if self.again else self.name
+        return self.name + SECOND if self.again else self.name
 
     @property
     def command(self) -> str:
+        """The command that repeats exactly this crash."""
         return f"python -m tests.campaign --only '{self.row} #{self.number}'"
 
 
-FIRST_DEATH = (REQUEST_SENT, 3)  # the metrics, and a create before it
-POINTS_AGAIN = (COMMIT_BEFORE, COMMIT_AFTER, REQUEST_SENT)
-ROWS = (*POINTS, *(f"{name}, after a first crash" for name in POINTS_AGAIN))
+def parse(text: str) -> CrashPoint:
+    """The crash point in a `command`: its row and its number."""
+    row, _, number = text.partition(" #")
+    return CrashPoint(row.removesuffix(SECOND), int(number), row.endswith(SECOND))
 
 
-def points(row: str | None = None) -> Iterator[Point]:
-    """Every point of every kind, or those of one row; counted in a run that is left alone."""
+def crash_points(row: str | None = None) -> Iterator[CrashPoint]:
+    """Every crash point, or those of one row. They are counted in a run without a crash."""
     for again in (False, True):
-        found = count(again) if row is None or row.endswith("after a first crash") == again else Counter()
-        for name in POINTS_AGAIN if again else POINTS:
-            for number in range(1, found[name] + MARGIN + 1 if found else 0):
-                point = Point(name, number, again)
+        counts = count(again) if row is None or row.endswith(SECOND) == again else Counter()
+        for name in SECOND_CRASH_POINTS if again else POINTS:
+            for number in range(1, counts[name] + MARGIN + 1 if counts else 0):
+                point = CrashPoint(name, number, again)
                 if row in (None, point.row):
                     yield point
 
 
-def one(told: str) -> Point:
-    """The point that a `command` names."""
-    row, _, number = told.partition(" #")
-    return Point(row.removesuffix(", after a first crash"), int(number), row.endswith("after a first crash"))
-
-
 def count(again: bool) -> Counter[str]:
-    """How often each kind of point is reached."""
+    """How often a run reaches each kind of crash point."""
     with tempfile.TemporaryDirectory(prefix="batchgen-campaign-") as name:
-        folder, trail = Path(name), Path(name) / "points.txt"
-        with begun(folder) as service:
+        folder, reached = Path(name), Path(name) / "points.txt"
+        with prepare(folder) as service:
             if again:
-                Run(folder, service, {"set": SHORT, "die": FIRST_DEATH}).end()
-            Run(folder, service, {"set": SHORT, "count": str(trail)}).end()
-        found = Counter(trail.read_text().splitlines())
-    if missing := set(POINTS) - set(found):
+                Run(folder, service, {"set": SHORT, "die": FIRST_CRASH}).wait()
+            Run(folder, service, {"set": SHORT, "count": str(reached)}).wait()
+        counts = Counter(reached.read_text().splitlines())
+    if missing := set(POINTS) - set(counts):
         raise AssertionError(f"never reached, so not where `crashing.py` looks for it: {', '.join(sorted(missing))}")
-    return found
+    return counts
 
 
-def begun(folder: Path) -> Service:
-    """The batch and its service, not yet started."""
-    write_manifest(folder, Scenario("crash point", 0, JOBS, local_image=True, file_in_the_way=True))
+def prepare(folder: Path) -> Service:
+    """Write the manifest; its service, which is not yet started."""
+    write_manifest(folder, Scenario("crash point", 0, JOBS, local_image=True, foreign_file=True))
     return Service(folder, FAULTS, "--instant", "--speed", str(SPEED), "--lag", str(LAG_SECONDS))
 
 
-def die_at(point: Point, folder: Path) -> Trial:
-    """Die there, run again to the end, and count. The folder stays if anything surprised."""
+def run_crash_point(point: CrashPoint, folder: Path) -> Trial:
+    """Crash there, run again to the end, and audit. The folder stays if there is a problem."""
     began = time.monotonic()
     trial = Trial(point.row, point.command, folder)
     folder.mkdir(parents=True)
-    deaths: list[Any] = [FIRST_DEATH] if point.again else []
+    crashes: list[Any] = [FIRST_CRASH] if point.again else []
     try:
-        with begun(folder) as service:
-            for death in (*deaths, (point.name, point.number)):
-                run = Run(folder, service, {"set": SHORT, "die": death})
-                code = run.end()
+        with prepare(folder) as service:
+            for crash in (*crashes, (point.name, point.number)):
+                run = Run(folder, service, {"set": SHORT, "die": crash})
+                code = run.wait()
                 trial.kills += code == KILLED
                 trial.runs += 1
-                note_ending(trial, run, code, {KILLED, *ENDED})
-            finish(trial, service)
-            seen, trial.books = trial.books.surprises, audit(folder, service, in_the_way=True)
-            trial.books.surprises[:0] = seen
-    except Exception as error:  # a trial that fails is told with the others
-        trial.surprise(f"the trial itself failed: {type(error).__name__}: {error}")
+                check_exit_code(trial, run, code, {KILLED, *ENDED})
+            run_to_end(trial, service)
+            trial.close_with(audit(folder, service, foreign_file=True))
+    except Exception as error:  # the campaign goes on, and reports it with the other problems
+        trial.add_problem(f"the trial itself failed: {type(error).__name__}: {error}")
     trial.seconds = time.monotonic() - began
     if trial.passed:
         shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""The two sides as processes: the service, which keeps its ledger and its port when it is killed, and batchgen."""
+"""The two sides of a scenario as processes: the simulated service, and batchgen."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-campaign-9f31c04be2d7"
-"""Looked for, afterwards, in every byte that batchgen wrote."""
+"""The API key. The audit searches all that batchgen wrote for it."""
 
-LOOK_SECONDS = 0.004  # between two looks at the table
-LATER_SECONDS = 0.1  # between the first signal and the second
-PATIENCE_SECONDS = 120.0  # with a run; one that takes longer hangs
+POLL_SECONDS = 0.004
+"""Pause between two reads of the job table: short beside a transition, so that an interruption comes when it is due."""
+SECOND_SIGNAL_SECONDS = 0.1
+"""Pause between two signals to the same run."""
+TIMEOUT_SECONDS = 120.0
+"""Bounds one run. A run of this length hangs: most take two seconds."""
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a process of the campaign: nothing of the developer's own account."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AIMLAPI_", "BATCHGEN_"))}
-    return {**ours, "PYTHONPATH": str(ROOT), **more}
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process of the campaign, without the developer's own account."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIMLAPI_", "BATCHGEN_"))}
+    return {**inherited, "PYTHONPATH": str(ROOT), **variables}
 
 
 class Service:
-    """The simulated service. Killed and started again it is the same service."""
+    """The simulated service. It keeps its port and its ledger when it is killed and started again."""
 
     def __init__(self, folder: Path, faults: Mapping[str, Any], *options: str) -> None:
         self.ledger = folder / "service.ledger"
         self.faults = faults
         self.options = options
         self.log = (folder / "service.log").open("ab")
-        with socket.create_server(("127.0.0.1", 0)) as asked:
-            self.port: int = asked.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
@@ -51,8 +54,7 @@ class Service:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.kill()
         self.log.close()
 
     def start(self) -> None:
@@ -60,79 +62,78 @@ class Service:
         command += ["--ledger", str(self.ledger), "--faults", json.dumps(self.faults), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment())
         assert self.process.stdout
-        with self.process.stdout as told:
-            if not told.readline():
+        with self.process.stdout as output:
+            if not output.readline():
                 raise AssertionError(f"the service does not start: {' '.join(command)}")
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
-    def end(self) -> None:
-        """Stop it in good order: all of its ledger is on the disk then."""
+    def stop(self) -> None:
+        """Stop the service in order, so that all of its ledger is on the disk."""
         self.process.terminate()
         self.process.wait()
 
-    def calm(self) -> None:
-        """No more faults."""
-        ask = urllib.request.Request(f"{self.base_url}/_simulator/faults", b"{}", method="PUT")
-        urllib.request.urlopen(ask, timeout=30).close()
+    def clear_faults(self) -> None:
+        request = urllib.request.Request(f"{self.base_url}/_simulator/faults", b"{}", method="PUT")
+        urllib.request.urlopen(request, timeout=30).close()
 
 
 class Run:
-    """`batchgen run` as a process, and how the table grows meanwhile."""
+    """`batchgen run` as a process, with what `crashing.py` is to do to it."""
 
     def __init__(self, folder: Path, service: Service, orders: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.database = folder / "batchgen.db"
-        self.known = last_event(self.database)
+        self.events_before = last_event(self.database)
         number = len(list(folder.glob("run-*.log")))
         self.log = folder / f"run-{number:02}.log"
         module = "tests.campaign.crashing" if orders else "batchgen"
-        told = {"CAMPAIGN_ORDERS": json.dumps(orders)} if orders else {}
+        variables = {"CAMPAIGN_ORDERS": json.dumps(orders)} if orders else {}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, "run", "batch.yaml"],
                 cwd=folder,
-                env=environment(AIMLAPI_BASE_URL=service.base_url, AIMLAPI_API_KEY=KEY, **told),
+                env=environment(AIMLAPI_BASE_URL=service.base_url, AIMLAPI_API_KEY=KEY, **variables),
                 stdout=log,
                 stderr=log,
             )
 
     @property
-    def listens(self) -> bool:
-        """Whether it has said its first word."""
+    def has_printed(self) -> bool:
+        """Whether the run has printed anything. Before that, Python itself starts and handles signals its own way."""
         return self.log.stat().st_size > 0
 
-    def wait_for(self, events: int, seconds: float, *, to_listen: bool) -> bool:
-        """Wait for so many new rows of history, and then some time; False if the process ends before.
+    def wait_for_events(self, events: int, seconds: float, *, printed: bool) -> bool:
+        """Wait for so many new rows of history, and then for `seconds`; False if the run ends before.
 
-        `to_listen`: not before its first word. Until then Python itself is being started, and answers signals its way.
+        With `printed`, wait for the first output of the run as well.
         """
         while self.process.poll() is None:
-            if (self.listens or not to_listen) and last_event(self.database) - self.known >= events:
+            if (self.has_printed or not printed) and last_event(self.database) - self.events_before >= events:
                 return not self.ends_within(seconds)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         return False
 
-    def strike(self, how: str) -> None:
-        """Send it the signal, or the same one twice."""
-        name, _, twice = how.partition(" ")
+    def send(self, action: str) -> None:
+        """Send the run the signal of an interruption, or the same signal twice."""
+        name, _, twice = action.partition(" ")
         self.process.send_signal(signal.Signals[name])
         if twice:
-            self.ends_within(LATER_SECONDS)
+            self.ends_within(SECOND_SIGNAL_SECONDS)
             self.process.send_signal(signal.Signals[name])
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait so long at most."""
+        """Wait at most so long for the end of the run; whether it has ended."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         return self.process.poll() is not None
 
-    def end(self) -> int | None:
-        """Wait for its end; the exit code, or None for one that hung and was killed."""
+    def wait(self) -> int | None:
+        """Wait for the end of the run; its exit code, or None for a run that hung and was killed."""
         try:
-            return self.process.wait(PATIENCE_SECONDS)
+            return self.process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -140,14 +141,14 @@ class Run:
 
 
 def command(folder: Path, *arguments: str) -> str:
-    """Any other command of batchgen, which must succeed."""
+    """Run another command of batchgen; its output. Raises AssertionError if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "batchgen", *arguments],
         cwd=folder,
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     if done.returncode:
@@ -156,17 +157,17 @@ def command(folder: Path, *arguments: str) -> str:
 
 
 def rows(database: Path, sql: str) -> list[dict[str, Any]]:
-    """Rows of a SELECT, by a reader that leaves no trace: recovering the file is batchgen's affair."""
+    """Rows of a SELECT, read only: recovering a database after a kill is left to batchgen."""
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(sql)]
 
 
 def last_event(database: Path) -> int:
-    """The newest row of the history; 0 before there is one."""
+    """The id of the newest row of history; 0 while there is none."""
     if not database.exists():
         return 0
     try:
         return int(rows(database, "SELECT coalesce(max(id), 0) AS id FROM events")[0]["id"])
-    except sqlite3.Error:  # not yet made, or just being made
+    except sqlite3.Error:  # batchgen is creating the file or the table
         return 0

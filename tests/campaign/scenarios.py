@@ -1,4 +1,4 @@
-"""What goes wrong in one run of the campaign: everything follows from a name and a seed."""
+"""The scenarios of the campaign. A scenario follows from a name and a seed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from itertools import count, cycle, islice
 from typing import Any
 
-Plan = dict[str, dict[str, Any]]
+FaultPlan = dict[str, dict[str, Any]]
 """The simulator's faults, by place and name."""
 
-DROP = {"accept_then_drop": 0.5}  # what brings work for the log
-SHORT = {"batchgen.services.http.SUBMIT_SECONDS": 1.0, "batchgen.services.http.FETCH_SECONDS": 1.0}
-STALLS = ("create.accept_then_stall", "fetch.stall")
+DROP = {"accept_then_drop": 0.5}
+"""Loses answers to creates, so that the service's request log is read."""
+SHORT_TIMEOUTS = {"batchgen.services.http.SUBMIT_SECONDS": 1.0, "batchgen.services.http.FETCH_SECONDS": 1.0}
+STALL_FAULTS = ("create.accept_then_stall", "fetch.stall")
+"""Faults that end by a time-out of batchgen, which is shortened for them."""
 
-ALONE: dict[str, Plan] = {
-    # Stiff, but with an end: a service that never works cannot show that anything is delivered.
+SINGLE_FAULTS: dict[str, FaultPlan] = {
+    # Most faults end after some times: with a service that never works nothing is delivered.
     "create.reset_before_accept": {"create": {"reset_before_accept": {"probability": 0.5, "count": 3}}},
     "create.accept_then_drop": {"create": DROP},
     "create.accept_then_stall": {"create": {"accept_then_stall": {"probability": 0.5, "count": 4}}},
@@ -40,7 +42,7 @@ ALONE: dict[str, Plan] = {
     "fetch.not_found_lag": {"fetch": {"not_found_lag": 0.7}},
     "fetch.unknown_status": {"fetch": {"unknown_status": 0.6}},
     "fetch.status_case": {"fetch": {"status_case": 1.0}},
-    # Five in a row are an answer, and a named end: four at most.
+    # batchgen gives a generation up after five such answers in a row: four at most.
     "fetch.completed_without_url": {"fetch": {"completed_without_url": {"probability": 0.5, "count": 4}}},
     "fetch.error_without_message": {"fetch": {"generation_error": 0.5, "error_without_message": 0.5}},
     "fetch.generation_error": {"fetch": {"generation_error": 0.4}},
@@ -58,20 +60,17 @@ ALONE: dict[str, Plan] = {
     "cdn.no_range": {"cdn": {"no_range": 0.5, "cut": 0.4}},
     "cdn.range_416": {"cdn": {"range_416": 0.5, "cut": 0.4}},
     "cdn.wrong_length": {"cdn": {"wrong_length": 0.4}},
-    # The same bad file three times is delivered as what the service has: twice at most.
+    # batchgen delivers a file that is corrupt in the same way three times: twice at most.
     "cdn.corrupt": {"cdn": {"corrupt": {"probability": 0.5, "count": 2}}},
     "cdn.redirect": {"cdn": {"redirect": 0.6}},
     "cdn.slow": {"cdn": {"slow": {"probability": 0.5, "seconds": 0.5}}},
 }
-"""Each fault alone. Those of the log need lost answers to be met at all, those of ranges need cuts."""
+"""Each fault alone. Faults of the log come with lost answers, faults of ranges with cuts: else nothing meets them."""
 
-LARGE_FILES = ("cdn.cut", "cdn.changed_etag", "cdn.no_range", "cdn.range_416", "cdn.slow")
-"""Faults that need files worth resuming: these are rendered, the others are one tiny clip made different."""
+NEEDS_LARGE_FILES = ("cdn.cut", "cdn.changed_etag", "cdn.no_range", "cdn.range_416", "cdn.slow")
+"""Faults that need files worth resuming: their videos are rendered. All others serve one tiny clip."""
 
-NO_SECOND_CHANCE = ("log.missing", "log.lag")
-"""Here an order to send again what the log does not show would be an order to pay twice."""
-
-MIXED: dict[str, dict[str, Any]] = {
+MIXTURE_FAULTS: FaultPlan = {
     "create": {
         "reset_before_accept": {"probability": 0.2, "count": 2},
         "accept_then_drop": 0.2,
@@ -110,145 +109,153 @@ MIXED: dict[str, dict[str, Any]] = {
         "redirect": 0.3,
     },
 }
-MIXTURE_SIZE = (3, 7)  # faults of one mixture
+MIXTURE_SIZE = (3, 7)
+"""The fewest and the most faults of one mixture."""
 
-HOWS = ("SIGKILL", "SIGKILL", "SIGKILL", "SIGINT", "SIGTERM", "SIGINT twice")
+ACTIONS = ("SIGKILL", "SIGKILL", "SIGKILL", "SIGINT", "SIGTERM", "SIGINT twice")
+"""What interrupts a run with a mixture of faults; SIGKILL half of the time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Blow:
-    """A process is struck: when the table has `events` more rows than at its start, and then after `seconds`."""
+class Interruption:
+    """A signal to batchgen, or the death of the service: once a run has added `events` rows of history, plus `seconds`.
 
-    how: str
+    `action` is the name of a signal, with ` twice` for two of them, or `service`.
+    """
+
+    action: str
     events: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One run of the campaign."""
+    """A batch, the faults of the service, and the interruptions of the runs, one run after the other."""
 
     name: str
     seed: int
     jobs: int
-    faults: Plan = field(default_factory=dict)
-    blows: tuple[Blow, ...] = ()
+    faults: FaultPlan = field(default_factory=dict)
+    interruptions: tuple[Interruption, ...] = ()
     processes: int = 1
-    """How many batchgens work on the table at once, until the first blow has fallen."""
+    """How many runs share the job table until the first interruption."""
     policy: str = "hold"
+    """The manifest's `on_unconfirmed`."""
     legacy: bool = False
     local_image: bool = False
-    file_in_the_way: bool = False
-    """Somebody's file lies where the first video is to go."""
+    foreign_file: bool = False
+    """Whether a file that is not batchgen's lies at the output path of the first job."""
     rendered: bool = False
     speed: float = 1000.0
     deadline_minutes: float = 60.0
-    set: Mapping[str, float] = field(default_factory=dict)
-    """Constants of batchgen that are shorter here, by name: nobody waits three minutes for a time-out."""
+    constants: Mapping[str, float] = field(default_factory=dict)
+    """Constants of batchgen by full name, with shorter values: a scenario must not wait for a time-out of minutes."""
     defect: str | None = None
-    """A defect made on purpose (see `crashing.py`): the campaign must find it."""
+    """A defect that `crashing.py` adds to batchgen on purpose, and that the campaign must find."""
 
     @property
     def command(self) -> str:
-        """What repeats exactly this run."""
+        """The command that repeats exactly this scenario."""
         return f"python -m tests.campaign --only '{self.name}' --seed {self.seed} --runs 1"
 
 
-def alone(name: str, seed: int) -> Scenario:
-    """One fault, and a kill or two."""
+def single_fault(name: str, seed: int) -> Scenario:
+    """One fault, and one or two kills."""
     chance = random.Random(f"{name} {seed}")
-    return _scenario(chance, name, seed, ALONE[name], rendered=name in LARGE_FILES)
+    return draw(chance, name, seed, SINGLE_FAULTS[name], rendered=name in NEEDS_LARGE_FILES)
 
 
 def mixture(name: str, seed: int) -> Scenario:
-    """Several faults at once, blows of all kinds."""
+    """Several faults at once, and interruptions of all kinds."""
     chance = random.Random(f"{name} {seed}")
-    choice = [(place, fault) for place, named in MIXED.items() for fault in named]
-    plan: Plan = {}
+    choice = [(place, fault) for place, faults in MIXTURE_FAULTS.items() for fault in faults]
+    plan: FaultPlan = {}
     for place, fault in chance.sample(choice, chance.randint(*MIXTURE_SIZE)):
-        plan.setdefault(place, {})[fault] = MIXED[place][fault]
-    return _scenario(chance, name, seed, plan, hows=HOWS, most_blows=3, rendered=chance.random() < 0.3)
+        plan.setdefault(place, {})[fault] = MIXTURE_FAULTS[place][fault]
+    return draw(chance, name, seed, plan, actions=ACTIONS, interruptions_max=3, rendered=chance.random() < 0.3)
 
 
 def signals(name: str, seed: int) -> Scenario:
-    """No fault; asked to stop, once or twice, or killed."""
+    """No fault; the run is stopped in order, or by a second signal."""
     chance = random.Random(f"{name} {seed}")
-    return _scenario(chance, name, seed, {}, hows=("SIGINT", "SIGTERM", "SIGINT twice", "SIGTERM twice"))
+    return draw(chance, name, seed, {}, actions=("SIGINT", "SIGTERM", "SIGINT twice", "SIGTERM twice"))
 
 
 def two_runs(name: str, seed: int) -> Scenario:
-    """Two processes on one table, begun together; one of them is killed, and the other goes on."""
+    """Two runs start together on one job table; one is interrupted, and the other goes on."""
     chance = random.Random(f"{name} {seed}")
     plan = chance.choice([{}, {"create": {"accept_then_drop": 0.3}}, {"cdn": {"cut": 0.4}}])
-    return _scenario(chance, name, seed, plan, processes=2, hows=("SIGKILL", "SIGKILL", "SIGINT"))
+    return draw(chance, name, seed, plan, processes=2, actions=("SIGKILL", "SIGKILL", "SIGINT"))
 
 
 def service_killed(name: str, seed: int) -> Scenario:
-    """The service dies and comes back on the same port, then batchgen does."""
+    """The service is killed and starts again on the same port, and batchgen may be killed too."""
     chance = random.Random(f"{name} {seed}")
-    return _scenario(chance, name, seed, {}, hows=("service", "service", "SIGKILL"))
+    return draw(chance, name, seed, {}, actions=("service", "service", "SIGKILL"))
 
 
-def _scenario(
+def draw(
     chance: random.Random,
     name: str,
     seed: int,
-    plan: Plan,
+    plan: FaultPlan,
     *,
-    hows: tuple[str, ...] = ("SIGKILL",),
+    actions: tuple[str, ...] = ("SIGKILL",),
     processes: int = 1,
-    most_blows: int = 2,
+    interruptions_max: int = 2,
     rendered: bool = False,
 ) -> Scenario:
+    """A scenario with these faults; everything else is drawn."""
     jobs = chance.randint(5, 7) if rendered else chance.randint(5, 14)
-    blows = []
-    for number in range(chance.randint(1, most_blows)):
-        # Of a job's five events the first is its enrolment, all of them in one transaction.
-        reach = jobs * (4 if number == 0 else 2)
-        blows.append(
-            Blow(chance.choice(hows), chance.randint(0, reach) if chance.random() < 0.8 else 0, chance.random() ** 3)
-        )
-    known_to_the_log = not any(fault in plan.get("log", {}) for fault in ("missing", "lag"))
+    interruptions = []
+    for number in range(chance.randint(1, interruptions_max)):
+        # A job has five events. The first, its sync, shares one transaction with those of all other jobs.
+        events_max = jobs * (4 if number == 0 else 2)
+        action = chance.choice(actions)
+        events = chance.randint(0, events_max) if chance.random() < 0.8 else 0
+        interruptions.append(Interruption(action, events, chance.random() ** 3))
+    # Where the log may miss a create that was accepted, `resubmit` would order a second payment.
+    log_is_complete = not any(fault in plan.get("log", {}) for fault in ("missing", "lag"))
     return Scenario(
         name,
         seed,
         jobs,
         plan,
-        tuple(blows),
+        tuple(interruptions),
         processes,
-        policy=chance.choice(["hold", "resubmit"]) if known_to_the_log else "hold",
+        policy=chance.choice(["hold", "resubmit"]) if log_is_complete else "hold",
         legacy=chance.random() < 0.25,
         local_image=chance.random() < 0.4,
-        file_in_the_way=chance.random() < 0.3,
+        foreign_file=chance.random() < 0.3,
         rendered=rendered,
         speed=chance.choice([700.0, 1500.0, 4000.0]),
         deadline_minutes=0.05 if "stuck" in plan.get("fetch", {}) else 60.0,
-        set=SHORT if name in STALLS else {},
+        constants=SHORT_TIMEOUTS if name in STALL_FAULTS else {},
     )
 
 
-MADE: dict[str, Callable[[str, int], Scenario]] = {
-    **dict.fromkeys(ALONE, alone),
+KINDS: dict[str, Callable[[str, int], Scenario]] = {
+    **dict.fromkeys(SINGLE_FAULTS, single_fault),
     "a mixture of faults": mixture,
     "no fault, SIGINT and SIGTERM": signals,
-    "two runs, one struck": two_runs,
+    "two runs, one interrupted": two_runs,
     "the service killed": service_killed,
 }
-"""Every row of the table but the crash points, and how its scenarios are made."""
+"""The function that makes the scenarios of each row of the table, crash points excepted."""
 
-TIMES = {
+SHARES = {
     "a mixture of faults": 12,
     "no fault, SIGINT and SIGTERM": 3,
-    "two runs, one struck": 4,
+    "two runs, one interrupted": 4,
     "the service killed": 3,
 }
-"""How often a row comes in one round of all rows; once, unless named here."""
+"""How many scenarios of a row one round of all rows has; one, unless the row is named here."""
 
 
 def scenarios(runs: int, seed: int, only: str | None = None) -> Iterator[Scenario]:
-    """The first `runs` scenarios of a seed; of one row, `only`. The same arguments give the same scenarios."""
-    names = [only] if only else [name for name in MADE for _ in range(TIMES.get(name, 1))]
+    """The first `runs` scenarios of a seed, of all rows or of one row. The same arguments give the same scenarios."""
+    names = [only] if only else [name for name in KINDS for _ in range(SHARES.get(name, 1))]
     if not only:
-        random.Random(0).shuffle(names)  # so that a short campaign meets a bit of everything
+        random.Random(0).shuffle(names)  # so that a short campaign has scenarios of all kinds
     for number, name in islice(zip(count(seed), cycle(names), strict=False), runs):
-        yield MADE[name](name, number)
+        yield KINDS[name](name, number)

@@ -1,4 +1,4 @@
-"""A scenario carried out: the service, batchgen, the blows, and a person for what only a person may decide."""
+"""One trial: a scenario is run to its end and audited. What batchgen leaves to a person is decided here."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.simulator.ledger import Ledger
-from tests.campaign.audit import IN_THE_WAY, SOMEBODYS, Books, audit
+from tests.campaign.audit import FOREIGN_CONTENT, FOREIGN_FILE, AuditResult, audit
 from tests.campaign.processes import ROOT, Run, Service, command, rows
-from tests.campaign.scenarios import Blow, Scenario
+from tests.campaign.scenarios import Interruption, Scenario
 
-NOTHING: Mapping[str, Any] = {}
+NO_ORDERS: Mapping[str, Any] = {}
 MODEL = "kling-video/v2.1/standard/image-to-video"
 IMAGE = ROOT / "manifests" / "images" / "balloons.jpg"
-LAG_SECONDS = 200.0  # of the service: a row of its log is a fraction of our second late
-PATIENCE_MINUTES = 0.05  # 3 s, several times the lag: what was accepted is always found first
-PAUSE_SECONDS = 15.0  # a run that takes longer waits for a pause to end, which a new run cuts short
-RUNS_MOST = 12  # to bring a batch to its end after the last blow
-DOWN_SECONDS = 0.3  # the service, between its death and its return
+LAG_SECONDS = 200.0
+"""How late a row of the service's log is, in seconds of the service: a fraction of a second at its speed."""
+UNCONFIRMED_MINUTES = 0.05
+"""Three seconds, several times the lag: the log always shows an accepted create before the policy is applied."""
+PAUSE_SECONDS = 15.0
+"""A run that takes longer waits for a pause to end. It is stopped, since a new run starts without the pause."""
+RUNS_MAX = 12
+"""Bounds the runs after the last interruption. Most scenarios need one or two."""
+RESTART_SECONDS = 0.3
+"""How long the service is down."""
 STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
-ENDED = {0, 3, 4}  # delivered; ended without all; the account
+ENDED = {0, 3, 4}
+"""Exit codes: all delivered; ended without all; the account."""
 HELD = """
 SELECT j.key, a.client_request_id FROM jobs AS j JOIN attempts AS a ON a.id = j.attempt_id
 WHERE j.state = 'unconfirmed' AND j.next_at IS NULL"""
@@ -32,27 +38,31 @@ WHERE j.state = 'unconfirmed' AND j.next_at IS NULL"""
 
 @dataclass(slots=True)
 class Trial:
-    """How one scenario went."""
+    """How one scenario went. `command` repeats it, `kills` counts its interruptions."""
 
     name: str
-    repeat: str
+    command: str
     folder: Path
     kills: int = 0
-    sigkills: int = 0
     runs: int = 0
     seconds: float = 0.0
-    books: Books = field(default_factory=Books)
+    audit: AuditResult = field(default_factory=AuditResult)
 
     @property
     def passed(self) -> bool:
-        return not self.books.surprises
+        return not self.audit.problems
 
-    def surprise(self, told: str) -> None:
-        self.books.surprises.append(told)
+    def add_problem(self, problem: str) -> None:
+        self.audit.problems.append(problem)
+
+    def close_with(self, result: AuditResult) -> None:
+        """Take the counts of the audit, and put its problems after those of the runs."""
+        result.problems[:0] = self.audit.problems
+        self.audit = result
 
 
-def carry_out(scenario: Scenario, folder: Path) -> Trial:
-    """Strike, run again until it ends, and count. The folder stays if anything surprised."""
+def run_scenario(scenario: Scenario, folder: Path) -> Trial:
+    """Interrupt, run again until the batch ends, and audit. The folder stays if there is a problem."""
     began = time.monotonic()
     trial = Trial(scenario.name, scenario.command, folder)
     folder.mkdir(parents=True)
@@ -60,19 +70,18 @@ def carry_out(scenario: Scenario, folder: Path) -> Trial:
     options = ["--speed", str(scenario.speed), "--seed", str(scenario.seed), "--lag", str(LAG_SECONDS)]
     if not scenario.rendered:
         options.append("--instant")
-    orders: dict[str, Any] = {"set": dict(scenario.set)} if scenario.set else {}
+    orders: dict[str, Any] = {"set": dict(scenario.constants)} if scenario.constants else {}
     if scenario.defect:
         orders["defect"] = scenario.defect
     try:
         with Service(folder, scenario.faults, *options) as service:
-            for number, blow in enumerate(scenario.blows):
-                if strike(trial, service, blow, orders, 1 if number else scenario.processes) == 0:
+            for number, interruption in enumerate(scenario.interruptions):
+                if interrupt(trial, service, interruption, orders, 1 if number else scenario.processes) == 0:
                     break
-            finish(trial, service, orders)
-            seen, trial.books = trial.books.surprises, audit(folder, service, in_the_way=scenario.file_in_the_way)
-            trial.books.surprises[:0] = seen
-    except Exception as error:  # a trial that fails is told with the others
-        trial.surprise(f"the trial itself failed: {type(error).__name__}: {error}")
+            run_to_end(trial, service, orders)
+            trial.close_with(audit(folder, service, foreign_file=scenario.foreign_file))
+    except Exception as error:  # the campaign goes on, and reports it with the other problems
+        trial.add_problem(f"the trial itself failed: {type(error).__name__}: {error}")
     trial.seconds = time.monotonic() - began
     if trial.passed:
         shutil.rmtree(folder)
@@ -80,92 +89,94 @@ def carry_out(scenario: Scenario, folder: Path) -> Trial:
 
 
 def write_manifest(folder: Path, scenario: Scenario) -> None:
-    """The jobs: each one's body is its own, so that the same body twice is the same job twice."""
+    """Write the manifest. Every job has a body of its own, so the same body twice is the same job twice."""
     image = "https://example.com/a.jpg"
     if scenario.local_image:
         shutil.copy(IMAGE, folder / "frame.jpg")
         image = "frame.jpg"
-    if scenario.file_in_the_way:
-        (folder / IN_THE_WAY).parent.mkdir()
-        (folder / IN_THE_WAY).write_bytes(SOMEBODYS)
+    if scenario.foreign_file:
+        (folder / FOREIGN_FILE).parent.mkdir()
+        (folder / FOREIGN_FILE).write_bytes(FOREIGN_CONTENT)
     service = "{name: aimlapi, endpoint: legacy}" if scenario.legacy else "aimlapi"
-    jobs = "".join(f"- {{id: j{each}, prompt: job {each} of {scenario.seed}}}\n" for each in range(scenario.jobs))
+    jobs = "".join(f"- {{id: j{number}, prompt: job {number} of {scenario.seed}}}\n" for number in range(scenario.jobs))
     (folder / "batch.yaml").write_text(
         f"batch: campaign\nservice: {service}\n"
         "limits: {submits_per_minute: 60000, in_flight: 1000, downloads: 4,"
-        f" deadline_minutes: {scenario.deadline_minutes}, unconfirmed_minutes: {PATIENCE_MINUTES},"
+        f" deadline_minutes: {scenario.deadline_minutes}, unconfirmed_minutes: {UNCONFIRMED_MINUTES},"
         f" on_unconfirmed: {scenario.policy}}}\n"
         f"defaults: {{model: {MODEL}, image_url: {image}}}\njobs:\n{jobs}"
     )
 
 
-def strike(trial: Trial, service: Service, blow: Blow, orders: dict[str, Any], processes: int) -> int | None:
-    """Run, and let the blow fall; the exit code of the process that was to be struck."""
-    struck, *others = [Run(trial.folder, service, orders) for _ in range(processes)]
+def interrupt(
+    trial: Trial, service: Service, interruption: Interruption, orders: dict[str, Any], processes: int
+) -> int | None:
+    """Start the runs and interrupt the first of them; its exit code."""
+    target, *others = [Run(trial.folder, service, orders) for _ in range(processes)]
     trial.runs += processes
-    if struck.wait_for(blow.events, blow.seconds, to_listen=blow.how.startswith(("SIGINT", "SIGTERM"))):
+    action = interruption.action
+    printed = action.startswith(("SIGINT", "SIGTERM"))
+    if target.wait_for_events(interruption.events, interruption.seconds, printed=printed):
         trial.kills += 1
-        if blow.how == "service":
-            trial.sigkills += 1
+        if action == "service":
             service.kill()
-            time.sleep(DOWN_SECONDS)
+            time.sleep(RESTART_SECONDS)
             service.start()
         else:
-            trial.sigkills += blow.how == "SIGKILL"
-            struck.strike(blow.how)
+            target.send(action)
     for run in others:
-        note_ending(trial, run, run.end(), ENDED)
-    code = struck.end()
-    usual = {-signal.SIGKILL} if blow.how == "SIGKILL" else STOPPED
-    note_ending(trial, struck, code, ENDED | usual)
+        check_exit_code(trial, run, run.wait(), ENDED)
+    code = target.wait()
+    check_exit_code(trial, target, code, ENDED | ({-signal.SIGKILL} if action == "SIGKILL" else STOPPED))
     return code
 
 
-def note_ending(trial: Trial, run: Run, code: int | None, usual: set[int]) -> None:
+def check_exit_code(trial: Trial, run: Run, code: int | None, expected: set[int]) -> None:
+    """Add a problem for a run that hung, or ended with another exit code."""
     if code is None:
-        trial.surprise(f"{run.log.name}: hung, and was killed")
-    elif code not in usual:
-        trial.surprise(f"{run.log.name}: ended with {code}: {run.log.read_text(errors='replace')[-300:]}")
+        trial.add_problem(f"{run.log.name}: hung, and was killed")
+    elif code not in expected:
+        trial.add_problem(f"{run.log.name}: ended with {code}: {run.log.read_text(errors='replace')[-300:]}")
 
 
-def finish(trial: Trial, service: Service, orders: Mapping[str, Any] = NOTHING) -> None:
-    """The same command, again and again, until there is nothing left that it can do."""
-    for _ in range(RUNS_MOST):
+def run_to_end(trial: Trial, service: Service, orders: Mapping[str, Any] = NO_ORDERS) -> None:
+    """Repeat the same command until it can do nothing more."""
+    for _ in range(RUNS_MAX):
         run = Run(trial.folder, service, orders)
         trial.runs += 1
-        if run.wait_for(0, PAUSE_SECONDS, to_listen=True):
+        if run.wait_for_events(0, PAUSE_SECONDS, printed=True):
             trial.kills += 1
-            run.strike("SIGTERM")
-        code = run.end()
-        note_ending(trial, run, code, ENDED | STOPPED)
+            run.send("SIGTERM")
+        code = run.wait()
+        check_exit_code(trial, run, code, ENDED | STOPPED)
         if code == 0:
             return
-        if not decide(trial.folder, service) and code == 3 and ended(trial.folder, service):
+        if not resolve_held_jobs(trial.folder, service) and code == 3 and is_over(trial.folder, service):
             return
-    trial.surprise(f"not ended after {RUNS_MOST} runs")
+    trial.add_problem(f"not ended after {RUNS_MAX} runs")
 
 
-def ended(folder: Path, service: Service) -> bool:
-    """Whether what is left is only jobs that failed, and generations that the service will never end."""
+def is_over(folder: Path, service: Service) -> bool:
+    """Whether only failed jobs are left, and generations that the service never ends."""
     ledger = Ledger(service.ledger)
-    stuck = {each.id for each in ledger.accepted() if each.outcome == "stuck"}
+    stuck = {generation.id for generation in ledger.accepted() if generation.outcome == "stuck"}
     ledger.close()
     left = rows(folder / "batchgen.db", "SELECT * FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled')")
     return all(job["state"] == "generating" and job["generation_id"] in stuck for job in left)
 
 
-def decide(folder: Path, service: Service) -> int:
-    """The person: looks on the service's site for every job that is held, and settles it. Returns how many."""
+def resolve_held_jobs(folder: Path, service: Service) -> int:
+    """Do what a person does: search the service's site for every held job, and resolve it. The number of held jobs."""
     held = rows(folder / "batchgen.db", HELD)
     if not held:
         return 0
     ledger = Ledger(service.ledger)
-    made = {each.client_request_id: each.id for each in ledger.accepted()}
+    ids = {generation.client_request_id: generation.id for generation in ledger.accepted()}
     ledger.close()
-    absent = [job["key"] for job in held if job["client_request_id"] not in made]
+    absent = [job["key"] for job in held if job["client_request_id"] not in ids]
     for job in held:
-        if job["client_request_id"] in made:
-            command(folder, "resolve", "batch.yaml", job["key"], "--found", made[job["client_request_id"]])
+        if job["client_request_id"] in ids:
+            command(folder, "resolve", "batch.yaml", job["key"], "--found", ids[job["client_request_id"]])
     if absent:
         command(folder, "resolve", "batch.yaml", *absent, "--resubmit")
     return len(held)
