@@ -97,7 +97,7 @@ def delivery_defect(folder: Path, job: dict[str, Any] | None, generation: Genera
     if (job["bytes"], job["sha256"]) != (len(content), sha256(content).hexdigest()):
         return f"{job['output_path']} is not what the row of {job['key']} says"
     first = served.removesuffix(CHANGED_SUFFIX)
-    if content not in (first, first + CHANGED_SUFFIX):  # the file before the service changed it, or after
+    if content not in (first, first + CHANGED_SUFFIX):  # what the service had before it changed the file, or after
         return f"{job['output_path']} is not what the service serves"
     try:
         check(path)

@@ -1,12 +1,12 @@
-"""batchgen with a death in it: `python -m tests.campaign.crashing run batch.yaml`.
+"""batchgen with a crash at a chosen point: `python -m tests.campaign.crashing run batch.yaml`.
 
-Everything here is hung onto batchgen from outside, before its own `main()` is called. The orders come as JSON in the
-environment variable CAMPAIGN_ORDERS:
+The hooks are installed from outside, before batchgen's own `main()` is called. The orders are JSON in the environment
+variable CAMPAIGN_ORDERS:
 
-    die     [point, n]: end by os._exit(137) when `point` is reached for the n-th time
-    count   a file to which the name of every point is appended as it is reached
-    set     constants of batchgen by their full names, and what they are instead
-    defect  a defect to be made on purpose, so that the campaign can be seen to fail
+    die     [point, n]: crash by os._exit(137) when `point` is reached for the n-th time
+    count   a file to which the name of every point is appended when it is reached
+    set     constants of batchgen by full name, with other values
+    defect  a defect to add on purpose, which the campaign must find
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ KILLED = 137
 
 
 class Death:
-    """Counts the points as they are reached, and ends the process at one of them."""
+    """Counts the crash points that the process reaches, and crashes it at one of them."""
 
     def __init__(self, die: list[Any] | None, count: str | None) -> None:
         self.die = (die[0], die[1]) if die else None
-        self.trail = Path(count) if count else None
+        self.count_file = Path(count) if count else None
         self.reached: Counter[str] = Counter()
-        self.one_at_a_time = threading.Lock()
+        self.lock = threading.Lock()
 
     def pass_by(self, point: str) -> None:
-        with self.one_at_a_time:
+        with self.lock:
             self.reached[point] += 1
             if (point, self.reached[point]) == self.die:
                 os._exit(KILLED)
-            if self.trail:
-                with self.trail.open("a") as file:
+            if self.count_file:
+                with self.count_file.open("a") as file:
                     file.write(f"{point}\n")
 
 
@@ -102,39 +102,39 @@ def watch_requests(death: Death) -> None:
 
 
 def replace(constants: dict[str, Any]) -> None:
-    """Put other values in the place of constants."""
+    """Set constants to other values. A number of seconds becomes a timedelta where the constant is one."""
     for name, value in constants.items():
         module, _, constant = name.rpartition(".")
         kind = type(getattr(importlib.import_module(module), constant))
         setattr(importlib.import_module(module), constant, kind(0, value) if kind.__name__ == "timedelta" else value)
 
 
-def spoil(defect: str) -> None:
-    """Make batchgen as bad as what it was written to replace."""
+def add_defect(defect: str) -> None:
+    """Add a defect: treat a create whose answer was lost as not sent, or as rejected."""
     submit = aimlapi.AimlApi.submit
     outcomes: dict[str, Any] = {
         "retries blindly": lambda unknown: NotSent(unknown.reason),
         "gives up": lambda unknown: Rejected(unknown.reason),
     }
 
-    async def spoilt(self: aimlapi.AimlApi, submission: Submission) -> SubmitOutcome:
+    async def submit_with_defect(self: aimlapi.AimlApi, submission: Submission) -> SubmitOutcome:
         outcome = await submit(self, submission)
-        found: SubmitOutcome = outcomes[defect](outcome) if isinstance(outcome, Unknown) else outcome
-        return found
+        reported: SubmitOutcome = outcomes[defect](outcome) if isinstance(outcome, Unknown) else outcome
+        return reported
 
-    aimlapi.AimlApi.submit = spoilt  # type: ignore[method-assign]
+    aimlapi.AimlApi.submit = submit_with_defect  # type: ignore[method-assign]
 
 
-def obey(orders: dict[str, Any]) -> None:
-    """Hang onto batchgen what the orders say."""
+def install(orders: dict[str, Any]) -> None:
+    """Install the hooks that the orders name."""
     death = Death(orders.get("die"), orders.get("count"))
     watch_commits(death)
     watch_requests(death)
     replace(orders.get("set", {}))
     if "defect" in orders:
-        spoil(orders["defect"])
+        add_defect(orders["defect"])
 
 
 if __name__ == "__main__":
-    obey(json.loads(os.environ["CAMPAIGN_ORDERS"]))
+    install(json.loads(os.environ["CAMPAIGN_ORDERS"]))
     main()
