@@ -32,7 +32,9 @@ def test_a_slice_of_the_campaign_buys_nothing_twice_and_loses_nothing(tmp_path: 
     runners += [partial(run_crash_point, point) for point in CRASHES]
     trials = run_trials(runners, tmp_path)
     assert problem_report(trials) == ""
-    assert [trial.kills for trial in trials if trial.name.startswith("crash point")] == [1, 1, 2]
+    # On a busy machine a run may take so long that it is stopped once more.
+    crashes = [trial.kills for trial in trials if trial.name.startswith("crash point")]
+    assert all(kills >= least for kills, least in zip(crashes, (1, 1, 2), strict=True))
     assert sum(trial.kills for trial in trials) >= 5
     assert sum(trial.audit.accepted for trial in trials) == 3 * 6 + 3 * 2
     assert sum(trial.audit.delivered for trial in trials) == 3 * 6 + 3 * 2
