@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
-from tests.benchmarks.measure import Figure
+from tests.benchmarks.measure import Figure, sized
 from tests.hot_queries import HOT_QUERIES
 
-LARGE, SMALL = 1_000_000, 1_000
-TIMES = 200
+LARGE, SMALL = sized(1_000_000, 2_000), sized(1_000, 200)
+TIMES = sized(200, 10)
 MICROSECOND = 1e-6
 OPEN = (State.PENDING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
 PER_STATE = 20
