@@ -99,6 +99,8 @@ class Downloader(Stage):
         if self.capacity <= 0:
             return None
         jobs, next_at = await self.context.database.write(self.claim, now, self.capacity)
+        if jobs:
+            self.checker.warm_up()
         for job in jobs:
             self.begin(self.deliver(job))
         return next_at

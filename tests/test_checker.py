@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,23 +35,43 @@ def clip(folder: Path, content: bytes = CLIP, name: str = "clip.mp4") -> Path:
     return path
 
 
-def pipe(folder: Path) -> Path:
-    """A file that a child opens and never comes to read."""
-    path = folder / "hangs.mp4"
-    os.mkfifo(path)
-    return path
+class HangingFile:
+    """A FIFO: whoever reads it waits for ever once `opened` has returned."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "hangs.mp4"
+        os.mkfifo(self.path)
+        self.writer: int | None = None
+
+    async def opened(self) -> None:
+        """Wait until somebody reads it."""
+        while self.writer is None:
+            try:
+                self.writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                assert error.errno == errno.ENXIO  # nobody reads it yet
+                await asyncio.sleep(TURN_SECONDS)
 
 
-def children_checking(path: Path) -> list[int]:
-    """The processes that have the path on their command line. A zombie has none."""
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[HangingFile]:
+    file = HangingFile(tmp_path)
+    yield file
+    if file.writer is not None:
+        os.close(file.writer)
+
+
+def children(of: int) -> list[int]:
+    """The processes of a run that check videos. A zombie has no command line."""
     pids = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+    for folder in Path("/proc").glob("[0-9]*"):
         try:
-            arguments = cmdline.read_bytes().split(b"\0")
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            parent = re.search(r"^PPid:\t(\d+)$", (folder / "status").read_text(), re.MULTILINE)
         except OSError:  # it has just ended
             continue
-        if os.fsencode(video.__file__) in arguments and os.fsencode(path) in arguments:
-            pids.append(int(cmdline.parent.name))
+        if os.fsencode(video.__file__) in arguments and parent and int(parent[1]) == of:
+            pids.append(int(folder.name))
     return pids
 
 
@@ -60,11 +82,6 @@ def environment_of(pid: int) -> bytes:
 async def until(condition: Callable[[], object]) -> None:
     while not condition():  # noqa: ASYNC110 - nothing tells when another process comes or goes
         await asyncio.sleep(TURN_SECONDS)
-
-
-async def child_checking(path: Path) -> int:
-    await until(lambda: children_checking(path))
-    return children_checking(path)[0]
 
 
 @pytest.mark.parametrize(
@@ -86,48 +103,42 @@ async def test_what_is_wrong_with_a_file_is_raised_here(
         await checker.check(path)
 
 
-async def test_files_that_wait_together_share_a_child_and_get_their_own_verdicts(
-    checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdict(
+    checker: Checker, tmp_path: Path
 ) -> None:
-    batches: list[int] = []
-    start = module.start
-
-    async def counting(paths: list[Path]) -> asyncio.subprocess.Process:
-        batches.append(len(paths))
-        return await start(paths)
-
-    monkeypatch.setattr(module, "start", counting)
     good, bad = clip(tmp_path), clip(tmp_path, b"<html>", "page.mp4")
     names = ("two\nlines.mp4", "drei Fähren.mp4", "-c.mp4", os.fsdecode(b"\xff.mp4"))
     odd = [clip(tmp_path, name=name) for name in names]
+    checker.warm_up()
     verdicts = await asyncio.gather(*map(checker.check, [*[good, bad] * 60, *odd]), return_exceptions=True)
     assert [type(verdict) for verdict in verdicts] == [type(None), NotVideo] * 60 + [type(None)] * len(odd)
-    assert batches == [module.BATCH_FILES, 120 + len(odd) - module.BATCH_FILES]
+    (child,) = children(os.getpid())
+    await checker.check(good)
+    assert children(os.getpid()) == [child]
 
 
 async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_it_are_checked(
-    checker: Checker, tmp_path: Path
+    checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
-    crashing, good, bad = pipe(tmp_path), clip(tmp_path), clip(tmp_path, b"<html>", "page.mp4")
-    checks = [asyncio.create_task(checker.check(path)) for path in (good, crashing, good, bad, good)]
-    await checks[0]
-    os.kill(await child_checking(crashing), signal.SIGSEGV)
+    good, bad = clip(tmp_path), clip(tmp_path, b"<html>", "page.mp4")
+    checks = [asyncio.create_task(checker.check(path)) for path in (good, hanging.path, good, bad, good)]
+    await hanging.opened()
+    (child,) = children(os.getpid())
+    os.kill(child, signal.SIGSEGV)
     verdicts = await asyncio.gather(*checks, return_exceptions=True)
     assert [type(verdict) for verdict in verdicts] == [type(None), Undecodable, type(None), NotVideo, type(None)]
     assert "crashed (signal 11)" in str(verdicts[1])
 
 
 async def test_a_file_that_hangs_the_decoder_is_undecodable_and_those_behind_it_are_checked(
-    checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checker: Checker, tmp_path: Path, hanging: HangingFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CHECK_SECONDS", 3)
-    hanging = pipe(tmp_path)
-    checks = [checker.check(hanging), checker.check(clip(tmp_path))]
-    first, second = await asyncio.gather(*checks, return_exceptions=True)
-    assert isinstance(first, Undecodable)
-    assert "did not finish within 3 s" in str(first)
-    assert second is None
-    await until(lambda: not children_checking(hanging))
+    await checker.check(clip(tmp_path))
+    monkeypatch.setattr(module, "CHECK_SECONDS", 1)
+    with pytest.raises(Undecodable, match="did not finish within 1 s"):
+        await checker.check(hanging.path)
+    monkeypatch.undo()
+    await checker.check(clip(tmp_path))
 
 
 @pytest.mark.parametrize("output", ["nonsense", "x" * 100_000], ids=["nonsense", "too much"])
@@ -141,14 +152,15 @@ async def test_a_file_that_makes_the_decoder_write_nonsense_is_undecodable(
         await checker.check(clip(tmp_path))
 
 
-async def test_a_check_that_is_cancelled_does_not_answer_for_the_next(checker: Checker, tmp_path: Path) -> None:
-    checks = [asyncio.create_task(checker.check(clip(tmp_path))) for _ in range(2)]
-    await asyncio.sleep(0)
-    checks[0].cancel()
+async def test_a_check_that_is_cancelled_does_not_answer_for_the_next(
+    checker: Checker, tmp_path: Path, hanging: HangingFile
+) -> None:
+    check = asyncio.create_task(checker.check(hanging.path))
+    await hanging.opened()
+    check.cancel()
     with pytest.raises(NotVideo):
         await checker.check(clip(tmp_path, b"<html>", "page.mp4"))
-    await checks[1]
-    assert checks[0].cancelled()
+    assert check.cancelled()
 
 
 async def test_nothing_in_the_current_folder_is_imported(
@@ -164,12 +176,10 @@ async def test_the_child_does_not_get_the_api_key(
     checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIMLAPI_API_KEY", "test-key-never-to-be-seen")
-    hanging = pipe(tmp_path)
-    check = asyncio.create_task(checker.check(hanging))
-    environment = environment_of(await child_checking(hanging))
+    await checker.check(clip(tmp_path))
+    environment = environment_of(*children(os.getpid()))
     assert b"HOME=" in environment, "or this looked at the wrong process"
     assert b"test-key" not in environment
-    check.cancel()
 
 
 async def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(
@@ -187,15 +197,14 @@ async def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(
     await checker.check(clip(tmp_path))
 
 
-async def test_no_child_runs_before_the_first_file_and_none_after_the_end(tmp_path: Path) -> None:
-    checker, hanging = Checker(), pipe(tmp_path)
-    assert not children_checking(hanging)
-    check = asyncio.create_task(checker.check(hanging))
-    await child_checking(hanging)
+async def test_no_child_runs_before_the_first_download_and_none_after_the_end(tmp_path: Path) -> None:
+    checker = Checker()
+    assert not children(os.getpid())
+    checker.warm_up()
+    await until(lambda: children(os.getpid()))
+    await checker.check(clip(tmp_path))
     await checker.close()
-    assert not children_checking(hanging)
-    with pytest.raises(asyncio.CancelledError):
-        await check
+    assert not children(os.getpid())
 
 
 RUN_A_CHECK = """
@@ -208,10 +217,10 @@ asyncio.run(checker.Checker().check(Path(sys.argv[1])))
 """
 
 
-async def test_a_child_that_hangs_does_not_outlive_a_killed_run_for_long(tmp_path: Path) -> None:
-    hanging = pipe(tmp_path)
-    run = await asyncio.create_subprocess_exec(sys.executable, "-c", RUN_A_CHECK, str(hanging))
-    await child_checking(hanging)
+async def test_a_child_that_hangs_does_not_outlive_a_killed_run_for_long(hanging: HangingFile) -> None:
+    run = await asyncio.create_subprocess_exec(sys.executable, "-c", RUN_A_CHECK, str(hanging.path))
+    await hanging.opened()
+    (child,) = children(run.pid)
     run.kill()
     await run.wait()
-    await until(lambda: not children_checking(hanging))
+    await until(lambda: not Path(f"/proc/{child}/cmdline").exists() or not Path(f"/proc/{child}/cmdline").read_bytes())

@@ -1,7 +1,7 @@
-"""Checks videos in child processes: a file that crashes or hangs the decoder costs itself a try, not the run.
+"""Checks videos in a child process: a file that crashes or hangs the decoder costs itself a try, not the run.
 
-A child checks the files that it is given on its command line and ends. Starting one takes 0.1 s of CPU, checking a clip
-2 ms; so files that arrive while a child works share the next one, as writes share a commit in a group commit.
+The child is a filter, `video.py`: it reads one path a line and writes one outcome a line, both as JSON. Starting it
+takes 0.1 s of CPU and checking a clip 2 ms, so one child serves the whole run; it ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -13,93 +13,73 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections import deque
-from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 from batchgen.files import video
 from batchgen.files.video import NotVideo, Undecodable
 
 CHECK_SECONDS = 300  # for one file: several GB on a slow network disk take minutes, a decoder that hangs takes for ever
-BATCH_FILES = 100  # for one child: their paths must fit into a command line
-PAUSE_SECONDS = 1.0  # between two children, so that starting them takes at most a tenth of a core
 ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "HOME", "APPDATA", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
-"""All of the environment that a child gets: what Python needs to find its packages. The API key is not among it."""
+"""All of the environment that the child gets: what Python needs to find its packages. The API key is not among it."""
 
 
 class Checker:
-    """A queue of files to check, and at most one child, which runs only while files wait."""
+    """At most one child, which checks one file at a time."""
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[Path, asyncio.Future[None]]] = deque()
-        """Files without a verdict. The first ones are those that the child has."""
-        self._batch: asyncio.Task[None] | None = None
-        """The work of one child. Stays set during the pause that follows."""
         self._child: Process | None = None
-        self._closing = False
+        self._turn = asyncio.Lock()
+        self._warm_up: asyncio.Task[None] | None = None
+
+    def warm_up(self) -> None:
+        """Start the child while the first file is being downloaded."""
+        if self._warm_up is None:
+            self._warm_up = asyncio.create_task(self._start_early())
+
+    async def _start_early(self) -> None:
+        with contextlib.suppress(OSError):  # `check` raises it, for a person to read
+            async with self._turn:
+                await self._ensure_child()
 
     async def check(self, path: Path) -> None:
         """Check a whole file, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
-        verdict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((path, verdict))
-        self._begin_batch()
-        await verdict
+        async with self._turn:
+            child = await self._ensure_child()
+            try:
+                error = await outcome_of(child, path)
+            except BaseException:
+                # An answer may still come. The next file must not get it.
+                await self._end_child()
+                raise
+        if error:
+            raise error
 
     async def close(self) -> None:
-        """End the child. Checks without a verdict are cancelled."""
-        self._closing = True
-        for _, verdict in self._queue:
-            verdict.cancel()
-        if self._child:
-            await end(self._child)
-        if self._batch:
-            await self._batch
+        """End the child. A check that is running fails."""
+        if self._warm_up:
+            self._warm_up.cancel()
+            await asyncio.gather(self._warm_up, return_exceptions=True)
+        await self._end_child()
 
-    def _begin_batch(self) -> None:
-        if self._queue and not self._batch and not self._closing:
-            self._batch = asyncio.create_task(self._check_batch())
+    async def _ensure_child(self) -> Process:
+        if self._child is None or self._child.returncode is not None:
+            self._child = await start()
+        return self._child
 
-    def _end_pause(self) -> None:
-        self._batch = None
-        self._begin_batch()
-
-    async def _check_batch(self) -> None:
-        """Check files from the front of the queue in one child. Those behind one that ends the child stay queued."""
-        paths = [path for path, _ in islice(self._queue, BATCH_FILES)]
-        try:
-            self._child = await start(paths)
-            for _ in paths:
-                if self._closing:
-                    break
-                self._settle_first(await next_outcome(self._child))
-        except Undecodable as error:
-            self._settle_first(error)
-        except OSError as error:
-            while self._queue:
-                self._settle_first(error)
-        finally:
-            if self._child:
-                await end(self._child)
-                self._child = None
-            asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._end_pause)
-
-    def _settle_first(self, error: Exception | None) -> None:
-        """Give the first file its verdict, unless its check was cancelled."""
-        _, verdict = self._queue.popleft()
-        if not verdict.done():
-            if error:
-                verdict.set_exception(error)
-            else:
-                verdict.set_result(None)
+    async def _end_child(self) -> None:
+        if child := self._child:
+            self._child = None
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
 
 
-async def start(paths: Sequence[Path]) -> Process:
-    """A child that checks these files. Raises `OSError`."""
+async def start() -> Process:
+    """Start a child. Raises `OSError`."""
     return await asyncio.create_subprocess_exec(
         # -P: a module in the current folder must not be imported in place of a library.
-        *(sys.executable, "-P", video.__file__, str(CHECK_SECONDS), *map(str, paths)),
-        stdin=DEVNULL,
+        *(sys.executable, "-P", video.__file__, str(CHECK_SECONDS)),
+        stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
         env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
@@ -107,14 +87,18 @@ async def start(paths: Sequence[Path]) -> Process:
     )
 
 
-async def next_outcome(child: Process) -> Exception | None:
-    """What is wrong with the file that the child is checking; None if nothing.
+async def outcome_of(child: Process, path: Path) -> Exception | None:
+    """What is wrong with a file; None if nothing.
 
     Raises `Undecodable` if the file ended the child, and `OSError` if the child cannot check anything.
     """
+    assert child.stdin
     assert child.stdout
     try:
         async with asyncio.timeout(CHECK_SECONDS):
+            with contextlib.suppress(ConnectionError):  # it has just ended; its exit code says why
+                child.stdin.write(json.dumps(str(path)).encode() + b"\n")
+                await child.stdin.drain()
             line = await child.stdout.readline()
         if line.endswith(b"\n"):
             return error_in(line)
@@ -136,10 +120,3 @@ def error_in(line: bytes) -> Exception | None:
         case {"error": kind, "message": message}:
             return NotVideo(message) if kind == NotVideo.__name__ else Undecodable(message)
     return None
-
-
-async def end(child: Process) -> None:
-    """Kill the child, if it still runs, and wait for its end."""
-    with contextlib.suppress(ProcessLookupError):
-        child.kill()
-    await child.wait()

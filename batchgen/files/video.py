@@ -1,7 +1,7 @@
 """Is this file a whole video? A captive portal's page, a truncated file and a clip that does not decode are not.
 
-`checker.py` runs this file by its path, as a script in a child process: `python video.py SECONDS PATH…` prints one
-line of JSON for each file, as soon as it is checked. So nothing of the package is imported here.
+`checker.py` runs this file by its path, as a filter in a child process: `python video.py SECONDS` reads paths and
+writes outcomes, one line of JSON each. So nothing of the package is imported here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -111,15 +110,18 @@ def limit_resources() -> None:
             resource.setrlimit(kind, (limit, limit))
 
 
-def main(seconds: int, paths: Sequence[str]) -> None:
-    """Check files, each in about so many seconds, and write the outcome of each to standard output."""
+def main(seconds: int) -> None:
+    """Check the files that standard input names, each in about so many seconds, until it ends."""
+    import av  # noqa: F401  The first file must not wait for it.
+
     limit_resources()
-    for path in paths:
-        if hasattr(signal, "alarm"):
-            # The run kills a child that takes too long. The alarm kills one whose run was killed, so it comes later.
-            signal.alarm(2 * seconds)
-        os.write(1, json.dumps(outcome_of(Path(path))).encode() + b"\n")
+    alarm = getattr(signal, "alarm", lambda _seconds: None)  # Windows has none
+    for line in sys.stdin.buffer:
+        # The run kills a child that takes too long. The alarm kills one whose run was killed, so it comes later.
+        alarm(2 * seconds)
+        os.write(1, json.dumps(outcome_of(Path(json.loads(line)))).encode() + b"\n")
+        alarm(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]))

@@ -22,7 +22,6 @@ import httpx2 as httpx
 
 from batchgen import clock
 from batchgen.downloader import Downloader
-from batchgen.files.checker import PAUSE_SECONDS
 from batchgen.jobs import State
 from batchgen.jobtable import polling
 from batchgen.jobtable.database import Database
@@ -131,7 +130,6 @@ async def time_downloader(table: Table, url: str, files: int) -> float:
     stage.on_change = lambda changed, _moved: changed.wakeup.set()
     try:
         await turn_to_end(stage)
-        await asyncio.sleep(PAUSE_SECONDS)  # the pause after the check of the warm-up must not delay the next check
         await add_finished(table, url, ["warm-up", *(f"clip-{number}" for number in range(files))])
         began = time.perf_counter()
         await turn_to_end(stage)
