@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema_rs import Draft202012Validator
 
 from batchgen import catalogue
-from batchgen.catalogue import build
+from batchgen.catalogue.register import DATA
+from tests.catalogue import build
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -44,7 +44,7 @@ def test_what_is_called_an_image_is_marked_as_one() -> None:
 
 
 def test_the_data_is_written_as_the_script_writes_it() -> None:
-    shipped = Path(build.__file__).with_name("models.json").read_text("utf-8")
+    shipped = DATA.read_text("utf-8")
     assert build.text(json.loads(shipped)) == shipped
     assert len(shipped) < 1 << 20
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from batchgen import catalogue
-from batchgen.catalogue import Link, Violation
+from batchgen.catalogue import Link, Violation, pointers
 from batchgen.manifest import words
 from batchgen.manifest.header import OWN, SUGGESTED
 from batchgen.manifest.written import Written
@@ -35,7 +35,7 @@ def complete(entry: Written, model: str, endpoint: str, params: Params) -> tuple
             files.append(link.pointer)
             path = find(entry, link)
             if path != link.value:
-                params = replaced(params, catalogue.tokens(link.pointer), path)
+                params = pointers.replaced(params, link.pointer, path)
     return params, tuple(files)
 
 
@@ -82,17 +82,6 @@ def find(entry: Written, link: Link) -> str:
     return value
 
 
-def replaced(value: Any, path: list[str], new: str) -> Any:
-    """`value` with `new` at `path`; what several jobs share is copied, not changed."""
-    if not path:
-        return new
-    first, *rest = path
-    if isinstance(value, list):
-        at = int(first)
-        return [*value[:at], replaced(value[at], rest, new), *value[at + 1 :]]
-    return {**value, first: replaced(value[first], rest, new)}
-
-
 def refuse_null_of_nothing(entry: Written, model: str, taken: tuple[str, ...]) -> None:
     """A null that drops neither a default nor a parameter is a misspelt one, and leaves in what it should drop."""
     for name, value in entry.node.value.items():
@@ -103,7 +92,7 @@ def refuse_null_of_nothing(entry: Written, model: str, taken: tuple[str, ...]) -
 
 def blame(entry: Written, violation: Violation) -> None:
     """Put a violation where its value stands, or its key if the name itself is wrong."""
-    *parents, name = catalogue.tokens(violation.pointer) or [""]
+    *parents, name = pointers.split(violation.pointer) or [""]
     root = parents[0] if parents else name
     hint = violation.hint
     if root and root not in entry.node.value:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchgen import catalogue
+from batchgen.catalogue import pointers
 from batchgen.manifest.jobs import Jobs, Sheet
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import Marked, Origin, Place
@@ -37,7 +37,7 @@ class Written:
     def at(self, pointer: str) -> Node:
         """The node of a value, by JSON pointer; the nearest around it where a template made it, or there is none."""
         node = self.node
-        for depth, name in enumerate(catalogue.tokens(pointer)):
+        for depth, name in enumerate(pointers.split(pointer)):
             children = self.fields if depth == 0 else node.value
             if type(children) is list and int(name) < len(children):
                 node = children[int(name)]
