@@ -234,10 +234,11 @@ def test_an_output_is_a_template(folder: Path, output: str, path: str) -> None:
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
-    from batchgen.manifest.nodes import entries, plain
-    from batchgen.manifest.source import Findings, Source
+    from batchgen.manifest.diagnostics import Diagnostics
+    from batchgen.manifest.nodes import plain, top_level
+    from batchgen.manifest.source import SourceText
 
-    ((_, node),) = entries(Findings(Source(Path("m.yaml"), f"x: {text}\n")), stream="jobs")
+    ((_, node),) = top_level(Diagnostics(SourceText(Path("m.yaml"), f"x: {text}\n")), streamed="jobs")
     assert plain(node) == value
     assert type(plain(node)) is type(value)
 

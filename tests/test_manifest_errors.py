@@ -86,12 +86,12 @@ GOLDEN = {
     ),
     "a service of the wrong type": (
         f"service: 5\njobs: [{LEAST}]\n",
-        "1:10 `service` must be aimlapi or simulator, not the number 5",
+        "1:10 `service` must be aimlapi, simulator or a mapping, not the number 5",
     ),
     "a service with wrong keys": (
         f"service: {{nam: aimlapi, endpoint: legasy}}\njobs: [{LEAST}]\n",
         "1:11 `service` has no key `nam` | did you mean name?\n"
-        "1:35 `endpoint` must be universal or legacy | did you mean legacy?",
+        '1:35 `endpoint` must be universal or legacy, not "legasy" | did you mean legacy?',
     ),
     "limits out of range": (
         f"""\
@@ -124,8 +124,8 @@ GOLDEN = {
         "3:14 `in_flight` must be a whole number or auto, not the number 2.5\n"
         "4:14 `downloads` must be a whole number, not the truth value true\n"
         "5:13 `max_cost` must be an amount in USD, such as 50.00, not text\n"
-        "6:19 `on_unconfirmed` must be hold or resubmit | known: hold and resubmit\n"
-        "7:3 there is no limit `in_fligt` | did you mean in_flight?",
+        '6:19 `on_unconfirmed` must be hold or resubmit, not "resend"\n'
+        "7:3 `limits` has no key `in_fligt` | did you mean in_flight?",
     ),
     "limits that are a list": (f"limits: [1]\njobs: [{LEAST}]\n", "1:9 `limits` must be a mapping or auto, not a list"),
     "defaults that are text": (f"defaults: x\njobs: [{LEAST}]\n", "1:11 `defaults` must be a mapping, not text"),
@@ -253,7 +253,7 @@ GOLDEN = {
     "an unknown anchor": ("jobs: [*x]\n", "1:8 there is no anchor `&x` above"),
     "a value inside itself": (
         f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, dynamic_masks: &m [*m]}}]\n",
-        "1:104 `*m` stands inside the very value it names",
+        "1:104 `*m` stands inside the value that it names",
     ),
     "a merge of text": (
         f"jobs:\n  - <<: x\n    id: one\n    model: {STANDARD}\n    image_url: a.png\n",
@@ -273,7 +273,7 @@ GOLDEN = {
         "jobs:\n\t- id: one\n",
         "2:1 this is not YAML: while scanning for the next token found character that cannot start any token",
     ),
-    "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | take it away"),
+    "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | remove it"),
     "Latin-1": (b"batch: x\nprompt: caf\xe9\n", "2:12 byte 0xe9 is not UTF-8 | save the file as UTF-8"),
     "UTF-16": ("batch: x\n".encode("utf-16"), "1:1 the file is UTF-16 | save the file as UTF-8"),
 }

@@ -13,7 +13,7 @@ from PIL import Image
 from batchgen import manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Manifest
-from batchgen.manifest.parts import PathText
+from batchgen.manifest.path_text import PathText
 from batchgen.manifest.templates import Templates
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -271,7 +271,7 @@ def test_only_a_few_templates_are_kept() -> None:
     templates = Templates()
     for number in range(3_000):
         assert templates.fill(f"{number} {{{{ x }}}}", {"x": 1}) == f"{number} 1"
-    assert len(templates.plans) <= 1_000
+    assert len(templates.compiled) <= 1_000
 
 
 # --- include ---------------------------------------------------------------------------------------------------------
@@ -393,11 +393,11 @@ def test_a_job_that_was_sent_needs_its_image_no_more(folder: Path) -> None:
     path.write_text(dedent(text))
     asked_for: list[str] = []
 
-    def settled(batch: str) -> set[str]:
+    def already_sent(batch: str) -> set[str]:
         asked_for.append(batch)
         return {"gone"}
 
-    assert keys(manifest.read(path, settled=settled)) == ["gone", "a"]
+    assert keys(manifest.read(path, already_sent=already_sent)) == ["gone", "a"]
     assert asked_for == ["spring"]
 
 

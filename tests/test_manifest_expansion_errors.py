@@ -77,7 +77,7 @@ MATRICES = {
     ),
     "a glob without a match": (
         job("matrix: {s: {glob: 'frames/*.png'}}"),
-        "m.yaml:2:92 no file is like frames/*.png | the path begins beside the manifest",
+        "m.yaml:2:92 no file matches frames/*.png | the path is relative to the manifest's folder",
     ),
     "a count of none": (job("count: 0", "x"), "m.yaml:2:72 `count` must be a whole number from 1 to 1,000, not 0"),
     "a count that is text": (
@@ -266,8 +266,8 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
     "a list of something else": (
         "include: [{a: 1}, 5]\n" + job("count: 1", "x"),
         {},
-        "m.yaml:1:11 `include` takes names of manifests, not a mapping | as a list\n"
-        "m.yaml:1:19 `include` takes names of manifests, not the number 5 | as a list",
+        "m.yaml:1:11 an entry of `include` must be the name of a manifest, not a mapping\n"
+        "m.yaml:1:19 an entry of `include` must be the name of a manifest, not the number 5",
     ),
     "itself": (
         "include: m.yaml\n",
@@ -288,10 +288,10 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
     "what only the main manifest says": (
         "include: a.yaml\n",
         {"a.yaml": b"service: simulator\nbatch: y\nlimits: {}\noutput: x\njob: 1\n"},
-        "a.yaml:1:1 an included manifest has no `service` | the main manifest says it for all\n"
-        "a.yaml:2:1 an included manifest has no `batch` | the main manifest says it for all\n"
-        "a.yaml:3:1 an included manifest has no `limits` | the main manifest says it for all\n"
-        "a.yaml:4:1 an included manifest has no `output` | the main manifest says it for all\n"
+        "a.yaml:1:1 an included manifest has no `service` | write it in the main manifest, for all jobs\n"
+        "a.yaml:2:1 an included manifest has no `batch` | write it in the main manifest, for all jobs\n"
+        "a.yaml:3:1 an included manifest has no `limits` | write it in the main manifest, for all jobs\n"
+        "a.yaml:4:1 an included manifest has no `output` | write it in the main manifest, for all jobs\n"
         "a.yaml:5:1 a manifest has no key `job` | did you mean jobs?",
     ),
     "problems in both files": (
@@ -348,7 +348,7 @@ def test_a_bad_row_is_shown_with_a_caret(folder: Path) -> None:
 
 
 def test_more_jobs_than_a_manifest_may_have_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchgen.manifest.jobs.MOST_JOBS", 10)
+    monkeypatch.setattr("batchgen.manifest.job_list.MOST_JOBS", 10)
     table = "sku\n" + "".join(f"j{number}\n" for number in range(20))
     (problem,) = problems(folder, rows(), {"r.csv": table.encode()})
     assert "more than" in problem.message

@@ -176,4 +176,4 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     assert told(tmp_path, "id: one", top="output: '{{ idd }}.mp4'\n") == ["4:9 the template has no name `idd`"]
     with pytest.raises(BadTemplate) as caught:
         Templates().fill("{{ idd }}", {"batch": 1, "id": 2, "seed": 3})
-    assert caught.value.label == "did you mean id? known: batch, id and seed"
+    assert caught.value.hint == "did you mean id? known: batch, id and seed"

@@ -1,4 +1,4 @@
-"""The parts of a text that is a path or a link: `{{ image.stem }}`."""
+"""The parts of a text that is a path or a link, as templates use them: `{{ image.stem }}`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ PARTS = ("name", "stem", "suffix", "parent")
 
 
 class PathText:
-    """A text that stands for itself in a template, and has parts. Of a link, what follows `?` or `#` is left out.
+    """A text with parts. Of a link, what follows `?` or `#` belongs to no part.
 
-    Only the properties can be reached from a template: it sees no name that begins with an underscore.
+    A template reaches the properties only: minijinja hides names that begin with an underscore.
     """
 
     __slots__ = ("_text",)
@@ -23,8 +23,8 @@ class PathText:
 
     @property
     def name(self) -> PathText:
-        """The last part: "frames/a.png" → "a.png"; nothing of "."."""
-        name = self._bare.rpartition("/")[2]
+        """The last part: "frames/a.png" → "a.png"; empty for "."."""
+        name = self._path.rpartition("/")[2]
         return PathText("" if name == "." else name)
 
     @property
@@ -35,17 +35,17 @@ class PathText:
 
     @property
     def suffix(self) -> PathText:
-        """What the last part ends in: "frames/a.png" → ".png"."""
+        """The end of the last part: "frames/a.png" → ".png"."""
         return PathText(_suffix(str(self.name)))
 
     @property
     def parent(self) -> PathText:
-        """All before the last part: "frames/a.png" → "frames"; "." where there is nothing before it."""
-        folder, slash, _ = self._bare.rpartition("/")
+        """All before the last part: "frames/a.png" → "frames", "a.png" → "."."""
+        folder, slash, _ = self._path.rpartition("/")
         return PathText(folder or slash or ".")
 
     @property
-    def _bare(self) -> str:
+    def _path(self) -> str:
         return re.split(r"[?#]", self._text, maxsplit=1)[0] if "://" in self._text[:12] else self._text
 
 
