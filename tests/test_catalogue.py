@@ -265,7 +265,7 @@ def test_text_that_reads_as_the_wanted_number_is_that_number(
 def test_links_and_files_are_found_wherever_they_stand() -> None:
     masks = [{"mask": "m1.png", "trajectories": []}, {"mask": "m2.png"}]
     params = {"prompt": "images/a.png", "image_url": "a.png", "dynamic_masks": masks, "static_mask": 5}
-    assert catalogue.images(STANDARD, UNIVERSAL, params) == [
+    assert image_pointers(STANDARD, UNIVERSAL, params) == [
         "/image_url",
         "/dynamic_masks/0/mask",
         "/dynamic_masks/1/mask",
@@ -277,12 +277,12 @@ def test_links_and_files_are_found_wherever_they_stand() -> None:
         ("/reference/url", "video", "r.mp4"),
     ]
     character["character"]["type"] = "image"
-    assert catalogue.images("runway/act_two", UNIVERSAL, character) == ["/character/url"]
+    assert image_pointers("runway/act_two", UNIVERSAL, character) == ["/character/url"]
 
     effects = "klingai/kling-video-v1.6-pro-effects"
-    assert catalogue.images(effects, UNIVERSAL, {"image_url": ["a.png", "b.png"]}) == ["/image_url/0", "/image_url/1"]
-    assert catalogue.images(effects, UNIVERSAL, {"image_url": "a.png"}) == ["/image_url"]
-    assert catalogue.images("luma/ray-2", UNIVERSAL, {"keyframes": {"frame1": {"type": "image", "url": "k.png"}}}) == [
+    assert image_pointers(effects, UNIVERSAL, {"image_url": ["a.png", "b.png"]}) == ["/image_url/0", "/image_url/1"]
+    assert image_pointers(effects, UNIVERSAL, {"image_url": "a.png"}) == ["/image_url"]
+    assert image_pointers("luma/ray-2", UNIVERSAL, {"keyframes": {"frame1": {"type": "image", "url": "k.png"}}}) == [
         "/keyframes/frame1/url"
     ]
 
@@ -300,6 +300,10 @@ def test_links_and_files_are_found_wherever_they_stand() -> None:
 )
 def test_generation_times_are_those_of_the_pages(model: str, duration: object, seconds: float) -> None:
     assert catalogue.typical_seconds(model, duration) == seconds
+
+
+def image_pointers(model: str, path: str, params: dict[str, Any]) -> list[str]:
+    return [link.pointer for link in catalogue.media(model, path, params) if link.medium == "image"]
 
 
 def walk(schema: Any) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ GOLDEN = {
     "null jobs": ("batch: x\njobs:\n", "2:1 the manifest has no jobs | list them under `jobs:`"),
     "empty jobs": ("jobs: []\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
     "jobs by name": ("jobs: {a: 1}\n", "1:7 `jobs` must be a list, not a mapping"),
-    "a job that is text": ("jobs: [one]\n", "1:8 a job must be a mapping, not text"),
+    "a job that is text": ("jobs: [one]\n", '1:8 a job must be a mapping, not "one"'),
     "an unknown key": (f"jobs: [{LEAST}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
     "a key like no other": (
         f"jobs: [{LEAST}]\nxyzzy: 3\n",
@@ -86,7 +86,7 @@ GOLDEN = {
     ),
     "a service of the wrong type": (
         f"service: 5\njobs: [{LEAST}]\n",
-        "1:10 `service` must be aimlapi, simulator or a mapping, not the number 5",
+        "1:10 `service` must be aimlapi, simulator or a mapping, not 5",
     ),
     "a service with wrong keys": (
         f"service: {{nam: aimlapi, endpoint: legasy}}\njobs: [{LEAST}]\n",
@@ -120,15 +120,15 @@ GOLDEN = {
           in_fligt: 3
         jobs: [{LEAST}]
         """,
-        "2:23 `submits_per_minute` must be a number or auto, not text\n"
-        "3:14 `in_flight` must be a whole number or auto, not the number 2.5\n"
-        "4:14 `downloads` must be a whole number, not the truth value true\n"
-        "5:13 `max_cost` must be an amount in USD, such as 50.00, not text\n"
+        '2:23 `submits_per_minute` must be a number or auto, not "fast"\n'
+        "3:14 `in_flight` must be a whole number or auto, not 2.5\n"
+        "4:14 `downloads` must be a whole number, not true\n"
+        '5:13 `max_cost` must be an amount in USD, such as 50.00, not "$50"\n'
         '6:19 `on_unconfirmed` must be hold or resubmit, not "resend"\n'
         "7:3 `limits` has no key `in_fligt` | did you mean in_flight?",
     ),
     "limits that are a list": (f"limits: [1]\njobs: [{LEAST}]\n", "1:9 `limits` must be a mapping or auto, not a list"),
-    "defaults that are text": (f"defaults: x\njobs: [{LEAST}]\n", "1:11 `defaults` must be a mapping, not text"),
+    "defaults that are text": (f"defaults: x\njobs: [{LEAST}]\n", '1:11 `defaults` must be a mapping, not "x"'),
     "an id among the defaults": (
         f"defaults: {{id: x}}\njobs: [{LEAST}]\n",
         "1:12 an `id` cannot be a default | give every job its own",
@@ -153,7 +153,7 @@ GOLDEN = {
     ),
     "a model that is a number": (
         "jobs: [{id: one, model: 5}]\n",
-        "1:25 `model` must be text, not the number 5",
+        "1:25 `model` must be text, not 5",
     ),
     "an unknown model": (
         "jobs: [{id: one, model: kling-video/v2.1/master/image-to-video, image_url: a.png}]\n",
@@ -232,8 +232,8 @@ GOLDEN = {
           - {{id: a, priority: high, tags: x}}
           - {{id: b, priority: 1000001, tags: [[x], ""]}}
         """,
-        "3:23 `priority` must be a whole number, not text\n"
-        "3:35 `tags` must be a list, not text\n"
+        '3:23 `priority` must be a whole number, not "high"\n'
+        '3:35 `tags` must be a list, not "x"\n'
         "4:23 `priority` must be -1,000,000 to 1,000,000\n"
         "4:39 a tag must be text, not a list\n"
         "4:44 a tag is empty",

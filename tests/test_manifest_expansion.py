@@ -13,8 +13,7 @@ from PIL import Image
 from batchgen import manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Manifest
-from batchgen.manifest.path_text import PathText
-from batchgen.manifest.templates import Templates
+from batchgen.manifest.templates import PathText, Templates
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 TEXT = "klingai/v2.1-master-text-to-video"

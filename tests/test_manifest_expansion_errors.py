@@ -59,11 +59,11 @@ MATRICES = {
     ),
     "an empty matrix": (
         job("matrix: {}"),
-        "m.yaml:2:81 `matrix` must be a mapping of names to lists, not empty | such as {style: [noir, pop]}",
+        "m.yaml:2:81 `matrix` must be a mapping of names to lists, not an empty mapping | such as {style: [noir, pop]}",
     ),
     "an axis that is one value": (
         job("matrix: {s: noir}"),
-        "m.yaml:2:85 `s` must be a list, or {glob: …}, not text | one value is written [noir]",
+        'm.yaml:2:85 `s` must be a list, or {glob: …}, not "noir" | one value is written [noir]',
     ),
     "an axis without values": (job("matrix: {s: []}"), "m.yaml:2:85 `s` has no values"),
     "an axis with a name that no template can say": (
@@ -82,7 +82,7 @@ MATRICES = {
     "a count of none": (job("count: 0", "x"), "m.yaml:2:72 `count` must be a whole number from 1 to 1,000, not 0"),
     "a count that is text": (
         job("count: '3'", "x"),
-        "m.yaml:2:72 `count` must be a whole number from 1 to 1,000, not text",
+        'm.yaml:2:72 `count` must be a whole number from 1 to 1,000, not "3"',
     ),
     "too many combinations": (
         job(f"matrix: {{s: [{', '.join('1' * 101)}], t: [{', '.join('1' * 100)}]}}, count: 100"),
@@ -153,7 +153,7 @@ MATRICES = {
     ),
     "the priority in a cell": (
         job("matrix: {s: [high, '5']}, priority: '{{ s }}'"),
-        "m.yaml:2:109 `priority` must be a whole number, not text (s=high)",
+        'm.yaml:2:109 `priority` must be a whole number, not "high" (s=high)',
     ),
 }
 
@@ -267,7 +267,7 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
         "include: [{a: 1}, 5]\n" + job("count: 1", "x"),
         {},
         "m.yaml:1:11 an entry of `include` must be the name of a manifest, not a mapping\n"
-        "m.yaml:1:19 an entry of `include` must be the name of a manifest, not the number 5",
+        "m.yaml:1:19 an entry of `include` must be the name of a manifest, not 5",
     ),
     "itself": (
         "include: m.yaml\n",

@@ -45,11 +45,6 @@ def likely_media(params: Mapping[str, Any]) -> list[Link]:
     return list(_by_name(params, "", None))
 
 
-def images(model: str, endpoint: str, params: Mapping[str, Any]) -> list[str]:
-    """JSON pointers of the values in `params` that are images or masks."""
-    return [link.pointer for link in media(model, endpoint, params) if link.medium == "image"]
-
-
 def medium(name: str, kind: str | None) -> Medium | None:
     """The medium of a parameter called `name`, if any. A parameter `url` is of the `type` beside it, `kind`."""
     if name == "url":

@@ -31,7 +31,7 @@ def suggestion(name: str, candidates: Collection[str]) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value as the manifest would write it, at most 60 characters long."""
+    """A value as the manifest would write it, at most 60 characters long; a mapping or list only by its kind."""
     match value:
         case None:
             return "null"

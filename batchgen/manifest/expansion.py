@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from glob import iglob
 from itertools import islice, product
 from math import prod
-from pathlib import Path
 from typing import Any
 
+from batchgen.catalogue.wording import quoted
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, plain
 from batchgen.manifest.rows import RowsFile, RowsUnreadable
-from batchgen.manifest.values import kind_of
 
 
 @dataclass(slots=True)
@@ -61,14 +60,13 @@ def _count(node: Node, diagnostics: Diagnostics) -> int | None:
         return None
     if type(node.value) is int and 1 <= node.value <= MOST_TAKES:
         return node.value
-    value = node.text[:20] if type(node.value) is int else kind_of(node)
-    diagnostics.add(node, f"`count` must be a whole number from 1 to {MOST_TAKES:,}, not {value}")
+    diagnostics.add(node, f"`count` must be a whole number from 1 to {MOST_TAKES:,}, not {quoted(node.value)}")
     return None
 
 
 def _matrix(node: Node, folder: Folder, diagnostics: Diagnostics) -> dict[str, list[Any]]:
     if type(node.value) is not dict or not node.value:
-        value = "empty" if type(node.value) is dict else kind_of(node)
+        value = "an empty mapping" if type(node.value) is dict else quoted(node.value)
         hint = "such as {style: [noir, pop]}"
         diagnostics.add(node, f"`matrix` must be a mapping of names to lists, not {value}", hint)
         return {}
@@ -87,7 +85,7 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
             diagnostics.add(node, f"`{name[:100]}` has no values")
         return [plain(child) for child in node.value]
     if type(node.value) is not dict:
-        message = f"`{name[:100]}` must be a list, or {{glob: …}}, not {kind_of(node)}"
+        message = f"`{name[:100]}` must be a list, or {{glob: …}}, not {quoted(node.value)}"
         diagnostics.add(node, message, f"one value is written [{node.text[:40]}]" if node.text else "")
         return []
     for key in node.value:
@@ -97,14 +95,16 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
     if pattern is None:
         return []
     if type(pattern.value) is not str or not pattern.value.strip():
-        diagnostics.add(pattern, f"`glob` must be text, not {kind_of(pattern)}", "such as frames/*.png")
+        diagnostics.add(pattern, f"`glob` must be text, not {quoted(pattern.value)}", "such as frames/*.png")
         return []
     return _glob(pattern, folder, diagnostics)
 
 
 def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
     try:
-        matches = files_like(node.value, folder.path)
+        # Path.glob refuses absolute patterns and matches hidden files.
+        paths = islice(iglob(node.value, root_dir=folder.path, recursive=True), MOST_JOBS + 1)  # noqa: PTH207
+        matches = sorted(path.replace(os.sep, "/") for path in paths if (folder.path / path).is_file())
     except (OSError, ValueError) as error:
         diagnostics.add(node, f"the glob cannot be read: {getattr(error, 'strerror', None) or error}")
         return []
@@ -117,16 +117,9 @@ def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
     return matches
 
 
-def files_like(pattern: str, folder: Path) -> list[str]:
-    """The files that match a glob, relative to `folder`, sorted. Raises OSError and ValueError."""
-    # Path.glob refuses absolute patterns and matches hidden files.
-    matches = islice(iglob(pattern, root_dir=folder, recursive=True), MOST_JOBS + 1)  # noqa: PTH207
-    return sorted(match.replace(os.sep, "/") for match in matches if (folder / match).is_file())
-
-
 def _rows(node: Node, axes: Collection[str], folder: Folder, diagnostics: Diagnostics) -> RowsFile | None:
     if type(node.value) is not str or not node.value.strip():
-        diagnostics.add(node, f"`rows` must be the name of a file, not {kind_of(node)}", "such as products.csv")
+        diagnostics.add(node, f"`rows` must be the name of a file, not {quoted(node.value)}", "such as products.csv")
         return None
     try:
         rows = RowsFile(folder.path / node.value, folder.shown / node.value, axes, diagnostics)

@@ -37,20 +37,6 @@ class Folder:
         return path if not self.prefix or not path or Path(path).is_absolute() else f"{self.prefix}{path}"
 
 
-class Images:
-    """Checks each image once, however many jobs use it. Paths are relative to `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.faults: dict[str, str | None] = {}
-
-    def fault(self, path: str) -> str | None:
-        """What is wrong with the image at `path`, or None."""
-        if path not in self.faults:
-            self.faults[path] = image_fault(self.folder, path)
-        return self.faults[path]
-
-
 def image_fault(folder: Path, path: str) -> str | None:
     """Why the image cannot be sent, or None. Only its header is decoded."""
     from PIL import Image, UnidentifiedImageError

@@ -25,9 +25,9 @@ from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.job_keys import MULTIPLIERS, NO_DEFAULTS, OUTPUT_HELP
 from batchgen.manifest.key_errors import key_error, validated
 from batchgen.manifest.limits import Auto, Limits, limits_of
+from batchgen.manifest.names import NAME_SCHEMA, name_fault
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import Marked
-from batchgen.manifest.values import NAME_SCHEMA, name_fault
 
 INCLUDED_KEYS = ("include", "defaults", "jobs")
 """Keys of a manifest that another one includes. The main manifest has the others, once for the whole batch."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
-from batchgen.catalogue.wording import listed
+from batchgen.catalogue.wording import listed, quoted
 from batchgen.jobs import JobSpec
 from batchgen.manifest import request
 from batchgen.manifest.diagnostics import Location
@@ -17,11 +17,11 @@ from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS
 from batchgen.manifest.job_list import JobList, ManifestFile
+from batchgen.manifest.names import name_fault, read_name
 from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
 from batchgen.manifest.source import Position
 from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, constant, templated
-from batchgen.manifest.values import kind_of, name_fault, read_name
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -154,7 +154,7 @@ class JobBuilder:
             self.report(self.entry.node, "the job has no `model`", "name one here or in `defaults`")
             return None
         if type(node.value) is not str:
-            self.report(node, f"`model` must be text, not {kind_of(node)}")
+            self.report(node, f"`model` must be text, not {quoted(node.value)}")
             return None
         name: str | None = node.value
         if "{{" in node.value:
@@ -198,7 +198,7 @@ class JobBuilder:
         header = self.jobs.header
         node = self.fields.get("output")
         if node is not None and node.value is not None and type(node.value) is not str:
-            self.report(node, f"`output` must be text, not {kind_of(node)}")
+            self.report(node, f"`output` must be text, not {quoted(node.value)}")
             return None
         location = self.entry.location(node) if node and node.value is not None else None
         template = node if location else header.output
@@ -233,7 +233,7 @@ class JobBuilder:
             if value is None:
                 return 0
         if type(value) is not int:
-            self.report(node, f"`priority` must be a whole number, not {kind_of(Node(value, str(value), node))}")
+            self.report(node, f"`priority` must be a whole number, not {quoted(value)}")
         elif abs(value) > HIGHEST_PRIORITY:
             self.report(node, f"`priority` must be -{HIGHEST_PRIORITY:,} to {HIGHEST_PRIORITY:,}")
         else:
@@ -245,7 +245,7 @@ class JobBuilder:
         if node is None or node.value is None:
             return ()
         if type(node.value) is not list:
-            self.report(node, f"`tags` must be a list, not {kind_of(node)}")
+            self.report(node, f"`tags` must be a list, not {quoted(node.value)}")
             return ()
         return tuple(tag for item in node.value if (tag := self.tag(item, values)))
 

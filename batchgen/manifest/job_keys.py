@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from batchgen import catalogue
-from batchgen.manifest.values import NAME_SCHEMA
+from batchgen.manifest.names import NAME_SCHEMA
 
 Schema = dict[str, Any]
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 from batchgen.jobs import JobSpec
 from batchgen.manifest.diagnostics import Diagnostics, Location
-from batchgen.manifest.folder import Folder, Images
+from batchgen.manifest.folder import Folder, image_fault
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.outputs import Outputs
@@ -32,15 +31,6 @@ class TooManyJobs(Exception):
     """The manifest has more than `MOST_JOBS` jobs."""
 
 
-class Checkpoint(NamedTuple):
-    """The sizes of the tables of a `JobList` at one time."""
-
-    specs: int
-    ids: int
-    files: int
-    folders: int
-
-
 class JobList:
     """Collects the jobs. The `specs` can be sent if there are no diagnostics in the end."""
 
@@ -51,7 +41,8 @@ class JobList:
         self.already_sent = cache(already_sent)
         self.specs: list[JobSpec] = []
         self.ids: dict[str, Location] = {}
-        self.images = Images(main.folder.path)
+        self.folder = main.folder.path
+        self.image_faults: dict[str, str | None] = {}
         self.outputs = Outputs()
         self.templates = Templates()
 
@@ -61,19 +52,18 @@ class JobList:
             raise TooManyJobs
         self.specs.append(spec)
 
-    def checkpoint(self) -> Checkpoint:
-        return Checkpoint(len(self.specs), len(self.ids), len(self.outputs.files), len(self.outputs.folders))
+    def remove(self, file: ManifestFile, first: int) -> None:
+        """Remove the jobs of `file`, which are the specs from the index `first` on, so that it can be read again."""
+        del self.specs[first:]
+        for table in (self.ids, self.outputs.files, self.outputs.folders):
+            for key in [key for key, location in table.items() if location.diagnostics is file.diagnostics]:
+                del table[key]
 
-    def roll_back(self, checkpoint: Checkpoint) -> None:
-        """Remove the jobs since `checkpoint`. The tables only ever grow at the end, so their sizes suffice."""
-        del self.specs[checkpoint.specs :]
-        for table, size in (
-            (self.ids, checkpoint.ids),
-            (self.outputs.files, checkpoint.files),
-            (self.outputs.folders, checkpoint.folders),
-        ):
-            while len(table) > size:
-                table.popitem()
+    def image_fault(self, path: str) -> str | None:
+        """What is wrong with a local image, or None. Each image is checked once, however many jobs use it."""
+        if path not in self.image_faults:
+            self.image_faults[path] = image_fault(self.folder, path)
+        return self.image_faults[path]
 
     def reserve_id(self, key: str, location: Location) -> str | None:
         """`key` for the job at `location`; None where another job has it, which is reported."""

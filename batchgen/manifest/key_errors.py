@@ -17,7 +17,6 @@ from batchgen.catalogue.wording import listed, nearest_hint, quoted, suggestion
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node, plain
 from batchgen.manifest.source import Marked
-from batchgen.manifest.values import kind_of
 
 Keys = TypeVar("Keys", bound=BaseModel)
 Schema = dict[str, Any]
@@ -112,11 +111,10 @@ def report(
         to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
     else:
         subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
-        expected = allowed_range(alternatives) if OUT_OF_RANGE & contexts.keys() else allowed_types(alternatives)
+        expected, value = allowed_types(alternatives), quoted(node.value)
+        if OUT_OF_RANGE & contexts.keys():
+            expected, value = allowed_range(alternatives), node.text[:60]
         words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
-        value = node.text[:60] if OUT_OF_RANGE & contexts.keys() else kind_of(node)
-        if words and type(node.value) is str:
-            value = quoted(node.value)
         to.add(node, f"{subject} must be {expected}, not {value}", nearest_hint(node.text, words))
 
 

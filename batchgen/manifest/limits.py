@@ -16,8 +16,10 @@ from pydantic.dataclasses import dataclass
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
 
-WEEK = 7 * 24 * 60
-"""Minutes. No generation takes longer; a limit above it is a mistake in the unit."""
+Rate = Annotated[float, Field(strict=True, gt=0, le=60_000)]
+"""Requests per minute: a thousand a second is more than any service of this kind takes."""
+Minutes = Annotated[float, Field(strict=True, gt=0, le=7 * 24 * 60)]
+"""At most a week: no generation takes longer, and a higher number is a mistake in the unit."""
 
 
 def exact(value: object) -> object:
@@ -29,7 +31,7 @@ def exact(value: object) -> object:
 class Limits:
     """The limits of a run. The defaults are safe for a new account; `AUTO` is learned from the account's answers."""
 
-    submits_per_minute: Annotated[float, Field(strict=True, gt=0, le=60_000)] | Auto = Field(
+    submits_per_minute: Rate | Auto = Field(
         default=30.0, description="Create calls per minute; auto: learned from the account's answers."
     )
     in_flight: Annotated[int, Field(strict=True, gt=0, le=1000)] | Auto = Field(
@@ -41,26 +43,17 @@ class Limits:
         title="an amount in USD, such as 50.00",
         description="USD that the batch may cost in all its runs; no cap unless given.",
     )
-    deadline_minutes: float = Field(
-        default=60.0, strict=True, gt=0, le=WEEK, description="A generation that is older than this is shown as late."
-    )
-    unconfirmed_minutes: float = Field(
+    deadline_minutes: Minutes = Field(default=60.0, description="An older generation is shown as late.")
+    unconfirmed_minutes: Minutes = Field(
         default=15.0,
-        strict=True,
-        gt=0,
-        le=WEEK,
-        description="Minutes to search for a request whose answer was lost, before `on_unconfirmed` applies.",
+        description="Minutes to search for a request whose answer was lost, until `on_unconfirmed` applies.",
     )
     on_unconfirmed: Literal["hold", "resubmit"] = Field(
         default="hold",
         description="What happens to a request that was not found: hold asks a person; resubmit may pay twice.",
     )
-    polls_per_minute: float = Field(
-        default=6_000.0,
-        strict=True,
-        gt=0,
-        le=60_000,
-        description="Status requests per minute; a service that refuses some is asked less often.",
+    polls_per_minute: Rate = Field(
+        default=6_000.0, description="Status requests per minute; a service that refuses some is asked less often."
     )
 
 

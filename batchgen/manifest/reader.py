@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from batchgen.catalogue.register import Style
+from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest.diagnostics import Diagnostics, Location
@@ -19,7 +20,6 @@ from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJo
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
 from batchgen.manifest.source import Marked, Position, SourceText
-from batchgen.manifest.values import kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class _Reader:
             includes = [path for path, kind in files.items() if kind == "include"]
             rows = [path for path, kind in files.items() if kind == "rows"]
             manifest = self.main.diagnostics.source.path.name
-            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.images.faults)
+            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.image_faults)
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
@@ -118,10 +118,10 @@ class _Reader:
     def read_file(self, file: ManifestFile, chain: tuple[Path, ...]) -> None:
         """Read one manifest and then its includes. `chain` are the manifests that led to it."""
         header = file.header
-        checkpoint = self.jobs.checkpoint()
+        first = len(self.jobs.specs)
         if self.scan(file, read_header=True):
             # Header keys stand after the jobs and apply to them as well: the jobs are read again with all keys known.
-            self.jobs.roll_back(checkpoint)
+            self.jobs.remove(file, first)
             file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
             self.scan(file, read_header=False)
         self.diagnostics += [header.diagnostics, file.diagnostics]
@@ -171,7 +171,7 @@ class _Reader:
                 elif key.value == "jobs":
                     jobs_key = key
                     if type(node.value) is not list and node.value is not None:
-                        header.diagnostics.add(node, f"`jobs` must be a list, not {kind_of(node)}")
+                        header.diagnostics.add(node, f"`jobs` must be a list, not {quoted(node.value)}")
                         continue
                     for entry in node.value or ():
                         has_jobs = True
@@ -189,7 +189,7 @@ class _Reader:
 
     def add_entry(self, file: ManifestFile, node: Node) -> None:
         if type(node.value) is not dict:
-            file.diagnostics.add(node, f"a job must be a mapping, not {kind_of(node)}")
+            file.diagnostics.add(node, f"a job must be a mapping, not {quoted(node.value)}")
             return
         JobBuilder(self.jobs, file, node).build()
 

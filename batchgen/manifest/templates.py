@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Any
 
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
 from batchgen.manifest.nodes import Node, plain
-from batchgen.manifest.path_text import PARTS, PathText
 
 FUEL = 10_000
 """Steps of one template in minijinja; a real one takes a few dozen."""
@@ -33,6 +33,8 @@ EXPRESSION = re.compile(rf"\{{\{{((?:{STRING}|[^\"'}}]|\}}(?!\}}))*)\}}\}}", re.
 QUOTED = re.compile(STRING, re.DOTALL)
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
 SINGLE_NAME = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.[a-z]+)*)\s*\}\}", re.ASCII)
+PARTS = ("name", "stem", "suffix", "parent")
+"""The parts of a path, such as `{{ image.stem }}`."""
 FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 FILTERS = (
     *("abs", "capitalize", "d", "default", "first", "float", "format", "int", "last", "length", "lower", "replace"),
@@ -50,6 +52,38 @@ class BadTemplate(Exception):
 
 class UnknownName(BadTemplate):
     """The template uses a name that does not exist."""
+
+
+class PathText:
+    """A text with the parts of a path. Of a link, what follows `?` or `#` belongs to no part.
+
+    A template reaches the properties only: minijinja hides names that begin with an underscore.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._path = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text[:12] else text
+
+    def __str__(self) -> str:
+        return self._text
+
+    @property
+    def name(self) -> PathText:
+        return PathText(PurePosixPath(self._path).name)
+
+    @property
+    def stem(self) -> PathText:
+        return PathText(PurePosixPath(self._path).stem)
+
+    @property
+    def suffix(self) -> PathText:
+        return PathText(PurePosixPath(self._path).suffix)
+
+    @property
+    def parent(self) -> PathText:
+        """All before the last `/`; not as pathlib has it, for which `https://` is `https:/`."""
+        folder, slash, _ = self._path.rpartition("/")
+        return PathText(folder or slash or ".")
 
 
 @dataclass(frozen=True, slots=True)

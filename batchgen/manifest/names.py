@@ -1,9 +1,10 @@
-"""Single values of a manifest: the rule for names, and what messages call a value."""
+"""The rule for names: of batches, jobs and tags."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from batchgen.catalogue.wording import quoted
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node
 
@@ -16,7 +17,7 @@ NAME_SCHEMA: dict[str, Any] = {"title": "text", "type": ["string", "number", "bo
 def read_name(node: Node, what: str, diagnostics: Diagnostics) -> str | None:
     """The text of a name. Anything else is reported as `what`, and gives None."""
     if type(node.value) is dict or type(node.value) is list:
-        diagnostics.add(node, f"{what} must be text, not {kind_of(node)}")
+        diagnostics.add(node, f"{what} must be text, not {quoted(node.value)}")
     elif fault := name_fault("" if node.value is None else node.text):
         diagnostics.add(node, f"{what} {fault}")
     else:
@@ -33,19 +34,3 @@ def name_fault(text: str) -> str | None:
     if len(text) > LONGEST_NAME:
         return f"has {len(text)} characters; at most {LONGEST_NAME} are allowed"
     return None
-
-
-def kind_of(node: Node) -> str:
-    """What messages call a value."""
-    match node.value:
-        case None:
-            return "empty"
-        case bool():
-            return f"the truth value {node.text}"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case str():
-            return "text" if node.value.strip() else "empty"
-    return f"the number {node.text}"
