@@ -12,21 +12,10 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from batchgen.catalogue import register
 from batchgen.catalogue.pointers import join, split
-from batchgen.catalogue.wording import listed, nearest_hint, quoted
+from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
-
-TYPE_NAMES = {
-    "integer": "a whole number",
-    "number": "a number",
-    "string": "text",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "a mapping",
-    "null": "null",
-}
-"""What messages call the types of JSON Schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +159,7 @@ def _explain(model: str, endpoint: str, error: ValidationError, known: Collectio
             if schema.get("type") == "string" and isinstance(value, int | float) and not isinstance(value, bool):
                 hint = "put it in quotes to make it text"
         case "Minimum" | "Maximum" | "ExclusiveMinimum" | "ExclusiveMaximum":
-            expected = f"be {_range(schema)}, not {quoted(value)}"
+            expected = f"be {allowed_range(schema)}, not {quoted(value)}"
         case "MinLength" if value == "":
             expected = "not be empty"
         case "MaxLength" | "MinLength":
@@ -221,14 +210,3 @@ def _size(schema: Mapping[str, Any], what: str) -> str:
     if minimum is not None and maximum is not None:
         return f"{minimum} to {maximum}"
     return f"at most {maximum}" if minimum is None else f"at least {minimum}"
-
-
-def _range(schema: Mapping[str, Any]) -> str:
-    minimum, maximum = schema.get("minimum"), schema.get("maximum")
-    if minimum is not None and maximum is not None:
-        return f"{minimum} to {maximum}"
-    if "exclusiveMinimum" in schema:
-        return f"more than {schema['exclusiveMinimum']}"
-    if "exclusiveMaximum" in schema:
-        return f"less than {schema['exclusiveMaximum']}"
-    return f"at least {minimum}" if minimum is not None else f"at most {maximum}"

@@ -1,14 +1,27 @@
-"""How messages list alternatives, suggest the nearest name, and quote a value."""
+"""How messages list alternatives, suggest the nearest name, quote a value, and say what a schema allows."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 LISTED = 12
 """At most so many alternatives are listed in one message; more would bury it."""
 COMPARED = 100
 """Characters of a name that are compared: comparing takes time in the square of the length."""
+
+
+TYPE_NAMES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+"""What messages call the types of JSON Schema."""
 
 
 def listed(values: Sequence[object], conjunction: str = "and") -> str:
@@ -44,3 +57,16 @@ def quoted(value: object) -> str:
         case dict():
             return "a mapping"
     return str(value)[:60]
+
+
+def allowed_range(schema: Mapping[str, Any]) -> str:
+    """The bounds of a number in JSON Schema: "0 to 10", "more than 0 and at most 100"."""
+    if "minimum" in schema and "maximum" in schema:
+        return f"{schema['minimum']:,} to {schema['maximum']:,}"
+    bounds = {
+        "exclusiveMinimum": "more than",
+        "minimum": "at least",
+        "exclusiveMaximum": "less than",
+        "maximum": "at most",
+    }
+    return " and ".join(f"{words} {schema[keyword]:,}" for keyword, words in bounds.items() if keyword in schema)

@@ -27,6 +27,9 @@ class Origin(NamedTuple):
     axes: tuple[tuple[str, object], ...] = ()
     take: int = 0
 
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.axes or self.take)
+
     def __str__(self) -> str:
         row = f"{self.rows}:{self.line}" if self.rows else ""
         axes = (f"{name}={str(value)[:60]}" for name, value in self.axes)
@@ -74,24 +77,23 @@ class Diagnostics:
         """Add a diagnostic; `hint` says what to do. The same mistake of another `origin` is only counted."""
         position = where if isinstance(where, Position) else Position.of(where)
         exact, similar = (position, message), (position, shared_part(message))
-        if origin is None or not str(origin):
-            if similar not in self._diagnostics:
-                self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
-            return
-        self._count(exact if exact in self._diagnostics else similar, Diagnostic(position, message, hint, origin))
+        if origin:
+            key = exact if exact in self._diagnostics else similar
+            self._count(key, Diagnostic(position, message, hint, origin), origin)
+        elif similar not in self._diagnostics:
+            self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
 
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
         diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
         self._count(("row", shared_part(message)), diagnostic, origin)
 
-    def _count(self, key: tuple[object, str], new: Diagnostic, origin: Origin | None = None) -> None:
+    def _count(self, key: tuple[object, str], new: Diagnostic, origin: Origin) -> None:
         first = self._diagnostics.setdefault(key, new)
         if first is not new:
             first.count += 1
-            another = origin or new.origin
-            if another and len(first.others) < NAMED:
-                first.others.append(another)
+            if len(first.others) < NAMED:
+                first.others.append(origin)
 
     def __len__(self) -> int:
         return len(self._diagnostics) + sum(map(len, self._of_rows))
@@ -125,7 +127,7 @@ class Location(NamedTuple):
         source = self.diagnostics.source
         in_another_file = source is not other.diagnostics.source
         line = f"at {source.path}:{self.position.line}" if in_another_file else f"on line {self.position.line}"
-        return f"{line} ({self.origin})" if self.origin and str(self.origin) else line
+        return f"{line} ({self.origin})" if self.origin else line
 
 
 def shared_part(message: str) -> str:

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticCustomError, core_schema
 
-from batchgen.catalogue.validation import TYPE_NAMES
-from batchgen.catalogue.wording import listed, nearest_hint, quoted, suggestion
+from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted, suggestion
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node, plain
 from batchgen.manifest.source import Marked
@@ -24,7 +23,7 @@ Path = tuple[str | int, ...]
 """The keys and positions that lead to a node."""
 
 UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
-OUT_OF_RANGE = {"greater_than", "less_than_equal"}
+OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 OWN_MESSAGE = "manifest"
 """pydantic's error types: the first two are its own, the third is that of `key_error`."""
 
@@ -113,7 +112,8 @@ def report(
         subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
         expected, value = allowed_types(alternatives), quoted(node.value)
         if OUT_OF_RANGE & contexts.keys():
-            expected, value = allowed_range(alternatives), node.text[:60]
+            bounds = next(schema for schema in alternatives if schema.get("type") in ("integer", "number"))
+            expected, value = allowed_range(bounds), node.text[:60]
         words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
         to.add(node, f"{subject} must be {expected}, not {value}", nearest_hint(node.text, words))
 
@@ -140,8 +140,3 @@ def allowed_types(alternatives: list[Schema]) -> str:
         elif types != "null":
             names.append(TYPE_NAMES[str(types)])
     return listed(list(dict.fromkeys(names)), "or")
-
-
-def allowed_range(alternatives: list[Schema]) -> str:
-    bounds = next(schema for schema in alternatives if "maximum" in schema)
-    return f"more than {bounds['exclusiveMinimum']} and at most {bounds['maximum']:,}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from yaml._yaml import CParser
-from yaml.error import MarkedYAMLError
+from yaml.error import Mark, MarkedYAMLError
 from yaml.events import (
     AliasEvent,
     MappingEndEvent,
@@ -25,7 +25,7 @@ from yaml.events import (
 from yaml.reader import ReaderError
 
 from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.source import Mark, Position
+from batchgen.manifest.source import Position
 
 MAX_DEPTH = 64
 """Levels of nesting: well below Python's recursion limit; the deepest documented request has 8."""

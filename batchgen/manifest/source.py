@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from yaml.error import Mark
+
 from batchgen.errors import ManifestInvalid, Problem
 
 EXCERPT = 100
@@ -14,15 +16,8 @@ EXCERPT = 100
 SAVE_AS_UTF8 = "save the file as UTF-8"
 
 
-class Mark(Protocol):
-    """A place in the text as PyYAML gives it. Line and column count from 0."""
-
-    line: int
-    column: int
-
-
 class Marked(Protocol):
-    """An event or a node of the YAML parser."""
+    """An event or a node of the YAML parser. Lines and columns of PyYAML's marks count from 0."""
 
     @property
     def start_mark(self) -> Mark: ...
