@@ -7,7 +7,7 @@ from batchgen.catalogue.durations import typical_seconds
 from batchgen.catalogue.links import Link, kinds, likely_media, media
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import Style, endpoint, endpoints, known, model_of, models, nearest, schema, style_of
-from batchgen.catalogue.validation import INTEGER, Violation, checked, coerced, parameters, violations
+from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, violations
 
 __all__ = [
     "INTEGER",
@@ -15,7 +15,6 @@ __all__ = [
     "Style",
     "Violation",
     "checked",
-    "coerced",
     "endpoint",
     "endpoints",
     "kinds",

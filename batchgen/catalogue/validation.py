@@ -39,39 +39,32 @@ def parameters(model: str, endpoint: str) -> tuple[str, ...]:
     return (*required, *(name for name in schema["properties"] if name != "model" and name not in required))
 
 
-def coerced(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` converted to the types of the schema: text to a number or truth value ("5" → 5), a number to one of the
-    texts that the schema lists. A value that cannot be converted stays as it is."""
-    if _validator(model, endpoint).is_valid(params):
-        return dict(params)
-    flexible = _flexible(model, endpoint)
-    return {name: _fit(flexible[name], value) if name in flexible else value for name, value in params.items()}
-
-
 def checked(
-    model: str, endpoint: str, params: dict[str, Any], known: Collection[str] = ()
+    model: str, endpoint: str, params: dict[str, Any], other_keys: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[Violation]]:
-    """`params` (without `model`), coerced, and all violations in them.
+    """`params` (without `model`) converted to the types of the schema, and all violations in them.
 
-    `known` are further names that the caller accepts; a misspelt parameter may be one of them.
+    Text becomes a number or a truth value ("5" → 5), and a number becomes one of the texts that the schema lists. A
+    value that cannot be converted stays as it is. A misspelt parameter may be one of the caller's `other_keys`.
     Raises KeyError for an unknown model or path.
     """
     validator = _validator(model, endpoint)
     if validator.is_valid(params):
         return params, []
-    params = coerced(model, endpoint, params)
+    convertible = _convertible(model, endpoint)
+    params = {name: _fit(convertible[name], value) if name in convertible else value for name, value in params.items()}
     first: dict[str, Violation] = {}
     # One violation a value: the errors are sorted by how much they explain.
     for error in sorted(validator.iter_errors(params), key=_rank):
-        for violation in _explain(model, endpoint, error, known):
+        for violation in _explain(model, endpoint, error, other_keys):
             key = violation.message if _keyword(error) == "Required" else violation.pointer
             first.setdefault(key, violation)
     return params, list(first.values())
 
 
-def violations(model: str, endpoint: str, params: Mapping[str, Any], known: Collection[str] = ()) -> list[Violation]:
+def violations(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Violation]:
     """All violations in `params` after conversion; see `checked`."""
-    return checked(model, endpoint, dict(params), known)[1]
+    return checked(model, endpoint, dict(params))[1]
 
 
 @cache
@@ -83,7 +76,7 @@ def _validator(model: str, endpoint: str) -> Draft202012Validator:
 
 
 @cache
-def _flexible(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
+def _convertible(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
     """The parameters with values that `_fit` may convert."""
     properties: dict[str, dict[str, Any]] = register.schema(model, endpoint)["properties"]
     rigid = {"type", "format", "maxLength", "minLength", "x-media"}
@@ -131,7 +124,7 @@ def _rank(error: ValidationError) -> tuple[int, list[str]]:
     return rank, [str(part) for part in error.instance_path]
 
 
-def _explain(model: str, endpoint: str, error: ValidationError, known: Collection[str]) -> Iterator[Violation]:
+def _explain(model: str, endpoint: str, error: ValidationError, other_keys: Collection[str]) -> Iterator[Violation]:
     pointer = "".join(join("", part) for part in error.instance_path)
     name = _dotted(error.instance_path)
     schema = _schema_of(model, endpoint, error.schema_path)
@@ -144,12 +137,12 @@ def _explain(model: str, endpoint: str, error: ValidationError, known: Collectio
             return
         case "AdditionalProperties":
             for unexpected in kind.unexpected:
-                yield _unknown(model, endpoint, pointer, unexpected, schema, known)
+                yield _unknown(model, endpoint, pointer, unexpected, schema, other_keys)
             return
         case "AnyOf" | "OneOfNotValid":
             closest = min(kind.context, key=lambda errors: _distance(errors, len(error.instance_path)))
             for nested in sorted(closest, key=_rank):
-                yield from _explain(model, endpoint, nested, known)
+                yield from _explain(model, endpoint, nested, other_keys)
             return
         case "Enum":
             expected = f"be {listed(schema['enum'], 'or')}, not {quoted(value)}"
@@ -173,14 +166,14 @@ def _explain(model: str, endpoint: str, error: ValidationError, known: Collectio
 
 
 def _unknown(
-    model: str, endpoint: str, pointer: str, name: str, schema: Mapping[str, Any], known: Collection[str]
+    model: str, endpoint: str, pointer: str, name: str, schema: Mapping[str, Any], other_keys: Collection[str]
 ) -> Violation:
     own = list(schema["properties"]) if pointer else parameters(model, endpoint)
     elsewhere = [path for path in register.endpoints(model) if name in register.schema(model, path)["properties"]]
     if not pointer and elsewhere:
         hint = f"only the {register.style_of(elsewhere[0])} endpoint takes it"
     else:
-        hint = nearest_hint(name, own if pointer else [*own, *known]) or f"known: {listed(own)}"
+        hint = nearest_hint(name, own if pointer else [*own, *other_keys]) or f"known: {listed(own)}"
     owner = f"`{_dotted(split(pointer))}`" if pointer else f"`{model}`"
     return Violation(join(pointer, name), f"{owner} does not take `{name[:100]}`", hint, unknown=True)
 

@@ -21,6 +21,8 @@ Keys = TypeVar("Keys", bound=BaseModel)
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
 """The keys and positions that lead to a node."""
+Contexts = dict[str, dict[str, Any]]
+"""The details of the errors about one node, by pydantic's type of error."""
 
 UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
@@ -56,11 +58,11 @@ def schema_of(model: type[BaseModel]) -> Schema:
 
 
 def validated(
-    model: type[Keys], key: str, mark: Marked, node: Node, known: Collection[str], diagnostics: Diagnostics
+    model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str], diagnostics: Diagnostics
 ) -> Keys:
     """`model` with one key, of the value `node`. What is wrong in the value is reported and left out.
 
-    An unknown key is reported at `mark`, with the nearest of the `known` ones.
+    An unknown key is reported at `mark`, with the nearest of the `choices`.
     """
     value = plain(node)
     try:
@@ -69,11 +71,11 @@ def validated(
         errors = invalid.errors(include_url=False, include_input=False)
     root = Node({key: node}, "", mark, {key: mark})
     # A value that fits no member of a union has one error for each member; they are reported as one.
-    by_path: dict[Path, dict[str, dict[str, Any]]] = {}
+    by_path: dict[Path, Contexts] = {}
     for error in errors:
         by_path.setdefault(path_in(root, error["loc"]), {})[error["type"]] = error.get("ctx", {})
     for path, contexts in by_path.items():
-        report(root, path, contexts, schema_of(model), known, diagnostics)
+        report(root, path, contexts, schema_of(model), choices, diagnostics)
     wrong = {path[1] for path in by_path if len(path) > 1}
     if wrong and isinstance(value, dict):
         rest = {name: member for name, member in value.items() if name not in wrong}
@@ -92,9 +94,14 @@ def path_in(root: Node, location: Path) -> Path:
 
 
 def report(
-    root: Node, path: Path, contexts: dict[str, dict[str, Any]], schema: Schema, known: Collection[str], to: Diagnostics
+    root: Node,
+    path: Path,
+    contexts: dict[str, dict[str, Any]],
+    schema: Schema,
+    choices: Collection[str],
+    to: Diagnostics,
 ) -> None:
-    """Report the errors about one node; `contexts` has their details by pydantic's error type."""
+    """Report the errors about one node as one mistake."""
     definitions = schema["definitions"]
     parent, node, alternatives = root, root, [schema]
     for part in path:
@@ -102,7 +109,7 @@ def report(
         siblings, alternatives = alternatives, members(alternatives, part, definitions)
     name = path[-1]
     if UNKNOWN_KEY & contexts.keys():
-        names = known if len(path) == 1 else [key for branch in siblings for key in branch.get("properties", ())]
+        names = choices if len(path) == 1 else [key for branch in siblings for key in branch.get("properties", ())]
         whose = "a manifest" if len(path) == 1 else f"`{path[-2]}`"
         to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", suggestion(str(name), names))
     elif OWN_MESSAGE in contexts:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from batchgen.manifest.diagnostics import Diagnostics, Origin
+from batchgen.manifest.diagnostics import Diagnostics, InvalidValue, Origin
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
 from batchgen.manifest.source import SAVE_AS_UTF8, Position, SourceText, encoding_fault
@@ -35,12 +35,8 @@ class RowsText(SourceText):
         return self.kept.get(number, "")
 
 
-class RowsUnreadable(Exception):
-    """The file cannot be opened. `str(error)` says why, `hint` what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class RowsUnreadable(InvalidValue):
+    """The file cannot be opened."""
 
 
 class ReadingStopped(Exception):
@@ -198,12 +194,8 @@ def _integer(text: str) -> int:
 
 def _float(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise ValueError("the row has a number that is too large")
+        raise ValueError(f"the row has the number {text[:20]}, which JSON does not allow")
     return number
 
 
-def _constant(text: str) -> NoReturn:
-    raise ValueError(f"the row is not JSON: {text} is not a number there")
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float)

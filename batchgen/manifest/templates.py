@@ -17,6 +17,7 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
+from batchgen.manifest.diagnostics import InvalidValue
 from batchgen.manifest.nodes import Node, plain
 
 FUEL = 10_000
@@ -42,12 +43,8 @@ FILTERS = (
 )
 
 
-class BadTemplate(Exception):
-    """A template that cannot be filled in. `str(error)` says why, `hint` what to write instead."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class BadTemplate(InvalidValue):
+    """The template cannot be filled in."""
 
 
 class UnknownName(BadTemplate):
@@ -211,9 +208,9 @@ class _FilterRefused(Exception):
 
 
 @lru_cache(maxsize=100)
-def names_hint(name: str, known: tuple[str, ...]) -> str:
+def names_hint(name: str, names: tuple[str, ...]) -> str:
     """The hint for a name that a template does not know: the most similar one, and all of them."""
-    return f"{nearest_hint(name, known)} known: {listed(known)}".strip()
+    return f"{nearest_hint(name, names)} known: {listed(names)}".strip()
 
 
 def _check_expression(expression: str) -> None:
