@@ -269,6 +269,7 @@ def test_the_example_manifests_are_valid(path: Path) -> None:
     [
         ("auto", Limits(submits_per_minute=AUTO, in_flight=AUTO)),
         ("{in_flight: auto, max_cost: 5}", Limits(in_flight=AUTO, max_cost=Decimal(5))),
+        ("{max_cost: 0.12345678901234567890, downloads: ~}", Limits(max_cost=Decimal("0.12345678901234567890"))),
         ("{submits_per_minute: auto, in_flight: 7}", Limits(submits_per_minute=AUTO, in_flight=7)),
         ("{polls_per_minute: 90}", Limits(polls_per_minute=90)),
     ],

@@ -25,9 +25,10 @@ Contexts = dict[str, dict[str, Any]]
 """The details of the errors about one node, by pydantic's type of error."""
 
 UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
+"""pydantic's types of error for an unknown key: of a model, and of a dataclass."""
 OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 OWN_MESSAGE = "manifest"
-"""pydantic's error types: the first two are its own, the third is that of `key_error`."""
+"""The type of error of `key_error`."""
 
 
 def key_error(message: str, hint: str = "", *, at_key: bool = False) -> PydanticCustomError:
@@ -94,12 +95,7 @@ def path_in(root: Node, location: Path) -> Path:
 
 
 def report(
-    root: Node,
-    path: Path,
-    contexts: dict[str, dict[str, Any]],
-    schema: Schema,
-    choices: Collection[str],
-    to: Diagnostics,
+    root: Node, path: Path, contexts: Contexts, schema: Schema, choices: Collection[str], to: Diagnostics
 ) -> None:
     """Report the errors about one node as one mistake."""
     definitions = schema["definitions"]

@@ -1,7 +1,7 @@
 """The `limits` of a manifest: what a run may do at once, and what it may cost.
 
 Each limit is one field, which gives its type, range, default and meaning; the reader and the schema for editors both
-use it.
+use it. In a manifest, pydantic's validation context is the node of `limits`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import fields
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic.dataclasses import dataclass
 
 Auto = Literal["auto"]
@@ -22,9 +22,11 @@ Minutes = Annotated[float, Field(strict=True, gt=0, le=7 * 24 * 60)]
 """At most a week: no generation takes longer, and a higher number is a mistake in the unit."""
 
 
-def exact(value: object) -> object:
-    """A number as a Decimal with the digits of the manifest: a float's repr gives back up to 15 of them."""
-    return Decimal(repr(value)) if type(value) is int or type(value) is float else value
+def exact(value: object, info: ValidationInfo) -> object:
+    """A number as a Decimal with all digits of the manifest's text, of which a float would keep 15."""
+    if type(value) is float and info.context:
+        return Decimal(info.context.value[info.field_name].text)
+    return Decimal(str(value)) if type(value) is int or type(value) is float else value
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
