@@ -353,3 +353,6 @@ def test_a_manifest_with_too_many_jobs_is_refused(folder: Path, monkeypatch: pyt
     table = "sku\n" + "".join(f"j{number}\n" for number in range(20))
     (problem,) = problems(folder, rows(), {"r.csv": table.encode()})
     assert "more than" in problem.message
+    included = {"r.csv": table.encode(), "a.yaml": rows().encode()}
+    (problem,) = problems(folder, "include: a.yaml\n", included)
+    assert "more than" in problem.message

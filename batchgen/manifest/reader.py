@@ -104,7 +104,6 @@ class _Reader:
         except TooManyJobs:
             message = f"the manifest has more than {MOST_JOBS:,} jobs"
             self.main.header.diagnostics.add(Position(1, 1), message, "divide it into several manifests")
-            self.diagnostics.append(self.main.header.diagnostics)
         if self.complete:
             files = self.main.folder.files_read
             includes = [path for path, kind in files.items() if kind == "include"]
@@ -118,13 +117,14 @@ class _Reader:
     def read_file(self, file: ManifestFile, chain: tuple[Path, ...]) -> None:
         """Read one manifest and then its includes. `chain` are the manifests that led to it."""
         header = file.header
+        self.diagnostics.append(header.diagnostics)
         first = len(self.jobs.specs)
         if self.scan(file, read_header=True):
             # Header keys stand after the jobs and apply to them as well: the jobs are read again with all keys known.
             self.jobs.remove(file, first)
             file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
             self.scan(file, read_header=False)
-        self.diagnostics += [header.diagnostics, file.diagnostics]
+        self.diagnostics.append(file.diagnostics)
         for node in header.includes:
             self.include(node, file, (*chain, file.diagnostics.source.path))
 
