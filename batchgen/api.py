@@ -37,7 +37,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
         name = f"{batch}-{SIMULATED}" if simulate else batch
         return database.read_now(sync.sent_keys, name) if database else ()
 
-    manifest = read(path, validate=validate, settled=sent_keys)
+    manifest = read(path, validate=validate, already_sent=sent_keys)
     return for_simulator(manifest) if simulate else manifest
 
 

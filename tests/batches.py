@@ -1,4 +1,4 @@
-"""Manifests for the tests of commands, and what the simulator says became of them."""
+"""Manifests for the tests of commands, and checks of what the simulator and the disk have afterwards."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MASTER = "klingai/v2.1-master-image-to-video"
 
 
 def write_manifest(path: Path, jobs: int | list[dict[str, Any]] = 1, **header: Any) -> Path:
-    """A manifest of `jobs`, in number or in full; fast limits unless `header` says otherwise."""
-    listed = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(jobs)] if isinstance(jobs, int) else jobs
+    """Write a manifest of `jobs` (a number, or entries). Its limits slow no test down unless `header` has others."""
+    entries = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(jobs)] if isinstance(jobs, int) else jobs
     fast = {"submits_per_minute": 60_000, "in_flight": 100}
-    document = {"limits": fast, "defaults": {"model": TEXT_MODEL, "duration": 5}, **header, "jobs": listed}
+    document = {"limits": fast, "defaults": {"model": TEXT_MODEL, "duration": 5}, **header, "jobs": entries}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
@@ -58,7 +58,7 @@ def image_in(content: bytes) -> tuple[int, int]:
 
 
 class Bill:
-    """What the simulated service accepted and was asked for, read from its ledger's file."""
+    """What the simulated service accepted and which requests it got, read from its ledger file."""
 
     def __init__(self, ledger: Path) -> None:
         self.ledger = ledger
@@ -69,7 +69,7 @@ class Bill:
 
     @property
     def duplicates(self) -> int:
-        """How many generations there are beyond the first of the same body."""
+        """The number of generations with the same body as an earlier one."""
         return len([row for row in self.accepted if row["nth"]])
 
     def requests(self, kind: str) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ class Bill:
 
 
 def check_delivered(folder: Path, database: Path) -> None:
-    """Every job is done, and every file is there with the bytes that its row names; no `.part`, no lock is left."""
+    """Check that every job is done, its file has the bytes of its row, and no `.part` and no lock file is left."""
     jobs = rows(database, "SELECT * FROM jobs")
     assert jobs and {job["state"] for job in jobs} == {"done"}
     for job in jobs:
@@ -91,7 +91,7 @@ def check_delivered(folder: Path, database: Path) -> None:
 
 
 class Eavesdropper(Thread):
-    """Takes one create call on a socket, whole, and refuses it; what it heard is in `request`."""
+    """Receives one whole create call on a socket and refuses it. `request` has its bytes."""
 
     def __init__(self, server: socket.socket) -> None:
         super().__init__(daemon=True)
@@ -106,11 +106,11 @@ class Eavesdropper(Thread):
                 connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
 
     def read(self, connection: socket.socket) -> bytes:
-        heard = b""
-        while b"\r\n\r\n" not in heard:
-            heard += connection.recv(65_536)
-        length = re.search(rb"content-length: (\d+)", heard.lower())
-        whole = heard.index(b"\r\n\r\n") + 4 + (int(length[1]) if length else 0)
-        while len(heard) < whole:
-            heard += connection.recv(65_536)
-        return heard
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65_536)
+        length = re.search(rb"content-length: (\d+)", received.lower())
+        whole = received.index(b"\r\n\r\n") + 4 + (int(length[1]) if length else 0)
+        while len(received) < whole:
+            received += connection.recv(65_536)
+        return received

@@ -1,16 +1,17 @@
-"""The catalogue: what is made of the published schemas, and what it says about a request."""
+"""The catalogue: its data, and its checks of a request."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema_rs import Draft202012Validator
 
 from batchgen import catalogue
-from batchgen.catalogue import build
+from batchgen.catalogue import pointers
+from batchgen.catalogue.register import DATA
+from tests.catalogue import build
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -19,12 +20,12 @@ KLING = "/v2/generate/video/kling/generation"
 EVERY = [(model, path) for model in catalogue.models() for path in catalogue.endpoints(model)]
 
 
-def test_all_documented_models_are_there() -> None:
+def test_the_catalogue_has_all_documented_models() -> None:
     assert len(catalogue.models()) == 143
     assert {STANDARD, MASTER} < set(catalogue.models())
 
 
-def test_every_schema_is_a_closed_json_schema_without_openapi_words() -> None:
+def test_every_schema_is_a_closed_json_schema_without_openapi_keywords() -> None:
     for model, path in EVERY:
         schema = catalogue.schema(model, path)
         Draft202012Validator(schema)
@@ -36,15 +37,15 @@ def test_every_schema_is_a_closed_json_schema_without_openapi_words() -> None:
             assert part.get("format") != "uri" or part["x-media"] in ("video", "audio")
 
 
-def test_what_is_called_an_image_is_marked_as_one() -> None:
+def test_every_parameter_named_image_is_marked_as_an_image() -> None:
     for model, path in EVERY:
         for name, schema in catalogue.schema(model, path)["properties"].items():
             if "image" in name and schema.get("type") == "string":
                 assert schema["x-media"] == "image", name
 
 
-def test_the_data_is_written_as_the_script_writes_it() -> None:
-    shipped = Path(build.__file__).with_name("models.json").read_text("utf-8")
+def test_the_data_has_the_format_of_the_build_script() -> None:
+    shipped = DATA.read_text("utf-8")
     assert build.text(json.loads(shipped)) == shipped
     assert len(shipped) < 1 << 20
 
@@ -92,11 +93,11 @@ def test_openapi_becomes_json_schema() -> None:
         ("luma/ray-2", "legacy", UNIVERSAL),
     ],
 )
-def test_a_model_is_called_on_the_wished_path_or_on_the_one_it_has(model: str, style: Any, path: str) -> None:
+def test_a_model_is_called_on_the_path_of_the_style_else_on_its_only_one(model: str, style: Any, path: str) -> None:
     assert catalogue.endpoint(model, style) == path
 
 
-def test_the_seed_models_take_on_each_path_what_their_pages_say() -> None:
+def test_the_kling_models_have_the_documented_parameters_on_each_path() -> None:
     both = {"image_url", "prompt", "duration", "negative_prompt", "cfg_scale", "static_mask", "dynamic_masks"}
     both |= {"camera_control"}
     assert set(catalogue.parameters(STANDARD, UNIVERSAL)) == both
@@ -105,13 +106,13 @@ def test_the_seed_models_take_on_each_path_what_their_pages_say() -> None:
     assert set(catalogue.parameters(MASTER, KLING)) == both | {"provider"}
 
 
-def test_an_unknown_model_is_a_key_error() -> None:
+def test_an_unknown_model_raises_key_error() -> None:
     with pytest.raises(KeyError):
         catalogue.endpoint("no-such-model")
 
 
 @pytest.mark.parametrize(
-    ("asked", "first"),
+    ("name", "first"),
     [
         ("kling-video/v2.1/standart/image-to-video", STANDARD),
         ("Kling-Video/V2.1/Standard/Image-To-Video", STANDARD),
@@ -121,11 +122,11 @@ def test_an_unknown_model_is_a_key_error() -> None:
         ("sora-2-t2v", "openai/sora-2-t2v"),
     ],
 )
-def test_a_wrong_name_finds_the_right_one(asked: str, first: str) -> None:
-    assert catalogue.nearest(asked)[0] == first
+def test_a_misspelt_model_name_finds_the_model(name: str, first: str) -> None:
+    assert catalogue.nearest(name)[0] == first
 
 
-def test_a_name_like_no_other_finds_nothing() -> None:
+def test_a_name_unlike_any_model_finds_nothing() -> None:
     assert catalogue.nearest("qqqq") == []
     assert catalogue.nearest("") == []
 
@@ -134,7 +135,7 @@ BASE = {"image_url": "a.png"}
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "expected"),
     [
         ({}, [("", f"`{STANDARD}` needs `image_url`", "")]),
         ({**BASE, "duratoin": 5}, [("/duratoin", f"`{STANDARD}` does not take `duratoin`", "did you mean duration?")]),
@@ -196,25 +197,27 @@ BASE = {"image_url": "a.png"}
         ),
     ],
 )
-def test_a_violation_says_what_where_and_what_instead(params: dict[str, Any], said: list[tuple[str, str, str]]) -> None:
-    found = catalogue.violations(STANDARD, UNIVERSAL, params, known=("priority",))
-    assert sorted((each.pointer, each.message, each.hint) for each in found) == sorted(said)
+def test_a_violation_has_pointer_message_and_hint(params: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
+    _, violations = catalogue.checked(STANDARD, UNIVERSAL, params, ("priority",))
+    assert sorted((violation.pointer, violation.message, violation.hint) for violation in violations) == sorted(
+        expected
+    )
 
 
 @pytest.mark.parametrize(
-    ("model", "prompt", "said"),
+    ("model", "prompt", "expected"),
     [
         ("video-01-live2d", "x" * 2001, "`prompt` must have at most 2000 characters, not 2001"),
         ("blackforestlabs/flux-3-video-i2v", "", "`prompt` must not be empty"),
     ],
 )
-def test_a_text_has_its_length(model: str, prompt: str, said: str) -> None:
-    found = catalogue.violations(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
-    assert [each.message for each in found] == [said]
+def test_the_length_of_a_text_is_checked(model: str, prompt: str, expected: str) -> None:
+    violations = catalogue.violations(model, UNIVERSAL, {"prompt": prompt, "image_url": "a.png"})
+    assert [violation.message for violation in violations] == [expected]
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "expected"),
     [
         ({"type": "image", "url": 3}, ["`keyframes.frame0.url` must be text, not 3"]),
         (
@@ -226,13 +229,13 @@ def test_a_text_has_its_length(model: str, prompt: str, said: str) -> None:
         ({"type": "image", "url": "x"}, []),
     ],
 )
-def test_of_several_alternatives_the_likeliest_is_explained(frame: object, said: list[str]) -> None:
+def test_of_several_alternatives_the_closest_is_explained(frame: object, expected: list[str]) -> None:
     params = {"prompt": "a", "keyframes": {"frame0": frame}}
-    assert [each.message for each in catalogue.violations("luma/ray-2", UNIVERSAL, params)] == said
+    assert [violation.message for violation in catalogue.violations("luma/ray-2", UNIVERSAL, params)] == expected
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "sent"),
+    ("model", "params", "coerced_params"),
     [
         (STANDARD, {"duration": "5", "image_url": "a"}, {"duration": 5, "image_url": "a"}),
         (STANDARD, {"cfg_scale": "0.5", "image_url": "a"}, {"cfg_scale": 0.5, "image_url": "a"}),
@@ -254,18 +257,18 @@ def test_of_several_alternatives_the_likeliest_is_explained(frame: object, said:
         ),
     ],
 )
-def test_text_that_reads_as_the_wanted_number_is_that_number(
-    model: str, given: dict[str, Any], sent: dict[str, Any]
+def test_text_becomes_the_number_that_the_schema_has(
+    model: str, params: dict[str, Any], coerced_params: dict[str, Any]
 ) -> None:
-    fitted = catalogue.coerced(model, catalogue.endpoint(model), given)
-    assert fitted == sent
-    assert list(map(type, fitted.values())) == list(map(type, sent.values()))
+    fitted = catalogue.checked(model, catalogue.endpoint(model), params)[0]
+    assert fitted == coerced_params
+    assert list(map(type, fitted.values())) == list(map(type, coerced_params.values()))
 
 
-def test_links_and_files_are_found_wherever_they_stand() -> None:
+def test_links_and_files_are_found_at_any_depth() -> None:
     masks = [{"mask": "m1.png", "trajectories": []}, {"mask": "m2.png"}]
     params = {"prompt": "images/a.png", "image_url": "a.png", "dynamic_masks": masks, "static_mask": 5}
-    assert catalogue.images(STANDARD, UNIVERSAL, params) == [
+    assert image_pointers(STANDARD, UNIVERSAL, params) == [
         "/image_url",
         "/dynamic_masks/0/mask",
         "/dynamic_masks/1/mask",
@@ -277,12 +280,12 @@ def test_links_and_files_are_found_wherever_they_stand() -> None:
         ("/reference/url", "video", "r.mp4"),
     ]
     character["character"]["type"] = "image"
-    assert catalogue.images("runway/act_two", UNIVERSAL, character) == ["/character/url"]
+    assert image_pointers("runway/act_two", UNIVERSAL, character) == ["/character/url"]
 
     effects = "klingai/kling-video-v1.6-pro-effects"
-    assert catalogue.images(effects, UNIVERSAL, {"image_url": ["a.png", "b.png"]}) == ["/image_url/0", "/image_url/1"]
-    assert catalogue.images(effects, UNIVERSAL, {"image_url": "a.png"}) == ["/image_url"]
-    assert catalogue.images("luma/ray-2", UNIVERSAL, {"keyframes": {"frame1": {"type": "image", "url": "k.png"}}}) == [
+    assert image_pointers(effects, UNIVERSAL, {"image_url": ["a.png", "b.png"]}) == ["/image_url/0", "/image_url/1"]
+    assert image_pointers(effects, UNIVERSAL, {"image_url": "a.png"}) == ["/image_url"]
+    assert image_pointers("luma/ray-2", UNIVERSAL, {"keyframes": {"frame1": {"type": "image", "url": "k.png"}}}) == [
         "/keyframes/frame1/url"
     ]
 
@@ -298,8 +301,23 @@ def test_links_and_files_are_found_wherever_they_stand() -> None:
         ("?", 5, 180),
     ],
 )
-def test_generation_times_are_those_of_the_pages(model: str, duration: object, seconds: float) -> None:
+def test_generation_times_are_the_documented_ones(model: str, duration: object, seconds: float) -> None:
     assert catalogue.typical_seconds(model, duration) == seconds
+
+
+@pytest.mark.parametrize("name", ["plain", "a/b", "a~b", "~1", "/", "", "ü"])
+def test_any_name_survives_in_a_json_pointer(name: str) -> None:
+    document: dict[str, Any] = {"list": [{name: "old"}, {}]}
+    pointer = pointers.join(pointers.join("/list", 0), name)
+    assert pointers.split(pointer) == ["list", "0", name]
+    container, key = pointers.parent_of(document, pointer)
+    assert container[key] == "old"
+    assert pointers.replaced(document, pointer, "new") == {"list": [{name: "new"}, {}]}
+    assert document == {"list": [{name: "old"}, {}]}
+
+
+def image_pointers(model: str, path: str, params: dict[str, Any]) -> list[str]:
+    return [link.pointer for link in catalogue.media(model, path, params) if link.medium == "image"]
 
 
 def walk(schema: Any) -> list[dict[str, Any]]:

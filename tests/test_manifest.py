@@ -1,4 +1,4 @@
-"""Reading a good manifest: what comes out of it."""
+"""Reading a valid manifest: the Manifest and the JobSpecs that it becomes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def read(folder: Path, text: str, service: str | None = None) -> Manifest:
     return manifest.read(path, service=service)
 
 
-def test_the_least_manifest_gets_every_default(folder: Path) -> None:
-    found = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]")
-    assert (found.batch, found.service, found.endpoint_style) == ("spring", "aimlapi", "universal")
-    assert found.limits == Limits()
-    assert found.path == folder / "spring.yaml"
-    assert found.folder == folder
-    assert found.sha256 == hashlib.sha256(found.path.read_bytes()).hexdigest()
-    (job,) = found.jobs
+def test_a_minimal_manifest_gets_every_default(folder: Path) -> None:
+    parsed = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]")
+    assert (parsed.batch, parsed.service, parsed.endpoint_style) == ("spring", "aimlapi", "universal")
+    assert parsed.limits == Limits()
+    assert parsed.path == folder / "spring.yaml"
+    assert parsed.folder == folder
+    assert parsed.sha256 == hashlib.sha256(parsed.path.read_bytes()).hexdigest()
+    (job,) = parsed.jobs
     assert (job.key, job.model, job.endpoint) == ("one", STANDARD, "/v2/video/generations")
     assert (job.output, job.input_pointers, job.priority, job.tags, job.line) == (
         "spring/one.mp4",
@@ -52,8 +52,8 @@ def test_the_least_manifest_gets_every_default(folder: Path) -> None:
     assert job.request == f'{{"model":"{STANDARD}","image_url":"a.png"}}'
 
 
-def test_everything_in_a_manifest_arrives(folder: Path) -> None:
-    found = read(
+def test_every_key_of_a_manifest_is_read(folder: Path) -> None:
+    parsed = read(
         folder,
         f"""
         batch: 007
@@ -86,9 +86,9 @@ def test_everything_in_a_manifest_arrives(folder: Path) -> None:
             output: own/{{{{ id }}}}.mp4
         """,
     )
-    assert (found.batch, found.service, found.endpoint_style) == ("007", "simulator", "legacy")
-    assert found.limits == Limits(600.0, 7, 2, Decimal("50.10"), 90.0, 2.5, "resubmit")
-    first, second = found.jobs
+    assert (parsed.batch, parsed.service, parsed.endpoint_style) == ("007", "simulator", "legacy")
+    assert parsed.limits == Limits(600.0, 7, 2, Decimal("50.10"), 90.0, 2.5, "resubmit")
+    first, second = parsed.jobs
     assert first.endpoint == second.endpoint == "/v2/generate/video/kling/generation"
     assert (first.key, first.output, first.input_pointers) == (
         "0815",
@@ -122,7 +122,7 @@ def test_a_job_drops_a_default_with_null(folder: Path) -> None:
     assert "cfg_scale" not in json.loads(job.request)
 
 
-def test_null_drops_a_default_that_the_job_s_model_does_not_take(folder: Path) -> None:
+def test_null_drops_a_default_that_the_model_does_not_accept(folder: Path) -> None:
     text = f"defaults: {{aspect_ratio: 16:9}}\njobs: [{{id: a, model: {MASTER}, image_url: a.png, aspect_ratio: ~}}]"
     (job,) = read(folder, text).jobs
     assert "aspect_ratio" not in json.loads(job.request)
@@ -130,12 +130,12 @@ def test_null_drops_a_default_that_the_job_s_model_does_not_take(folder: Path) -
 
 def test_the_service_can_be_overridden(folder: Path) -> None:
     text = f"service: {{name: aimlapi, endpoint: legacy}}\njobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]"
-    found = read(folder, text, service="simulator")
-    assert (found.service, found.endpoint_style) == ("simulator", "legacy")
+    parsed = read(folder, text, service="simulator")
+    assert (parsed.service, parsed.endpoint_style) == ("simulator", "legacy")
 
 
 def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:
-    found = read(
+    parsed = read(
         folder,
         f"""
         jobs:
@@ -153,7 +153,7 @@ def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:
             camera_control: *camera
         """,
     )
-    one, two, three = (json.loads(job.request) for job in found.jobs)
+    one, two, three = (json.loads(job.request) for job in parsed.jobs)
     assert two == {**one, "prompt": "other"}
     assert three["duration"] == 5
     assert (three["model"], three["camera_control"]) == (MASTER, one["camera_control"])
@@ -170,18 +170,18 @@ def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:
         ("data:image/png;base64,iVBORw0KGgo=", ()),
     ],
 )
-def test_an_image_is_a_link_or_a_file_beside_the_manifest(folder: Path, value: str, files: tuple[str, ...]) -> None:
+def test_an_image_is_a_link_or_a_local_file(folder: Path, value: str, files: tuple[str, ...]) -> None:
     (folder / "sub").mkdir()
     (job,) = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: '{value}'}}]").jobs
     assert job.input_pointers == files
     assert json.loads(job.request)["image_url"] == value
 
 
-def test_an_image_may_lie_above_the_manifest_or_anywhere(folder: Path) -> None:
+def test_a_local_image_may_be_in_any_folder(folder: Path) -> None:
     (folder / "deep").mkdir()
     jobs = f"jobs: [{{id: one, image_url: ../a.png}}, {{id: two, image_url: '{folder}/a.png'}}]"
-    found = read(folder / "deep", f"defaults: {{model: {STANDARD}}}\n{jobs}")
-    assert [job.input_pointers for job in found.jobs] == [("/image_url",)] * 2
+    parsed = read(folder / "deep", f"defaults: {{model: {STANDARD}}}\n{jobs}")
+    assert [job.input_pointers for job in parsed.jobs] == [("/image_url",)] * 2
 
 
 @pytest.mark.parametrize(
@@ -234,22 +234,23 @@ def test_an_output_is_a_template(folder: Path, output: str, path: str) -> None:
     ],
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
-    from batchgen.manifest.nodes import entries, plain
-    from batchgen.manifest.source import Findings, Source
+    from batchgen.manifest.diagnostics import Diagnostics
+    from batchgen.manifest.nodes import plain, top_level
+    from batchgen.manifest.source import SourceText
 
-    ((_, node),) = entries(Findings(Source(Path("m.yaml"), f"x: {text}\n")), stream="jobs")
+    ((_, node),) = top_level(Diagnostics(SourceText(Path("m.yaml"), f"x: {text}\n")), streamed="jobs")
     assert plain(node) == value
     assert type(plain(node)) is type(value)
 
 
 @pytest.mark.parametrize("text", ["", "~", "null"])
-def test_nothing_is_null(text: str) -> None:
+def test_an_empty_scalar_is_null(text: str) -> None:
     from batchgen.manifest.nodes import resolve
 
     assert resolve(text) is None
 
 
-def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(folder: Path) -> None:
     path = folder / "w.yaml"
     path.write_bytes(f"\ufeffjobs:\r\n  - id: one\r\n    model: {STANDARD}\r\n    image_url: a.png\r\n".encode())
     (job,) = manifest.read(path).jobs
@@ -257,25 +258,26 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_manifests_that_ship_are_good(path: Path) -> None:
-    found = manifest.read(path)
-    assert found.batch == path.stem
-    assert {STANDARD, MASTER} <= {job.model for job in found.jobs}
+def test_the_example_manifests_are_valid(path: Path) -> None:
+    parsed = manifest.read(path)
+    assert parsed.batch == path.stem
+    assert {STANDARD, MASTER} <= {job.model for job in parsed.jobs}
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("limits", "expected"),
     [
         ("auto", Limits(submits_per_minute=AUTO, in_flight=AUTO)),
         ("{in_flight: auto, max_cost: 5}", Limits(in_flight=AUTO, max_cost=Decimal(5))),
+        ("{max_cost: 0.12345678901234567890, downloads: ~}", Limits(max_cost=Decimal("0.12345678901234567890"))),
         ("{submits_per_minute: auto, in_flight: 7}", Limits(submits_per_minute=AUTO, in_flight=7)),
         ("{polls_per_minute: 90}", Limits(polls_per_minute=90)),
     ],
 )
-def test_limits_may_be_left_to_be_found(tmp_path: Path, written: str, expected: Limits) -> None:
+def test_limits_can_be_auto(tmp_path: Path, limits: str, expected: Limits) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(
-        f"limits: {written}\njobs: [{{id: a, model: {MASTER}, prompt: p, image_url: https://a.test/b.jpg}}]\n"
+        f"limits: {limits}\njobs: [{{id: a, model: {MASTER}, prompt: p, image_url: https://a.test/b.jpg}}]\n"
     )
     assert manifest.read(path).limits == expected
 

@@ -1,4 +1,4 @@
-"""What a bad manifest is told: the whole message for each fault, golden."""
+"""The whole message for each mistake in a manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchgen.errors import ManifestInvalid, Problem
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
-LEAST = f"{{id: one, model: {STANDARD}, image_url: a.png}}"
+MINIMAL = f"{{id: one, model: {STANDARD}, image_url: a.png}}"
 
 
 @pytest.fixture
@@ -38,17 +38,17 @@ def problems(folder: Path, text: str | bytes) -> list[Problem]:
     return caught.value.problems
 
 
-def told(folder: Path, text: str | bytes) -> str:
+def reported(folder: Path, text: str | bytes) -> str:
     """Every problem as `line:column message | label`."""
-    said = []
+    lines = []
     for problem in problems(folder, text):
         label = (
             problem.hint.partition("\n")[2].partition("^")[2].lstrip("^").strip()
             if "^" in problem.hint
             else problem.hint
         )
-        said.append(f"{problem.line}:{problem.column} {problem.message}" + (f" | {label}" if label else ""))
-    return "\n".join(said)
+        lines.append(f"{problem.line}:{problem.column} {problem.message}" + (f" | {label}" if label else ""))
+    return "\n".join(lines)
 
 
 GOLDEN = {
@@ -60,38 +60,42 @@ GOLDEN = {
     "null jobs": ("batch: x\njobs:\n", "2:1 the manifest has no jobs | list them under `jobs:`"),
     "empty jobs": ("jobs: []\n", "1:1 the manifest has no jobs | list them under `jobs:`"),
     "jobs by name": ("jobs: {a: 1}\n", "1:7 `jobs` must be a list, not a mapping"),
-    "a job that is text": ("jobs: [one]\n", "1:8 a job must be a mapping, not text"),
-    "an unknown key": (f"jobs: [{LEAST}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
+    "a job that is text": ("jobs: [one]\n", '1:8 a job must be a mapping, not "one"'),
+    "an unknown key": (f"jobs: [{MINIMAL}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
     "a key like no other": (
-        f"jobs: [{LEAST}]\nxyzzy: 3\n",
+        f"jobs: [{MINIMAL}]\nxyzzy: 3\n",
         "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, include, defaults and jobs",
     ),
     "a matrix above the jobs": (
-        f"matrix: {{a: [1]}}\njobs: [{LEAST}]\n",
+        f"matrix: {{a: [1]}}\njobs: [{MINIMAL}]\n",
         "1:1 `matrix` belongs to a job | write it under `jobs:`",
     ),
     "rows and a matrix among the defaults": (
-        f"defaults: {{rows: a.csv, matrix: {{a: [1]}}}}\njobs: [{LEAST}]\n",
+        f"defaults: {{rows: a.csv, matrix: {{a: [1]}}}}\njobs: [{MINIMAL}]\n",
         "1:12 `rows` cannot be a default | write it in the job\n"
         "1:25 `matrix` cannot be a default | write it in the job",
     ),
-    "a batch that is a list": (f"batch: [a]\njobs: [{LEAST}]\n", "1:8 `batch` must be text, not a list"),
+    "a batch that is a list": (f"batch: [a]\njobs: [{MINIMAL}]\n", "1:8 `batch` must be text, not a list"),
     "a batch in two lines": (
-        f'batch: "a\\nb"\njobs: [{LEAST}]\n',
+        f'batch: "a\\nb"\njobs: [{MINIMAL}]\n',
         "1:8 `batch` holds characters that cannot be printed, or spaces around it",
     ),
     "an unknown service": (
-        f"service: aimlap\njobs: [{LEAST}]\n",
+        f"service: aimlap\njobs: [{MINIMAL}]\n",
         "1:10 there is no service `aimlap` | did you mean aimlapi?",
     ),
     "a service of the wrong type": (
-        f"service: 5\njobs: [{LEAST}]\n",
-        "1:10 `service` must be aimlapi or simulator, not the number 5",
+        f"service: 5\njobs: [{MINIMAL}]\n",
+        "1:10 `service` must be aimlapi, simulator or a mapping, not 5",
     ),
     "a service with wrong keys": (
-        f"service: {{nam: aimlapi, endpoint: legasy}}\njobs: [{LEAST}]\n",
+        f"service: {{nam: aimlapi, endpoint: legasy}}\njobs: [{MINIMAL}]\n",
         "1:11 `service` has no key `nam` | did you mean name?\n"
-        "1:35 `endpoint` must be universal or legacy | did you mean legacy?",
+        '1:35 `endpoint` must be universal or legacy, not "legasy" | did you mean legacy?',
+    ),
+    "a service with a wrong name, whose endpoint counts all the same": (
+        f"service: {{name: aimlap, endpoint: legacy}}\njobs: [{MINIMAL[:-1]}, tail_image_url: a.png}}]\n",
+        "1:17 there is no service `aimlap` | did you mean aimlapi?",
     ),
     "limits out of range": (
         f"""\
@@ -101,7 +105,7 @@ GOLDEN = {
           downloads: 33
           max_cost: -1
           deadline_minutes: 1e9
-        jobs: [{LEAST}]
+        jobs: [{MINIMAL}]
         """,
         "2:23 `submits_per_minute` must be more than 0 and at most 60,000, not 0\n"
         "3:14 `in_flight` must be more than 0 and at most 1,000, not 1001\n"
@@ -118,19 +122,22 @@ GOLDEN = {
           max_cost: $50
           on_unconfirmed: resend
           in_fligt: 3
-        jobs: [{LEAST}]
+        jobs: [{MINIMAL}]
         """,
-        "2:23 `submits_per_minute` must be a number or auto, not text\n"
-        "3:14 `in_flight` must be a whole number or auto, not the number 2.5\n"
-        "4:14 `downloads` must be a whole number, not the truth value true\n"
-        "5:13 `max_cost` must be an amount in USD, such as 50.00, not text\n"
-        "6:19 `on_unconfirmed` must be hold or resubmit | known: hold and resubmit\n"
-        "7:3 there is no limit `in_fligt` | did you mean in_flight?",
+        '2:23 `submits_per_minute` must be a number or auto, not "fast"\n'
+        "3:14 `in_flight` must be a whole number or auto, not 2.5\n"
+        "4:14 `downloads` must be a whole number, not true\n"
+        '5:13 `max_cost` must be an amount in USD, such as 50.00, not "$50"\n'
+        '6:19 `on_unconfirmed` must be hold or resubmit, not "resend"\n'
+        "7:3 `limits` has no key `in_fligt` | did you mean in_flight?",
     ),
-    "limits that are a list": (f"limits: [1]\njobs: [{LEAST}]\n", "1:9 `limits` must be a mapping or auto, not a list"),
-    "defaults that are text": (f"defaults: x\njobs: [{LEAST}]\n", "1:11 `defaults` must be a mapping, not text"),
+    "limits that are a list": (
+        f"limits: [1]\njobs: [{MINIMAL}]\n",
+        "1:9 `limits` must be a mapping or auto, not a list",
+    ),
+    "defaults that are text": (f"defaults: x\njobs: [{MINIMAL}]\n", '1:11 `defaults` must be a mapping, not "x"'),
     "an id among the defaults": (
-        f"defaults: {{id: x}}\njobs: [{LEAST}]\n",
+        f"defaults: {{id: x}}\njobs: [{MINIMAL}]\n",
         "1:12 an `id` cannot be a default | give every job its own",
     ),
     "no id": (
@@ -142,9 +149,9 @@ GOLDEN = {
         f"jobs: [{{id: [a], model: {STANDARD}, image_url: a.png}}]\n",
         "1:13 `id` must be text, not a list",
     ),
-    "one id twice": (f"jobs:\n - {LEAST}\n - {LEAST}\n", "3:9 two jobs have the id `one` | the other is on line 2"),
+    "one id twice": (f"jobs:\n - {MINIMAL}\n - {MINIMAL}\n", "3:9 two jobs have the id `one` | the other is on line 2"),
     "one id twice in a line": (
-        f"jobs: [{LEAST}, {LEAST}]\n",
+        f"jobs: [{MINIMAL}, {MINIMAL}]\n",
         "1:91 two jobs have the id `one` | the other is on line 1",
     ),
     "no model": (
@@ -153,7 +160,7 @@ GOLDEN = {
     ),
     "a model that is a number": (
         "jobs: [{id: one, model: 5}]\n",
-        "1:25 `model` must be text, not the number 5",
+        "1:25 `model` must be text, not 5",
     ),
     "an unknown model": (
         "jobs: [{id: one, model: kling-video/v2.1/master/image-to-video, image_url: a.png}]\n",
@@ -232,8 +239,8 @@ GOLDEN = {
           - {{id: a, priority: high, tags: x}}
           - {{id: b, priority: 1000001, tags: [[x], ""]}}
         """,
-        "3:23 `priority` must be a whole number, not text\n"
-        "3:35 `tags` must be a list, not text\n"
+        '3:23 `priority` must be a whole number, not "high"\n'
+        '3:35 `tags` must be a list, not "x"\n'
         "4:23 `priority` must be -1,000,000 to 1,000,000\n"
         "4:39 a tag must be text, not a list\n"
         "4:44 a tag is empty",
@@ -243,28 +250,28 @@ GOLDEN = {
         "5:5 `image_url` stands here twice | first on 4:5",
     ),
     "a top-level key twice": (
-        f"batch: a\nbatch: b\njobs: [{LEAST}]\n",
+        f"batch: a\nbatch: b\njobs: [{MINIMAL}]\n",
         "2:1 `batch` stands here twice | first on 1:1",
     ),
     "a tag": (
-        f"batch: !!python/name:os.system x\njobs: [{LEAST}]\n",
+        f"batch: !!python/name:os.system x\njobs: [{MINIMAL}]\n",
         "1:8 YAML tags are not read: `tag:yaml.org,2002:python/name:os.system` | take the tag away",
     ),
     "an unknown anchor": ("jobs: [*x]\n", "1:8 there is no anchor `&x` above"),
     "a value inside itself": (
         f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, dynamic_masks: &m [*m]}}]\n",
-        "1:104 `*m` stands inside the very value it names",
+        "1:104 `*m` stands inside the value that it names",
     ),
     "a merge of text": (
         f"jobs:\n  - <<: x\n    id: one\n    model: {STANDARD}\n    image_url: a.png\n",
         "2:5 `<<` takes a mapping, or a list of mappings",
     ),
-    "a key that is a list": (f"jobs: [{LEAST}]\n? [a]\n: 1\n", "2:3 a key must be text"),
+    "a key that is a list": (f"jobs: [{MINIMAL}]\n? [a]\n: 1\n", "2:3 a key must be text"),
     "a second document": (
-        f"jobs: [{LEAST}]\n---\njobs: []\n",
+        f"jobs: [{MINIMAL}]\n---\njobs: []\n",
         "2:1 a manifest is one YAML document | put a second batch into a file of its own",
     ),
-    "YAML that does not parse, after what was found": (
+    "YAML that does not parse, after another problem": (
         "servise: x\njobs:\n  - id: [one\n    model: x\n",
         "1:1 a manifest has no key `servise` | did you mean service?\n"
         "4:10 this is not YAML: while parsing a flow sequence did not find expected ',' or ']'",
@@ -273,15 +280,15 @@ GOLDEN = {
         "jobs:\n\t- id: one\n",
         "2:1 this is not YAML: while scanning for the next token found character that cannot start any token",
     ),
-    "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | take it away"),
+    "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | remove it"),
     "Latin-1": (b"batch: x\nprompt: caf\xe9\n", "2:12 byte 0xe9 is not UTF-8 | save the file as UTF-8"),
     "UTF-16": ("batch: x\n".encode("utf-16"), "1:1 the file is UTF-16 | save the file as UTF-8"),
 }
 
 
 @pytest.mark.parametrize(("text", "expected"), GOLDEN.values(), ids=GOLDEN)
-def test_a_fault_is_told(folder: Path, text: str | bytes, expected: str) -> None:
-    assert told(folder, text) == expected
+def test_an_invalid_manifest_is_reported(folder: Path, text: str | bytes, expected: str) -> None:
+    assert reported(folder, text) == expected
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(folder: Path) -> None:
@@ -299,7 +306,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(folder: Path) -> Non
     assert [(problem.line, problem.column) for problem in found] == [(2, 5), (4, 15), (5, 5), (5, 5), (6, 10), (8, 14)]
 
 
-def test_nothing_is_said_twice(folder: Path) -> None:
+def test_each_problem_is_reported_once(folder: Path) -> None:
     jobs = "".join(f"  - id: j{number}\n" for number in range(50))
     text = f"defaults:\n  model: {STANDARD}\n  image_url: nosuch.png\n  duratoin: 5\njobs:\n{jobs}batch: late\n"
     assert [(problem.line, problem.message) for problem in problems(folder, text)] == [
@@ -313,7 +320,7 @@ def test_a_problem_shows_its_line_with_a_caret(folder: Path) -> None:
     assert problem.hint == "   5 |     duratoin: 5\n     |     ^^^^^^^^ did you mean duration?"
 
 
-def test_the_caret_stands_right_under_wide_and_invisible_characters(folder: Path) -> None:
+def test_the_caret_counts_the_width_of_characters(folder: Path) -> None:
     (problem,) = problems(folder, f'jobs: [{{id: "日本\\u001b[31m", model: {STANDARD}, image_url: a.png}}]\n')
     above, below = problem.hint.splitlines()
     assert below.index("^") == above.index('"')  # nothing wide before it
@@ -322,14 +329,14 @@ def test_the_caret_stands_right_under_wide_and_invisible_characters(folder: Path
     assert below.index("^") == above.index("7}") + 2  # two characters before it take two columns each
 
 
-def test_a_terminal_is_sent_no_control_characters(folder: Path) -> None:
+def test_messages_hold_no_control_characters(folder: Path) -> None:
     text = f'jobs: [{{id: one, model: {STANDARD}, image_url: "\\e[31mx", "k\\e]0;x\\a": 1}}]\n'
     for problem in problems(folder, text):
         assert problem.message.isprintable()
         assert problem.hint.replace("\n", "").isprintable()
 
 
-def test_a_long_line_is_cut_around_the_fault(folder: Path) -> None:
+def test_a_long_line_is_cut_around_the_problem(folder: Path) -> None:
     prompt = "x" * 5_000
     (problem,) = problems(folder, f"jobs: [{{id: one, prompt: {prompt}, model: {STANDARD}, image_url: nosuch.png}}]\n")
     assert "nosuch.png" in problem.hint
@@ -347,7 +354,7 @@ def test_a_long_line_is_cut_around_the_fault(folder: Path) -> None:
         ("\0", "the manifest cannot be read: embedded null byte"),
     ],
 )
-def test_a_file_that_is_no_manifest_is_a_problem_at_its_beginning(folder: Path, name: str, message: str) -> None:
+def test_a_path_that_is_no_manifest_is_reported(folder: Path, name: str, message: str) -> None:
     with pytest.raises(ManifestInvalid) as caught:
         manifest.read(folder / name)
     (problem,) = caught.value.problems

@@ -1,4 +1,4 @@
-"""One entry, many jobs: what a matrix, rows, takes and included manifests make."""
+"""One entry, many jobs: matrix, rows, takes and included manifests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from PIL import Image
 from batchgen import manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Manifest
-from batchgen.manifest.parts import PathText
-from batchgen.manifest.templates import Templates
+from batchgen.manifest.templates import PathText, Templates
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 TEXT = "klingai/v2.1-master-text-to-video"
@@ -41,19 +40,19 @@ def read(folder: Path, text: str, *, validate: bool = True) -> Manifest:
     return manifest.read(path, validate=validate)
 
 
-def keys(found: Manifest) -> list[str]:
-    return [job.key for job in found.jobs]
+def keys(parsed: Manifest) -> list[str]:
+    return [job.key for job in parsed.jobs]
 
 
-def asked(found: Manifest, name: str) -> list[Any]:
-    return [json.loads(job.request).get(name) for job in found.jobs]
+def params(parsed: Manifest, name: str) -> list[Any]:
+    return [json.loads(job.request).get(name) for job in parsed.jobs]
 
 
 # --- matrix ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_matrix_makes_every_combination_in_the_order_it_is_written(folder: Path) -> None:
-    found = read(
+    parsed = read(
         folder,
         f"""
         jobs:
@@ -67,13 +66,13 @@ def test_a_matrix_makes_every_combination_in_the_order_it_is_written(folder: Pat
             tags: ["{{{{ style }}}}", all]
         """,
     )
-    assert keys(found) == ["noir-a", "noir-b", "pop-a", "pop-b"]
-    assert asked(found, "image_url") == ["frames/a.png", "frames/b.png"] * 2
-    assert asked(found, "prompt")[3] == "A dolly shot, pop style (4)"
-    assert {job.input_pointers for job in found.jobs} == {("/image_url",)}
-    assert {job.line for job in found.jobs} == {3}
-    assert found.jobs[2].tags == ("pop", "all")
-    assert found.jobs[2].output == "m/pop-a.mp4"
+    assert keys(parsed) == ["noir-a", "noir-b", "pop-a", "pop-b"]
+    assert params(parsed, "image_url") == ["frames/a.png", "frames/b.png"] * 2
+    assert params(parsed, "prompt")[3] == "A dolly shot, pop style (4)"
+    assert {job.input_pointers for job in parsed.jobs} == {("/image_url",)}
+    assert {job.line for job in parsed.jobs} == {3}
+    assert parsed.jobs[2].tags == ("pop", "all")
+    assert parsed.jobs[2].output == "m/pop-a.mp4"
 
 
 def test_a_glob_takes_files_of_all_folders_with_two_stars(folder: Path) -> None:
@@ -81,7 +80,7 @@ def test_a_glob_takes_files_of_all_folders_with_two_stars(folder: Path) -> None:
     jobs: [{{id: "{{{{ f.parent.name }}}}-{{{{ f.stem }}}}", model: {STANDARD}, image_url: "{{{{ f }}}}",
             matrix: {{f: {{glob: "**/*.png"}}}}}}]
     """
-    assert asked(read(folder, text), "image_url") == [
+    assert params(read(folder, text), "image_url") == [
         "frames/a.png",
         "frames/b.png",
         "frames/deep/c.png",
@@ -90,8 +89,8 @@ def test_a_glob_takes_files_of_all_folders_with_two_stars(folder: Path) -> None:
     ]
 
 
-def test_a_value_that_is_a_template_and_no_more_keeps_its_type(folder: Path) -> None:
-    found = read(
+def test_a_template_that_is_a_single_name_keeps_the_type_of_its_value(folder: Path) -> None:
+    parsed = read(
         folder,
         f"""
         jobs:
@@ -109,11 +108,11 @@ def test_a_value_that_is_a_template_and_no_more_keeps_its_type(folder: Path) -> 
             priority: "{{{{ n }}}}"
         """,
     )
-    assert asked(found, "duration") == [5, 5, 10, 10]
-    assert asked(found, "cfg_scale") == [0.5] * 4
-    assert asked(found, "camera_control")[:2] == [{"type": "simple", "config": {"zoom": 3}}, {"type": "down_back"}]
-    assert asked(found, "prompt")[3] == "10 s"
-    assert [job.priority for job in found.jobs] == [5, 5, 10, 10]
+    assert params(parsed, "duration") == [5, 5, 10, 10]
+    assert params(parsed, "cfg_scale") == [0.5] * 4
+    assert params(parsed, "camera_control")[:2] == [{"type": "simple", "config": {"zoom": 3}}, {"type": "down_back"}]
+    assert params(parsed, "prompt")[3] == "10 s"
+    assert [job.priority for job in parsed.jobs] == [5, 5, 10, 10]
 
 
 def test_a_null_in_a_matrix_leaves_the_parameter_out(folder: Path) -> None:
@@ -124,13 +123,13 @@ def test_a_null_in_a_matrix_leaves_the_parameter_out(folder: Path) -> None:
     assert ["cfg_scale" in json.loads(job.request) for job in read(folder, text).jobs] == [True, False]
 
 
-def test_models_can_be_compared(folder: Path) -> None:
+def test_a_matrix_can_vary_the_model(folder: Path) -> None:
     text = f"""
     jobs: [{{id: "{{{{ model.stem }}}}", matrix: {{model: [{TEXT}, {SEEDED}]}}, model: "{{{{ model }}}}", prompt: x}}]
     """
-    found = read(folder, text)
-    assert [job.model for job in found.jobs] == [TEXT, SEEDED]
-    assert keys(found) == ["v2", "wan-2-6-t2v"]
+    parsed = read(folder, text)
+    assert [job.model for job in parsed.jobs] == [TEXT, SEEDED]
+    assert keys(parsed) == ["v2", "wan-2-6-t2v"]
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -141,7 +140,7 @@ def test_each_row_of_a_table_is_a_job(folder: Path) -> None:
         'sku,title,photo,seconds,a note\r\na-1,"A mug, ""blue""\nand white",top.png,5,x\r\n\r\nb-2,{{ sku }},,10,\r\n'
     )
     (folder / "p.csv").write_bytes(b"\xef\xbb\xbf" + table.encode())
-    found = read(
+    parsed = read(
         folder,
         f"""
         defaults: {{model: {TEXT}}}
@@ -153,10 +152,10 @@ def test_each_row_of_a_table_is_a_job(folder: Path) -> None:
             duration: "{{{{ seconds }}}}"
         """,
     )
-    assert keys(found) == ["a-1", "b-2"]
-    assert asked(found, "prompt") == ['A mug, "blue"\nand white turns', "{{ sku }} turns"]
-    assert asked(found, "duration") == [5, 10]
-    assert asked(found, "negative_prompt") == ["top.png", None]
+    assert keys(parsed) == ["a-1", "b-2"]
+    assert params(parsed, "prompt") == ['A mug, "blue"\nand white turns', "{{ sku }} turns"]
+    assert params(parsed, "duration") == [5, 10]
+    assert params(parsed, "negative_prompt") == ["top.png", None]
 
 
 def test_rows_of_json_keep_their_types(folder: Path) -> None:
@@ -169,8 +168,8 @@ def test_rows_of_json_keep_their_types(folder: Path) -> None:
     jobs: [{{id: "{{{{ n }}}}", rows: r.jsonl, model: {SEEDED}, prompt: "{{{{ t }}}} {{{{ d.x }}}}",
             seed: "{{{{ n }}}}", generate_audio: "{{{{ on }}}}"}}]
     """
-    found = read(folder, text)
-    assert [json.loads(job.request) for job in found.jobs] == [
+    parsed = read(folder, text)
+    assert [json.loads(job.request) for job in parsed.jobs] == [
         {"model": SEEDED, "prompt": "5 y", "seed": 1, "generate_audio": True},
         {"model": SEEDED, "prompt": "é 3", "seed": 2},
     ]
@@ -188,7 +187,7 @@ def test_rows_a_matrix_and_takes_multiply(folder: Path) -> None:
 # --- takes -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_take_is_the_job_itself_so_that_more_takes_change_nothing(folder: Path) -> None:
+def test_the_first_take_keeps_the_id_of_the_job_without_count(folder: Path) -> None:
     job = f"id: one, model: {TEXT}, prompt: p"
     plain, one, three = (read(folder, f"jobs: [{{{job}{count}}}]") for count in ("", ", count: 1", ", count: 3"))
     assert plain.jobs == one.jobs == three.jobs[:1]
@@ -206,18 +205,18 @@ def test_the_first_take_is_the_job_itself_so_that_more_takes_change_nothing(fold
         (TEXT, "", [None, None, None]),
     ],
 )
-def test_takes_have_different_seeds_where_the_model_has_one(
+def test_each_take_has_its_own_seed_where_the_model_has_one(
     folder: Path, model: str, more: str, seeds: list[int | None]
 ) -> None:
-    found = read(folder, f"jobs: [{{id: 'x{{{{ take }}}}', count: 3, model: {model}, prompt: p, {more}}}]")
-    assert keys(found) == ["x1", "x2", "x3"]
-    assert asked(found, "seed") == seeds
+    parsed = read(folder, f"jobs: [{{id: 'x{{{{ take }}}}', count: 3, model: {model}, prompt: p, {more}}}]")
+    assert keys(parsed) == ["x1", "x2", "x3"]
+    assert params(parsed, "seed") == seeds
 
 
 # --- templates in plain jobs -----------------------------------------------------------------------------------------
 
 
-def test_a_plain_job_knows_batch_id_index_and_model(folder: Path) -> None:
+def test_templates_of_any_job_can_use_batch_id_index_and_model(folder: Path) -> None:
     text = f"""
     batch: spring
     defaults: {{negative_prompt: "not {{{{ id }}}}"}}
@@ -233,13 +232,13 @@ def test_a_plain_job_knows_batch_id_index_and_model(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{%", "{% if x %}", "{#", "}}", "{", "100 % {x}", "{ { x } }"])
-def test_what_is_no_template_stays_as_it_is(folder: Path, text: str) -> None:
-    assert asked(read(folder, f"jobs: [{{id: one, model: {TEXT}, prompt: '{text}'}}]"), "prompt") == [text]
+def test_text_without_a_template_stays_as_it_is(folder: Path, text: str) -> None:
+    assert params(read(folder, f"jobs: [{{id: one, model: {TEXT}, prompt: '{text}'}}]"), "prompt") == [text]
 
 
-def test_the_end_of_a_block_stays(folder: Path) -> None:
+def test_the_last_line_end_of_a_block_stays(folder: Path) -> None:
     text = f"jobs:\n  - id: one\n    model: {TEXT}\n    prompt: |\n      {{{{ id }}}}\n      two\n"
-    assert asked(read(folder, text), "prompt") == ["one\ntwo\n"]
+    assert params(read(folder, text), "prompt") == ["one\ntwo\n"]
 
 
 @pytest.mark.parametrize(
@@ -267,17 +266,17 @@ def test_a_path_has_parts(text: str, name: str, stem: str, suffix: str, parent: 
     assert Templates().fill("{{ p.parent.name }}", {"p": "x/y/z"}) == "y"
 
 
-def test_only_a_few_templates_are_kept() -> None:
+def test_the_number_of_compiled_templates_is_bounded() -> None:
     templates = Templates()
     for number in range(3_000):
         assert templates.fill(f"{number} {{{{ x }}}}", {"x": 1}) == f"{number} 1"
-    assert len(templates.plans) <= 1_000
+    assert len(templates.compiled) <= 1_000
 
 
 # --- include ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_included_manifest_has_its_own_defaults_and_names_its_own_files(folder: Path) -> None:
+def test_an_included_manifest_has_its_own_defaults_and_relative_paths(folder: Path) -> None:
     write(
         folder,
         sub__inc_yaml=f"""
@@ -293,7 +292,7 @@ def test_an_included_manifest_has_its_own_defaults_and_names_its_own_files(folde
         sub__deeper_yaml=f"jobs: [{{id: deep, model: {STANDARD}, image_url: '{folder}/top.png'}}]",
         sub__r_csv="sku\nq\n",
     )
-    found = read(
+    parsed = read(
         folder,
         f"""
         include: [sub/inc.yaml]
@@ -302,8 +301,8 @@ def test_an_included_manifest_has_its_own_defaults_and_names_its_own_files(folde
         jobs: [{{id: first, model: {TEXT}, prompt: p}}]
         """,
     )
-    assert keys(found) == ["first", "own", "a", "b", "q", "deep"]
-    assert asked(found, "image_url") == [
+    assert keys(parsed) == ["first", "own", "a", "b", "q", "deep"]
+    assert params(parsed, "image_url") == [
         None,
         "sub/own.png",
         "sub/../frames/a.png",
@@ -311,12 +310,12 @@ def test_an_included_manifest_has_its_own_defaults_and_names_its_own_files(folde
         "https://example.com/q.png",
         f"{folder}/top.png",
     ]
-    assert asked(found, "duration") == [10, None, None, None, None, None]
-    assert found.jobs[1].output == "out/own.mp4"
-    assert [job.line for job in found.jobs] == [5, 4, 5, 5, 8, 1]
+    assert params(parsed, "duration") == [10, None, None, None, None, None]
+    assert parsed.jobs[1].output == "out/own.mp4"
+    assert [job.line for job in parsed.jobs] == [5, 4, 5, 5, 8, 1]
 
 
-def test_a_manifest_may_do_nothing_but_include(folder: Path) -> None:
+def test_a_manifest_can_consist_of_an_include(folder: Path) -> None:
     write(folder, a_yaml=f"jobs: [{{id: one, model: {TEXT}, prompt: p}}]")
     assert keys(read(folder, "include: a.yaml")) == ["one"]
 
@@ -348,7 +347,7 @@ def test_adding_removing_and_moving_entries_changes_no_other_job(folder: Path) -
 
 
 def test_without_validation_a_new_model_and_new_parameters_pass(folder: Path) -> None:
-    found = read(
+    parsed = read(
         folder,
         f"""
         service: {{name: aimlapi, endpoint: legacy}}
@@ -362,7 +361,7 @@ def test_without_validation_a_new_model_and_new_parameters_pass(folder: Path) ->
         """,
         validate=False,
     )
-    new, old = found.jobs
+    new, old = parsed.jobs
     assert new.endpoint == "/v2/video/generations"
     assert new.input_pointers == ("/image_url", "/frames/0/url")
     assert json.loads(new.request)["mood"] == "dark"
@@ -384,25 +383,25 @@ def test_without_validation_ids_outputs_and_images_are_still_checked(folder: Pat
     assert [problem.line for problem in caught.value.problems] == [3, 4, 5, 6]
 
 
-def test_a_job_that_was_sent_needs_its_image_no_more(folder: Path) -> None:
+def test_a_job_that_was_sent_does_not_need_its_image(folder: Path) -> None:
     text = f"""
     batch: spring
     jobs: [{{id: "{{{{ s }}}}", matrix: {{s: [gone, a]}}, model: {STANDARD}, image_url: "frames/{{{{ s }}}}.png"}}]
     """
     path = folder / "m.yaml"
     path.write_text(dedent(text))
-    asked_for: list[str] = []
+    batches: list[str] = []
 
-    def settled(batch: str) -> set[str]:
-        asked_for.append(batch)
+    def already_sent(batch: str) -> set[str]:
+        batches.append(batch)
         return {"gone"}
 
-    assert keys(manifest.read(path, settled=settled)) == ["gone", "a"]
-    assert asked_for == ["spring"]
+    assert keys(manifest.read(path, already_sent=already_sent)) == ["gone", "a"]
+    assert batches == ["spring"]
 
 
-def test_what_a_template_uses_is_known_however_many_there_are(folder: Path) -> None:
+def test_the_names_of_a_template_are_known_after_others_were_dropped(folder: Path) -> None:
     other = "".join(f"  - {{id: '{{{{ batch }}}}-{n}', model: {TEXT}, prompt: p}}\n" for n in range(999))
     last = f"  - {{id: 'x{{{{ take }}}}', count: 2, model: {SEEDED}, seed: '{{{{ take }}}}', prompt: '{{{{ id }}}}'}}\n"
-    found = read(folder, f"jobs:\n{other}{last}")
-    assert (keys(found)[-2:], asked(found, "seed")[-2:]) == (["x1", "x2"], [1, 2])
+    parsed = read(folder, f"jobs:\n{other}{last}")
+    assert (keys(parsed)[-2:], params(parsed, "seed")[-2:]) == (["x1", "x2"], [1, 2])

@@ -1,4 +1,4 @@
-"""What is told of an entry that cannot be multiplied, of a row, and of a job that was made from one: golden."""
+"""The whole message for each mistake in an expansion, in a row, and in a job made from one."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def problems(folder: Path, text: str, files: dict[str, bytes]) -> list[Problem]:
     return caught.value.problems
 
 
-def told(folder: Path, text: str, files: dict[str, bytes]) -> str:
+def reported(folder: Path, text: str, files: dict[str, bytes]) -> str:
     """Every problem as `file:line:column message | label`."""
-    said = []
+    lines = []
     for problem in problems(folder, text, files):
         label = problem.hint.partition("\n")[2].partition("^")[2].lstrip("^").strip()
         place = f"{problem.path.relative_to(folder)}:{problem.line}:{problem.column}"
-        said.append(f"{place} {problem.message}" + (f" | {label}" if label else ""))
-    return "\n".join(said).replace(str(folder), "FOLDER")
+        lines.append(f"{place} {problem.message}" + (f" | {label}" if label else ""))
+    return "\n".join(lines).replace(str(folder), "FOLDER")
 
 
 def job(more: str, key: str = "'{{ s }}'") -> str:
@@ -59,11 +59,11 @@ MATRICES = {
     ),
     "an empty matrix": (
         job("matrix: {}"),
-        "m.yaml:2:81 `matrix` must be a mapping of names to lists, not empty | such as {style: [noir, pop]}",
+        "m.yaml:2:81 `matrix` must be a mapping of names to lists, not an empty mapping | such as {style: [noir, pop]}",
     ),
     "an axis that is one value": (
         job("matrix: {s: noir}"),
-        "m.yaml:2:85 `s` must be a list, or {glob: …}, not text | one value is written [noir]",
+        'm.yaml:2:85 `s` must be a list, or {glob: …}, not "noir" | one value is written [noir]',
     ),
     "an axis without values": (job("matrix: {s: []}"), "m.yaml:2:85 `s` has no values"),
     "an axis with a name that no template can say": (
@@ -77,12 +77,12 @@ MATRICES = {
     ),
     "a glob without a match": (
         job("matrix: {s: {glob: 'frames/*.png'}}"),
-        "m.yaml:2:92 no file is like frames/*.png | the path begins beside the manifest",
+        "m.yaml:2:92 no file matches frames/*.png | the path is relative to the manifest's folder",
     ),
     "a count of none": (job("count: 0", "x"), "m.yaml:2:72 `count` must be a whole number from 1 to 1,000, not 0"),
     "a count that is text": (
         job("count: '3'", "x"),
-        "m.yaml:2:72 `count` must be a whole number from 1 to 1,000, not text",
+        'm.yaml:2:72 `count` must be a whole number from 1 to 1,000, not "3"',
     ),
     "too many combinations": (
         job(f"matrix: {{s: [{', '.join('1' * 101)}], t: [{', '.join('1' * 100)}]}}, count: 100"),
@@ -153,7 +153,7 @@ MATRICES = {
     ),
     "the priority in a cell": (
         job("matrix: {s: [high, '5']}, priority: '{{ s }}'"),
-        "m.yaml:2:109 `priority` must be a whole number, not text (s=high)",
+        'm.yaml:2:109 `priority` must be a whole number, not "high" (s=high)',
     ),
 }
 
@@ -233,9 +233,10 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         },
         "m.yaml:2:9 the template has no name `s` (r.jsonl:8)"
         " | known: batch and model; the columns are those of r.jsonl\n"
-        "r.jsonl:2:1 the row is not JSON: Expecting value (and 1 more row: 4)\n"
+        "r.jsonl:2:1 the row is not JSON: Expecting value\n"
         'r.jsonl:3:1 a row must be an object, such as {"sku": "a-1"}\n'
-        "r.jsonl:5:1 the row has a number that is too large\n"
+        "r.jsonl:4:1 the row has the number NaN, which JSON does not allow\n"
+        "r.jsonl:5:1 the row has the number 1e999, which JSON does not allow\n"
         "r.jsonl:6:1 the row holds half of a surrogate pair, which is no text\n"
         "r.jsonl:7:1 the row has a name twice: s",
     ),
@@ -266,8 +267,8 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
     "a list of something else": (
         "include: [{a: 1}, 5]\n" + job("count: 1", "x"),
         {},
-        "m.yaml:1:11 `include` takes names of manifests, not a mapping | as a list\n"
-        "m.yaml:1:19 `include` takes names of manifests, not the number 5 | as a list",
+        "m.yaml:1:11 an entry of `include` must be the name of a manifest, not a mapping\n"
+        "m.yaml:1:19 an entry of `include` must be the name of a manifest, not 5",
     ),
     "itself": (
         "include: m.yaml\n",
@@ -288,10 +289,10 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
     "what only the main manifest says": (
         "include: a.yaml\n",
         {"a.yaml": b"service: simulator\nbatch: y\nlimits: {}\noutput: x\njob: 1\n"},
-        "a.yaml:1:1 an included manifest has no `service` | the main manifest says it for all\n"
-        "a.yaml:2:1 an included manifest has no `batch` | the main manifest says it for all\n"
-        "a.yaml:3:1 an included manifest has no `limits` | the main manifest says it for all\n"
-        "a.yaml:4:1 an included manifest has no `output` | the main manifest says it for all\n"
+        "a.yaml:1:1 an included manifest has no `service` | write it in the main manifest, for all jobs\n"
+        "a.yaml:2:1 an included manifest has no `batch` | write it in the main manifest, for all jobs\n"
+        "a.yaml:3:1 an included manifest has no `limits` | write it in the main manifest, for all jobs\n"
+        "a.yaml:4:1 an included manifest has no `output` | write it in the main manifest, for all jobs\n"
         "a.yaml:5:1 a manifest has no key `job` | did you mean jobs?",
     ),
     "problems in both files": (
@@ -320,21 +321,21 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
 
 
 @pytest.mark.parametrize(("text", "expected"), MATRICES.values(), ids=MATRICES)
-def test_a_fault_of_a_matrix_is_told(folder: Path, text: str, expected: str) -> None:
-    assert told(folder, text, {}) == expected
+def test_a_mistake_in_a_matrix_is_reported(folder: Path, text: str, expected: str) -> None:
+    assert reported(folder, text, {}) == expected
 
 
 @pytest.mark.parametrize(("text", "files", "expected"), ROWS.values(), ids=ROWS)
-def test_a_fault_of_rows_is_told(folder: Path, text: str, files: dict[str, bytes], expected: str) -> None:
-    assert told(folder, text, files) == expected
+def test_a_mistake_in_rows_is_reported(folder: Path, text: str, files: dict[str, bytes], expected: str) -> None:
+    assert reported(folder, text, files) == expected
 
 
 @pytest.mark.parametrize(("text", "files", "expected"), INCLUDES.values(), ids=INCLUDES)
-def test_a_fault_of_an_include_is_told(folder: Path, text: str, files: dict[str, bytes], expected: str) -> None:
-    assert told(folder, text, files) == expected
+def test_a_mistake_in_an_include_is_reported(folder: Path, text: str, files: dict[str, bytes], expected: str) -> None:
+    assert reported(folder, text, files) == expected
 
 
-def test_one_mistake_in_ten_thousand_rows_is_told_once(folder: Path) -> None:
+def test_one_mistake_in_ten_thousand_rows_is_reported_once(folder: Path) -> None:
     table = "sku,s\n" + "".join(f"j{number},{number + 11}\n" for number in range(10_000))
     (problem,) = problems(folder, rows(", duration: '{{ s }}'"), {"r.csv": table.encode()})
     assert problem.message == (
@@ -347,8 +348,11 @@ def test_a_bad_row_is_shown_with_a_caret(folder: Path) -> None:
     assert problem.hint == "   3 | c\n     | ^"
 
 
-def test_more_jobs_than_a_manifest_may_have_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchgen.manifest.jobs.MOST_JOBS", 10)
+def test_a_manifest_with_too_many_jobs_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchgen.manifest.job_list.MOST_JOBS", 10)
     table = "sku\n" + "".join(f"j{number}\n" for number in range(20))
     (problem,) = problems(folder, rows(), {"r.csv": table.encode()})
+    assert "more than" in problem.message
+    included = {"r.csv": table.encode(), "a.yaml": rows().encode()}
+    (problem,) = problems(folder, "include: a.yaml\n", included)
     assert "more than" in problem.message

@@ -1,4 +1,4 @@
-"""Whatever the bytes: a manifest or its problems, never another exception, and never for long."""
+"""Fuzzing: any bytes give a manifest or its problems, never another exception, and soon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from PIL import Image
 from batchgen import catalogue, manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Limits, Manifest
-from batchgen.manifest.header import KEYS, MULTIPLIERS, OWN
+from batchgen.manifest.header import KEYS
+from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
 from batchgen.manifest.outputs import path_fault
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -28,29 +29,29 @@ in_one_folder = settings(
 )
 
 
-def survive(folder: Path, raw: bytes) -> Manifest | None:
-    """The manifest, if it is one; every problem is shown once, at a place in the file."""
+def read_or_refuse(folder: Path, raw: bytes) -> Manifest | None:
+    """The manifest, or None where it is invalid; params problem is reported once, at a position in the file."""
     path = folder / "m.yaml"
     path.write_bytes(raw)
     try:
-        found = manifest.read(path)
+        parsed = manifest.read(path)
     except ManifestInvalid as invalid:
         assert invalid.problems
-        said = {(problem.path, problem.line, problem.column, problem.message) for problem in invalid.problems}
-        assert len(said) == len(invalid.problems)
+        distinct = {(problem.path, problem.line, problem.column, problem.message) for problem in invalid.problems}
+        assert len(distinct) == len(invalid.problems)
         for problem in invalid.problems:
             assert problem.line >= 1
             assert problem.column >= 1
             assert problem.message.isprintable()
             assert problem.message
         return None
-    assert len({job.key for job in found.jobs}) == len({job.output for job in found.jobs}) == len(found.jobs)
-    assert manifest.read(path) == found
-    for job in found.jobs:
+    assert len({job.key for job in parsed.jobs}) == len({job.output for job in parsed.jobs}) == len(parsed.jobs)
+    assert manifest.read(path) == parsed
+    for job in parsed.jobs:
         assert path_fault(job.output) is None
         assert job.request.encode()
         assert json.loads(job.request)["model"] == job.model
-    return found
+    return parsed
 
 
 @in_one_folder
@@ -60,7 +61,7 @@ def survive(folder: Path, raw: bytes) -> Manifest | None:
 @example(b"%YAML 9.9\n---\n")
 @example(b"jobs: [\x85]")
 def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
-    survive(tmp_path, raw)
+    read_or_refuse(tmp_path, raw)
 
 
 @in_one_folder
@@ -71,18 +72,18 @@ def test_any_bytes(tmp_path: Path, raw: bytes) -> None:
     )
 )
 def test_any_punctuation(tmp_path: Path, pieces: list[str]) -> None:
-    survive(tmp_path, "".join(pieces).encode())
+    read_or_refuse(tmp_path, "".join(pieces).encode())
 
 
 @in_one_folder
 @given(st.data())
-def test_a_good_manifest_with_a_wound(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_valid_manifest_with_damage(tmp_path: Path, data: st.DataObject) -> None:
     good = (Path(__file__).parents[1] / "manifests" / "kling.yaml").read_bytes()
     start = data.draw(st.integers(0, len(good)))
-    wound = data.draw(
+    damage = data.draw(
         st.binary(max_size=6) | st.sampled_from([b"\n", b"  ", b"- ", b": ", b"{", b"{{ x }}", b"*a", b"!!"])
     )
-    survive(tmp_path, good[:start] + wound + good[start + data.draw(st.integers(0, 20)) :])
+    read_or_refuse(tmp_path, good[:start] + damage + good[start + data.draw(st.integers(0, 20)) :])
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
@@ -95,7 +96,7 @@ texts = st.text(max_size=30) | st.sampled_from(
     ["a.png", "16:9", "{{ id }}", "{{ s.stem }}", "m.yaml", "{{", "..", "/x", "https://x/y", "data:,", "5"]
 )
 parameters = st.dictionaries(
-    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *sorted(OWN), "<<"]),
+    st.sampled_from([*catalogue.parameters(STANDARD, "/v2/video/generations"), "aspect_ratio", *JOB_KEYS, "<<"]),
     trees | texts | st.sampled_from([STANDARD, MASTER, TEXT, 5, 10, 0.5, {"s": [1, "x"]}, {"s": {"glob": "*.png"}}]),
     max_size=6,
 )
@@ -114,7 +115,7 @@ manifests = st.dictionaries(
 def test_any_tree(tmp_path: Path, tree: Any) -> None:
     if not (tmp_path / "a.png").exists():
         Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    survive(tmp_path, yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
+    read_or_refuse(tmp_path, yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
 
 
 prompts = st.text(max_size=200).filter(lambda text: "\r" not in text)
@@ -123,12 +124,12 @@ prompts = st.text(max_size=200).filter(lambda text: "\r" not in text)
 @in_one_folder
 @given(prompts)
 @example("{% raw %} {# c #} }} {")
-def test_any_text_survives_the_way_into_a_request(tmp_path: Path, prompt: str) -> None:
+def test_any_text_reaches_the_request_unchanged(tmp_path: Path, prompt: str) -> None:
     tree = {"jobs": [{"id": "one", "model": TEXT, "prompt": prompt.replace("{{", "{{ '{{' }}")}]}
-    found = survive(tmp_path, yaml.safe_dump(tree, default_style='"').encode())
-    assert found is not None
-    assert json.loads(found.jobs[0].request) == {"model": TEXT, "prompt": prompt}
-    assert found.limits == Limits()
+    parsed = read_or_refuse(tmp_path, yaml.safe_dump(tree, default_style='"').encode())
+    assert parsed is not None
+    assert json.loads(parsed.jobs[0].request) == {"model": TEXT, "prompt": prompt}
+    assert parsed.limits == Limits()
 
 
 class Quoting(yaml.SafeDumper):
@@ -143,30 +144,32 @@ nonempty = st.lists(st.text(min_size=1, max_size=50), min_size=1, max_size=4)
 @in_one_folder
 @given(nonempty, st.sampled_from(["r.csv", "r.jsonl"]))
 @example(["{{ id }}", "{% x", 'a "quote", a comma\r\nand a line', "\ufeff", "\x00"], "r.csv")
-def test_any_text_of_a_row_survives_the_way_into_a_request(tmp_path: Path, texts: list[str], name: str) -> None:
+def test_any_text_of_a_row_reaches_the_request_unchanged(tmp_path: Path, texts: list[str], name: str) -> None:
     with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
         if name == "r.csv":
             csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["n", "text"], *enumerate(texts)])
         else:
             file.writelines(json.dumps({"n": n, "text": text}) + "\n" for n, text in enumerate(texts))
     job = {"id": "{{ n }}", "rows": name, "model": TEXT, "prompt": "{{ text }}", "negative_prompt": "<{{ text }}>"}
-    found = survive(tmp_path, yaml.safe_dump({"jobs": [job]}).encode())
-    assert found is not None
-    sent = [json.loads(job.request) for job in found.jobs]
-    assert [each["prompt"] for each in sent] == texts
-    assert [each["negative_prompt"] for each in sent] == [f"<{text}>" for text in texts]
+    parsed = read_or_refuse(tmp_path, yaml.safe_dump({"jobs": [job]}).encode())
+    assert parsed is not None
+    sent = [json.loads(job.request) for job in parsed.jobs]
+    assert [params["prompt"] for params in sent] == texts
+    assert [params["negative_prompt"] for params in sent] == [f"<{text}>" for text in texts]
 
 
 @in_one_folder
 @given(nonempty)
-def test_any_text_of_a_matrix_survives_the_way_into_a_request(tmp_path: Path, texts: list[str]) -> None:
+def test_any_text_of_a_matrix_reaches_the_request_unchanged(tmp_path: Path, texts: list[str]) -> None:
     texts = [text for text in dict.fromkeys(texts) if "\r" not in text]
     matrix = {"cell": [{"n": n, "text": text} for n, text in enumerate(texts)], "twice": ["a", "b"]}
     job = {"id": "{{ cell.n }}-{{ twice }}", "matrix": matrix, "model": TEXT, "prompt": "{{ cell.text }}."}
-    found = survive(tmp_path, yaml.dump({"jobs": [job]}, Dumper=Quoting).encode())
-    assert (found is not None) == bool(texts)
-    if found:
-        assert [json.loads(job.request)["prompt"] for job in found.jobs] == [f"{text}." for text in texts for _ in "ab"]
+    parsed = read_or_refuse(tmp_path, yaml.dump({"jobs": [job]}, Dumper=Quoting).encode())
+    assert (parsed is not None) == bool(texts)
+    if parsed:
+        assert [json.loads(job.request)["prompt"] for job in parsed.jobs] == [
+            f"{text}." for text in texts for _ in "ab"
+        ]
 
 
 @in_one_folder
@@ -174,10 +177,10 @@ def test_any_text_of_a_matrix_survives_the_way_into_a_request(tmp_path: Path, te
 @example(b'sku\n"a', "r.csv")
 @example(b"sku\n" + b"x" * 200_000, "r.csv")
 @example(b'{"sku": "\\ud800"}', "r.jsonl")
-def test_any_bytes_of_a_file_that_is_named(tmp_path: Path, raw: bytes, name: str) -> None:
+def test_any_bytes_of_a_file_that_the_manifest_names(tmp_path: Path, raw: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(raw)
     job = f"{{id: '{{{{ sku }}}}', model: {TEXT}, prompt: p, rows: {name}}}"
-    survive(tmp_path, f"include: {name}\n".encode() if name == "i.yaml" else f"jobs: [{job}]\n".encode())
+    read_or_refuse(tmp_path, f"include: {name}\n".encode() if name == "i.yaml" else f"jobs: [{job}]\n".encode())
 
 
 pieces = st.sampled_from(
@@ -189,21 +192,21 @@ pieces = st.sampled_from(
 @given(st.lists(pieces, max_size=25).map("".join), st.lists(scalars | texts, max_size=3))
 def test_any_template(tmp_path: Path, template: str, cells: list[Any]) -> None:
     job = {"id": "{{ n }}", "model": TEXT, "prompt": template, "output": template, "matrix": {"n": [1, 2], "s": cells}}
-    survive(
+    read_or_refuse(
         tmp_path, yaml.safe_dump({"jobs": [job, {**job, "count": 2}]}, allow_unicode=True).encode("utf-8", "replace")
     )
 
 
 @pytest.mark.parametrize("depth", [65, 1_000, 100_000])
 @pytest.mark.parametrize("shape", ["[", "{a: ", "- ", "? "])
-def test_deep_nesting_is_told(tmp_path: Path, shape: str, depth: int) -> None:
+def test_deep_nesting_is_refused(tmp_path: Path, shape: str, depth: int) -> None:
     path = tmp_path / "m.yaml"
     path.write_text("defaults:\n  " + shape * depth)
     with pytest.raises(ManifestInvalid, match=r"nested more than 64 deep|a key must be text|this is not YAML"):
         manifest.read(path)
 
 
-def test_nesting_through_aliases_is_told(tmp_path: Path) -> None:
+def test_nesting_through_aliases_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text("defaults:\n  a0: &a0 [x]\n" + "".join(f"  a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)))
     with pytest.raises(ManifestInvalid, match="nested more than 64 deep"):
@@ -221,7 +224,7 @@ def test_an_alias_bomb_is_refused(tmp_path: Path, level: str) -> None:
     path = tmp_path / "m.yaml"
     levels = "".join(f"  a{n}: &a{n} {level.format(n - 1)}\n" for n in range(1, 30))
     path.write_text(f"defaults:\n  a0: &a0 [lol, lol, lol]\n{levels}jobs: [{{id: one}}]\n")
-    with pytest.raises(ManifestInvalid, match="aliases blow this manifest up"):
+    with pytest.raises(ManifestInvalid, match="aliases make this manifest too large"):
         manifest.read(path)
 
 
@@ -229,7 +232,7 @@ def test_a_bomb_of_merges_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     wide = ", ".join(f"k{n}: 1" for n in range(5_000))
     path.write_text(f"defaults:\n  a: &a {{{wide}}}\n  b: [{', '.join(['{<<: *a}'] * 5_000)}]\n")
-    with pytest.raises(ManifestInvalid, match="aliases blow this manifest up"):
+    with pytest.raises(ManifestInvalid, match="aliases make this manifest too large"):
         manifest.read(path)
 
 

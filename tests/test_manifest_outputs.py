@@ -1,4 +1,4 @@
-"""Output paths: they stay in their folder, work on every system, and no two jobs meet."""
+"""Output paths: they stay in their folder, work on every system, and no two jobs share one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from batchgen.manifest.templates import BadTemplate, Templates
 MODEL = "klingai/v2.1-master-text-to-video"
 
 
-def told(folder: Path, *jobs: str, top: str = "") -> list[str]:
-    """The problems of a manifest of `jobs`, each given as the inside of a flow mapping, from line 3 on."""
+def messages(folder: Path, *jobs: str, top: str = "") -> list[str]:
+    """The problems of a manifest of `jobs`, each the inside of a flow mapping, from line 3 on."""
     path = folder / "m.yaml"
     entries = "".join(f"  - {{{job}}}\n" for job in jobs)
     path.write_text(f"defaults: {{model: {MODEL}, prompt: x}}\njobs:\n{entries}{top}", "utf-8")
@@ -42,12 +42,12 @@ def told(folder: Path, *jobs: str, top: str = "") -> list[str]:
         "a..b.mp4",
     ],
 )
-def test_a_safe_path_is_taken(path: str) -> None:
+def test_a_safe_path_is_accepted(path: str) -> None:
     assert path_fault(path) is None
 
 
 @pytest.mark.parametrize(
-    ("path", "why"),
+    ("path", "reason"),
     [
         ("", "empty"),
         ("  ", "empty"),
@@ -87,14 +87,16 @@ def test_a_safe_path_is_taken(path: str) -> None:
         ("x.PART", "unfinished"),
     ],
 )
-def test_an_unsafe_path_is_refused(path: str, why: str) -> None:
-    assert why in (path_fault(path) or "")
+def test_an_unsafe_path_is_refused(path: str, reason: str) -> None:
+    assert reason in (path_fault(path) or "")
 
 
-def test_a_refused_path_is_blamed_where_it_is_written_or_on_the_id_it_is_made_of(tmp_path: Path) -> None:
-    assert told(tmp_path, "id: '../../x'") == ["3:10 the output path leaves the manifest's folder"]
-    assert told(tmp_path, "id: one, output: '../{{ id }}.mp4'") == ["3:23 the output path leaves the manifest's folder"]
-    assert told(tmp_path, "id: one", top="output: /tmp/x.mp4\n") == [
+def test_an_unsafe_path_is_reported_where_it_is_written_else_at_the_id(tmp_path: Path) -> None:
+    assert messages(tmp_path, "id: '../../x'") == ["3:10 the output path leaves the manifest's folder"]
+    assert messages(tmp_path, "id: one, output: '../{{ id }}.mp4'") == [
+        "3:23 the output path leaves the manifest's folder"
+    ]
+    assert messages(tmp_path, "id: one", top="output: /tmp/x.mp4\n") == [
         "3:10 the output path must be relative to the manifest"
     ]
 
@@ -109,25 +111,25 @@ def test_a_refused_path_is_blamed_where_it_is_written_or_on_the_id_it_is_made_of
         ("./x.mp4", "x.mp4"),
     ],
 )
-def test_two_jobs_cannot_write_one_file_on_any_file_system(tmp_path: Path, one: str, two: str) -> None:
+def test_two_jobs_cannot_have_the_same_path_on_any_file_system(tmp_path: Path, one: str, two: str) -> None:
     assert folded(tidy(one)) == folded(tidy(two))
-    assert told(tmp_path, f"id: one, output: {one}", f"id: two, output: {two}") == [
+    assert messages(tmp_path, f"id: one, output: {one}", f"id: two, output: {two}") == [
         f"4:23 two jobs would be written to {tidy(two)}"
     ]
 
 
-def test_ids_that_differ_only_in_case_meet_in_the_default_output(tmp_path: Path) -> None:
-    assert told(tmp_path, "id: Mona", "id: mona") == ["4:10 two jobs would be written to m/mona.mp4"]
+def test_ids_that_differ_only_in_case_collide_in_the_default_output(tmp_path: Path) -> None:
+    assert messages(tmp_path, "id: Mona", "id: mona") == ["4:10 two jobs would be written to m/mona.mp4"]
 
 
-def test_one_id_twice_is_one_problem_not_two(tmp_path: Path) -> None:
-    assert told(tmp_path, "id: mona", "id: mona") == ["4:10 two jobs have the id `mona`"]
+def test_a_duplicate_id_is_one_problem_not_two(tmp_path: Path) -> None:
+    assert messages(tmp_path, "id: mona", "id: mona") == ["4:10 two jobs have the id `mona`"]
 
 
-def test_a_file_cannot_be_a_folder_of_another(tmp_path: Path) -> None:
+def test_a_path_cannot_be_the_folder_of_another(tmp_path: Path) -> None:
     expected = "3:23 a video would be written to a/b, a folder on line 4"
-    assert told(tmp_path, "id: one, output: a/B", "id: two, output: A/b/c.mp4") == [expected]
-    assert told(tmp_path, "id: one, output: A/b/c.mp4", "id: two, output: a/B") == [
+    assert messages(tmp_path, "id: one, output: a/B", "id: two, output: A/b/c.mp4") == [expected]
+    assert messages(tmp_path, "id: one, output: A/b/c.mp4", "id: two, output: a/B") == [
         "4:23 a video would be written to a/b, a folder on line 3"
     ]
 
@@ -135,15 +137,17 @@ def test_a_file_cannot_be_a_folder_of_another(tmp_path: Path) -> None:
 def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert told(tmp_path, "id: one, output: M.yaml") == ["3:23 the video would be written over the manifest: m.yaml"]
+    assert messages(tmp_path, "id: one, output: M.yaml") == [
+        "3:23 the video would be written over the manifest: m.yaml"
+    ]
     image = "model: klingai/v2.1-master-image-to-video, image_url: ./x/../a.png"
-    assert told(tmp_path, f"id: one, output: A.png, {image}") == [
+    assert messages(tmp_path, f"id: one, output: A.png, {image}") == [
         "3:23 the video would be written over an image that the jobs use: ./x/../a.png"
     ]
 
 
 @pytest.mark.parametrize(
-    ("template", "why"),
+    ("template", "reason"),
     [
         ("{{ nosuch }}", "no name `nosuch`"),
         ("{{ id", "unexpected end of input"),
@@ -167,13 +171,13 @@ def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None
         ("{{ '}}", "cannot be filled in"),
     ],
 )
-def test_a_template_that_cannot_be_filled_in_says_why(template: str, why: str) -> None:
-    with pytest.raises(BadTemplate, match=re.escape(why)):
+def test_a_template_that_cannot_be_filled_in_gives_the_reason(template: str, reason: str) -> None:
+    with pytest.raises(BadTemplate, match=re.escape(reason)):
         Templates().fill(template, {"id": "one"})
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
-    assert told(tmp_path, "id: one", top="output: '{{ idd }}.mp4'\n") == ["4:9 the template has no name `idd`"]
+    assert messages(tmp_path, "id: one", top="output: '{{ idd }}.mp4'\n") == ["4:9 the template has no name `idd`"]
     with pytest.raises(BadTemplate) as caught:
         Templates().fill("{{ idd }}", {"batch": 1, "id": 2, "seed": 3})
-    assert caught.value.label == "did you mean id? known: batch, id and seed"
+    assert caught.value.hint == "did you mean id? known: batch, id and seed"

@@ -1,9 +1,10 @@
-"""What an editor is given: the schema of manifests, and a first one."""
+"""The JSON Schema of manifests for editors, and the first manifest that `batchgen init` writes."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from jsonschema_rs import Draft7Validator
 from batchgen import catalogue, manifest
 from batchgen.cli.init import example_manifest
 from batchgen.manifest import schema
-from batchgen.manifest.header import INCLUDED_KEYS, KEYS, OWN
+from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.header import INCLUDED_KEYS, KEYS
+from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.limits import NAMES
-from batchgen.manifest.nodes import entries, plain
-from batchgen.manifest.source import Findings, Source
+from batchgen.manifest.nodes import plain, top_level
+from batchgen.manifest.source import SourceText
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -31,15 +34,15 @@ def validator() -> Draft7Validator:
 
 
 def tree(text: str) -> Any:
-    """A manifest as an editor sees it."""
-    found: dict[str, Any] = {}
-    for key, node in entries(Findings(Source(Path("m.yaml"), text)), stream=""):
+    """A manifest as plain values, as an editor validates it."""
+    keys: dict[str, Any] = {}
+    for key, node in top_level(Diagnostics(SourceText(Path("m.yaml"), text)), streamed=""):
         assert key is not None
-        found[key.value] = plain(node)
-    return found
+        keys[key.value] = plain(node)
+    return keys
 
 
-def test_the_schema_beside_the_manifests_is_the_one_that_is_printed(batchgen: Command) -> None:
+def test_the_schema_file_beside_the_examples_is_up_to_date(batchgen: Command) -> None:
     beside = (MANIFESTS / "manifest.schema.json").read_text("utf-8")
     assert beside == schema.text(), "batchgen schema > manifests/manifest.schema.json"
     assert batchgen("schema").stdout == beside
@@ -47,29 +50,34 @@ def test_the_schema_beside_the_manifests_is_the_one_that_is_printed(batchgen: Co
 
 
 @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
-def test_the_manifests_that_ship_keep_to_it_and_name_it(path: Path, validator: Draft7Validator) -> None:
+def test_the_example_manifests_match_the_schema_and_refer_to_it(path: Path, validator: Draft7Validator) -> None:
     text = path.read_text("utf-8")
     assert text.startswith("# yaml-language-server: $schema=manifest.schema.json\n")
     assert [error.message for error in validator.iter_errors(tree(text))] == []
 
 
-def test_every_key_is_in_it_with_a_sentence() -> None:
-    found = schema.schema()
-    assert tuple(found["properties"]) == KEYS
+def test_the_schema_describes_every_key() -> None:
+    whole = schema.schema()
+    assert tuple(whole["properties"]) == KEYS
     assert set(INCLUDED_KEYS) < set(KEYS)
-    assert found["definitions"]["job"]["properties"].keys() == OWN
-    assert found["properties"]["limits"]["properties"].keys() == set(NAMES)
-    described = [*found["properties"].values(), *found["definitions"]["job"]["properties"].values()]
-    described += found["properties"]["limits"]["properties"].values()
-    assert all("description" in each or each == {"$ref": "#/definitions/defaults"} for each in described)
+    assert whole["definitions"]["job"]["properties"].keys() == JOB_KEYS.keys()
+    assert whole["definitions"]["Limits"]["properties"].keys() == set(NAMES)
+    described = [*whole["properties"].values(), *whole["definitions"]["job"]["properties"].values()]
+    described += whole["definitions"]["Limits"]["properties"].values()
+    assert all("description" in key for key in described)
 
 
-def test_every_model_is_in_it_with_all_its_parameters() -> None:
-    found = schema.schema()["definitions"]
+def test_the_help_of_the_command_does_not_load_pydantic() -> None:
+    code = "import sys, batchgen.cli; assert 'pydantic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_schema_has_all_parameters_of_every_model() -> None:
+    whole = schema.schema()["definitions"]
     for model in catalogue.models():
         taken = {name for path in catalogue.endpoints(model) for name in catalogue.parameters(model, path)}
-        assert found[model.replace("/", ".")]["properties"].keys() == taken
-    assert found["job"]["properties"]["model"]["anyOf"][0]["enum"] == list(catalogue.models())
+        assert whole[model.replace("/", ".")]["properties"].keys() == taken
+    assert whole["job"]["properties"]["model"]["anyOf"][0]["enum"] == list(catalogue.models())
 
 
 @pytest.mark.parametrize(
@@ -84,13 +92,13 @@ def test_every_model_is_in_it_with_all_its_parameters() -> None:
         "{id: x, matrix: {a: [1, x, ~], b: {glob: '*.png'}}, count: 3, rows: a.csv}",
     ],
 )
-def test_what_is_good_passes(job: str, validator: Draft7Validator) -> None:
+def test_a_valid_job_matches_the_schema(job: str, validator: Draft7Validator) -> None:
     assert [error.message for error in validator.iter_errors(tree(f"jobs: [{job}]"))] == []
 
 
-@pytest.mark.parametrize("written", ["auto", "{in_flight: auto, max_cost: 5}", "{submits_per_minute: auto}", "~"])
-def test_limits_may_be_left_to_be_found(written: str, validator: Draft7Validator) -> None:
-    assert [error.message for error in validator.iter_errors(tree(f"limits: {written}"))] == []
+@pytest.mark.parametrize("limits", ["auto", "{in_flight: auto, max_cost: 5}", "{submits_per_minute: auto}", "~"])
+def test_limits_can_be_auto(limits: str, validator: Draft7Validator) -> None:
+    assert [error.message for error in validator.iter_errors(tree(f"limits: {limits}"))] == []
 
 
 @pytest.mark.parametrize(
@@ -117,11 +125,11 @@ def test_limits_may_be_left_to_be_found(written: str, validator: Draft7Validator
         f"{{defaults: {{model: {STANDARD}, duration: 7}}}}",
     ],
 )
-def test_what_is_wrong_is_marked(text: str, validator: Draft7Validator) -> None:
+def test_an_invalid_manifest_does_not_match_the_schema(text: str, validator: Draft7Validator) -> None:
     assert not validator.is_valid(tree(text))
 
 
-def test_a_first_manifest_is_good_as_it_stands(tmp_path: Path, batchgen: Command, validator: Draft7Validator) -> None:
+def test_the_manifest_of_init_is_valid(tmp_path: Path, batchgen: Command, validator: Draft7Validator) -> None:
     done = batchgen("init")
     assert (done.returncode, done.stderr) == (0, "")
     assert "batchgen run manifest.yaml" in done.stdout
@@ -132,7 +140,7 @@ def test_a_first_manifest_is_good_as_it_stands(tmp_path: Path, batchgen: Command
     assert manifest.read(tmp_path / "manifest.yaml").service == "simulator"
 
 
-def test_the_first_manifest_with_the_signs_taken_away_is_good(tmp_path: Path) -> None:
+def test_the_manifest_of_init_is_valid_with_its_comments_removed(tmp_path: Path) -> None:
     text = example_manifest("m.yaml").replace("\n  # ", "\n  ").replace("\n  Videos", "\n  # Videos")
     text = text.replace("\n  A job for each line", "\n  # A job for each line").replace("max_cost", "  max_cost")
     text = text.replace("\n    max_cost", "\n  max_cost")
@@ -143,7 +151,7 @@ def test_the_first_manifest_with_the_signs_taken_away_is_good(tmp_path: Path) ->
     assert len(manifest.read(tmp_path / "m.yaml").jobs) == 7
 
 
-def test_nothing_is_overwritten(tmp_path: Path, batchgen: Command) -> None:
+def test_init_overwrites_nothing(tmp_path: Path, batchgen: Command) -> None:
     (tmp_path / "own.yaml").write_text("mine")
     (tmp_path / "manifest.schema.json").write_text("mine")
     done = batchgen("init", "own.yaml")

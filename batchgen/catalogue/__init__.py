@@ -1,11 +1,13 @@
-"""What each documented model accepts, where it is served and how long it usually takes. Pure: data and a loader."""
+"""What each documented model accepts, which path serves it, what it costs and how long it takes.
+
+Pure: data (`models.json`) and functions on it. `tests/catalogue/build.py` makes the data from the service's schemas.
+"""
 
 from batchgen.catalogue.durations import typical_seconds
-from batchgen.catalogue.kinds import kinds
-from batchgen.catalogue.links import Link, images, likely_media, media, tokens
+from batchgen.catalogue.links import Link, kinds, likely_media, media
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import Style, endpoint, endpoints, known, model_of, models, nearest, schema, style_of
-from batchgen.catalogue.validation import INTEGER, Violation, checked, coerced, parameters, violations
+from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, violations
 
 __all__ = [
     "INTEGER",
@@ -13,10 +15,8 @@ __all__ = [
     "Style",
     "Violation",
     "checked",
-    "coerced",
     "endpoint",
     "endpoints",
-    "images",
     "kinds",
     "known",
     "likely_media",
@@ -28,7 +28,6 @@ __all__ = [
     "quote",
     "schema",
     "style_of",
-    "tokens",
     "typical_seconds",
     "violations",
     "with_defaults",

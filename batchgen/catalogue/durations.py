@@ -1,19 +1,19 @@
-"""How long a generation usually takes, as the service's pages say."""
+"""How long a generation usually takes, as the service's documentation says."""
 
 from __future__ import annotations
 
 DEFAULT_SECONDS = 180.0
-"""For a model whose page gives no time. A guess, replaced by measured times as soon as there are any."""
+"""For a model without a documented time. A guess; the run replaces it by measured times."""
 
 _DOCUMENTED = {
-    # model: {length of the clip in seconds: middle of the documented range in seconds}
+    # model: {clip length in seconds: middle of the documented range in seconds}
     "kling-video/v2.1/standard/image-to-video": {5: 210.0, 10: 420.0},
     "klingai/v2.1-master-image-to-video": {5: 330.0, 10: 750.0},
 }
 
 
 def typical_seconds(model: str, duration: object = None) -> float:
-    """Median generation time in seconds for a clip of `duration` seconds (5 where it is not given)."""
+    """The median generation time in seconds of a clip of `duration` seconds; of 5 seconds where it is no number."""
     documented = _DOCUMENTED.get(model)
     if documented is None:
         return DEFAULT_SECONDS

@@ -1,4 +1,4 @@
-"""Which values of a request are images, videos and sounds: these are links, and images may be local files."""
+"""Which values of a request are images, videos or sounds. They are links; an image may also be a local file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from batchgen.catalogue import register
+from batchgen.catalogue.pointers import join
 
 Medium = Literal["image", "video", "audio"]
 
@@ -19,7 +20,7 @@ AUDIOS = {"audio_url", "audio_urls"}
 
 
 class Link(NamedTuple):
-    """A value that is a link or a file: where it stands (a JSON pointer), what it is, and the text itself."""
+    """A value that is a link or a local file. `pointer` is its JSON pointer, `value` its text."""
 
     pointer: str
     medium: Medium
@@ -27,53 +28,57 @@ class Link(NamedTuple):
 
 
 def media(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Link]:
-    """The values in `params` that are links or files, in the order of `params`.
+    """The links and files in `params`, in their order, as the model's schema marks them.
 
     Raises KeyError for an unknown model or path.
     """
-    schemas = _parameters(model, endpoint)
-    found: list[Link] = []
+    schemas = _media_parameters(model, endpoint)
+    links: list[Link] = []
     for name, value in params.items():
         if name in schemas:
-            found.extend(_walk(schemas[name], value, f"/{escape(name)}"))
-    return found
+            links.extend(_by_schema(schemas[name], value, join("", name)))
+    return links
 
 
-def images(model: str, endpoint: str, params: Mapping[str, Any]) -> list[str]:
-    """JSON pointers of the values in `params` that are images or masks."""
-    return [link.pointer for link in media(model, endpoint, params) if link.medium == "image"]
+def likely_media(params: Mapping[str, Any]) -> list[Link]:
+    """The same for a model that is not in the catalogue: by the parameter names that all models use."""
+    return list(_by_name(params, "", None))
 
 
 def medium(name: str, kind: str | None) -> Medium | None:
-    """What a value called `name` is, or None. `kind` is the `type` that stands beside a bare `url`."""
+    """The medium of a parameter called `name`, if any. A parameter `url` is of the `type` beside it, `kind`."""
     if name == "url":
         return "image" if kind == "image" else "video" if kind == "video" else None
     return "image" if name in IMAGES else "video" if name in VIDEOS else "audio" if name in AUDIOS else None
 
 
-def likely_media(params: Mapping[str, Any]) -> list[Link]:
-    """As `media`, for a model that the catalogue does not know: by the names that all models use."""
-    return list(_guess(params, "", None))
+@cache
+def kinds(model: str) -> tuple[str, ...]:
+    """image-to-video, text-to-video, video-to-video: by the media that the model requires.
 
-
-def escape(name: str) -> str:
-    """`name` as one token of a JSON pointer (RFC 6901)."""
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def tokens(pointer: str) -> list[str]:
-    """The names and positions on the way that a JSON pointer describes."""
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
+    A model that requires none makes videos from text, and from every medium that it takes.
+    """
+    body = register.schema(model, register.endpoint(model))
+    media = {
+        name: medium
+        for name, parameter in body["properties"].items()
+        for medium in ("image", "video")
+        if f"'x-media': '{medium}'" in str(parameter)
+    }
+    required = {media[name] for name in body["required"] if name in media}
+    if required:
+        return ("video-to-video" if "video" in required else "image-to-video",)
+    return ("text-to-video", *(f"{medium}-to-video" for medium in sorted(set(media.values()))))
 
 
 @cache
-def _parameters(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
-    """The parameters that hold a medium somewhere."""
+def _media_parameters(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
+    """The parameters that hold a link or a file at any depth."""
     properties = register.schema(model, endpoint)["properties"]
     return {name: schema for name, schema in properties.items() if "x-media" in str(schema)}
 
 
-def _walk(schema: Mapping[str, Any], value: Any, pointer: str) -> Iterator[Link]:
+def _by_schema(schema: Mapping[str, Any], value: Any, pointer: str) -> Iterator[Link]:
     if isinstance(value, str):
         medium = next((branch["x-media"] for branch in _branches(schema) if "x-media" in branch), None)
         if medium:
@@ -81,27 +86,28 @@ def _walk(schema: Mapping[str, Any], value: Any, pointer: str) -> Iterator[Link]
     elif isinstance(value, list):
         for branch in _branches(schema):
             if "items" in branch:
-                for position, item in enumerate(value):
-                    yield from _walk(branch["items"], item, f"{pointer}/{position}")
+                for index, item in enumerate(value):
+                    yield from _by_schema(branch["items"], item, join(pointer, index))
     elif isinstance(value, dict):
         for branch in _branches(schema):
             properties = branch.get("properties", {})
             if value.get("type") in properties.get("type", {}).get("enum", [value.get("type")]):
                 for name in (name for name in value if name in properties):
-                    yield from _walk(properties[name], value[name], f"{pointer}/{escape(name)}")
+                    yield from _by_schema(properties[name], value[name], join(pointer, name))
 
 
-def _guess(value: Any, pointer: str, found: Medium | None) -> Iterator[Link]:
+def _by_name(value: Any, pointer: str, own: Medium | None) -> Iterator[Link]:
+    """The links within `value`, whose own name says that it is the medium `own`."""
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _guess(item, f"{pointer}/{escape(name)}", medium(name, value.get("type")))
+            yield from _by_name(item, join(pointer, name), medium(name, value.get("type")))
     elif isinstance(value, list):
-        for position, item in enumerate(value):
-            yield from _guess(item, f"{pointer}/{position}", found)
-    elif isinstance(value, str) and found:
-        yield Link(pointer, found, value)
+        for index, item in enumerate(value):
+            yield from _by_name(item, join(pointer, index), own)
+    elif isinstance(value, str) and own:
+        yield Link(pointer, own, value)
 
 
 def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The schema itself, or the alternatives it offers."""
+    """The alternatives that a schema offers; the schema itself where it offers none."""
     return schema.get("anyOf") or schema.get("oneOf") or [schema]

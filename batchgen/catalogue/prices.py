@@ -1,10 +1,10 @@
-"""What a job will cost, read from a model's entry in the service's price list. Exact, or None: never a guess.
+"""What a generation costs, by its model's entry in the service's price list. Exact or None, never a guess.
 
-An entry has one of three documented shapes, told apart by `kind`:
+`kind` tells which of three documented shapes an entry has:
 
-- `fixed`: `units[{name, measure, price, per}]`, each of which is paid;
-- `variants`: `variants[{when, price, unit, per}]`, of which the one whose `when` fits the parameters is paid;
-- `variable`: cannot be quoted.
+- `fixed`: `units[{name, measure, price, per}]`; the sum of all units is charged;
+- `variants`: `variants[{when, price, unit, per}]`; the variant whose `when` matches the parameters is charged;
+- `variable`: the price is known only afterwards.
 
 `price` is for `per` units. Amounts are USD.
 """
@@ -17,14 +17,15 @@ from typing import Any
 
 from batchgen.catalogue import register
 
-STEP = Decimal("0.0000001")  # USD; what the job table keeps. A price between two steps is rounded up
-WHOLE = frozenset({"video", "generation", "request", "clip", "call", "run", "item", "unit"})
-"""Units of which one generation is one."""
-SECONDS = frozenset({"second", "seconds", "sec", "s"})
+STEP = Decimal("0.0000001")
+"""USD. The job table stores multiples of it; a price in between is rounded up, so that a budget is never exceeded."""
+PER_GENERATION = frozenset({"video", "generation", "request", "clip", "call", "run", "item", "unit"})
+"""Names of units of which a generation has one."""
+PER_SECOND = frozenset({"second", "seconds", "sec", "s"})
 
 
 def quote(pricing: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | None:
-    """USD for one generation with `params` (defaults filled in); None where the entry does not tell."""
+    """USD for one generation with `params` (defaults filled in); None where the entry does not say."""
     try:
         if str(pricing.get("currency") or "USD").upper() != "USD":
             return None
@@ -36,48 +37,51 @@ def quote(pricing: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | No
             case _:
                 return None
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation, ZeroDivisionError):
-        return None  # not of a documented shape
+        return None  # The entry has none of the documented shapes.
     if cost is None or not cost.is_finite() or cost < 0:
         return None
     return cost.quantize(STEP, ROUND_UP)
 
 
 def with_defaults(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` and what the model takes for those that are not given. An unknown model has no defaults."""
+    """`params` completed with the model's defaults. An unknown model has no defaults."""
     try:
         properties = register.schema(model, endpoint)["properties"]
     except KeyError:
         return dict(params)
-    return {name: each["default"] for name, each in properties.items() if "default" in each} | dict(params)
+    return {name: schema["default"] for name, schema in properties.items() if "default" in schema} | dict(params)
 
 
 def _fixed(units: list[Mapping[str, Any]], params: Mapping[str, Any]) -> Decimal | None:
-    costs = [_times(unit["name"], unit, params) for unit in units]
+    costs = [_cost(unit["name"], unit, params) for unit in units]
     return None if not costs or None in costs else sum((cost for cost in costs if cost is not None), Decimal(0))
 
 
 def _variant(variants: list[Mapping[str, Any]], params: Mapping[str, Any]) -> Decimal | None:
-    fitting = [each for each in variants if all(_same(params.get(name), value) for name, value in each["when"].items())]
-    closest = max((len(each["when"]) for each in fitting), default=0)
-    costs = {_times(each["unit"], each, params) for each in fitting if len(each["when"]) == closest}
+    """The cost of the variant with the most conditions, all of which match; None where two such variants differ."""
+    matching = [variant for variant in variants if _matches(variant["when"], params)]
+    conditions = max((len(variant["when"]) for variant in matching), default=0)
+    costs = {_cost(variant["unit"], variant, params) for variant in matching if len(variant["when"]) == conditions}
     return costs.pop() if len(costs) == 1 else None
 
 
-def _times(unit: str, priced: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | None:
-    """`price` / `per`, times how many of the units one generation takes."""
+def _cost(unit: str, entry: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | None:
+    """`price` / `per`, times the number of units in one generation."""
     name = str(unit).lower()
-    if name in SECONDS:
+    if name in PER_SECOND:
         number = Decimal(str(params["duration"]))
-    elif name in WHOLE:
+    elif name in PER_GENERATION:
         number = Decimal(1)
     else:
         return None
-    return Decimal(str(priced["price"])) * number / Decimal(str(priced["per"]))
+    return Decimal(str(entry["price"])) * number / Decimal(str(entry["per"]))
 
 
-def _same(given: Any, wanted: Any) -> bool:
-    """Whether a parameter has the value that a variant is for: 5, 5.0 and "5" are one."""
-    return given is not None and _normal(given) == _normal(wanted)
+def _matches(conditions: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Whether the parameters have the values of a variant. 5, 5.0 and "5" are the same."""
+    return all(
+        params.get(name) is not None and _normal(params[name]) == _normal(value) for name, value in conditions.items()
+    )
 
 
 def _normal(value: Any) -> str | Decimal:

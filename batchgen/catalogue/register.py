@@ -1,4 +1,4 @@
-"""The documented models, the paths they are served on, and the schemas of their request bodies."""
+"""The documented models, the paths that serve them, and the schemas of their request bodies."""
 
 from __future__ import annotations
 
@@ -9,26 +9,32 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from batchgen.catalogue.wording import COMPARED
+
+DATA = Path(__file__).with_name("models.json")
+"""model → path → JSON Schema of the request body."""
+
 Style = Literal["universal", "legacy"]
+"""One path for all models, or the vendor's own."""
 
 UNIVERSAL = "/v2/video/generations"
 VENDOR = "/v2/generate/video/"
 
 ALIASES = {
-    # The id in the answers to the master model carries this older name.
+    # The service's answers call the master model by this older name.
     "kling-video/v2.1/master/image-to-video": "klingai/v2.1-master-image-to-video",
 }
 
 
 @cache
 def _catalogue() -> dict[str, dict[str, dict[str, Any]]]:
-    data: dict[str, dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name("models.json").read_bytes())
+    data: dict[str, dict[str, dict[str, Any]]] = json.loads(DATA.read_bytes())
     return data
 
 
 @cache
 def models() -> tuple[str, ...]:
-    """Every documented model, by name."""
+    """The names of all documented models, sorted."""
     return tuple(_catalogue())
 
 
@@ -44,38 +50,38 @@ def model_of(name: str) -> str | None:
 
 
 def nearest(name: str) -> list[str]:
-    """Documented models whose names are most like `name`, best first; at most three, perhaps none."""
+    """At most three documented models with names like `name`, the most similar first."""
     if name in ALIASES:
         return [ALIASES[name]]
-    return list(_ranked(name.casefold()[:100]))
+    return list(_most_similar(name.casefold()[:COMPARED]))
 
 
 @lru_cache(maxsize=1000)
-def _ranked(asked: str) -> tuple[str, ...]:
-    ranked = sorted(((_likeness(asked, model), model) for model in models()), key=lambda pair: (-pair[0], pair[1]))
-    return tuple(model for likeness, model in ranked[:3] if likeness > 0.5)
+def _most_similar(name: str) -> tuple[str, ...]:
+    ranked = sorted(((_similarity(name, model), model) for model in models()), key=lambda pair: (-pair[0], pair[1]))
+    return tuple(model for similarity, model in ranked[:3] if similarity > 0.5)
 
 
-def _likeness(asked: str, model: str) -> float:
-    """0..1. Words count as much as letters, so that a name without its vendor still finds its model."""
-    words = set(re.findall(r"[a-z]+|[\d.]+", asked))
+def _similarity(name: str, model: str) -> float:
+    """From 0 to 1. Shared words count as much as letters, so a name without its vendor still matches its model."""
+    words = set(re.findall(r"[a-z]+|[\d.]+", name))
     shared = len(words & set(re.findall(r"[a-z]+|[\d.]+", model.casefold())))
-    return SequenceMatcher(None, asked, model.casefold()).ratio() / 2 + shared / max(len(words), 1) / 2
+    return SequenceMatcher(None, name, model.casefold()).ratio() / 2 + shared / max(len(words), 1) / 2
 
 
 @cache
 def endpoint(model: str, style: Style = "universal") -> str:
-    """The path of the create and fetch calls of `model`: "universal", or "legacy" for its vendor's own path.
+    """The path of the create and fetch calls of `model` in this style.
 
-    A model that is not served in the wished style gets the path it has. Raises KeyError for an unknown model.
+    A model that is not served in this style gets the path that it has. Raises KeyError for an unknown model.
     """
     paths = sorted(_catalogue()[model])
-    wished = [path for path in paths if style_of(path) == style]
-    return (wished or [path for path in paths if path == UNIVERSAL] or paths)[0]
+    of_style = [path for path in paths if style_of(path) == style]
+    return (of_style or [path for path in paths if path == UNIVERSAL] or paths)[0]
 
 
 def style_of(path: str) -> str:
-    """The style of a path; the path itself where it has none."""
+    """The style of a path; the path itself where it has neither style."""
     return "universal" if path == UNIVERSAL else "legacy" if path.startswith(VENDOR) else path
 
 
@@ -85,5 +91,5 @@ def schema(model: str, endpoint: str) -> dict[str, Any]:
 
 
 def endpoints(model: str) -> tuple[str, ...]:
-    """Every path `model` is served on."""
+    """All paths that serve `model`."""
     return tuple(_catalogue()[model])

@@ -10,17 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from batchgen.catalogue.pointers import parent_of
+
 
 class InputMissing(Exception):
     """A local file that a request names cannot be read now. `str(error)` says which and why."""
-
-
-def parent_of(document: Any, pointer: str) -> tuple[Any, str | int]:
-    """The container that a JSON pointer (RFC 6901) leads into, and the key or index within it."""
-    *path, last = (step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
-    for step in path:
-        document = document[int(step) if isinstance(document, list) else step]
-    return document, int(last) if isinstance(document, list) else last
 
 
 def encode(folder: Path, request: str, pointers: Sequence[str]) -> tuple[bytes, str | None]:

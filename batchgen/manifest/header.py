@@ -1,107 +1,152 @@
-"""All of a manifest but its jobs."""
+"""The keys at the top of a manifest: all but its jobs.
+
+Each key is one field of `HeaderKeys`, which gives its type, default and meaning; the reader and the schema for editors
+both use it.
+"""
 
 from __future__ import annotations
 
-from batchgen.catalogue.register import Style
-from batchgen.manifest import limits, words
-from batchgen.manifest.limits import Limits
-from batchgen.manifest.nodes import Node
-from batchgen.manifest.source import Findings, Marked
+from typing import Annotated, Any
 
-KEYS = ("batch", "service", "output", "limits", "include", "defaults", "jobs")
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from batchgen.catalogue.register import Style
+from batchgen.catalogue.wording import suggestion
+from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.job_keys import MULTIPLIERS, NO_DEFAULTS, OUTPUT_HELP
+from batchgen.manifest.key_errors import key_error, validated
+from batchgen.manifest.limits import Auto, Limits, limits_of
+from batchgen.manifest.names import NAME_SCHEMA, name_fault
+from batchgen.manifest.nodes import Node
+from batchgen.manifest.source import Marked
+
 INCLUDED_KEYS = ("include", "defaults", "jobs")
-"""Keys of a manifest that another includes; the rest is said once, by the main one."""
+"""Keys of a manifest that another one includes. The main manifest has the others, once for the whole batch."""
 SERVICES = ("aimlapi", "simulator")
-STYLES: tuple[Style, ...] = ("universal", "legacy")
 OUTPUT = "{{ batch }}/{{ id }}.mp4"
 
-MULTIPLIERS = ("matrix", "rows", "count")
-OWN = frozenset(("id", "model", "output", "priority", "tags", *MULTIPLIERS))
-"""Keys of a job that are batchgen's; every other key is a parameter of the model."""
-SUGGESTED = ("id", "model", "output", "priority", "tags", *MULTIPLIERS)
+
+def batch_name(value: object, info: ValidationInfo[Node]) -> object:
+    """The name as the manifest writes it: 007 stays 007."""
+    if value is None or isinstance(value, list | dict):
+        return value
+    if fault := name_fault(info.context.text):
+        raise key_error(f"`batch` {fault}")
+    return info.context.text
+
+
+def service_name(name: str) -> str:
+    if name not in SERVICES:
+        raise key_error(f"there is no service `{name[:100]}`", suggestion(name, SERVICES))
+    return name
+
+
+def default_key(key: str) -> str:
+    if key == "id":
+        raise key_error("an `id` cannot be a default", "give every job its own", at_key=True)
+    if key in NO_DEFAULTS:
+        raise key_error(f"`{key}` cannot be a default", "write it in the job", at_key=True)
+    return key
+
+
+def service_keys(value: object) -> object:
+    """`service: simulator` is short for `service: {name: simulator}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def include_list(value: object) -> object:
+    """`include: a.yaml` is short for `include: [a.yaml]`."""
+    return [value] if isinstance(value, str) else value
+
+
+ServiceName = Annotated[str, AfterValidator(service_name), WithJsonSchema({"enum": list(SERVICES)})]
+ManifestName = Annotated[str, StringConstraints(pattern=r"\S"), Field(title="the name of a manifest")]
+
+
+class ServiceKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: ServiceName = Field(default="aimlapi")
+    endpoint: Style = Field(default="universal", description="legacy: each vendor's own path.")
+
+
+class HeaderKeys(BaseModel):
+    """One field a key. Validation has the node of the key as its context."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch: Annotated[str | None, BeforeValidator(batch_name), WithJsonSchema(NAME_SCHEMA)] = Field(
+        default=None, description="The batch's identity in the database. Default: the file's name."
+    )
+    service: Annotated[ServiceKeys, BeforeValidator(service_keys, json_schema_input_type=ServiceName | ServiceKeys)] = (
+        Field(default=ServiceKeys(), description="The service that makes the videos. Default: aimlapi.")
+    )
+    output: str | None = Field(default=OUTPUT, description=OUTPUT_HELP)
+    limits: Annotated[Limits, BeforeValidator(limits_of, json_schema_input_type=Limits | Auto | None)] = Field(
+        default=Limits(),
+        description="What a run may do at once, and what it may cost; auto: learned from the account's answers.",
+    )
+    include: Annotated[
+        list[ManifestName] | None,
+        BeforeValidator(include_list, json_schema_input_type=str | list[ManifestName] | None),
+    ] = Field(default=None, description="Manifests with further jobs of this batch; paths are relative to this file.")
+    defaults: dict[Annotated[str, AfterValidator(default_key)], Any] | None = Field(
+        default=None, description="Keys for every job of this file; a job overrides them, and drops one with null."
+    )
+    jobs: list[Any] | None = Field(
+        default=None, description="One entry for each job, or for all jobs of its rows, matrix and count."
+    )
+
+
+KEYS = tuple(HeaderKeys.model_fields)
 
 
 class Header:
-    """What applies to every job of a file. Filled key by key, in whatever order they stand."""
+    """The header of one file, filled in key by key, in any order."""
 
-    def __init__(self, batch: str, findings: Findings, *, included: bool = False) -> None:
-        self.findings = findings
+    def __init__(self, batch: str, diagnostics: Diagnostics, *, included: bool = False) -> None:
+        self.diagnostics = diagnostics
         self.included = included
-        self.includes: list[Node] = []
         self.batch = batch
-        self.service = "aimlapi"
-        self.style: Style = "universal"
+        self.service = ServiceKeys()
         self.output: Node | None = None
         self.limits = Limits()
+        self.includes: list[Node] = []
         self.defaults: dict[str, Node] = {}
         self.default_keys: dict[str, Marked] = {}
 
-    def take(self, key: str, place: Marked, node: Node) -> None:
+    def read(self, key: str, mark: Marked, node: Node) -> None:
+        """Read one key. What is wrong with it is reported, and the key keeps its default."""
+        if self.included and key in KEYS and key not in INCLUDED_KEYS:
+            hint = "write it in the main manifest, for all jobs"
+            self.diagnostics.add(mark, f"an included manifest has no `{key}`", hint)
+            return
+        if key in MULTIPLIERS:
+            self.diagnostics.add(mark, f"`{key}` belongs to a job", "write it under `jobs:`")
+            return
+        choices = INCLUDED_KEYS if self.included else KEYS
+        keys = validated(HeaderKeys, key, mark, node, choices, self.diagnostics)
         match key:
-            case _ if self.included and key in KEYS and key not in INCLUDED_KEYS:
-                self.findings.add(place, f"an included manifest has no `{key}`", "the main manifest says it for all")
-            case "include":
-                self.take_includes(node)
             case "batch":
-                if node.value is not None:
-                    self.batch = words.name(node, "`batch`", self.findings) or self.batch
+                self.batch = keys.batch or self.batch
             case "service":
-                self.take_service(node)
-            case "output":
-                if type(node.value) is str:
-                    self.output = node
-                elif node.value is not None:
-                    self.findings.add(node, f"`output` must be text, not {words.kind(node)}")
+                self.service = keys.service
+            case "output" if type(node.value) is str:
+                self.output = node
             case "limits":
-                self.limits = limits.read(node, self.findings)
-            case "defaults":
-                self.take_defaults(node)
-            case _ if key in MULTIPLIERS:
-                self.findings.add(place, f"`{key}` belongs to a job", "write it under `jobs:`")
-            case _:
-                keys = INCLUDED_KEYS if self.included else KEYS
-                self.findings.add(place, f"a manifest has no key `{key[:100]}`", words.nearest(key, keys))
-
-    def take_service(self, node: Node) -> None:
-        if type(node.value) is not dict:
-            self.take_service_name(node)
-            return
-        for key, value in node.value.items():
-            if key == "name":
-                self.take_service_name(value)
-            elif key == "endpoint" and value.value in STYLES:
-                self.style = value.value
-            elif key == "endpoint":
-                self.findings.add(value, f"`endpoint` must be {' or '.join(STYLES)}", words.nearest(value.text, STYLES))
-            else:
-                known = words.nearest(key, ("name", "endpoint"))
-                self.findings.add(node.keys[key], f"`service` has no key `{key[:100]}`", known)
-
-    def take_service_name(self, node: Node) -> None:
-        if node.value in SERVICES:
-            self.service = node.value
-        elif type(node.value) is str:
-            self.findings.add(node, f"there is no service `{node.text[:100]}`", words.nearest(node.text, SERVICES))
-        else:
-            self.findings.add(node, f"`service` must be {' or '.join(SERVICES)}, not {words.kind(node)}")
-
-    def take_includes(self, node: Node) -> None:
-        for each in node.value if type(node.value) is list else [node]:
-            if type(each.value) is str and each.value.strip():
-                self.includes.append(each)
-            elif each is not node or node.value is not None:
-                self.findings.add(each, f"`include` takes names of manifests, not {words.kind(each)}", "as a list")
-
-    def take_defaults(self, node: Node) -> None:
-        if type(node.value) is not dict:
-            if node.value is not None:
-                self.findings.add(node, f"`defaults` must be a mapping, not {words.kind(node)}")
-            return
-        for key, value in node.value.items():
-            if key == "id":
-                self.findings.add(node.keys[key], "an `id` cannot be a default", "give every job its own")
-            elif key in ("matrix", "rows"):
-                self.findings.add(node.keys[key], f"`{key}` cannot be a default", "write it in the job")
-            else:
-                self.defaults[key] = value
-                self.default_keys[key] = node.keys[key]
+                self.limits = keys.limits
+            case "include":
+                nodes = node.value if type(node.value) is list else [node]
+                self.includes += [item for item in nodes if type(item.value) is str and item.value.strip()]
+            case "defaults" if type(node.value) is dict:
+                self.defaults = {name: value for name, value in node.value.items() if name not in NO_DEFAULTS}
+                self.default_keys = node.keys

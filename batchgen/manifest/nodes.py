@@ -1,7 +1,7 @@
-"""YAML as a stream of nodes that know their place: one job at a time, so that a large manifest stays small in memory.
+"""Composes YAML into nodes that know their position, one job at a time, so that a large manifest needs little memory.
 
-The subset of YAML 1.2 that is data: scalars of the core schema (`16:9`, `no` and dates are text), anchors, aliases and
-`<<`. Tags, duplicate keys, a second document, deep nesting and aliases that blow up are refused.
+Reads the part of YAML 1.2 that is data: scalars of the core schema (`16:9`, `no` and dates are text), anchors, aliases
+and `<<`. Refuses tags, duplicate keys, a second document, deep nesting and alias bombs ("billion laughs").
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from yaml._yaml import CParser
-from yaml.error import MarkedYAMLError
+from yaml.error import Mark, MarkedYAMLError
 from yaml.events import (
     AliasEvent,
     MappingEndEvent,
@@ -24,33 +24,35 @@ from yaml.events import (
 )
 from yaml.reader import ReaderError
 
-from batchgen.manifest.source import Findings, Mark, Place
+from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.source import Position
 
-DEEPEST = 64
-"""Levels of nesting; the deepest documented request has 8."""
-ALIASED = 1_000_000
-"""Values that may come from aliases, beyond ten for each value written out."""
+MAX_DEPTH = 64
+"""Levels of nesting: well below Python's recursion limit; the deepest documented request has 8."""
+MAX_ALIASED = 1_000_000
+"""Values that aliases may add, beyond ten for each value in the text. More is an alias bomb."""
 
-Parsed = Any
-"""An event of the parser. Its attributes depend on its class, which is looked at where speed allows."""
+Event = Any
+"""An event of PyYAML's parser. Its class decides which attributes it has; a check of each would cost speed."""
 
 Scalar = str | int | float | bool | None
 
-WORDS: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"), None)
-WORDS.update(dict.fromkeys(("true", "True", "TRUE"), True))
-WORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
+KEYWORDS: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"), None)
+KEYWORDS.update(dict.fromkeys(("true", "True", "TRUE"), True))
+KEYWORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
 INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 OTHER_BASE = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters outside the set of YAML 1.2, section 5.1."""
 
 
 class Node:
-    """A value and its place. A mapping's `value` is a dict of nodes, and `keys` has the place of each key."""
+    """A value with its position. `value` of a mapping is a dict of nodes; `keys` has the positions of its keys."""
 
     __slots__ = ("end_mark", "keys", "start_mark", "text", "value")
 
-    def __init__(self, value: Any, text: str, event: Parsed, keys: dict[str, Parsed] | None = None) -> None:
+    def __init__(self, value: Any, text: str, event: Event, keys: dict[str, Event] | None = None) -> None:
         self.value = value
         self.text = text
         self.start_mark: Mark = event.start_mark
@@ -58,12 +60,12 @@ class Node:
         self.keys = keys or {}
 
 
-class Stop(Exception):
-    """The text cannot be read any further; why is among the findings."""
+class ParsingStopped(Exception):
+    """The rest of the text cannot be parsed. The reason is among the diagnostics."""
 
 
 def plain(node: Node) -> Any:
-    """The value without places: what JSON can say."""
+    """The value without positions, as JSON could have it."""
     value = node.value
     if type(value) is dict:
         return {name: plain(child) for name, child in value.items()}
@@ -73,9 +75,9 @@ def plain(node: Node) -> Any:
 
 
 def resolve(text: str) -> Scalar:
-    """What an unquoted scalar means in the core schema of YAML 1.2. What JSON cannot say (.inf, .nan) stays text."""
-    if text in WORDS:
-        return WORDS[text]
+    """The value of an unquoted scalar in the core schema of YAML 1.2. JSON has no .inf and .nan: they stay text."""
+    if text in KEYWORDS:
+        return KEYWORDS[text]
     if text[0] in "0123456789+-.":
         if INTEGER.fullmatch(text):
             return int(text)
@@ -86,51 +88,51 @@ def resolve(text: str) -> Scalar:
     return text
 
 
-def entries(findings: Findings, stream: str) -> Iterator[tuple[Parsed | None, Node]]:
+def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event | None, Node]]:
     """The top-level keys of the manifest with their values.
 
-    The list under the key `stream` comes as an empty list first, and then item by item with None for a key.
-    Raises Stop.
+    The list under the key `streamed` comes as an empty list first, then item by item with None as the key.
+    Raises ParsingStopped.
     """
-    return _Reader(findings).entries(stream)
+    composer = _Composer(diagnostics)
+    try:
+        yield from composer.top_level(streamed)
+    except (MarkedYAMLError, ReaderError) as error:
+        composer.fail(error)
 
 
-class _Reader:
-    def __init__(self, findings: Findings) -> None:
-        self.findings = findings
+class _Composer:
+    """Makes nodes of the parser's events; "compose" is the word of the YAML specification."""
+
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        self.diagnostics = diagnostics
         self.anchors: dict[str, Node | None] = {}
         self.sizes: dict[int, tuple[Node, int, int]] = {}
-        self.written = 0
+        self.composed = 0
         self.aliased = 0
         try:
-            self.event: Callable[[], Parsed] = CParser(findings.source.text).get_event
+            self.event: Callable[[], Event] = CParser(diagnostics.source.text).get_event
         except ReaderError as error:
             self.fail(error)
 
-    def entries(self, stream: str) -> Iterator[tuple[Parsed | None, Node]]:
-        try:
-            yield from self.read(stream)
-        except (MarkedYAMLError, ReaderError) as error:
-            self.fail(error)
-
-    def read(self, stream: str) -> Iterator[tuple[Parsed | None, Node]]:
+    def top_level(self, streamed: str) -> Iterator[tuple[Event | None, Node]]:
         self.event()
         start = self.event()
         if type(start) is StreamEndEvent:
-            self.halt(Place(1, 1), "the manifest is empty", "a manifest has a list of jobs under `jobs:`")
+            self.stop(Position(1, 1), "the manifest is empty", "a manifest has a list of jobs under `jobs:`")
         start = self.event()
         if type(start) is not MappingStartEvent:
-            self.halt(Place.of(start), "a manifest is a mapping", "begin with a key such as `jobs:`")
+            self.stop(Position.of(start), "a manifest is a mapping", "begin with a key such as `jobs:`")
         self.refuse_tag(start)
-        seen: dict[str, Parsed] = {}
+        seen: dict[str, Event] = {}
         while type(key := self.event()) is not MappingEndEvent:
             if type(key) is not ScalarEvent:
-                self.halt(Place.of(key), "a key must be text")
+                self.stop(Position.of(key), "a key must be text")
             self.refuse_tag(key)
             value = self.event()
-            if self.duplicate(key, seen):
+            if self.is_duplicate(key, seen):
                 self.compose(value, 1)
-            elif key.value == stream and type(value) is SequenceStartEvent:
+            elif key.value == streamed and type(value) is SequenceStartEvent:
                 self.refuse_tag(value)
                 yield key, Node([], "", value)
                 while type(item := self.event()) is not SequenceEndEvent:
@@ -139,11 +141,12 @@ class _Reader:
                 yield key, self.compose(value, 1)
         self.event()
         if type(another := self.event()) is not StreamEndEvent:
-            self.halt(Place.of(another), "a manifest is one YAML document", "put a second batch into a file of its own")
+            hint = "put a second batch into a file of its own"
+            self.stop(Position.of(another), "a manifest is one YAML document", hint)
 
-    def compose(self, event: Parsed, depth: int) -> Node:
+    def compose(self, event: Event, depth: int) -> Node:
         kind = type(event)
-        self.written += 1
+        self.composed += 1
         if kind is ScalarEvent:
             text: str = event.value
             if event.tag is not None:
@@ -152,8 +155,8 @@ class _Reader:
         elif kind is AliasEvent:
             return self.alias(event, depth)
         else:
-            if depth >= DEEPEST:
-                self.halt(Place.of(event), f"values are nested more than {DEEPEST} deep")
+            if depth >= MAX_DEPTH:
+                self.stop(Position.of(event), f"values are nested more than {MAX_DEPTH} deep")
             if event.tag is not None:
                 self.refuse_tag(event)
             if event.anchor:
@@ -163,20 +166,20 @@ class _Reader:
             self.anchors[event.anchor] = node
         return node
 
-    def sequence(self, start: Parsed, depth: int) -> Node:
+    def sequence(self, start: Event, depth: int) -> Node:
         items: list[Node] = []
         while type(event := self.event()) is not SequenceEndEvent:
             items.append(self.compose(event, depth + 1))
         return Node(items, "", start)
 
-    def mapping(self, start: Parsed, depth: int) -> Node:
+    def mapping(self, start: Event, depth: int) -> Node:
         values: dict[str, Node] = {}
-        keys: dict[str, Parsed] = {}
-        merged: list[tuple[Parsed, Node]] = []
+        keys: dict[str, Event] = {}
+        merges: list[tuple[Event, Node]] = []
         event = self.event
         while type(key := event()) is not MappingEndEvent:
             if type(key) is not ScalarEvent:
-                self.halt(Place.of(key), "a key must be text")
+                self.stop(Position.of(key), "a key must be text")
             if key.tag is not None:
                 self.refuse_tag(key)
             name = key.value
@@ -184,86 +187,86 @@ class _Reader:
                 self.anchors[key.anchor] = Node(name, name, key)
             value = self.compose(event(), depth + 1)
             if name == "<<" and key.implicit[0]:
-                merged.append((key, value))
+                merges.append((key, value))
             elif name not in keys:
                 keys[name] = key
                 values[name] = value
             else:
-                self.duplicate(key, keys)
-        if merged:
-            values, keys = self.merge(merged, values, keys)
+                self.is_duplicate(key, keys)
+        if merges:
+            values, keys = self.merge(merges, values, keys)
         return Node(values, "", start, keys)
 
     def merge(
-        self, merged: list[tuple[Parsed, Node]], values: dict[str, Node], keys: dict[str, Parsed]
-    ) -> tuple[dict[str, Node], dict[str, Parsed]]:
-        """What is written in a mapping goes over what it merges; of several merged, the first named wins."""
-        under_values: dict[str, Node] = {}
-        under_keys: dict[str, Parsed] = {}
-        for key, node in merged:
+        self, merges: list[tuple[Event, Node]], values: dict[str, Node], keys: dict[str, Event]
+    ) -> tuple[dict[str, Node], dict[str, Event]]:
+        """Merge the mappings under `<<`. The mapping's own keys win, then the first of the merged mappings."""
+        merged_values: dict[str, Node] = {}
+        merged_keys: dict[str, Event] = {}
+        for key, node in merges:
             for base in node.value if type(node.value) is list else [node]:
                 if type(base.value) is not dict:
-                    self.findings.add(key, "`<<` takes a mapping, or a list of mappings")
+                    self.diagnostics.add(key, "`<<` takes a mapping, or a list of mappings")
                     continue
                 self.count_aliased(key, len(base.value))
-                under_values = {**base.value, **under_values}
-                under_keys = {**base.keys, **under_keys}
-        return {**under_values, **values}, {**under_keys, **keys}
+                merged_values = {**base.value, **merged_values}
+                merged_keys = {**base.keys, **merged_keys}
+        return {**merged_values, **values}, {**merged_keys, **keys}
 
-    def alias(self, event: Parsed, depth: int) -> Node:
+    def alias(self, event: Event, depth: int) -> Node:
         if event.anchor not in self.anchors:
-            self.halt(Place.of(event), f"there is no anchor `&{event.anchor}` above")
+            self.stop(Position.of(event), f"there is no anchor `&{event.anchor}` above")
         node = self.anchors[event.anchor]
         if node is None:
-            self.halt(Place.of(event), f"`*{event.anchor}` stands inside the very value it names")
+            self.stop(Position.of(event), f"`*{event.anchor}` stands inside the value that it names")
         size, height = self.measure(node)
-        if depth + height > DEEPEST:
-            self.halt(Place.of(event), f"values are nested more than {DEEPEST} deep")
+        if depth + height > MAX_DEPTH:
+            self.stop(Position.of(event), f"values are nested more than {MAX_DEPTH} deep")
         self.count_aliased(event, size)
         return node
 
     def measure(self, node: Node) -> tuple[int, int]:
-        """How many values a node holds, and how deep they lie."""
+        """The number of values in a node, and their greatest depth."""
         if type(node.value) is not dict and type(node.value) is not list:
             return 1, 0
         if id(node) not in self.sizes:
             children = node.value.values() if type(node.value) is dict else node.value
-            measured = [self.measure(child) for child in children]
-            size, height = sum(size for size, _ in measured), max((height for _, height in measured), default=0)
-            # With its node kept, an id in here is never that of another node.
+            measures = [self.measure(child) for child in children]
+            size, height = sum(size for size, _ in measures), max((height for _, height in measures), default=0)
+            # The node is kept with its measure, so that no later node can have the same id().
             self.sizes[id(node)] = node, 1 + size, 1 + height
         return self.sizes[id(node)][1:]
 
-    def count_aliased(self, event: Parsed, size: int) -> None:
+    def count_aliased(self, event: Event, size: int) -> None:
         self.aliased += size
-        if self.aliased > ALIASED + 10 * self.written:
-            self.halt(
-                Place.of(event), "aliases blow this manifest up", f"more than {ALIASED:,} values come from aliases"
-            )
+        if self.aliased > MAX_ALIASED + 10 * self.composed:
+            hint = f"aliases add more than {MAX_ALIASED:,} values"
+            self.stop(Position.of(event), "aliases make this manifest too large", hint)
 
-    def duplicate(self, key: Parsed, seen: dict[str, Parsed]) -> bool:
-        first: Parsed = seen.setdefault(key.value, key)
+    def is_duplicate(self, key: Event, seen: dict[str, Event]) -> bool:
+        first: Event = seen.setdefault(key.value, key)
         if first is not key:
-            where = Place.of(first)
-            self.findings.add(key, f"`{key.value[:100]}` stands here twice", f"first on {where.line}:{where.column}")
+            at = Position.of(first)
+            self.diagnostics.add(key, f"`{key.value[:100]}` stands here twice", f"first on {at.line}:{at.column}")
         return first is not key
 
-    def refuse_tag(self, event: Parsed) -> None:
+    def refuse_tag(self, event: Event) -> None:
         if event.tag is not None:
-            self.findings.add(event, f"YAML tags are not read: `{event.tag[:100]}`", "take the tag away")
+            self.diagnostics.add(event, f"YAML tags are not read: `{event.tag[:100]}`", "take the tag away")
 
-    def halt(self, place: Place, message: str, label: str = "") -> NoReturn:
-        self.findings.add(place, message, label)
-        raise Stop
+    def stop(self, position: Position, message: str, hint: str = "") -> NoReturn:
+        self.diagnostics.add(position, message, hint)
+        raise ParsingStopped
 
     def fail(self, error: MarkedYAMLError | ReaderError) -> NoReturn:
+        """Report an error of the parser. Raises ParsingStopped."""
         if isinstance(error, ReaderError):
-            text = self.findings.source.text
-            found = FORBIDDEN.search(text)
-            above = (text[: found.start() if found else 0] + "?").splitlines()
-            char = f"U+{ord(found[0]):04X}" if found else ""
-            self.halt(Place(len(above), len(above[-1])), f"the character {char} cannot stand in YAML", "take it away")
+            text = self.diagnostics.source.text
+            match = FORBIDDEN.search(text)
+            lines = (text[: match.start() if match else 0] + "?").splitlines()
+            char = f"U+{ord(match[0]):04X}" if match else ""
+            self.stop(Position(len(lines), len(lines[-1])), f"the character {char} cannot stand in YAML", "remove it")
         mark: Any = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+        position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
         context = f" {error.context}" if error.context else ""
-        self.halt(place, f"this is not YAML:{context} {error.problem}".replace("  ", " "))
+        self.stop(position, f"this is not YAML:{context} {error.problem}".replace("  ", " "))

@@ -1,4 +1,4 @@
-"""The body of a create call: what an entry asks for, held against the catalogue, its local files found."""
+"""The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 from batchgen import catalogue
-from batchgen.catalogue import Link, Violation
-from batchgen.manifest import words
-from batchgen.manifest.header import OWN, SUGGESTED
-from batchgen.manifest.written import Written
+from batchgen.catalogue import Link, Violation, pointers
+from batchgen.catalogue.wording import suggestion
+from batchgen.manifest.entry import Entry
+from batchgen.manifest.job_keys import JOB_KEYS
+from batchgen.manifest.job_list import JobList
 
 HTTP = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 DATA = re.compile(r"data:[^,\s]*,", re.IGNORECASE)
@@ -18,100 +19,88 @@ SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.IGNORECASE)
 Params = dict[str, Any]
 
 
-def complete(entry: Written, model: str, endpoint: str, params: Params) -> tuple[Params, tuple[str, ...]]:
-    """The parameters as they are sent, and the pointers of local files among them."""
-    known = catalogue.known(model)
+def complete(
+    jobs: JobList, entry: Entry, key: str | None, model: str, endpoint: str, params: Params
+) -> tuple[Params, tuple[str, ...]]:
+    """The parameters as they will be sent, and the JSON pointers of the local files among them.
+
+    What the model would refuse is reported, and so are files that cannot be sent. `key` is the job's id.
+    """
+    documented = catalogue.known(model)
+    accepted = catalogue.parameters(model, endpoint) if documented else ()
     if entry.origin and entry.origin.take:
-        vary_seed(entry, params, known and "seed" in catalogue.parameters(model, endpoint))
-    if known:
-        params, violations = catalogue.checked(model, endpoint, params, SUGGESTED)
-        if entry.jobs.validate:
+        vary_seed(jobs, entry, entry.origin.take, params, accepted)
+    if documented:
+        params, violations = catalogue.checked(model, endpoint, params, JOB_KEYS)
+        if jobs.validate:
             for violation in violations:
-                blame(entry, violation)
-            refuse_null_of_nothing(entry, model, catalogue.parameters(model, endpoint))
+                report(entry, violation)
+            report_useless_nulls(entry, model, accepted)
+    links = catalogue.media(model, endpoint, params) if documented else []
+    if not documented or not jobs.validate:
+        links += catalogue.likely_media({name: value for name, value in params.items() if name not in accepted})
     files = []
-    for link in media(entry, model, endpoint, params) if known else catalogue.likely_media(params):
+    for link in links:
         if not HTTP.fullmatch(link.value) and not DATA.match(link.value):
             files.append(link.pointer)
-            path = find(entry, link)
+            path = local_path(jobs, entry, key, link)
             if path != link.value:
-                params = replaced(params, catalogue.tokens(link.pointer), path)
+                params = pointers.replaced(params, link.pointer, path)
     return params, tuple(files)
 
 
-def media(entry: Written, model: str, endpoint: str, params: Params) -> list[Link]:
-    """The links and files among the parameters of a known model, with those it may have got since."""
-    found = catalogue.media(model, endpoint, params)
-    if not entry.jobs.validate:
-        taken = catalogue.parameters(model, endpoint)
-        found += catalogue.likely_media({name: value for name, value in params.items() if name not in taken})
-    return found
+def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: tuple[str, ...]) -> None:
+    """Give each take another seed, the same one in every run.
 
-
-def vary_seed(entry: Written, params: Params, takes_seed: bool) -> None:
-    """Another seed for each take, the same ones every time, unless the job does so itself or wants none."""
-    assert entry.origin is not None
+    A seed of null, or one with `{{ take }}` in it, stays as it is.
+    """
     node = entry.fields.get("seed")
-    take = entry.origin.take
     if node is None:
-        if takes_seed:
+        if "seed" in accepted:
             params["seed"] = take
-    elif "seed" in params and not entry.uses(node, "take"):
-        base = params["seed"]
-        if type(base) is str and catalogue.INTEGER.fullmatch(base):
-            base = int(base)
-        if type(base) is int:
-            params["seed"] = base + take - 1
+    elif "seed" in params and not jobs.templates.uses(node, "take"):
+        seed = params["seed"]
+        if type(seed) is str and catalogue.INTEGER.fullmatch(seed):
+            seed = int(seed)
+        if type(seed) is int:
+            params["seed"] = seed + take - 1
 
 
-def find(entry: Written, link: Link) -> str:
-    """The path of the local file behind a link, relative to the main manifest; a finding if it cannot be sent."""
-    value = link.value
-    where = entry.at(link.pointer)
+def local_path(jobs: JobList, entry: Entry, key: str | None, link: Link) -> str:
+    """The path of a local file, relative to the main manifest. A file that cannot be sent is reported."""
+    node = entry.at(link.pointer)
     if link.medium != "image":
         message = f"a {link.medium} must be a link: only images are sent from local files"
-        entry.blame(where, message, "begin with https://")
-    elif SCHEME.match(value):
-        entry.blame(where, "an image must be a link (http, https), a data URI or a local path")
-    else:
-        path = entry.sheet.folder.join(value)
-        jobs = entry.jobs
-        if (fault := jobs.images.fault(path)) and entry.current not in jobs.settled(jobs.header.batch):
-            entry.blame(where, fault)
-        return path
-    return value
+        entry.report(node, message, "begin with https://")
+        return link.value
+    if SCHEME.match(link.value):
+        entry.report(node, "an image must be a link (http, https), a data URI or a local path")
+        return link.value
+    path = entry.file.folder.join(link.value)
+    if (fault := jobs.image_fault(path)) and key not in jobs.already_sent(jobs.header.batch):
+        entry.report(node, fault)
+    return path
 
 
-def replaced(value: Any, path: list[str], new: str) -> Any:
-    """`value` with `new` at `path`; what several jobs share is copied, not changed."""
-    if not path:
-        return new
-    first, *rest = path
-    if isinstance(value, list):
-        at = int(first)
-        return [*value[:at], replaced(value[at], rest, new), *value[at + 1 :]]
-    return {**value, first: replaced(value[first], rest, new)}
-
-
-def refuse_null_of_nothing(entry: Written, model: str, taken: tuple[str, ...]) -> None:
-    """A null that drops neither a default nor a parameter is a misspelt one, and leaves in what it should drop."""
-    for name, value in entry.node.value.items():
-        if value.value is None and not (name in OWN or name in taken or name in entry.sheet.header.defaults):
+def report_useless_nulls(entry: Entry, model: str, accepted: tuple[str, ...]) -> None:
+    """Report a null that drops neither a default nor a parameter: its name is misspelt."""
+    for name, node in entry.node.value.items():
+        if node.value is None and not (name in JOB_KEYS or name in accepted or name in entry.file.header.defaults):
             message = f"`{model}` does not take `{name[:100]}`"
-            entry.blame(entry.key(name), message, words.nearest(name, (*taken, *SUGGESTED)))
+            entry.report(entry.key_position(name), message, suggestion(name, (*accepted, *JOB_KEYS)))
 
 
-def blame(entry: Written, violation: Violation) -> None:
-    """Put a violation where its value stands, or its key if the name itself is wrong."""
-    *parents, name = catalogue.tokens(violation.pointer) or [""]
-    root = parents[0] if parents else name
+def report(entry: Entry, violation: Violation) -> None:
+    """Report a violation at the value; at its key where the name itself is wrong."""
+    *parents, name = pointers.split(violation.pointer) or [""]
+    parameter = parents[0] if parents else name
     hint = violation.hint
-    if root and root not in entry.node.value:
+    if parameter and not entry.own(parameter):
         hint = "; ".join(filter(None, (hint, f"this default applies to the job on line {entry.line}")))
     if not violation.unknown:
-        entry.blame(entry.at(violation.pointer), violation.message, hint)
+        entry.report(entry.at(violation.pointer), violation.message, hint)
     elif parents:
-        holder = entry.at(violation.pointer.rpartition("/")[0])
-        entry.blame(holder.keys.get(name, holder), violation.message, hint)
+        parent = entry.at(violation.pointer.rpartition("/")[0])
+        entry.report(parent.keys.get(name, parent), violation.message, hint)
     else:
-        entry.blame(entry.key(name), violation.message, hint)
+        entry.report(entry.key_position(name), violation.message, hint)

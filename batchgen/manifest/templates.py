@@ -1,8 +1,8 @@
-"""The `{{ name }}` templates: minijinja, cut down to what fills in a text.
+"""The `{{ name }}` templates: minijinja, restricted to filling in text.
 
-Names, parts of paths (`image.stem`) and a few filters. Statements, functions, multiplication and every filter that can
-multiply text are left out: fuel bounds the steps of a template, not the memory that one step takes. A text without
-`{{` is no template, and what is filled in is never read as one.
+A template has names, parts of paths (`image.stem`) and a few filters. Statements, functions, multiplication and filters
+that can multiply text are refused: minijinja's fuel limits the steps of a template, but not the memory of one step. A
+text without `{{` is no template, and the values that are filled in are never read as templates.
 """
 
 from __future__ import annotations
@@ -11,27 +11,31 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Any
 
 from minijinja import Environment, TemplateError
 
+from batchgen.catalogue.wording import listed, nearest_hint, suggestion
+from batchgen.manifest.diagnostics import InvalidValue
 from batchgen.manifest.nodes import Node, plain
-from batchgen.manifest.parts import PARTS, PathText
-from batchgen.manifest.words import listed, nearest
 
 FUEL = 10_000
+"""Steps of one template in minijinja; a real one takes a few dozen."""
 LONGEST_EXPRESSION = 1_000
-"""Characters between `{{` and `}}`. The engine's own stack bears no more than a few thousand."""
+"""Characters between `{{` and `}}`: minijinja's parser recurses, and its stack overflows at a few thousand."""
 LONGEST_TEXT = 10_000
-"""Characters that a filter may make."""
-KEPT = 1_000
-"""So many compiled templates are kept."""
+"""Characters of a filter's result, so that repeated filters cannot exhaust memory."""
+MOST_COMPILED = 1_000
+"""Compiled templates in memory. Beyond it all are dropped: a manifest with more has a template a job."""
 
 STRING = r'"(?:\\.|[^"\\])*"|' + r"'(?:\\.|[^'\\])*'"
 EXPRESSION = re.compile(rf"\{{\{{((?:{STRING}|[^\"'}}]|\}}(?!\}}))*)\}}\}}", re.DOTALL)
 QUOTED = re.compile(STRING, re.DOTALL)
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
-SOLE = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.[a-z]+)*)\s*\}\}", re.ASCII)
+SINGLE_NAME = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.[a-z]+)*)\s*\}\}", re.ASCII)
+PARTS = ("name", "stem", "suffix", "parent")
+"""The parts of a path, such as `{{ image.stem }}`."""
 FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 FILTERS = (
     *("abs", "capitalize", "d", "default", "first", "float", "format", "int", "last", "length", "lower", "replace"),
@@ -39,40 +43,68 @@ FILTERS = (
 )
 
 
-class BadTemplate(Exception):
-    """`str(error)` says what is wrong; `label` what to write instead."""
-
-    def __init__(self, message: str, label: str = "") -> None:
-        super().__init__(message)
-        self.label = label
+class BadTemplate(InvalidValue):
+    """The template cannot be filled in."""
 
 
 class UnknownName(BadTemplate):
-    """The template takes a name that nothing has."""
+    """The template uses a name that does not exist."""
+
+
+class PathText:
+    """A text with the parts of a path. Of a link, what follows `?` or `#` belongs to no part.
+
+    A template reaches the properties only: minijinja hides names that begin with an underscore.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._path = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text[:12] else text
+
+    def __str__(self) -> str:
+        return self._text
+
+    @property
+    def name(self) -> PathText:
+        return PathText(PurePosixPath(self._path).name)
+
+    @property
+    def stem(self) -> PathText:
+        return PathText(PurePosixPath(self._path).stem)
+
+    @property
+    def suffix(self) -> PathText:
+        return PathText(PurePosixPath(self._path).suffix)
+
+    @property
+    def parent(self) -> PathText:
+        """All before the last `/`; not as pathlib has it, for which `https://` is `https:/`."""
+        folder, slash, _ = self._path.rpartition("/")
+        return PathText(folder or slash or ".")
 
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Stands for a name that means one thing to the job and another to its row."""
+    """The value of a name that the job and its row both have, with different values."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a template needs: the names, and the parts of them that it takes, as (name, part, part of the part…)."""
+class TemplateNames:
+    """The names that a template uses. A path is a name with the parts taken of it: (name, part, part of the part…)."""
 
     names: tuple[str, ...]
-    parted: tuple[tuple[str, ...], ...]
-    sole: tuple[str, ...] = ()
-    """The name, and the parts taken of it, where the template is nothing else: then the value keeps its type."""
+    paths: tuple[tuple[str, ...], ...]
+    single: tuple[str, ...] = ()
+    """The path that is the whole template, if it is one: then the value keeps its type."""
 
 
 class Templates:
     """Compiles each distinct template once."""
 
     def __init__(self) -> None:
-        # With these marks, which YAML cannot hold, `{%` and `{#` are text like any other.
+        # YAML text cannot contain these delimiters, so `{%` and `{#` are ordinary text.
         self.environment = Environment(
             undefined_behavior="strict",
             fuel=FUEL,
@@ -87,68 +119,70 @@ class Templates:
             self.environment.remove_global(function)
         self.environment.add_filter("replace", _replace)
         self.environment.add_filter("format", _format)
-        self.environment.auto_escape_callback = _never
-        self.plans: dict[str, Plan] = {}
+        self.environment.auto_escape_callback = _no_escaping
+        self.compiled: dict[str, TemplateNames] = {}
 
-    def fill(self, template: str, known: Mapping[str, Any]) -> Any:
-        """`template` with `known` filled in: a text, or the value itself where the template is one name and no more.
+    def fill(self, template: str, values: Mapping[str, Any]) -> Any:
+        """The text of `template` with `values` filled in. A template that is a single name gives its value unchanged.
 
-        Raises BadTemplate, also for a name that is not known.
+        Raises BadTemplate, also for a name without a value.
         """
         if "{{" not in template:
             return template
         try:
-            plan = self.plan(template)
-            for name in plan.names:
-                if name not in known:
-                    raise UnknownName(f"the template has no name `{name[:100]}`", suggestion(name, tuple(known)))
-                if type(known[name]) is Ambiguous:
-                    raise BadTemplate(known[name].message, "rename the column")
-            if plan.sole:
-                return _part(known, *plan.sole)
-            values = {name: known[name] for name in plan.names}
-            for name, *parts in plan.parted:
-                if type(known[name]) is str:
-                    _part(known, name, *parts)
-                    values[name] = PathText(known[name])
-            return self.environment.render_template(template, **values)
+            uses = self.names_in(template)
+            for name in uses.names:
+                if name not in values:
+                    raise UnknownName(f"the template has no name `{name[:100]}`", names_hint(name, tuple(values)))
+                if type(values[name]) is Ambiguous:
+                    raise BadTemplate(values[name].message, "rename the column")
+            if uses.single:
+                return _part(values, *uses.single)
+            used = {name: values[name] for name in uses.names}
+            for name, *parts in uses.paths:
+                if type(values[name]) is str:
+                    _part(values, name, *parts)
+                    used[name] = PathText(values[name])
+            return self.environment.render_template(template, **used)
         except TypeError as error:
-            raise BadTemplate(
-                f"the template cannot be filled in: {str(error)[:200]}", "there is nothing to call"
-            ) from None
+            message = f"the template cannot be filled in: {str(error)[:200]}"
+            raise BadTemplate(message, "there is nothing to call") from None
         except TemplateError as error:
             raise BadTemplate(f"the template cannot be filled in: {_reason(error)}") from None
-        except _Refused as error:
+        except _FilterRefused as error:
             raise BadTemplate(str(error)) from None
 
-    def plan(self, template: str) -> Plan:
-        """What `template` needs. Raises BadTemplate or TemplateError if it is none."""
-        return self.plans.get(template) or self.compile(template)
+    def names_in(self, template: str) -> TemplateNames:
+        """The names that `template` uses. Compiles it once. Raises BadTemplate or TemplateError."""
+        return self.compiled.get(template) or self.compile(template)
 
-    def compile(self, template: str) -> Plan:
-        """Check and keep a template."""
-        if len(self.plans) >= KEPT:
-            self.plans.clear()
+    def uses(self, node: Node, name: str) -> bool:
+        """Whether a node is a template that uses `name`."""
+        return templated(node) and name in self.names_in(node.text).names
+
+    def compile(self, template: str) -> TemplateNames:
+        if len(self.compiled) >= MOST_COMPILED:
+            self.compiled.clear()
             self.environment.clear_templates()
         expressions = EXPRESSION.findall(template)
         if STATEMENT.search(EXPRESSION.sub("", template)):
             raise BadTemplate("a template has no statements", "use names and filters: {{ id | lower }}")
         for expression in expressions:
-            _judge(expression)
+            _check_expression(expression)
         self.environment.add_template(template, template)
         if "{{" in EXPRESSION.sub("", template):
             raise BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
-        nested = self.environment.undeclared_variables_in_str(template, nested=True)
-        names = tuple(sorted({name.partition(".")[0] for name in nested}))
-        sole = SOLE.fullmatch(template)
-        chosen = (sole[1], *sole[2].split(".")[1:]) if sole and names == (sole[1],) else ()
-        plan = Plan(names, tuple(tuple(name.split(".")) for name in sorted(nested) if "." in name), chosen)
-        self.plans[template] = plan
-        return plan
+        paths = sorted(self.environment.undeclared_variables_in_str(template, nested=True))
+        names = tuple(sorted({path.partition(".")[0] for path in paths}))
+        match = SINGLE_NAME.fullmatch(template)
+        single = (match[1], *match[2].split(".")[1:]) if match and names == (match[1],) else ()
+        uses = TemplateNames(names, tuple(tuple(path.split(".")) for path in paths if "." in path), single)
+        self.compiled[template] = uses
+        return uses
 
 
 def templated(node: Node) -> bool:
-    """Whether there is a template anywhere in a value."""
+    """Whether a value contains a template at any depth."""
     value = node.value
     if type(value) is str:
         return "{{" in value
@@ -159,41 +193,40 @@ def templated(node: Node) -> bool:
     return False
 
 
-def prepared(node: Node) -> tuple[Any, bool]:
-    """The plain value of a node, or that it has to be filled in for each job."""
+def constant(node: Node) -> tuple[Any, bool]:
+    """The value of a node and whether it is the same for all jobs; None and False where templates are in it."""
     value = node.value
     if type(value) is str:
-        return value, "{{" in value
+        return value, "{{" not in value
     if type(value) is dict or type(value) is list:
-        return (None, True) if templated(node) else (plain(node), False)
-    return value, False
+        return (None, False) if templated(node) else (plain(node), True)
+    return value, True
 
 
-class _Refused(Exception):
-    """A filter was asked for something unreasonable."""
+class _FilterRefused(Exception):
+    """A filter would use too much memory, or cannot be applied."""
 
 
 @lru_cache(maxsize=100)
-def suggestion(name: str, known: tuple[str, ...]) -> str:
-    """A label for a name that a template does not know: the nearest one, and all of them."""
-    close = nearest(name, known)
-    every = f"known: {listed(known)}"
-    return every if close == every else f"{close} {every}"
+def names_hint(name: str, names: tuple[str, ...]) -> str:
+    """The hint for a name that a template does not know: the most similar one, and all of them."""
+    return f"{nearest_hint(name, names)} known: {listed(names)}".strip()
 
 
-def _judge(expression: str) -> None:
-    bare = QUOTED.sub("''", expression)
+def _check_expression(expression: str) -> None:
+    code = QUOTED.sub("''", expression)
     if len(expression) > LONGEST_EXPRESSION:
         raise BadTemplate(f"an expression has {len(expression)} characters; at most {LONGEST_EXPRESSION} are allowed")
-    if "*" in bare:
+    if "*" in code:
         raise BadTemplate("a template does not multiply: it has no `*`")
-    for used in FILTER.findall(bare):
-        if used not in FILTERS:
-            raise BadTemplate(f"there is no filter `{used}`", nearest(used, FILTERS))
+    for name in FILTER.findall(code):
+        if name not in FILTERS:
+            raise BadTemplate(f"there is no filter `{name}`", suggestion(name, FILTERS))
 
 
-def _part(known: Mapping[str, Any], name: str, *parts: str) -> Any:
-    value = known[name]
+def _part(values: Mapping[str, Any], name: str, *parts: str) -> Any:
+    """The part of a value: a member of a mapping, or a part of a path."""
+    value = values[name]
     for depth, part in enumerate(parts):
         whole = ".".join((name, *parts[:depth]))
         if type(value) is dict and part in value:
@@ -201,32 +234,33 @@ def _part(known: Mapping[str, Any], name: str, *parts: str) -> Any:
         elif type(value) is str and part in PARTS:
             value = str(getattr(PathText(value), part))
         else:
-            choice = PARTS if type(value) is str else list(value) if type(value) is dict else ()
-            raise BadTemplate(f"`{whole[:100]}` has no part `{part[:100]}`", nearest(part, choice) if choice else "")
+            choices = PARTS if type(value) is str else list(value) if type(value) is dict else ()
+            hint = suggestion(part, choices) if choices else ""
+            raise BadTemplate(f"`{whole[:100]}` has no part `{part[:100]}`", hint)
     return value
 
 
-def _never(_name: str) -> bool:
-    """Paths and prompts are not HTML, whatever a template is called."""
+def _no_escaping(_name: str) -> bool:
+    """minijinja escapes HTML by a template's name; paths and prompts are never HTML."""
     return False
 
 
 def _reason(error: TemplateError) -> str:
-    said = str(error.detail or error.message).splitlines()[0]
-    return said.partition(" (in ")[0][:200]
+    message = str(error.detail or error.message).splitlines()[0]
+    return message.partition(" (in ")[0][:200]
 
 
 def _replace(value: object, old: object, new: object) -> str:
     text, old, new = str(value), str(old), str(new)
     if len(text) + (text.count(old) + 1) * len(new) > LONGEST_TEXT:
-        raise _Refused("`replace` makes the text too long")
+        raise _FilterRefused("`replace` makes the text too long")
     return text.replace(old, new)
 
 
 def _format(pattern: object, *values: object) -> str:
     if re.search(r"\d{3}|\*", str(pattern)):
-        raise _Refused("`format` pads to at most 99 characters")
+        raise _FilterRefused("`format` pads to at most 99 characters")
     try:
         return str(pattern) % values
     except (TypeError, ValueError, OverflowError) as error:
-        raise _Refused(f"`format` cannot be done: {error}") from None
+        raise _FilterRefused(f"`format` cannot be done: {error}") from None

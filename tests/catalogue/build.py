@@ -1,13 +1,13 @@
-"""Make `models.json` from the request schemas that the service publishes: `python -m batchgen.catalogue.build SOURCE`.
+"""Make `batchgen/catalogue/models.json` from the service's request schemas: `python -m tests.catalogue.build SOURCE`.
 
-SOURCE maps each model to the paths it is served on, and each path to the OpenAPI 3.0 schema of its request body. The
-output is the same data as JSON Schema 2020-12, one model a line, the same bytes for the same source.
+SOURCE maps each model to its paths, and each path to the OpenAPI 3.0 schema of its request body. The output has the
+same data as JSON Schema 2020-12, one model a line. The same source gives the same bytes.
 
-What is made stricter or looser than the source, and why:
-- every object with named properties is closed: a misspelt parameter is silently ignored by the service, and the video
-  is paid for all the same;
-- `format: uri` goes from images, which may be local files until the request is sent;
-- a default that is written as text for a number ("5") becomes the number;
+The output differs from the source in these points:
+- Every object with named properties is closed: the service ignores a misspelt parameter silently, and charges for the
+  video all the same.
+- Images have no `format: uri`: they may be local files until the request is sent.
+- A default that is text for a number ("5") becomes the number.
 - `x-media` (image, video or audio) marks the values that are links or files.
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.catalogue.links import medium
+from batchgen.catalogue.register import DATA
 
 UNIVERSAL = "/v2/video/generations"
 KLING = "/v2/generate/video/kling/generation"
@@ -40,42 +41,42 @@ Schema = dict[str, Any]
 
 
 def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
-    """An OpenAPI 3.0 schema as JSON Schema 2020-12. `kind` is the `type` that stands beside a bare `url`."""
+    """An OpenAPI 3.0 schema as JSON Schema 2020-12. `kind` is the value of a `type` beside this schema's parameter."""
     if set(schema) == {"nullable"}:
         return {"type": "null"}
-    made: Schema = {}
+    converted: Schema = {}
     for key in sorted(set(schema) - {"nullable", "discriminator", "example", "xml"}):
         match key, schema[key]:
             case "properties", properties:
-                sort = sole(properties.get("type", {}))
-                made[key] = {child: convert(properties[child], child, sort) for child in sorted(properties)}
-                made["additionalProperties"] = False
+                child_kind = sole(properties.get("type", {}))
+                converted[key] = {child: convert(properties[child], child, child_kind) for child in sorted(properties)}
+                converted["additionalProperties"] = False
             case "required", bool():
-                pass  # A word of an older dialect; the object's own list says the same.
+                pass  # A keyword of JSON Schema draft 3; the object's own list says the same.
             case "items", items:
-                made[key] = convert(items, name)
+                converted[key] = convert(items, name)
             case "anyOf" | "oneOf" | "allOf", branches:
-                made[key] = [convert(branch, name) for branch in branches]
+                converted[key] = [convert(branch, name) for branch in branches]
             case "exclusiveMinimum" | "exclusiveMaximum", bool(exclusive):
                 if exclusive:
-                    made[key] = schema["m" + key.removeprefix("exclusiveM")]
+                    converted[key] = schema["m" + key.removeprefix("exclusiveM")]
             case "minimum" | "maximum", bound:
                 if schema.get("exclusiveM" + key[1:]) is not True:
-                    made[key] = bound
+                    converted[key] = bound
             case "default", default:
-                made[key] = number(default) if schema.get("type") in ("integer", "number") else default
+                converted[key] = number(default) if schema.get("type") in ("integer", "number") else default
             case _, value:
-                made[key] = value
+                converted[key] = value
     media = medium(name, kind)
-    if media and made.get("type") == "string":
-        made["x-media"] = media
+    if media and converted.get("type") == "string":
+        converted["x-media"] = media
         if media == "image":
-            made.pop("format", None)
-    return {"anyOf": [made, {"type": "null"}]} if schema.get("nullable") else made
+            converted.pop("format", None)
+    return {"anyOf": [converted, {"type": "null"}]} if schema.get("nullable") else converted
 
 
 def sole(schema: Schema) -> str | None:
-    """The one value a schema allows, if it is text and there is only one."""
+    """The only value that a schema allows, if there is one and it is text."""
     allowed = schema.get("enum", [])
     return allowed[0] if len(allowed) == 1 and isinstance(allowed[0], str) else None
 
@@ -92,13 +93,13 @@ def build(source: dict[str, dict[str, Schema]]) -> dict[str, dict[str, Schema]]:
     for model, path, parameters in EXTRA_PARAMETERS:
         for name, schema in parameters.items():
             source[model][path]["properties"].setdefault(name, schema)
-    made = {}
+    catalogue = {}
     for model in sorted(source):
-        made[model] = {path: convert(source[model][path]) for path in sorted(source[model])}
-        for schema in made[model].values():
-            # Some pages share one list of names between models.
+        catalogue[model] = {path: convert(source[model][path]) for path in sorted(source[model])}
+        for schema in catalogue[model].values():
+            # Some of the service's pages list the names of several models here.
             schema["properties"]["model"] = {"const": model}
-    return made
+    return catalogue
 
 
 def text(catalogue: dict[str, dict[str, Schema]]) -> str:
@@ -112,9 +113,9 @@ def text(catalogue: dict[str, dict[str, Schema]]) -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("source", type=Path, help="JSON file: model → path → OpenAPI 3.0 schema of the request body")
-    arguments.add_argument("--to", type=Path, default=Path(__file__).with_name("models.json"))
-    chosen = arguments.parse_args()
-    chosen.to.write_text(text(build(json.loads(chosen.source.read_text("utf-8")))), "utf-8")
+    arguments.add_argument("--to", type=Path, default=DATA)
+    options = arguments.parse_args()
+    options.to.write_text(text(build(json.loads(options.source.read_text("utf-8")))), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""How messages list alternatives, suggest the nearest name, quote a value, and say what a schema allows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+LISTED = 12
+"""At most so many alternatives are listed in one message; more would bury it."""
+COMPARED = 100
+"""Characters of a name that are compared: comparing takes time in the square of the length."""
+
+
+TYPE_NAMES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+"""What messages call the types of JSON Schema."""
+
+
+def listed(values: Sequence[object], conjunction: str = "and") -> str:
+    """`values` as a sentence lists them: "5, 10 or 15"."""
+    names = [str(value) for value in values[:LISTED]]
+    if len(values) > LISTED:
+        return f"{', '.join(names)}, … ({len(values)} in all)"
+    return f" {conjunction} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def nearest_hint(name: str, candidates: Collection[str]) -> str:
+    """The hint "did you mean …?" with the most similar candidate; empty where none is similar."""
+    matches = get_close_matches(name[:COMPARED], candidates, n=1)
+    return f"did you mean {matches[0]}?" if matches else ""
+
+
+def suggestion(name: str, candidates: Collection[str]) -> str:
+    """The hint for an unknown name: the most similar candidate, else all of them."""
+    return nearest_hint(name, candidates) or f"known: {listed(list(candidates))}"
+
+
+def quoted(value: object) -> str:
+    """A value as the manifest would write it, at most 60 characters long; a mapping or list only by its kind."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f'"{value}"' if len(value) <= 60 else f'"{value[:57]}…"'
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return str(value)[:60]
+
+
+def allowed_range(schema: Mapping[str, Any]) -> str:
+    """The bounds of a number in JSON Schema: "0 to 10", "more than 0 and at most 100"."""
+    if "minimum" in schema and "maximum" in schema:
+        return f"{schema['minimum']:,} to {schema['maximum']:,}"
+    bounds = {
+        "exclusiveMinimum": "more than",
+        "minimum": "at least",
+        "exclusiveMaximum": "less than",
+        "maximum": "at most",
+    }
+    return " and ".join(f"{words} {schema[keyword]:,}" for keyword, words in bounds.items() if keyword in schema)

@@ -1,0 +1,143 @@
+"""Collects what is wrong in a manifest, each diagnostic at its position.
+
+When many rows of a table have the same mistake, one diagnostic counts them all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from batchgen.errors import Problem
+from batchgen.manifest.source import Marked, Position, SourceText, printable
+
+NAMED = 10
+"""At most so many further rows with the same mistake are named; more are only counted."""
+VARYING = re.compile(r", not |: | the id | no model | written to ")
+"""In a message, the text after one of these differs from row to row, though the mistake is the same."""
+
+
+class InvalidValue(Exception):
+    """A value cannot be used. `str(error)` says why, `hint` what to write instead."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Origin(NamedTuple):
+    """The row, the cell of a matrix and the take that a job was made from. Empty for a job without any."""
+
+    rows: str = ""
+    """The name of the file of rows."""
+    line: int = 0
+    axes: tuple[tuple[str, object], ...] = ()
+    take: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.rows or self.axes or self.take)
+
+    def __str__(self) -> str:
+        row = f"{self.rows}:{self.line}" if self.rows else ""
+        axes = (f"{name}={str(value)[:60]}" for name, value in self.axes)
+        return ", ".join(filter(None, (row, *axes, f"take {self.take}" if self.take else "")))
+
+
+@dataclass
+class Diagnostic:
+    """One problem. `others` are the origins of further jobs with the same one, `count` is their number."""
+
+    position: Position
+    message: str
+    hint: str
+    origin: Origin | None
+    others: list[Origin] = field(default_factory=list)
+    count: int = 0
+
+    def text(self) -> str:
+        """The message, the first row or cell that it is about, and how many more there are."""
+        where = str(self.origin or "")
+        if self.count:
+            only_rows = not any(origin.axes or origin.take for origin in (self.origin, *self.others) if origin)
+            lines = ", ".join(str(origin.line) for origin in self.others) if only_rows else ""
+            more = f"and {self.count:,} more {'row' if only_rows else 'job'}{'s' if self.count > 1 else ''}"
+            if lines:
+                more += f": {lines}{', …' if self.count > len(self.others) else ''}"
+            where = f"{where} {more}".strip()
+        return f"{self.message} ({where})" if where else self.message
+
+
+class Diagnostics:
+    """The diagnostics of one file and of the files of rows that it names. The same one is kept once."""
+
+    def __init__(self, source: SourceText) -> None:
+        self.source = source
+        self._diagnostics: dict[tuple[object, str], Diagnostic] = {}
+        self._of_rows: list[Diagnostics] = []
+
+    def of_rows(self, source: SourceText) -> Diagnostics:
+        """Diagnostics for a file of rows; they count as diagnostics of this file."""
+        self._of_rows.append(Diagnostics(source))
+        return self._of_rows[-1]
+
+    def add(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
+        """Add a diagnostic; `hint` says what to do. The same mistake of another `origin` is only counted."""
+        position = where if isinstance(where, Position) else Position.of(where)
+        exact, similar = (position, message), (position, shared_part(message))
+        if origin:
+            key = exact if exact in self._diagnostics else similar
+            self._count(key, Diagnostic(position, message, hint, origin), origin)
+        elif similar not in self._diagnostics:
+            self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
+
+    def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
+        """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
+        diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
+        self._count(("row", shared_part(message)), diagnostic, origin)
+
+    def _count(self, key: tuple[object, str], new: Diagnostic, origin: Origin) -> None:
+        first = self._diagnostics.setdefault(key, new)
+        if first is not new:
+            first.count += 1
+            if len(first.others) < NAMED:
+                first.others.append(origin)
+
+    def __len__(self) -> int:
+        return len(self._diagnostics) + sum(map(len, self._of_rows))
+
+    def problems(self) -> list[Problem]:
+        own = [
+            Problem(
+                printable(diagnostic.text()),
+                self.source.path,
+                diagnostic.position.line,
+                diagnostic.position.column,
+                self.source.excerpt(diagnostic.position, printable(diagnostic.hint)),
+            )
+            for diagnostic in self._diagnostics.values()
+        ]
+        return own + [problem for rows in self._of_rows for problem in rows.problems()]
+
+
+class Location(NamedTuple):
+    """Where a job, or a value of it, is written: the file, the position there, and the job's origin."""
+
+    diagnostics: Diagnostics
+    position: Position
+    origin: Origin | None = None
+
+    def report(self, message: str, hint: str = "") -> None:
+        self.diagnostics.add(self.position, message, hint, self.origin)
+
+    def seen_from(self, other: Location) -> str:
+        """This location in words, for a message at the `other`: "on line 3", "at b.yaml:3"."""
+        source = self.diagnostics.source
+        in_another_file = source is not other.diagnostics.source
+        line = f"at {source.path}:{self.position.line}" if in_another_file else f"on line {self.position.line}"
+        return f"{line} ({self.origin})" if self.origin else line
+
+
+def shared_part(message: str) -> str:
+    """The part of a message that is the same for all rows with the same mistake."""
+    return VARYING.split(message, maxsplit=1)[0]

@@ -1,0 +1,259 @@
+"""Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from batchgen import catalogue
+from batchgen.catalogue.register import UNIVERSAL
+from batchgen.catalogue.wording import listed, quoted
+from batchgen.jobs import JobSpec
+from batchgen.manifest import request
+from batchgen.manifest.diagnostics import Location
+from batchgen.manifest.entry import Entry
+from batchgen.manifest.expansion import Expansion, expansion
+from batchgen.manifest.header import OUTPUT
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS
+from batchgen.manifest.job_list import JobList, ManifestFile
+from batchgen.manifest.names import name_fault, read_name
+from batchgen.manifest.nodes import Node, resolve
+from batchgen.manifest.outputs import path_fault, tidy
+from batchgen.manifest.source import Position
+from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, constant, templated
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+Values = Mapping[str, Any]
+"""The values that a template can use, by name."""
+
+
+class JobBuilder:
+    """Builds the jobs of one entry, one after the other; `row` are the names of the current row and cell."""
+
+    def __init__(self, jobs: JobList, file: ManifestFile, node: Node) -> None:
+        self.jobs = jobs
+        self.entry = Entry(file, node)
+        self.fields = self.entry.fields
+        self.report = self.entry.report
+        self.params = [(name, value, *constant(value)) for name, value in self.fields.items() if name not in JOB_KEYS]
+        self.has_templates = any(not same for *_, same in self.params) or any(
+            name in self.fields and templated(self.fields[name]) for name in ("priority", "tags")
+        )
+        self.row: Values = {}
+        self.broken = False
+        """Whether a template of the current job could not be filled in."""
+
+    def build(self) -> None:
+        """Append the entry's jobs to the list. Raises TooManyJobs."""
+        if self.fields.keys().isdisjoint(MULTIPLIERS):
+            self.jobs.append(self.spec())
+            return
+        file = self.entry.file
+        expanded = expansion(self.fields, file.folder, file.diagnostics)
+        if expanded is None or self.has_one_id(expanded):
+            return
+        for self.row, self.entry.origin in expanded.variants():
+            self.jobs.append(self.spec())
+
+    def has_one_id(self, expanded: Expansion) -> bool:
+        """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
+        node = self.entry.own("id")
+        many = expanded.rows is not None or any(len(values) > 1 for values in expanded.axes.values())
+        if not many or node is None or templated(node):
+            return False
+        hint = f"name what tells them apart, such as {{{{ {next(iter(expanded.axes), 'sku')} }}}}"
+        self.report(node, f"every job of this entry would have the id `{node.text[:100]}`", hint)
+        return True
+
+    def spec(self) -> JobSpec:
+        self.broken = False
+        model = self.model()
+        key, location = self.id(model or "")
+        index = len(self.jobs.specs) + 1
+        values = self.values(id=key or "", index=index, model=model or "") if self.has_templates else {}
+        params = {}
+        for name, node, value, same in self.params:
+            filled = value if same else self.filled(node, values)
+            if filled is not None:
+                params[name] = filled
+        endpoint = ""
+        pointers: tuple[str, ...] = ()
+        if model:
+            style = self.jobs.header.service.endpoint
+            endpoint = catalogue.endpoint(model, style) if catalogue.known(model) else UNIVERSAL
+            if not self.broken:
+                params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params)
+        output = self.output(key, location, model, index, params) if key and location and model else None
+        return JobSpec(
+            key=key or "",
+            model=model or "",
+            endpoint=endpoint,
+            request=encode({"model": model, **params}),
+            output=output or "",
+            input_pointers=pointers,
+            priority=self.priority(values),
+            tags=self.tags(values),
+            source=self.entry.file.diagnostics.source.path,
+            line=self.entry.line,
+            origin=self.entry.origin,
+        )
+
+    # --- templates ---------------------------------------------------------------------------------------------------
+
+    def own_values(self, **own: Any) -> dict[str, Any]:
+        """`own`, with the names that batchgen gives to every template: the batch, and the take if there are takes."""
+        own = {"batch": self.jobs.header.batch, **own}
+        return {**own, "take": self.entry.origin.take} if self.entry.origin and self.entry.origin.take else own
+
+    def values(self, **own: Any) -> dict[str, Any]:
+        """batchgen's own names and those of the row. A name with two different values is Ambiguous."""
+        values = self.own_values(**own)
+        for name, value in self.row.items():
+            if name not in values:
+                values[name] = value
+            elif str(values[name]) != str(value):
+                message = f"`{name}` means two things: it is {values[name]} for the job, and another in its row"
+                values[name] = Ambiguous(message)
+        return values
+
+    def filled(self, node: Node, values: Values) -> Any:
+        """The value of `node` with its templates filled in. An empty result is null, like an empty value in YAML."""
+        value = node.value
+        if type(value) is dict:
+            members = ((name, child, self.filled(child, values)) for name, child in value.items())
+            return {name: filled for name, child, filled in members if filled is not None or child.value is None}
+        if type(value) is list:
+            items = ((child, self.filled(child, values)) for child in value)
+            return [filled for child, filled in items if filled is not None or child.value is None]
+        if type(value) is not str or "{{" not in value:
+            return value
+        try:
+            filled = self.jobs.templates.fill(value, values)
+        except BadTemplate as error:
+            self.broken = True
+            rows = self.entry.origin.rows if self.entry.origin else ""
+            columns = f"; the columns are those of {rows}" if rows and isinstance(error, UnknownName) else ""
+            self.report(node, str(error), f"{error.hint}{columns}")
+            return None
+        return None if filled == "" else filled
+
+    def text(self, node: Node, values: Values) -> str | None:
+        """The text of the template `node`; None where it cannot be filled in, which is reported."""
+        before, self.broken = self.broken, False
+        filled = self.filled(node, values)
+        failed, self.broken = self.broken, self.broken or before
+        return None if failed else "" if filled is None else str(filled)
+
+    # --- batchgen's own keys -----------------------------------------------------------------------------------------
+
+    def model(self) -> str | None:
+        node = self.fields.get("model")
+        if node is None or node.value is None:
+            self.report(self.entry.node, "the job has no `model`", "name one here or in `defaults`")
+            return None
+        if type(node.value) is not str:
+            self.report(node, f"`model` must be text, not {quoted(node.value)}")
+            return None
+        name: str | None = node.value
+        if "{{" in node.value:
+            name = self.text(node, self.values(index=len(self.jobs.specs) + 1))
+        if name is None or catalogue.known(name):
+            return name
+        if not self.jobs.validate:
+            fault = name_fault(name)
+            if fault:
+                self.report(node, f"`model` {fault}")
+            return None if fault else name
+        similar = catalogue.nearest(name)
+        hint = f"did you mean {listed(similar, 'or')}?" if similar else "`batchgen models` lists them"
+        self.report(node, f"there is no model `{name[:100]}`", hint)
+        return None
+
+    def id(self, model: str) -> tuple[str | None, Location | None]:
+        """The id of the current job, and where it is written."""
+        node = self.entry.own("id")
+        if node is None:
+            hint = "give it one: it is the job's name from run to run"
+            self.report(self.entry.node, "the job has no `id`", hint)
+            return None, None
+        if templated(node):
+            key = self.text(node, self.values(model=model))
+            if key is not None and (fault := name_fault(key)):
+                self.report(node, f"`id` {fault}")
+                key = None
+        else:
+            key = read_name(node, "`id`", self.entry.file.diagnostics)
+        if key is None:
+            return None, None
+        origin = self.entry.origin
+        if origin and origin.take > 1 and not self.jobs.templates.uses(node, "take"):
+            # The first take has no suffix: with a `count` added later, the paid job keeps its id.
+            key = f"{key}-{origin.take}"
+        location = self.entry.location(node)
+        return self.jobs.reserve_id(key, location), location
+
+    def output(self, key: str, id_location: Location, model: str, index: int, params: Values) -> str | None:
+        header = self.jobs.header
+        node = self.fields.get("output")
+        if node is not None and node.value is not None and type(node.value) is not str:
+            self.report(node, f"`output` must be text, not {quoted(node.value)}")
+            return None
+        location = self.entry.location(node) if node and node.value is not None else None
+        template = node if location else header.output
+        if template is None or template.value == OUTPUT:
+            path = f"{header.batch}/{key}.mp4"
+        else:
+            scalars = {name: value for name, value in params.items() if type(value) not in (dict, list)}
+            values = {**scalars, **self.row, **self.own_values(id=key, model=model, index=index)}
+            try:
+                filled = self.jobs.templates.fill(template.value, values)
+            except BadTemplate as error:
+                at = location or Location(self.jobs.diagnostics, Position.of(template))
+                at.report(str(error), error.hint)
+                return None
+            path = "" if filled is None else str(filled)
+        # A path of the job's own is reported there; a path by a shared template is reported at the id.
+        place = location if location and self.entry.own("output") else id_location
+        if fault := path_fault(path):
+            place.report(fault, f"the path would be {path[:200]}")
+            return None
+        path = tidy(path)
+        return path if self.jobs.outputs.add(path, place) else None
+
+    def priority(self, values: Values) -> int:
+        node = self.fields.get("priority")
+        if node is None or node.value is None:
+            return 0
+        value = node.value
+        if templated(node):
+            value = self.filled(node, values)
+            value = resolve(value) if type(value) is str else value
+            if value is None:
+                return 0
+        if type(value) is not int:
+            self.report(node, f"`priority` must be a whole number, not {quoted(value)}")
+        elif abs(value) > HIGHEST_PRIORITY:
+            self.report(node, f"`priority` must be -{HIGHEST_PRIORITY:,} to {HIGHEST_PRIORITY:,}")
+        else:
+            return value
+        return 0
+
+    def tags(self, values: Values) -> tuple[str, ...]:
+        node = self.fields.get("tags")
+        if node is None or node.value is None:
+            return ()
+        if type(node.value) is not list:
+            self.report(node, f"`tags` must be a list, not {quoted(node.value)}")
+            return ()
+        return tuple(tag for item in node.value if (tag := self.tag(item, values)))
+
+    def tag(self, node: Node, values: Values) -> str | None:
+        if not templated(node):
+            return read_name(node, "a tag", self.entry.file.diagnostics)
+        tag = self.text(node, values)
+        if tag and (fault := name_fault(tag)):
+            self.report(node, f"a tag {fault}")
+            return None
+        return tag

@@ -1,0 +1,145 @@
+"""Validates the keys of the header with pydantic, and reports each error at the YAML node that it is about.
+
+The messages come from the same models: what a key may be is read from its JSON Schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import PydanticCustomError, core_schema
+
+from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted, suggestion
+from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.nodes import Node, plain
+from batchgen.manifest.source import Marked
+
+Keys = TypeVar("Keys", bound=BaseModel)
+Schema = dict[str, Any]
+Path = tuple[str | int, ...]
+"""The keys and positions that lead to a node."""
+Contexts = dict[str, dict[str, Any]]
+"""The details of the errors about one node, by pydantic's type of error."""
+
+UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
+"""pydantic's types of error for an unknown key: of a model, and of a dataclass."""
+OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+OWN_MESSAGE = "manifest"
+"""The type of error of `key_error`."""
+
+
+def key_error(message: str, hint: str = "", *, at_key: bool = False) -> PydanticCustomError:
+    """The error of a validator that has a message of its own, for the value or for its key."""
+    return PydanticCustomError(OWN_MESSAGE, "{message}", {"message": message, "hint": hint, "at_key": at_key})
+
+
+class KeySchema(GenerateJsonSchema):
+    """JSON Schema without the titles that pydantic makes from names; an amount of money is a number."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  The signature is pydantic's.
+        return False
+
+    def decimal_schema(self, schema: core_schema.DecimalSchema) -> JsonSchemaValue:
+        number: JsonSchemaValue = {"type": "number"}
+        self.update_with_validations(number, schema, self.ValidationsMapping.numeric)
+        return number
+
+
+def schema_of(model: type[BaseModel]) -> Schema:
+    """The JSON Schema of a model, with the models inside it under `definitions`."""
+    schema = model.model_json_schema(schema_generator=KeySchema, ref_template="#/definitions/{model}")
+    schema["definitions"] = schema.pop("$defs", {})
+    for definition in schema["definitions"].values():
+        definition.pop("title")
+        definition.pop("description", None)
+    return schema
+
+
+def validated(
+    model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str], diagnostics: Diagnostics
+) -> Keys:
+    """`model` with one key, of the value `node`. What is wrong in the value is reported and left out.
+
+    An unknown key is reported at `mark`, with the nearest of the `choices`.
+    """
+    value = plain(node)
+    try:
+        return model.model_validate({key: value}, context=node)
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False, include_input=False)
+    root = Node({key: node}, "", mark, {key: mark})
+    # A value that fits no member of a union has one error for each member; they are reported as one.
+    by_path: dict[Path, Contexts] = {}
+    for error in errors:
+        by_path.setdefault(path_in(root, error["loc"]), {})[error["type"]] = error.get("ctx", {})
+    for path, contexts in by_path.items():
+        report(root, path, contexts, schema_of(model), choices, diagnostics)
+    wrong = {path[1] for path in by_path if len(path) > 1}
+    if wrong and isinstance(value, dict):
+        rest = {name: member for name, member in value.items() if name not in wrong}
+        return model.model_validate({key: rest}, context=node)
+    return model()
+
+
+def path_in(root: Node, location: Path) -> Path:
+    """The part of an error's location that leads through nodes. pydantic adds the names of types to it."""
+    node = root
+    for depth, part in enumerate(location):
+        if not (part in node.value if type(node.value) is dict else type(node.value) is list and type(part) is int):
+            return location[:depth]
+        node = node.value[part]
+    return location
+
+
+def report(
+    root: Node, path: Path, contexts: Contexts, schema: Schema, choices: Collection[str], to: Diagnostics
+) -> None:
+    """Report the errors about one node as one mistake."""
+    definitions = schema["definitions"]
+    parent, node, alternatives = root, root, [schema]
+    for part in path:
+        parent, node = node, node.value[part]
+        siblings, alternatives = alternatives, members(alternatives, part, definitions)
+    name = path[-1]
+    if UNKNOWN_KEY & contexts.keys():
+        names = choices if len(path) == 1 else [key for branch in siblings for key in branch.get("properties", ())]
+        whose = "a manifest" if len(path) == 1 else f"`{path[-2]}`"
+        to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", suggestion(str(name), names))
+    elif OWN_MESSAGE in contexts:
+        context = contexts[OWN_MESSAGE]
+        to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
+    else:
+        subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
+        expected, value = allowed_types(alternatives), quoted(node.value)
+        if OUT_OF_RANGE & contexts.keys():
+            bounds = next(schema for schema in alternatives if schema.get("type") in ("integer", "number"))
+            expected, value = allowed_range(bounds), node.text[:60]
+        words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
+        to.add(node, f"{subject} must be {expected}, not {value}", nearest_hint(node.text, words))
+
+
+def members(alternatives: list[Schema], part: str | int, definitions: Schema) -> list[Schema]:
+    """The alternatives for one key of a mapping, or for an item of a list."""
+    for schema in alternatives:
+        member = schema.get("items") if isinstance(part, int) else schema.get("properties", {}).get(part)
+        if member:
+            title = {"title": member["title"]} if "title" in member else {}
+            branches = [branch | title for branch in member.get("anyOf", [member])]
+            return [definitions[at["$ref"].rpartition("/")[2]] if "$ref" in at else at for at in branches]
+    return []
+
+
+def allowed_types(alternatives: list[Schema]) -> str:
+    names: list[str] = []
+    for schema in alternatives:
+        types = schema.get("type")
+        if "title" in schema:
+            names.append(schema["title"])
+        elif "enum" in schema or "const" in schema:
+            names += schema.get("enum") or [schema["const"]]
+        elif types != "null":
+            names.append(TYPE_NAMES[str(types)])
+    return listed(list(dict.fromkeys(names)), "or")

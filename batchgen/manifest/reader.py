@@ -1,0 +1,199 @@
+"""Reads a manifest and the manifests that it includes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from batchgen.catalogue.register import Style
+from batchgen.catalogue.wording import quoted
+from batchgen.errors import ManifestInvalid, Problem
+from batchgen.jobs import JobSpec
+from batchgen.manifest.diagnostics import Diagnostics, Location
+from batchgen.manifest.folder import Folder
+from batchgen.manifest.header import SERVICES, Header
+from batchgen.manifest.job_builder import JobBuilder
+from batchgen.manifest.job_keys import MOST_JOBS
+from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
+from batchgen.manifest.limits import Limits
+from batchgen.manifest.nodes import Node, ParsingStopped, top_level
+from batchgen.manifest.source import Marked, Position, SourceText
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A valid manifest: every job can be sent as it is."""
+
+    path: Path
+    """As the caller gave it."""
+    folder: Path
+    """Absolute. The paths in the manifest are relative to it."""
+    batch: str
+    service: str
+    endpoint_style: Style
+    limits: Limits
+    sha256: str
+    """SHA-256 of the manifest file's bytes, in hex."""
+    jobs: list[JobSpec]
+
+
+def read(
+    path: Path, *, service: str | None = None, validate: bool = True, already_sent: SentIds | None = None
+) -> Manifest:
+    """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
+
+    `service` overrides the manifest's own. Without `validate`, models and parameters need not be in the catalogue.
+    `already_sent` returns the ids of a batch's jobs that were sent before: their images may be gone. It is called only
+    if an image is missing. Raises ManifestInvalid with all problems.
+    """
+    assert service is None or service in SERVICES, service
+    raw = _read_bytes(path)
+    reader = _Reader(SourceText.decode(path, raw), validate=validate, already_sent=already_sent or (lambda _batch: ()))
+    reader.read_all()
+    header = reader.main.header
+    return Manifest(
+        path=path,
+        folder=reader.main.folder.path,
+        batch=header.batch,
+        service=service or header.service.name,
+        endpoint_style=header.service.endpoint,
+        limits=header.limits,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        jobs=reader.jobs.specs,
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    def refuse(message: str, hint: str = "") -> NoReturn:
+        raise ManifestInvalid([Problem(message, path, hint=hint)]) from None
+
+    try:
+        if path.is_dir():
+            refuse("this is a folder, not a manifest", "name the YAML file in it")
+        if path.exists() and not path.is_file():
+            refuse("this is not a regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        refuse("there is no such manifest")
+    except PermissionError:
+        refuse("the manifest may not be read")
+    except (OSError, ValueError) as error:
+        refuse(f"the manifest cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+class _Reader:
+    """Reads the main manifest and its includes into one list of jobs."""
+
+    def __init__(self, source: SourceText, *, validate: bool, already_sent: SentIds) -> None:
+        folder = Folder(source.path.absolute().parent, shown=source.path.parent)
+        self.main = _open(source, folder, source.path.stem)
+        self.jobs = JobList(self.main, validate=validate, already_sent=already_sent)
+        self.diagnostics: list[Diagnostics] = []
+        self.problems: list[Problem] = []
+        self.included: dict[Path, Location | None] = {folder.path.joinpath(source.path.name).resolve(): None}
+        """The manifests that were read, with the location of their `include`; None for the main manifest."""
+        self.complete = True
+        """Whether all files were parsed to their end."""
+
+    def read_all(self) -> None:
+        """Raises ManifestInvalid."""
+        try:
+            self.read_file(self.main, ())
+        except TooManyJobs:
+            message = f"the manifest has more than {MOST_JOBS:,} jobs"
+            self.main.header.diagnostics.add(Position(1, 1), message, "divide it into several manifests")
+        if self.complete:
+            files = self.main.folder.files_read
+            includes = [path for path, kind in files.items() if kind == "include"]
+            rows = [path for path, kind in files.items() if kind == "rows"]
+            manifest = self.main.diagnostics.source.path.name
+            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.image_faults)
+        self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
+        if self.problems:
+            raise ManifestInvalid(self.problems)
+
+    def read_file(self, file: ManifestFile, chain: tuple[Path, ...]) -> None:
+        """Read one manifest and then its includes. `chain` are the manifests that led to it."""
+        header = file.header
+        self.diagnostics.append(header.diagnostics)
+        first = len(self.jobs.specs)
+        if self.scan(file, read_header=True):
+            # Header keys stand after the jobs and apply to them as well: the jobs are read again with all keys known.
+            self.jobs.remove(file, first)
+            file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
+            self.scan(file, read_header=False)
+        self.diagnostics.append(file.diagnostics)
+        for node in header.includes:
+            self.include(node, file, (*chain, file.diagnostics.source.path))
+
+    def include(self, node: Node, file: ManifestFile, chain: tuple[Path, ...]) -> None:
+        location = Location(file.diagnostics, Position.of(node))
+        path, shown = file.folder.path / node.value, file.folder.shown / node.value
+        try:
+            identity = path.resolve()
+        except (OSError, ValueError):
+            identity = path
+        if identity in self.included:
+            first = self.included[identity]
+            if first is None or any(above.absolute().resolve() == identity for above in chain):
+                cycle = " → ".join(str(path) for path in (*chain, shown))
+                location.report(f"a manifest cannot include itself: {node.value[:200]}", cycle)
+            else:
+                hint = f"first {first.seen_from(location)}"
+                location.report(f"this manifest is included twice: {node.value[:200]}", hint)
+            return
+        self.included[identity] = location
+        file.folder.add_file(node.value, "include")
+        try:
+            raw = _read_bytes(path)
+        except ManifestInvalid as invalid:
+            location.report(f"{invalid.problems[0].message}: {node.value[:200]}", invalid.problems[0].hint)
+            return
+        try:
+            source = SourceText.decode(shown, raw)
+        except ManifestInvalid as invalid:
+            self.problems += invalid.problems
+            return
+        self.read_file(_open(source, file.folder.of_included(node.value), included=True), chain)
+
+    def scan(self, file: ManifestFile, *, read_header: bool) -> bool:
+        """Parse one text from end to end. Returns whether a header key stands after the jobs."""
+        header = file.header
+        jobs_key: Marked | None = None
+        late_key = has_jobs = False
+        try:
+            for key, node in top_level(header.diagnostics, streamed="jobs"):
+                if key is None:
+                    has_jobs = True
+                    self.add_entry(file, node)
+                elif key.value == "jobs":
+                    jobs_key = key
+                    if type(node.value) is not list and node.value is not None:
+                        header.diagnostics.add(node, f"`jobs` must be a list, not {quoted(node.value)}")
+                        continue
+                    for entry in node.value or ():
+                        has_jobs = True
+                        self.add_entry(file, entry)
+                else:
+                    late_key = late_key or (jobs_key is not None and key.value != "include")
+                    if read_header:
+                        header.read(key.value, key, node)
+            if not has_jobs and not header.diagnostics and not header.includes:
+                where = jobs_key or Position(1, 1)
+                header.diagnostics.add(where, "the manifest has no jobs", "list them under `jobs:`")
+        except ParsingStopped:
+            self.complete = False
+        return late_key
+
+    def add_entry(self, file: ManifestFile, node: Node) -> None:
+        if type(node.value) is not dict:
+            file.diagnostics.add(node, f"a job must be a mapping, not {quoted(node.value)}")
+            return
+        JobBuilder(self.jobs, file, node).build()
+
+
+def _open(source: SourceText, folder: Folder, batch: str = "", *, included: bool = False) -> ManifestFile:
+    """A file to be read. Its header's diagnostics are separate: they stay when the jobs are read again."""
+    return ManifestFile(Header(batch, Diagnostics(source), included=included), folder, Diagnostics(source))
