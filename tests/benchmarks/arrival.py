@@ -1,4 +1,4 @@
-"""When the first create request of a run arrives, on a socket of another process than its own."""
+"""When the first create request of a run arrives, on a socket of another process."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-REFUSAL = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 PATIENCE_SECONDS = 120
 MEGABYTE = 1_000_000
-OUTPUT = (1, 2)
+OUTPUT = (1, 2)  # file descriptors of a child: stdout and stderr
 
 
 class Taken(NamedTuple):
@@ -27,71 +27,71 @@ class Taken(NamedTuple):
     megabytes: float
 
 
-class Doorbell:
-    """Knows no question that is asked; the first create request rings."""
+class FirstRequest:
+    """A server that answers every GET with 404 and records when the first create request arrives."""
 
     def __init__(self) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
-        self.wait_for = threading.Event()
+        self.arrived = threading.Event()
         self.at = 0.0
-        threading.Thread(target=self.open, daemon=True).start()
+        threading.Thread(target=self.serve, daemon=True).start()
 
-    def open(self) -> None:
+    def serve(self) -> None:
         while True:
             try:
-                caller, _ = self.server.accept()
+                connection, _ = self.server.accept()
             except OSError:
                 return  # closed
-            threading.Thread(target=self.listen, args=(caller,), daemon=True).start()
+            threading.Thread(target=self.receive, args=(connection,), daemon=True).start()
 
-    def listen(self, caller: socket.socket) -> None:
-        heard = b""
-        with caller, suppress(ConnectionResetError):  # the run is killed while it asks
-            while piece := caller.recv(65_536):
-                heard += piece
-                if heard.startswith(b"POST") and not self.wait_for.is_set():
+    def receive(self, connection: socket.socket) -> None:
+        received = b""
+        with connection, suppress(ConnectionResetError):  # the run is killed while it sends
+            while chunk := connection.recv(65_536):
+                received += chunk
+                if received.startswith(b"POST") and not self.arrived.is_set():
                     self.at = time.perf_counter()
-                    self.wait_for.set()
-                while b"\r\n\r\n" in heard and heard.startswith(b"GET"):
-                    heard = heard.partition(b"\r\n\r\n")[2]
-                    caller.sendall(REFUSAL)
+                    self.arrived.set()
+                while b"\r\n\r\n" in received and received.startswith(b"GET"):
+                    received = received.partition(b"\r\n\r\n")[2]
+                    connection.sendall(NOT_FOUND)
 
 
 @contextmanager
-def doorbell() -> Iterator[Doorbell]:
-    wakeup = Doorbell()
+def first_request() -> Iterator[FirstRequest]:
+    server = FirstRequest()
     try:
-        yield wakeup
+        yield server
     finally:
-        wakeup.server.close()
+        server.server.close()
 
 
 def until_first_request(manifest: Path) -> Taken:
     """From the start of `batchgen run` to its first create request; then it is killed."""
-    with doorbell() as wakeup, tempfile.TemporaryFile() as said:
-        address = f"http://127.0.0.1:{wakeup.server.getsockname()[1]}"
+    with first_request() as first, tempfile.TemporaryFile() as output:
+        address = f"http://127.0.0.1:{first.server.getsockname()[1]}"
         options = ("--submits-per-minute", "60000", "--in-flight", "1000")
         environment = {**os.environ, "AIMLAPI_BASE_URL": address, "AIMLAPI_API_KEY": "none"}
         began = time.perf_counter()
-        child = spawn(said.fileno(), environment, "-m", "batchgen", "run", str(manifest), *options)
-        came = wakeup.wait_for.wait(PATIENCE_SECONDS)
+        child = spawn(output.fileno(), environment, "-m", "batchgen", "run", str(manifest), *options)
+        arrived = first.arrived.wait(PATIENCE_SECONDS)
         os.kill(child, signal.SIGKILL)
         megabytes = waited_for(child)[1]
-        if not came:
-            said.seek(0)
-            sys.exit(f"no create request came\n{said.read().decode(errors='replace')}")
-        return Taken(wakeup.at - began, megabytes)
+        if not arrived:
+            output.seek(0)
+            sys.exit(f"no create request arrived\n{output.read().decode(errors='replace')}")
+        return Taken(first.at - began, megabytes)
 
 
 def taken(*arguments: str, **environment: str) -> Taken:
-    """A fresh interpreter, waited for."""
-    with tempfile.TemporaryFile() as said:
+    """Run a fresh interpreter to its end."""
+    with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
-        status, megabytes = waited_for(spawn(said.fileno(), {**os.environ, **environment}, *arguments))
+        status, megabytes = waited_for(spawn(output.fileno(), {**os.environ, **environment}, *arguments))
         seconds = time.perf_counter() - began
         if status:
-            said.seek(0)
-            sys.exit(f"{' '.join(arguments)} ended with {status}\n{said.read().decode(errors='replace')}")
+            output.seek(0)
+            sys.exit(f"{' '.join(arguments)} ended with {status}\n{output.read().decode(errors='replace')}")
     return Taken(seconds, megabytes)
 
 
@@ -101,6 +101,6 @@ def spawn(output: int, environment: dict[str, str], *arguments: str) -> int:
 
 
 def waited_for(child: int) -> tuple[int, float]:
-    """How it ended, and the most memory it had: the kernel keeps that account until somebody waits for it."""
+    """The exit status of a child and its peak memory in MB, which the kernel keeps until the child is waited for."""
     _, status, usage = os.wait4(child, 0)
     return status, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MEGABYTE
