@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -68,7 +69,11 @@ class Scheduler(Stage):
         context.hold, context.hold_until = "", None
         if choice.hold and not choice.chosen:
             context.hold = budget.HOLD_REASONS[choice.hold]
-        chosen = list(within(choice.chosen, capacity))
+        # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
+        chosen = [
+            replace(candidate, deadline_at=now + context.times.p99(candidate.model, candidate.request))
+            for candidate in within(choice.chosen, capacity)
+        ]
         intents = submission.intend(
             connection, context.batch_id, context.run, now, now + LEASE, capacity.number, base_url, chosen
         )

@@ -17,6 +17,7 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest import Limits
+from batchgen.reconciler import Reconciler
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
 from batchgen.services.base import (
     Accepted,
@@ -30,7 +31,7 @@ from batchgen.services.base import (
 )
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import Table, spec
+from tests.table import MODEL, Table, spec
 
 FAST = Limits(submits_per_minute=60_000, in_flight=100)
 SECONDS = timedelta(seconds=1)
@@ -134,6 +135,50 @@ async def test_the_generations_of_another_batch_count_as_well(table: Table, cloc
     service = ScriptedService()
     await turn(Scheduler(context_of(table, service, Limits(submits_per_minute=6_000, in_flight=1)), 8))
     assert service.submitted == []
+
+
+async def test_an_unconfirmed_attempt_counts_as_in_flight_for_as_long_as_a_generation_may_run(
+    table: Table, clock: Clock
+) -> None:
+    """Creates answered 500 and absent from the log: the reconciler waits for long after their places are free again."""
+    table.sync(*(f"j{number}" for number in range(6)))
+    service = ScriptedService([Unknown("500: oops", 500)] * 2 + [Accepted("g-3"), Accepted("g-4")])
+    context = context_of(table, service, replace(FAST, in_flight=2, unconfirmed_minutes=10_000))
+    scheduler, reconciler = Scheduler(context, 8), Reconciler(context, 1)
+    await turn(scheduler)
+    assert list(table.states().values()).count("unconfirmed") == 2
+    longest = context.times.p99(MODEL, table.row("j0").request)
+    clock.tick(longest - SECONDS)
+    await turn(reconciler)
+    await turn(scheduler)
+    assert len(service.submitted) == 2, "they may still be running"
+    clock.tick(1)
+    await turn(reconciler)
+    await turn(scheduler)
+    assert len(service.submitted) == 4
+    assert list(table.states().values()).count("unconfirmed") == 2, "and they are not given up"
+    assert len({attempt.job_id for attempt in table.attempts()}) == 4, "nothing is sent twice"
+
+
+async def test_an_attempt_of_a_run_that_died_counts_as_in_flight_no_longer(table: Table, clock: Clock) -> None:
+    table.sync("a", "b")
+    service = ScriptedService(gate=asyncio.Event())
+    limits = replace(FAST, in_flight=1)
+    dead = Scheduler(context_of(table, service, limits, "run-b"), 8)
+    await dead.tick(NOON)
+    table.bury("run-b")
+    assert table.states() == {"a": "unconfirmed", "b": "pending"}
+    other = ScriptedService()
+    scheduler = Scheduler(context_of(table, other, limits), 8)
+    await turn(scheduler)
+    assert other.submitted == []
+    clock.tick(scheduler.context.times.p99(MODEL, table.row("a").request))
+    await turn(scheduler)
+    assert table.states() == {"a": "unconfirmed", "b": "generating"}
+    assert service.gate
+    service.gate.set()
+    await settle(dead)
+    assert table.states() == {"a": "generating", "b": "generating"}, "its answer is still taken"
 
 
 async def test_no_more_requests_are_on_the_wire_than_a_stage_may_have_at_once(table: Table, clock: Clock) -> None:
