@@ -114,12 +114,12 @@ class Poller(Stage):
         row = rate.row_of(connection, self.key)
         ends = rate.pause(connection, self.key, reason, now, outcome.retry_after)
         polling.unanswered(connection, job, self.context.run, outcome.reason, max(ends, retry_at))
-        if row.paused_until is None or row.paused_until <= now:
+        if not row.failures:  # one that follows in the backoff says only that the backoff was too short
             since = row.paused_until or now - MINUTE
             learned = rate.to_learned(row)
             answered_at = [at for at in self.answered_at if at >= since]
             measured = adaptive.measured_rate(learned, answered_at, ends, FEWEST_TO_CORRECT)
-            rate.store(connection, self.key, adaptive.decrease(learned, measured, row.failures + 1), now)
+            rate.store(connection, self.key, adaptive.decrease(learned, measured), now)
         self.backing_off = True
 
     def answered(self, connection: Connection, now: datetime) -> None:

@@ -245,6 +245,16 @@ async def test_without_a_retry_after_the_rate_is_taken_to_be_for_a_minute(table:
     assert learned(table, LimitKind.SUBMITS).window == pytest.approx(6 * MARGIN, rel=0.01)
 
 
+def test_refusals_during_the_backoff_do_not_lower_the_rate_again(table: Table) -> None:
+    admission, refusal = bring_in_flight(table, 4), Throttled("429: slow")
+    rates = []
+    for seconds in (1, 5, 11, 21):
+        now = NOON + seconds * SECOND
+        table.change(admission.refused, MODEL, Admitted(now), refusal, now)
+        rates.append(learned(table, LimitKind.SUBMITS).window)
+    assert rates == [pytest.approx(4 * MARGIN)] * 4
+
+
 async def test_a_used_up_quota_pauses_submits_and_the_reason_says_until_when(table: Table, clock: Clock) -> None:
     table.sync("mona")
     service = ScriptedService([Throttled("429: enough", timedelta(hours=5)), Accepted("g-1")])

@@ -90,7 +90,7 @@ def increase(limit: LearnedLimit) -> LearnedLimit:
     return LearnedLimit(limit.window + step, limit.window, failed_probes)
 
 
-def decrease(limit: LearnedLimit, measured: float | None, in_a_row: int) -> LearnedLimit:
+def decrease(limit: LearnedLimit, measured: float | None, in_a_row: int = 1) -> LearnedLimit:
     """The limit after a refusal, the `in_a_row`th since a request was accepted; `measured`: what the limit seems to be.
 
     The first refusal ends slow start at what was measured. A refused probe goes back to the threshold. Any other shows

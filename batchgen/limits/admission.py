@@ -165,13 +165,13 @@ class Admission:
             return
         if limit is Limit.IN_FLIGHT:
             window = adaptive.decrease(window, accepted, in_a_row)
-        else:
+        elif in_a_row == 1:  # one that follows in the backoff says only that the backoff was too short
             since = max(now - MINUTE, service.paused_until or now - MINUTE)
             times = in_flight.accepted_times(connection, self.service, model, since, now)
             # Where the service names no wait, its rate is taken to be for a minute, as most are.
             until = ends if wait or not times else max(ends, times[0] + MINUTE)
             measured = adaptive.measured_rate(per_minute, times, until)
-            per_minute = adaptive.decrease(per_minute, measured, in_a_row)
+            per_minute = adaptive.decrease(per_minute, measured)
         self.store(connection, model, LearnedLimits(window, per_minute), now)
 
     def in_flight(self, connection: Connection, model: str, now: datetime) -> InFlight:
