@@ -54,7 +54,7 @@ def judge(
         return Ending(code, explain_block(blocked), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
-        return Ending(ExitCode.LIMIT_REACHED, budget.told_of(choice, context.terms), summary)
+        return Ending(ExitCode.LIMIT_REACHED, budget.explanation(choice, context.terms), summary)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
     return Ending(ExitCode.INCOMPLETE, message + not_selected, summary)
 

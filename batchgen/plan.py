@@ -25,7 +25,7 @@ from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
-from batchgen.limits.adaptive import Found
+from batchgen.limits.adaptive import LearnedLimits
 from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes, duration_of
 from batchgen.manifest import AUTO, Limits
@@ -101,7 +101,7 @@ class Snapshot:
     sums: Totals
     prices: PriceList
     timings: Mapping[tuple[str, str], Timing]
-    learned: list[Found]
+    learned: list[LearnedLimits]
 
 
 async def foresee(database: Database, asked: Asked, now: datetime) -> Outlook:
@@ -133,7 +133,7 @@ def read(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
         sums=ledger.totals(connection, batch_id),
         prices=pricelist.load(connection, service),
         timings=timings.load(connection, service),
-        learned=list(rate.known(connection, service, now - REMEMBERED).values()),
+        learned=list(rate.learned_by_model(connection, service, now - REMEMBERED).values()),
     )
 
 
@@ -187,11 +187,11 @@ def by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]) -> l
     return sorted(found, key=lambda price: (-price.jobs, price.model))
 
 
-def limits_of(learned: Sequence[Found], limits: Limits) -> tuple[int, float]:
+def limits_of(learned: Sequence[LearnedLimits], limits: Limits) -> tuple[int, float]:
     """In flight and a minute: as configured, else as learned last, else as for a new account."""
     new = Limits()
-    places = max((account.ceiling or account.proven for account in learned), default=0)
-    rates = max((account.per_minute for account in learned if account.per_minute), default=0.0)
+    places = max((int(model.in_flight.window or 0) for model in learned), default=0)
+    rates = max((model.rate.window or 0.0 for model in learned), default=0.0)
     in_flight = limits.in_flight if limits.in_flight != AUTO else places or new.in_flight
     per_minute = limits.submits_per_minute if limits.submits_per_minute != AUTO else rates or new.submits_per_minute
     return int(in_flight), float(per_minute)
@@ -205,7 +205,7 @@ def when(table: Snapshot, asked: Asked, affordable: int, in_flight: int, per_min
     for job in table.pending[:affordable]:
         kind = job.model, duration_of(job.request)
         if kind not in by_kind:
-            longest = generation_times.longest(job.model, job.request).total_seconds()
+            longest = generation_times.p90(job.model, job.request).total_seconds()
             by_kind[kind] = Waiting(generation_times.times(*kind), longest)
         waiting.append(by_kind[kind])
     running = [

@@ -1,4 +1,4 @@
-"""The poller: due generations → fetch → store what was said and when to look again."""
+"""The poller: due generations → fetch → store the answer and when to poll again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.jobs import Job, State
 from batchgen.jobtable import polling, timings
+from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits import adaptive, rate
-from batchgen.limits.adaptive import DOUBT
+from batchgen.limits.adaptive import FEWEST_TO_CORRECT, MINUTE
 from batchgen.limits.generation_times import backoff, duration_of
+from batchgen.limits.rate import LimitKey
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, RunContext, Stage
 
-NO_URL_LOOKS = 5  # "completed" without a video so often in a row is an answer
-ENOUGH_ANSWERS = 10  # in a minute, to tell a rate by: polls may be few because nothing is due
+POLLS_WITHOUT_VIDEO = 5  # "completed" without a video so often in a row is final
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LONGEST_SECONDS = 120.0
 
@@ -29,41 +30,41 @@ class Poller(Stage):
 
     def __init__(self, context: RunContext, at_once: int) -> None:
         super().__init__(context, at_once)
-        self.limit = rate.polls_of(context.service.name)
-        self.answers: deque[datetime] = deque()
-        """When polls of this run were answered, in the last minute."""
-        self.refused = self.held_back = False
+        self.key = LimitKey(context.service.name, LimitKind.POLLS)
+        self.answered_at: deque[datetime] = deque()
+        """When the polls of this run were answered, in the last minute."""
+        self.backing_off = self.rate_limited = False
 
     async def tick(self, now: datetime) -> datetime | None:
         if self.capacity <= 0:
             return None
-        found, next_at = await self.context.database.write(self.claim, now, self.capacity)
-        for job in found:
+        jobs, next_at = await self.context.database.write(self.claim, now, self.capacity)
+        for job in jobs:
             self.begin(self.poll(job))
         return next_at
 
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
-        """Due generations, within the polls' own rate."""
+        """Lease due generations, as many as the rate of polls allows."""
         context = self.context
         due = next_due(connection, context.batch_id, State.GENERATING)
         if due is None or due > now:
             return [], due
         per_minute = context.limits.polls_per_minute
-        allowance = rate.allowed(connection, self.limit, per_minute, capacity, now)
+        allowance = rate.allowed(connection, self.key, per_minute, capacity, now)
         number = allowance.number
-        self.refused = allowance.refused
-        self.held_back = allowance.slowed and number < capacity
-        if allowance.refused and number:
+        self.backing_off = allowance.backing_off
+        self.rate_limited = allowance.learned and number < capacity
+        if allowance.backing_off and number:
             number = 1 - len(self.tasks)
         if number <= 0:
             return [], None if allowance.number else allowance.next_at
-        found = claim_due(connection, context.batch_id, State.GENERATING, context.run, now, now + LEASE, number)
-        rate.spend(connection, self.limit, per_minute, len(found), now)
+        jobs = claim_due(connection, context.batch_id, State.GENERATING, context.run, now, now + LEASE, number)
+        rate.spend(connection, self.key, per_minute, len(jobs), now)
         due = next_due(connection, context.batch_id, State.GENERATING)
-        return found, max(due, allowance.next_at) if due and allowance.next_at else due
+        return jobs, max(due, allowance.next_at) if due and allowance.next_at else due
 
     async def poll(self, job: Job) -> bool:
-        """Ask for one generation and write the answer down. Whether the job may have moved on."""
+        """Fetch one generation and write the answer down. Returns whether the job may have changed its state."""
         outcome = await self.context.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
         await self.record(job, outcome)
         return isinstance(outcome, Finished | Failed)
@@ -76,16 +77,16 @@ class Poller(Stage):
         else:
             context.contact.answered()
         pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-        again = isinstance(outcome, Finished) and job.remote_status == outcome.word
-        looks = job.failures + 1 if again else 1  # at "finished", in a row
+        repeated = isinstance(outcome, Finished) and job.remote_status == outcome.word
+        polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
         match outcome:
             case Working(word):
                 await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now))
-            case Finished(url="") if looks < NO_URL_LOOKS:
-                await write(polling.videoless, job, context.run, outcome.word, looks, now + pause)
+            case Finished(url="") if polls < POLLS_WITHOUT_VIDEO:
+                await write(polling.videoless, job, context.run, outcome.word, polls, now + pause)
             case Finished(url=""):
-                gone = Failed("no_video", f"the service says {outcome.word!r} and names no video", outcome.word)
-                await write(polling.failed, job, context.run, gone, now, charged=True)
+                failed = Failed("no_video", f"the service says {outcome.word!r} and names no video", outcome.word)
+                await write(polling.failed, job, context.run, failed, now, charged=True)
             case Finished():
                 if timing := await write(self.complete, job, outcome, now):
                     context.times.learn(job.model, duration_of(job.request), timing)
@@ -99,36 +100,37 @@ class Poller(Stage):
                 wait = max(pause, outcome.retry_after or timedelta(0))
                 await write(polling.unanswered, job, context.run, outcome.reason, now + wait)
         if not isinstance(outcome, Throttled | Unavailable):
-            self.answers.append(now)
-            while self.answers[0] < now - DOUBT:
-                self.answers.popleft()
-            if self.refused or self.held_back:
+            self.answered_at.append(now)
+            while self.answered_at[0] < now - MINUTE:
+                self.answered_at.popleft()
+            if self.backing_off or self.rate_limited:
                 await write(self.answered, now)
 
     def throttled(
-        self, connection: Connection, job: Job, outcome: Throttled, now: datetime, again_at: datetime
+        self, connection: Connection, job: Job, outcome: Throttled, now: datetime, retry_at: datetime
     ) -> None:
-        """Refused: all polls wait, and come at the rate that this shows. Submits go on."""
+        """Pause all polls, and learn their rate from the refusal. Submits go on."""
         reason = f"the service asks to poll less often ({outcome.reason})"
-        known = rate.found(connection, self.limit)
-        ends = rate.pause(connection, self.limit, reason, now, outcome.retry_after)
-        polling.unanswered(connection, job, self.context.run, outcome.reason, max(ends, again_at))
-        if known.resumed_at is None or known.resumed_at <= now:
-            since = known.resumed_at or now - DOUBT
-            times = [at for at in self.answers if at >= since]
-            sent = adaptive.sent_in(times, known.per_minute, ENOUGH_ANSWERS)
-            rate.keep(connection, self.limit, adaptive.refused_rate(known, sent, now, ends), now)
-        self.refused = True
+        row = rate.row_of(connection, self.key)
+        ends = rate.pause(connection, self.key, reason, now, outcome.retry_after)
+        polling.unanswered(connection, job, self.context.run, outcome.reason, max(ends, retry_at))
+        if not row.failures:  # one that follows in the backoff says only that the backoff was too short
+            since = row.paused_until or now - MINUTE
+            learned = rate.to_learned(row)
+            answered_at = [at for at in self.answered_at if at >= since]
+            measured = adaptive.measured_rate(learned, answered_at, ends, FEWEST_TO_CORRECT)
+            rate.store(connection, self.key, adaptive.decrease(learned, measured), now)
+        self.backing_off = True
 
     def answered(self, connection: Connection, now: datetime) -> None:
-        """Polls are answered again: in time, try a little faster."""
-        rate.relent(connection, self.limit)
-        known = rate.found(connection, self.limit)
-        if self.held_back and known.per_minute is not None:
-            rate.keep(connection, self.limit, adaptive.tried_faster(known), now)
+        """Polls are answered again: reset the backoff, and in time poll a little faster."""
+        if self.backing_off:
+            rate.reset_backoff(connection, self.key)
+        if self.rate_limited:
+            rate.store(connection, self.key, adaptive.increase(rate.learned(connection, self.key)), now)
 
     def complete(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> Timing | None:
-        """Store that the video exists, and learn from how long it took: it ended between the last look and this one."""
+        """Store that the video exists, and learn its generation time: it ended between the poll before and this one."""
         if not polling.finished(connection, job, self.context.run, outcome, now) or not job.submitted_at:
             return None
         age = max((now - job.submitted_at).total_seconds(), 0.001)

@@ -1,4 +1,4 @@
-"""The cap on spending: the sums are those of the ledger after every step, and no claim goes beyond the cap."""
+"""The cap on spending: the running totals always equal those of the ledger, and no claim goes beyond the cap."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batchgen.jobtable import ledger, pricelist, reconciliation, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Intent
-from batchgen.limits.budget import Choice, Hold, Terms, choose, forecast, told_of
+from batchgen.limits.budget import Choice, Hold, Terms, choose, explanation, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Accepted, Listing
 from tests.processes import gather
@@ -35,8 +35,8 @@ def pick(
     table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, **terms: object
 ) -> Choice:
     times = GenerationTimes({}, {})
-    asked = Terms(usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
-    return table.change(choose, table.batch_id, "aimlapi", table.now, capacity, asked, prices, times.longest)
+    run_terms = Terms(usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
+    return table.change(choose, table.batch_id, "aimlapi", table.now, capacity, run_terms, prices, times)
 
 
 def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Intent]:
@@ -45,27 +45,27 @@ def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capac
 
 
 def sums(table: Table) -> Totals:
-    kept = table.database.read_now(ledger.totals, table.batch_id)
-    assert kept == table.recomputed_totals()
-    return kept
+    totals = table.database.read_now(ledger.totals, table.batch_id)
+    assert totals == table.recomputed_totals()
+    return totals
 
 
 def sync(table: Table, number: int, duration: int = 5) -> None:
-    table.sync(*(spec(f"j{each:03}", duration=duration) for each in range(number)))
+    table.sync(*(spec(f"j{index:03}", duration=duration) for index in range(number)))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_sums_are_those_of_the_ledger_whatever_happens(table: Table, seed: int) -> None:
+def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_events(table: Table, seed: int) -> None:
     chance = Random(seed)
     sync(table, 8)
-    hand: list[Intent] = []
+    intents: list[Intent] = []
     for _ in range(60):
         table.now += MINUTE
         prices = chance.choice([KNOWN, UNKNOWN])
-        intent = hand.pop(chance.randrange(len(hand))) if hand and chance.random() < 0.7 else None
+        intent = intents.pop(chance.randrange(len(intents))) if intents and chance.random() < 0.7 else None
         match chance.randrange(9):
             case 0 | 1:
-                hand += claim(table, None, prices, chance.randrange(1, 4))
+                intents += claim(table, None, prices, chance.randrange(1, 4))
             case 2 if intent:
                 table.accept(intent, f"g-{intent.attempt_id}", chance.choice([None, "0.3", "0.31"]))
             case 3 if intent:
@@ -74,17 +74,17 @@ def test_the_sums_are_those_of_the_ledger_whatever_happens(table: Table, seed: i
                 for job in table.claim(State.GENERATING, capacity=2):
                     chance.choice([table.finish, table.fail])(job)
             case 5:
-                for doubt in table.unconfirmed(capacity=2):
-                    chance.choice([table.adopt, table.refute])(doubt)
+                for attempt in table.unconfirmed(capacity=2):
+                    chance.choice([table.adopt, table.refute])(attempt)
             case 6:
                 table.retry(*(row.key for row in table.rows() if row.state == State.FAILED))
             case 7:
                 table.bury()
             case 8:
-                for doubt in table.unconfirmed(capacity=1):
-                    table.change(reconciliation.abandoned, doubt, "given up", table.now)
-                found = table.database.read_now(ledger.uncharged, table.batch_id)
-                table.change(ledger.charge, [(each, usd("0.29")) for each in found])
+                for attempt in table.unconfirmed(capacity=1):
+                    table.change(reconciliation.abandoned, attempt, "given up", table.now)
+                uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
+                table.change(ledger.charge, [(attempt, usd("0.29")) for attempt in uncharged])
         assert sums(table).unpriced >= 0
 
 
@@ -110,7 +110,7 @@ def test_a_cap_that_fits_exactly_is_used_to_the_cent(table: Table) -> None:
     assert claim(table, "0.9") == []
 
 
-def test_a_failed_generation_gives_its_money_back(table: Table) -> None:
+def test_a_failed_generation_releases_its_reservation(table: Table) -> None:
     sync(table, 2)
     (intent,) = claim(table, "0.3")
     table.accept(intent, "g-1", "0.3")
@@ -121,41 +121,41 @@ def test_a_failed_generation_gives_its_money_back(table: Table) -> None:
     assert len(claim(table, "0.3")) == 1
 
 
-def test_a_job_of_an_unknown_price_goes_alone_until_its_charge_is_known(table: Table) -> None:
+def test_a_job_of_an_unknown_price_is_sent_alone_until_its_charge_is_known(table: Table) -> None:
     sync(table, 9)
     (alone,) = claim(table, "2.00", UNKNOWN)
     assert pick(table, "2.00", UNKNOWN).hold is Hold.PRICE
-    assert pick(table, "2.00", KNOWN).hold is Hold.PRICE  # nobody knows how much of the cap is left
+    assert pick(table, "2.00", KNOWN).hold is Hold.PRICE  # how much of the cap is left is unknown
     table.accept(alone, "g-1", "0.4")
-    assert [each.estimated_usd for each in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.4")] * 4
+    assert [candidate.estimated_usd for candidate in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.4")] * 4
     table.accept(claim(table, "2.00", UNKNOWN, 1)[0], "g-2", "0.6")
-    assert [each.estimated_usd for each in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.6")]
+    assert [candidate.estimated_usd for candidate in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.6")]
 
 
-def test_without_a_cap_a_price_that_nobody_knows_holds_nothing_up(table: Table) -> None:
+def test_without_a_cap_an_unknown_price_delays_no_job(table: Table) -> None:
     sync(table, 5)
     assert len(claim(table, None, UNKNOWN)) == 5
     assert sums(table) == Totals(unpriced=5)
 
 
-def test_what_would_not_be_done_in_time_is_passed_over_for_what_would(table: Table) -> None:
+def test_a_job_that_would_not_be_done_in_time_is_skipped_for_a_shorter_one(table: Table) -> None:
     table.sync(spec("long", duration=10), spec("short", duration=5))
     table.now += HOUR
     choice = pick(table, until=table.now + 6 * MINUTE)
-    assert ([each.estimated_usd for each in choice.chosen], choice.hold) == ([usd("0.3")], Hold.TIME)
-    none = pick(table, until=table.now + MINUTE)
-    assert (none.chosen, none.hold) == ([], Hold.TIME)
-    assert "would not be done by" in told_of(none, Terms(until=table.now))
+    assert ([candidate.estimated_usd for candidate in choice.chosen], choice.hold) == ([usd("0.3")], Hold.TIME)
+    choice = pick(table, until=table.now + MINUTE)
+    assert (choice.chosen, choice.hold) == ([], Hold.TIME)
+    assert "would not be done by" in explanation(choice, Terms(until=table.now))
 
 
-def test_the_reason_says_what_is_spent_and_what_the_next_job_costs(table: Table) -> None:
+def test_the_explanation_says_what_is_spent_and_what_the_next_job_costs(table: Table) -> None:
     sync(table, 5)
     claim(table, "1")
-    told = told_of(pick(table, "1"), Terms(usd("1")))
-    assert "0 USD spent and 0.9 reserved of 1, and the next job costs 0.3. Raise `max_cost`" in told
+    text = explanation(pick(table, "1"), Terms(usd("1")))
+    assert "0 USD spent and 0.9 reserved of 1, and the next job costs 0.3. Raise `max_cost`" in text
 
 
-def test_the_forecast_counts_what_waits_within_the_cap(table: Table) -> None:
+def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:
     sync(table, 5)
     assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 100) == usd("1.5")
     assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 2) == usd("0.6")
@@ -163,30 +163,30 @@ def test_the_forecast_counts_what_waits_within_the_cap(table: Table) -> None:
     assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), UNKNOWN, 100) == 0
 
 
-def test_charges_that_no_answer_told_are_taken_from_the_transactions(table: Table) -> None:
+def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:
     sync(table, 2)
     first, second = claim(table)
     table.accept(first, "g-1")
     table.accept(second, "g-2")
-    assert table.database.read_now(ledger.uncharged, table.batch_id) == []  # their own answers will tell
+    assert table.database.read_now(ledger.uncharged, table.batch_id) == []  # their polls will name the charge
     for job in table.claim(State.GENERATING):
         table.finish(job)
-    found = table.database.read_now(ledger.uncharged, table.batch_id)
-    assert [each.generation_id for each in found] == ["g-1", "g-2"]
-    assert table.change(ledger.charge, [(found[0], usd("0.25"))]) == 1
+    uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
+    assert [attempt.generation_id for attempt in uncharged] == ["g-1", "g-2"]
+    assert table.change(ledger.charge, [(uncharged[0], usd("0.25"))]) == 1
     assert sums(table) == Totals(spent=usd("0.25"), reserved=usd("0.3"))
     assert table.row("j000").cost_usd == usd("0.25")
 
 
-def test_a_price_list_is_kept_until_there_is_another(table: Table) -> None:
+def test_a_price_list_is_kept_until_the_next_one(table: Table) -> None:
     listing = Listing('"1"', {MODEL: json.dumps(PRICES), "other": "{}"})
     table.change(pricelist.store, "aimlapi", listing, table.now)
     table.change(pricelist.store, "aimlapi", Listing('"1"', None), table.now + HOUR)
-    known = table.database.read_now(pricelist.load, "aimlapi")
-    assert (known.etag, known.listed_at, set(known.listed)) == ('"1"', table.now + HOUR, {MODEL, "other"})
+    listed = table.database.read_now(pricelist.load, "aimlapi")
+    assert (listed.etag, listed.listed_at, set(listed.listed)) == ('"1"', table.now + HOUR, {MODEL, "other"})
     table.change(pricelist.store, "aimlapi", Listing('"2"', {MODEL: "{}"}), table.now + 2 * HOUR)
-    known = table.database.read_now(pricelist.load, "aimlapi")
-    assert (known.etag, set(known.listed)) == ('"2"', {MODEL})
+    listed = table.database.read_now(pricelist.load, "aimlapi")
+    assert (listed.etag, set(listed.listed)) == ('"2"', {MODEL})
     assert table.database.read_now(pricelist.load, "simulator") == PriceList()
 
 
@@ -206,23 +206,23 @@ until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
 terms = Terms(Decimal("20.2"))
 def claim(connection):
-    chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, GenerationTimes({}, {}).longest).chosen
+    chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, GenerationTimes({}, {})).chosen
     return submission.intend(connection, 1, worker, now, until, 3, None, chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     spent = 0
-    while got := database.write_now(claim):
-        for intent in got:
-            said = Accepted(f"g-{intent.attempt_id}", Decimal("0.3"), 200)
-            spent += database.write_now(submission.accepted, intent, said, now, until, until)
+    while intents := database.write_now(claim):
+        for intent in intents:
+            answer = Accepted(f"g-{intent.attempt_id}", Decimal("0.3"), 200)
+            spent += database.write_now(submission.accepted, intent, answer, now, until, until)
     print(spent)
 """.replace("MODEL: PRICES", f"{MODEL!r}: {json.dumps(PRICES)!r}")
 
 
 def test_several_processes_share_one_cap_to_the_cent(table: Table) -> None:
     sync(table, 100)
-    said = gather(SPEND, [f"{table.database.path}|run-{worker}" for worker in range(3)])
-    assert sum(map(int, said)) == 67
+    accepted = gather(SPEND, [f"{table.database.path}|run-{worker}" for worker in range(3)])
+    assert sum(map(int, accepted)) == 67
     assert sums(table) == Totals(spent=usd("20.1"))
 
 

@@ -1,4 +1,4 @@
-"""The rate: never more than was agreed, in any window, however many ask, and whatever dies in between."""
+"""GCRA and pauses in rows: never more requests than the rate allows, from several processes and across restarts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, select
 
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.schema import limits as rows
 from batchgen.limits import rate
+from batchgen.limits.rate import LimitKey
 from tests.conftest import NOON
 from tests.processes import gather
 from tests.table import Table
 from tests.test_jobtable_machine import memory
 
-NAME = "submits to aimlapi"
+KEY = LimitKey("aimlapi", LimitKind.SUBMITS)
 SECOND = timedelta(seconds=1)
 
 
-def take(connection: Connection, per_minute: float, wanted: int, now: datetime) -> rate.Allowance:
-    """Ask, and take all that may be had."""
-    allowance = rate.allowed(connection, NAME, per_minute, wanted, now)
-    rate.spend(connection, NAME, per_minute, allowance.number, now)
+def take(connection: Connection, per_minute: float, most: int, now: datetime) -> rate.Allowance:
+    """Spend the whole allowance."""
+    allowance = rate.allowed(connection, KEY, per_minute, most, now)
+    rate.spend(connection, KEY, per_minute, allowance.number, now)
     return allowance
 
 
@@ -41,61 +43,61 @@ def engine() -> Iterator[Engine]:
 
 
 def burst(per_minute: float) -> int:
-    return 1 + int(per_minute * (rate.EARLY / timedelta(minutes=1)))
+    return 1 + int(per_minute * (rate.TOLERANCE / timedelta(minutes=1)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     per_minute=st.sampled_from([0.5, 1, 7, 30, 60, 100, 600, 6_000]),
-    asks=st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 40)), min_size=1, max_size=40),
+    claims=st.lists(st.tuples(st.integers(0, 90_000), st.integers(1, 40)), min_size=1, max_size=40),
 )
-def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, asks: list[tuple[int, int]]) -> None:
-    """`asks`: (milliseconds since the last, how many are wanted)."""
+def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, claims: list[tuple[int, int]]) -> None:
+    """`claims`: (milliseconds since the last one, most requests)."""
     passed: list[datetime] = []
     now = NOON
     with engine() as made:
-        for milliseconds, wanted in asks:
+        for milliseconds, most in claims:
             now += timedelta(milliseconds=milliseconds)
             with made.begin() as connection:
-                allowance = take(connection, per_minute, wanted, now)
-            assert 0 <= allowance.number <= wanted
+                allowance = take(connection, per_minute, most, now)
+            assert 0 <= allowance.number <= most
             passed += [now] * allowance.number
     for first in range(len(passed)):
         for last in range(first, len(passed)):
             minutes = (passed[last] - passed[first]).total_seconds() / 60
-            early = per_minute * (rate.EARLY / timedelta(minutes=1))
+            early = per_minute * (rate.TOLERANCE / timedelta(minutes=1))
             assert last - first <= per_minute * minutes + early + 1e-6
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(per_minute=st.sampled_from([0.5, 7, 30, 100, 6_000]), wanted=st.integers(1, 30))
-def test_whoever_comes_when_told_is_let_through(per_minute: float, wanted: int) -> None:
+@given(per_minute=st.sampled_from([0.5, 7, 30, 100, 6_000]), most=st.integers(1, 30))
+def test_a_request_at_the_time_that_was_named_is_allowed(per_minute: float, most: int) -> None:
     now = NOON
     with engine() as made:
         for _ in range(12):
             with made.begin() as connection:
-                allowance = take(connection, per_minute, wanted, now)
+                allowance = take(connection, per_minute, most, now)
             assert allowance.next_at
             later = max(allowance.next_at, now)
             with made.begin() as connection:
-                assert rate.allowed(connection, NAME, per_minute, 1, later).number == 1
+                assert rate.allowed(connection, KEY, per_minute, 1, later).number == 1
                 if later - now > timedelta(milliseconds=2):
                     early = later - timedelta(milliseconds=1)
-                    assert rate.allowed(connection, NAME, per_minute, 1, early).number == 0
+                    assert rate.allowed(connection, KEY, per_minute, 1, early).number == 0
             now = later
 
 
 def test_the_whole_rate_is_used(table: Table) -> None:
-    """Five minutes of asking every second at 30 a minute: all 150 pass, and no more than the burst besides."""
+    """A claim every second for five minutes at 30 a minute: 150 pass, and no more than the burst besides."""
     passed = sum(table.change(take, 30.0, 8, NOON + n * SECOND).number for n in range(300))
     assert passed in range(150, 150 + burst(30) + 1)
 
 
-def test_what_is_asked_but_not_spent_costs_nothing(table: Table) -> None:
+def test_an_allowance_that_is_not_spent_costs_nothing(table: Table) -> None:
     for _ in range(3):
-        assert table.change(rate.allowed, NAME, 60.0, 9, NOON).number == burst(60)
-    table.change(rate.spend, NAME, 60.0, 0, NOON)
-    assert table.change(rate.allowed, NAME, 60.0, 9, NOON).number == burst(60)
+        assert table.change(rate.allowed, KEY, 60.0, 9, NOON).number == burst(60)
+    table.change(rate.spend, KEY, 60.0, 0, NOON)
+    assert table.change(rate.allowed, KEY, 60.0, 9, NOON).number == burst(60)
 
 
 def test_a_restart_cannot_burst(tmp_path: Path) -> None:
@@ -108,17 +110,19 @@ def test_a_restart_cannot_burst(tmp_path: Path) -> None:
 
 def test_two_services_do_not_share_a_rate(table: Table) -> None:
     table.change(take, 1.0, 1, NOON)
-    assert table.change(rate.allowed, "submits to simulator", 1.0, 1, NOON).number == 1
+    assert table.change(rate.allowed, LimitKey("simulator", LimitKind.SUBMITS), 1.0, 1, NOON).number == 1
 
 
 SHARE = """
 import sys
 from datetime import datetime, UTC, timedelta
 from batchgen.limits import rate
+from batchgen.limits.rate import LimitKey
+from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.database import Database
 def take(connection, now):
-    allowance = rate.allowed(connection, "x", 600.0, 3, now)
-    rate.spend(connection, "x", 600.0, allowance.number, now)
+    allowance = rate.allowed(connection, LimitKey("x", LimitKind.SUBMITS), 600.0, 3, now)
+    rate.spend(connection, LimitKey("x", LimitKind.SUBMITS), 600.0, allowance.number, now)
     return allowance.number
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
@@ -140,18 +144,18 @@ def failures(table: Table) -> int:
     return int(table.database.read_now(lambda connection: connection.execute(select(rows.c.failures)).scalar_one()))
 
 
-def pause(table: Table, now: datetime, asked: float | None = None) -> float:
+def pause(table: Table, now: datetime, retry_after: float | None = None) -> float:
     """Seconds until the pause ends."""
-    ends = table.change(rate.pause, NAME, "429", now, None if asked is None else asked * SECOND)
+    ends = table.change(rate.pause, KEY, "429", now, None if retry_after is None else retry_after * SECOND)
     return (ends - now).total_seconds()
 
 
-def test_a_pause_holds_everybody_until_it_ends(table: Table) -> None:
+def test_a_pause_stops_every_request_until_it_ends(table: Table) -> None:
     pause(table, NOON, 40)
     for second in (0, 20, 39.999):
-        allowance = table.change(rate.allowed, NAME, 60.0, 5, NOON + second * SECOND)
-        assert allowance == rate.Allowance(0, NOON + 40 * SECOND, paused_for="429", refused=True)
-    assert table.change(rate.allowed, NAME, 60.0, 5, NOON + 40 * SECOND).number
+        allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON + second * SECOND)
+        assert allowance == rate.Allowance(0, NOON + 40 * SECOND, pause_reason="429", backing_off=True)
+    assert table.change(rate.allowed, KEY, 60.0, 5, NOON + 40 * SECOND).number
 
 
 def test_pauses_double_with_each_refusal_in_a_row_up_to_the_longest(table: Table) -> None:
@@ -163,44 +167,44 @@ def test_pauses_double_with_each_refusal_in_a_row_up_to_the_longest(table: Table
     assert lengths == [2, 4, 8, 16, 32, 64, 120, 120, 120]
 
 
-def test_a_request_that_was_taken_makes_the_next_pause_small_again(table: Table) -> None:
+def test_an_accepted_request_resets_the_backoff(table: Table) -> None:
     now = NOON
     for _ in range(4):
         now += pause(table, now) * SECOND
-    table.change(rate.relent, NAME)
+    table.change(rate.reset_backoff, KEY)
     assert failures(table) == 0
     assert pause(table, now) == 2
 
 
-def test_refusals_of_one_moment_are_one_refusal(table: Table) -> None:
-    """Eight requests were on the wire when the service began to refuse."""
+def test_refusals_of_one_moment_count_once(table: Table) -> None:
+    """Eight requests were on the wire when the service began to refuse them."""
     assert [pause(table, NOON + n * 0.1 * SECOND) for n in range(8)] == pytest.approx([2 - 0.1 * n for n in range(8)])
     assert failures(table) == 1
 
 
-def test_the_longest_that_was_asked_for_counts(table: Table) -> None:
+def test_the_longest_retry_after_counts(table: Table) -> None:
     assert pause(table, NOON, 30) == 30
     assert pause(table, NOON, 10) == 30
     assert pause(table, NOON, 50) == 50
     assert pause(table, NOON) == 50
 
 
-def test_what_the_service_asks_for_may_be_longer_than_ours(table: Table) -> None:
+def test_a_retry_after_may_be_longer_than_the_longest_backoff(table: Table) -> None:
     assert pause(table, NOON, 3_600) == 3_600
 
 
-def test_nothing_asked_for_is_still_a_breath(table: Table) -> None:
+def test_a_retry_after_of_nothing_is_still_a_short_pause(table: Table) -> None:
     assert pause(table, NOON, 0) == pytest.approx(0.1)
 
 
 def test_a_pause_survives_a_restart(tmp_path: Path) -> None:
     with Database(tmp_path / "a.db") as database:
-        database.write_now(rate.pause, NAME, "429", NOON, 60 * SECOND)
+        database.write_now(rate.pause, KEY, "429", NOON, 60 * SECOND)
     with Database(tmp_path / "a.db") as database:
-        assert database.write_now(rate.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
+        assert database.write_now(rate.allowed, KEY, 60.0, 5, NOON + SECOND).number == 0
 
 
-def test_a_relenting_service_does_not_end_a_pause(table: Table) -> None:
+def test_an_accepted_request_does_not_end_a_pause(table: Table) -> None:
     pause(table, NOON, 30)
-    table.change(rate.relent, NAME)
-    assert table.change(rate.allowed, NAME, 60.0, 5, NOON + SECOND).number == 0
+    table.change(rate.reset_backoff, KEY)
+    assert table.change(rate.allowed, KEY, 60.0, 5, NOON + SECOND).number == 0

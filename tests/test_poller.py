@@ -11,10 +11,11 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable import statistics
+from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import rate
-from batchgen.limits.rate import EARLY
+from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
-from batchgen.poller import NO_URL_LOOKS, Poller
+from batchgen.poller import POLLS_WITHOUT_VIDEO, Poller
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
@@ -22,12 +23,11 @@ from tests.table import ENDPOINT, HOUR, Table
 
 SECOND = timedelta(seconds=1)
 URL = "https://cdn.test/v.mp4"
-PRICE = Decimal("0.3")
 VIDEOLESS = "completed, but without a video"
 
 OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
     ("working", Working("queued"), State.GENERATING, {"remote_status": "queued", "failures": 0}),
-    ("a word nobody knows", Working("marinating"), State.GENERATING, {"remote_status": "marinating"}),
+    ("an unknown word", Working("marinating"), State.GENERATING, {"remote_status": "marinating"}),
     ("finished", Finished(URL), State.DOWNLOADING, {"video_url": URL, "finished_at": NOON, "next_at": NOON}),
     (
         "finished, with its cost",
@@ -49,7 +49,12 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
     ),
     ("failed without a word", Failed("error", ""), State.FAILED, {"error": "error"}),
     ("no answer", Unavailable("cut"), State.GENERATING, {"failures": 1, "error": "cut", "next_at": NOON + 2 * SECOND}),
-    ("unknown there", Unavailable("404: lag", http_status=404), State.GENERATING, {"failures": 1, "error": "404: lag"}),
+    (
+        "unknown there",
+        Unavailable("404: lag", http_status=404),
+        State.GENERATING,
+        {"failures": 1, "error": "404: lag"},
+    ),
     ("no credits", Unavailable("403", Trouble.CREDITS, 403), State.GENERATING, {"failures": 1}),
     (
         "slow down",
@@ -58,7 +63,7 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
         {"failures": 1, "next_at": NOON + 70 * SECOND},
     ),
     (
-        "come later",
+        "unavailable for a while",
         Unavailable("503", None, 503, timedelta(seconds=50)),
         State.GENERATING,
         {"next_at": NOON + 50 * SECOND},
@@ -67,7 +72,7 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "outcome", "state", "more"), OUTCOMES, ids=[name for name, *_ in OUTCOMES])
-async def test_an_answer_is_written_down(
+async def test_an_answer_is_stored(
     table: Table, clock: Clock, name: str, outcome: FetchOutcome, state: State, more: dict[str, Any]
 ) -> None:
     table.bring(State.GENERATING)
@@ -85,7 +90,7 @@ async def test_an_answer_is_written_down(
 
 
 async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None:
-    """Poll so often, each time when it is due."""
+    """Poll so many times, always when a poll is due."""
     for _ in range(times):
         due = table.row().next_at
         if due and due > datetime.now(due.tzinfo):
@@ -93,10 +98,10 @@ async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None
         await turn(poller)
 
 
-async def test_finished_without_a_video_so_often_in_a_row_is_an_answer(table: Table, clock: Clock) -> None:
+async def test_finished_without_a_video_fails_the_job_after_a_few_polls_in_a_row(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     poller = Poller(context_of(table, ScriptedService(fetches=[Finished("")])), 8)
-    await repeat(poller, clock, table, NO_URL_LOOKS - 1)
+    await repeat(poller, clock, table, POLLS_WITHOUT_VIDEO - 1)
     assert table.row().state == "generating"
     await repeat(poller, clock, table, 1)
     row = table.row()
@@ -112,15 +117,15 @@ async def test_finished_without_a_video_so_often_in_a_row_is_an_answer(table: Ta
         pytest.param([Working("queued")], id="a change of mind"),
     ],
 )
-async def test_what_is_not_in_a_row_does_not_count(table: Table, clock: Clock, between: list[FetchOutcome]) -> None:
+async def test_polls_without_a_video_count_in_a_row(table: Table, clock: Clock, between: list[FetchOutcome]) -> None:
     table.bring(State.GENERATING)
-    script = [*between, Finished(""), *between, *[Finished("")] * (NO_URL_LOOKS - 1), *between, Finished(URL)]
+    script = [*between, Finished(""), *between, *[Finished("")] * (POLLS_WITHOUT_VIDEO - 1), *between, Finished(URL)]
     poller = Poller(context_of(table, ScriptedService(fetches=script)), 8)
     await repeat(poller, clock, table, len(script))
     assert table.row().state == "downloading"
 
 
-async def test_a_poll_is_never_a_job_s_error_however_often_it_fails(table: Table, clock: Clock) -> None:
+async def test_a_failed_poll_never_fails_the_job(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     script: list[FetchOutcome] = [Unavailable("cut"), Unavailable("502", None, 502), Throttled("429")] * 20
     poller = Poller(context_of(table, ScriptedService(fetches=[*script, Finished(URL)])), 8)
@@ -131,7 +136,7 @@ async def test_a_poll_is_never_a_job_s_error_however_often_it_fails(table: Table
     assert (table.row().state, table.row().failures, table.row().error) == ("downloading", 0, None)
 
 
-async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, clock: Clock) -> None:
+async def test_a_generation_with_an_unknown_status_is_polled_beyond_its_deadline(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     service = ScriptedService(fetches=[Working("marinating")])
     poller = Poller(context_of(table, service), 8)
@@ -139,8 +144,8 @@ async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, cl
     clock.move_to(table.row().deadline_at)
     await turn(poller)
     now = table.row().deadline_at
-    standing = table.database.read_now(statistics.batch_summary, table.batch_id, now)
-    assert (standing.late, standing.counts[State.GENERATING], standing.counts[State.FAILED]) == (1, 1, 0)
+    summary = table.database.read_now(statistics.batch_summary, table.batch_id, now)
+    assert (summary.late, summary.counts[State.GENERATING], summary.counts[State.FAILED]) == (1, 1, 0)
     assert not table.database.read_now(statistics.any_open, table.batch_id, list(State), now), "a later run collects it"
     service.fetches = [Finished(URL)]
     clock.tick(HOUR)
@@ -148,7 +153,7 @@ async def test_unknown_words_work_on_to_the_deadline_and_beyond(table: Table, cl
     assert table.row().state == "downloading"
 
 
-async def test_a_key_that_is_refused_stops_submits_but_no_job(table: Table, clock: Clock) -> None:
+async def test_a_refused_key_stops_submits_and_fails_no_job(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     context = context_of(table, ScriptedService(fetches=[Unavailable("401: key", Trouble.AUTH, 401)]))
     await turn(Poller(context, 8))
@@ -157,7 +162,7 @@ async def test_a_key_that_is_refused_stops_submits_but_no_job(table: Table, cloc
     assert table.row().state == "generating"
 
 
-async def test_silence_is_told_apart_from_an_answer(table: Table, clock: Clock) -> None:
+async def test_an_error_is_an_answer_and_a_dead_network_is_not(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     context = context_of(table, ScriptedService(fetches=[Unavailable("no route"), Unavailable("502", None, 502)]))
     poller = Poller(context, 8)
@@ -167,7 +172,7 @@ async def test_silence_is_told_apart_from_an_answer(table: Table, clock: Clock) 
     assert (context.contact.silent_since, context.contact.ever) == (None, True)
 
 
-async def test_only_what_is_due_is_asked_for(table: Table, clock: Clock) -> None:
+async def test_only_due_generations_are_polled(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING, "now")
     table.now += HOUR
     table.bring(State.GENERATING, "later")
@@ -178,20 +183,20 @@ async def test_only_what_is_due_is_asked_for(table: Table, clock: Clock) -> None
     assert await turn(poller) == table.row("now").next_at
 
 
-async def test_a_row_that_another_run_took_over_is_not_written(table: Table, clock: Clock) -> None:
+async def test_the_row_of_a_job_that_another_run_has_leased_is_not_written(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     service = ScriptedService(fetches=[Finished(URL)])
 
-    def taken() -> None:
+    def lease_elsewhere() -> None:
         table.bury()
         table.claim(State.GENERATING, "run-b")
 
-    service.before = taken
+    service.before = lease_elsewhere
     await turn(Poller(context_of(table, service), 8))
     assert (table.row().state, table.row().leased_by) == ("generating", "run-b")
 
 
-# --- the polls' own rate ---------------------------------------------------------------------------------------------
+# --- the rate of polls ---------------------------------------------------------------------------------------------
 
 
 async def test_polls_keep_to_a_rate_of_their_own(table: Table, clock: Clock) -> None:
@@ -201,7 +206,7 @@ async def test_polls_keep_to_a_rate_of_their_own(table: Table, clock: Clock) -> 
     poller = Poller(context_of(table, service, Limits(polls_per_minute=12)), 8)
     due = await turn(poller)
     assert len(service.fetched) == 1
-    assert due == NOON + 5 * SECOND - EARLY
+    assert due == NOON + 5 * SECOND - TOLERANCE
     assert await turn(poller) == due
     clock.move_to(due)
     await turn(poller)
@@ -216,18 +221,18 @@ async def test_a_refused_poll_pauses_polls_and_no_submit(table: Table, clock: Cl
     await turn(poller)
     assert await turn(poller) == NOON + 9 * SECOND
     assert len(service.fetched) == 1
-    row = rate.submits_to("aimlapi")
+    row = LimitKey("aimlapi", LimitKind.SUBMITS)
     assert table.change(rate.allowed, row, 60.0, 1, NOON).number == 1
     clock.tick(9)
     poller.at_once = 8
     await poller.tick(datetime.now(NOON.tzinfo))
-    assert len(poller.tasks) == 1, "no herd"
+    assert len(poller.tasks) == 1, "no thundering herd"
     await settle(poller)
     await turn(poller)
     assert len(service.fetched) > 2
 
 
-async def test_polls_that_are_refused_come_less_often_and_in_time_more_often(table: Table, clock: Clock) -> None:
+async def test_refused_polls_set_the_rate_of_polls(table: Table, clock: Clock) -> None:
     for number in range(40):
         table.bring(State.GENERATING, f"j{number:02}")
     service = ScriptedService(fetches=[*[Working("queued")] * 20, Throttled("429", 10 * SECOND), Working("queued")])
@@ -235,8 +240,9 @@ async def test_polls_that_are_refused_come_less_often_and_in_time_more_often(tab
     for _ in range(21):
         await turn(poller)
         clock.tick(0.5)
-    (found,) = [table.change(rate.found, poller.limit)]
-    assert found.per_minute == pytest.approx(60 * 0.98, rel=0.1), "twenty in twenty seconds"
+    assert table.change(rate.learned, poller.key).window == pytest.approx(60 * 0.98, rel=0.1), (
+        "twenty in twenty seconds"
+    )
     clock.tick(10)
     table.now += HOUR
-    assert table.change(rate.allowed, poller.limit, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1
+    assert table.change(rate.allowed, poller.key, 6_000.0, 8, datetime.now(NOON.tzinfo)).number == 1

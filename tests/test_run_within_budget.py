@@ -1,4 +1,4 @@
-"""Runs under a cap, a time and a selection: what the service's own ledger says was spent."""
+"""Runs with a cap, a time limit and a selection: what the service's own ledger says was spent."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FAST: dict[str, Any] = {"submits_per_minute": 60_000, "in_flight": 100}
 
 
 def spent(database: Path) -> tuple[Decimal, Decimal]:
-    """The batch's running sums, and the ledger added up: USD."""
+    """The batch's running total, and the ledger added up: USD."""
     (row,) = rows(database, "SELECT spent, reserved, unpriced FROM batches")
     assert (row["reserved"], row["unpriced"]) == (0, 0)
-    costs = [Decimal(each["cost_usd"]) for each in rows(database, "SELECT cost_usd FROM attempts WHERE cost_usd > 0")]
+    costs = [Decimal(row["cost_usd"]) for row in rows(database, "SELECT cost_usd FROM attempts WHERE cost_usd > 0")]
     return Decimal(row["spent"]) / 10**7, sum(costs, Decimal(0))
 
 
@@ -33,7 +33,7 @@ def charged(ledger: Path) -> Decimal:
     return sum((Decimal(row["micro_usd"]) / 1_000_000 for row in Bill(ledger).accepted), Decimal(0))
 
 
-def test_two_runs_share_one_cap_to_the_cent_and_a_higher_one_goes_on(
+def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "2000", "--instant")
@@ -72,7 +72,7 @@ def test_a_killed_run_leaves_the_cap_as_it_was(tmp_path: Path, simulate: Simulat
     assert spent(database) == (6 * PRICE, 6 * PRICE)
 
 
-def test_a_failed_generation_leaves_room_for_another(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+def test_a_failed_generation_leaves_budget_for_another(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     simulator = simulate("--speed", "6000", "--instant", faults={"fetch": {"generation_error": {"count": 1}}})
     write_manifest(tmp_path / "m.yaml", 4, limits={**FAST, "max_cost": 2.94})
     ended = batchgen("run", "m.yaml", **simulator.environment)
@@ -81,7 +81,7 @@ def test_a_failed_generation_leaves_room_for_another(tmp_path: Path, simulate: S
     assert spent(tmp_path / "batchgen.db") == (2 * PRICE, 2 * PRICE)
 
 
-def test_a_model_without_a_price_is_tried_once_and_then_held_to_its_charge(
+def test_a_model_without_a_price_is_tried_once_and_then_estimated_by_its_charge(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
@@ -94,7 +94,7 @@ def test_a_model_without_a_price_is_tried_once_and_then_held_to_its_charge(
     assert estimates == [None, "0.525", "0.525"]
 
 
-def test_charges_that_were_lost_come_back_from_the_service_s_transactions(
+def test_missing_charges_are_taken_from_the_service_s_transactions(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
@@ -111,7 +111,7 @@ def test_charges_that_were_lost_come_back_from_the_service_s_transactions(
     assert {row["cost_usd"] for row in rows(database, "SELECT cost_usd FROM jobs")} == {"1.47"}
 
 
-def test_a_low_balance_is_told_and_stops_nothing(tmp_path: Path, batchgen: Command) -> None:
+def test_a_low_balance_warns_and_stops_nothing(tmp_path: Path, batchgen: Command) -> None:
     limits = AccountLimits(balance_usd=Decimal(2))
     write_manifest(tmp_path / "m.yaml", 2)
     with served(Simulation(speed=300, instant=True, limits=limits)) as environment:
@@ -144,7 +144,7 @@ def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(
     check_delivered(tmp_path, database)
 
 
-def test_a_condition_that_is_no_condition_is_refused_before_anything_is_sent(
+def test_an_invalid_condition_is_refused_before_anything_is_sent(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
@@ -181,9 +181,9 @@ def test_a_plan_says_what_a_run_would_do_and_leaves_nothing_behind(
     assert "within $6.00: 4 of 9, for $5.88" in shown.stdout
     assert [path for path in tmp_path.iterdir() if not path.name.startswith("simulator.ledger")] == [manifest]
     assert Bill(simulator.ledger).requests("create") == []
-    told = json.loads(batchgen("run", "-n", "m.yaml", "--json", "--only", "clip-[0-3]", **public).stdout)
-    assert (told["to_send"], told["not_selected"], told["cost_usd"]) == (4, 5, "5.88")
-    assert told["finish"]["p50"] < told["finish"]["p90"]
+    plan = json.loads(batchgen("run", "-n", "m.yaml", "--json", "--only", "clip-[0-3]", **public).stdout)
+    assert (plan["to_send"], plan["not_selected"], plan["cost_usd"]) == (4, 5, "5.88")
+    assert plan["finish"]["p50"] < plan["finish"]["p90"]
 
 
 def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_prices(
@@ -195,19 +195,19 @@ def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_pr
     before = rows(tmp_path / "batchgen.db", "SELECT * FROM jobs")
     jobs = [{"id": f"clip-{n}", "prompt": f"Other {n}."} for n in range(5)]
     write_manifest(tmp_path / "m.yaml", jobs)
-    nobody = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
-    shown = batchgen("plan", "m.yaml", **nobody).stdout
+    unreachable = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
+    shown = batchgen("plan", "m.yaml", **unreachable).stdout
     assert "m: 5 jobs: 4 to send, 1 of them new, 3 edited, 1 changed after they were sent" in shown
     assert "$1.47 spent already; prices as listed 20" in shown
     assert "the service could not be asked for newer ones" in shown
     assert rows(tmp_path / "batchgen.db", "SELECT * FROM jobs") == before
     (tmp_path / "batchgen.db").unlink()
-    shown = batchgen("plan", "m.yaml", **nobody).stdout
+    shown = batchgen("plan", "m.yaml", **unreachable).stdout
     assert "price unknown" in shown
     assert "no price list is known" in shown
-    capped = batchgen("plan", "m.yaml", "--max-cost", "3", **nobody).stdout
+    capped = batchgen("plan", "m.yaml", "--max-cost", "3", **unreachable).stdout
     assert (
         "within $3.00: one job of a model without a price is sent first, and its charge is then taken as the price"
         in capped
     )
-    assert json.loads(batchgen("plan", "m.yaml", "--json", **nobody).stdout)["cost_usd"] is None
+    assert json.loads(batchgen("plan", "m.yaml", "--json", **unreachable).stdout)["cost_usd"] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,8 +15,9 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.schema import limits as limits_table
-from batchgen.limits.rate import EARLY
+from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest import Limits
+from batchgen.reconciler import Reconciler
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
 from batchgen.services.base import (
     Accepted,
@@ -29,13 +31,13 @@ from batchgen.services.base import (
 )
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import Table, spec
+from tests.table import MODEL, Table, spec
 
 FAST = Limits(submits_per_minute=60_000, in_flight=100)
 SECONDS = timedelta(seconds=1)
 
 OUTCOMES: list[tuple[SubmitOutcome, State, Outcome, dict[str, Any]]] = [
-    # outcome, the job, its attempt, what else is true of the row
+    # outcome of the create, state of the job, outcome of its attempt, other columns of the job
     (
         Accepted("g:1/x", Decimal("0.28"), 201),
         State.GENERATING,
@@ -56,7 +58,7 @@ def pause_of(table: Table) -> Any:
 
 
 @pytest.mark.parametrize(("outcome", "state", "attempt", "more"), OUTCOMES, ids=lambda value: type(value).__name__)
-async def test_an_outcome_is_written_down(
+async def test_an_outcome_is_stored(
     table: Table, clock: Clock, outcome: SubmitOutcome, state: State, attempt: Outcome, more: dict[str, Any]
 ) -> None:
     table.sync("mona")
@@ -70,23 +72,23 @@ async def test_an_outcome_is_written_down(
 async def test_the_intent_is_durable_before_the_request_leaves(table: Table, clock: Clock) -> None:
     table.sync("mona")
     service = ScriptedService()
-    seen: list[tuple[str, str]] = []
-    service.before = lambda: seen.extend(
+    during: list[tuple[str, str]] = []
+    service.before = lambda: during.extend(
         (row.state, one.outcome) for row, one in zip(table.rows(), table.attempts(), strict=True)
     )
     await turn(Scheduler(context_of(table, service), 8))
-    assert seen == [("submitting", "sending")]
+    assert during == [("submitting", "sending")]
     assert service.submitted[0].client_request_id == table.attempts()[0].client_request_id
     assert table.row().base_url == service.base_url
 
 
-async def test_the_simulator_s_address_is_not_pinned(table: Table, clock: Clock) -> None:
+async def test_the_address_of_a_simulator_is_not_stored(table: Table, clock: Clock) -> None:
     table.sync("mona")
     await turn(Scheduler(context_of(table, ScriptedService(name="simulator")), 8))
     assert table.row().base_url is None
 
 
-async def test_a_local_image_travels_and_is_remembered(table: Table, clock: Clock) -> None:
+async def test_a_local_image_is_sent_and_its_digest_is_stored(table: Table, clock: Clock) -> None:
     (table.folder / "mona.png").write_bytes(b"a portrait")
     table.sync(spec(image="mona.png", input_pointers=("/image_url",)))
     service = ScriptedService()
@@ -97,7 +99,7 @@ async def test_a_local_image_travels_and_is_remembered(table: Table, clock: Cloc
     assert "base64" not in table.row().request
 
 
-async def test_an_image_that_has_gone_fails_its_job_and_sends_nothing(table: Table, clock: Clock) -> None:
+async def test_a_missing_image_fails_its_job_and_sends_nothing(table: Table, clock: Clock) -> None:
     table.sync(spec(image="gone.png", input_pointers=("/image_url",)), "lisa")
     service = ScriptedService()
     await turn(Scheduler(context_of(table, service, FAST), 8))
@@ -126,9 +128,7 @@ async def test_no_more_are_in_flight_than_allowed(table: Table, clock: Clock) ->
     assert len(service.submitted) == 4
 
 
-async def test_another_batch_in_flight_counts_as_well(table: Table, clock: Clock) -> None:
-    from dataclasses import replace
-
+async def test_the_generations_of_another_batch_count_as_well(table: Table, clock: Clock) -> None:
     table.sync("mona")
     table.accept(table.intend()[0])
     table.sync("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
@@ -137,7 +137,51 @@ async def test_another_batch_in_flight_counts_as_well(table: Table, clock: Clock
     assert service.submitted == []
 
 
-async def test_no_more_are_on_the_wire_than_fit_in_hand(table: Table, clock: Clock) -> None:
+async def test_an_unconfirmed_attempt_counts_as_in_flight_for_as_long_as_a_generation_may_run(
+    table: Table, clock: Clock
+) -> None:
+    """Creates answered 500 and absent from the log: the reconciler waits for long after their places are free again."""
+    table.sync(*(f"j{number}" for number in range(6)))
+    service = ScriptedService([Unknown("500: oops", 500)] * 2 + [Accepted("g-3"), Accepted("g-4")])
+    context = context_of(table, service, replace(FAST, in_flight=2, unconfirmed_minutes=10_000))
+    scheduler, reconciler = Scheduler(context, 8), Reconciler(context, 1)
+    await turn(scheduler)
+    assert list(table.states().values()).count("unconfirmed") == 2
+    longest = context.times.p99(MODEL, table.row("j0").request)
+    clock.tick(longest - SECONDS)
+    await turn(reconciler)
+    await turn(scheduler)
+    assert len(service.submitted) == 2, "they may still be running"
+    clock.tick(1)
+    await turn(reconciler)
+    await turn(scheduler)
+    assert len(service.submitted) == 4
+    assert list(table.states().values()).count("unconfirmed") == 2, "and they are not given up"
+    assert len({attempt.job_id for attempt in table.attempts()}) == 4, "nothing is sent twice"
+
+
+async def test_an_attempt_of_a_run_that_died_counts_as_in_flight_no_longer(table: Table, clock: Clock) -> None:
+    table.sync("a", "b")
+    service = ScriptedService(gate=asyncio.Event())
+    limits = replace(FAST, in_flight=1)
+    dead = Scheduler(context_of(table, service, limits, "run-b"), 8)
+    await dead.tick(NOON)
+    table.bury("run-b")
+    assert table.states() == {"a": "unconfirmed", "b": "pending"}
+    other = ScriptedService()
+    scheduler = Scheduler(context_of(table, other, limits), 8)
+    await turn(scheduler)
+    assert other.submitted == []
+    clock.tick(scheduler.context.times.p99(MODEL, table.row("a").request))
+    await turn(scheduler)
+    assert table.states() == {"a": "unconfirmed", "b": "generating"}
+    assert service.gate
+    service.gate.set()
+    await settle(dead)
+    assert table.states() == {"a": "generating", "b": "generating"}, "its answer is still taken"
+
+
+async def test_no_more_requests_are_on_the_wire_than_a_stage_may_have_at_once(table: Table, clock: Clock) -> None:
     table.sync(*(f"j{number}" for number in range(9)))
     service = ScriptedService(gate=asyncio.Event())
     scheduler = Scheduler(context_of(table, service, FAST), 2)
@@ -150,18 +194,18 @@ async def test_no_more_are_on_the_wire_than_fit_in_hand(table: Table, clock: Clo
     assert list(table.states().values()).count("generating") == 2
 
 
-async def test_the_rate_says_when_to_come_again(table: Table, clock: Clock) -> None:
+async def test_the_rate_decides_when_the_scheduler_ticks_again(table: Table, clock: Clock) -> None:
     table.sync("a", "b", "c")
     service = ScriptedService()
     scheduler = Scheduler(context_of(table, service, Limits(submits_per_minute=12)), 8)
-    assert await turn(scheduler) == NOON + 5 * SECONDS - EARLY
-    assert await turn(scheduler) == NOON + 5 * SECONDS - EARLY
+    assert await turn(scheduler) == NOON + 5 * SECONDS - TOLERANCE
+    assert await turn(scheduler) == NOON + 5 * SECONDS - TOLERANCE
     clock.tick(5)
     await turn(scheduler)
     clock.tick(5)
     await turn(scheduler)
     assert len(service.submitted) == 3
-    assert await turn(scheduler) is None, "nothing waits"
+    assert await turn(scheduler) is None, "no job is pending"
 
 
 async def test_a_run_that_is_stopping_sends_nothing(table: Table, clock: Clock) -> None:
@@ -176,7 +220,7 @@ async def test_a_run_that_is_stopping_sends_nothing(table: Table, clock: Clock) 
 # --- slowing down and stopping ---------------------------------------------------------------------------------------
 
 
-async def test_429_slows_everybody_down_for_as_long_as_asked(table: Table, clock: Clock) -> None:
+async def test_a_429_pauses_all_runs_for_as_long_as_the_service_asks(table: Table, clock: Clock) -> None:
     table.sync("mona")
     service = ScriptedService([Throttled("429: slow", timedelta(seconds=40)), Accepted("g-1")])
     scheduler = Scheduler(context_of(table, service, FAST), 8)
@@ -184,8 +228,8 @@ async def test_429_slows_everybody_down_for_as_long_as_asked(table: Table, clock
     assert pause_of(table).paused_until == NOON + 40 * SECONDS
     assert pause_of(table).reason == "the service asks to slow down (429: slow)"
     other = Scheduler(context_of(table, service, FAST, run="run-b"), 8)
-    for waiting in (scheduler, other):
-        assert await turn(waiting) == NOON + 40 * SECONDS
+    for paused in (scheduler, other):
+        assert await turn(paused) == NOON + 40 * SECONDS
     assert len(service.submitted) == 1
     clock.tick(40)
     await turn(other)
@@ -195,9 +239,7 @@ async def test_429_slows_everybody_down_for_as_long_as_asked(table: Table, clock
 
 
 @pytest.mark.parametrize("trouble", [Trouble.AUTH, Trouble.CREDITS, Trouble.ADDRESS])
-async def test_a_blocked_account_stops_submitting_at_once_and_fails_nobody(
-    table: Table, clock: Clock, trouble: Trouble
-) -> None:
+async def test_a_blocked_account_stops_submits_and_fails_no_job(table: Table, clock: Clock, trouble: Trouble) -> None:
     table.sync("a", "b", "c")
     service = ScriptedService([Accepted("g-1"), Blocked(trouble, "no", 403)])
     context = context_of(table, service, FAST)
@@ -211,7 +253,7 @@ async def test_a_blocked_account_stops_submitting_at_once_and_fails_nobody(
     assert len(service.submitted) == 2
 
 
-async def test_a_full_disk_stops_submitting_too(table: Table, clock: Clock) -> None:
+async def test_a_full_disk_stops_submits(table: Table, clock: Clock) -> None:
     table.sync("mona")
     service = ScriptedService()
     context = context_of(table, service)
@@ -235,11 +277,11 @@ async def test_a_service_that_fails_every_create_is_probed_with_one(
         due = await turn(scheduler)
         assert due
         waits.append((due - NOON).total_seconds())
-        assert len(service.submitted) == sent, "it waits"
+        assert len(service.submitted) == sent, "paused"
         clock.move_to(due)
         await turn(scheduler)
         sent += 1
-        assert len(service.submitted) == sent, "one, and no more"
+        assert len(service.submitted) == sent, "one probe"
     assert waits == sorted(set(waits))
     service.submits = [Accepted("g-1")]
     due = await turn(scheduler)
@@ -248,7 +290,7 @@ async def test_a_service_that_fails_every_create_is_probed_with_one(
     await turn(scheduler)
     assert scheduler.failures == 0
     await turn(scheduler)
-    assert len(service.submitted) > sent + 2, "the breaker is closed again"
+    assert len(service.submitted) > sent + 2, "the circuit breaker is closed again"
 
 
 async def test_a_probe_that_is_on_the_wire_is_the_only_one(table: Table, clock: Clock) -> None:
@@ -274,7 +316,7 @@ async def test_one_bad_job_does_not_stop_the_others(table: Table, clock: Clock) 
     assert scheduler.failures == 0
 
 
-async def test_silence_is_told_apart_from_an_answer(table: Table, clock: Clock) -> None:
+async def test_a_service_that_cannot_be_reached_is_not_one_that_refuses(table: Table, clock: Clock) -> None:
     table.sync("mona")
     context = context_of(table, ScriptedService([NotSent("no route"), Throttled("429")]), FAST)
     scheduler = Scheduler(context, 8)

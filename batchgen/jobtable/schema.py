@@ -10,6 +10,7 @@ would import that dialect at every start.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
@@ -28,6 +29,14 @@ from sqlalchemy import (
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.columns import ForeignText, Money, RunningTotal, UTCDateTime
+
+
+class LimitKind(StrEnum):
+    """What a row of `limits` limits."""
+
+    SUBMITS = "submits"  #: create requests a minute
+    POLLS = "polls"  #: polls a minute
+    IN_FLIGHT = "in_flight"  #: generations at one time
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
@@ -180,28 +189,24 @@ events = Table(
 )
 
 limits = Table(
+    # A rate with its pauses, or a number in flight: of a whole service, or (`account`, `model`) as it was learned.
     "limits",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("account", Text, primary_key=True, default=""),
+    Column("model", Text, primary_key=True, default=""),
     Column("next_free_at", UTCDateTime),
     Column("paused_until", UTCDateTime),
     Column("reason", ForeignText),
     Column("failures", Integer, nullable=False),
-    # What was found of the account: see `discovery.py`. Empty where a person told the limits.
-    Column("proven", Integer),
-    Column("ceiling", Integer),
-    Column("tries", Integer),
-    Column("wait", Integer),
-    Column("try_at", UTCDateTime),
-    Column("refused_at", UTCDateTime),
-    Column("willing_at", UTCDateTime),
-    Column("refusals", Integer),
-    Column("per_minute", Float),
-    Column("good", Float),
-    Column("rate_tries", Integer),
-    Column("rate_wait", Integer),
-    Column("resumed_at", UTCDateTime),
+    # What AIMD has learned (see `limits/adaptive.py`). Empty where the manifest names the limits.
+    Column("window", Float),
+    Column("threshold", Float),
+    Column("failed_probes", Integer, nullable=False, default=0),
+    Column("successes", Integer, nullable=False, default=0),
     Column("used_at", UTCDateTime),
+    CheckConstraint(one_of("kind", LimitKind), name="limit_kind_is_known"),
 )
 
 timings = Table(

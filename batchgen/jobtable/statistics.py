@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
 from batchgen.jobs import State
 from batchgen.jobtable import in_flight, ledger
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import STATE_IS_DONE, batches, events, jobs, limits
+from batchgen.jobtable.schema import STATE_IS_DONE, LimitKind, batches, events, jobs, limits
 from batchgen.jobtable.transition import next_due
 
 EVENTS_AT_ONCE = 500
@@ -117,7 +117,7 @@ def blockers(
         State.DOWNLOADING: "downloads",
         State.GENERATING: "generations at the service",
         State.UNCONFIRMED: "the service's log to tell whether a request was accepted",
-        State.PENDING: f"a free place within the limits{found_limits(connection, batch_id, now)}",
+        State.PENDING: f"a free place within the limits{learned_limits(connection, batch_id, now)}",
     }
     for state, what in waiting_for.items():
         number = summary.counts[state] - (summary.held if state == State.UNCONFIRMED else 0)
@@ -128,23 +128,23 @@ def blockers(
     return blocked
 
 
-def found_limits(connection: Connection, batch_id: int, now: datetime) -> str:
-    """The limits in force, in words, where a run found them itself of late; else nothing."""
+def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
+    """The limits in force, in words, where a run has learned them of late; else nothing."""
     service = connection.execute(select(batches.c.service).where(batches.c.id == batch_id)).scalar_one()
-    head = f"submits to {service} by "
-    of_late = select(limits).where(limits.c.name.startswith(head), limits.c.used_at > now - OF_LATE)
-    if not (rows := list(connection.execute(of_late))):
+    recent = select(limits).where(limits.c.service == service, limits.c.account != "", limits.c.used_at > now - OF_LATE)
+    rows = {(row.model, row.kind): row for row in connection.execute(recent)}
+    if not rows:
         return ""
-    flying = in_flight.in_flight_by_model(connection, service, now)
-    told = {}
-    for row in rows:
-        model = row.name.partition(": ")[2]
-        here = flying.get(model, InFlight())
-        most = f" of {row.ceiling}" if row.ceiling else ""
-        rate = f", {round(row.per_minute, 1):g} submits a minute" if row.per_minute else ""
-        told[model] = f"in flight {here.accepted + here.on_wire}{most}{rate}"
-    named = [f"{model}: {words}" if len(told) > 1 else words for model, words in told.items()]
-    return f", which are found as it goes ({'; '.join(named)})"
+    counts = in_flight.in_flight_by_model(connection, service, now)
+    texts = {}
+    for model in {model: None for model, _ in rows}:
+        count = counts.get(model, InFlight())
+        window, rate = rows.get((model, LimitKind.IN_FLIGHT)), rows.get((model, LimitKind.SUBMITS))
+        most = f" of {int(window.window)}" if window and window.threshold else ""
+        per_minute = f", {round(rate.window, 1):g} submits a minute" if rate and rate.threshold else ""
+        texts[model] = f"in flight {count.accepted + count.on_wire}{most}{per_minute}"
+    named = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
+    return f", which are learned from the service's answers ({'; '.join(named)})"
 
 
 def events_since(

@@ -44,6 +44,8 @@ class Candidate:
     endpoint: str
     request: str
     estimated_usd: Decimal | None = None
+    deadline_at: datetime | None = None
+    """Until when its generation may run: until then it counts as in flight, if it is not known to be accepted."""
 
 
 def ready(
@@ -67,8 +69,7 @@ def ready(
 
 
 def in_flight(connection: Connection, service: str, now: datetime) -> int:
-    """Generations that the service may be working on. Those held for a person and those past their deadline do not
-    count: they may never end."""
+    """Generations that the service may be working on. Those past their deadline do not count: they may never end."""
     return connection.execute(COUNT_IN_FLIGHT, {"of": service, "now": now}).scalar_one()
 
 
@@ -107,8 +108,11 @@ def intend(
     )
     ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
     lease = {"worker": worker, "until": until, "at_base_url": base_url}
-    rows = connection.execute(CLAIM_PENDING, {"ids": list(names), **lease})
-    claimed = {job.id: job for job in map(to_job, rows)}
+    claimed: dict[int, Job] = {}
+    for deadline in {job.deadline_at for job in chosen}:
+        ids = [job.id for job in chosen if job.deadline_at == deadline]
+        rows = connection.execute(CLAIM_PENDING, {"ids": ids, "deadline": deadline or until, **lease})
+        claimed |= {job.id: job for job in map(to_job, rows)}
     moved = {"at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
     connection.execute(INSERT_EVENT, [{"job_id": job.id, "detail": names[job.id], **moved} for job in chosen])
     return [to_intent(claimed[job.id], names[job.id], batch_id, job.estimated_usd) for job in chosen]
@@ -218,9 +222,7 @@ def move_to_unconfirmed(
 FLYING_WHERE = (
     jobs.c.service == bindparam("of"),
     text(STATE_IS_IN_FLIGHT),  # the condition of the partial index ix_jobs_in_flight
-    (jobs.c.state == State.SUBMITTING)
-    | ((jobs.c.state == State.UNCONFIRMED) & jobs.c.next_at.is_not(None))
-    | ((jobs.c.state == State.GENERATING) & (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type))),
+    (jobs.c.state == State.SUBMITTING) | (jobs.c.deadline_at > bindparam("now", type_=jobs.c.deadline_at.type)),
 )
 COUNT_IN_FLIGHT = select(func.count()).where(*FLYING_WHERE)
 
@@ -251,6 +253,7 @@ CLAIM_PENDING = (
         attempt_id=OPEN_ATTEMPT.with_only_columns(attempts.c.id).scalar_subquery(),
         estimated_usd=OPEN_ATTEMPT.with_only_columns(attempts.c.estimated_usd).scalar_subquery(),
         base_url=bindparam("at_base_url"),
+        deadline_at=bindparam("deadline", type_=jobs.c.deadline_at.type),
         leased_by=bindparam("worker"),
         leased_until=bindparam("until"),
         next_at=bindparam("until"),

@@ -1,16 +1,12 @@
-"""An account's limits, found by what its answers say: grow while they are good, cut where one is refused.
+"""AIMD with slow start: learns an account's limits from the requests that the service accepts and refuses.
 
-Nothing here reads a clock, a table or a wire. Time is measured in accepted requests where that will do, so that a
-service of seconds and one of minutes are learned alike.
+Slow start raises a limit with every accepted request until the first refusal shows where it lies; from then on, a whole
+window of accepted requests raises it by a step (additive increase) and a refusal lowers it by a share (multiplicative
+decrease). This is the congestion control of TCP (Jacobson 1988, Chiu and Jain 1989), made patient: a refused request is
+never worth much here, so each failed probe doubles the wait for the next one.
 
-**Places.** While no request was ever refused for want of a place, two more than ever before may be in flight (of many,
-a sixteenth more). A refusal makes what was in flight the ceiling; it is tried again by one request at a time, at first
-soon, because a refusal may have been for the rate after all, and then ever more seldom. Requests that are accepted well
-above the ceiling show just that.
-
-**Rate.** While nothing was ever refused for the rate, requests go as fast as answers come. A refusal tells the rate:
-what was accepted, over the time until the service is willing again. It is tried a little faster after many accepted
-requests that it held back, and goes back to what was good when that is refused.
+Pure arithmetic: nothing here reads a clock, a table or a socket. Successes are counted rather than seconds, so that
+services of seconds and of minutes are learned alike.
 """
 
 from __future__ import annotations
@@ -18,216 +14,128 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from batchgen.services.base import Limit, Throttled
 
-STEP = 16  # growth and slack: a sixteenth, at least one
-FEWEST = 2  # beyond what was ever in flight, while no ceiling is known: they are on the wire together
-FIRST_TRY = timedelta(
-    seconds=2
-)  # of a ceiling, where the service names no wait; four times that for each refusal after
-LONGEST_TRY = timedelta(minutes=10)
-WAITS = (0, 0, 0, 64, 256)
-"""Requests accepted with every place taken, before a ceiling is tried that was refused once, twice, …: a request in 256
-that is refused is less than half a percent of them."""
-DOUBT = timedelta(minutes=1)  # after a refusal for want of a place, and what it asks to wait: it may be for the rate
-CUTS = 3  # refusals in a row where there should have been a place: what was known is not true any more
-
-MARGIN = 0.98  # of a measured rate: requests that set out evenly do not arrive so
-CUT = 0.98  # at least, of a rate that is refused
-SHORT = 16  # accepted requests between two refusals: fewer are no measure, and show that the last cut was too small
-SHORT_CUT, SHORT_CUTS = 0.95, 0.8
-MOST_PER_MINUTE = 60_000.0
-LEAST_PER_MINUTE = 0.1
-TRIAL = 32  # accepted requests at a higher rate, before it counts as good
-RATE_WAITS = (0, 64, 192)
-"""Accepted requests that the rate held back, before a higher one is tried that was refused never, once, …"""
-SAMPLE = 6  # a rate measured by few requests is tried after so many times their number
-PACES = 4  # between two requests, at the most, while the rate is what holds them back
-QUOTA = timedelta(minutes=10)  # a wait as long as this is for more than a rate
+SLOW_START_LEAD = 2  # requests on the wire beyond what was accepted: about so many are refused when slow start ends
+STEP = 1 / 32  # of the window: the first additive increase, at least one; and the lead of slow start, with many
+SHORTEST_INTERVAL = 32  # successes before a probe, for a small window: fewer would have more than 2 % refused
+MOST_DOUBLINGS = 5  # of a step, or of the interval between two probes
+DECREASE = 1 / 32  # of the window, at the first refusal in a row; it doubles with each one that follows
+LARGEST_DECREASE = 1 / 2
+LEAST = 0.1  # requests a minute: a limit that fell to nothing would never be probed again
+MARGIN = 0.98  # of the rate measured when slow start ends: requests that leave evenly do not arrive evenly
+FEWEST_TO_MEASURE = 2  # accepted requests that show a rate, while none is known; one alone has no rate
+FEWEST_TO_CORRECT = 10  # accepted requests by which a known rate is corrected; fewer tell more of chance
+IDLE_INTERVALS = 4  # of a rate without a request: it was not the rate that held them back
+MINUTE = timedelta(minutes=1)
+"""The period for which services state their rates: a rate is measured over no more."""
+BACKOFFS_IN_A_MINUTE = 5
+"""Refusals in a row after which the backoff has lasted a minute: 2 + 4 + 8 + 16 + 32 seconds."""
+QUOTA_WAIT = timedelta(minutes=10)
+"""A Retry-After as long as this is about a quota of hours or days, not about a rate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """Requests that were accepted in the last minute, or since the last pause if that is less."""
+class LearnedLimit:
+    """One limit under AIMD: generations in flight, or requests a minute."""
 
-    number: int = 0
-    first_at: datetime | None = None
-    enough: int = 2
-    """Fewer tell no rate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is known of one account's limits for one model."""
-
-    proven: int = 0
-    """The most generations that were in flight at once; under a ceiling, those when it was set."""
-    ceiling: int | None = None
-    """With so many in flight, one more was refused. None: that has not happened."""
-    tries: int = 0
-    """Times that the ceiling was refused in a row."""
-    wait: int = 0
-    """Requests still to be accepted, with every place taken, before the ceiling is tried again."""
-    try_at: datetime | None = None
-    """And not before this."""
-    refused_at: datetime | None = None
-    """The last refusal that was counted. Those of requests sent before it are part of it."""
-    willing_at: datetime | None = None
-    """Until when it asked to wait."""
-    refusals: int = 0
-    """In a row, of requests for which there should have been a place, or which came too soon."""
-    per_minute: float | None = None
-    """None: never refused for the rate."""
-    good: float | None = None
-    """What to go back to, while a higher rate is on trial."""
-    rate_tries: int = 0
-    """Trials refused in a row; below 0, trials passed."""
-    rate_wait: int = 0
-    """Accepted requests until the next trial begins, or this one is passed."""
-    resumed_at: datetime | None = None
-    """When the last pause for the rate ended."""
+    window: float | None = None
+    """How many are allowed now. None: nothing was accepted yet (in flight), or nothing was refused yet (rate)."""
+    threshold: float | None = None
+    """The highest window that has held since the last refusal; a window above it is a probe. None: slow start."""
+    failed_probes: int = 0
+    """Probes in a row that were refused; the end of slow start and a decrease count as one. Below zero: that held."""
+    successes: int = 0
+    """Requests accepted with the whole window in use, since it last changed."""
 
 
-def slack(places: int) -> int:
-    """So few places more or less that they tell nothing: a generation that has ended may not have been noticed yet."""
-    return max(1, places // STEP)
+class LearnedLimits(NamedTuple):
+    """What is learned of one account and model."""
+
+    in_flight: LearnedLimit = LearnedLimit()
+    rate: LearnedLimit = LearnedLimit()
 
 
-def places(found: Found, flying: int, now: datetime) -> int:
-    """How many generations may be in flight now, with the one that tries the ceiling; `flying` are."""
-    if found.ceiling is None:
-        # What is in flight was accepted, by whomever it was sent; but not where a guess took the place of knowledge.
-        proven = found.proven if found.refusals >= CUTS else max(found.proven, flying)
-        return proven + max(FEWEST, proven // STEP)
-    return found.ceiling + (found.wait <= 0 and (found.try_at is None or found.try_at <= now))
+def allowed_in_flight(limit: LearnedLimit, accepted: int) -> int:
+    """How many generations may be at work or on the wire, while `accepted` are at work."""
+    window = int(limit.window or 0)
+    lead = max(SLOW_START_LEAD, int(accepted * STEP))
+    return max(window, accepted + lead) if limit.threshold is None else max(window, 1)
 
 
-def limit_of(found: Found, said: Throttled, flying: int, held_back: bool) -> Limit:
-    """What a refusal is for: by the service's words, and where they do not tell, by what was in flight.
+def accepted_in_flight(limit: LearnedLimit, accepted: int, on_wire: int) -> LearnedLimit:
+    """The limit after a request was accepted: `accepted` generations are at work now, `on_wire` requests under way."""
+    allowed = allowed_in_flight(limit, accepted)
+    if limit.threshold is None:
+        return replace(limit, window=allowed)
+    return increase(limit) if accepted + on_wire >= allowed else limit
 
-    A request that the rate had held back was refused for the rate, unless the next one is refused as well.
+
+def increase(limit: LearnedLimit) -> LearnedLimit:
+    """Additive increase, for a request accepted with the whole window in use; nothing in slow start.
+
+    A whole window of successes lets a larger one be probed. A probe that holds for as long doubles the next step.
     """
-    if said.limit:
-        return said.limit
-    if said.retry_after and said.retry_after >= QUOTA:
-        return Limit.QUOTA
-    full = found.proven if found.ceiling is None else found.ceiling
-    near = bool(flying) and flying >= full - slack(full)
-    return Limit.IN_FLIGHT if near and not (held_back and not found.refusals) else Limit.RATE
+    if limit.window is None or limit.threshold is None:
+        return limit
+    successes = limit.successes + 1
+    doublings = min(max(limit.failed_probes, 0), MOST_DOUBLINGS)
+    if successes < max(limit.window, SHORTEST_INTERVAL) * 2**doublings:
+        return replace(limit, successes=successes)
+    held = limit.window > limit.threshold
+    failed_probes = min(limit.failed_probes, 0) - 1 if held else limit.failed_probes
+    step = max(1.0, limit.window * STEP) * 2 ** min(max(-failed_probes, 0), MOST_DOUBLINGS)
+    return LearnedLimit(limit.window + step, limit.window, failed_probes)
 
 
-def accepted(found: Found, flying: int, held_back: bool, sent: Sent, now: datetime) -> Found:
-    """A request was accepted and `flying` generations are in flight with it; `held_back`: only the rate kept more from
-    being sent. `sent` are those of before the last refusal."""
-    if found.refusals >= CUTS:
-        found = replace(found, proven=flying)  # it was a guess
-    found = replace(found, refusals=0)
-    if found.per_minute is not None and held_back:
-        found = tried_faster(found)
-    if found.ceiling is None:
-        return replace(found, proven=max(found.proven, flying))
-    if flying < found.ceiling:
-        return found
-    if flying == found.ceiling:
-        return replace(found, wait=max(found.wait - 1, 0))
-    asked_until = found.willing_at or found.refused_at
-    doubtful = asked_until is not None and now - asked_until <= DOUBT
-    measured = measure(sent, found.willing_at or now) if doubtful else None
-    if flying <= found.proven + slack(found.proven):
-        # If it was the rate after all, the next may not follow sooner than that.
-        try_at = None if measured is None else now + timedelta(minutes=1 / measured)
-        return replace(found, ceiling=flying, wait=0, try_at=try_at)
-    freed = replace(found, proven=flying, ceiling=None, tries=0, wait=0, try_at=None)
-    return slowed(freed, sent, found.willing_at or now) if doubtful else freed
+def decrease(limit: LearnedLimit, measured: float | None, in_a_row: int = 1) -> LearnedLimit:
+    """The limit after a refusal, the `in_a_row`th since a request was accepted; `measured`: what the limit seems to be.
 
-
-def refused_place(found: Found, flying: int, now: datetime, again_at: datetime | None) -> Found:
-    """A request was refused with `flying` generations in flight; the service wants none before `again_at`."""
-    full = found.proven if found.ceiling is None else found.ceiling
-    refusals = found.refusals + (flying < full)
-    if refusals >= CUTS:
-        guess = max(1, min(flying, full) // 2)
-        lost = replace(found, proven=guess, ceiling=None, tries=0, wait=0, try_at=None)
-        return replace(lost, refused_at=now, willing_at=again_at, refusals=refusals)
-    if flying < full - slack(full):
-        ceiling = flying if found.ceiling is None else full - slack(full)
-    elif found.ceiling is None:
-        ceiling = max(full, flying)
+    The first refusal ends slow start at what was measured. A refused probe goes back to the threshold. Any other shows
+    that the limit is lower than it was: multiplicative decrease.
+    """
+    if limit.window is None or limit.threshold is None:
+        window, failed_probes = measured, 1
+    elif limit.window > limit.threshold and in_a_row == 1:
+        window, failed_probes = limit.threshold, max(limit.failed_probes, 0) + 1
     else:
-        # What was accepted above the ceiling just before may have taken the place of what had ended unnoticed.
-        ceiling = (found.proven + full) // 2 if flying >= full else flying
-    tries = found.tries + 1
-    pause = min(FIRST_TRY * 4 ** min(tries - 1, 9), LONGEST_TRY)
-    asked = again_at or now
-    return replace(
-        found,
-        proven=max(ceiling, 1),
-        ceiling=max(ceiling, 1),
-        tries=tries,
-        wait=WAITS[min(tries, len(WAITS)) - 1],
-        try_at=again_at if again_at and tries == 1 else max(now + pause, asked),
-        refused_at=now,
-        willing_at=again_at,
-        refusals=refusals,
-    )
+        lowest = limit.threshold * (1 - LARGEST_DECREASE)
+        window, failed_probes = limit.threshold * (1 - min(DECREASE * 2 ** (in_a_row - 1), LARGEST_DECREASE)), 1
+        window = window if measured is None else max(min(window, measured), lowest)
+    return limit if window is None else LearnedLimit(max(window, LEAST), max(window, LEAST), failed_probes)
 
 
-def refused_rate(found: Found, sent: Sent, now: datetime, again_at: datetime) -> Found:
-    """A request was refused for coming too soon; none will be sent before `again_at`."""
-    slower = slowed(found, sent, again_at)
-    return replace(slower, refused_at=now, willing_at=again_at, refusals=found.refusals + 1)
+def measured_rate(
+    limit: LearnedLimit, accepted: Sequence[datetime], until: datetime, fewest: int = FEWEST_TO_MEASURE
+) -> float | None:
+    """Requests a minute: those that were `accepted` (oldest first), over the time `until` more are welcome.
 
-
-def slowed(found: Found, sent: Sent, again_at: datetime) -> Found:
-    """The rate as a refusal shows it: what was accepted, over the time until the service is willing again."""
-    tries = max(found.rate_tries, 0) + 1
-    measured = measure(sent, again_at)
-    if measured is None:
-        return replace(found, resumed_at=again_at)  # so few tell nothing: the pause must do
-    if found.per_minute is None:
-        rate = measured * MARGIN
-    elif found.good is not None:
-        rate = found.good
-    elif sent.number < SHORT:
-        rate = found.per_minute * (SHORT_CUT if tries < CUTS else SHORT_CUTS)
-    else:
-        rate = max(found.per_minute / 2, min(found.per_minute * CUT, measured * MARGIN))
-    wait = RATE_WAITS[min(tries, len(RATE_WAITS) - 1)]
-    if found.per_minute is None:
-        wait = min(wait, SAMPLE * sent.number)
-    return replace(
-        found,
-        per_minute=min(max(rate, LEAST_PER_MINUTE), MOST_PER_MINUTE),
-        good=None,
-        rate_tries=tries,
-        rate_wait=wait,
-        resumed_at=again_at,
-    )
-
-
-def sent_in(times: Sequence[datetime], per_minute: float | None, enough: int = 2) -> Sent:
-    """The last of `times`, oldest first, that came one after the other as fast as the rate let them."""
-    first = len(times) - 1
-    longest = timedelta(minutes=PACES / per_minute) if per_minute else DOUBT
-    while first > 0 and times[first] - times[first - 1] <= longest:
-        first -= 1
-    return Sent(len(times) - first, times[first], enough) if times else Sent()
-
-
-def measure(sent: Sent, until: datetime) -> float | None:
-    """Requests a minute; None where there were too few to tell."""
-    if sent.number < sent.enough or sent.first_at is None:
+    Only those count that followed one another as fast as the limit allowed. None where they are too few.
+    """
+    slow_start = limit.threshold is None or limit.window is None
+    longest_gap = MINUTE if slow_start else timedelta(minutes=IDLE_INTERVALS / (limit.window or LEAST))
+    number = min(len(accepted), 1)
+    while number < len(accepted) and accepted[-number] - accepted[-number - 1] <= longest_gap:
+        number += 1
+    if number < (fewest if slow_start else FEWEST_TO_CORRECT):
         return None
-    return sent.number * 60 / max((until - sent.first_at).total_seconds(), 0.001)
+    per_minute = number * MINUTE / max(until - accepted[-number], timedelta(milliseconds=1))
+    return per_minute * MARGIN if slow_start else per_minute
 
 
-def tried_faster(found: Found) -> Found:
-    """One more accepted at this rate: in time a higher one is tried, each that is passed by twice as large a step."""
-    assert found.per_minute is not None
-    if found.rate_wait > 1:
-        return replace(found, rate_wait=found.rate_wait - 1)
-    tries = found.rate_tries if found.good is None else min(found.rate_tries, 0) - 1
-    growth = min(2 ** max(-tries, 0) / (2 * STEP), 0.5)
-    faster = min(found.per_minute * (1 + growth), MOST_PER_MINUTE)
-    return replace(found, per_minute=faster, good=found.per_minute, rate_tries=tries, rate_wait=TRIAL)
+def limit_of(limit: LearnedLimit, refusal: Throttled, in_flight: int, in_a_row: int) -> Limit:
+    """Which limit a refusal is for: by the service's own words, else by what was in flight.
+
+    Where neither tells, it is taken to be for the rate, which costs little if it is wrong; but where the request is
+    refused again after the whole wait, with nothing accepted in between, it is for the generations in flight.
+    """
+    if refusal.limit:
+        return refusal.limit
+    if refusal.retry_after and refusal.retry_after >= QUOTA_WAIT:
+        return Limit.QUOTA
+    # A generation that has ended may not have been noticed yet, so one or a few less count as full.
+    full = limit.threshold is not None and in_flight >= limit.threshold - max(1.0, limit.threshold * STEP)
+    again = in_a_row > (1 if refusal.retry_after else BACKOFFS_IN_A_MINUTE)
+    return Limit.IN_FLIGHT if in_flight and (full or again) else Limit.RATE

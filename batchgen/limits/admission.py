@@ -1,7 +1,7 @@
-"""What may be submitted now: limits that a person told, and limits that are found, together.
+"""Admission control: how many requests may be submitted now, within limits that are named and limits that are learned.
 
-Found limits are of one account (a label of its key) and one model, and lie in rows that all runs share; pauses and told
-limits are of the service.
+A learned limit belongs to one account (a label of its key) and one model, and lies in rows that all runs share. Named
+limits and pauses hold for the whole service.
 """
 
 from __future__ import annotations
@@ -14,168 +14,165 @@ from sqlalchemy import Connection
 
 from batchgen.jobtable import in_flight, submission
 from batchgen.jobtable.in_flight import InFlight
+from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import adaptive, rate
-from batchgen.limits.adaptive import DOUBT, Found, Sent
+from batchgen.limits.adaptive import MINUTE, LearnedLimits
+from batchgen.limits.rate import LimitKey
 from batchgen.manifest import AUTO, Limits
 from batchgen.services.base import Limit, Throttled
 
+MOST_PER_MINUTE = 60_000.0  # the highest rate that a manifest may name
 QUOTA_PAUSE = timedelta(minutes=15)  # where the service does not say how long its quota lasts
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """What was in the air when a request was sent: it tells what a refusal is for."""
+class Admitted:
+    """When a request was admitted, and whether the rate was all that kept more of its model from being sent."""
 
-    sent_at: datetime
-    flying: int = 0
-    """Generations of its model."""
-    held_back: bool = False
-    """Only the rate kept more of its model from being sent."""
+    at: datetime
+    rate_limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How many requests may be sent now, and when more may be."""
+    """How many requests may be submitted now, and when more may be."""
 
     number: int
     next_at: datetime | None = None
-    paused_for: str = ""
-    of_model: dict[str, int] = field(default_factory=dict)
-    """At most so many of each; empty where nothing is found of models."""
-    flights: dict[str, Flight] = field(default_factory=dict)
+    pause_reason: str = ""
+    by_model: dict[str, int] = field(default_factory=dict)
+    """At most so many of each model; empty where no limit is learned."""
+    rate_limited: frozenset[str] = frozenset()
+    """Models of which only the rate keeps more from being submitted."""
 
     @property
-    def barred(self) -> list[str]:
-        """Models of which none may be sent now."""
-        return [model for model, number in self.of_model.items() if not number]
+    def full_models(self) -> list[str]:
+        """Models of which none may be submitted now."""
+        return [model for model, number in self.by_model.items() if not number]
 
 
 class Admission:
-    """Holds submits to the limits of one service and account."""
+    """Holds the submits of a run to the limits of one service and account."""
 
-    def __init__(self, service: str, account: str, told: Limits, models: Sequence[str]) -> None:
-        self.service, self.account, self.told, self.models = service, account, told, models
-        self.limit = rate.submits_to(service)
-        self.finds_rate = told.submits_per_minute == AUTO
-        self.finds_places = told.in_flight == AUTO
-        self.refused_of_late = False
-        """When a claim looked last, nothing had been taken since a refusal."""
+    def __init__(self, service: str, account: str, limits: Limits, models: Sequence[str]) -> None:
+        self.service, self.account, self.limits, self.models = service, account, limits, models
+        self.service_key = LimitKey(service, LimitKind.SUBMITS)
+        self.learns_rate = limits.submits_per_minute == AUTO
+        self.learns_in_flight = limits.in_flight == AUTO
+        self.learns = self.learns_rate or self.learns_in_flight
+        self.per_minute = MOST_PER_MINUTE if limits.submits_per_minute == AUTO else limits.submits_per_minute
+        """The named rate, of all models together."""
+        self.backing_off = False
+        """Whether nothing had been accepted since a refusal, at the last claim."""
+        self.refusals = 0
+        """Since this run had a request accepted."""
 
-    @property
-    def finds(self) -> bool:
-        return self.finds_rate or self.finds_places
+    def key(self, kind: LimitKind, model: str) -> LimitKey:
+        return LimitKey(self.service, kind, self.account, model)
 
-    @property
-    def per_minute(self) -> float:
-        """For all models together."""
-        per_minute = self.told.submits_per_minute
-        return adaptive.MOST_PER_MINUTE if isinstance(per_minute, str) else per_minute
+    def learned(self, connection: Connection, model: str) -> LearnedLimits:
+        kinds = LimitKind.IN_FLIGHT, LimitKind.SUBMITS
+        return LearnedLimits(*(rate.learned(connection, self.key(kind, model)) for kind in kinds))
 
-    def row(self, model: str) -> str:
-        return rate.submits_of(self.service, self.account, model)
+    def store(self, connection: Connection, model: str, learned: LearnedLimits, now: datetime) -> None:
+        if self.learns_in_flight:
+            rate.store(connection, self.key(LimitKind.IN_FLIGHT, model), learned.in_flight, now)
+        if self.learns_rate:
+            rate.store(connection, self.key(LimitKind.SUBMITS, model), learned.rate, now)
 
-    def capacity(self, connection: Connection, now: datetime, wanted: int) -> Capacity:
-        """What of `wanted` requests may be sent now."""
-        flying: dict[str, InFlight] = {}
-        if self.finds:
-            flying = in_flight.in_flight_by_model(connection, self.service, now)
-            number = sum(each.accepted + each.on_wire for each in flying.values())
-        else:
-            number = submission.in_flight(connection, self.service, now)
-        if not isinstance(self.told.in_flight, str):
-            wanted = min(wanted, self.told.in_flight - number)
-        if wanted <= 0:
+    def capacity(self, connection: Connection, now: datetime, most: int) -> Capacity:
+        """How many requests may be submitted now, at most `most`."""
+        counts: dict[str, InFlight] = {}
+        if not isinstance(self.limits.in_flight, str):
+            most = min(most, self.limits.in_flight - submission.in_flight(connection, self.service, now))
+        if most <= 0:
             return Capacity(0)
-        allowance = rate.allowed(connection, self.limit, self.per_minute, wanted, now)
-        number = allowance.number
-        self.refused_of_late = allowance.refused
-        if allowance.refused and number:
-            flying = flying or in_flight.in_flight_by_model(connection, self.service, now)
-            number = 1 - sum(each.on_wire for each in flying.values())
+        allowance = rate.allowed(connection, self.service_key, self.per_minute, most, now)
+        number, self.backing_off = allowance.number, allowance.backing_off
+        if number and (self.learns or self.backing_off):
+            counts = in_flight.in_flight_by_model(connection, self.service, now)
+        if number and self.backing_off:
+            number = 1 - sum(count.on_wire for count in counts.values())
             if number <= 0:
                 return Capacity(0)
-        if not number or not self.finds:
-            return Capacity(number, allowance.next_at, allowance.paused_for)
-        return self.room_by_model(connection, now, number, allowance.next_at, flying)
+        capacity = Capacity(number, allowance.next_at, allowance.pause_reason)
+        return self.capacity_by_model(connection, now, capacity, counts) if number and self.learns else capacity
 
-    def room_by_model(
-        self, connection: Connection, now: datetime, wanted: int, next_at: datetime | None, flying: dict[str, InFlight]
+    def capacity_by_model(
+        self, connection: Connection, now: datetime, capacity: Capacity, counts: dict[str, InFlight]
     ) -> Capacity:
-        of_model, flights, times = {}, {}, [next_at]
+        """How much of `capacity` the learned limits allow each model."""
+        by_model, rate_limited, times = {}, set(), [capacity.next_at]
         for model in self.models:
-            known = rate.found(connection, self.row(model))
-            here = flying.get(model, InFlight())
-            number, held_back = wanted, False
-            if self.finds_places:
-                free = adaptive.places(known, here.accepted, now) - here.accepted - here.on_wire
-                number = min(number, max(free, 0))
-                if known.try_at and known.try_at > now:
-                    times.append(known.try_at)
-            if self.finds_rate and known.per_minute is not None and number:
-                allowance = rate.allowed(connection, self.row(model), self.per_minute, number, now)
-                held_back = allowance.number < number
-                number = allowance.number
+            learned, count = self.learned(connection, model), counts.get(model, InFlight())
+            number = capacity.number
+            if self.learns_in_flight:
+                window = adaptive.allowed_in_flight(learned.in_flight, count.accepted)
+                number = max(min(number, window - count.accepted - count.on_wire), 0)
+            if self.learns_rate and learned.rate.window is not None and number:
+                allowance = rate.allowed(connection, self.key(LimitKind.SUBMITS, model), self.per_minute, number, now)
                 times.append(allowance.next_at)
-            of_model[model] = number
-            flights[model] = Flight(now, here.accepted, held_back)
-        soon = min((moment for moment in times if moment and moment > now), default=None)
-        return Capacity(min(wanted, sum(of_model.values())), soon, "", of_model, flights)
+                if allowance.number < number:
+                    number = allowance.number
+                    rate_limited.add(model)
+            by_model[model] = number
+        soonest = min((time for time in times if time and time > now), default=None)
+        return Capacity(min(capacity.number, sum(by_model.values())), soonest, "", by_model, frozenset(rate_limited))
 
     def spend(self, connection: Connection, models: Sequence[str], now: datetime) -> None:
         """Take one request of each of `models` from the rates."""
-        if not self.finds_rate:
-            rate.spend(connection, self.limit, self.per_minute, len(models), now)
+        if not self.learns_rate:
+            rate.spend(connection, self.service_key, self.per_minute, len(models), now)
             return
         for model in set(models):
-            rate.spend(connection, self.row(model), self.per_minute, models.count(model), now)
+            rate.spend(connection, self.key(LimitKind.SUBMITS, model), self.per_minute, models.count(model), now)
 
-    def accepted(self, connection: Connection, model: str, sent: Flight, now: datetime) -> None:
-        """The service took a request. Its job is in flight by now."""
-        if self.refused_of_late:
-            rate.relent(connection, self.limit)
-        if not self.finds:
+    def accepted(self, connection: Connection, model: str, admitted: Admitted, now: datetime) -> None:
+        """Learn from a request that the service accepted. Its job counts as in flight by now."""
+        self.refusals = 0
+        if self.backing_off:
+            rate.reset_backoff(connection, self.service_key)
+        if self.learns:
+            window, per_minute = self.learned(connection, model)
+            count = self.in_flight(connection, model, now)
+            window = adaptive.accepted_in_flight(window, count.accepted, count.on_wire)
+            per_minute = adaptive.increase(per_minute) if admitted.rate_limited else per_minute
+            self.store(connection, model, LearnedLimits(window, per_minute), now)
+
+    def refused(
+        self, connection: Connection, model: str, admitted: Admitted, refusal: Throttled, now: datetime
+    ) -> None:
+        """Pause as the service asks, and learn from the refusal."""
+        service = rate.row_of(connection, self.service_key)
+        window, per_minute = self.learned(connection, model) if self.learns else LearnedLimits()
+        accepted = self.in_flight(connection, model, now).accepted
+        # A request that was sent before the last pause ended was refused together with the one that began it.
+        counts = service.paused_until is None or admitted.at >= service.paused_until
+        # The row counts failures to reach the service too; but it is reset when another run has a request accepted.
+        in_a_row = min(self.refusals, service.failures) + counts
+        self.refusals += counts
+        limit = adaptive.limit_of(window, refusal, accepted, in_a_row)
+        what, wait = "the service asks to slow down", refusal.retry_after
+        if limit is Limit.QUOTA:
+            what, wait = "the account's quota is used up", wait or QUOTA_PAUSE
+        reason = f"{what} ({refusal.reason})"
+        ends = rate.pause(connection, self.service_key, reason, now, wait)
+        if limit is Limit.RATE and (self.learns or refusal.limit):
+            # Polls may share the account's requests, and lose less by waiting. They do not wait for long.
+            polls = LimitKey(self.service, LimitKind.POLLS)
+            rate.pause_until(connection, polls, min(ends, now + MINUTE), reason)
+        if not self.learns or not counts or limit is Limit.QUOTA:
             return
-        known = rate.found(connection, self.row(model))
-        flying = in_flight.in_flight_by_model(connection, self.service, now).get(model, InFlight()).accepted
-        passed = Sent()
-        if known.ceiling is not None and flying > known.ceiling and known.refused_at:
-            passed = self.passed(connection, model, known, known.refused_at)
-        rate.keep(connection, self.row(model), adaptive.accepted(known, flying, sent.held_back, passed, now), now)
+        if limit is Limit.IN_FLIGHT:
+            window = adaptive.decrease(window, accepted, in_a_row)
+        elif in_a_row == 1:  # one that follows in the backoff says only that the backoff was too short
+            since = max(now - MINUTE, service.paused_until or now - MINUTE)
+            times = in_flight.accepted_times(connection, self.service, model, since, now)
+            # Where the service names no wait, its rate is taken to be for a minute, as most are.
+            until = ends if wait or not times else max(ends, times[0] + MINUTE)
+            measured = adaptive.measured_rate(per_minute, times, until)
+            per_minute = adaptive.decrease(per_minute, measured)
+        self.store(connection, model, LearnedLimits(window, per_minute), now)
 
-    def refused(self, connection: Connection, model: str, sent: Flight, said: Throttled, now: datetime) -> None:
-        """The service refused a request: slow down as it asks, and remember what that tells of its limits."""
-        known = rate.found(connection, self.row(model)) if self.finds else Found()
-        flying = sent.flying
-        if self.finds:
-            flying = max(
-                flying, in_flight.in_flight_by_model(connection, self.service, now).get(model, InFlight()).accepted
-            )
-        which = adaptive.limit_of(known, said, flying, sent.held_back)
-        if which is Limit.QUOTA:
-            reason = f"the account's quota is used up ({said.reason})"
-            rate.pause(connection, self.limit, reason, now, said.retry_after or QUOTA_PAUSE)
-            return
-        reason = f"the service asks to slow down ({said.reason})"
-        counted = known.refused_at is None or sent.sent_at > known.refused_at
-        if which is Limit.IN_FLIGHT and self.finds_places:
-            again_at = now + said.retry_after if said.retry_after else None
-            if counted:
-                known = adaptive.refused_place(known, flying, now, again_at)
-            if said.retry_after or known.refusals > 1:
-                rate.pause(connection, self.limit, reason, now, said.retry_after)
-        else:
-            ends = rate.pause(connection, self.limit, reason, now, said.retry_after)
-            if which is Limit.RATE and (self.finds or said.limit):
-                # They may share the account's requests, and have less to lose.
-                rate.hold(connection, rate.polls_of(self.service), min(ends, now + DOUBT), reason)
-                if counted:
-                    passed = self.passed(connection, model, known, now)
-                    known = adaptive.refused_rate(known, passed, now, ends)
-        if self.finds:
-            rate.keep(connection, self.row(model), known, now)
-
-    def passed(self, connection: Connection, model: str, known: Found, until: datetime) -> Sent:
-        """What was accepted before a refusal, in the last minute or since the last pause."""
-        since = max(until - DOUBT, known.resumed_at or until - DOUBT)
-        times = in_flight.taken(connection, self.service, model, since, until)
-        return adaptive.sent_in(times, known.per_minute)
+    def in_flight(self, connection: Connection, model: str, now: datetime) -> InFlight:
+        return in_flight.in_flight_by_model(connection, self.service, now).get(model, InFlight())

@@ -1,13 +1,13 @@
-"""What may be sent at all: within the cap on spending, in time to be done, and of the jobs that were selected.
+"""Which pending jobs may be submitted at all: within the cap on spending, in time to be done, and selected for the run.
 
-Held in the table and decided in the transaction that claims, so that several processes share one cap to the cent.
+Decided from rows, in the transaction that claims, so that several processes share one cap to the cent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -18,23 +18,21 @@ from batchgen.jobtable.columns import plain
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.submission import Candidate
+from batchgen.limits.generation_times import GenerationTimes
 
-LOOK_PAST = 200
-"""Jobs that would not be done in time are passed over for shorter ones, so many at a time."""
-
-LongestTime = Callable[[str, str], timedelta]
-"""The time within which nine of ten generations of a model end, for a request."""
+LOOKAHEAD = 200
+"""Jobs read beyond those that fit, when some would not be done in time: a shorter one may stand behind a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a run was told to keep to. None: no such limit."""
+    """What a run has to keep to. None: no such limit."""
 
     max_cost: Decimal | None = None
     """USD, for all that the batch has ever spent."""
     until: datetime | None = None
     selection: str | None = None
-    """The mark of the jobs that may be sent (see `jobtable/selection.py`)."""
+    """The mark of the jobs that may be submitted (see `jobtable/selection.py`)."""
 
     @property
     def any(self) -> bool:
@@ -42,30 +40,30 @@ class Terms:
 
 
 class Hold(StrEnum):
-    """Why a pending job is not sent although there is room."""
+    """Why a pending job is not submitted although the limits would allow it."""
 
     BUDGET = "budget"  #: it would exceed the cap
-    PRICE = "price"  #: a request is under way at an unknown price: no more until its charge is known
+    PRICE = "price"  #: a request of an unknown price is in flight: no more until its charge is known
     TIME = "time"  #: it would not be done in time
 
 
-MEANWHILE = {
+HOLD_REASONS = {
     Hold.BUDGET: "what is left of the budget is reserved, or less than the next job costs",
     Hold.PRICE: "the price of a model is unknown, so its first job goes alone until its charge is known",
     Hold.TIME: "what is left would not be done in time",
 }
-"""Why nothing is sent, while what was sent is still on its way."""
+"""What a person is told while nothing more is submitted and generations are still in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Jobs that may be claimed now, and what holds back the next one."""
+    """The jobs that may be claimed now, and why the next one may not."""
 
     chosen: list[Candidate]
     hold: Hold | None = None
-    sums: Totals = field(default_factory=Totals)
-    wanted: Decimal | None = None
-    """What the one that is held back is expected to cost, in USD."""
+    totals: Totals = field(default_factory=Totals)
+    next_cost: Decimal | None = None
+    """USD that the next job is expected to cost."""
 
 
 def choose(
@@ -76,51 +74,52 @@ def choose(
     capacity: int,
     terms: Terms,
     prices: PriceList,
-    longest: LongestTime,
-    barred: Collection[str] = (),
+    times: GenerationTimes,
+    full_models: Collection[str] = (),
 ) -> Choice:
-    """Up to `room` pending jobs that keep to the terms, in their order, with what each is expected to cost; none of a
-    `barred` model."""
-    enough = capacity + LOOK_PAST * bool(terms.until)
-    pending = submission.ready(connection, batch_id, now, enough, terms.selection, barred)
-    in_time = [each for each in pending if not terms.until or now + longest(each.model, each.request) <= terms.until]
+    """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
+    model in `full_models`."""
+    pending = submission.ready(
+        connection, batch_id, now, capacity + LOOKAHEAD * bool(terms.until), terms.selection, full_models
+    )
+    in_time = [job for job in pending if not terms.until or now + times.p90(job.model, job.request) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
     if terms.max_cost is None:
-        return Choice([priced(each, prices) for each in in_time[:capacity]], hold)
+        return Choice([priced(job, prices) for job in in_time[:capacity]], hold)
     prices = replace(prices, highest=pricelist.highest(connection, service))
-    sums = before = ledger.totals(connection, batch_id)
-    wanted: Decimal | None = None
+    totals = before = ledger.totals(connection, batch_id)
+    next_cost: Decimal | None = None
     chosen: list[Candidate] = []
-    for each in in_time[:capacity]:
-        candidate = priced(each, prices)
-        added = ledger.reservation(candidate.estimated_usd)
-        if sums.unpriced:
+    for job in in_time[:capacity]:
+        candidate = priced(job, prices)
+        cost = ledger.reservation(candidate.estimated_usd)
+        if totals.unpriced:
             hold = Hold.PRICE
             break
-        # A job whose price nobody knows goes alone, while anything is left at all.
-        if (sums + added).committed > terms.max_cost or (added.unpriced and sums.committed >= terms.max_cost):
-            hold, wanted = Hold.BUDGET, candidate.estimated_usd
+        # A job of an unknown price is submitted alone, while anything is left at all.
+        if (totals + cost).committed > terms.max_cost or (cost.unpriced and totals.committed >= terms.max_cost):
+            hold, next_cost = Hold.BUDGET, candidate.estimated_usd
             break
         chosen.append(candidate)
-        sums += added
-    return Choice(chosen, hold, before, wanted)
+        totals += cost
+    return Choice(chosen, hold, before, next_cost)
 
 
 def priced(candidate: Candidate, prices: PriceList) -> Candidate:
-    """The job with its estimate."""
+    """The job with its estimated cost."""
     return replace(candidate, estimated_usd=prices.estimate(candidate.model, candidate.endpoint, candidate.request))
 
 
-def told_of(choice: Choice, terms: Terms) -> str:
-    """Why a run sends no more, and what a person does about it."""
-    sums = choice.sums
+def explanation(choice: Choice, terms: Terms) -> str:
+    """Why a run submits no more, and what a person does about it; "" where nothing holds it back."""
+    totals = choice.totals
     match choice.hold:
         case Hold.BUDGET:
-            reserved = f" and {plain(sums.reserved)} reserved" if sums.reserved else ""
-            following = f", and the next job costs {plain(choice.wanted)}" if choice.wanted else ""
+            reserved = f" and {plain(totals.reserved)} reserved" if totals.reserved else ""
+            following = f", and the next job costs {plain(choice.next_cost)}" if choice.next_cost else ""
             cap = plain(terms.max_cost or Decimal(0))
             return (
-                f"the budget is reached: {plain(sums.spent)} USD spent{reserved} of {cap}{following}."
+                f"the budget is reached: {plain(totals.spent)} USD spent{reserved} of {cap}{following}."
                 " Raise `max_cost` in the manifest, or give --max-cost, and the same command goes on"
             )
         case Hold.PRICE:
@@ -139,7 +138,7 @@ def forecast(
 ) -> Decimal:
     """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
     pending = submission.ready(connection, batch_id, now, most, terms.selection)
-    wanted = sum((priced(each, prices).estimated_usd or Decimal(0) for each in pending), Decimal(0))
+    cost = sum((priced(job, prices).estimated_usd or Decimal(0) for job in pending), Decimal(0))
     if terms.max_cost is None:
-        return wanted
-    return min(wanted, max(terms.max_cost - ledger.totals(connection, batch_id).committed, Decimal(0)))
+        return cost
+    return min(cost, max(terms.max_cost - ledger.totals(connection, batch_id).committed, Decimal(0)))

@@ -1,6 +1,6 @@
-"""When a batch will be done: its slots played through many times with generation times as they are known.
+"""When a batch will be done: a Monte Carlo simulation of its slots, with generation times as far as they are known.
 
-The same numbers come out every time for the same question: chance begins from a fixed seed.
+The random numbers begin from a fixed seed, so the same question has the same answer.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from random import Random
 
-from batchgen.limits.poll_schedule import Times
+from batchgen.limits.poll_schedule import TimeDistribution
 
-PLAYED = 100_000
-"""Generations to play in all: a small batch is played more often than a large one, whose sum varies less."""
-MOST_PLAYS, FEWEST_PLAYS = 400, 5
-REDRAWS = 20
+GENERATIONS = 100_000
+"""Generations simulated in all. A small batch is simulated more often than a large one, whose sum varies less."""
+MOST_RUNS, FEWEST_RUNS = 400, 5
+REDRAWS = 20  # draws of a time longer than a generation's age, before it counts as nearly done
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that is to be sent: its generation time, and the seconds within which nine of ten such end."""
+    """A job that is to be submitted: its generation time, and the seconds within which nine of ten such end."""
 
-    times: Times
+    times: TimeDistribution
     longest: float
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Seconds from now until the last generation ends: half of all plays take at most `p50`, nine of ten `p90`.
+    """Seconds from now until the last generation ends: at most `p50` in half of the runs, `p90` in nine of ten.
 
-    `sent` are the jobs that are sent at all when nothing is sent that would end too late (the median of the plays).
+    `sent` are the jobs that are submitted at all, where none is that would end too late (the median of the runs).
     """
 
     p50: float
@@ -40,55 +40,55 @@ class Forecast:
 
 def forecast(
     waiting: Sequence[Waiting],
-    running: Sequence[tuple[Times, float]],
+    running: Sequence[tuple[TimeDistribution, float]],
     in_flight: int,
     per_minute: float,
     until: float | None = None,
 ) -> Forecast:
-    """Play `waiting` jobs through `in_flight` slots, of which `running` generations of a known age hold some."""
-    plays = max(FEWEST_PLAYS, min(MOST_PLAYS, PLAYED // max(len(waiting) + len(running), 1)))
-    chance = Random(0)  # noqa: S311 - nothing secret
-    played = [play(waiting, running, in_flight, per_minute, until, chance) for _ in range(plays)]
-    ends, sent = sorted(end for end, _ in played), sorted(number for _, number in played)
-    return Forecast(ends[plays // 2], ends[min(plays - 1, plays * 9 // 10)], sent[plays // 2])
+    """Simulate `waiting` jobs in `in_flight` slots, some of them taken by `running` generations (times and age)."""
+    runs = max(FEWEST_RUNS, min(MOST_RUNS, GENERATIONS // max(len(waiting) + len(running), 1)))
+    random = Random(0)  # noqa: S311 - nothing secret
+    results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(runs)]
+    ends, sent = sorted(end for end, _ in results), sorted(number for _, number in results)
+    return Forecast(ends[runs // 2], ends[min(runs - 1, runs * 9 // 10)], sent[runs // 2])
 
 
-def play(
+def simulate(
     waiting: Sequence[Waiting],
-    running: Sequence[tuple[Times, float]],
+    running: Sequence[tuple[TimeDistribution, float]],
     in_flight: int,
     per_minute: float,
     until: float | None,
-    chance: Random,
+    random: Random,
 ) -> tuple[float, int]:
-    """Once through: when the last generation ends, and how many were sent."""
-    slots = [remaining(times, age, chance) for times, age in running]
+    """One run: when the last generation ends, and how many jobs were submitted."""
+    slots = [remaining(times, age, random) for times, age in running]
     end = max(slots, default=0.0)
-    # Where more is under way than may be, nothing is sent until enough of it has ended.
+    # Where more generations are running than are allowed, nothing is submitted until enough of them have ended.
     slots = [0.0] * (in_flight - len(slots)) + sorted(slots)[-in_flight:]
     heapify(slots)
     interval = 60 / per_minute
     sent = 0
-    for each in waiting:
+    for job in waiting:
         start = max(slots[0], sent * interval)
-        if until is not None and start + each.longest > until:
+        if until is not None and start + job.longest > until:
             continue
-        done = start + draw(each.times, chance)
+        done = start + draw(job.times, random)
         heapreplace(slots, done)
         end = max(end, done)
         sent += 1
     return end, sent
 
 
-def draw(times: Times, chance: Random) -> float:
+def draw(times: TimeDistribution, random: Random) -> float:
     """One generation time in seconds."""
     (_, sigma), (tail, wide) = times.parts()
-    return chance.lognormvariate(times.mu, wide if chance.random() < tail else sigma)
+    return random.lognormvariate(times.mu, wide if random.random() < tail else sigma)
 
 
-def remaining(times: Times, age: float, chance: Random) -> float:
-    """What is left of a generation that has lasted `age` seconds."""
+def remaining(times: TimeDistribution, age: float, random: Random) -> float:
+    """The seconds that are left of a generation of this age."""
     for _ in range(REDRAWS):
-        if (whole := draw(times, chance)) > age:
-            return whole - age
+        if (seconds := draw(times, random)) > age:
+            return seconds - age
     return age / 10

@@ -1,12 +1,12 @@
-"""When to look at something that ends at an unknown moment: the looks that cost least, for a known distribution.
+"""When to poll for something that ends at an unknown moment: the schedule that costs least, for a known distribution.
 
-A look has a price, in seconds of delay that it is worth; noticing late costs the delay itself. With F the distribution
-of the time T, S = 1 - F, G the integral of F, and W(t) the least cost still to come (weighted by S) for somebody who
-has just looked at age t and seen nothing:
+A poll has a cost, in seconds of delay that it is worth; noticing late costs the delay itself. With F the distribution
+of the time T, S = 1 - F, G the integral of F, and W(t) the least cost still to come (weighted by S) after a poll at age
+t that saw nothing:
 
-    W(t) = min over s > t of  price · S(t) + G(s) - G(t) - (s - t) · F(t) + W(s)
+    W(t) = min over s > t of  cost · S(t) + G(s) - G(t) - (s - t) · F(t) + W(s)
 
-This is the inspection policy of Barlow and Proschan, solved backwards on a grid. Times in seconds.
+This is the optimal inspection policy of Barlow and Proschan (1965), solved backwards on a grid. Times are in seconds.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
-GRID = 320  # points; a table of looks takes 1 to 3 ms to make
+GRID = 320  # points; a schedule takes 1 to 3 ms to compute
+GRID_SIGMAS = -4.5, 4.0  # the ages that the grid spans, around the median…
+GRID_LOG = 2.5  # …and at most so many natural logarithms, for a wide distribution
 TAIL_WEIGHT = 0.01
-"""The share of generations that takes no heed of the others: without it, a straggler would be asked for ever faster."""
+"""The share of generations of no usual time. Without it, the schedule would poll a straggler ever more often."""
 TAIL_SIGMA = 1.0
-TAIL_STEP = 0.1  # of the age, between two looks at what has outlived the grid
-TAIL_LOOKS = 40
+TAIL_STEP = 0.1  # of the age, between two polls of what has outlived the grid
+TAIL_POLLS = 40  # beyond the grid that are reckoned with: by then, 45 times its last age
 
 
 def normal(z: float) -> float:
@@ -29,7 +31,7 @@ def normal(z: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class TimeDistribution:
     """Lognormal generation times: `mu` and `sigma` of the logarithm of seconds, and a share with a heavy tail."""
 
     mu: float
@@ -63,49 +65,50 @@ class Times:
 
 
 class PollSchedule:
-    """The best next look after any age, for one distribution and one price of a look in seconds."""
+    """The best next poll after any age, for one distribution and one cost of a poll in seconds."""
 
-    def __init__(self, times: Times, price: float, grid: int = GRID) -> None:
-        first = math.exp(times.mu - min(4.5 * times.sigma, 2.5))
-        last = math.exp(times.mu + min(4.0 * times.sigma, 2.5))
+    def __init__(self, times: TimeDistribution, cost: float, grid: int = GRID) -> None:
+        below, above = GRID_SIGMAS
+        first = math.exp(times.mu + max(below * times.sigma, -GRID_LOG))
+        last = math.exp(times.mu + min(above * times.sigma, GRID_LOG))
         step = (last - first) / grid
-        self.ages = [0.0, *(first + step * place for place in range(grid + 1))]
-        self.following = self.solve(times, price)
+        self.ages = [0.0, *(first + step * number for number in range(grid + 1))]
+        self.following = self.solve(times, cost)
 
-    def solve(self, times: Times, price: float) -> list[int]:
-        """For each age of the grid, the place of the age at which to look next."""
+    def solve(self, times: TimeDistribution, poll_cost: float) -> list[int]:
+        """For each age of the grid, the index of the age of the next poll."""
         ages = self.ages
-        done = [times.cdf(age) for age in ages]
+        ended = [times.cdf(age) for age in ages]
         area = [times.integral(age) for age in ages]
         last = len(ages) - 1
         following = [last] * len(ages)
-        # `ahead` is what of the cost of a look depends on its age alone: G(s) + W(s).
+        # `ahead` is the part of the cost of a poll that depends on its age alone: G(s) + W(s).
         ahead = [0.0] * len(ages)
-        ahead[last] = area[last] + self.cost_beyond(times, price)
+        ahead[last] = area[last] + self.cost_beyond(times, poll_cost)
         for here in range(last - 1, -1, -1):
-            share = done[here]
+            share = ended[here]
             best, choice = math.inf, last
-            # Who looks later has his next look later: the search ends where that of the age before did.
+            # A later age never has an earlier next poll, so the search ends where that of the age after it did.
             for there in range(here + 1, following[here + 1] + 1):
                 cost = ahead[there] - ages[there] * share
                 if cost < best:
                     best, choice = cost, there
             following[here] = choice
-            ahead[here] = best + price * (1 - share) + ages[here] * share
+            ahead[here] = best + poll_cost * (1 - share) + ages[here] * share
         return following
 
-    def cost_beyond(self, times: Times, price: float) -> float:
-        """What is still to be paid past the grid, where looks come in proportion to the age."""
+    def cost_beyond(self, times: TimeDistribution, poll_cost: float) -> float:
+        """The cost past the grid, where the intervals between polls grow in proportion to the age."""
         cost, age = 0.0, self.ages[-1]
-        for _ in range(TAIL_LOOKS):
+        for _ in range(TAIL_POLLS):
             after, share = age * (1 + TAIL_STEP), times.cdf(age)
-            cost += price * (1 - share) + times.integral(after) - times.integral(age) - (after - age) * share
+            cost += poll_cost * (1 - share) + times.integral(after) - times.integral(age) - (after - age) * share
             age = after
         return cost
 
     def after(self, age: float) -> float:
-        """The age at which to look next at something that was still at work at `age`."""
-        place = bisect_right(self.ages, age) - 1
-        if place >= len(self.ages) - 1:
+        """The age of the next poll of a generation that was still at work at `age`."""
+        index = bisect_right(self.ages, age) - 1
+        if index >= len(self.ages) - 1:
             return age * (1 + TAIL_STEP)
-        return max(self.ages[self.following[place]], self.ages[place + 1])
+        return max(self.ages[self.following[index]], self.ages[index + 1])

@@ -1,152 +1,165 @@
-"""What may be sent now, kept in rows: a restart cannot burst, and several runs share one allowance.
+"""How often requests may be sent, kept in rows: a restart cannot burst, and several runs share one allowance.
 
-The rate is a generic cell rate algorithm: `next_free_at` runs ahead of the clock by one interval a request, and a
-request may pass while it is not more than `EARLY` ahead: nobody wakes to the millisecond, and what one request is late
-the next may make up for, but no more than was agreed passes in a minute.
+The rate is limited by GCRA, the generic cell rate algorithm (ITU-T I.371; a leaky bucket without a timer). The column
+`next_free_at` is its theoretical arrival time, which runs ahead of the clock by one interval a request.
 
-A row also keeps what was found of the account (see `discovery.py`), where nobody told.
+A row belongs to a service, or to one account and model of it, and also keeps what AIMD has learned (`adaptive.py`).
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
-from batchgen.jobtable.schema import limits
-from batchgen.jobtable.transition import guarded_update
-from batchgen.limits.adaptive import Found
+from batchgen.jobtable.schema import LimitKind, limits
+from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
 from batchgen.limits.generation_times import backoff
 
-EARLY = timedelta(seconds=0.05)
-THROTTLE_FIRST_SECONDS = 2.0
-THROTTLE_LONGEST_SECONDS = 120.0
+TOLERANCE = timedelta(seconds=0.05)
+"""GCRA's tolerance: a request may be so early, since no process wakes to the millisecond; the next one waits longer."""
+PAUSE_FIRST_SECONDS = 2.0
+PAUSE_LONGEST_SECONDS = 120.0
+SHORTEST_PAUSE = timedelta(seconds=0.1)  # a Retry-After of 0 would have the request sent again in a tight loop
+
+
+class LimitKey(NamedTuple):
+    """The key of a row: a service as a whole, or one account and model of it."""
+
+    service: str
+    kind: LimitKind
+    account: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """How many requests may pass now, and when the next one may if that is not enough."""
+    """How many requests may be sent now, and when the next one may if that is not enough."""
 
     number: int
     next_at: datetime | None
-    paused_for: str = ""
-    """Why nothing passes until `next_at`."""
-    refused: bool = False
-    """The last request was: until one is taken, they go one at a time."""
-    slowed: bool = False
-    """A rate was found."""
+    pause_reason: str = ""
+    """Why nothing is sent until `next_at`."""
+    backing_off: bool = False
+    """The last request was refused: until one is accepted, they are sent one at a time."""
+    learned: bool = False
+    """The rate is a learned one."""
 
 
-def submits_to(service: str) -> str:
-    """The row of all submits to a service: the rate that was told, and the pauses."""
-    return f"submits to {service}"
-
-
-def submits_of(service: str, account: str, model: str) -> str:
-    """The row of what was found of an account's limits for a model."""
-    return f"submits to {service} by {account}: {model}"
-
-
-def model_of(row: str, service: str) -> str | None:
-    """The model that a row tells of; None for a row of something else."""
-    head, _, model = row.partition(": ")
-    return model if model and head.startswith(f"{submits_to(service)} by ") else None
-
-
-def polls_of(service: str) -> str:
-    return f"polls of {service}"
-
-
-def row_of(connection: Connection, name: str) -> dict[str, object]:
-    """A limit's row, made if this is the first time."""
-    row = connection.execute(ROW, {"wanted": name}).one_or_none()
+def row_of(connection: Connection, key: LimitKey) -> Row[Any]:
+    """The row of a limit, locked; inserted the first time."""
+    row = connection.execute(SELECT, params_of(key)).first()
     if row is None:
-        connection.execute(MAKE, {"name": name, "failures": 0})
-        row = connection.execute(ROW, {"wanted": name}).one()
-    return dict(row._mapping)
+        connection.execute(INSERT, {**key._asdict(), "failures": 0})
+        row = connection.execute(SELECT, params_of(key)).one()
+    return row
 
 
-def interval_of(row: dict[str, object], per_minute: float) -> timedelta:
-    """The time between two requests at a rate; at the rate that was found, if that is less."""
-    found = row["per_minute"]
-    return timedelta(minutes=1 / (min(per_minute, found) if isinstance(found, float) else per_minute))
+def interval_of(row: Row[Any], per_minute: float) -> timedelta:
+    """The time between two requests at a rate, or at the learned rate if that is lower."""
+    return timedelta(minutes=1 / (per_minute if row.window is None else min(per_minute, row.window)))
 
 
-def allowed(connection: Connection, name: str, per_minute: float, wanted: int, now: datetime) -> Allowance:
-    """What the rate and the pauses let through now, of `wanted` requests. Nothing is spent yet."""
-    row = row_of(connection, name)
-    paused_until, refused = row["paused_until"], bool(row["failures"])
-    if isinstance(paused_until, datetime) and paused_until > now:
-        return Allowance(0, paused_until, str(row["reason"]), refused)
+def allowed(connection: Connection, key: LimitKey, per_minute: float, most: int, now: datetime) -> Allowance:
+    """How many requests the rate and the pauses allow now, at most `most`. Nothing is spent yet."""
+    row = row_of(connection, key)
+    backing_off = bool(row.failures)
+    if row.paused_until and row.paused_until > now:
+        return Allowance(0, row.paused_until, str(row.reason), backing_off)
     interval = interval_of(row, per_minute)
-    reach = interval + EARLY
-    next_free = row["next_free_at"]
-    ahead = max(next_free - now, timedelta(0)) if isinstance(next_free, datetime) else timedelta(0)
-    free = int((reach - ahead) / interval + 1e-9)
-    number = max(0, min(free, wanted))
-    slowed = row["per_minute"] is not None
-    return Allowance(number, now + ahead + interval * (number + 1) - reach, refused=refused, slowed=slowed)
+    limit = interval + TOLERANCE
+    ahead = max(row.next_free_at - now, timedelta(0)) if row.next_free_at else timedelta(0)
+    number = max(0, min(int((limit - ahead) / interval + 1e-9), most))
+    next_at = now + ahead + interval * (number + 1) - limit
+    return Allowance(number, next_at, backing_off=backing_off, learned=row.window is not None)
 
 
-def spend(connection: Connection, name: str, per_minute: float, number: int, now: datetime) -> None:
+def spend(connection: Connection, key: LimitKey, per_minute: float, number: int, now: datetime) -> None:
     """Take `number` requests from the rate."""
     if not number:
         return
-    row = row_of(connection, name)
-    next_free = row["next_free_at"]
-    start = max(next_free, now) if isinstance(next_free, datetime) else now
-    ahead = start + interval_of(row, per_minute) * number
-    guarded_update(connection, limits, {"name": name}, {"next_free_at": ahead})
+    row = row_of(connection, key)
+    start = max(row.next_free_at, now) if row.next_free_at else now
+    write(connection, key, next_free_at=start + interval_of(row, per_minute) * number)
 
 
-def pause(connection: Connection, name: str, reason: str, now: datetime, asked: timedelta | None = None) -> datetime:
-    """Slow everybody down: until what the service asked for, else for a time that doubles with each refusal in a row.
+def pause(
+    connection: Connection, key: LimitKey, reason: str, now: datetime, retry_after: timedelta | None = None
+) -> datetime:
+    """Send nothing for as long as the service asks, else for a backoff that doubles with each refusal in a row.
 
-    Refusals that come during a pause were sent before it and belong to it. Returns when the pause ends.
+    A refusal during a pause is of a request that was sent before it, and is not counted. Returns when the pause ends.
     """
-    row = row_of(connection, name)
-    until = row["paused_until"]
-    known = isinstance(until, datetime) and until > now
-    failures = int(str(row["failures"])) + (0 if known else 1)
-    length = asked if asked is not None else backoff(failures, THROTTLE_FIRST_SECONDS, THROTTLE_LONGEST_SECONDS)
-    ends = now + max(length, timedelta(seconds=0.1))
-    if isinstance(until, datetime) and known:
-        ends = max(ends, until) if asked is not None else until
-    guarded_update(connection, limits, {"name": name}, {"paused_until": ends, "reason": reason, "failures": failures})
+    row = row_of(connection, key)
+    paused = row.paused_until is not None and row.paused_until > now
+    failures = row.failures + (not paused)
+    length = backoff(failures, PAUSE_FIRST_SECONDS, PAUSE_LONGEST_SECONDS) if retry_after is None else retry_after
+    ends: datetime = now + max(length, SHORTEST_PAUSE)
+    if paused:
+        ends = row.paused_until if retry_after is None else max(ends, row.paused_until)
+    write(connection, key, paused_until=ends, reason=reason, failures=failures)
     return ends
 
 
-def relent(connection: Connection, name: str) -> None:
-    """The service took a request: the next pause starts small again."""
-    connection.execute(RELENT, {"wanted": name})
+def pause_until(connection: Connection, key: LimitKey, until: datetime, reason: str) -> None:
+    """Send nothing before `until`, although none of these requests was refused."""
+    paused_until = row_of(connection, key).paused_until
+    if paused_until is None or paused_until < until:
+        write(connection, key, paused_until=until, reason=reason)
 
 
-def hold(connection: Connection, name: str, until: datetime, reason: str) -> None:
-    """Let nothing pass before `until`; nobody was refused for it."""
-    paused_until = row_of(connection, name)["paused_until"]
-    if not isinstance(paused_until, datetime) or paused_until < until:
-        guarded_update(connection, limits, {"name": name}, {"paused_until": until, "reason": reason})
+def reset_backoff(connection: Connection, key: LimitKey) -> None:
+    """A request was accepted: the next pause is short again. A pause that lasts still ends when it would have."""
+    write(connection, key, failures=0)
 
 
-def found(connection: Connection, name: str) -> Found:
-    """What was found of an account so far."""
-    row = row_of(connection, name)
-    return Found(**{field: value for field in FOUND if (value := row[field]) is not None})  # type: ignore[arg-type]
+def learned(connection: Connection, key: LimitKey) -> LearnedLimit:
+    """What AIMD has learned of a limit so far."""
+    return to_learned(row_of(connection, key))
 
 
-def known(connection: Connection, service: str, since: datetime) -> dict[str, Found]:
-    """What was found, by model, of the account that was used last, if that was after `since`."""
-    rows = connection.execute(select(limits).where(limits.c.used_at > since).order_by(limits.c.used_at))
-    return {model: found(connection, row.name) for row in rows if (model := model_of(row.name, service))}
+def store(connection: Connection, key: LimitKey, limit: LearnedLimit, now: datetime) -> None:
+    """Write down what AIMD has learned of a limit."""
+    write(connection, key, **asdict(limit), used_at=now)
 
 
-def keep(connection: Connection, name: str, known: Found, now: datetime) -> None:
-    """Write down what is known now."""
-    guarded_update(connection, limits, {"name": name}, {**asdict(known), "used_at": now})
+def learned_by_model(connection: Connection, service: str, since: datetime) -> dict[str, LearnedLimits]:
+    """What was learned of each model with the account that was used last, if that was after `since`."""
+    by_account: dict[tuple[str, str], dict[LimitKind, LearnedLimit]] = {}
+    for row in connection.execute(LEARNED, {"key_service": service, "since": since}):
+        by_account.setdefault((row.model, row.account), {})[LimitKind(row.kind)] = to_learned(row)
+    unknown = LearnedLimit()
+    return {
+        model: LearnedLimits(kinds.get(LimitKind.IN_FLIGHT, unknown), kinds.get(LimitKind.SUBMITS, unknown))
+        for (model, _), kinds in by_account.items()
+    }
 
 
-ROW = select(limits).where(limits.c.name == bindparam("wanted")).with_for_update()
-MAKE = insert(limits)
-RELENT = update(limits).where(limits.c.name == bindparam("wanted"), limits.c.failures > 0).values(failures=0)
-FOUND = tuple(field.name for field in fields(Found))
+def to_learned(row: Row[Any]) -> LearnedLimit:
+    return LearnedLimit(*(getattr(row, name) for name in LEARNED_FIELDS))
+
+
+def write(connection: Connection, key: LimitKey, **values: Any) -> None:
+    connection.execute(UPDATE, params_of(key) | values)
+
+
+def params_of(key: LimitKey) -> dict[str, Any]:
+    return {f"key_{name}": value for name, value in key._asdict().items()}
+
+
+LEARNED_FIELDS = tuple(field.name for field in fields(LearnedLimit))
+_key = and_(*(limits.c[name] == bindparam(f"key_{name}") for name in LimitKey._fields))
+SELECT = select(limits).where(_key).with_for_update()
+INSERT = insert(limits)
+UPDATE = update(limits).where(_key)
+LEARNED = (
+    select(limits)
+    .where(
+        limits.c.service == bindparam("key_service"),
+        limits.c.account != "",
+        limits.c.used_at > bindparam("since", type_=limits.c.used_at.type),
+    )
+    .order_by(limits.c.used_at)
+)

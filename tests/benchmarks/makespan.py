@@ -1,7 +1,7 @@
-"""How close a run comes to a perfect scheduler, which knows every finish the moment it happens.
+"""How close a run comes to a perfect scheduler, which notices every generation the moment it ends.
 
-The times that the simulated service drew are played once more, in the order in which it took the jobs, through as many
-slots: that is the perfect schedule. The service runs at a speed at which the runner's own work is small beside it.
+The perfect schedule has the generation times that the simulated service drew, in the order in which it accepted the
+jobs, in as many slots. The service runs at a speed at which the runner's own work is small in comparison.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.conftest import simulator_process
 from tests.waiting import rows
 
 JOBS, IN_FLIGHT = sized(500, 20), sized(50, 5)
-SIGMA = 0.18  # around a median of 210 s, which is the model's own
+SIGMA = 0.18  # of the logarithm; the median is the model's own, 210 s
 SPEED = sized(32, 200)
 BOUND = 1.03
 """Of the time of a perfect scheduler."""
@@ -32,7 +32,7 @@ jobs:
 
 
 def perfect(times: Sequence[float], slots: int) -> float:
-    """When the last of `times` ends if each begins the moment a slot is free."""
+    """When the last of `times` ends, if every one begins the moment a slot is free."""
     free = [0.0] * slots
     heapify(free)
     for seconds in times:
@@ -44,14 +44,16 @@ def figures() -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = folder / "many.yaml"
-        manifest.write_text(HEAD + "".join(f"- {{id: j{each}, prompt: number {each}}}\n" for each in range(JOBS)))
+        manifest.write_text(HEAD + "".join(f"- {{id: j{index}, prompt: number {index}}}\n" for index in range(JOBS)))
         options = ("--instant", "--speed", str(SPEED), "--sigma", str(SIGMA))
         with simulator_process(folder, *options) as service:
             run(sys.executable, "-m", "batchgen", "run", str(manifest), **service.environment)
-            made = rows(service.ledger, "SELECT created_at, finishes_at FROM generations ORDER BY created_at")
+            created = rows(service.ledger, "SELECT created_at, finishes_at FROM generations ORDER BY created_at")
             polls = len(rows(service.ledger, "SELECT n FROM requests WHERE kind = 'fetch'"))
         delivered = rows(folder / "batchgen.db", "SELECT max(delivered_at) AS at FROM jobs")[0]["at"]
-    moments = [(datetime.fromisoformat(row["created_at"]), datetime.fromisoformat(row["finishes_at"])) for row in made]
+    moments = [
+        (datetime.fromisoformat(row["created_at"]), datetime.fromisoformat(row["finishes_at"])) for row in created
+    ]
     best = perfect([(ends - begins).total_seconds() for begins, ends in moments], IN_FLIGHT)
     ours = (datetime.fromisoformat(delivered) - moments[0][0]).total_seconds()
     yield Figure(

@@ -1,4 +1,4 @@
-"""Looks a video and seconds of notice: the fixed loop of ten seconds, batchgen's looks, and the best there can be.
+"""Polls a video and seconds of notice: a fixed interval of ten seconds, batchgen's schedule, and the optimum.
 
 A thousand generation times are drawn once, lognormal with median 210 s and sigma 0.18, and every policy meets the same.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from batchgen.jobtable.timings import Timing
-from batchgen.limits.generation_times import PRICE, GenerationTimes
-from batchgen.limits.poll_schedule import PollSchedule, Times
+from batchgen.limits.generation_times import POLL_COST, GenerationTimes
+from batchgen.limits.poll_schedule import PollSchedule, TimeDistribution
 from tests.benchmarks.measure import Figure
 
 MEDIAN_SECONDS, SIGMA = 210.0, 0.18
@@ -27,9 +27,9 @@ After = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a policy costs: looks a video, and the notice in seconds, mean and 95th percentile."""
+    """What a policy costs: polls a video, and the notice in seconds, mean and 95th percentile."""
 
-    looks: float
+    polls: float
     notice: float
     late: float
 
@@ -42,77 +42,77 @@ def draw(number: int, seed: int = 1) -> list[float]:
 
 def score(after: After, times: Sequence[float]) -> Score:
     """Follow each generation with one policy."""
-    looks, notices = 0, []
+    polls, notices = 0, []
     for seconds in times:
         age = 0.0
         while age < seconds:
             age = after(age)
-            looks += 1
+            polls += 1
         notices.append(age - seconds)
-    return Score(looks / len(times), statistics.fmean(notices), statistics.quantiles(notices, n=20)[-1])
+    return Score(polls / len(times), statistics.fmean(notices), statistics.quantiles(notices, n=20)[-1])
 
 
 def best(notice: float, times: Sequence[float]) -> Score:
     """The policy that knows the distribution, on a fine grid, priced so that its mean notice is `notice`."""
-    known = Times(math.log(MEDIAN_SECONDS), SIGMA, tail=0.0)
+    exact = TimeDistribution(math.log(MEDIAN_SECONDS), SIGMA, tail=0.0)
     low, high = 0.02, 60.0
-    found = score(PollSchedule(known, high, FINE_GRID).after, times)
+    result = score(PollSchedule(exact, high, FINE_GRID).after, times)
     for _ in range(12):
         price = math.sqrt(low * high)
-        found = score(PollSchedule(known, price, FINE_GRID).after, times)
-        low, high = (low, price) if found.notice > notice else (price, high)
-    return found
+        result = score(PollSchedule(exact, price, FINE_GRID).after, times)
+        low, high = (low, price) if result.notice > notice else (price, high)
+    return result
 
 
-def told() -> PollSchedule:
-    """batchgen's looks, given the distribution."""
-    return PollSchedule(Times(math.log(MEDIAN_SECONDS), SIGMA), PRICE * MEDIAN_SECONDS)
+def schedule() -> PollSchedule:
+    """batchgen's poll schedule for the exact distribution."""
+    return PollSchedule(TimeDistribution(math.log(MEDIAN_SECONDS), SIGMA), POLL_COST * MEDIAN_SECONDS)
 
 
 def learned(times: Sequence[float], guess: float, in_flight: int = 10) -> Score:
-    """batchgen from a cold start that expects `guess` seconds, learning as its own looks find generations finished."""
+    """batchgen from a cold start that expects `guess` seconds, and learns as its polls see generations end."""
     generation_times = GenerationTimes({MODEL: guess}, {})
-    timing = Timing(0, 0.0, 0.0)
+    timing = Timing()
     waiting = iter(times)
-    air: list[tuple[float, int, float, float, float, int]] = []
-    looks, notices = 0, []
+    running: list[tuple[float, int, float, float, float, int]] = []
+    polls, notices = 0, []
 
     def begin(now: float, number: int) -> None:
         if (seconds := next(waiting, None)) is not None:
             first = generation_times.poll_schedule(MODEL, DURATION).after(0.0)
-            heapq.heappush(air, (now + first, number, now, seconds, 0.0, 1))
+            heapq.heappush(running, (now + first, number, now, seconds, 0.0, 1))
 
     for number in range(in_flight):
         begin(0.0, number)
     number = in_flight
-    while air:
-        at, own, began, seconds, before, count = heapq.heappop(air)
+    while running:
+        at, own, began, seconds, before, count = heapq.heappop(running)
         age = at - began
         if age < seconds:
             after = generation_times.poll_schedule(MODEL, DURATION).after(age)
-            heapq.heappush(air, (began + after, own, began, seconds, age, count + 1))
+            heapq.heappush(running, (began + after, own, began, seconds, age, count + 1))
             continue
-        looks += count
+        polls += count
         notices.append(age - seconds)
         timing = timing.with_one((max(before, age / 2) + age) / 2)
         generation_times.learn(MODEL, DURATION, timing)
         begin(at, number)
         number += 1
-    return Score(looks / len(times), statistics.fmean(notices), statistics.quantiles(notices, n=20)[-1])
+    return Score(polls / len(times), statistics.fmean(notices), statistics.quantiles(notices, n=20)[-1])
 
 
 def figures() -> Iterator[Figure]:
     times = draw(1000)
     few = times[:300]
-    for name, got, among in (
-        ("a look every 10 s (the documented example)", score(lambda age: age + FIXED_SECONDS, times), times),
-        ("batchgen, distribution known", score(told().after, times), times),
+    for name, result, sample in (
+        ("every 10 s (the documented example)", score(lambda age: age + FIXED_SECONDS, times), times),
+        ("batchgen, distribution known", score(schedule().after, times), times),
         ("batchgen, 300 videos from a cold start", learned(few, MEDIAN_SECONDS), few),
         ("batchgen, the first guess a third too low", learned(few, 140.0), few),
     ):
-        bound = best(got.notice, among)
+        bound = best(result.notice, sample)
         yield Figure(
             f"polls a video: {name}",
-            f"{got.looks:.1f} for {got.notice:.1f} s of notice (p95 {got.late:.1f} s)",
-            f"the optimum at the same mean notice: {bound.looks:.1f}; {got.looks / bound.looks:.2f} ×",
+            f"{result.polls:.1f} for {result.notice:.1f} s of notice (p95 {result.late:.1f} s)",
+            f"the optimum at the same mean notice: {bound.polls:.1f}; {result.polls / bound.polls:.2f} ×",
         )
