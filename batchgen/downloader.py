@@ -197,7 +197,7 @@ class Downloader(Stage):
         chunks: list[bytes] = []
         length = 0
         try:
-            async for chunk in response.aiter_raw():
+            async for chunk in http.stream_body(response):
                 chunks.append(chunk)
                 length += len(chunk)
                 if self.stopping:

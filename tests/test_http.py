@@ -196,7 +196,7 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
         http.download_client(1) as client,
         client.stream("GET", f"http://127.0.0.1:{port}/") as response,
     ):
-        chunks = response.aiter_raw()
+        chunks = http.stream_body(response)
         assert await anext(chunks) == b"half"
         with pytest.raises(http.FAILURES, match="4 bytes, expected 100"):
             await anext(chunks)
@@ -218,7 +218,7 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
     async with listening(corrupt, server_tls()) as port, client:
         with pytest.raises(http.FAILURES):
             async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
-                async for _ in response.aiter_raw():
+                async for _ in http.stream_body(response):
                     pass
 
 

@@ -5,7 +5,6 @@ Create and fetch share a path; the request log, the metrics and the billing have
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,6 @@ from batchgen.services import http
 from batchgen.services.account import json_object, read_amount, read_price_list, read_transaction
 from batchgen.services.answers import clock_offset, read_create, read_fetch, read_log_row, read_unavailable
 from batchgen.services.base import (
-    AT_ONCE,
     Blocked,
     FetchOutcome,
     Listing,
@@ -56,9 +54,6 @@ class AimlApi:
         self._key = key
         self._creates = http.create_client()
         self._questions = http.api_client()
-        # A request waits here and not in the pool of connections, where its time limit would run.
-        self._free_for_creates = asyncio.Semaphore(AT_ONCE)
-        self._free_for_questions = asyncio.Semaphore(AT_ONCE)
         self._dated_answer: tuple[http.Answer, datetime] | None = None
         """The last answer and when it came, to compare the service's clock with this machine's."""
 
@@ -73,10 +68,9 @@ class AimlApi:
         # A large body on a slow line is no reason to give up a create.
         seconds = http.SUBMIT_SECONDS + len(submission.body) / http.UPLOAD_BYTES_PER_SECOND
         try:
-            async with self._free_for_creates:
-                answer = await http.exchange(
-                    self._creates, "POST", url, headers, submission.body, key=self._key, seconds=seconds
-                )
+            answer = await http.exchange(
+                self._creates, "POST", url, headers, submission.body, key=self._key, seconds=seconds
+            )
         except http.BAD_ADDRESS as error:
             return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {self._describe(error)}")
         except http.NOT_SENT as error:
@@ -173,7 +167,7 @@ class AimlApi:
         self,
         url: str,
         params: Mapping[str, str] | Sequence[tuple[str, str]],
-        headers: Mapping[str, str] = http.NO_HEADERS,
+        headers: Mapping[str, str] | None = None,
         *,
         with_key: bool = True,
         seconds: float | None = None,
@@ -182,10 +176,9 @@ class AimlApi:
         url = f"{url}?{urlencode(params)}" if params else url
         key = self._key if with_key else ""
         try:
-            async with self._free_for_questions:
-                answer = await http.exchange(
-                    self._questions, "GET", url, headers, key=key, seconds=seconds or http.FETCH_SECONDS
-                )
+            answer = await http.exchange(
+                self._questions, "GET", url, headers, key=key, seconds=seconds or http.FETCH_SECONDS
+            )
         except (*http.FAILURES, *http.BAD_ADDRESS) as error:
             return Unavailable(self._describe(error))
         self._dated_answer = answer, clock.utcnow()

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -21,7 +22,7 @@ from batchgen.errors import UsageError
 from batchgen.services.base import AT_ONCE
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
-POOL_SECONDS = 15.0  # for a connection of the pool; callers ask for no more than it has, so none waits
+POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests than connections, so none waits
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
@@ -30,7 +31,6 @@ KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (
 BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer; a page of 100 rows has some 100 kB
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
-NO_HEADERS: Mapping[str, str] = {}
 
 Response = httpx.Response
 
@@ -74,8 +74,22 @@ class Progress:
             self._sent = self._sent or not is_tunnel
             self._connecting = not self._sent
 
+    @contextmanager
+    def classifying(self) -> Iterator[None]:
+        """Turn every exception into one of `FAILURES` or `BAD_ADDRESS`, as `classify` does."""
+        try:
+            yield
+        except Exception as error:
+            failure = self.classify(error)
+            if failure is error:
+                raise
+            raise failure from error
+
     def classify(self, error: Exception) -> Exception:
-        """The failure that `error` amounts to: one of `NOT_SENT` exactly where that is proven."""
+        """The failure that `error` amounts to: one of `NOT_SENT` exactly where that is proven.
+
+        httpx lets some errors through as they are: of TLS after the handshake, of a SOCKS proxy that answers nonsense.
+        """
         if isinstance(error, httpx.LocalProtocolError):
             return error
         if isinstance(error, TimeoutError):  # the time limit of the whole request
@@ -94,48 +108,19 @@ class Progress:
 
 
 class Client(httpx.AsyncClient):
-    """An `httpx.AsyncClient` whose failures are all `FAILURES`, and `NOT_SENT` only where nothing was sent.
+    """An `httpx.AsyncClient` whose failures are all `FAILURES`, and `NOT_SENT` only where nothing was sent."""
 
-    httpx lets some errors through as they are: of TLS after the handshake, of a SOCKS proxy that answers nonsense.
-    """
+    free: asyncio.Semaphore
+    """One for each connection. `exchange` waits here, before its time limit runs, and not in the pool."""
 
     async def send(self, request: httpx.Request, **options: Any) -> Response:
         """Send a request. Raises `FAILURES`, `BAD_ADDRESS`."""
         progress: Progress = request.extensions.setdefault("trace", Progress())
         try:
-            response = await super().send(request, **options)
-        except Exception as error:
-            failure = progress.classify(error)
-            if failure is error:
-                raise
-            raise failure from error
+            with progress.classifying():
+                return await super().send(request, **options)
         finally:
             await progress.close_failed_handshake()
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = Body(response.stream)
-        return response
-
-
-class Body(httpx.AsyncByteStream):
-    """The body of an answer while it arrives. Whatever interrupts it is one of `FAILURES`."""
-
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for chunk in self._stream:
-                yield chunk
-        except FAILURES:
-            raise
-        except Exception as error:
-            raise httpx.ReadError(describe(error)) from error
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-# --- clients ---------------------------------------------------------------------------------------------------------
 
 
 def create_client() -> Client:
@@ -162,7 +147,7 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
     Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
     """
     try:
-        return Client(
+        client = Client(
             verify=trusted_certificates(),
             limits=httpx.Limits(
                 max_connections=connections, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS
@@ -178,6 +163,8 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
             "the environment names a proxy that cannot be used."
             "\nLet HTTP_PROXY, HTTPS_PROXY and ALL_PROXY begin with http://, https://, socks5:// or socks5h://."
         ) from error
+    client.free = asyncio.Semaphore(connections)
+    return client
 
 
 @cache
@@ -188,9 +175,6 @@ def trusted_certificates() -> ssl.SSLContext:
     except OSError as error:
         place = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR") or "the system's store"
         raise UsageError(f"the certificates in {place} cannot be read: {error.strerror or error}") from error
-
-
-# --- requests --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +196,7 @@ async def exchange(
     client: Client,
     method: str,
     url: str,
-    headers: Mapping[str, str] = NO_HEADERS,
+    headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
     *,
     key: str = "",
@@ -221,24 +205,31 @@ async def exchange(
 ) -> Answer:
     """Send a request, with the `key` if there is one, and read the answer; all of it within `seconds`.
 
-    Raises `FAILURES`, `BAD_ADDRESS`.
+    The time begins once the client has a free connection. Raises `FAILURES`, `BAD_ADDRESS`.
     """
-    headers = {**headers, "Authorization": f"Bearer {key}"} if key else headers
+    headers = {**(headers or {}), "Authorization": f"Bearer {key}"} if key else headers
     progress, body = Progress(), b""
-    try:
+    with progress.classifying():
         async with (
+            client.free,
             asyncio.timeout(seconds),
             client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
         ):
             if with_body:
                 body = await read_body(response)
-    except TimeoutError as error:
-        raise progress.classify(error) from error
     return Answer(response.status_code, response.reason_phrase, response.headers, body, key)
 
 
+async def stream_body(response: Response) -> AsyncIterator[bytes]:
+    """The body as it is sent, in pieces as they arrive. Whatever interrupts it is one of `FAILURES`."""
+    progress: Progress = response.request.extensions["trace"]
+    with progress.classifying():
+        async for piece in response.aiter_raw():
+            yield piece
+
+
 async def read_body(response: Response) -> bytes:
-    """The decoded body, of at most `BODY_BYTES_MAX`. Raises `FAILURES`."""
+    """The decoded body, of at most `BODY_BYTES_MAX`."""
     body = bytearray()
     async for piece in response.aiter_bytes():
         body += piece
