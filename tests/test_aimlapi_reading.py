@@ -44,9 +44,9 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
     *((word, status(word, video={"url": URL}), Finished(URL, word)) for word in ("completed", "complete", "COMPLETED")),
     (
-        "with its size and cost",
+        "with its cost",
         status("completed", video={"url": URL, "file_size": 9}, meta={"usage": {"credits_used": 560001}}),
-        Finished(URL, "completed", 9, Decimal("0.2800005")),
+        Finished(URL, "completed", Decimal("0.2800005")),
     ),
     ("a list of videos", status("completed", video=[{"url": URL}]), Finished(URL)),
     ("a bare url", status("completed", video=URL), Finished(URL)),

@@ -6,6 +6,7 @@ Amounts are exact: they are read digit by digit as written, never as floats.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -18,13 +19,20 @@ VIDEO_TYPE = "internal/video-generations/submit"
 USD_MAX = 1_000_000_000  # no account and no price comes near it; what does is a mistake
 
 
-def json_object(answer: Answer) -> dict[str, Any]:
+def json_object(answer: Answer, read_float: Callable[[str], Any] = float) -> dict[str, Any]:
     """The JSON object that an answer consists of; empty for anything else."""
     try:
-        document = json.loads(answer.body)
+        document = json.loads(answer.body, parse_float=read_float)
     except (ValueError, RecursionError):  # includes UnicodeDecodeError
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def nested(document: Any, *keys: str) -> Any:
+    """The value under a path of keys in JSON objects; None where the path breaks off."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
 
 
 def read_amount(value: Any, per_usd: int = 1) -> Decimal | None:
@@ -46,12 +54,9 @@ def charge_in_headers(answer: Answer) -> Decimal | None:
 
 def read_transaction(row: Any) -> tuple[str, Decimal] | None:
     """The generation that a row of the transactions charges for, and the amount in USD."""
-    try:
-        generation_id, amount = row["reference_id"], row["amount"]
-        exact = read_amount(amount.get("credits"), CREDITS_PER_USD)
-    except (AttributeError, KeyError, TypeError):
-        return None
-    charge = read_amount(amount.get("usd")) if exact is None else exact
+    generation_id = nested(row, "reference_id")
+    exact = read_amount(nested(row, "amount", "credits"), CREDITS_PER_USD)
+    charge = read_amount(nested(row, "amount", "usd")) if exact is None else exact
     return (str(generation_id), charge) if generation_id and charge is not None else None
 
 
@@ -62,7 +67,7 @@ def read_price_list(answer: Answer) -> Listing | None:
     """
     try:
         # Floats stay texts, so that a price keeps its digits.
-        rows = json.loads(answer.body, parse_float=str)["data"]
+        rows = json_object(answer, read_float=str)["data"]
         models = [row for row in rows if isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)]
         by_alias: dict[str, str] = {}
         by_id: dict[str, str] = {}
@@ -74,6 +79,6 @@ def read_price_list(answer: Answer) -> Listing | None:
             by_alias |= dict.fromkeys(aliases, pricing)
             if not aliases or catalogue.known(row["id"]):
                 by_id[row["id"]] = pricing
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError):
         return None
     return Listing(answer.headers.get("etag"), by_alias | by_id)

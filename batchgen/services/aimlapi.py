@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.services import http
-from batchgen.services.account import json_object, read_amount, read_price_list, read_transaction
+from batchgen.services.account import json_object, nested, read_amount, read_price_list, read_transaction
 from batchgen.services.answers import clock_offset, read_create, read_fetch, read_log_row, read_unavailable
 from batchgen.services.base import (
     Blocked,
@@ -54,8 +54,8 @@ class AimlApi:
         self._key = key
         self._creates = http.create_client()
         self._questions = http.api_client()
-        self._dated_answer: tuple[http.Answer, datetime] | None = None
-        """The last answer and when it came, to compare the service's clock with this machine's."""
+        self._clock_offset = timedelta(0)
+        """How far the service's clock is ahead of this machine's, by the last answer."""
 
     async def close(self) -> None:
         await self._creates.aclose()
@@ -72,12 +72,13 @@ class AimlApi:
                 self._creates, "POST", url, headers, submission.body, key=self._key, seconds=seconds
             )
         except http.BAD_ADDRESS as error:
-            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {self._describe(error)}")
+            reason = http.describe(error, self._key)
+            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {reason}")
         except http.NOT_SENT as error:
-            return NotSent(self._describe(error))
+            return NotSent(http.describe(error, self._key))
         except http.FAILURES as error:
-            return Unknown(self._describe(error))
-        self._dated_answer = answer, clock.utcnow()
+            return Unknown(http.describe(error, self._key))
+        self._clock_offset = clock_offset(answer, clock.utcnow())
         return read_create(answer)
 
     async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
@@ -88,11 +89,11 @@ class AimlApi:
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""
-        offset = clock_offset(*self._dated_answer) if self._dated_answer else timedelta(0)
-        window = {"start": utc_text(start + offset), "end": utc_text(end + offset), "limit": str(LOG_PAGE_ROWS)}
+        start, end = start + self._clock_offset, end + self._clock_offset
+        window = {"start": start.isoformat(), "end": end.isoformat(), "limit": LOG_PAGE_ROWS}
         logged: list[LoggedRequest] = []
         for page in range(LOG_PAGES_MAX):
-            answer = await self._ask(self.base_url + "/v2/logs", {**window, "offset": str(page * LOG_PAGE_ROWS)})
+            answer = await self._ask(self.base_url + "/v2/logs", {**window, "offset": page * LOG_PAGE_ROWS})
             if isinstance(answer, Unavailable):
                 return answer
             if answer.status != 200:
@@ -102,14 +103,14 @@ class AimlApi:
             if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
             logged += [request for row in rows if (request := read_log_row(row))]
-            if not rows or not pagination(document).get("has_more"):
+            if not rows or not nested(document, "pagination", "has_more"):
                 return LogPage(logged)
         return LogPage(logged, complete=False)
 
     async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
         """Read the account's transactions between two moments, as far as they can be read."""
         charges: dict[str, Decimal] = {}
-        params = {"from": utc_text(start), "to": utc_text(end), "direction": "CHARGE", "limit": str(CHARGES_PAGE_ROWS)}
+        params = {"from": start.isoformat(), "to": end.isoformat(), "direction": "CHARGE", "limit": CHARGES_PAGE_ROWS}
         for _ in range(CHARGES_PAGES_MAX):
             document = await self._ask_json("/v2/billing/transactions", params)
             rows = document.get("data")
@@ -118,10 +119,10 @@ class AimlApi:
                     generation_id, amount = transaction
                     # A generation may be charged in parts.
                     charges[generation_id] = charges.get(generation_id, Decimal(0)) + amount
-            cursor = pagination(document).get("next_cursor")
+            cursor = nested(document, "pagination", "next_cursor")
             if not rows or not cursor:
                 break
-            params["cursor"] = str(cursor)
+            params["cursor"] = cursor
         return charges
 
     async def balance(self) -> Decimal | None:
@@ -144,8 +145,7 @@ class AimlApi:
         """The median generation time of each model that the service has recent figures for."""
         medians: dict[str, float] = {}
         for first in range(0, len(models), METRICS_MODELS_MAX):
-            # The service does not split a list at commas: each name is a parameter of its own.
-            params = [("aliases", model) for model in models[first : first + METRICS_MODELS_MAX]]
+            params = {"aliases": models[first : first + METRICS_MODELS_MAX]}
             rows = (await self._ask_json("/models/metrics", params, with_key=False)).get("models")
             for row in rows if isinstance(rows, list) else []:
                 try:
@@ -156,9 +156,7 @@ class AimlApi:
                     continue
         return medians
 
-    async def _ask_json(
-        self, path: str, params: Mapping[str, str] | Sequence[tuple[str, str]], *, with_key: bool = True
-    ) -> dict[str, Any]:
+    async def _ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
         """The JSON object of a 200 answer; empty for anything else."""
         answer = await self._ask(self.base_url + path, params, with_key=with_key)
         return json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
@@ -166,33 +164,20 @@ class AimlApi:
     async def _ask(
         self,
         url: str,
-        params: Mapping[str, str] | Sequence[tuple[str, str]],
+        params: Mapping[str, Any],
         headers: Mapping[str, str] | None = None,
         *,
         with_key: bool = True,
         seconds: float | None = None,
     ) -> http.Answer | Unavailable:
-        """Send a question, which costs nothing and may be repeated."""
-        url = f"{url}?{urlencode(params)}" if params else url
+        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter."""
+        url = f"{url}?{urlencode(params, doseq=True)}" if params else url
         key = self._key if with_key else ""
         try:
             answer = await http.exchange(
                 self._questions, "GET", url, headers, key=key, seconds=seconds or http.FETCH_SECONDS
             )
         except (*http.FAILURES, *http.BAD_ADDRESS) as error:
-            return Unavailable(self._describe(error))
-        self._dated_answer = answer, clock.utcnow()
+            return Unavailable(http.describe(error, self._key))
+        self._clock_offset = clock_offset(answer, clock.utcnow())
         return answer
-
-    def _describe(self, error: Exception) -> str:
-        return http.describe(error, self._key)
-
-
-def utc_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
-
-
-def pagination(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where the next page is, by the `pagination` object of a page; empty where there is none."""
-    value = document.get("pagination")
-    return value if isinstance(value, dict) else {}

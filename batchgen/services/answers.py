@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from batchgen import clock
-from batchgen.services.account import CREDITS_PER_USD, charge_in_headers, json_object, read_amount
+from batchgen.services.account import CREDITS_PER_USD, charge_in_headers, json_object, nested, read_amount
 from batchgen.services.base import (
     Accepted,
     Blocked,
@@ -34,14 +34,11 @@ RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 MESSAGE_CHARS = 2_000  # of the service's own message; validation errors of several fields fit
 
-LIMIT_WORDS = (
-    (Limit.QUOTA, re.compile(r"quota|\b(per|a|each) (day|month)\b|daily|monthly", re.IGNORECASE)),
-    (
-        Limit.IN_FLIGHT,
-        re.compile(r"concurren|parallel|simultaneous|in[- ]flight|in progress|at (once|the same time)", re.IGNORECASE),
-    ),
-    (Limit.RATE, re.compile(r"\bper (second|minute|hour)\b|\br(ps|pm)\b", re.IGNORECASE)),
-)
+LIMIT_WORDS = {
+    Limit.QUOTA: r"quota|\b(per|a|each) (day|month)\b|daily|monthly",
+    Limit.IN_FLIGHT: r"concurren|parallel|simultaneous|in[- ]flight|in progress|at (once|the same time)",
+    Limit.RATE: r"\bper (second|minute|hour)\b|\br(ps|pm)\b",
+}
 """Words in a 429 that name its limit. "Rate limit" and "too many requests" are not among them: services say so of
 every limit."""
 
@@ -87,7 +84,7 @@ def read_create(answer: Answer) -> SubmitOutcome:
 def read_throttled(answer: Answer) -> Throttled:
     """The outcome of a 429, with its limit where the words name exactly one."""
     message = error_message(answer)
-    limits = [limit for limit, pattern in LIMIT_WORDS if pattern.search(message)]
+    limits = [limit for limit, words in LIMIT_WORDS.items() if re.search(words, message, re.IGNORECASE)]
     pause = retry_after(answer, clock.utcnow())
     return Throttled(message, pause, limit=limits[0] if len(limits) == 1 else None)
 
@@ -120,16 +117,8 @@ def read_finished(document: dict[str, Any], word: str) -> Finished:
     video = document.get("video")
     video = video[0] if isinstance(video, list) and video else video
     url = video.get("url") if isinstance(video, dict) else video
-    size = video.get("file_size") if isinstance(video, dict) else None
-    meta = document.get("meta")
-    usage = meta.get("usage") if isinstance(meta, dict) else None
-    credits_used = usage.get("credits_used") if isinstance(usage, dict) else None
-    return Finished(
-        url if isinstance(url, str) else "",
-        word,
-        size if isinstance(size, int) else None,
-        read_amount(credits_used, CREDITS_PER_USD),
-    )
+    cost = read_amount(nested(document, "meta", "usage", "credits_used"), CREDITS_PER_USD)
+    return Finished(url if isinstance(url, str) else "", word, cost)
 
 
 def read_unavailable(answer: Answer) -> Unavailable | Throttled:
@@ -142,21 +131,19 @@ def read_unavailable(answer: Answer) -> Unavailable | Throttled:
 
 def read_log_row(row: Any) -> LoggedRequest | None:
     """A row of the request log; None without a client request id, since only that id leads to an attempt."""
+    client_request_id, generation_id = nested(row, "client_request_id"), nested(row, "inference_id")
+    if not isinstance(client_request_id, str) or not client_request_id:
+        return None
     try:
-        client_request_id = row["client_request_id"]
         created = datetime.fromisoformat(row["created"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not isinstance(client_request_id, str) or not client_request_id:
-        return None
-    cost = row.get("cost")
-    generation_id = row.get("inference_id")
     return LoggedRequest(
         client_request_id=client_request_id,
         generation_id=str(generation_id) if generation_id else None,
         succeeded=row.get("status") != "failed",  # an unknown word is no proof of failure
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
-        cost_usd=read_amount(cost.get("usd")) if isinstance(cost, dict) else None,
+        cost_usd=read_amount(nested(row, "cost", "usd")),
     )
 
 

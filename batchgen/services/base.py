@@ -32,9 +32,6 @@ class Limit(StrEnum):
     QUOTA = "quota"  #: a total for hours or days
 
 
-# --- outcomes of a create call ---------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The service generates, and charges for it: `cost_usd`, where the answer names the charge."""
@@ -87,9 +84,7 @@ class Blocked:
 
 
 SubmitOutcome = Accepted | Rejected | NotSent | Unknown | Throttled | Blocked
-
-
-# --- outcomes of a fetch call ----------------------------------------------------------------------------------------
+"""What became of a create call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +96,10 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The video exists. `url` is empty where the service reports success without a video. `size` is in bytes."""
+    """The video exists. `url` is empty where the service reports success without a video."""
 
     url: str
     word: str = "completed"
-    size: int | None = None
     cost_usd: Decimal | None = None
 
 
@@ -129,9 +123,7 @@ class Unavailable:
 
 
 FetchOutcome = Working | Finished | Failed | Unavailable | Throttled
-
-
-# --- other answers ---------------------------------------------------------------------------------------------------
+"""What a fetch call says about a generation."""
 
 
 @dataclass(frozen=True, slots=True)
