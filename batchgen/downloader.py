@@ -34,7 +34,6 @@ SAME_BAD_BYTES = 3  # so many times the same undecodable file is taken for what 
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LONGEST_SECONDS = 300.0
 SIZE_DIGITS_MAX = 18  # of a size in a header: an exabyte; longer numbers are not believed
-EXPIRED = frozenset({401, 403, 404, 410})
 DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 )
@@ -51,10 +50,6 @@ class Expired(Exception):
 
 class VersionChanged(Exception):
     """What lies in the `.part` is not the beginning of the file that the server has now."""
-
-
-class Incomplete(Exception):
-    """The answer ended well, but before the file did: some servers send large files in pieces."""
 
 
 class Abandoned(Exception):
@@ -115,17 +110,15 @@ class Downloader(Stage):
         try:
             if not await self.deliver_placed(job):
                 await self.download(job)
+            return
         except Abandoned:
             return
         except (TryFailed, NotVideo, Undecodable) as error:
-            await self.postpone(job, str(error))
+            reason = str(error)
         except OSError as error:
             reason = f"{job.output_path}: {error.strerror or error}"
             if error.errno in DISK_ERRORS:
                 self.context.disk = self.context.disk or reason
-            await self.postpone(job, reason)
-
-    async def postpone(self, job: Job, reason: str) -> None:
         wait = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
         await self.context.database.write(delivery.postponed, job, self.context.run, reason, clock.utcnow() + wait)
 
@@ -137,8 +130,6 @@ class Downloader(Stage):
         """Write to the job's row. Raises `Abandoned` if this run does not hold the job any more."""
         if not await self.context.database.write(function, job, self.context.run, *values):
             raise Abandoned
-
-    # --- from the network into the `.part` ---
 
     async def download(self, job: Job) -> None:
         """Fetch the file, verify it, and deliver it."""
@@ -155,8 +146,7 @@ class Downloader(Stage):
     async def fetch(self, job: Job, part: Part) -> None:
         """Fill the `.part` to its end. A cut connection is resumed, and an expired address is replaced."""
         url, is_fresh = job.video_url if job.failures < TRIES_PER_ADDRESS else None, False
-        if part.recorded_etag:
-            await self.on_disk(part.resume)
+        await self.on_disk(part.resume)
         for _ in range(CONNECTIONS_PER_TRY):
             if self.stopping:
                 raise Abandoned
@@ -173,13 +163,13 @@ class Downloader(Stage):
                 await self.on_disk(part.restart)
             except http.BAD_ADDRESS as error:
                 raise TryFailed(f"the service gave an unusable address: {http.describe(error)}") from error
-            except (*http.FAILURES, Incomplete) as error:
+            except http.FAILURES as error:
                 if not self.stopping and part.size <= size_before:
                     raise TryFailed(f"the file server: {http.describe(error)}") from error
         raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
 
     async def receive(self, job: Job, part: Part, url: str) -> None:
-        """Send one request, and append what comes to the `.part`."""
+        """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers."""
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
         async with self.client.stream("GET", url, headers=headers) as response:
             total = whole_size(response, part)
@@ -188,7 +178,7 @@ class Downloader(Stage):
             if part.size != total:
                 await self.append_body(job, part, response)
         if total is not None and part.size < total:
-            raise Incomplete(f"{part.size} of {total} bytes came")
+            raise http.Interrupted(f"{part.size} of {total} bytes came")
         if total is not None and part.size > total:
             raise VersionChanged
 
@@ -230,8 +220,6 @@ class Downloader(Stage):
         await self.write(delivery.relocated, job, outcome.url)
         return outcome.url
 
-    # --- from the `.part` to its place ---
-
     async def verify_and_place(self, job: Job, part: Part) -> None:
         """Sync, check and rename the file. The row comes last, so it never names a file that a power cut could take."""
         remark = None
@@ -239,13 +227,13 @@ class Downloader(Stage):
         try:
             await self.checker.check(part.path)
         except NotVideo:
-            await self.on_disk(part.discard)
+            await self.on_disk(part.path.unlink)
             raise
         except Undecodable as error:
             is_settled = job.sha256 == part.sha256 and job.failures + 1 >= SAME_BAD_BYTES
             if not is_settled:
                 await self.write(delivery.verified, job, part.size, part.sha256)
-                await self.on_disk(part.discard)
+                await self.on_disk(part.path.unlink)
                 raise
             remark = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
         # Before the rename: after a crash between rename and row, the next run recognises the file by this.
@@ -272,23 +260,22 @@ def whole_size(response: http.Response, part: Part) -> int | None:
 
     Raises `Expired`, `VersionChanged` if the answer does not continue the `.part`, `TryFailed` if it has no file.
     """
-    status, headers = response.status_code, response.headers
-    unit, _, span = headers.get("content-range", "").partition(" ")
+    status = f"{response.status_code} {response.reason_phrase}"
+    span = response.headers.get("content-range", "")
     total = as_size(span.rpartition("/")[2])
-    if status == 200:
-        return as_size(headers.get("content-length", ""))
-    if status == 206:
-        etag = validator(response)
-        if unit != "bytes" or not span.startswith(f"{part.size}-") or (etag and etag != part.etag):
+    is_same_version = validator(response) in (None, part.etag)
+    match response.status_code:
+        case 200:
+            return as_size(response.headers.get("content-length", ""))
+        case 206 if is_same_version and span.startswith(f"bytes {part.size}-"):
+            return total
+        case 416 if total == part.size:
+            return total
+        case 206 | 416:
             raise VersionChanged
-        return total
-    if status == 416:
-        if total != part.size:
-            raise VersionChanged
-        return total
-    if status in EXPIRED:
-        raise Expired(f"{status} {response.reason_phrase}")
-    raise TryFailed(f"the file server answers {status} {response.reason_phrase}")
+        case 401 | 403 | 404 | 410:
+            raise Expired(status)
+    raise TryFailed(f"the file server answers {status}")
 
 
 def validator(response: http.Response) -> str | None:

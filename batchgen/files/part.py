@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from itertools import count, takewhile
+from itertools import count
 from pathlib import Path
 from threading import Lock
-
-READ_BYTES = 1 << 20  # read at a time from a `.part` that is resumed
 
 RENAMING = Lock()
 """Held from the choice of a free name to the rename, so that no other download of this run takes the name."""
@@ -37,9 +35,8 @@ class Part:
             return
         self.etag = self.recorded_etag
         with self.path.open("rb") as file:
-            while chunk := file.read(READ_BYTES):
-                self._hash.update(chunk)
-                self.size += len(chunk)
+            self._hash = hashlib.file_digest(file, "sha256")
+            self.size = file.tell()
 
     def restart(self, etag: str | None = None) -> None:
         """Make the file empty, for the bytes of version `etag`. Creates the folder where it is missing."""
@@ -54,10 +51,6 @@ class Part:
                 file.write(chunk)
                 self._hash.update(chunk)
                 self.size += len(chunk)
-
-    def discard(self) -> None:
-        """Delete the file."""
-        self.path.unlink(missing_ok=True)
 
     @property
     def sha256(self) -> str:
@@ -103,16 +96,12 @@ def names_for(target: Path) -> Iterator[Path]:
 
 def find_placed(target: Path, size: int, sha256: str) -> Path | None:
     """The file for `target` that has exactly this content, its name made durable; None if there is none."""
-    for path in takewhile(Path.exists, names_for(target)):
-        if has_content(path, size, sha256):
-            sync(path.parent)
-            return path
+    for path in names_for(target):
+        if not path.exists():
+            return None
+        if path.is_file() and path.stat().st_size == size:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                    sync(path.parent)
+                    return path
     return None
-
-
-def has_content(path: Path, size: int, sha256: str) -> bool:
-    """Whether the file has this size and this hash."""
-    if not path.is_file() or path.stat().st_size != size:
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256

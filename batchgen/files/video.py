@@ -40,18 +40,16 @@ def check_boxes(file: BinaryIO) -> None:
     size = file.seek(0, os.SEEK_END)
     kinds = set()
     offset = 0
-    while offset < size:
+    while left := size - offset:
         file.seek(offset)
         header = file.read(16)
         length = int.from_bytes(header[:4], "big")
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         elif length == 0:
-            length = size - offset
-        if length < 8 or offset + length > size:
-            raise NotVideo(
-                f"the container is cut: the box at byte {offset} says {length} bytes, {size - offset} are there"
-            )
+            length = left
+        if not 8 <= length <= left:
+            raise NotVideo(f"the container is cut: the box at byte {offset} says {length} bytes, {left} are there")
         kinds.add(header[4:8])
         offset += length
     if b"moov" not in kinds:
@@ -101,11 +99,7 @@ def limit_resources() -> None:
         import resource
     except ImportError:  # Windows
         return
-    for kind, limit in (
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
+    for kind, limit in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(ValueError, OSError):  # the system has a lower limit, or does not know this one
             resource.setrlimit(kind, (limit, limit))
 

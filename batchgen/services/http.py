@@ -33,6 +33,7 @@ REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a ser
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
 Response = httpx.Response
+Interrupted = httpx.RemoteProtocolError
 
 BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
 """What an unusable URL raises. `UnicodeError`: its host, or a header, has characters that cannot be sent."""
@@ -234,7 +235,7 @@ async def read_body(response: Response) -> bytes:
     async for piece in response.aiter_bytes():
         body += piece
         if len(body) > BODY_BYTES_MAX:
-            raise httpx.RemoteProtocolError(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
+            raise Interrupted(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
     return bytes(body)
 
 
