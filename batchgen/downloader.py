@@ -61,12 +61,10 @@ class Downloader(Stage):
 
     def __init__(self, context: RunContext, at_once: int) -> None:
         super().__init__(context, at_once)
-        self.slots = asyncio.Semaphore(at_once)
-        """One for each download on the network."""
         self.verifying = 0
-        """Files that have arrived and are being synced, checked and renamed. They hold no slot."""
+        """Files that have arrived and are being synced, checked and renamed. They hold no connection."""
         self.client = http.download_client(at_once)
-        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # one writes and one syncs, for each slot
+        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # for each, one writes and one syncs
         self.checker = Checker()
 
     async def finish(self) -> None:
@@ -86,7 +84,7 @@ class Downloader(Stage):
     def capacity(self) -> int:
         if self.context.disk or self.stopping:
             return 0
-        # As many jobs again wait for a slot, so that no slot is free while the next jobs are claimed.
+        # As many jobs again wait for a connection, so that none is free while the next jobs are claimed.
         downloading = len(self.tasks) - self.verifying
         return min(2 * self.at_once - downloading, VERIFYING_MAX - self.verifying)
 
@@ -134,7 +132,7 @@ class Downloader(Stage):
     async def download(self, job: Job) -> None:
         """Fetch the file, verify it, and deliver it."""
         part = Part(self.context.folder / job.output_path, job.etag)
-        async with self.slots:
+        async with self.client.free:
             await self.fetch(job, part)
         self.verifying += 1
         self.wakeup.set()

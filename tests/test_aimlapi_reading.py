@@ -197,7 +197,7 @@ async def test_the_log_is_asked_for_a_window_of_the_service_s_clock(clock: objec
 
 
 async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchgen.services.aimlapi.LOG_PAGES_MAX", 3)
+    monkeypatch.setattr("batchgen.services.aimlapi.PAGES_MAX", 3)
     async with serving(pages(301)) as wire, service(wire.base_url) as api:
         page = await api.log(START, END)
     assert isinstance(page, LogPage)

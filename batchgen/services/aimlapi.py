@@ -13,9 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from batchgen import clock
-from batchgen.services import http
-from batchgen.services.account import json_object, nested, read_amount, read_price_list, read_transaction
-from batchgen.services.answers import clock_offset, read_create, read_fetch, read_log_row, read_unavailable
+from batchgen.services import answers, http
 from batchgen.services.base import (
     Blocked,
     FetchOutcome,
@@ -31,11 +29,8 @@ from batchgen.services.base import (
     Unknown,
 )
 
-LOG_PAGE_ROWS = 100  # the most that the service allows
-LOG_PAGES_MAX = 100  # 10,000 requests; the log answers at most 200 calls a minute
-CHARGES_PAGE_ROWS = 100  # the most that the service allows
-CHARGES_PAGES_MAX = 100  # 10,000 charges: a batch of that size in one window
-METRICS_MODELS_MAX = 100  # names in one request; the service refuses more
+PAGE_ROWS = 100  # of the log, of the charges, and names of models in one request: the service allows no more
+PAGES_MAX = 100  # 10,000 requests or charges: a batch of that size. The log answers at most 200 calls a minute
 CATALOGUE_SECONDS = 3.0  # a run can start without fresh prices, so it waits for them only briefly
 
 
@@ -78,48 +73,48 @@ class AimlApi:
             return NotSent(http.describe(error, self._key))
         except http.FAILURES as error:
             return Unknown(http.describe(error, self._key))
-        self._clock_offset = clock_offset(answer, clock.utcnow())
-        return read_create(answer)
+        self._clock_offset = answers.clock_offset(answer, clock.utcnow())
+        return answers.read_create(answer)
 
     async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
         """Ask how one generation is doing. Its id may hold `:` and `/`, which travel percent-encoded."""
         url = (base_url or self.base_url) + endpoint
         answer = await self._ask(url, {"generation_id": generation_id})
-        return answer if isinstance(answer, Unavailable) else read_fetch(answer)
+        return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer)
 
     async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""
         start, end = start + self._clock_offset, end + self._clock_offset
-        window = {"start": start.isoformat(), "end": end.isoformat(), "limit": LOG_PAGE_ROWS}
+        window = {"start": start.isoformat(), "end": end.isoformat(), "limit": PAGE_ROWS}
         logged: list[LoggedRequest] = []
-        for page in range(LOG_PAGES_MAX):
-            answer = await self._ask(self.base_url + "/v2/logs", {**window, "offset": page * LOG_PAGE_ROWS})
+        for page in range(PAGES_MAX):
+            answer = await self._ask(self.base_url + "/v2/logs", {**window, "offset": page * PAGE_ROWS})
             if isinstance(answer, Unavailable):
                 return answer
             if answer.status != 200:
-                return read_unavailable(answer)
-            document = json_object(answer)
+                return answers.read_unavailable(answer)
+            document = answers.json_object(answer)
             rows = document.get("data", document.get("logs", document.get("items")))
             if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
-            logged += [request for row in rows if (request := read_log_row(row))]
-            if not rows or not nested(document, "pagination", "has_more"):
+            logged += [request for row in rows if (request := answers.read_log_row(row))]
+            if not rows or not answers.nested(document, "pagination", "has_more"):
                 return LogPage(logged)
         return LogPage(logged, complete=False)
 
     async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
         """Read the account's transactions between two moments, as far as they can be read."""
         charges: dict[str, Decimal] = {}
-        params = {"from": start.isoformat(), "to": end.isoformat(), "direction": "CHARGE", "limit": CHARGES_PAGE_ROWS}
-        for _ in range(CHARGES_PAGES_MAX):
+        params = {"from": start.isoformat(), "to": end.isoformat(), "direction": "CHARGE", "limit": PAGE_ROWS}
+        for _ in range(PAGES_MAX):
             document = await self._ask_json("/v2/billing/transactions", params)
             rows = document.get("data")
             for row in rows if isinstance(rows, list) else []:
-                if transaction := read_transaction(row):
+                if transaction := answers.read_transaction(row):
                     generation_id, amount = transaction
                     # A generation may be charged in parts.
                     charges[generation_id] = charges.get(generation_id, Decimal(0)) + amount
-            cursor = nested(document, "pagination", "next_cursor")
+            cursor = answers.nested(document, "pagination", "next_cursor")
             if not rows or not cursor:
                 break
             params["cursor"] = cursor
@@ -128,7 +123,8 @@ class AimlApi:
     async def balance(self) -> Decimal | None:
         """What the account has left, in USD; None where the service does not say."""
         document = await self._ask_json("/v2/billing", {})
-        return read_amount(document.get("current_balance")) if document.get("currency", "USD") == "USD" else None
+        is_usd = document.get("currency", "USD") == "USD"
+        return answers.read_amount(document.get("current_balance")) if is_usd else None
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
         """The price list of the video models; None where it does not come within `CATALOGUE_SECONDS`."""
@@ -139,13 +135,13 @@ class AimlApi:
             return None
         if answer.status == 304:
             return Listing(etag, None)
-        return read_price_list(answer) if answer.status == 200 else None
+        return answers.read_price_list(answer) if answer.status == 200 else None
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         """The median generation time of each model that the service has recent figures for."""
         medians: dict[str, float] = {}
-        for first in range(0, len(models), METRICS_MODELS_MAX):
-            params = {"aliases": models[first : first + METRICS_MODELS_MAX]}
+        for first in range(0, len(models), PAGE_ROWS):
+            params = {"aliases": models[first : first + PAGE_ROWS]}
             rows = (await self._ask_json("/models/metrics", params, with_key=False)).get("models")
             for row in rows if isinstance(rows, list) else []:
                 try:
@@ -159,7 +155,7 @@ class AimlApi:
     async def _ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
         """The JSON object of a 200 answer; empty for anything else."""
         answer = await self._ask(self.base_url + path, params, with_key=with_key)
-        return json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
+        return answers.json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
 
     async def _ask(
         self,
@@ -179,5 +175,5 @@ class AimlApi:
             )
         except (*http.FAILURES, *http.BAD_ADDRESS) as error:
             return Unavailable(http.describe(error, self._key))
-        self._clock_offset = clock_offset(answer, clock.utcnow())
+        self._clock_offset = answers.clock_offset(answer, clock.utcnow())
         return answer

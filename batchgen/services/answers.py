@@ -1,14 +1,19 @@
-"""What answers of the AI/ML API mean for the job, the money and the account. Source: its reference, August 2026."""
+"""What answers of the AI/ML API mean for the job, the money and the account. Source: its reference, August 2026.
+
+Amounts of money are exact: they are read digit by digit as written, never as floats.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from batchgen import clock
-from batchgen.services.account import CREDITS_PER_USD, charge_in_headers, json_object, nested, read_amount
+from batchgen import catalogue, clock
 from batchgen.services.base import (
     Accepted,
     Blocked,
@@ -16,6 +21,7 @@ from batchgen.services.base import (
     FetchOutcome,
     Finished,
     Limit,
+    Listing,
     LoggedRequest,
     Rejected,
     SubmitOutcome,
@@ -25,8 +31,11 @@ from batchgen.services.base import (
     Unknown,
     Working,
 )
-from batchgen.services.http import Answer
+from batchgen.services.http import Answer, without_key
 
+CREDITS_PER_USD = 2_000_000
+VIDEO_TYPE = "internal/video-generations/submit"
+USD_MAX = 1_000_000_000  # no account and no price comes near it; what does is a mistake
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
 ACCOUNT_TROUBLES = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}
@@ -43,9 +52,36 @@ LIMIT_WORDS = {
 every limit."""
 
 
+def json_object(answer: Answer, read_float: Callable[[str], Any] = float) -> dict[str, Any]:
+    """The JSON object that an answer consists of; empty for anything else."""
+    try:
+        document = json.loads(answer.body, parse_float=read_float)
+    except (ValueError, RecursionError):  # includes UnicodeDecodeError
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def nested(document: Any, *keys: str) -> Any:
+    """The value under a path of keys in JSON objects; None where the path breaks off."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+def read_amount(value: Any, per_usd: int = 1) -> Decimal | None:
+    """An amount in USD, from a number or a text in units of which `per_usd` make a dollar; None if it is no amount."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        amount = Decimal(str(value)) / per_usd
+    except ArithmeticError:
+        return None
+    return amount if amount.is_finite() and 0 <= amount < USD_MAX else None
+
+
 def excerpt(answer: Answer) -> str:
     """The beginning of a body as text, whatever it is."""
-    return answer.without_key(answer.body.decode("utf-8", "replace")).strip()[:EXCERPT_CHARS]
+    return without_key(answer.body.decode("utf-8", "replace"), answer.key).strip()[:EXCERPT_CHARS]
 
 
 def error_message(answer: Answer) -> str:
@@ -57,7 +93,7 @@ def error_message(answer: Answer) -> str:
     if isinstance(message, list):
         message = "; ".join(str(part) for part in message)
     text = str(message) if message else excerpt(answer) or answer.reason
-    return f"{answer.status}: {answer.without_key(text)[:MESSAGE_CHARS]}"
+    return f"{answer.status}: {without_key(text, answer.key)[:MESSAGE_CHARS]}"
 
 
 def read_create(answer: Answer) -> SubmitOutcome:
@@ -145,6 +181,44 @@ def read_log_row(row: Any) -> LoggedRequest | None:
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
         cost_usd=read_amount(nested(row, "cost", "usd")),
     )
+
+
+def charge_in_headers(answer: Answer) -> Decimal | None:
+    """The charge in USD that the headers of a create answer tell. Zero means that it is not charged yet: None."""
+    usd = read_amount(answer.headers.get("x-aimlapi-usd-spent"))
+    return usd or read_amount(answer.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD) or None
+
+
+def read_transaction(row: Any) -> tuple[str, Decimal] | None:
+    """The generation that a row of the transactions charges for, and the amount in USD."""
+    generation_id = nested(row, "reference_id")
+    exact = read_amount(nested(row, "amount", "credits"), CREDITS_PER_USD)
+    charge = read_amount(nested(row, "amount", "usd")) if exact is None else exact
+    return (str(generation_id), charge) if generation_id and charge is not None else None
+
+
+def read_price_list(answer: Answer) -> Listing | None:
+    """The prices of all video models, by the names under which they are documented, else by their ids.
+
+    A name that is one model's id and another's alias stands for the id.
+    """
+    try:
+        # Floats stay texts, so that a price keeps its digits.
+        rows = json_object(answer, read_float=str)["data"]
+        models = [row for row in rows if isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)]
+        by_alias: dict[str, str] = {}
+        by_id: dict[str, str] = {}
+        for row in models:
+            if row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
+                continue
+            pricing = json.dumps(row["pricing"], sort_keys=True)
+            aliases = [name for name in row.get("aliases") or () if catalogue.known(name)]
+            by_alias |= dict.fromkeys(aliases, pricing)
+            if not aliases or catalogue.known(row["id"]):
+                by_id[row["id"]] = pricing
+    except (KeyError, TypeError):
+        return None
+    return Listing(answer.headers.get("etag"), by_alias | by_id)
 
 
 def parse_date(value: str) -> datetime | None:

@@ -188,10 +188,6 @@ class Answer:
     body: bytes
     key: str = field(default="", repr=False)
 
-    def without_key(self, text: str) -> str:
-        """`text` without the key: a service may repeat the one that it refuses."""
-        return without_key(text, self.key)
-
 
 async def exchange(
     client: Client,
@@ -257,15 +253,11 @@ def describe(error: Exception, key: str = "") -> str:
 
 def root_cause(error: BaseException) -> BaseException:
     """The error of the operating system below: the library says only that all attempts to connect failed."""
-    while True:
-        # The library passes on an error as the argument of its own.
-        causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__, *error.args[:1])
-        below = next((cause for cause in causes if isinstance(cause, BaseException)), None)
-        if below is None:
-            return error
-        error = below
+    # The library passes on an error as the argument of its own.
+    causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__, *error.args[:1])
+    return next((root_cause(cause) for cause in causes if isinstance(cause, BaseException)), error)
 
 
 def without_key(text: str, key: str) -> str:
-    """`text` with the key blotted out."""
+    """`text` with the key blotted out: a service may repeat the one that it refuses."""
     return text.replace(key, "…") if key else text
