@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.files.checker import Checker
 from batchgen.files.part import Part, find_placed, sync
-from batchgen.files.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
+from batchgen.files.video import KIND_BYTES, NotVideo, Undecodable, check_head
 from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.transition import claim_due, next_due
@@ -182,32 +182,30 @@ class Downloader(Stage):
 
     async def append_body(self, job: Job, part: Part, response: http.Response) -> None:
         """Append the body to the `.part`, in pieces. What came before a failure is kept."""
-        chunks: list[bytes] = []
-        length = 0
+        buffer = bytearray()
         try:
             async for chunk in http.stream_body(response):
-                chunks.append(chunk)
-                length += len(chunk)
+                buffer += chunk
                 if self.stopping:
                     raise Abandoned
-                if length >= PIECE_BYTES:
-                    piece, chunks, length = chunks, [], 0
+                if len(buffer) >= PIECE_BYTES:
+                    piece, buffer = buffer, bytearray()
                     await self.append(job, part, piece)
         except Exception:
-            if chunks:
-                await self.append(job, part, chunks)
+            if buffer:
+                await self.append(job, part, buffer)
             raise
-        await self.append(job, part, chunks, is_last=True)
+        await self.append(job, part, buffer, is_last=True)
 
-    async def append(self, job: Job, part: Part, chunks: Sequence[bytes], is_last: bool = False) -> None:
+    async def append(self, job: Job, part: Part, piece: bytearray, is_last: bool = False) -> None:
         """Append to the `.part`. Raises `NotVideo` if the file starts like something else."""
-        if not part.size and sum(map(len, chunks)) >= KIND_BYTES:
-            check_head(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
+        if not part.size and len(piece) >= KIND_BYTES:
+            check_head(piece)
         # The row first: it must never name one version while the `.part` holds bytes of another.
         if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
             await self.write(delivery.begun, job, part.etag)
             part.recorded_etag = part.etag
-        await self.on_disk(part.append, chunks)
+        await self.on_disk(part.append, piece)
 
     async def ask_address(self, job: Job) -> str:
         """A fresh address for the same video, from the service's free fetch endpoint."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -44,13 +44,12 @@ class Part:
         make_folder(self.path.parent)
         self.path.open("wb").close()
 
-    def append(self, chunks: Iterable[bytes]) -> None:
+    def append(self, piece: bytes | bytearray) -> None:
         """Write and hash bytes at the end."""
         with self.path.open("ab") as file:
-            for chunk in chunks:
-                file.write(chunk)
-                self._hash.update(chunk)
-                self.size += len(chunk)
+            file.write(piece)
+        self._hash.update(piece)
+        self.size += len(piece)
 
     @property
     def sha256(self) -> str:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-HEAD_BYTES = 4096
+HEAD_BYTES = 40  # shown of a file that is no video
 KIND_BYTES = 12  # enough to tell what kind of file it is
 MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
 
@@ -27,11 +27,11 @@ class Undecodable(Exception):
     """The container is whole, but its content does not decode."""
 
 
-def check_head(head: bytes) -> None:
-    """Check the first bytes only. Raises `NotVideo`."""
+def check_head(head: bytes | bytearray) -> None:
+    """Check how a file starts, by at least its first `KIND_BYTES`. Raises `NotVideo`."""
     if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:11] == b"AVI"):
         return
-    start = head[:40].decode("utf-8", "replace").strip()
+    start = head[:HEAD_BYTES].decode("utf-8", "replace").strip()
     raise NotVideo(f"not a video: it starts with {start!r}" if head else "an empty file")
 
 

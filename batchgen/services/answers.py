@@ -205,11 +205,11 @@ def read_price_list(answer: Answer) -> Listing | None:
     try:
         # Floats stay texts, so that a price keeps its digits.
         rows = json_object(answer, read_float=str)["data"]
-        models = [row for row in rows if isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)]
         by_alias: dict[str, str] = {}
         by_id: dict[str, str] = {}
-        for row in models:
-            if row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
+        for row in rows:
+            is_priced = isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)
+            if not is_priced or row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
                 continue
             pricing = json.dumps(row["pricing"], sort_keys=True)
             aliases = [name for name in row.get("aliases") or () if catalogue.known(name)]
