@@ -31,8 +31,8 @@ VERIFYING_MAX = 256  # files being synced, checked and renamed: bounds the lease
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
 SAME_BAD_BYTES = 3  # so many times the same undecodable file is taken for what the service has
-RETRY_FIRST_SECONDS = 1.0
-RETRY_LONGEST_SECONDS = 300.0
+RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pass within seconds
+RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
 SIZE_DIGITS_MAX = 18  # of a size in a header: an exabyte; longer numbers are not believed
 DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
@@ -64,7 +64,7 @@ class Downloader(Stage):
         self.verifying = 0
         """Files that have arrived and are being synced, checked and renamed. They hold no connection."""
         self.client = http.download_client(at_once)
-        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # for each, one writes and one syncs
+        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # one writes and one syncs, for each connection
         self.checker = Checker()
 
     async def finish(self) -> None:
@@ -132,7 +132,7 @@ class Downloader(Stage):
     async def download(self, job: Job) -> None:
         """Fetch the file, verify it, and deliver it."""
         part = Part(self.context.folder / job.output_path, job.etag)
-        async with self.client.free:
+        async with self.client.free_connections:
             await self.fetch(job, part)
         self.verifying += 1
         self.wakeup.set()

@@ -141,7 +141,7 @@ async def test_a_file_that_hangs_the_decoder_is_undecodable_and_those_behind_it_
     await checker.check(clip(tmp_path))
 
 
-@pytest.mark.parametrize("output", ["nonsense", "x" * 100_000], ids=["nonsense", "too much"])
+@pytest.mark.parametrize("output", ["nonsense", "x" * 100_000, "[" * 50_000], ids=["nonsense", "too much", "nested"])
 async def test_a_file_that_makes_the_decoder_write_nonsense_is_undecodable(
     checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:

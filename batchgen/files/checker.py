@@ -104,7 +104,7 @@ async def outcome_of(child: Process, path: Path) -> Exception | None:
             return error_in(line)
     except TimeoutError:
         raise Undecodable(f"the decoder did not finish within {CHECK_SECONDS} s") from None
-    except ValueError:  # a file may make the decoder do anything
+    except (ValueError, RecursionError):  # a file may make the decoder do anything
         raise Undecodable("the decoder wrote something else than an outcome") from None
     if (code := await child.wait()) < 0:
         raise Undecodable(f"the decoder crashed (signal {-code})")

@@ -33,7 +33,7 @@ from batchgen.services.base import (
 )
 from batchgen.services.http import Answer, without_key
 
-CREDITS_PER_USD = 2_000_000
+CREDITS_PER_USD = 2_000_000  # as the service documents it
 VIDEO_TYPE = "internal/video-generations/submit"
 USD_MAX = 1_000_000_000  # no account and no price comes near it; what does is a mistake
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
@@ -184,13 +184,13 @@ def read_log_row(row: Any) -> LoggedRequest | None:
 
 
 def charge_in_headers(answer: Answer) -> Decimal | None:
-    """The charge in USD that the headers of a create answer tell. Zero means that it is not charged yet: None."""
+    """The charge in USD in the headers of a create answer; None for zero, which means that it is not charged yet."""
     usd = read_amount(answer.headers.get("x-aimlapi-usd-spent"))
     return usd or read_amount(answer.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD) or None
 
 
 def read_transaction(row: Any) -> tuple[str, Decimal] | None:
-    """The generation that a row of the transactions charges for, and the amount in USD."""
+    """The generation id and the amount in USD of a row of the transactions; None where either is missing."""
     generation_id = nested(row, "reference_id")
     exact = read_amount(nested(row, "amount", "credits"), CREDITS_PER_USD)
     charge = read_amount(nested(row, "amount", "usd")) if exact is None else exact

@@ -111,8 +111,8 @@ class Progress:
 class Client(httpx.AsyncClient):
     """An `httpx.AsyncClient` whose failures are all `FAILURES`, and `NOT_SENT` only where nothing was sent."""
 
-    free: asyncio.Semaphore
-    """One for each connection. `exchange` waits here, before its time limit runs, and not in the pool."""
+    free_connections: asyncio.Semaphore
+    """`exchange` waits here, before its time limit runs, and not in the library's pool of connections."""
 
     async def send(self, request: httpx.Request, **options: Any) -> Response:
         """Send a request. Raises `FAILURES`, `BAD_ADDRESS`."""
@@ -164,7 +164,7 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
             "the environment names a proxy that cannot be used."
             "\nLet HTTP_PROXY, HTTPS_PROXY and ALL_PROXY begin with http://, https://, socks5:// or socks5h://."
         ) from error
-    client.free = asyncio.Semaphore(connections)
+    client.free_connections = asyncio.Semaphore(connections)
     return client
 
 
@@ -208,7 +208,7 @@ async def exchange(
     progress, body = Progress(), b""
     with progress.classifying():
         async with (
-            client.free,
+            client.free_connections,
             asyncio.timeout(seconds),
             client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
         ):

@@ -16,8 +16,10 @@ from batchgen.services.base import AT_ONCE
 ANSWER_SECONDS = 10.0  # an image server that takes longer would time out for the video service, too
 LINK_CHARS_MAX = 200  # of a link in a message; signed links are longer than a line
 
+REQUESTS: dict[str, dict[str, str]] = {"HEAD": {}, "GET": {"Range": "bytes=0-0"}}
+"""The methods to try in turn, and their headers. The GET asks for one byte, and none is read."""
 HEAD_REFUSED = {403, 405, 501}
-"""Statuses that may concern HEAD only: 403 is how a link signed for GET answers it. Such a link is asked with GET."""
+"""Statuses that may concern HEAD only: 403 is how a link signed for GET answers it. Such a link is tried with GET."""
 NOT_AN_IMAGE = (
     *("text/html", "text/xml", "video/", "audio/"),
     *("application/json", "application/problem+json", "application/xml", "application/xhtml+xml", "application/pdf"),
@@ -34,7 +36,7 @@ async def problems(manifest: Manifest) -> list[Problem]:
     async with http.download_client(AT_ONCE) as client:
         faults = await asyncio.gather(*(check(client, link) for link in users))
     return [
-        Problem(sentence(link, fault, jobs), jobs[0].source or manifest.path, jobs[0].line)
+        Problem(describe_fault(link, fault, jobs), jobs[0].source or manifest.path, jobs[0].line)
         for (link, jobs), fault in zip(users.items(), faults, strict=True)
         if fault
     ]
@@ -57,28 +59,23 @@ def remote_images(job: JobSpec) -> Iterator[str]:
 async def check(client: http.Client, link: str) -> str | None:
     """What is wrong with the image at `link`, or None. Downloads no image."""
     try:
-        status, content_type = await request_head(client, "HEAD", link)
-        if status in HEAD_REFUSED:
-            status, content_type = await request_head(client, "GET", link)
+        for method, headers in REQUESTS.items():
+            answer = await http.exchange(client, method, link, headers, with_body=False, seconds=ANSWER_SECONDS)
+            if answer.status not in HEAD_REFUSED:
+                break
     except http.BAD_ADDRESS:
         return "cannot be reached: the address, or the one it redirects to, is not valid"
     except http.FAILURES as error:
         return f"cannot be reached: {http.describe(error)}"
-    if status >= 400:
-        return f"cannot be fetched: its server answers {status}"
+    if answer.status >= 400:
+        return f"cannot be fetched: its server answers {answer.status}"
+    content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type.startswith(NOT_AN_IMAGE):
         return f"is not an image: its server says {content_type}"
     return None
 
 
-async def request_head(client: http.Client, method: str, link: str) -> tuple[int, str]:
-    """The status and the content type of an answer. A GET asks for one byte, and reads none."""
-    headers = {"Range": "bytes=0-0"} if method == "GET" else {}
-    answer = await http.exchange(client, method, link, headers, with_body=False, seconds=ANSWER_SECONDS)
-    return answer.status, answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def sentence(link: str, fault: str, jobs: list[JobSpec]) -> str:
+def describe_fault(link: str, fault: str, jobs: list[JobSpec]) -> str:
     """A problem in words: the link, the jobs that use it, the fault."""
     shown = link if len(link) <= LINK_CHARS_MAX else f"{link[:LINK_CHARS_MAX]}…"
     more = len(jobs) - 1
