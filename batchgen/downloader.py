@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +15,8 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.files.checker import Checker
-from batchgen.files.part import Part, find_placed, sync
-from batchgen.files.video import KIND_BYTES, NotVideo, Undecodable, check_head
+from batchgen.files.part import Part, find_placed
+from batchgen.files.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
 from batchgen.jobs import Job, State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.transition import claim_due, next_due
@@ -26,7 +27,9 @@ from batchgen.stage import LEASE, RunContext, Stage
 
 T = TypeVar("T")
 
-PIECE_BYTES = 1 << 20  # handed to a thread at a time: below 256 KiB the hand-over costs more than hash and write
+PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
+SMALL_PIECE_BYTES = 256 << 10  # below this the hand-over costs more than to hash and write
+PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
 VERIFYING_MAX = 256  # files being synced, checked and renamed: bounds the leases, they cost little else
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
@@ -144,7 +147,8 @@ class Downloader(Stage):
     async def fetch(self, job: Job, part: Part) -> None:
         """Fill the `.part` to its end. A cut connection is resumed, and an expired address is replaced."""
         url, is_fresh = job.video_url if job.failures < TRIES_PER_ADDRESS else None, False
-        await self.on_disk(part.resume)
+        if part.recorded_etag:
+            await self.on_disk(part.resume)
         for _ in range(CONNECTIONS_PER_TRY):
             if self.stopping:
                 raise Abandoned
@@ -158,7 +162,7 @@ class Downloader(Stage):
                     raise TryFailed(f"the video's address does not work: {error}") from error
                 url = None
             except VersionChanged:
-                await self.on_disk(part.restart)
+                part.restart()
             except http.BAD_ADDRESS as error:
                 raise TryFailed(f"the service gave an unusable address: {http.describe(error)}") from error
             except http.FAILURES as error:
@@ -172,9 +176,11 @@ class Downloader(Stage):
         async with self.client.stream("GET", url, headers=headers) as response:
             total = whole_size(response, part)
             if response.status_code == 200:
-                await self.on_disk(part.restart, validator(response))
+                part.restart(validator(response))
             if part.size != total:
                 await self.append_body(job, part, response)
+            else:
+                await self.on_disk(partial(part.append, (), is_last=True))
         if total is not None and part.size < total:
             raise http.Interrupted(f"{part.size} of {total} bytes came")
         if total is not None and part.size > total:
@@ -182,30 +188,44 @@ class Downloader(Stage):
 
     async def append_body(self, job: Job, part: Part, response: http.Response) -> None:
         """Append the body to the `.part`, in pieces. What came before a failure is kept."""
-        buffer = bytearray()
+        time = asyncio.get_running_loop().time
+        chunks: list[bytes] = []
+        length, due = 0, time() + PIECE_SECONDS
+        writing: asyncio.Task[None] | None = None
         try:
             async for chunk in http.stream_body(response):
-                buffer += chunk
+                chunks.append(chunk)
+                length += len(chunk)
                 if self.stopping:
                     raise Abandoned
-                if len(buffer) >= PIECE_BYTES:
-                    piece, buffer = buffer, bytearray()
-                    await self.append(job, part, piece)
+                if length >= PIECE_BYTES or (length >= SMALL_PIECE_BYTES and time() >= due):
+                    if writing:
+                        await writing
+                    # The disk has this piece while the next one comes.
+                    writing = asyncio.create_task(self.append(job, part, chunks))
+                    chunks, length, due = [], 0, time() + PIECE_SECONDS
+            if writing:
+                await writing
         except Exception:
-            if buffer:
-                await self.append(job, part, buffer)
+            if writing:
+                await writing
+            if chunks:
+                await self.append(job, part, chunks)
             raise
-        await self.append(job, part, buffer, is_last=True)
+        await self.append(job, part, chunks, is_last=True)
 
-    async def append(self, job: Job, part: Part, piece: bytearray, is_last: bool = False) -> None:
+    async def append(self, job: Job, part: Part, chunks: Sequence[bytes], *, is_last: bool = False) -> None:
         """Append to the `.part`. Raises `NotVideo` if the file starts like something else."""
-        if not part.size and len(piece) >= KIND_BYTES:
-            check_head(piece)
-        # The row first: it must never name one version while the `.part` holds bytes of another.
+        if not part.size and sum(map(len, chunks)) >= KIND_BYTES:
+            check_head(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
+        # The row must never name one version while the `.part` holds bytes of another: first the disk forgets, then the
+        # row is written, then the bytes. A file that comes in one piece needs no row, since nobody will resume it.
         if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
+            if part.is_stale:
+                await self.on_disk(part.append, ())
             await self.write(delivery.begun, job, part.etag)
             part.recorded_etag = part.etag
-        await self.on_disk(part.append, piece)
+        await self.on_disk(partial(part.append, chunks, is_last=is_last))
 
     async def ask_address(self, job: Job) -> str:
         """A fresh address for the same video, from the service's free fetch endpoint."""
@@ -217,9 +237,8 @@ class Downloader(Stage):
         return outcome.url
 
     async def verify_and_place(self, job: Job, part: Part) -> None:
-        """Sync, check and rename the file. The row comes last, so it never names a file that a power cut could take."""
+        """Check and rename the file. The row comes last, so it never names a file that a power cut could take."""
         remark = None
-        await self.on_disk(sync, part.path)
         try:
             await self.checker.check(part.path)
         except NotVideo:

@@ -160,7 +160,7 @@ CASES = [
     Case(
         "a page in place of the rest",
         [cut_off(full_answer(), HALF), answer(200, PAGE), full_answer()],
-        [NO_RANGE, range_from(HALF), NO_RANGE],
+        [NO_RANGE, range_from(HALF), range_from(HALF)],
         tries=2,
     ),
     Case("an empty file", [answer(200), full_answer()], [NO_RANGE, NO_RANGE], tries=2),

@@ -17,14 +17,14 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 def filled(target: Path, content: bytes = CONTENT, etag: str | None = '"v1"') -> Part:
     part = Part(target)
     part.restart(etag)
-    part.append(content)
+    part.append([content])
     return part
 
 
 def test_pieces_are_written_and_hashed_in_order(tmp_path: Path) -> None:
     part = filled(tmp_path / "clips" / "spring" / "a.mp4", b"")
     for start in range(0, len(CONTENT), 9_999):
-        part.append(CONTENT[start : start + 9_999])
+        part.append([CONTENT[start : start + 9_999]])
     assert part.path.read_bytes() == CONTENT
     assert (part.size, part.sha256, part.etag) == (len(CONTENT), DIGEST, '"v1"')
 
@@ -34,7 +34,7 @@ def test_a_part_is_resumed_where_it_ended(tmp_path: Path) -> None:
     part = Part(tmp_path / "a.mp4", '"v1"')
     part.resume()
     assert (part.size, part.etag) == (4_000, '"v1"')
-    part.append(CONTENT[4_000:])
+    part.append([CONTENT[4_000:]])
     assert part.path.read_bytes() == CONTENT
     assert (part.size, part.sha256) == (len(CONTENT), DIGEST)
 
@@ -51,8 +51,8 @@ def test_nothing_is_resumed_without_both_the_file_and_its_version(tmp_path: Path
 def test_a_restart_leaves_nothing_of_the_old_bytes(tmp_path: Path) -> None:
     part = filled(tmp_path / "a.mp4", b"old")
     part.restart('"v2"')
-    assert part.path.read_bytes() == b""
-    part.append(CONTENT)
+    assert part.path.read_bytes() == b"old", "the disk stays as it is until the first new bytes"
+    part.append([CONTENT])
     assert part.path.read_bytes() == CONTENT
     assert (part.size, part.sha256, part.etag) == (len(CONTENT), DIGEST, '"v2"')
 

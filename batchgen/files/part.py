@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -27,29 +27,36 @@ class Part:
         """The version of the file that these bytes belong to: its ETag or, without one, its Last-Modified date."""
         self.recorded_etag = recorded_etag
         """The version that the job's row names."""
+        self.is_stale = True
+        """What lies on the disk is not the beginning of this file: the next bytes replace it."""
         self._hash = hashlib.sha256()
 
     def resume(self) -> None:
         """Continue the file that an earlier try left, if the row names its version. Reads it once, for the hash."""
         if self.recorded_etag is None or not self.path.exists():
             return
-        self.etag = self.recorded_etag
+        self.etag, self.is_stale = self.recorded_etag, False
         with self.path.open("rb") as file:
             self._hash = hashlib.file_digest(file, "sha256")
             self.size = file.tell()
 
     def restart(self, etag: str | None = None) -> None:
-        """Make the file empty, for the bytes of version `etag`. Creates the folder where it is missing."""
-        self.size, self.etag, self._hash = 0, etag, hashlib.sha256()
-        make_folder(self.path.parent)
-        self.path.open("wb").close()
+        """Begin again, for the bytes of version `etag`. Leaves the disk as it is until the first of them."""
+        self.size, self.etag, self.is_stale, self._hash = 0, etag, True, hashlib.sha256()
 
-    def append(self, piece: bytes | bytearray) -> None:
-        """Write and hash bytes at the end."""
-        with self.path.open("ab") as file:
-            file.write(piece)
-        self._hash.update(piece)
-        self.size += len(piece)
+    def append(self, chunks: Iterable[bytes], *, is_last: bool = False) -> None:
+        """Write and hash bytes at the end; fsync them if they are the last. Creates the folder where it is missing."""
+        if self.is_stale:
+            make_folder(self.path.parent)
+        with self.path.open("wb" if self.is_stale else "ab") as file:
+            self.is_stale = False
+            for chunk in chunks:
+                file.write(chunk)
+                self._hash.update(chunk)
+                self.size += len(chunk)
+            if is_last:
+                file.flush()
+                os.fsync(file.fileno())
 
     @property
     def sha256(self) -> str:
@@ -58,7 +65,7 @@ class Part:
     def place(self) -> Path:
         """Rename the file to the first free name for its target, durably; returns that name.
 
-        `sync` has to come first, or a power cut could leave the name without the bytes.
+        The bytes have to be synced first, or a power cut could leave the name without them.
         """
         with RENAMING:
             path = next(path for path in names_for(self.target) if not path.exists())
