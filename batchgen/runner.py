@@ -35,8 +35,9 @@ from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import LEASE, RunContext, Stage
 
-BREATH_SECONDS = 0.005
-"""Pause between two ticks of one stage, so that tasks that end in between are taken up together."""
+BREATH_SECONDS = 0.05
+"""Pause between two ticks of one stage: tasks that end in between share one claim. A job takes minutes, so nobody
+feels it; a tenth of it costs a third more CPU time a job."""
 IDLE_SECONDS = 30.0
 """The longest pause between two ticks of one stage: a change that nobody notified is noticed after it."""
 NEIGHBOURS_SECONDS = 2.0

@@ -11,13 +11,18 @@ from tests.benchmarks.peers.job import AT_ONCE, HEADERS, PATH, create_body, run_
 
 
 async def deliver_all(base_url: str, jobs: int, folder: Path) -> None:
-    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    kept = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    fresh = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0)
     numbers = iter(range(jobs))
-    async with httpx.AsyncClient(limits=limits, headers=HEADERS, timeout=30) as client:
+    async with (
+        httpx.AsyncClient(limits=kept, headers=HEADERS, timeout=30) as client,
+        # A paid request never travels on a connection that may be half dead, here as in batchgen.
+        httpx.AsyncClient(limits=fresh, headers=HEADERS, timeout=30) as create_client,
+    ):
 
         async def deliver_jobs() -> None:
             for number in numbers:
-                created = (await client.post(base_url + PATH, json=create_body(number))).json()
+                created = (await create_client.post(base_url + PATH, json=create_body(number))).json()
                 while True:
                     answer = (await client.get(base_url + PATH, params={"generation_id": created["id"]})).json()
                     if answer["status"] == "completed":
