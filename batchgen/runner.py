@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics, timings
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold, Terms
 from batchgen.limits.generation_times import GenerationTimes
@@ -53,26 +54,35 @@ OUTAGE = timedelta(hours=6)
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What a run works on."""
+    """A manifest whose jobs are rows, and the terms on which a run sends them."""
 
-    batch_id: int
+    batch: Batch
+    jobs: int
+    """How many the manifest has."""
+    synced: SyncResult
     folder: Path
     limits: Limits
     models: Sequence[str]
-    terms: Terms = field(default_factory=Terms)
+    terms: Terms
 
 
 class Runner:
     """One run of one batch."""
 
-    def __init__(self, database: Database, service: Service, spec: RunSpec, first_contact: timedelta = FIRST_CONTACT):
+    def __init__(self, database: Database, service: Service, spec: RunSpec) -> None:
         self.database = database
-        self.spec = spec
-        self.first_contact = first_contact
+        self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
-        times = GenerationTimes({}, {})
         self.context = RunContext(
-            database, service, spec.batch_id, self.id, spec.folder, spec.limits, times, spec.models
+            database,
+            service,
+            self.batch_id,
+            run=self.id,
+            folder=spec.folder,
+            limits=spec.limits,
+            times=GenerationTimes({}, {}),
+            models=spec.models,
+            terms=spec.terms,
         )
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
@@ -92,20 +102,17 @@ class Runner:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
         with liveness.lock_held(self.database.path, self.id):
             write = self.database.write
-            await write(
-                leases.begin_run, self.id, self.spec.batch_id, liveness.host_name(), os.getpid(), clock.utcnow()
-            )
+            await write(leases.begin_run, self.id, self.batch_id, liveness.host_name(), os.getpid(), clock.utcnow())
             code = ExitCode.INTERNAL_ERROR
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
-                await write(leases.wake_waiting, self.spec.batch_id, clock.utcnow())
+                await write(leases.wake_waiting, self.batch_id, clock.utcnow())
                 await self.prepare()
                 with self.listening():
                     await self.turn_all()
-                ending = await self.database.read(
-                    judge, self.context, self.signal, self.scheduler.choose, clock.utcnow()
-                )
+                choose, now = self.scheduler.choose, clock.utcnow()
+                ending = await self.database.read(judge, self.context, self.signal, choose, now)
                 code = ending.exit_code
                 return ending
             except ServiceUnreachable as error:
@@ -127,10 +134,9 @@ class Runner:
     async def prepare(self) -> None:
         """Ask the service for generation times, prices and the balance, before the first job is claimed."""
         context = self.context
-        context.terms = self.spec.terms
         database, service, now = self.database, context.service, clock.utcnow()
         measured, balance, context.prices = await asyncio.gather(
-            service.typical_seconds(self.spec.models),
+            service.typical_seconds(context.models),
             service.balance(),
             accounting.learn_prices(database, service, now),
         )
@@ -221,7 +227,7 @@ class Runner:
             if (await self.database.read(self.scheduler.choose, now, 1)).chosen:
                 return True
             states.remove(State.PENDING)
-        return await self.database.read(statistics.any_open, self.spec.batch_id, states, now)
+        return await self.database.read(statistics.any_open, self.batch_id, states, now)
 
     async def charges_came(self) -> bool:
         """Read charges that no answer named. One on which everything waits may be late, so it is asked for again."""
@@ -247,7 +253,7 @@ class Runner:
     def give_up_silence(self, now: datetime) -> None:
         """Raises `ServiceUnreachable` once the service has not answered for too long."""
         contact = self.context.contact
-        patience = OUTAGE if contact.ever else self.first_contact
+        patience = OUTAGE if contact.ever else FIRST_CONTACT
         if contact.silent_since and now - contact.silent_since >= patience:
             raise ServiceUnreachable(
                 f"{self.context.service.base_url} does not answer: {contact.reason}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from batchgen.cli import options
 from batchgen.cli.run_options import RunOptions, run_options
 from batchgen.jobtable.database import Database
 from batchgen.report.plan import plan_json, plan_lines
+from batchgen.report.terminal import print_json
 
 
 @click.command(name="plan")
@@ -46,11 +46,9 @@ def show_plan(
         if database is None:
             folder = stack.enter_context(TemporaryDirectory())
             database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
-        limits, until = overrides.limits(manifest.limits), overrides.until
-        manifest = replace(manifest, limits=limits)
-        plan, live = asyncio.run(api.make_plan(database, manifest, overrides.selection, until))
+        manifest = replace(manifest, limits=overrides.limits(manifest.limits))
+        plan = asyncio.run(api.plan_run(database, manifest, overrides.selection, overrides.until))
     if as_json:
-        click.echo(json.dumps(plan_json(manifest.batch, plan, limits, until, live), ensure_ascii=False))
-        return
-    for line in plan_lines(manifest.batch, plan, limits, until, live, clock.utcnow()):
-        click.echo(line)
+        print_json(plan_json(plan))
+    else:
+        click.echo("\n".join(plan_lines(plan, clock.utcnow())))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import Event
 from batchgen.report.live_view import LiveView, render
-from batchgen.report.terminal import OutputStream, RedrawnLines
+from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_line, event_json, event_line
 
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
@@ -45,7 +44,7 @@ class Progress:
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
-        self.lines, self.json_lines = OutputStream(stream), OutputStream(sys.stdout)
+        self.lines = OutputStream(stream)
         self.as_json = as_json
         self.display = RedrawnLines(stream) if stream.isatty() and not as_json else None
         if self.display and not self.display.is_supported:
@@ -122,7 +121,7 @@ class Progress:
     def write_event(self, event: Event) -> None:
         self.last_line_at = clock.utcnow()
         if self.as_json:
-            self.json_lines.write(json.dumps(event_json(event), ensure_ascii=False))
+            print_json(event_json(event))
         elif not self.display:
             self.lines.write(event_line(event))
         if self.log:

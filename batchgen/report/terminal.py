@@ -1,10 +1,13 @@
-"""Output streams: one whose reader may leave, and a few lines on a terminal that are redrawn in place."""
+"""Output streams: one whose reader may leave, JSON lines, and a few lines on a terminal that are redrawn in place."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +33,11 @@ class OutputStream:
                 os.dup2(devnull, self.stream.fileno())
                 os.close(devnull)
             self.stream = None
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Write a JSON line to standard output."""
+    OutputStream(sys.stdout).write(json.dumps(document, ensure_ascii=False))
 
 
 class RedrawnLines:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from rich import filesize
+
 from batchgen.jobs import State
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
@@ -16,15 +18,6 @@ def dollars(amount: Decimal) -> str:
     """USD with at least two decimal places, and as many as the amount needs."""
     _, _, decimals = plain(amount).partition(".")
     return f"${amount:,.{max(2, len(decimals))}f}"
-
-
-def file_size(size: float) -> str:
-    """Bytes in decimal units: 999 B, 1.6 MB."""
-    units = ("B", "kB", "MB", "GB")
-    power = 0
-    while size >= 1000 and power < len(units) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.{min(power, 1)}f} {units[power]}"
 
 
 def duration(length: timedelta) -> str:
@@ -78,7 +71,7 @@ def state_counts(summary: BatchSummary) -> str:
 
 def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
     """A batch in one line: its states, the bytes delivered, the cost."""
-    size = f"; {file_size(summary.bytes)}" if summary.bytes else ""
+    size = f"; {filesize.decimal(summary.bytes)}" if summary.bytes else ""
     simulated = " (simulated)" if service == "simulator" else ""
     return f"{batch}: {state_counts(summary)}{size}; {dollars(summary.cost_usd)}{simulated}"
 
