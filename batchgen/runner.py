@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -162,9 +162,12 @@ class Runner:
         self.scheduler.on_unconfirmed = lambda: self.notify(self.reconciler)
         try:
             async with asyncio.TaskGroup() as loops:
-                for stage in self.stages:
-                    loops.create_task(self.until_over(self.turn(stage)))
-                for loop in (self.watch_neighbours(), self.renew_leases(), self.watch_end()):
+                for loop in (
+                    *(self.turn(stage) for stage in self.stages),
+                    self.repeat(self.recover, NEIGHBOURS_SECONDS),
+                    self.repeat(self.renew_leases, RENEW_SECONDS),
+                    self.watch_end(),
+                ):
                     loops.create_task(self.until_over(loop))
         finally:
             self.over.set()
@@ -260,16 +263,15 @@ class Runner:
                 "\nNothing is lost: the same command goes on once it does. (AIMLAPI_BASE_URL sets the address.)"
             )
 
-    async def watch_neighbours(self) -> None:
-        """Take over from other runs as soon as they die."""
-        while not await wait_for(self.over, NEIGHBOURS_SECONDS):
-            await self.recover()
+    async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Do something at intervals until the run is over."""
+        while not await wait_for(self.over, seconds):
+            await action()
 
     async def renew_leases(self) -> None:
         """Keep the leases of this run from ending."""
-        while not await wait_for(self.over, RENEW_SECONDS):
-            now = clock.utcnow()
-            await self.database.write(leases.renew, self.id, now, now + LEASE)
+        now = clock.utcnow()
+        await self.database.write(leases.renew, self.id, now, now + LEASE)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

@@ -15,7 +15,6 @@ from batchgen.report.terminal import print_json
 from batchgen.report.words import plural
 
 
-@click.command(name="check")
 @options.manifest
 @options.validate
 @click.option("--online", is_flag=True, help="Also check that every remote image can be fetched.")

@@ -22,7 +22,6 @@ SERVICE = "aimlapi"
 UNKNOWN_KINDS = "newer than this catalogue: run it with --no-validate"
 
 
-@click.command(name="models")
 @click.argument("words", nargs=-1)
 @options.db
 @click.option(

@@ -20,11 +20,7 @@ DEADLINE = timedelta(hours=1)
 """A generation that a person has found at the service is late after this time: the manifest's default."""
 
 
-@click.command(name="resolve")
-@options.manifest
-@options.ids
-@options.db
-@options.simulate
+@options.jobs_of_batch
 @click.option(
     "--found",
     "generation_id",

@@ -15,7 +15,7 @@ import click
 from batchgen import api, clock
 from batchgen.cli import options
 from batchgen.cli.plan import show_plan
-from batchgen.cli.run_options import RunOptions, run_options
+from batchgen.cli.run_options import limits_of, run_options, selection_of
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
 from batchgen.jobs import State
@@ -32,7 +32,6 @@ from batchgen.services.settings import read_settings
 FAILURES_SHOWN = 5
 
 
-@click.command(name="run")
 @options.manifest
 @options.db
 @options.simulate
@@ -63,22 +62,22 @@ def command(
 
     Ctrl-C once finishes the requests in flight and ends; twice ends at once.
     """
-    overrides = RunOptions(**typed)
     if dry_run:
-        show_plan(db, manifest, overrides, simulate=simulate, validate=validate, as_json=as_json)
+        show_plan(db, manifest, typed, simulate=simulate, validate=validate, as_json=as_json)
         return
     location = options.table_location(db, manifest)
     with ExitStack() as stack:
         database = stack.enter_context(Database(location)) if options.table_exists(location) else None
         jobs = api.read_manifest(manifest, database, simulate=simulate, validate=validate)
-        jobs = replace(jobs, limits=overrides.limits(jobs.limits))
+        jobs = replace(jobs, limits=limits_of(jobs.limits, typed))
         settings = None if jobs.service == "simulator" else read_settings(jobs.folder)
         log = stack.enter_context(open_log(log_file)) if log_file else None
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
         database = database or stack.enter_context(Database(location))
 
         async def run() -> Ending:
-            spec = await api.prepare_run(database, jobs, changed or "refuse", overrides.selection, overrides.until)
+            selection, until = selection_of(typed), typed["until"]
+            spec = await api.prepare_run(database, jobs, changed or "refuse", selection, until)
             announce(spec, as_json)
             async with api.open_service(database, settings, jobs.folder) as service:
                 return await run_with_progress(database, service, spec, as_json, log)

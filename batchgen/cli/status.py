@@ -17,7 +17,6 @@ from batchgen.report.terminal import print_json
 from batchgen.report.words import blocker_line, plural, summary_json, summary_line
 
 
-@click.command(name="status")
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @options.db
 @options.json_lines
