@@ -51,14 +51,15 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """The jobs of one model that would be sent. USD; `cost` is of those with a known price."""
+    """The jobs of one model that would be sent, and what those with a known price cost. It is part of the JSON."""
 
     model: str
     jobs: int
-    unpriced: int
-    lowest: Decimal | None
-    highest: Decimal | None
-    cost: Decimal
+    unknown: int
+    """How many have no known price."""
+    lowest_usd: Decimal | None
+    highest_usd: Decimal | None
+    cost_usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def costs_by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]
     for model, estimates in grouped.items():
         prices = [price for price in estimates if price is not None]
         lowest, highest = min(prices, default=None), max(prices, default=None)
-        models.append(ModelCost(model, len(estimates), estimates.count(None), lowest, highest, sum(prices, Decimal(0))))
+        cost = sum(prices, Decimal(0)) if prices else None
+        models.append(ModelCost(model, len(estimates), estimates.count(None), lowest, highest, cost))
     return sorted(models, key=lambda model: (-model.jobs, model.model))
 
 

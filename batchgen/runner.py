@@ -36,20 +36,13 @@ from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import LEASE, RunContext, Stage
 
-BREATH_SECONDS = 0.005
-"""Pause between two ticks of one stage, so that tasks that end in between are taken up together."""
-IDLE_SECONDS = 30.0
-"""The longest pause between two ticks of one stage: a change that nobody notified is noticed after it."""
-NEIGHBOURS_SECONDS = 2.0
-"""Pause between two checks whether other runs are alive: what a dead run held is taken over within this time."""
-RENEW_SECONDS = 60.0
-"""Pause between two renewals of the leases. A fifth of `LEASE`, so that four renewals may fail."""
-CHARGE_REQUESTS = 10
-"""How often a charge on which everything waits is asked for, a second apart."""
-FIRST_CONTACT = timedelta(seconds=20)
-"""A service that has not answered once in this run is given up after this time."""
-OUTAGE = timedelta(hours=6)
-"""A service that has answered before is waited for as long as this."""
+BREATH_SECONDS = 0.005  # between two ticks of one stage: tasks that end in between are taken up together
+IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody notified is noticed after it
+NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
+RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
+CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
+FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
+OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +66,9 @@ class Runner:
         self.database = database
         self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
+        times = GenerationTimes({}, {})
         self.context = RunContext(
-            database,
-            service,
-            self.batch_id,
-            run=self.id,
-            folder=spec.folder,
-            limits=spec.limits,
-            times=GenerationTimes({}, {}),
-            models=spec.models,
-            terms=spec.terms,
+            database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)

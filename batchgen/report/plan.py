@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from batchgen.jobs import State
-from batchgen.jobtable.columns import plain
 from batchgen.manifest import AUTO
 from batchgen.plan import ModelCost, Plan
 from batchgen.report.words import counts, dollars, duration, local_time, plural
@@ -49,13 +49,13 @@ def job_counts(plan: Plan) -> str:
 
 def model_cost(model: ModelCost) -> str:
     """What one job of a model costs, and all of them."""
-    if model.lowest is None or model.highest is None:
+    if model.lowest_usd is None or model.highest_usd is None or model.cost_usd is None:
         return "price unknown"
-    one = dollars(model.lowest)
-    if model.lowest != model.highest:
-        one += f" to {dollars(model.highest)}"
-    unpriced = f", {model.unpriced} at an unknown price" if model.unpriced else ""
-    return f"{one} each, {dollars(model.cost)}{unpriced}"
+    one = dollars(model.lowest_usd)
+    if model.lowest_usd != model.highest_usd:
+        one += f" to {dollars(model.highest_usd)}"
+    unpriced = f", {model.unknown} at an unknown price" if model.unknown else ""
+    return f"{one} each, {dollars(model.cost_usd)}{unpriced}"
 
 
 def total_cost(plan: Plan) -> str:
@@ -100,7 +100,7 @@ def assumed_limits(plan: Plan) -> str:
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """A plan for programs. Money is text, because it is exact."""
+    """A plan for programs."""
     request, table = plan.request, plan.table
     return {
         "batch": request.batch.name,
@@ -112,30 +112,15 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "states": table.states,
         "to_send": plan.to_send,
         "not_selected": table.left_out,
-        "prices": [
-            {
-                "model": model.model,
-                "jobs": model.jobs,
-                "unknown": model.unpriced,
-                "lowest_usd": usd(model.lowest),
-                "highest_usd": usd(model.highest),
-                "cost_usd": usd(model.cost if model.lowest is not None else None),
-            }
-            for model in plan.models
-        ],
-        "prices_listed_at": table.prices.listed_at.isoformat() if table.prices.listed_at else None,
+        "prices": [asdict(model) for model in plan.models],
+        "prices_listed_at": table.prices.listed_at,
         "prices_live": request.has_live_prices,
-        "cost_usd": usd(plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None),
+        "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
-        "spent_usd": usd(table.totals.spent),
-        "reserved_usd": usd(table.totals.reserved),
-        "max_cost_usd": usd(request.limits.max_cost),
-        "within_max_cost": {"jobs": plan.affordable, "cost_usd": usd(plan.affordable_cost)},
-        "finish": {"p50": plan.p50_at.isoformat(), "p90": plan.p90_at.isoformat()},
-        "until": {"at": request.until.isoformat(), "jobs": plan.in_time} if request.until else None,
+        "spent_usd": table.totals.spent,
+        "reserved_usd": table.totals.reserved,
+        "max_cost_usd": request.limits.max_cost,
+        "within_max_cost": {"jobs": plan.affordable, "cost_usd": plan.affordable_cost},
+        "finish": {"p50": plan.p50_at, "p90": plan.p90_at},
+        "until": {"at": request.until, "jobs": plan.in_time} if request.until else None,
     }
-
-
-def usd(amount: Decimal | None) -> str | None:
-    """USD as exact text; None where it is unknown."""
-    return None if amount is None else plain(amount)

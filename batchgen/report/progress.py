@@ -19,9 +19,8 @@ from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_line, event_json, event_line
 
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
-NOTICE_SECONDS = 0.25  # between two looks at the notice, which costs no read: Ctrl-C is answered at once
-SILENCE = timedelta(seconds=30)
-"""After so long without a line, plain output says what the batch waits for: a pause must not look like a hang."""
+NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
+SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
 class Progress:

@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
+from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,8 +38,15 @@ class OutputStream:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Write a JSON line to standard output."""
-    OutputStream(sys.stdout).write(json.dumps(document, ensure_ascii=False))
+    """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact."""
+    OutputStream(sys.stdout).write(json.dumps(document, ensure_ascii=False, default=text_of))
+
+
+def text_of(value: datetime | Decimal) -> str:
+    """The text in JSON of a value that JSON has no type for."""
+    from batchgen.jobtable.columns import plain  # Imported here: `models` needs no database.
+
+    return value.isoformat() if isinstance(value, datetime) else plain(value)
 
 
 class RedrawnLines:

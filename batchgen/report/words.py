@@ -108,7 +108,7 @@ def event_json(event: Event) -> dict[str, Any]:
     """One event for programs."""
     return {
         "event": "moved",
-        "at": event.at.isoformat(),
+        "at": event.at,
         "id": event.key,
         "from": event.from_state,
         "to": event.to_state,
@@ -117,22 +117,15 @@ def event_json(event: Event) -> dict[str, Any]:
 
 
 def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] = ()) -> dict[str, Any]:
-    """A batch for programs. Money is text, because it is exact."""
+    """A batch for programs."""
     return {
         "batch": batch,
         "jobs": summary.total,
-        "states": {str(state): number for state, number in summary.counts.items()},
+        "states": summary.counts,
         "held": summary.held,
         "late": summary.late,
         "stuck": summary.stuck,
-        "cost_usd": plain(summary.cost_usd),
+        "cost_usd": summary.cost_usd,
         "bytes": summary.bytes,
-        "waits": [
-            {
-                "for": blocker.what,
-                "until": blocker.until.isoformat() if blocker.until else None,
-                "jobs": blocker.jobs,
-            }
-            for blocker in blockers
-        ],
+        "waits": [{"for": blocker.what, "until": blocker.until, "jobs": blocker.jobs} for blocker in blockers],
     }
