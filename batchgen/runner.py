@@ -263,9 +263,8 @@ class Runner:
     def listening(self) -> Iterator[None]:
         """Handle SIGINT and SIGTERM: the first stops the run in good order, the second at once."""
         loop = asyncio.get_running_loop()
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.getsignal(number)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
             signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(self.stop, signal.Signals(number)))
         try:
             yield

@@ -96,7 +96,7 @@ class Progress:
         if self.display:
             view.summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
             view.blockers = await self.database.read(statistics.blockers, self.batch_id, now)
-            self.draw(view)
+            self.display.draw(render(view, clock.utcnow(), self.display.console.width))
         elif now - self.last_line_at >= SILENCE:
             self.last_line_at = now
             for blocker in await self.database.read(statistics.blockers, self.batch_id, now):
@@ -111,11 +111,7 @@ class Progress:
         if notice:
             self.write_remark(notice)
         if self.display:
-            self.draw(view)
-
-    def draw(self, view: LiveView) -> None:
-        assert self.display
-        self.display.draw(render(view, clock.utcnow(), self.display.console.width))
+            self.display.draw(render(view, clock.utcnow(), self.display.console.width))
 
     def write_event(self, event: Event) -> None:
         self.last_line_at = clock.utcnow()
