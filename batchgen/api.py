@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from batchgen import clock, plan
+from batchgen import clock
 from batchgen.jobtable import selection, sync
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Manifest, read
+from batchgen.plan import Plan, PlanRequest, make_plan
 from batchgen.runner import RunSpec
 from batchgen.services.base import Service
 from batchgen.services.settings import Settings, read_base_url
@@ -38,13 +39,9 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
         return database.read_now(sync.sent_keys, name) if database else ()
 
     manifest = read(path, validate=validate, already_sent=sent_keys)
-    return for_simulator(manifest) if simulate else manifest
-
-
-def for_simulator(manifest: Manifest) -> Manifest:
-    """The same jobs for the simulator, in a batch and a folder of their own: nothing real is touched."""
-    if manifest.service == "simulator":
+    if not simulate or manifest.service == "simulator":
         return manifest
+    # The same jobs, in a batch and a folder of their own: nothing real is touched.
     jobs = [replace(job, output=f"{SIMULATED}/{job.output}") for job in manifest.jobs]
     return replace(manifest, batch=f"{manifest.batch}-{SIMULATED}", service="simulator", jobs=jobs)
 
@@ -54,19 +51,9 @@ def batch_of(manifest: Manifest) -> Batch:
     return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRun:
-    """A manifest whose jobs are rows: ready for `Runner`."""
-
-    batch: Batch
-    jobs: int
-    synced: SyncResult
-    spec: RunSpec
-
-
 async def prepare_run(
     database: Database, manifest: Manifest, on_changed: OnChanged, jobs: Selection, until: datetime | None
-) -> PreparedRun:
+) -> RunSpec:
     """Write the manifest's jobs to the table and mark the selected ones. Empties `manifest.jobs`.
 
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
@@ -80,19 +67,17 @@ async def prepare_run(
         selected = await database.read(selection.find, synced.batch_id, jobs)
         await database.write(selection.mark, jobs, selected)
     terms = Terms(manifest.limits.max_cost, until, jobs.mark)
-    return PreparedRun(batch, number, synced, RunSpec(synced.batch_id, manifest.folder, manifest.limits, models, terms))
+    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms)
 
 
-async def make_plan(
-    database: Database, manifest: Manifest, jobs: Selection, until: datetime | None
-) -> tuple[plan.Outlook, bool]:
-    """What a run would do, and whether the service's prices could be had for it (they are stored)."""
+async def plan_run(database: Database, manifest: Manifest, jobs: Selection, until: datetime | None) -> Plan:
+    """What a run would do, at the service's current prices where it can be reached (they are stored)."""
     models = sorted({job.model for job in manifest.jobs})
     async with open_public_service(manifest) as service:
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
-    request = plan.Asked(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until, medians)
-    return await plan.foresee(database, request, clock.utcnow()), has_prices
+    request = PlanRequest(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until, medians, has_prices)
+    return await make_plan(database, request, clock.utcnow())
 
 
 def open_service(database: Database, settings: Settings | None, folder: Path) -> AbstractAsyncContextManager[Service]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
+from typing import Self
 
 
 class ExitCode(IntEnum):
@@ -57,8 +55,7 @@ class UsageError(BatchgenError):
     exit_code = ExitCode.USAGE
 
 
-SHOWN_PROBLEMS = 50
-"""Bounds the message of `ManifestInvalid`: more than anybody reads at once. `problems` holds them all."""
+SHOWN_PROBLEMS = 50  # in the message of `ManifestInvalid`: more than anybody reads at once
 
 
 @dataclass(frozen=True, slots=True)

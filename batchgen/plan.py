@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import ledger, pricelist, selection, submission, sync, timings
+from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
@@ -30,176 +30,166 @@ from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes, duration_of
 from batchgen.manifest import AUTO, Limits
 
-REMEMBERED = timedelta(days=30)  # what was found of an account
-EVERYTHING = 1_000_000_000  # more jobs than there are
+LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
+ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a plan is asked about."""
+class PlanRequest:
+    """The manifest and the options that a plan is made for."""
 
     batch: Batch
     specs: Sequence[JobSpec]
     limits: Limits
     selection: Selection
     until: datetime | None
-    measured: Mapping[str, float]
-    """Median seconds by model, as the service tells them now."""
+    medians: Mapping[str, float]
+    """The service's median generation times: seconds by model."""
+    has_live_prices: bool
+    """Whether the stored price list was fetched from the service just now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """The jobs of one model that would be sent. USD; `cost` is of those whose price is known."""
+class ModelCost:
+    """The jobs of one model that would be sent, and what those with a known price cost. It is part of the JSON."""
 
     model: str
     jobs: int
     unknown: int
-    lowest: Decimal | None
-    highest: Decimal | None
-    cost: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a run would do. USD; times are moments."""
-
-    enrolled: SyncResult
-    states: dict[State, int]
-    waiting: int
-    """Jobs that would be sent if there were no cap."""
-    left_out: int
-    prices: list[Price]
-    listed_at: datetime | None
-    sums: Totals
-    cost: Decimal
-    unknown: int
-    """Jobs that would be sent and whose price nobody knows."""
-    affordable: int
-    affordable_cost: Decimal
-    """Within the cap."""
-    half_at: datetime
-    late_at: datetime
-    """When the last generation ends: in half of all cases, in nine of ten."""
-    in_flight: int
-    per_minute: float
-    """The limits that the forecast was played through."""
-    in_time: int | None
-    """Of the affordable ones, those that would be sent because they would be done by `until`."""
+    """How many have no known price."""
+    lowest_usd: Decimal | None
+    highest_usd: Decimal | None
+    cost_usd: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a plan needs of the job table, at one moment, as it would be once the manifest is synced."""
 
-    enrolled: SyncResult
+    synced: SyncResult
     states: dict[State, int]
     pending: list[Candidate]
     """The selected jobs that wait to be sent, in their order."""
     left_out: int
+    """Pending jobs that are not selected."""
     generating: Sequence[Row[Any, Any, Any]]
     """Model, request and time of submission of each generation that the service is working on."""
-    sums: Totals
+    totals: Totals
     prices: PriceList
     timings: Mapping[tuple[str, str], Timing]
     learned: list[LearnedLimits]
 
 
-async def foresee(database: Database, asked: Asked, now: datetime) -> Outlook:
-    """Read the table in one write transaction, then work the plan out with no transaction open."""
-    return work_out(await database.write(snapshot, asked, now), asked, now)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do. USD."""
+
+    request: PlanRequest
+    table: Snapshot
+    models: list[ModelCost]
+    """The jobs that would be sent if there were no cap; the model with the most jobs first."""
+    to_send: int
+    unpriced: int
+    cost: Decimal
+    affordable: int
+    """How many of them fit under the cap, and below what these cost."""
+    affordable_cost: Decimal
+    in_flight: int
+    per_minute: float
+    """The limits that the forecast assumes."""
+    p50_at: datetime
+    """When the last generation ends: in half of the simulated runs, and below in nine of ten."""
+    p90_at: datetime
+    in_time: int
+    """How many of the affordable jobs would be sent because they would be done by `until`."""
 
 
-def snapshot(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
-    """Sync the manifest, read the table, and roll the sync back."""
-    savepoint = connection.begin_nested()
-    try:
-        return read(connection, asked, now)
-    finally:
-        savepoint.rollback()
-
-
-def read(connection: Connection, asked: Asked, now: datetime) -> Snapshot:
-    service = asked.batch.service
-    enrolled = sync.sync_manifest(connection, asked.batch, asked.specs, now, "keep")
-    batch_id, mark = enrolled.batch_id, asked.selection.mark
-    selection.select_jobs(connection, batch_id, asked.selection)
-    counts = {State(state): number for state, number in connection.execute(STATES, {"batch": batch_id})}
-    return Snapshot(
-        enrolled=enrolled,
-        states={state: counts.get(state, 0) for state in State},
-        pending=submission.ready(connection, batch_id, now, EVERYTHING, mark),
-        left_out=selection.left_out(connection, batch_id, mark),
-        generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
-        sums=ledger.totals(connection, batch_id),
-        prices=pricelist.load(connection, service),
-        timings=timings.load(connection, service),
-        learned=list(rate.learned_by_model(connection, service, now - REMEMBERED).values()),
-    )
-
-
-def work_out(table: Snapshot, asked: Asked, now: datetime) -> Outlook:
-    """The plan that follows from a snapshot: prices, the cap, and the forecast."""
+async def make_plan(database: Database, request: PlanRequest, now: datetime) -> Plan:
+    """Read the table in one write transaction, then compute the plan with no transaction open."""
+    table = await database.write(read_snapshot, request, now)
     costs = [table.prices.estimate(job.model, job.endpoint, job.request) for job in table.pending]
-    affordable, spent = within(costs, table.sums, asked.limits.max_cost)
-    in_flight, per_minute = limits_of(table.learned, asked.limits)
-    played = when(table, asked, affordable, in_flight, per_minute, now)
-    return Outlook(
-        enrolled=table.enrolled,
-        states=table.states,
-        waiting=len(table.pending),
-        left_out=table.left_out,
-        prices=by_model(table.pending, costs),
-        listed_at=table.prices.listed_at,
-        sums=table.sums,
+    affordable, affordable_cost = within_cap(costs, table.totals, request.limits.max_cost)
+    in_flight, per_minute = assumed_limits(table.learned, request.limits)
+    finish = forecast_finish(table, request, affordable, in_flight, per_minute, now)
+    return Plan(
+        request=request,
+        table=table,
+        models=costs_by_model(table.pending, costs),
+        to_send=len(costs),
+        unpriced=costs.count(None),
         cost=sum((cost for cost in costs if cost is not None), Decimal(0)),
-        unknown=costs.count(None),
         affordable=affordable,
-        affordable_cost=spent,
-        half_at=now + timedelta(seconds=played.p50),
-        late_at=now + timedelta(seconds=played.p90),
+        affordable_cost=affordable_cost,
         in_flight=in_flight,
         per_minute=per_minute,
-        in_time=played.sent if asked.until else None,
+        p50_at=now + timedelta(seconds=finish.p50),
+        p90_at=now + timedelta(seconds=finish.p90),
+        in_time=finish.sent,
     )
 
 
-def within(costs: Sequence[Decimal | None], sums: Totals, cap: Decimal | None) -> tuple[int, Decimal]:
+def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -> Snapshot:
+    """Sync the manifest, read the table, and roll the sync back."""
+    service = request.batch.service
+    with connection.begin_nested() as savepoint:
+        synced = sync.sync_manifest(connection, request.batch, request.specs, now, "keep")
+        batch_id, mark = synced.batch_id, request.selection.mark
+        selection.select_jobs(connection, batch_id, request.selection)
+        snapshot = Snapshot(
+            synced=synced,
+            states=statistics.batch_summary(connection, batch_id, now).counts,
+            pending=submission.ready(connection, batch_id, now, ALL_JOBS, mark),
+            left_out=selection.left_out(connection, batch_id, mark),
+            generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
+            totals=ledger.totals(connection, batch_id),
+            prices=pricelist.load(connection, service),
+            timings=timings.load(connection, service),
+            learned=list(rate.learned_by_model(connection, service, now - LEARNED_FOR).values()),
+        )
+        savepoint.rollback()
+    return snapshot
+
+
+def within_cap(costs: Sequence[Decimal | None], totals: Totals, cap: Decimal | None) -> tuple[int, Decimal]:
     """How many of the jobs, in their order, fit under the cap, and what they cost. Unknown prices count nothing."""
     spent = Decimal(0)
     for number, cost in enumerate(costs):
-        if cap is not None and sums.committed + spent + (cost or 0) > cap:
+        if cap is not None and totals.committed + spent + (cost or 0) > cap:
             return number, spent
         spent += cost or 0
     return len(costs), spent
 
 
-def by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]) -> list[Price]:
+def costs_by_model(pending: Sequence[Candidate], costs: Sequence[Decimal | None]) -> list[ModelCost]:
     """What each model's jobs cost; the model with the most jobs first."""
     grouped: dict[str, list[Decimal | None]] = {}
-    for each, cost in zip(pending, costs, strict=True):
-        grouped.setdefault(each.model, []).append(cost)
-    found = []
-    for model, all_costs in grouped.items():
-        known = [cost for cost in all_costs if cost is not None]
-        lowest, highest = (min(known), max(known)) if known else (None, None)
-        unknown = len(all_costs) - len(known)
-        found.append(Price(model, len(all_costs), unknown, lowest, highest, sum(known, Decimal(0))))
-    return sorted(found, key=lambda price: (-price.jobs, price.model))
+    for job, cost in zip(pending, costs, strict=True):
+        grouped.setdefault(job.model, []).append(cost)
+    models = []
+    for model, estimates in grouped.items():
+        prices = [price for price in estimates if price is not None]
+        lowest, highest = min(prices, default=None), max(prices, default=None)
+        cost = sum(prices, Decimal(0)) if prices else None
+        models.append(ModelCost(model, len(estimates), estimates.count(None), lowest, highest, cost))
+    return sorted(models, key=lambda model: (-model.jobs, model.model))
 
 
-def limits_of(learned: Sequence[LearnedLimits], limits: Limits) -> tuple[int, float]:
-    """In flight and a minute: as configured, else as learned last, else as for a new account."""
+def assumed_limits(learned: Sequence[LearnedLimits], limits: Limits) -> tuple[int, float]:
+    """Generations in flight and submits a minute: as configured, else as learned last, else as for a new account."""
     new = Limits()
-    places = max((int(model.in_flight.window or 0) for model in learned), default=0)
-    rates = max((model.rate.window or 0.0 for model in learned), default=0.0)
-    in_flight = limits.in_flight if limits.in_flight != AUTO else places or new.in_flight
-    per_minute = limits.submits_per_minute if limits.submits_per_minute != AUTO else rates or new.submits_per_minute
+    window = max((int(model.in_flight.window or 0) for model in learned), default=0)
+    learned_rate = max((model.rate.window or 0.0 for model in learned), default=0.0)
+    in_flight = limits.in_flight if limits.in_flight != AUTO else window or new.in_flight
+    submits = limits.submits_per_minute
+    per_minute = submits if submits != AUTO else learned_rate or new.submits_per_minute
     return int(in_flight), float(per_minute)
 
 
-def when(table: Snapshot, asked: Asked, affordable: int, in_flight: int, per_minute: float, now: datetime) -> Forecast:
-    """Simulate the jobs that are to be sent, beside all that the service is working on already."""
-    generation_times = GenerationTimes(asked.measured, table.timings)
+def forecast_finish(
+    table: Snapshot, request: PlanRequest, affordable: int, in_flight: int, per_minute: float, now: datetime
+) -> Forecast:
+    """Simulate the affordable jobs beside all that the service is working on already."""
+    generation_times = GenerationTimes(request.medians, table.timings)
     by_kind: dict[tuple[str, str], Waiting] = {}
     waiting = []
     for job in table.pending[:affordable]:
@@ -212,11 +202,9 @@ def when(table: Snapshot, asked: Asked, affordable: int, in_flight: int, per_min
         (generation_times.times(row.model, duration_of(row.request)), max((now - row.submitted_at).total_seconds(), 0))
         for row in table.generating
     ]
-    until = (asked.until - now).total_seconds() if asked.until else None
+    until = (request.until - now).total_seconds() if request.until else None
     return forecast(waiting, running, in_flight, per_minute, until)
 
-
-STATES = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("batch")).group_by(jobs.c.state)
 
 GENERATING = select(jobs.c.model, jobs.c.request, jobs.c.submitted_at).where(
     jobs.c.service == bindparam("of_service"),

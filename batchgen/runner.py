@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics, timings
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold, Terms
 from batchgen.limits.generation_times import GenerationTimes
@@ -35,45 +36,39 @@ from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import LEASE, RunContext, Stage
 
-BREATH_SECONDS = 0.05
-"""Pause between two ticks of one stage: tasks that end in between share one claim. A job takes minutes, so nobody
-feels it; a tenth of it costs a third more CPU time a job."""
-IDLE_SECONDS = 30.0
-"""The longest pause between two ticks of one stage: a change that nobody notified is noticed after it."""
-NEIGHBOURS_SECONDS = 2.0
-"""Pause between two checks whether other runs are alive: what a dead run held is taken over within this time."""
-RENEW_SECONDS = 60.0
-"""Pause between two renewals of the leases. A fifth of `LEASE`, so that four renewals may fail."""
-CHARGE_REQUESTS = 10
-"""How often a charge on which everything waits is asked for, a second apart."""
-FIRST_CONTACT = timedelta(seconds=20)
-"""A service that has not answered once in this run is given up after this time."""
-OUTAGE = timedelta(hours=6)
-"""A service that has answered before is waited for as long as this."""
+BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
+IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody notified is noticed after it
+NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
+RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
+CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
+FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
+OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What a run works on."""
+    """A manifest whose jobs are rows, and the terms on which a run sends them."""
 
-    batch_id: int
+    batch: Batch
+    jobs: int
+    """How many the manifest has."""
+    synced: SyncResult
     folder: Path
     limits: Limits
     models: Sequence[str]
-    terms: Terms = field(default_factory=Terms)
+    terms: Terms
 
 
 class Runner:
     """One run of one batch."""
 
-    def __init__(self, database: Database, service: Service, spec: RunSpec, first_contact: timedelta = FIRST_CONTACT):
+    def __init__(self, database: Database, service: Service, spec: RunSpec) -> None:
         self.database = database
-        self.spec = spec
-        self.first_contact = first_contact
+        self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
         times = GenerationTimes({}, {})
         self.context = RunContext(
-            database, service, spec.batch_id, self.id, spec.folder, spec.limits, times, spec.models
+            database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
@@ -93,20 +88,17 @@ class Runner:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
         with liveness.lock_held(self.database.path, self.id):
             write = self.database.write
-            await write(
-                leases.begin_run, self.id, self.spec.batch_id, liveness.host_name(), os.getpid(), clock.utcnow()
-            )
+            await write(leases.begin_run, self.id, self.batch_id, liveness.host_name(), os.getpid(), clock.utcnow())
             code = ExitCode.INTERNAL_ERROR
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
-                await write(leases.wake_waiting, self.spec.batch_id, clock.utcnow())
+                await write(leases.wake_waiting, self.batch_id, clock.utcnow())
                 await self.prepare()
                 with self.listening():
                     await self.turn_all()
-                ending = await self.database.read(
-                    judge, self.context, self.signal, self.scheduler.choose, clock.utcnow()
-                )
+                choose, now = self.scheduler.choose, clock.utcnow()
+                ending = await self.database.read(judge, self.context, self.signal, choose, now)
                 code = ending.exit_code
                 return ending
             except ServiceUnreachable as error:
@@ -128,10 +120,9 @@ class Runner:
     async def prepare(self) -> None:
         """Ask the service for generation times, prices and the balance, before the first job is claimed."""
         context = self.context
-        context.terms = self.spec.terms
         database, service, now = self.database, context.service, clock.utcnow()
         measured, balance, context.prices = await asyncio.gather(
-            service.typical_seconds(self.spec.models),
+            service.typical_seconds(context.models),
             service.balance(),
             accounting.learn_prices(database, service, now),
         )
@@ -157,9 +148,12 @@ class Runner:
         self.scheduler.on_unconfirmed = lambda: self.notify(self.reconciler)
         try:
             async with asyncio.TaskGroup() as loops:
-                for stage in self.stages:
-                    loops.create_task(self.until_over(self.turn(stage)))
-                for loop in (self.watch_neighbours(), self.renew_leases(), self.watch_end()):
+                for loop in (
+                    *(self.turn(stage) for stage in self.stages),
+                    self.repeat(self.recover, NEIGHBOURS_SECONDS),
+                    self.repeat(self.renew_leases, RENEW_SECONDS),
+                    self.watch_end(),
+                ):
                     loops.create_task(self.until_over(loop))
         finally:
             self.over.set()
@@ -222,7 +216,7 @@ class Runner:
             if (await self.database.read(self.scheduler.choose, now, 1)).chosen:
                 return True
             states.remove(State.PENDING)
-        return await self.database.read(statistics.any_open, self.spec.batch_id, states, now)
+        return await self.database.read(statistics.any_open, self.batch_id, states, now)
 
     async def charges_came(self) -> bool:
         """Read charges that no answer named. One on which everything waits may be late, so it is asked for again."""
@@ -248,31 +242,29 @@ class Runner:
     def give_up_silence(self, now: datetime) -> None:
         """Raises `ServiceUnreachable` once the service has not answered for too long."""
         contact = self.context.contact
-        patience = OUTAGE if contact.ever else self.first_contact
+        patience = OUTAGE if contact.ever else FIRST_CONTACT
         if contact.silent_since and now - contact.silent_since >= patience:
             raise ServiceUnreachable(
                 f"{self.context.service.base_url} does not answer: {contact.reason}."
                 "\nNothing is lost: the same command goes on once it does. (AIMLAPI_BASE_URL sets the address.)"
             )
 
-    async def watch_neighbours(self) -> None:
-        """Take over from other runs as soon as they die."""
-        while not await wait_for(self.over, NEIGHBOURS_SECONDS):
-            await self.recover()
+    async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """Do something at intervals until the run is over."""
+        while not await wait_for(self.over, seconds):
+            await action()
 
     async def renew_leases(self) -> None:
         """Keep the leases of this run from ending."""
-        while not await wait_for(self.over, RENEW_SECONDS):
-            now = clock.utcnow()
-            await self.database.write(leases.renew, self.id, now, now + LEASE)
+        now = clock.utcnow()
+        await self.database.write(leases.renew, self.id, now, now + LEASE)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Handle SIGINT and SIGTERM: the first stops the run in good order, the second at once."""
         loop = asyncio.get_running_loop()
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.getsignal(number)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
             signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(self.stop, signal.Signals(number)))
         try:
             yield

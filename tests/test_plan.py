@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen.jobtable.selection import Selection
 from batchgen.manifest import Limits
-from batchgen.plan import Asked, foresee
+from batchgen.plan import PlanRequest, make_plan
 from tests.table import MODEL, Table, spec
 
 
@@ -34,21 +34,23 @@ class MeasuredWhileOthersWrite(Mapping[str, float]):
         return 1
 
 
-async def test_another_connection_can_write_while_the_forecast_is_played(table: Table) -> None:
+def request_for(table: Table, medians: Mapping[str, float]) -> PlanRequest:
+    specs = [spec("mona"), spec("lisa")]
+    return PlanRequest(table.batch, specs, Limits(), Selection(), None, medians, has_live_prices=False)
+
+
+async def test_another_connection_can_write_while_the_forecast_is_simulated(table: Table) -> None:
     assert table.database.path
     measured = MeasuredWhileOthersWrite(table.database.path)
-    request = Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, measured)
-    outlook = await foresee(table.database, request, table.now)
-    assert outlook.waiting == outlook.affordable == 2
-    assert outlook.half_at > table.now
+    plan = await make_plan(table.database, request_for(table, measured), table.now)
+    assert plan.to_send == plan.affordable == 2
+    assert plan.p50_at > table.now
     assert measured.writes
 
 
 async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:
     table.sync("mona", "gone")
     before = table.everything()
-    outlook = await foresee(
-        table.database, Asked(table.batch, [spec("mona"), spec("lisa")], Limits(), Selection(), None, {}), table.now
-    )
-    assert (outlook.enrolled.new, outlook.enrolled.gone, outlook.waiting) == (1, 1, 2)
+    plan = await make_plan(table.database, request_for(table, {}), table.now)
+    assert (plan.table.synced.new, plan.table.synced.gone, plan.to_send) == (1, 1, 2)
     assert table.everything() == before

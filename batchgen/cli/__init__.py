@@ -31,11 +31,9 @@ COMMANDS = {
 
 @cache
 def load(name: str) -> click.Command:
-    """Import a command. Its docstring has the details: the one-line help is put before them here."""
-    command = importlib.import_module(f"batchgen.cli.{name}").command
-    assert isinstance(command, click.Command)
-    command.help = f"{COMMANDS[name]}\n\n{inspect.cleandoc(command.help or '')}"
-    return command
+    """Import the function of a command. Its docstring has the details: the one-line help is put before them."""
+    function = importlib.import_module(f"batchgen.cli.{name}").command
+    return click.command(name, help=f"{COMMANDS[name]}\n\n{inspect.getdoc(function)}")(function)
 
 
 class Commands(click.Group):

@@ -14,11 +14,7 @@ from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
-@click.command(name="cancel")
-@options.manifest
-@options.ids
-@options.db
-@options.simulate
+@options.jobs_of_batch
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
     """What was sent is paid for, and is still downloaded. Without IDS: every job that has not been sent.
 

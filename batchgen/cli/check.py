@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -12,10 +11,10 @@ import click
 from batchgen.cli import options
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import read
+from batchgen.report.terminal import print_json
 from batchgen.report.words import plural
 
 
-@click.command(name="check")
 @options.manifest
 @options.validate
 @click.option("--online", is_flag=True, help="Also check that every remote image can be fetched.")
@@ -30,7 +29,7 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
             raise ManifestInvalid(unreachable)
     models = Counter(job.model for job in valid.jobs)
     if as_json:
-        click.echo(json.dumps({"batch": valid.batch, "jobs": len(valid.jobs), "models": models}, ensure_ascii=False))
+        print_json({"batch": valid.batch, "jobs": len(valid.jobs), "models": models})
         return
     click.echo(f"{valid.batch}: {plural(len(valid.jobs), 'job')}, all valid")
     for model, number in models.most_common():

@@ -10,7 +10,6 @@ from batchgen.errors import StorageError, UsageError
 from batchgen.manifest import schema
 
 
-@click.command(name="init")
 @click.argument("path", type=click.Path(path_type=Path), default=Path("manifest.yaml"))
 def command(path: Path) -> None:
     """The manifest is written to PATH (default: manifest.yaml), with the JSON Schema for your editor beside it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from batchgen import catalogue, clock
 from batchgen.cli import options
 from batchgen.errors import ServiceUnreachable, UsageError
 from batchgen.report.models import model_json, model_lines, price
+from batchgen.report.terminal import print_json
 
 if TYPE_CHECKING:
     from batchgen.jobtable.database import Database
@@ -22,7 +22,6 @@ SERVICE = "aimlapi"
 UNKNOWN_KINDS = "newer than this catalogue: run it with --no-validate"
 
 
-@click.command(name="models")
 @click.argument("words", nargs=-1)
 @options.db
 @click.option(
@@ -40,14 +39,14 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
     if name := catalogue.model_of(words[0]) if len(words) == 1 else None:
         entry = pricing.get(name)
         if as_json:
-            click.echo(json.dumps(model_json(name, entry, with_schemas=True), ensure_ascii=False))
+            print_json(model_json(name, entry, with_schemas=True))
             return
         for line in model_lines(name, entry, prices.listed_at if prices and entry else None):
             click.echo(line)
         return
     for model in matching_models(words, sorted(pricing)):
         if as_json:
-            click.echo(json.dumps(model_json(model, pricing.get(model), with_schemas=False), ensure_ascii=False))
+            print_json(model_json(model, pricing.get(model), with_schemas=False))
         else:
             kinds = ", ".join(catalogue.kinds(model)) if catalogue.known(model) else UNKNOWN_KINDS
             cost = f"  {price(pricing[model])}" if model in pricing else ""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+C = TypeVar("C", bound=Callable[..., Any])
 
 manifest = click.argument("manifest", type=click.Path(path_type=Path))
 ids = click.argument("ids", nargs=-1)
@@ -27,6 +31,20 @@ validate = click.option(
     help="Check models and parameters against the catalogue. Off: for a model that is newer than the catalogue.",
 )
 json_lines = click.option("--json", "as_json", is_flag=True, help="Write JSON lines, and nothing else, to stdout.")
+
+
+def add(*options: Callable[[C], C]) -> Callable[[C], C]:
+    """A decorator that adds these options to a command, in this order."""
+
+    def decorate(command: C) -> C:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+jobs_of_batch = add(manifest, ids, db, simulate)
 
 
 def table_location(db: str | None, manifest: Path) -> str | Path:

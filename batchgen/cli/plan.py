@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +14,12 @@ import click
 
 from batchgen import api, clock
 from batchgen.cli import options
-from batchgen.cli.run_options import RunOptions, run_options
+from batchgen.cli.run_options import limits_of, run_options, selection_of
 from batchgen.jobtable.database import Database
 from batchgen.report.plan import plan_json, plan_lines
+from batchgen.report.terminal import print_json
 
 
-@click.command(name="plan")
 @options.manifest
 @options.db
 @options.simulate
@@ -32,11 +32,11 @@ def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_j
     The prices are the service's price list if it can be reached, else the last one that was stored, with its date. The
     forecast takes the generation times that were measured and the limits in force.
     """
-    show_plan(db, manifest, RunOptions(**typed), simulate=simulate, validate=validate, as_json=as_json)
+    show_plan(db, manifest, typed, simulate=simulate, validate=validate, as_json=as_json)
 
 
 def show_plan(
-    db: str | None, path: Path, overrides: RunOptions, *, simulate: bool, validate: bool, as_json: bool
+    db: str | None, path: Path, typed: Mapping[str, Any], *, simulate: bool, validate: bool, as_json: bool
 ) -> None:
     """Make a plan and print it. Where there is no job table, an empty one is used for it and deleted."""
     location = options.table_location(db, path)
@@ -46,11 +46,9 @@ def show_plan(
         if database is None:
             folder = stack.enter_context(TemporaryDirectory())
             database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
-        limits, until = overrides.limits(manifest.limits), overrides.until
-        manifest = replace(manifest, limits=limits)
-        plan, live = asyncio.run(api.make_plan(database, manifest, overrides.selection, until))
+        manifest = replace(manifest, limits=limits_of(manifest.limits, typed))
+        plan = asyncio.run(api.plan_run(database, manifest, selection_of(typed), typed["until"]))
     if as_json:
-        click.echo(json.dumps(plan_json(manifest.batch, plan, limits, until, live), ensure_ascii=False))
-        return
-    for line in plan_lines(manifest.batch, plan, limits, until, live, clock.utcnow()):
-        click.echo(line)
+        print_json(plan_json(plan))
+    else:
+        click.echo("\n".join(plan_lines(plan, clock.utcnow())))

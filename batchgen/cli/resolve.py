@@ -16,15 +16,10 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.report.words import duration, plural, shortened
 
-DEADLINE = timedelta(hours=1)
-"""A generation that a person has found at the service is late after this time: the manifest's default."""
+DEADLINE = timedelta(hours=1)  # for a generation that a person found at the service: the manifest's default
 
 
-@click.command(name="resolve")
-@options.manifest
-@options.ids
-@options.db
-@options.simulate
+@options.jobs_of_batch
 @click.option(
     "--found",
     "generation_id",

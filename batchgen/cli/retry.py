@@ -14,11 +14,7 @@ from batchgen.jobtable import commands
 from batchgen.report.words import plural, shortened
 
 
-@click.command(name="retry")
-@options.manifest
-@options.ids
-@options.db
-@options.simulate
+@options.jobs_of_batch
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
     """`batchgen run` then submits them again.
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from batchgen import api, clock
-from batchgen.api import PreparedRun
 from batchgen.cli import options
 from batchgen.cli.plan import show_plan
-from batchgen.cli.run_options import RunOptions, run_options
+from batchgen.cli.run_options import limits_of, run_options, selection_of
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
 from batchgen.jobs import State
@@ -24,16 +23,15 @@ from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.progress import Progress
-from batchgen.report.terminal import OutputStream
+from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import counts, local_time, plural, shortened, summary_json, summary_line
-from batchgen.runner import Runner
+from batchgen.runner import Runner, RunSpec
 from batchgen.services.base import Service
 from batchgen.services.settings import read_settings
 
 FAILURES_SHOWN = 5
 
 
-@click.command(name="run")
 @options.manifest
 @options.db
 @options.simulate
@@ -64,25 +62,25 @@ def command(
 
     Ctrl-C once finishes the requests in flight and ends; twice ends at once.
     """
-    overrides = RunOptions(**typed)
     if dry_run:
-        show_plan(db, manifest, overrides, simulate=simulate, validate=validate, as_json=as_json)
+        show_plan(db, manifest, typed, simulate=simulate, validate=validate, as_json=as_json)
         return
     location = options.table_location(db, manifest)
     with ExitStack() as stack:
         database = stack.enter_context(Database(location)) if options.table_exists(location) else None
         jobs = api.read_manifest(manifest, database, simulate=simulate, validate=validate)
-        jobs = replace(jobs, limits=overrides.limits(jobs.limits))
+        jobs = replace(jobs, limits=limits_of(jobs.limits, typed))
         settings = None if jobs.service == "simulator" else read_settings(jobs.folder)
         log = stack.enter_context(open_log(log_file)) if log_file else None
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
         database = database or stack.enter_context(Database(location))
 
         async def run() -> Ending:
-            prepared = await api.prepare_run(database, jobs, changed or "refuse", overrides.selection, overrides.until)
-            announce(prepared, as_json)
+            selection, until = selection_of(typed), typed["until"]
+            spec = await api.prepare_run(database, jobs, changed or "refuse", selection, until)
+            announce(spec, as_json)
             async with api.open_service(database, settings, jobs.folder) as service:
-                return await run_with_progress(database, service, prepared, as_json, log)
+                return await run_with_progress(database, service, spec, as_json, log)
 
         ending = asyncio.run(run())
     sys.exit(ending.exit_code)
@@ -97,15 +95,13 @@ def open_log(path: Path) -> IO[str]:
 
 
 async def run_with_progress(
-    database: Database, service: Service, prepared: PreparedRun, as_json: bool, log: IO[str] | None
+    database: Database, service: Service, spec: RunSpec, as_json: bool, log: IO[str] | None
 ) -> Ending:
     """Run the batch to its end, showing its progress, and print the result."""
-    batch_id, batch = prepared.spec.batch_id, prepared.batch
-    runner = Runner(database, service, prepared.spec)
-    after = await database.read(statistics.last_event)
-    progress = Progress(
-        database, batch_id, batch.name, after, as_json=as_json, log=log, notice=lambda: notice_of(runner)
-    )
+    batch_id, batch = spec.synced.batch_id, spec.batch
+    runner = Runner(database, service, spec)
+    after, notice = await database.read(statistics.last_event), partial(notice_of, runner)
+    progress = Progress(database, batch_id, batch.name, after, as_json=as_json, log=log, notice=notice)
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
     try:
@@ -114,21 +110,21 @@ async def run_with_progress(
         ended.set()
         await following
     if as_json:
-        print_json(batch, ending)
+        result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
+        print_json({**result, **summary_json(batch.name, ending.batch_summary)})
     else:
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
         print_result(batch, ending, failures)
     return ending
 
 
-def announce(prepared: PreparedRun, as_json: bool) -> None:
+def announce(spec: RunSpec, as_json: bool) -> None:
     """Say what the manifest has changed in the job table."""
-    batch, synced = prepared.batch, prepared.synced
+    batch, synced = spec.batch, spec.synced
     if as_json:
         fields = {name: getattr(synced, name) for name in ("new", "edited", "gone", "redone", "unchanged")}
         changed = [change.key for change in synced.changed]
-        event = {"event": "enrolled", "batch": batch.name, **fields, "changed": changed}
-        OutputStream(sys.stdout).write(json.dumps(event, ensure_ascii=False))
+        print_json({"event": "enrolled", "batch": batch.name, **fields, "changed": changed})
         return
     changes = counts(
         [
@@ -139,7 +135,7 @@ def announce(prepared: PreparedRun, as_json: bool) -> None:
             ("changed after they were sent: kept as they are", len(synced.changed) - synced.redone),
         ]
     )
-    click.echo(f"{batch.name}: {plural(prepared.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
+    click.echo(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
     if synced.occupied:
         click.echo(
             f"These files exist already, and this job table did not make them: {shortened(synced.occupied, 5)}."
@@ -162,12 +158,6 @@ def notice_of(runner: Runner) -> str:
         until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
         reason = f"no more submits for now: {context.hold}{until}"
     return "; ".join(filter(None, (reason, context.warning)))
-
-
-def print_json(batch: Batch, ending: Ending) -> None:
-    event = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-    event |= summary_json(batch.name, ending.batch_summary)
-    OutputStream(sys.stdout).write(json.dumps(event, ensure_ascii=False))
 
 
 def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from batchgen import clock
+from batchgen.cli.options import add
 from batchgen.jobtable.selection import Selection
 from batchgen.manifest import AUTO, Limits
-
-C = TypeVar("C", bound=Callable[..., Any])
 
 
 def usd(text: str) -> Decimal:
@@ -59,7 +58,7 @@ class OrAuto(click.ParamType[Any]):
 
 OVERRIDES = "overrides the manifest's limit; auto: learned from the account's answers."
 RATE, NUMBER = OrAuto(click.FloatRange(min=0, min_open=True)), OrAuto(click.IntRange(1, 1000))
-OPTIONS = (
+run_options = add(
     click.option("--submits-per-minute", type=RATE, metavar="NUMBER|auto", help=f"Create requests; {OVERRIDES}"),
     click.option("-j", "--in-flight", type=NUMBER, metavar="NUMBER|auto", help=f"Videos in flight; {OVERRIDES}"),
     click.option("--downloads", type=click.IntRange(1, 32), help="Files at once; overrides the manifest's limit."),
@@ -74,33 +73,12 @@ OPTIONS = (
 )
 
 
-def run_options(command: C) -> C:
-    """Add all of them to a command, which gets them as keyword arguments for `RunOptions`."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def limits_of(manifest_limits: Limits, typed: Mapping[str, Any]) -> Limits:
+    """The manifest's limits, with those that were typed instead."""
+    names = ("submits_per_minute", "in_flight", "downloads", "max_cost")
+    return replace(manifest_limits, **{name: typed[name] for name in names if typed[name] is not None})
 
 
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """The values of the options; None where one was not typed."""
-
-    submits_per_minute: Any
-    in_flight: Any
-    downloads: int | None
-    max_cost: Decimal | None
-    until: datetime | None
-    only: tuple[str, ...]
-    where: str | None
-    sample: int | None
-    limit: int | None
-
-    def limits(self, manifest_limits: Limits) -> Limits:
-        """The manifest's limits, with those that were typed instead."""
-        names = ("submits_per_minute", "in_flight", "downloads", "max_cost")
-        typed = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return replace(manifest_limits, **typed)
-
-    @property
-    def selection(self) -> Selection:
-        return Selection(self.only, self.where, self.sample, self.limit)
+def selection_of(typed: Mapping[str, Any]) -> Selection:
+    """The jobs that the options select."""
+    return Selection(*(typed[name] for name in ("only", "where", "sample", "limit")))

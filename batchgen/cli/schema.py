@@ -7,7 +7,6 @@ import click
 from batchgen.manifest import schema
 
 
-@click.command(name="schema")
 def command() -> None:
     """It has the parameters of every model.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 
-@click.command(name="simulate")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from batchgen.cli.batches import batches_from, open_table, stored_batches
 from batchgen.files import liveness
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.database import Database
+from batchgen.report.terminal import print_json
 from batchgen.report.words import blocker_line, plural, summary_json, summary_line
 
 
-@click.command(name="status")
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @options.db
 @options.json_lines
@@ -30,8 +29,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
             blockers = database.read_now(statistics.blockers, batch.id, now)
             runs = live_runs(database, batch.id)
             if as_json:
-                document = {**summary_json(batch.name, summary, blockers), "runs": runs}
-                click.echo(json.dumps(document, ensure_ascii=False))
+                print_json({**summary_json(batch.name, summary, blockers), "runs": runs})
                 continue
             click.echo(summary_line(batch.name, batch.service, summary))
             lines = [blocker_line(blocker, now) for blocker in blockers]

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING
 
+from rich import filesize
+
 from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
-from batchgen.report.words import blocker_line, dollars, duration, event_line, file_size, notes
+from batchgen.report.words import blocker_line, dollars, duration, event_line, notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,6 +44,7 @@ class LiveView:
     batch: str
     began_at: datetime
     done_before: int
+    """Jobs that were delivered before this run."""
     summary: BatchSummary
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_SHOWN))
     blockers: list[Blocker] = field(default_factory=list)
@@ -78,11 +81,6 @@ class LiveView:
         left = typical - (now - max(self.submitted_at.values(), default=self.began_at))
         return left if left > timedelta(0) else None
 
-    def per_minute(self, now: datetime) -> float:
-        """Videos that this run has delivered per minute."""
-        minutes = max((now - self.began_at).total_seconds(), 1.0) / 60
-        return (self.summary.counts[State.DONE] - self.done_before) / minutes
-
 
 def render(view: LiveView, now: datetime, width: int) -> RenderableType:
     """A line of figures, a bar by state with its legend, the notice, the blockers, and the last events."""
@@ -111,13 +109,14 @@ def render(view: LiveView, now: datetime, width: int) -> RenderableType:
 def figures(view: LiveView, now: datetime) -> list[str]:
     """How long the run has lasted, how fast it is, what is left, the cost and the bytes delivered."""
     texts = [duration(now - view.began_at)]
-    if rate := view.per_minute(now):
-        texts.append(f"{rate:.1f} videos/min")
+    if delivered := view.summary.counts[State.DONE] - view.done_before:
+        minutes = max((now - view.began_at).total_seconds(), 1.0) / 60
+        texts.append(f"{delivered / minutes:.1f} videos/min")
     if (left := view.time_left(now)) is not None:
         texts.append(f"about {duration(left)} left")
     texts.append(dollars(view.summary.cost_usd))
     if view.summary.bytes:
-        texts.append(file_size(view.summary.bytes))
+        texts.append(filesize.decimal(view.summary.bytes))
     return texts
 
 

@@ -93,10 +93,7 @@ def price(pricing: Mapping[str, Any] | None) -> str:
             case "fixed":
                 return " + ".join(amount(unit, unit["name"]) for unit in pricing["units"])
             case "variants":
-                return ", ".join(
-                    f"{amount(variant, variant['unit'])} ({conditions(variant['when'])})"
-                    for variant in pricing["variants"]
-                )
+                return ", ".join(variant_price(variant) for variant in pricing["variants"])
             case "variable":
                 return "varies: the service quotes none"
     except (KeyError, TypeError, AttributeError):
@@ -104,8 +101,9 @@ def price(pricing: Mapping[str, Any] | None) -> str:
     return "unknown"
 
 
-def conditions(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in parameters.items())
+def variant_price(variant: Mapping[str, Any]) -> str:
+    conditions = ", ".join(f"{name} {value}" for name, value in variant["when"].items())
+    return f"{amount(variant, variant['unit'])} ({conditions})"
 
 
 def amount(entry: Mapping[str, Any], unit: str) -> str:

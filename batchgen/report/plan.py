@@ -3,145 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from batchgen.jobs import State
-from batchgen.jobtable.columns import plain
-from batchgen.manifest import AUTO, Limits
-from batchgen.plan import Outlook, Price
+from batchgen.manifest import AUTO
+from batchgen.plan import ModelCost, Plan
 from batchgen.report.words import counts, dollars, duration, local_time, plural
 
 LEARNED = " (learned from the account, or assumed)"
 
 
-def plan_lines(
-    batch: str, plan: Outlook, limits: Limits, until: datetime | None, live: bool, now: datetime
-) -> Iterator[str]:
-    """The lines of a plan: jobs, costs, the end. `live`: the prices were fetched from the service just now."""
-    yield f"{batch}: {plural(sum(plan.states.values()), 'job')}: {job_counts(plan)}"
-    width = max((len(price.model) for price in plan.prices), default=0)
-    for price in plan.prices:
-        yield f"  {price.jobs:6}  {price.model:{width}}  {model_cost(price)}"
-    yield f"  {total_cost(plan)}; {price_source(plan, live)}" if plan.waiting else "  nothing to send"
-    if limits.max_cost is not None:
-        yield f"  {within_cap(plan, limits.max_cost)}"
-    if plan.affordable or plan.states[State.GENERATING]:
-        yield f"  {finish(plan, now)}, with {rates(plan, limits)}"
-    if until and plan.in_time is not None:
+def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
+    """The lines of a plan: jobs, costs, the end."""
+    yield f"{plan.request.batch.name}: {plural(sum(plan.table.states.values()), 'job')}: {job_counts(plan)}"
+    width = max((len(model.model) for model in plan.models), default=0)
+    for model in plan.models:
+        yield f"  {model.jobs:6}  {model.model:{width}}  {model_cost(model)}"
+    yield f"  {total_cost(plan)}; {price_source(plan)}" if plan.to_send else "  nothing to send"
+    if plan.request.limits.max_cost is not None:
+        yield f"  {within_cap(plan, plan.request.limits.max_cost)}"
+    if plan.affordable or plan.table.states[State.GENERATING]:
+        half, late = (f"{duration(at - now)} ({local_time(at, now)})" for at in (plan.p50_at, plan.p90_at))
+        yield f"  done in about {half}, nine times out of ten within {late}, with {assumed_limits(plan)}"
+    if until := plan.request.until:
         yield f"  by {local_time(until, now)}: {plan.in_time} of {plan.affordable} would be sent and done"
 
 
-def job_counts(plan: Outlook) -> str:
+def job_counts(plan: Plan) -> str:
     """How many jobs would be sent, and where the others are."""
-    in_flight = sum(number for state, number in plan.states.items() if state.is_active)
+    table = plan.table
     parts = [
-        ("to send", plan.waiting),
-        ("of them new", plan.enrolled.new),
-        ("edited", plan.enrolled.edited),
-        ("changed after they were sent (run asks for --changed)", len(plan.enrolled.changed)),
-        ("not selected", plan.left_out),
-        ("in flight", in_flight),
-        *((str(state), plan.states[state]) for state in State if state.is_terminal),
+        ("to send", plan.to_send),
+        ("of them new", table.synced.new),
+        ("edited", table.synced.edited),
+        ("changed after they were sent (run asks for --changed)", len(table.synced.changed)),
+        ("not selected", table.left_out),
+        ("in flight", sum(number for state, number in table.states.items() if state.is_active)),
+        *((str(state), table.states[state]) for state in State if state.is_terminal),
     ]
     return counts(parts) or "none"
 
 
-def model_cost(price: Price) -> str:
+def model_cost(model: ModelCost) -> str:
     """What one job of a model costs, and all of them."""
-    if price.lowest is None or price.highest is None:
+    if model.lowest_usd is None or model.highest_usd is None or model.cost_usd is None:
         return "price unknown"
-    one = dollars(price.lowest)
-    if price.lowest != price.highest:
-        one += f" to {dollars(price.highest)}"
-    unknown = f", {price.unknown} at an unknown price" if price.unknown else ""
-    return f"{one} each, {dollars(price.cost)}{unknown}"
+    one = dollars(model.lowest_usd)
+    if model.lowest_usd != model.highest_usd:
+        one += f" to {dollars(model.highest_usd)}"
+    unpriced = f", {model.unknown} at an unknown price" if model.unknown else ""
+    return f"{one} each, {dollars(model.cost_usd)}{unpriced}"
 
 
-def total_cost(plan: Outlook) -> str:
+def total_cost(plan: Plan) -> str:
     """What the jobs to send would cost, and what the batch has cost or reserved already."""
-    spent = f"; {dollars(plan.sums.spent)} spent already" if plan.sums.spent else ""
-    reserved = f"; {dollars(plan.sums.reserved)} reserved" if plan.sums.reserved else ""
-    priced = plan.waiting - plan.unknown
+    totals = plan.table.totals
+    spent = f"; {dollars(totals.spent)} spent already" if totals.spent else ""
+    reserved = f"; {dollars(totals.reserved)} reserved" if totals.reserved else ""
+    priced = plan.to_send - plan.unpriced
     if not priced:
         return f"cost unknown{spent}{reserved}"
-    unknown = f" for {priced}, and {plural(plan.unknown, 'job')} at an unknown price" if plan.unknown else ""
-    return f"cost {dollars(plan.cost)}{unknown}{spent}{reserved}"
+    unpriced = f" for {priced}, and {plural(plan.unpriced, 'job')} at an unknown price" if plan.unpriced else ""
+    return f"cost {dollars(plan.cost)}{unpriced}{spent}{reserved}"
 
 
-def price_source(plan: Outlook, live: bool) -> str:
+def price_source(plan: Plan) -> str:
     """Where the prices come from, and of when they are."""
-    if plan.listed_at is None:
+    listed_at = plan.table.prices.listed_at
+    if listed_at is None:
         return "no price list is known"
-    if live:
+    if plan.request.has_live_prices:
         return "prices as the service lists them now"
-    return (
-        f"prices as listed {plan.listed_at.astimezone():%Y-%m-%d %H:%M}; the service could not be asked for newer ones"
-    )
+    return f"prices as listed {listed_at.astimezone():%Y-%m-%d %H:%M}; the service could not be asked for newer ones"
 
 
-def within_cap(plan: Outlook, max_cost: Decimal) -> str:
+def within_cap(plan: Plan, max_cost: Decimal) -> str:
     """How many of the jobs would be sent under the cap."""
     cap = f"within {dollars(max_cost)}: "
     unpriced = "one job of a model without a price is sent first, and its charge is then taken as the price"
-    if plan.unknown and plan.unknown == plan.waiting:
+    if plan.unpriced and plan.unpriced == plan.to_send:
         return cap + unpriced
-    sent = f"{plan.affordable} of {plan.waiting}, for {dollars(plan.affordable_cost)}"
-    sent = "all" if plan.affordable == plan.waiting else sent
-    return f"{cap}{sent}, as far as prices are known; {unpriced}" if plan.unknown else cap + sent
+    sent = f"{plan.affordable} of {plan.to_send}, for {dollars(plan.affordable_cost)}"
+    sent = "all" if plan.affordable == plan.to_send else sent
+    return f"{cap}{sent}, as far as prices are known; {unpriced}" if plan.unpriced else cap + sent
 
 
-def finish(plan: Outlook, now: datetime) -> str:
-    """When the last video would be generated."""
-    half, late = (f"{duration(at - now)} ({local_time(at, now)})" for at in (plan.half_at, plan.late_at))
-    return f"done in about {half}, nine times out of ten within {late}"
-
-
-def rates(plan: Outlook, limits: Limits) -> str:
+def assumed_limits(plan: Plan) -> str:
     """The limits that the forecast assumes."""
-    in_flight, per_minute = f"{plan.in_flight} in flight", f"{round(plan.per_minute, 1):g} submits a minute"
-    in_flight += LEARNED if limits.in_flight == AUTO else ""
-    per_minute += LEARNED if limits.submits_per_minute == AUTO else ""
-    return f"{in_flight}, {per_minute}"
+    limits = plan.request.limits
+    in_flight = f"{plan.in_flight} in flight{LEARNED if limits.in_flight == AUTO else ''}"
+    learned = LEARNED if limits.submits_per_minute == AUTO else ""
+    return f"{in_flight}, {round(plan.per_minute, 1):g} submits a minute{learned}"
 
 
-def plan_json(batch: str, plan: Outlook, limits: Limits, until: datetime | None, live: bool) -> dict[str, Any]:
-    """A plan for programs. Money is text, because it is exact."""
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """A plan for programs."""
+    request, table = plan.request, plan.table
     return {
-        "batch": batch,
-        "jobs": sum(plan.states.values()),
-        "new": plan.enrolled.new,
-        "edited": plan.enrolled.edited,
-        "changed": [change.key for change in plan.enrolled.changed],
-        "gone": plan.enrolled.gone,
-        "states": {str(state): number for state, number in plan.states.items()},
-        "to_send": plan.waiting,
-        "not_selected": plan.left_out,
-        "prices": [
-            {
-                "model": price.model,
-                "jobs": price.jobs,
-                "unknown": price.unknown,
-                "lowest_usd": money(price.lowest),
-                "highest_usd": money(price.highest),
-                "cost_usd": money(price.cost if price.lowest is not None else None),
-            }
-            for price in plan.prices
-        ],
-        "prices_listed_at": plan.listed_at.isoformat() if plan.listed_at else None,
-        "prices_live": live,
-        "cost_usd": money(plan.cost if plan.unknown < plan.waiting or not plan.waiting else None),
-        "unknown": plan.unknown,
-        "spent_usd": money(plan.sums.spent),
-        "reserved_usd": money(plan.sums.reserved),
-        "max_cost_usd": money(limits.max_cost),
-        "within_max_cost": {"jobs": plan.affordable, "cost_usd": money(plan.affordable_cost)},
-        "finish": {"p50": plan.half_at.isoformat(), "p90": plan.late_at.isoformat()},
-        "until": {"at": until.isoformat(), "jobs": plan.in_time} if until else None,
+        "batch": request.batch.name,
+        "jobs": sum(table.states.values()),
+        "new": table.synced.new,
+        "edited": table.synced.edited,
+        "changed": [change.key for change in table.synced.changed],
+        "gone": table.synced.gone,
+        "states": table.states,
+        "to_send": plan.to_send,
+        "not_selected": table.left_out,
+        "prices": [asdict(model) for model in plan.models],
+        "prices_listed_at": table.prices.listed_at,
+        "prices_live": request.has_live_prices,
+        "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
+        "unknown": plan.unpriced,
+        "spent_usd": table.totals.spent,
+        "reserved_usd": table.totals.reserved,
+        "max_cost_usd": request.limits.max_cost,
+        "within_max_cost": {"jobs": plan.affordable, "cost_usd": plan.affordable_cost},
+        "finish": {"p50": plan.p50_at, "p90": plan.p90_at},
+        "until": {"at": request.until, "jobs": plan.in_time} if request.until else None,
     }
-
-
-def money(amount: Decimal | None) -> str | None:
-    """USD as exact text; None where it is unknown."""
-    return None if amount is None else plain(amount)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,13 +15,12 @@ from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import Event
 from batchgen.report.live_view import LiveView, render
-from batchgen.report.terminal import OutputStream, RedrawnLines
+from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_line, event_json, event_line
 
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
-NOTICE_SECONDS = 0.25  # between two looks at the notice, which costs no read: Ctrl-C is answered at once
-SILENCE = timedelta(seconds=30)
-"""After so long without a line, plain output says what the batch waits for: a pause must not look like a hang."""
+NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
+SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
 class Progress:
@@ -45,7 +43,7 @@ class Progress:
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
-        self.lines, self.json_lines = OutputStream(stream), OutputStream(sys.stdout)
+        self.lines = OutputStream(stream)
         self.as_json = as_json
         self.display = RedrawnLines(stream) if stream.isatty() and not as_json else None
         if self.display and not self.display.is_supported:
@@ -98,7 +96,7 @@ class Progress:
         if self.display:
             view.summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
             view.blockers = await self.database.read(statistics.blockers, self.batch_id, now)
-            self.draw(view)
+            self.display.draw(render(view, clock.utcnow(), self.display.console.width))
         elif now - self.last_line_at >= SILENCE:
             self.last_line_at = now
             for blocker in await self.database.read(statistics.blockers, self.batch_id, now):
@@ -113,16 +111,12 @@ class Progress:
         if notice:
             self.write_remark(notice)
         if self.display:
-            self.draw(view)
-
-    def draw(self, view: LiveView) -> None:
-        assert self.display
-        self.display.draw(render(view, clock.utcnow(), self.display.console.width))
+            self.display.draw(render(view, clock.utcnow(), self.display.console.width))
 
     def write_event(self, event: Event) -> None:
         self.last_line_at = clock.utcnow()
         if self.as_json:
-            self.json_lines.write(json.dumps(event_json(event), ensure_ascii=False))
+            print_json(event_json(event))
         elif not self.display:
             self.lines.write(event_line(event))
         if self.log:

@@ -1,10 +1,15 @@
-"""Output streams: one whose reader may leave, and a few lines on a terminal that are redrawn in place."""
+"""Output streams: one whose reader may leave, JSON lines, and a few lines on a terminal that are redrawn in place."""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from datetime import datetime
+from decimal import Decimal
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +35,18 @@ class OutputStream:
                 os.dup2(devnull, self.stream.fileno())
                 os.close(devnull)
             self.stream = None
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact."""
+    OutputStream(sys.stdout).write(json.dumps(document, ensure_ascii=False, default=text_of))
+
+
+def text_of(value: datetime | Decimal) -> str:
+    """The text in JSON of a value that JSON has no type for."""
+    from batchgen.jobtable.columns import plain  # Imported here: `models` needs no database.
+
+    return value.isoformat() if isinstance(value, datetime) else plain(value)
 
 
 class RedrawnLines:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from rich import filesize
+
 from batchgen.jobs import State
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
@@ -16,15 +18,6 @@ def dollars(amount: Decimal) -> str:
     """USD with at least two decimal places, and as many as the amount needs."""
     _, _, decimals = plain(amount).partition(".")
     return f"${amount:,.{max(2, len(decimals))}f}"
-
-
-def file_size(size: float) -> str:
-    """Bytes in decimal units: 999 B, 1.6 MB."""
-    units = ("B", "kB", "MB", "GB")
-    power = 0
-    while size >= 1000 and power < len(units) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.{min(power, 1)}f} {units[power]}"
 
 
 def duration(length: timedelta) -> str:
@@ -78,7 +71,7 @@ def state_counts(summary: BatchSummary) -> str:
 
 def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
     """A batch in one line: its states, the bytes delivered, the cost."""
-    size = f"; {file_size(summary.bytes)}" if summary.bytes else ""
+    size = f"; {filesize.decimal(summary.bytes)}" if summary.bytes else ""
     simulated = " (simulated)" if service == "simulator" else ""
     return f"{batch}: {state_counts(summary)}{size}; {dollars(summary.cost_usd)}{simulated}"
 
@@ -115,7 +108,7 @@ def event_json(event: Event) -> dict[str, Any]:
     """One event for programs."""
     return {
         "event": "moved",
-        "at": event.at.isoformat(),
+        "at": event.at,
         "id": event.key,
         "from": event.from_state,
         "to": event.to_state,
@@ -124,22 +117,15 @@ def event_json(event: Event) -> dict[str, Any]:
 
 
 def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] = ()) -> dict[str, Any]:
-    """A batch for programs. Money is text, because it is exact."""
+    """A batch for programs."""
     return {
         "batch": batch,
         "jobs": summary.total,
-        "states": {str(state): number for state, number in summary.counts.items()},
+        "states": summary.counts,
         "held": summary.held,
         "late": summary.late,
         "stuck": summary.stuck,
-        "cost_usd": plain(summary.cost_usd),
+        "cost_usd": summary.cost_usd,
         "bytes": summary.bytes,
-        "waits": [
-            {
-                "for": blocker.what,
-                "until": blocker.until.isoformat() if blocker.until else None,
-                "jobs": blocker.jobs,
-            }
-            for blocker in blockers
-        ],
+        "waits": [{"for": blocker.what, "until": blocker.until, "jobs": blocker.jobs} for blocker in blockers],
     }
