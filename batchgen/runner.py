@@ -79,6 +79,7 @@ class Runner:
         """Set once no loop is to begin another turn."""
         self.moved = asyncio.Event()
         """Set whenever a row may have moved, for `watch_end`."""
+        self.end_watch: asyncio.Task[None] | None = None
         self.signal: signal.Signals | None = None
         self.failure: BaseException | None = None
         """The first exception of a loop."""
@@ -134,8 +135,8 @@ class Runner:
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.
 
-        No loop is cancelled: a claim that is being committed must also be submitted, because an intent that nobody
-        sends becomes an unconfirmed attempt.
+        No loop of a stage is cancelled: a claim that is being committed must also be submitted, because an intent that
+        nobody sends becomes an unconfirmed attempt.
         """
         downstream: dict[Stage, tuple[Stage, ...]] = {
             self.scheduler: (self.scheduler, self.poller),
@@ -152,9 +153,9 @@ class Runner:
                     *(self.turn(stage) for stage in self.stages),
                     self.repeat(self.recover, NEIGHBOURS_SECONDS),
                     self.repeat(self.renew_leases, RENEW_SECONDS),
-                    self.watch_end(),
                 ):
                     loops.create_task(self.until_over(loop))
+                self.end_watch = loops.create_task(self.until_over(self.watch_end()))
         finally:
             self.over.set()
             if self.signal:
@@ -280,6 +281,8 @@ class Runner:
             for stage in self.stages:
                 stage.stopping = True
             self.end()
+            if self.end_watch:
+                self.end_watch.cancel()  # It may be waiting for the service to list charges.
         else:
             cancel_tasks(*self.stages)
 
