@@ -1,6 +1,6 @@
 """The composition root: a manifest, its job table and its service, put together for a run or a plan.
 
-The command line is a thin layer over this module.
+The commands `run` and `plan` use it; the others read the manifest or the job table themselves.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ async def plan_run(database: Database, manifest: Manifest, jobs: Selection, unti
 
 
 def open_service(database: Database, settings: Settings | None, folder: Path) -> AbstractAsyncContextManager[Service]:
-    """The service of an account; without settings, the simulator, started here and stopped at the end.
+    """Connect to the service with `settings`; without them, start a simulator, which stops when the context is left.
 
     The simulator's ledger lies beside the job table, or in `folder` where the table is not a file.
     """

@@ -4,5 +4,5 @@ from datetime import UTC, datetime
 
 
 def utcnow() -> datetime:
-    """Now, as an aware UTC datetime. Everything below the runner takes `now` as an argument instead."""
+    """Now, as an aware UTC datetime. `jobtable/` and `limits/` never call it: they take `now` as an argument."""
     return datetime.now(UTC)

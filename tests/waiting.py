@@ -27,7 +27,7 @@ def until(condition: Callable[[], T], description: str = "") -> T:
 
 
 def rows(database: Path, sql: str, *values: object) -> list[dict[str, Any]]:
-    """The rows of a SELECT, by column name; none while the file or the table does not exist yet."""
+    """The rows of a SELECT, by column name; none while the file or table is missing, or SQLite refuses the query."""
     if not database.exists():
         return []
     try:

@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """After Ctrl-C, a crash or a power cut, run it again: nothing is submitted or downloaded twice.
 
-    Ctrl-C once finishes the requests in flight and ends; twice ends at once.
+    The first Ctrl-C waits for create requests on the wire and ends; the second ends at once.
     """
     if dry_run:
         show_plan(db, manifest, typed, simulate=simulate, validate=validate, as_json=as_json)

@@ -42,7 +42,7 @@ def moment(text: str) -> datetime:
 
 
 class OrAuto(click.ParamType[Any]):
-    """A number, or the word auto: the limit is learned from the account's answers."""
+    """A number, or the word auto: the limit is learned from the service's answers."""
 
     def __init__(self, number: click.ParamType[Any]) -> None:
         self.number, self.name = number, number.name
@@ -56,7 +56,7 @@ class OrAuto(click.ParamType[Any]):
             self.fail(f"{error.message.rstrip('.')}; or auto", param, ctx)
 
 
-OVERRIDES = "overrides the manifest's limit; auto: learned from the account's answers."
+OVERRIDES = "overrides the manifest's limit; auto: learned from the service's answers."
 RATE, NUMBER = OrAuto(click.FloatRange(min=0, min_open=True)), OrAuto(click.IntRange(1, 1000))
 run_options = add(
     click.option("--submits-per-minute", type=RATE, metavar="NUMBER|auto", help=f"Create requests; {OVERRIDES}"),

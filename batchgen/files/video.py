@@ -66,7 +66,7 @@ def check(path: Path) -> None:
         check_head(head)
         if head[4:8] == b"ftyp":
             check_boxes(file)
-    import av  # 0.1 s of CPU, needed only once a video is there
+    import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
 
     try:
         with av.open(str(path)) as container:
@@ -105,7 +105,7 @@ def limit_resources() -> None:
 
 
 def main(seconds: int) -> None:
-    """Check the files that standard input names, each in about so many seconds, until it ends."""
+    """Check each file that a line of standard input names. `seconds` is what the run allows for one file."""
     import av  # noqa: F401  The first file must not wait for it.
 
     limit_resources()

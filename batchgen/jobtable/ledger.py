@@ -31,6 +31,7 @@ class Totals:
 
     @property
     def committed(self) -> Decimal:
+        """What counts against the cap."""
         return self.spent + self.reserved
 
     def __add__(self, other: Totals) -> Totals:
@@ -70,7 +71,7 @@ class UnchargedAttempt:
 
 
 def reservation(estimated_usd: Decimal | None) -> Totals:
-    """What a request adds to the totals when it is sent."""
+    """What an attempt adds to the totals while its charge is unknown: its estimate, or one attempt without a price."""
     return Totals(unpriced=1) if estimated_usd is None else Totals(reserved=estimated_usd)
 
 
@@ -91,7 +92,7 @@ def update_attempt(
     values: Mapping[str, Any],
     entry: Entry | None = None,
 ) -> bool:
-    """Change an attempt and the totals with it. False if its outcome is none of `outcomes`.
+    """Change an attempt and the totals with it. False, and nothing is changed, unless its outcome is one of `outcomes`.
 
     A caller that knows the attempt as it stands passes `entry`; otherwise it is read.
     """
@@ -103,8 +104,9 @@ def update_attempt(
     changed = {name: values[name] for name in ("outcome", "estimated_usd", "cost_usd") if name in values}
     after = replace(entry, **changed)
     add_to_totals(connection, entry.batch_id, after.totals - entry.totals)
+    # A charge equal to the estimate is the listed price, or the highest charge already.
     if after.cost_usd and after.cost_usd != after.estimated_usd:
-        raise_highest(connection, entry.service, entry.model, after.cost_usd)
+        keep_highest_charge(connection, entry.service, entry.model, after.cost_usd)
     return True
 
 
@@ -119,8 +121,8 @@ def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None
         guarded_update(connection, batches, {"id": batch_id}, amounts)
 
 
-def raise_highest(connection: Connection, service: str, model: str, cost: Decimal) -> None:
-    """Keep the highest charge of a model: the estimate for a model that the price list does not price."""
+def keep_highest_charge(connection: Connection, service: str, model: str, cost: Decimal) -> None:
+    """Remember a model's highest charge: it is the estimate where the price list has no price."""
     row = connection.execute(HIGHEST, {"of_service": service, "of_model": model}).one_or_none()
     if row is None:
         connection.execute(insert(prices).values(service=service, model=model, highest_usd=cost))
@@ -160,7 +162,7 @@ HIGHEST = select(prices.c.highest_usd).where(
     prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
 )
 
-# A generation at work is charged when it ends, and then its own answer brings the charge.
+# Attempts whose generation has not ended are left out: the poll that sees the end may name the charge.
 HAS_ENDED = (jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id)
 UNCHARGED = (
     select(attempts.c.id, attempts.c.job_id, attempts.c.generation_id, attempts.c.sent_at)

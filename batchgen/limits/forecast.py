@@ -1,4 +1,4 @@
-"""When a batch will be done: a Monte Carlo simulation of its slots, with generation times as far as they are known.
+"""When a batch will be done: a Monte Carlo simulation of its slots, each of which holds one generation in flight.
 
 The random numbers begin from a fixed seed, so the same question has the same answer.
 """
@@ -13,14 +13,15 @@ from random import Random
 from batchgen.limits.poll_schedule import TimeDistribution
 
 GENERATIONS = 100_000
-"""Generations simulated in all. A small batch is simulated more often than a large one, whose sum varies less."""
-MOST_RUNS, FEWEST_RUNS = 400, 5
-REDRAWS = 20  # draws of a time longer than a generation's age, before it counts as nearly done
+"""Generations simulated in all. A small batch is simulated more often than a large one, whose end varies less."""
+MOST_SIMULATIONS, FEWEST_SIMULATIONS = 400, 5
+REDRAWS = 20  # draws in search of a time longer than a generation's age
+OVERDUE_SHARE = 0.1  # of its age: what is taken to be left of it if no draw is longer
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A job that is to be submitted: its generation time, and the seconds within which nine of ten such end."""
+    """A job to be submitted: the distribution of its generation time, and the seconds within which nine of ten end."""
 
     times: TimeDistribution
     longest: float
@@ -28,9 +29,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Seconds from now until the last generation ends: at most `p50` in half of the runs, `p90` in nine of ten.
+    """Seconds from now until the last generation ends: at most `p50` in half of the simulations, `p90` in nine of ten.
 
-    `sent` are the jobs that are submitted at all, where none is that would end too late (the median of the runs).
+    `sent` is the number of jobs that are submitted (the median): with `until`, only those likely to end before it.
     """
 
     p50: float
@@ -46,11 +47,11 @@ def forecast(
     until: float | None = None,
 ) -> Forecast:
     """Simulate `waiting` jobs in `in_flight` slots, some of them taken by `running` generations (times and age)."""
-    runs = max(FEWEST_RUNS, min(MOST_RUNS, GENERATIONS // max(len(waiting) + len(running), 1)))
+    simulations = max(FEWEST_SIMULATIONS, min(MOST_SIMULATIONS, GENERATIONS // max(len(waiting) + len(running), 1)))
     random = Random(0)  # noqa: S311 - nothing secret
-    results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(runs)]
+    results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(simulations)]
     ends, sent = sorted(end for end, _ in results), sorted(number for _, number in results)
-    return Forecast(ends[runs // 2], ends[min(runs - 1, runs * 9 // 10)], sent[runs // 2])
+    return Forecast(ends[simulations // 2], ends[min(simulations - 1, simulations * 9 // 10)], sent[simulations // 2])
 
 
 def simulate(
@@ -91,4 +92,4 @@ def remaining(times: TimeDistribution, age: float, random: Random) -> float:
     for _ in range(REDRAWS):
         if (seconds := draw(times, random)) > age:
             return seconds - age
-    return age / 10
+    return age * OVERDUE_SHARE

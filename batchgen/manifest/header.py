@@ -93,7 +93,7 @@ class HeaderKeys(BaseModel):
     output: str | None = Field(default=OUTPUT, description=OUTPUT_HELP)
     limits: Annotated[Limits, BeforeValidator(limits_of, json_schema_input_type=Limits | Auto | None)] = Field(
         default=Limits(),
-        description="What a run may do at once, and what it may cost; auto: learned from the account's answers.",
+        description="What a run may do at once, and what it may cost; auto: learned from the service's answers.",
     )
     include: Annotated[
         list[ManifestName] | None,

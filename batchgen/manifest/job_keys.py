@@ -23,7 +23,7 @@ HIGHEST_PRIORITY = 1_000_000
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 """A name that a template can use. Columns with other names are ignored."""
 
-OUTPUT_NAMES = "Names: batch, id, model, index, and the job's parameters."
+OUTPUT_NAMES = "Names: batch, id, model, index, take, columns, matrix keys, and the job's parameters."
 OUTPUT_HELP = f"Where the video goes, relative to the manifest. {OUTPUT_NAMES}"
 TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}
 TEMPLATE_OR_NULL: Schema = {"$ref": "#/definitions/template_or_null"}

@@ -31,13 +31,13 @@ def exact(value: object, info: ValidationInfo) -> object:
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Limits:
-    """The limits of a run. The defaults are safe for a new account; `AUTO` is learned from the account's answers."""
+    """The limits of a run. The defaults are safe for a new account; `AUTO` is learned from the service's answers."""
 
     submits_per_minute: Rate | Auto = Field(
-        default=30.0, description="Create calls per minute; auto: learned from the account's answers."
+        default=30.0, description="Create calls per minute; auto: learned from the service's answers."
     )
     in_flight: Annotated[int, Field(strict=True, gt=0, le=1000)] | Auto = Field(
-        default=10, description="Generations in flight at one time; auto: learned from the account's answers."
+        default=10, description="Generations in flight at one time; auto: learned from the service's answers."
     )
     downloads: int = Field(default=4, strict=True, gt=0, le=32, description="Files downloaded at one time.")
     max_cost: Annotated[Decimal, Field(strict=True, gt=0, le=10**9), BeforeValidator(exact)] | None = Field(

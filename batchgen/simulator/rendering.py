@@ -1,6 +1,6 @@
 """Real, small, playable videos: H.264 in MP4, the same bytes for the same scene every time.
 
-Only this module imports PyAV and Pillow, which takes long, and it is imported when the first clip is needed.
+PyAV and Pillow take long to import, so this module is imported only when the first clip is needed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def frame_size(aspect: float) -> tuple[int, int]:
 
 
 def tiny(generation_id: str) -> bytes:
-    """One clip of about 20 kB, made different by an MP4 box `free` with the id: thousands a second."""
+    """A clip of about 20 kB, rendered once, plus an MP4 box `free` with the id, so that each has other bytes."""
     name = generation_id.encode()
     return _tiny_clip() + struct.pack(">I4s", 8 + len(name), b"free") + name
 
