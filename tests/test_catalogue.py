@@ -268,26 +268,23 @@ def test_text_becomes_the_number_that_the_schema_has(
 def test_links_and_files_are_found_at_any_depth() -> None:
     masks = [{"mask": "m1.png", "trajectories": []}, {"mask": "m2.png"}]
     params = {"prompt": "images/a.png", "image_url": "a.png", "dynamic_masks": masks, "static_mask": 5}
-    assert image_pointers(STANDARD, UNIVERSAL, params) == [
+    assert image_pointers(params) == [
         "/image_url",
         "/dynamic_masks/0/mask",
         "/dynamic_masks/1/mask",
     ]
 
     character = {"character": {"type": "video", "url": "c.mp4"}, "reference": {"type": "video", "url": "r.mp4"}}
-    assert catalogue.media("runway/act_two", UNIVERSAL, character) == [
+    assert catalogue.media(character) == [
         ("/character/url", "video", "c.mp4"),
         ("/reference/url", "video", "r.mp4"),
     ]
     character["character"]["type"] = "image"
-    assert image_pointers("runway/act_two", UNIVERSAL, character) == ["/character/url"]
+    assert image_pointers(character) == ["/character/url"]
 
-    effects = "klingai/kling-video-v1.6-pro-effects"
-    assert image_pointers(effects, UNIVERSAL, {"image_url": ["a.png", "b.png"]}) == ["/image_url/0", "/image_url/1"]
-    assert image_pointers(effects, UNIVERSAL, {"image_url": "a.png"}) == ["/image_url"]
-    assert image_pointers("luma/ray-2", UNIVERSAL, {"keyframes": {"frame1": {"type": "image", "url": "k.png"}}}) == [
-        "/keyframes/frame1/url"
-    ]
+    assert image_pointers({"image_url": ["a.png", "b.png"]}) == ["/image_url/0", "/image_url/1"]
+    assert image_pointers({"image_url": "a.png"}) == ["/image_url"]
+    assert image_pointers({"keyframes": {"frame1": {"type": "image", "url": "k.png"}}}) == ["/keyframes/frame1/url"]
 
 
 @pytest.mark.parametrize(
@@ -316,8 +313,8 @@ def test_any_name_survives_in_a_json_pointer(name: str) -> None:
     assert document == {"list": [{name: "old"}, {}]}
 
 
-def image_pointers(model: str, path: str, params: dict[str, Any]) -> list[str]:
-    return [link.pointer for link in catalogue.media(model, path, params) if link.medium == "image"]
+def image_pointers(params: dict[str, Any]) -> list[str]:
+    return [link.pointer for link in catalogue.media(params) if link.medium == "image"]
 
 
 def walk(schema: Any) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ Pure: data (`models.json`) and functions on it. `tests/catalogue/build.py` makes
 """
 
 from batchgen.catalogue.durations import typical_seconds
-from batchgen.catalogue.links import Link, kinds, likely_media, media
+from batchgen.catalogue.links import Link, kinds, media
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import Style, endpoint, endpoints, known, model_of, models, nearest, schema, style_of
 from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, violations
@@ -19,7 +19,6 @@ __all__ = [
     "endpoints",
     "kinds",
     "known",
-    "likely_media",
     "media",
     "model_of",
     "models",

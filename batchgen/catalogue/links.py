@@ -27,22 +27,9 @@ class Link(NamedTuple):
     value: str
 
 
-def media(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Link]:
-    """The links and files in `params`, in their order, as the model's schema marks them.
-
-    Raises KeyError for an unknown model or path.
-    """
-    schemas = _media_parameters(model, endpoint)
-    links: list[Link] = []
-    for name, value in params.items():
-        if name in schemas:
-            links.extend(_by_schema(schemas[name], value, join("", name)))
-    return links
-
-
-def likely_media(params: Mapping[str, Any]) -> list[Link]:
-    """The same for a model that is not in the catalogue: by the parameter names that all models use."""
-    return list(_by_name(params, "", None))
+def media(params: Mapping[str, Any]) -> list[Link]:
+    """The links and files in `params` at any depth, in their order, by the parameter names that all models use."""
+    return list(_links(params, "", None))
 
 
 def medium(name: str, kind: str | None) -> Medium | None:
@@ -71,43 +58,13 @@ def kinds(model: str) -> tuple[str, ...]:
     return ("text-to-video", *(f"{medium}-to-video" for medium in sorted(set(media.values()))))
 
 
-@cache
-def _media_parameters(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
-    """The parameters that hold a link or a file at any depth."""
-    properties = register.schema(model, endpoint)["properties"]
-    return {name: schema for name, schema in properties.items() if "x-media" in str(schema)}
-
-
-def _by_schema(schema: Mapping[str, Any], value: Any, pointer: str) -> Iterator[Link]:
-    if isinstance(value, str):
-        medium = next((branch["x-media"] for branch in _branches(schema) if "x-media" in branch), None)
-        if medium:
-            yield Link(pointer, medium, value)
-    elif isinstance(value, list):
-        for branch in _branches(schema):
-            if "items" in branch:
-                for index, item in enumerate(value):
-                    yield from _by_schema(branch["items"], item, join(pointer, index))
-    elif isinstance(value, dict):
-        for branch in _branches(schema):
-            properties = branch.get("properties", {})
-            if value.get("type") in properties.get("type", {}).get("enum", [value.get("type")]):
-                for name in (name for name in value if name in properties):
-                    yield from _by_schema(properties[name], value[name], join(pointer, name))
-
-
-def _by_name(value: Any, pointer: str, own: Medium | None) -> Iterator[Link]:
+def _links(value: Any, pointer: str, own: Medium | None) -> Iterator[Link]:
     """The links within `value`, whose own name says that it is the medium `own`."""
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _by_name(item, join(pointer, name), medium(name, value.get("type")))
+            yield from _links(item, join(pointer, name), medium(name, value.get("type")))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _by_name(item, join(pointer, index), own)
+            yield from _links(item, join(pointer, index), own)
     elif isinstance(value, str) and own:
         yield Link(pointer, own, value)
-
-
-def _branches(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The alternatives that a schema offers; the schema itself where it offers none."""
-    return schema.get("anyOf") or schema.get("oneOf") or [schema]

@@ -36,11 +36,10 @@ def complete(
             for violation in violations:
                 report(entry, violation)
             report_useless_nulls(entry, model, accepted)
-    links = catalogue.media(model, endpoint, params) if documented else []
-    if not documented or not jobs.validate:
-        links += catalogue.likely_media({name: value for name, value in params.items() if name not in accepted})
+    # A parameter that the model does not take was reported as such; its file need not exist.
+    ignored = () if not documented or not jobs.validate else params.keys() - accepted
     files = []
-    for link in links:
+    for link in catalogue.media({name: value for name, value in params.items() if name not in ignored}):
         if not HTTP.fullmatch(link.value) and not DATA.match(link.value):
             files.append(link.pointer)
             path = local_path(jobs, entry, key, link)

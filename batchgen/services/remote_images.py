@@ -46,12 +46,7 @@ def remote_images(job: JobSpec) -> Iterator[str]:
     """The links to images in a job's request."""
     params = json.loads(job.request)
     del params["model"]
-    documented, undocumented = [], params
-    if catalogue.known(job.model):
-        documented = catalogue.media(job.model, job.endpoint, params)
-        names = catalogue.parameters(job.model, job.endpoint)
-        undocumented = {name: value for name, value in params.items() if name not in names}
-    for link in (*documented, *catalogue.likely_media(undocumented)):
+    for link in catalogue.media(params):
         if link.medium == "image" and link.value.lower().startswith(("http://", "https://")):
             yield link.value
 

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue import endpoints, known, media, violations
+from batchgen.catalogue import endpoints, known, media, parameters, violations
 from batchgen.catalogue.register import ALIASES, UNIVERSAL
 from batchgen.clock import utcnow
 from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD, clip_seconds, price
@@ -175,9 +175,9 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
         return f"`model`: there is no model {model[:100]}"
     if path not in endpoints(model):
         return f"`model`: {model} is not served on this path, but on {' and '.join(endpoints(model))}"
-    params = {name: value for name, value in body.items() if name != "model"}
+    params = {name: value for name, value in body.items() if name in parameters(model, path)}
     reasons = [violation.message for violation in violations(model, path, params) if not violation.unknown]
-    for link in () if reasons else media(model, path, params):
+    for link in () if reasons else media(params):
         if not link.value.startswith(("http://", "https://")) and decode_data_uri(link.value) is None:
             name = link.pointer.removeprefix("/").replace("/", ".")
             reasons.append(f"`{name}` must be an http(s) address or a base64 data URI")
