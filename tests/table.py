@@ -171,6 +171,7 @@ class Table:
         self.finish(job, worker)
         if state == State.DOWNLOADING:
             return job
+        assert state == State.DONE, f"nothing here brings a job into {state}"
         (job,) = self.claim(State.DOWNLOADING, worker)
         self.deliver(job, worker)
         return job

@@ -18,6 +18,7 @@ from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines
 from batchgen.report.words import (
+    APPEARANCES,
     blocker_line,
     dollars,
     duration,
@@ -179,3 +180,7 @@ async def test_a_run_that_has_ended_already_still_shows_its_events_and_its_notic
     notice, event = stream.getvalue().splitlines()
     assert notice.endswith("the balance is low")
     assert "  mona  pending" in event
+
+
+def test_every_state_has_an_appearance() -> None:
+    assert set(APPEARANCES) == set(State)

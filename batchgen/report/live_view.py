@@ -12,7 +12,7 @@ from rich import filesize
 
 from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
-from batchgen.report.words import blocker_line, dollars, duration, event_line, notes
+from batchgen.report.words import APPEARANCES, blocker_line, dollars, duration, event_line, notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,18 +23,6 @@ EVENTS_SHOWN = 4
 BLOCKERS_SHOWN = 3
 BRIEF_STATES = frozenset({State.SUBMITTING, State.DOWNLOADING})
 """A job leaves these so soon that the few lines are kept for other events."""
-
-STROKES = {
-    State.DONE: ("━", "green"),
-    State.DOWNLOADING: ("─", "cyan"),
-    State.GENERATING: ("─", "blue"),
-    State.UNCONFIRMED: ("?", "yellow"),
-    State.SUBMITTING: ("─", "magenta"),
-    State.FAILED: ("x", "red"),
-    State.CANCELLED: ("·", "bright_black"),
-    State.PENDING: ("·", "white"),
-}
-"""How each state looks in the bar, from left to right. The characters differ, for terminals without colours."""
 
 
 @dataclass(slots=True)
@@ -92,7 +80,7 @@ def render(view: LiveView, now: datetime, width: int) -> RenderableType:
 
     bar, legend = Text(no_wrap=True, overflow="crop"), Text()
     for state, columns in bar_columns(view.summary, min(width - 2, BAR_COLUMNS)).items():
-        character, colour = STROKES[state]
+        _, character, colour = APPEARANCES[state]
         bar.append(character * columns, style=colour)
         legend.append(f"{view.summary.counts[state]} {state}  ", style=colour)
     legend.append(notes(view.summary), style="yellow")
@@ -122,7 +110,7 @@ def figures(view: LiveView, now: datetime) -> list[str]:
 
 def bar_columns(summary: BatchSummary, width: int) -> dict[State, int]:
     """The columns of the bar for each state that has jobs: one at least, and `width` together if that is enough."""
-    present = [state for state in STROKES if summary.counts[state]]
+    present = [state for state in APPEARANCES if summary.counts[state]]
     spare = max(width - len(present), 0)  # after one column each; shared out by the number of jobs
     columns, jobs_so_far, spare_used = {}, 0, 0
     for state in present:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import filesize
 
@@ -84,23 +84,33 @@ def blocker_line(blocker: Blocker, now: datetime) -> str:
     return f"{text}: next check in {duration(blocker.until - now)}"
 
 
-EVENT_WORDS = {
-    State.PENDING: "pending",
-    State.SUBMITTING: "submitting as",
-    State.UNCONFIRMED: "unconfirmed:",
-    State.GENERATING: "accepted as",
-    State.DOWNLOADING: "finished at the service",
-    State.DONE: "delivered",
-    State.FAILED: "failed:",
-    State.CANCELLED: "cancelled:",
+class Appearance(NamedTuple):
+    """How a state is shown: the words when a job enters it, and its stroke in the bar of the live display."""
+
+    words: str
+    """The event's detail follows."""
+    character: str
+    """They differ, for terminals without colours."""
+    colour: str
+
+
+APPEARANCES = {
+    State.DONE: Appearance("delivered", "━", "green"),
+    State.DOWNLOADING: Appearance("finished at the service", "─", "cyan"),
+    State.GENERATING: Appearance("accepted as", "─", "blue"),
+    State.UNCONFIRMED: Appearance("unconfirmed:", "?", "yellow"),
+    State.SUBMITTING: Appearance("submitting as", "─", "magenta"),
+    State.FAILED: Appearance("failed:", "x", "red"),
+    State.CANCELLED: Appearance("cancelled:", "·", "bright_black"),
+    State.PENDING: Appearance("pending", "·", "white"),
 }
-"""What is said when a job enters a state; the event's detail follows."""
+"""Every state, in the order of the bar from left to right."""
 
 
 def event_line(event: Event) -> str:
     """One event, with its local time of day."""
     returned = event.from_state and event.to_state == State.PENDING
-    words = "back to pending:" if returned else EVENT_WORDS[event.to_state]
+    words = "back to pending:" if returned else APPEARANCES[event.to_state].words
     return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {words} {event.detail or ''}".rstrip()
 
 
