@@ -292,7 +292,7 @@ async def test_status_says_which_limits_are_in_force(table: Table, clock: Clock)
     store(table, held_at(2))
     store(table, held_at(30.0), LimitKind.SUBMITS)
     await turns(Scheduler(learning(table, ScriptedService()), 8), clock, 1)
-    blockers = [blocker.what for blocker in table.database.read_now(statistics.blockers, table.batch_id, NOON)]
+    blockers = [blocker.reason for blocker in table.database.read_now(statistics.blockers, table.batch_id, NOON)]
     assert (
         "a free place within the limits, which are learned from the service's answers"
         " (in flight 1 of 2, 30 submits a minute)" in blockers

@@ -6,7 +6,17 @@ Pure: data (`models.json`) and functions on it. `tests/catalogue/build.py` makes
 from batchgen.catalogue.durations import typical_seconds
 from batchgen.catalogue.links import Link, kinds, media
 from batchgen.catalogue.prices import quote, with_defaults
-from batchgen.catalogue.register import Style, endpoint, endpoints, known, model_of, models, nearest, schema, style_of
+from batchgen.catalogue.register import (
+    Style,
+    endpoint,
+    endpoints,
+    is_known,
+    model_of,
+    models,
+    nearest,
+    schema,
+    style_of,
+)
 from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, violations
 
 __all__ = [
@@ -17,8 +27,8 @@ __all__ = [
     "checked",
     "endpoint",
     "endpoints",
+    "is_known",
     "kinds",
-    "known",
     "media",
     "model_of",
     "models",

@@ -38,7 +38,7 @@ def models() -> tuple[str, ...]:
     return tuple(_catalogue())
 
 
-def known(model: str) -> bool:
+def is_known(model: str) -> bool:
     """Whether `model` is documented."""
     return model in _catalogue()
 

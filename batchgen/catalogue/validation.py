@@ -197,9 +197,9 @@ def _dotted(path: Sequence[str | int]) -> str:
     return "".join(f"[{part}]" if str(part).isdigit() else f".{part}" for part in path).removeprefix(".")
 
 
-def _size(schema: Mapping[str, Any], what: str) -> str:
+def _size(schema: Mapping[str, Any], unit: str) -> str:
     """The bounds of a length, by the keywords minLength and maxLength, or minItems and maxItems."""
-    minimum, maximum = schema.get(f"min{what}"), schema.get(f"max{what}")
+    minimum, maximum = schema.get(f"min{unit}"), schema.get(f"max{unit}")
     if minimum is not None and maximum is not None:
         return f"{minimum} to {maximum}"
     return f"at most {maximum}" if minimum is None else f"at least {minimum}"

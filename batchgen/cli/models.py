@@ -48,7 +48,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
         if as_json:
             print_json(model_json(model, pricing.get(model), with_schemas=False))
         else:
-            kinds = ", ".join(catalogue.kinds(model)) if catalogue.known(model) else UNKNOWN_KINDS
+            kinds = ", ".join(catalogue.kinds(model)) if catalogue.is_known(model) else UNKNOWN_KINDS
             cost = f"  {price(pricing[model])}" if model in pricing else ""
             click.echo(f"{model:56}  {kinds}{cost}")
 
@@ -58,7 +58,7 @@ def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:
 
     Raises `UsageError` if there is none.
     """
-    newer = [model for model in listed if not catalogue.known(model)]
+    newer = [model for model in listed if not catalogue.is_known(model)]
     models = [
         model for model in (*catalogue.models(), *newer) if all(matches(model, word.casefold()) for word in words)
     ]
@@ -71,7 +71,7 @@ def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:
 
 def matches(model: str, word: str) -> bool:
     """Whether a word is part of a model's name, or one of its types or parameters."""
-    if word in model.casefold() or not catalogue.known(model):
+    if word in model.casefold() or not catalogue.is_known(model):
         return word in model.casefold()
     if word in catalogue.kinds(model):
         return True

@@ -47,7 +47,7 @@ class BatchSummary:
 class Blocker:
     """What some jobs of a batch wait for, and until when (None: unknown)."""
 
-    what: str
+    reason: str
     until: datetime | None
     jobs: int
 
@@ -119,10 +119,10 @@ def blockers(
         State.UNCONFIRMED: "the service's log to tell whether a request was accepted",
         State.PENDING: f"a free place within the limits{learned_limits(connection, batch_id, now)}",
     }
-    for state, what in waiting_for.items():
+    for state, reason in waiting_for.items():
         number = summary.counts[state] - (summary.held if state == State.UNCONFIRMED else 0)
         if number:
-            blocked.append(Blocker(what, next_due(connection, batch_id, state), number))
+            blocked.append(Blocker(reason, next_due(connection, batch_id, state), number))
     if summary.held:
         blocked.append(Blocker("a person (batchgen resolve)", None, summary.held))
     return blocked
@@ -143,8 +143,8 @@ def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
         most = f" of {int(window.window)}" if window and window.threshold else ""
         per_minute = f", {round(rate.window, 1):g} submits a minute" if rate and rate.threshold else ""
         texts[model] = f"in flight {count.accepted + count.on_wire}{most}{per_minute}"
-    named = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
-    return f", which are learned from the service's answers ({'; '.join(named)})"
+    limits_in_words = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
+    return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
 
 
 def events_since(

@@ -152,10 +152,10 @@ class Admission:
         in_a_row = min(self.refusals, service.failures) + counts
         self.refusals += counts
         limit = adaptive.limit_of(window, refusal, accepted, in_a_row)
-        what, wait = "the service asks to slow down", refusal.retry_after
+        sentence, wait = "the service asks to slow down", refusal.retry_after
         if limit is Limit.QUOTA:
-            what, wait = "the account's quota is used up", wait or QUOTA_PAUSE
-        reason = f"{what} ({refusal.reason})"
+            sentence, wait = "the account's quota is used up", wait or QUOTA_PAUSE
+        reason = f"{sentence} ({refusal.reason})"
         ends = rate.pause(connection, self.service_key, reason, now, wait)
         if limit is Limit.RATE and (self.learns or refusal.limit):
             # Polls may share the account's requests, and lose less by waiting. They do not wait for long.

@@ -82,7 +82,7 @@ class JobBuilder:
         pointers: tuple[str, ...] = ()
         if model:
             style = self.jobs.header.service.endpoint
-            endpoint = catalogue.endpoint(model, style) if catalogue.known(model) else UNIVERSAL
+            endpoint = catalogue.endpoint(model, style) if catalogue.is_known(model) else UNIVERSAL
             if not self.broken:
                 params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params)
         output = self.output(key, location, model, index, params) if key and location and model else None
@@ -159,7 +159,7 @@ class JobBuilder:
         name: str | None = node.value
         if "{{" in node.value:
             name = self.text(node, self.values(index=len(self.jobs.specs) + 1))
-        if name is None or catalogue.known(name):
+        if name is None or catalogue.is_known(name):
             return name
         if not self.jobs.validate:
             fault = name_fault(name)

@@ -14,12 +14,12 @@ NAME_SCHEMA: dict[str, Any] = {"title": "text", "type": ["string", "number", "bo
 """A name without quotes may look like a number in YAML, such as 007; the reader takes its text."""
 
 
-def read_name(node: Node, what: str, diagnostics: Diagnostics) -> str | None:
-    """The text of a name. Anything else is reported as `what`, and gives None."""
+def read_name(node: Node, subject: str, diagnostics: Diagnostics) -> str | None:
+    """The text of a name. Anything else is reported as `subject`, and gives None."""
     if type(node.value) is dict or type(node.value) is list:
-        diagnostics.add(node, f"{what} must be text, not {quoted(node.value)}")
+        diagnostics.add(node, f"{subject} must be text, not {quoted(node.value)}")
     elif fault := name_fault("" if node.value is None else node.text):
-        diagnostics.add(node, f"{what} {fault}")
+        diagnostics.add(node, f"{subject} {fault}")
     else:
         return node.text
     return None

@@ -99,11 +99,11 @@ class Outputs:
         for key in self.files.keys() & self.folders.keys():
             location = self.files[key]
             location.report(f"a video would be written to {key}, a folder {self.folders[key].seen_from(location)}")
-        for what, paths in (
+        for owner, paths in (
             ("the manifest", manifests),
             ("a file of rows", rows),
             ("an image that the jobs use", images),
         ):
             for path in paths:
                 if overwriting := self.files.get(folded(normpath(path))):
-                    overwriting.report(f"the video would be written over {what}: {path}")
+                    overwriting.report(f"the video would be written over {owner}: {path}")

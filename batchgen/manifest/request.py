@@ -26,7 +26,7 @@ def complete(
 
     What the model would refuse is reported, and so are files that cannot be sent. `key` is the job's id.
     """
-    documented = catalogue.known(model)
+    documented = catalogue.is_known(model)
     accepted = catalogue.parameters(model, endpoint) if documented else ()
     if entry.origin and entry.origin.take:
         vary_seed(jobs, entry, entry.origin.take, params, accepted)

@@ -113,7 +113,7 @@ def amount(entry: Mapping[str, Any], unit: str) -> str:
 
 def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: bool) -> dict[str, Any]:
     """A model for programs. A model that is newer than the catalogue has nothing but a price."""
-    if not catalogue.known(model):
+    if not catalogue.is_known(model):
         return {"model": model, "types": [], "endpoints": [], "pricing": pricing, "parameters": []}
     endpoints = catalogue.endpoints(model)
     row = {"model": model, "types": catalogue.kinds(model), "endpoints": endpoints, "pricing": pricing}

@@ -78,7 +78,7 @@ def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
 
 def blocker_line(blocker: Blocker, now: datetime) -> str:
     """What jobs wait for, and when batchgen checks again."""
-    text = f"{plural(blocker.jobs, 'job')} wait{'s' if blocker.jobs == 1 else ''} for {blocker.what}"
+    text = f"{plural(blocker.jobs, 'job')} wait{'s' if blocker.jobs == 1 else ''} for {blocker.reason}"
     if blocker.until is None or blocker.until - now < timedelta(seconds=1):
         return text
     return f"{text}: next check in {duration(blocker.until - now)}"
@@ -137,5 +137,5 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] 
         "stuck": summary.stuck,
         "cost_usd": summary.cost_usd,
         "bytes": summary.bytes,
-        "waits": [{"for": blocker.what, "until": blocker.until, "jobs": blocker.jobs} for blocker in blockers],
+        "waits": [{"for": blocker.reason, "until": blocker.until, "jobs": blocker.jobs} for blocker in blockers],
     }

@@ -212,9 +212,9 @@ def read_price_list(answer: Answer) -> Listing | None:
             if not is_priced or row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
                 continue
             pricing = json.dumps(row["pricing"], sort_keys=True)
-            aliases = [name for name in row.get("aliases") or () if catalogue.known(name)]
+            aliases = [name for name in row.get("aliases") or () if catalogue.is_known(name)]
             by_alias |= dict.fromkeys(aliases, pricing)
-            if not aliases or catalogue.known(row["id"]):
+            if not aliases or catalogue.is_known(row["id"]):
                 by_id[row["id"]] = pricing
     except (KeyError, TypeError):
         return None

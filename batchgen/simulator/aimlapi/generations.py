@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue import endpoints, known, media, parameters, violations
+from batchgen.catalogue import endpoints, is_known, media, parameters, violations
 from batchgen.catalogue.register import ALIASES, UNIVERSAL
 from batchgen.clock import utcnow
 from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD, clip_seconds, price
@@ -171,7 +171,7 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     if not isinstance(model, str):
         return "`model` is required" if model is None else "`model` must be text"
     model = ALIASES.get(model, model)
-    if not known(model):
+    if not is_known(model):
         return f"`model`: there is no model {model[:100]}"
     if path not in endpoints(model):
         return f"`model`: {model} is not served on this path, but on {' and '.join(endpoints(model))}"
