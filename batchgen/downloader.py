@@ -30,7 +30,7 @@ T = TypeVar("T")
 PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
 SMALL_PIECE_BYTES = 256 << 10  # below this the hand-over costs more than to hash and write
 PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
-VERIFYING_MAX = 256  # files being synced, checked and renamed: bounds the leases, they cost little else
+VERIFYING_MAX = 256  # files being checked and renamed: bounds the leases, they cost little else
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
 SAME_BAD_BYTES = 3  # so many times the same undecodable file is taken for what the service has
@@ -65,9 +65,9 @@ class Downloader(Stage):
     def __init__(self, context: RunContext, at_once: int) -> None:
         super().__init__(context, at_once)
         self.verifying = 0
-        """Files that have arrived and are being synced, checked and renamed. They hold no connection."""
+        """Files that have arrived and are being checked and renamed. They hold no connection."""
         self.client = http.download_client(at_once)
-        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # one writes and one syncs, for each connection
+        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
         self.checker = Checker()
 
     async def finish(self) -> None:
