@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,12 @@ from batchgen import clock
 from batchgen.files.checker import Checker
 from batchgen.files.part import Part, find_placed
 from batchgen.files.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
-from batchgen.jobs import Job, State
-from batchgen.jobtable import delivery
-from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.jobs import ErrorClass, Job, Output, State
+from batchgen.jobtable import delivery, polling
+from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services import http
-from batchgen.services.base import Finished, Throttled, Unavailable
+from batchgen.services.base import Failed, Finished, Throttled, Unavailable
 from batchgen.stage import LEASE, RunContext, Stage
 
 T = TypeVar("T")
@@ -49,6 +50,13 @@ class TryFailed(Exception):
 
 class Expired(Exception):
     """The file server does not know this address, or not any more."""
+
+
+class Gone(Exception):
+    """The service does not have the file any more."""
+
+    def __init__(self, outcome: Failed) -> None:
+        self.outcome = outcome
 
 
 class VersionChanged(Exception):
@@ -103,16 +111,25 @@ class Downloader(Stage):
 
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
         context = self.context
-        jobs = claim_due(connection, context.batch_id, State.DOWNLOADING, context.run, now, now + LEASE, capacity)
+        expire = context.service.features.keeps_results_for is not None
+        jobs = delivery.claim_downloads(
+            connection, context.batch_id, context.run, now, now + LEASE, capacity, results_expire=expire
+        )
         return jobs, next_due(connection, context.batch_id, State.DOWNLOADING)
 
     async def deliver(self, job: Job) -> None:
         """Try once to deliver a video. Why a try failed, and when the next follows, is written to the row."""
         try:
-            if not await self.deliver_placed(job):
-                await self.download(job)
+            for output in job.outputs:
+                if not output.delivered_at and not await self.deliver_placed(job, output):
+                    await self.download(job, output)
             return
         except Abandoned:
+            return
+        except Gone as error:
+            failed, leaving = error.outcome, State.DOWNLOADING
+            run, now = self.context.run, clock.utcnow()
+            await self.context.database.write(polling.failed, job, run, failed, now, leaving=leaving)
             return
         except (TryFailed, NotVideo, Undecodable) as error:
             reason = str(error)
@@ -128,35 +145,40 @@ class Downloader(Stage):
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
     async def write(self, function: Callable[..., bool], job: Job, *values: Any) -> None:
-        """Write to the job's row. Raises `Abandoned` if this run does not hold the job any more."""
+        """Write to the rows of a job. Raises `Abandoned` if this run does not hold the job any more."""
         if not await self.context.database.write(function, job, self.context.run, *values):
             raise Abandoned
 
-    async def download(self, job: Job) -> None:
-        """Fetch the file, verify it, and deliver it."""
-        part = Part(self.context.folder / job.output_path, job.etag)
+    async def download(self, job: Job, output: Output) -> None:
+        """Fetch a file, verify it, and deliver it."""
+        part = Part(self.path_of(job, output), output.etag)
         async with self.client.free_connections:
-            await self.fetch(job, part)
+            await self.fetch(job, output, part)
         self.verifying += 1
         self.wakeup.set()
         try:
-            await self.verify_and_place(job, part)
+            await self.verify_and_place(job, output, part)
         finally:
             self.verifying -= 1
 
-    async def fetch(self, job: Job, part: Part) -> None:
+    def path_of(self, job: Job, output: Output) -> Path:
+        """Where a file goes: the first one of a generation to the job's own path, the others beside it."""
+        path = self.context.folder / job.output_path
+        return path if output.number == 1 else path.with_name(f"{path.stem}-{output.number}{path.suffix}")
+
+    async def fetch(self, job: Job, output: Output, part: Part) -> None:
         """Fill the `.part` to its end. A cut connection is resumed, and an expired address is replaced."""
-        url, is_fresh = job.video_url if job.failures < TRIES_PER_ADDRESS else None, False
+        url, is_fresh = output.url if job.failures < TRIES_PER_ADDRESS else None, False
         if part.recorded_etag:
             await self.on_disk(part.resume)
         for _ in range(CONNECTIONS_PER_TRY):
             if self.stopping:
                 raise Abandoned
             if not url:
-                url, is_fresh = await self.ask_address(job), True
+                url, is_fresh = await self.ask_address(job, output), True
             size_before = part.size
             try:
-                return await self.receive(job, part, url)
+                return await self.receive(job, output, part, url)
             except Expired as error:
                 if is_fresh:
                     raise TryFailed(f"the video's address does not work: {error}") from error
@@ -170,7 +192,7 @@ class Downloader(Stage):
                     raise TryFailed(f"the file server: {http.describe(error)}") from error
         raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
 
-    async def receive(self, job: Job, part: Part, url: str) -> None:
+    async def receive(self, job: Job, output: Output, part: Part, url: str) -> None:
         """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers."""
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
         async with self.client.stream("GET", url, headers=headers) as response:
@@ -178,7 +200,7 @@ class Downloader(Stage):
             if response.status_code == 200:
                 part.restart(validator(response))
             if part.size != total:
-                await self.append_body(job, part, response)
+                await self.append_body(job, output, part, response)
             else:
                 await self.on_disk(partial(part.append, (), is_last=True))
         if total is not None and part.size < total:
@@ -186,7 +208,7 @@ class Downloader(Stage):
         if total is not None and part.size > total:
             raise VersionChanged
 
-    async def append_body(self, job: Job, part: Part, response: http.Response) -> None:
+    async def append_body(self, job: Job, output: Output, part: Part, response: http.Response) -> None:
         """Append the body to the `.part`, in pieces. What came before a failure is kept."""
         time = asyncio.get_running_loop().time
         chunks: list[bytes] = []
@@ -202,7 +224,7 @@ class Downloader(Stage):
                     if writing:
                         await writing
                     # The disk has this piece while the next one comes.
-                    writing = asyncio.create_task(self.append(job, part, chunks))
+                    writing = asyncio.create_task(self.append(job, output, part, chunks))
                     chunks, length, due = [], 0, time() + PIECE_SECONDS
             if writing:
                 await writing
@@ -210,11 +232,13 @@ class Downloader(Stage):
             if writing:
                 await writing
             if chunks:
-                await self.append(job, part, chunks)
+                await self.append(job, output, part, chunks)
             raise
-        await self.append(job, part, chunks, is_last=True)
+        await self.append(job, output, part, chunks, is_last=True)
 
-    async def append(self, job: Job, part: Part, chunks: Sequence[bytes], *, is_last: bool = False) -> None:
+    async def append(
+        self, job: Job, output: Output, part: Part, chunks: Sequence[bytes], *, is_last: bool = False
+    ) -> None:
         """Append to the `.part`. Raises `NotVideo` if the file starts like something else."""
         if not part.size and sum(map(len, chunks)) >= KIND_BYTES:
             check_head(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
@@ -223,20 +247,26 @@ class Downloader(Stage):
         if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
             if part.is_stale:
                 await self.on_disk(part.append, ())
-            await self.write(delivery.begun, job, part.etag)
+            await self.write(delivery.begun, job, output, part.etag)
             part.recorded_etag = part.etag
         await self.on_disk(partial(part.append, chunks, is_last=is_last))
 
-    async def ask_address(self, job: Job) -> str:
-        """A fresh address for the same video, from the service's free fetch endpoint."""
-        outcome = await self.context.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
-        if not isinstance(outcome, Finished) or not outcome.url:
+    async def ask_address(self, job: Job, output: Output) -> str:
+        """A fresh address for the same file, from the service's free fetch endpoint.
+
+        Raises `Gone` where the service says that it has the file no more.
+        """
+        outcome = await self.context.service.fetch(job.attempt.handle)
+        if isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED:
+            raise Gone(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
+        if not isinstance(outcome, Finished) or len(outcome.files) < output.number:
             reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
             raise TryFailed(f"the video needs a new address, and the service gives none now ({reason})")
-        await self.write(delivery.relocated, job, outcome.url)
-        return outcome.url
+        url = outcome.files[output.number - 1]
+        await self.write(delivery.relocated, job, output, url)
+        return url
 
-    async def verify_and_place(self, job: Job, part: Part) -> None:
+    async def verify_and_place(self, job: Job, output: Output, part: Part) -> None:
         """Check and rename the file. The row comes last, so it never names a file that a power cut could take."""
         remark = None
         try:
@@ -245,29 +275,31 @@ class Downloader(Stage):
             await self.on_disk(part.path.unlink)
             raise
         except Undecodable as error:
-            is_settled = job.sha256 == part.sha256 and job.failures + 1 >= SAME_BAD_BYTES
+            is_settled = output.sha256 == part.sha256 and job.failures + 1 >= SAME_BAD_BYTES
             if not is_settled:
-                await self.write(delivery.verified, job, part.size, part.sha256)
+                await self.write(delivery.verified, job, output, part.size, part.sha256)
                 await self.on_disk(part.path.unlink)
                 raise
             remark = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
         # Before the rename: after a crash between rename and row, the next run recognises the file by this.
-        await self.write(delivery.verified, job, part.size, part.sha256)
+        await self.write(delivery.verified, job, output, part.size, part.sha256)
         path = await self.on_disk(part.place)
-        await self.record_delivery(job, part.size, part.sha256, path, remark)
+        await self.record_delivery(job, output, part.size, part.sha256, path, remark)
 
-    async def deliver_placed(self, job: Job) -> bool:
+    async def deliver_placed(self, job: Job, output: Output) -> bool:
         """Deliver a file that a run has put in its place before it died; False if there is none."""
-        if not job.sha256 or not job.bytes:
+        if not output.sha256 or not output.bytes:
             return False
-        path = await self.on_disk(find_placed, self.context.folder / job.output_path, job.bytes, job.sha256)
+        path = await self.on_disk(find_placed, self.path_of(job, output), output.bytes, output.sha256)
         if path:
-            await self.record_delivery(job, job.bytes, job.sha256, path)
+            await self.record_delivery(job, output, output.bytes, output.sha256, path)
         return path is not None
 
-    async def record_delivery(self, job: Job, size: int, sha256: str, path: Path, remark: str | None = None) -> None:
-        output_path = path.relative_to(self.context.folder).as_posix()
-        await self.write(delivery.delivered, job, size, sha256, output_path, clock.utcnow(), remark)
+    async def record_delivery(
+        self, job: Job, output: Output, size: int, sha256: str, path: Path, remark: str | None = None
+    ) -> None:
+        placed = path.relative_to(self.context.folder).as_posix()
+        await self.write(delivery.placed, job, output, size, sha256, placed, clock.utcnow(), remark)
 
 
 def whole_size(response: http.Response, part: Part) -> int | None:

@@ -15,6 +15,7 @@ from batchgen.jobtable import selection, statistics
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice
+from batchgen.services.account import Variables
 from batchgen.services.base import Blocked, Trouble
 from batchgen.stage import RunContext
 
@@ -36,7 +37,7 @@ def judge(
 ) -> Ending:
     """How the run ended. What a person has to mend goes before what is merely missing."""
     summary = statistics.batch_summary(connection, context.batch_id, now)
-    left_out = selection.left_out(connection, context.batch_id, context.terms.selection)
+    left_out = selection.left_out(connection, context.batch_id, context.terms.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
     missing = selected - summary.counts[State.DONE]
     not_selected = f"; {left_out} more were not selected" if left_out else ""
@@ -51,7 +52,7 @@ def judge(
         return Ending(ExitCode.STORAGE, message, summary)
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
-        return Ending(code, explain_block(blocked), summary)
+        return Ending(code, explain_block(blocked, context.service.variables), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
         return Ending(ExitCode.LIMIT_REACHED, budget.explanation(choice, context.terms), summary)
@@ -59,11 +60,11 @@ def judge(
     return Ending(ExitCode.INCOMPLETE, message + not_selected, summary)
 
 
-def explain_block(blocked: Blocked) -> str:
-    """What a person does about a blocked account."""
+def explain_block(blocked: Blocked, variables: Variables) -> str:
+    """What a person does about a blocked account, which is read from `variables`."""
     advice = {
-        Trouble.AUTH: "the service refuses the key. Set a valid AIMLAPI_API_KEY",
+        Trouble.AUTH: f"the service refuses the key. Set a valid {variables.key}",
         Trouble.CREDITS: "the account has no credits left, or its plan allows no more. Top it up",
-        Trouble.ADDRESS: "the address answers, but is not this service. Check AIMLAPI_BASE_URL",
+        Trouble.ADDRESS: f"the address answers, but is not this service. Check {variables.base_url}",
     }[blocked.trouble]
     return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 
 class State(StrEnum):
@@ -29,13 +31,8 @@ class State(StrEnum):
 
     @property
     def is_accepted(self) -> bool:
-        """The service accepted it and has not failed it: there is a generation id."""
+        """The service accepted it and has not failed it: its attempt has a generation id."""
         return self in (State.GENERATING, State.DOWNLOADING, State.DONE)
-
-    @property
-    def is_unaccepted(self) -> bool:
-        """No acceptance is known: there is no generation id. Failed and cancelled jobs may have one or not."""
-        return self in (State.PENDING, State.SUBMITTING, State.UNCONFIRMED)
 
     @property
     def is_terminal(self) -> bool:
@@ -57,13 +54,23 @@ class State(StrEnum):
         """It follows the manifest: nothing has been sent that could be paid for."""
         return self in (State.PENDING, State.CANCELLED)
 
+    @property
+    def is_cancellable(self) -> bool:
+        """Nothing was sent, so that it can be cancelled for nothing."""
+        return self is State.PENDING
+
+    @property
+    def is_retriable(self) -> bool:
+        """A person may make it pending again, which makes a new attempt."""
+        return self in (State.FAILED, State.CANCELLED)
+
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.SUBMITTING, State.CANCELLED}),
     State.SUBMITTING: frozenset({State.GENERATING, State.PENDING, State.FAILED, State.UNCONFIRMED}),
     State.UNCONFIRMED: frozenset({State.GENERATING, State.PENDING, State.FAILED}),
     State.GENERATING: frozenset({State.DOWNLOADING, State.FAILED}),
-    State.DOWNLOADING: frozenset({State.DONE}),
+    State.DOWNLOADING: frozenset({State.DONE, State.FAILED}),
     State.DONE: frozenset(),
     State.FAILED: frozenset({State.PENDING}),
     State.CANCELLED: frozenset({State.PENDING}),
@@ -74,13 +81,13 @@ class Outcome(StrEnum):
     """What became of one create request."""
 
     SENDING = "sending"  #: committed before the request leaves; still so after a crash
-    UNCONFIRMED = "unconfirmed"  #: sent, and no readable answer: the reconciler searches the service's log for it
+    UNCONFIRMED = "unconfirmed"  #: sent, and no readable answer: the reconciler asks the service what became of it
     ACCEPTED = "accepted"  #: a generation exists; its id is stored
     REJECTED = "rejected"  #: refused for good, nothing charged
     NOT_SENT = "not_sent"  #: proof that it never left
     THROTTLED = "throttled"  #: too fast; nothing charged
     BLOCKED = "blocked"  #: key or credits; nothing charged
-    ABSENT = "absent"  #: not in the service's log after the whole waiting time, and given up
+    ABSENT = "absent"  #: unknown to the service after the whole waiting time, and given up
 
     @property
     def is_undecided(self) -> bool:
@@ -91,6 +98,32 @@ class Outcome(StrEnum):
     def may_be_paid(self) -> bool:
         """It may have cost money, so it bars a second attempt of its job until a person releases it."""
         return self.is_undecided or self is Outcome.ACCEPTED
+
+
+class ErrorClass(StrEnum):
+    """Why a job failed or was cancelled, or what stands in its way. A service reports the first seven."""
+
+    PARAMETER = "parameter"  #: the service refuses a value of the request
+    INPUT_FILE = "input_file"  #: an image or another file of the request cannot be read, here or at the service
+    MODERATION = "moderation"  #: the service refuses the content of this job; it says nothing about other jobs
+    CAPACITY = "capacity"  #: the service had no machine for it
+    EXPIRED = "expired"  #: the service does not have the generation or its file any more
+    INTERNAL = "internal"  #: a fault inside the service
+    UNKNOWN = "unknown"  #: the service gives no reason that is understood
+    NO_FILE = "no_file"  #: the service calls it finished, and names no file
+    UNCONFIRMED = "unconfirmed"  #: the answer to its request was lost
+    PERSON = "person"  #: a person cancelled it
+    GONE = "gone"  #: it left the manifest before it was sent
+
+
+class ChargeSource(StrEnum):
+    """What the cost of an attempt is known from."""
+
+    ANSWER = "answer"  #: the answer to the create request
+    POLL = "poll"  #: the answer to a poll
+    LOG = "log"  #: the service's own memory of its requests
+    LEDGER = "ledger"  #: the account's transactions
+    ESTIMATE = "estimate"  #: the price list: the service tells no charges
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +143,8 @@ class JobSpec:
     output: str
     """The path of the video, relative to the manifest's folder, with `/` between the parts."""
     input_pointers: tuple[str, ...] = ()
+    clip_seconds: float | None = None
+    """The length of the clip, where the request names it."""
     priority: int = 0
     tags: tuple[str, ...] = ()
     source: Path | None = field(default=None, compare=False)
@@ -127,28 +162,61 @@ class JobSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A row of the job table, as a stage that holds its lease sees it."""
+class Attempt:
+    """One create request, and all that is remote: the generation that the service makes for it. Money in USD."""
 
     id: int
+    client_request_id: str
+    intent_at: datetime
+    """When its intent was committed, just before it was sent."""
+    answered_at: datetime | None = None
+    """When the service took it or refused it; of an adopted attempt, when the service says that it took it."""
+    generation_id: str | None = None
+    handle: Mapping[str, Any] = field(default_factory=dict)
+    """What the service needs to find the generation again. Only its plug-in knows what is in it."""
+    remote_status: str | None = None
+    polled_at: datetime | None = None
+    deadline_at: datetime | None = None
+    collect_by: datetime | None = None
+    """After it the service may delete the files."""
+    estimated_usd: Decimal | None = None
+    cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file of a generation."""
+
+    id: int
+    number: int
+    """From 1, in the service's order."""
+    url: str
+    path: str | None = None
+    """Where it was delivered, relative to the manifest's folder."""
+    etag: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    delivered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job with its current attempt, as a stage that holds its lease sees it."""
+
+    id: int
+    batch_id: int
     key: str
     state: State
     service: str
-    base_url: str | None
-    endpoint: str
     model: str
+    endpoint: str
     request: str
+    clip_seconds: float | None
     input_pointers: tuple[str, ...]
     output_path: str
-    attempt_id: int | None
-    generation_id: str | None
-    remote_status: str | None
-    video_url: str | None
-    etag: str | None
-    bytes: int | None
-    sha256: str | None
     failures: int
-    submitted_at: datetime | None
-    polled_at: datetime | None
-    deadline_at: datetime | None
-    cost_usd: Decimal | None
+    """In a row, of whatever its state is tried by: polls, searches, downloads."""
+    error: str | None
+    attempt: Attempt
+    outputs: tuple[Output, ...] = ()
+    """Only for a download."""

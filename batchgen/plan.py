@@ -12,14 +12,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select, text
 
-from batchgen.jobs import JobSpec, State
+from batchgen.jobs import JobSpec, Outcome, State
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.schema import ATTEMPT_IS_IN_FLIGHT, attempts, jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import Batch, SyncResult
@@ -133,13 +133,13 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
     service = request.batch.service
     with connection.begin_nested() as savepoint:
         synced = sync.sync_manifest(connection, request.batch, request.specs, now, "keep")
-        batch_id, mark = synced.batch_id, request.selection.mark
-        selection.select_jobs(connection, batch_id, request.selection)
+        batch_id = synced.batch_id
+        selected = selection.select_jobs(connection, batch_id, request.selection)
         snapshot = Snapshot(
             synced=synced,
             states=statistics.batch_summary(connection, batch_id, now).counts,
-            pending=submission.ready(connection, batch_id, now, ALL_JOBS, mark),
-            left_out=selection.left_out(connection, batch_id, mark),
+            pending=submission.ready(connection, batch_id, now, ALL_JOBS, selected),
+            left_out=selection.left_out(connection, batch_id, selected),
             generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
             totals=ledger.totals(connection, batch_id),
             prices=pricelist.load(connection, service),
@@ -199,15 +199,20 @@ def forecast_finish(
             by_kind[kind] = Waiting(generation_times.times(*kind), longest)
         waiting.append(by_kind[kind])
     running = [
-        (generation_times.times(row.model, duration_of(row.request)), max((now - row.submitted_at).total_seconds(), 0))
+        (generation_times.times(row.model, duration_of(row.request)), max((now - row.answered_at).total_seconds(), 0))
         for row in table.generating
     ]
     until = (request.until - now).total_seconds() if request.until else None
     return forecast(waiting, running, in_flight, per_minute, until)
 
 
-GENERATING = select(jobs.c.model, jobs.c.request, jobs.c.submitted_at).where(
-    jobs.c.service == bindparam("of_service"),
-    jobs.c.state == State.GENERATING,
-    jobs.c.deadline_at > bindparam("now"),
+GENERATING = (
+    select(jobs.c.model, jobs.c.request, attempts.c.answered_at)
+    .join_from(attempts, jobs, jobs.c.attempt_id == attempts.c.id)
+    .where(
+        attempts.c.service == bindparam("of_service"),
+        text(ATTEMPT_IS_IN_FLIGHT),
+        attempts.c.outcome == Outcome.ACCEPTED,
+        attempts.c.deadline_at > bindparam("now", type_=attempts.c.deadline_at.type),
+    )
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.jobs import Job, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, State
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.timings import Timing
@@ -20,7 +21,7 @@ from batchgen.limits.rate import LimitKey
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, RunContext, Stage
 
-POLLS_WITHOUT_VIDEO = 5  # "completed" without a video so often in a row is final
+POLLS_WITHOUT_FILE = 5  # "completed" without a file so often in a row is final
 RETRY_FIRST_SECONDS = 2.0
 RETRY_LONGEST_SECONDS = 120.0
 
@@ -65,7 +66,7 @@ class Poller(Stage):
 
     async def poll(self, job: Job) -> bool:
         """Fetch one generation and write the answer down. Returns whether the job may have changed its state."""
-        outcome = await self.context.service.fetch(job.endpoint, job.generation_id or "", job.base_url)
+        outcome = await self.context.service.fetch(job.attempt.handle)
         await self.record(job, outcome)
         return isinstance(outcome, Finished | Failed)
 
@@ -77,16 +78,17 @@ class Poller(Stage):
         else:
             context.contact.answered()
         pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-        repeated = isinstance(outcome, Finished) and job.remote_status == outcome.word
+        repeated = isinstance(outcome, Finished) and job.attempt.remote_status == outcome.word
         polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
         match outcome:
             case Working(word):
                 await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now))
-            case Finished(url="") if polls < POLLS_WITHOUT_VIDEO:
-                await write(polling.videoless, job, context.run, outcome.word, polls, now + pause)
-            case Finished(url=""):
-                failed = Failed("no_video", f"the service says {outcome.word!r} and names no video", outcome.word)
-                await write(polling.failed, job, context.run, failed, now, charged=True)
+            case Finished(files=()) if polls < POLLS_WITHOUT_FILE:
+                await write(polling.without_file, job, context.run, outcome.word, polls, now + pause)
+            case Finished(files=()):
+                message = f"the service says {outcome.word!r} and names no file"
+                failed = Failed(message, outcome.word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
+                await write(polling.failed, job, context.run, failed, now)
             case Finished():
                 if timing := await write(self.complete, job, outcome, now):
                     context.times.learn(job.model, duration_of(job.request), timing)
@@ -130,13 +132,19 @@ class Poller(Stage):
             rate.store(connection, self.key, adaptive.increase(rate.learned(connection, self.key)), now)
 
     def complete(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> Timing | None:
-        """Store that the video exists, and learn its generation time: it ended between the poll before and this one."""
-        if not polling.finished(connection, job, self.context.run, outcome, now) or not job.submitted_at:
+        """Store that the files exist, and learn its generation time: it ended between the poll before and this one."""
+        features, accepted_at = self.context.service.features, job.attempt.answered_at or now
+        source, collect_by = ChargeSource.POLL, None
+        if features.charges is ChargeSource.ESTIMATE and outcome.cost_usd is None and job.attempt.cost_usd is None:
+            outcome, source = replace(outcome, cost_usd=job.attempt.estimated_usd), ChargeSource.ESTIMATE
+        if features.keeps_results_for:
+            collect_by = now + features.keeps_results_for
+        if not polling.finished(connection, job, self.context.run, outcome, now, collect_by, source):
             return None
-        age = max((now - job.submitted_at).total_seconds(), 0.001)
-        before = ((job.polled_at or job.submitted_at) - job.submitted_at).total_seconds()
+        age = max((now - accepted_at).total_seconds(), 0.001)
+        before = ((job.attempt.polled_at or accepted_at) - accepted_at).total_seconds()
         seconds = (max(before, age / 2) + age) / 2
         return timings.learn(connection, job.service, job.model, duration_of(job.request), seconds)
 
     def next_poll_at(self, job: Job, now: datetime) -> datetime:
-        return self.context.times.next_poll_at(job, job.submitted_at or now, job.deadline_at or now, now)
+        return self.context.times.next_poll_at(job, job.attempt.answered_at or now, job.attempt.deadline_at or now, now)

@@ -25,6 +25,7 @@ from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import leases, statistics, timings
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold, Terms
@@ -57,6 +58,8 @@ class RunSpec:
     limits: Limits
     models: Sequence[str]
     terms: Terms
+    selection: Selection
+    """The options that `terms.selected` comes from."""
 
 
 class Runner:
@@ -66,6 +69,7 @@ class Runner:
         self.database = database
         self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
+        self.selection = None if spec.selection.is_everything else str(spec.selection)
         times = GenerationTimes({}, {})
         self.context = RunContext(
             database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
@@ -89,7 +93,8 @@ class Runner:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
         with liveness.lock_held(self.database.path, self.id):
             write = self.database.write
-            await write(leases.begin_run, self.id, self.batch_id, liveness.host_name(), os.getpid(), clock.utcnow())
+            host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
+            await write(leases.begin_run, self.id, self.batch_id, host, pid, now, self.selection)
             code = ExitCode.INTERNAL_ERROR
             try:
                 await self.recover()
@@ -242,12 +247,13 @@ class Runner:
 
     def give_up_silence(self, now: datetime) -> None:
         """Raises `ServiceUnreachable` once the service has not answered for too long."""
-        contact = self.context.contact
+        contact, service = self.context.contact, self.context.service
         patience = OUTAGE if contact.ever else FIRST_CONTACT
         if contact.silent_since and now - contact.silent_since >= patience:
             raise ServiceUnreachable(
-                f"{self.context.service.base_url} does not answer: {contact.reason}."
-                "\nNothing is lost: the same command goes on once it does. (AIMLAPI_BASE_URL sets the address.)"
+                f"{service.base_url} does not answer: {contact.reason}."
+                "\nNothing is lost: the same command goes on once it does."
+                f" ({service.variables.base_url} sets the address.)"
             )
 
     async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:

@@ -1,26 +1,38 @@
-"""The scheduler: claim within the limits → commit the intent → submit → store the generation id."""
+"""The scheduler: claim within the limits → commit the intent → submit → store the handle."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.files import local_files
+from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import submission
-from batchgen.jobtable.submission import Candidate, Intent
+from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
 from batchgen.limits.budget import Choice
-from batchgen.services.base import Accepted, Blocked, NotSent, Rejected, Submission, SubmitOutcome, Throttled, Unknown
+from batchgen.services.base import (
+    Accepted,
+    Blocked,
+    LocalFile,
+    NotSent,
+    Rejected,
+    Submission,
+    SubmitOutcome,
+    Throttled,
+    Unknown,
+)
 from batchgen.stage import LEASE, RunContext, Stage
 
-FIRST_LOOK_UP = timedelta(seconds=2)  # in the service's log, after an answer was lost
+FIRST_LOOK_UP = timedelta(seconds=2)  # at the service, after an answer was lost
 LONG_PAUSE = timedelta(minutes=1)  # worth telling a person about
 FAILURES_TO_PROBE = 3  # creates in a row without a clear answer open the circuit breaker: then one at a time
 
@@ -31,7 +43,7 @@ class Scheduler(Stage):
     def __init__(self, context: RunContext, at_once: int) -> None:
         super().__init__(context, at_once)
         service = context.service
-        self.admission = Admission(service.name, service.account, context.limits, context.models)
+        self.admission = Admission(service, context.limits, context.models)
         self.failures = 0
         self.on_unconfirmed: Callable[[], None] = lambda: None
 
@@ -45,15 +57,15 @@ class Scheduler(Stage):
     async def tick(self, now: datetime) -> datetime | None:
         if self.capacity <= 0:
             return None
-        intents, next_at = await self.context.database.write(self.claim, now, self.capacity)
-        for intent, admitted in intents:
-            self.begin(self.submit(intent, admitted))
+        claimed, next_at = await self.context.database.write(self.claim, now, self.capacity)
+        for job, admitted in claimed:
+            self.begin(self.submit(job, admitted))
         return next_at
 
     def claim(
         self, connection: Connection, now: datetime, most: int
-    ) -> tuple[list[tuple[Intent, Admitted]], datetime | None]:
-        """Claim at most `most` jobs, as rates, generations in flight and budget allow, and insert their intents.
+    ) -> tuple[list[tuple[Job, Admitted]], datetime | None]:
+        """Claim at most `most` jobs, as rates, generations in flight and budget allow, and commit their intents.
 
         Also returns when more may be claimed.
         """
@@ -64,7 +76,6 @@ class Scheduler(Stage):
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
                 context.hold, context.hold_until = capacity.pause_reason, capacity.next_at
             return [], capacity.next_at if pending else None
-        base_url = context.service.base_url if context.service.name != "simulator" else None
         choice = self.choose(connection, now, capacity.number, capacity.full_models)
         context.hold, context.hold_until = "", None
         if choice.hold and not choice.chosen:
@@ -74,11 +85,12 @@ class Scheduler(Stage):
             replace(candidate, deadline_at=now + context.times.p99(candidate.model, candidate.request))
             for candidate in within(choice.chosen, capacity)
         ]
-        intents = submission.intend(
-            connection, context.batch_id, context.run, now, now + LEASE, capacity.number, base_url, chosen
+        service, until = context.service, now + LEASE
+        jobs = submission.intend(
+            connection, context.batch_id, context.run, now, until, service.name, service.account, chosen
         )
-        self.admission.spend(connection, [intent.job.model for intent in intents], now)
-        admitted = [(intent, Admitted(now, intent.job.model in capacity.rate_limited)) for intent in intents]
+        self.admission.spend(connection, [job.model for job in jobs], now)
+        admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None
 
     def choose(self, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()) -> Choice:
@@ -87,23 +99,30 @@ class Scheduler(Stage):
         terms, prices, times = context.terms, context.prices, context.times
         return budget.choose(connection, context.batch_id, service, now, capacity, terms, prices, times, full_models)
 
-    async def submit(self, intent: Intent, admitted: Admitted) -> None:
+    async def submit(self, job: Job, admitted: Admitted) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""
-        context, job = self.context, intent.job
-        encode = local_files.encode
+        context = self.context
         try:
-            if job.input_pointers:  # reads and encodes files, which may be large
-                body, digests = await asyncio.to_thread(encode, context.folder, job.request, job.input_pointers)
-            else:
-                body, digests = encode(context.folder, job.request, job.input_pointers)
+            files, digests = await read_files(context.folder, job)
         except local_files.InputMissing as error:
-            missing = Rejected(f"{error}; nothing was sent")
-            await context.database.write(submission.rejected, intent, missing, clock.utcnow(), "input")
+            missing = Rejected(f"{error}; nothing was sent", kind=ErrorClass.INPUT_FILE)
+            await context.database.write(submission.rejected, job, missing, clock.utcnow())
             return
-        outcome = await context.service.submit(Submission(job.endpoint, body, intent.client_request_id))
-        await self.record(intent, admitted, outcome, digests)
+        request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
+        await self.record(job, admitted, await self.send(job, request), digests)
 
-    async def record(self, intent: Intent, admitted: Admitted, outcome: SubmitOutcome, digests: str | None) -> None:
+    async def send(self, job: Job, request: Submission) -> SubmitOutcome:
+        """Send the paid request; before it, what the service has to prepare, which is stored with the attempt."""
+        context = self.context
+        if context.service.features.prepares:
+            handle = await context.service.prepare(request)
+            if not isinstance(handle, Mapping):
+                return handle
+            await context.database.write(submission.prepared, job, handle)
+            request = replace(request, handle=handle)
+        return await context.service.submit(request)
+
+    async def record(self, job: Job, admitted: Admitted, outcome: SubmitOutcome, digests: str | None) -> None:
         """Write down the outcome of a create request, and slow down or stop where it says so."""
         context, now = self.context, clock.utcnow()
         write = context.database.write
@@ -115,28 +134,28 @@ class Scheduler(Stage):
         match outcome:
             case Accepted():
                 deadline = now + timedelta(minutes=context.limits.deadline_minutes)
-                next_poll_at = context.times.next_poll_at(intent.job, now, deadline, now)
-                await write(self.accept, intent, admitted, outcome, now, deadline, next_poll_at, digests)
+                next_poll_at = context.times.next_poll_at(job, now, deadline, now)
+                await write(self.accept, job, admitted, outcome, now, deadline, next_poll_at, digests)
             case Rejected():
-                await write(submission.rejected, intent, outcome, now)
+                await write(submission.rejected, job, outcome, now)
             case Unknown():
-                await write(submission.unconfirmed, intent, outcome, now, now + FIRST_LOOK_UP)
+                await write(submission.unconfirmed, job, outcome, now, now + FIRST_LOOK_UP)
                 self.on_unconfirmed()
                 if self.failures >= FAILURES_TO_PROBE:
                     reason = f"{self.failures} creates in a row without a clear answer ({outcome.reason})"
                     await write(rate.pause, self.admission.service_key, reason, now)
             case NotSent():
-                await write(self.return_unsent, intent, outcome, now)
+                await write(self.return_unsent, job, outcome, now)
             case Throttled():
-                await write(self.return_throttled, intent, admitted, outcome, now)
+                await write(self.return_throttled, job, admitted, outcome, now)
             case Blocked():
                 context.blocked = context.blocked or outcome
-                await write(submission.returned, intent, outcome, now)
+                await write(submission.returned, job, outcome, now)
 
     def accept(
         self,
         connection: Connection,
-        intent: Intent,
+        job: Job,
         admitted: Admitted,
         outcome: Accepted,
         now: datetime,
@@ -144,19 +163,26 @@ class Scheduler(Stage):
         next_poll_at: datetime,
         digests: str | None,
     ) -> None:
-        submission.accepted(connection, intent, outcome, now, deadline, next_poll_at, digests)
-        self.admission.accepted(connection, intent.job.model, admitted, now)
+        submission.accepted(connection, job, outcome, now, deadline, next_poll_at, digests)
+        self.admission.accepted(connection, job.model, admitted, now)
 
-    def return_unsent(self, connection: Connection, intent: Intent, outcome: NotSent, now: datetime) -> None:
-        submission.returned(connection, intent, outcome, now)
+    def return_unsent(self, connection: Connection, job: Job, outcome: NotSent, now: datetime) -> None:
+        submission.returned(connection, job, outcome, now)
         reason = f"the service cannot be reached ({outcome.reason})"
         rate.pause(connection, self.admission.service_key, reason, now)
 
     def return_throttled(
-        self, connection: Connection, intent: Intent, admitted: Admitted, outcome: Throttled, now: datetime
+        self, connection: Connection, job: Job, admitted: Admitted, outcome: Throttled, now: datetime
     ) -> None:
-        submission.returned(connection, intent, outcome, now)
-        self.admission.refused(connection, intent.job.model, admitted, outcome, now)
+        submission.returned(connection, job, outcome, now)
+        self.admission.refused(connection, job.model, admitted, outcome, now)
+
+
+async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], str | None]:
+    """The local files of a job, and their digests. Raises `InputMissing`."""
+    if not job.input_pointers:
+        return {}, None
+    return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers)
 
 
 def within(chosen: Sequence[Candidate], capacity: Capacity) -> Iterator[Candidate]:

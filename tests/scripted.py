@@ -11,18 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from batchgen import clock
+from batchgen.jobs import ChargeSource
 from batchgen.jobtable.database import Database
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
+from batchgen.services.account import Variables
+from batchgen.services.aimlapi import VARIABLES
 from batchgen.services.base import (
+    Absent,
     Accepted,
+    Adoption,
+    Features,
     FetchOutcome,
+    Finding,
     Listing,
-    LogPage,
+    SentAttempt,
     Submission,
     SubmitOutcome,
     Throttled,
     Unavailable,
+    Unsupported,
     Working,
 )
 from batchgen.stage import RunContext, Stage
@@ -35,14 +43,16 @@ class ScriptedService:
 
     submits: Sequence[SubmitOutcome] = ()
     fetches: Sequence[FetchOutcome] = (Working("queued"),)
-    logs: Sequence[LogPage | Unavailable | Throttled] = (LogPage([]),)
-    has_log: bool = True
+    findings: Sequence[Finding | Unavailable | Throttled | None] = ()
+    """What the service's memory says about every attempt; None: it could not be searched to the end."""
+    features: Features = field(default_factory=lambda: Features(Adoption.EXACT_ID, charges=ChargeSource.LEDGER))
+    variables: Variables = VARIABLES
     name: str = "aimlapi"
     base_url: str = "https://api.test"
     account: str = "0badcafe"
     submitted: list[Submission] = field(default_factory=list)
-    fetched: list[tuple[str, str, str | None]] = field(default_factory=list)
-    looked: list[tuple[datetime, datetime]] = field(default_factory=list)
+    fetched: list[Mapping[str, Any]] = field(default_factory=list)
+    searched: list[Sequence[SentAttempt]] = field(default_factory=list)
     before: Callable[[], Any] = lambda: None
     """Called while a request is on the wire."""
     gate: asyncio.Event | None = None
@@ -53,25 +63,35 @@ class ScriptedService:
         if self.gate:
             await self.gate.wait()
 
+    async def prepare(self, submission: Submission) -> Mapping[str, Any]:
+        return {}
+
     async def submit(self, submission: Submission) -> SubmitOutcome:
         number = len(self.submitted)
         self.submitted.append(submission)
         await self._wire()
         if not self.submits:
-            return Accepted(f"g-{number + 1}", None, 201)
+            return Accepted(f"g-{number + 1}", None, 201, {"id": f"g-{number + 1}"})
         return self.submits[min(number, len(self.submits) - 1)]
 
-    async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
+    async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         number = len(self.fetched)
-        self.fetched.append((endpoint, generation_id, base_url))
+        self.fetched.append(handle)
         await self._wire()
         return self.fetches[min(number, len(self.fetches) - 1)]
 
-    async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
-        number = len(self.looked)
-        self.looked.append((start, end))
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+        number = len(self.searched)
+        self.searched.append(attempts)
+        asked_at = clock.utcnow()
         await self._wire()
-        return self.logs[min(number, len(self.logs) - 1)]
+        answer = self.findings[min(number, len(self.findings) - 1)] if self.findings else Absent(asked_at)
+        if isinstance(answer, Unavailable | Throttled):
+            return answer
+        return {} if answer is None else {attempt.client_request_id: answer for attempt in attempts}
+
+    async def cancel(self, handle: Mapping[str, Any]) -> Unsupported:
+        return Unsupported()
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         return {}

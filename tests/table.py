@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,12 +17,10 @@ from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Entry, Totals
-from batchgen.jobtable.reconciliation import UnconfirmedAttempt
-from batchgen.jobtable.schema import attempts, events, jobs
-from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.schema import attempts, events, jobs, outputs
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due
-from batchgen.services.base import Accepted, Failed, Finished, Rejected, Throttled, Unknown
+from batchgen.services.base import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON
 
 P = ParamSpec("P")
@@ -32,6 +31,7 @@ ENDPOINT = "/v2/video/generations"
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 LEASE = 5 * MINUTE
 RUN = "run-a"
+ACCOUNT = "0badcafe"
 
 
 def spec(key: str = "mona", *, image: str = "https://example.com/mona.jpg", **changes: Any) -> JobSpec:
@@ -79,6 +79,21 @@ class Table:
             lambda connection: list(connection.execute(select(attempts).order_by(attempts.c.id)))
         )
 
+    def attempt(self, key: str = "mona") -> Row[Any]:
+        """The newest attempt of a job."""
+        job_id = self.row(key).id
+        return [attempt for attempt in self.attempts() if attempt.job_id == job_id][-1]
+
+    def outputs(self) -> list[Row[Any]]:
+        return self.database.read_now(
+            lambda connection: list(connection.execute(select(outputs).order_by(outputs.c.id)))
+        )
+
+    def output(self, key: str = "mona") -> Row[Any]:
+        """The only file of a job."""
+        (output,) = [output for output in self.outputs() if output.attempt_id == self.row(key).attempt_id]
+        return output
+
     def events(self) -> list[Row[Any]]:
         return self.database.read_now(lambda connection: list(connection.execute(select(events).order_by(events.c.id))))
 
@@ -95,49 +110,53 @@ class Table:
         )
 
     def everything(self) -> list[list[Row[Any]]]:
-        return [self.rows(), self.attempts(), self.events()]
+        return [self.rows(), self.attempts(), self.outputs(), self.events()]
 
     # --- moving ---
 
-    def intend(self, worker: str = RUN, capacity: int = 100, base_url: str | None = "https://api.test") -> list[Intent]:
-        return self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, capacity, base_url)
+    def intend(self, worker: str = RUN, capacity: int = 100) -> list[Job]:
+        ready = self.change(submission.ready, self.batch_id, self.now, capacity)
+        until = self.now + LEASE
+        return self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, ready)
 
     def claim(self, state: State, worker: str = RUN, capacity: int = 100) -> list[Job]:
-        return self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, capacity)
-
-    def unconfirmed(self, worker: str = RUN, capacity: int = 100) -> list[UnconfirmedAttempt]:
+        claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
         return self.change(
-            reconciliation.claim_unconfirmed, self.batch_id, worker, self.now, self.now + LEASE, capacity
+            claim, batch_id=self.batch_id, worker=worker, now=self.now, until=self.now + LEASE, capacity=capacity
         )
 
-    def accept(self, intent: Intent, generation_id: str = "g-1", cost: str | None = None) -> bool:
+    def unconfirmed(self, worker: str = RUN, capacity: int = 100) -> list[Job]:
+        return self.claim(State.UNCONFIRMED, worker, capacity)
+
+    def accept(self, job: Job, generation_id: str = "g-1", cost: str | None = None) -> bool:
         answer = Accepted(generation_id, Decimal(cost) if cost else None, 200)
-        return self.change(submission.accepted, intent, answer, self.now, self.now + HOUR, self.now)
+        return self.change(submission.accepted, job, answer, self.now, self.now + HOUR, self.now)
 
-    def lose(self, intent: Intent) -> bool:
-        return self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)
+    def lose(self, job: Job) -> bool:
+        return self.change(submission.unconfirmed, job, Unknown("cut"), self.now, self.now)
 
-    def throttle(self, intent: Intent) -> bool:
-        return self.change(submission.returned, intent, Throttled("slow down"), self.now)
+    def throttle(self, job: Job) -> bool:
+        return self.change(submission.returned, job, Throttled("slow down"), self.now)
 
-    def reject(self, intent: Intent) -> bool:
-        return self.change(submission.rejected, intent, Rejected("no such duration", 400), self.now)
+    def reject(self, job: Job) -> bool:
+        return self.change(submission.rejected, job, Rejected("no such duration", 400), self.now)
 
     def finish(self, job: Job, worker: str = RUN) -> bool:
-        return self.change(polling.finished, job, worker, Finished("https://cdn.test/v.mp4"), self.now)
+        return self.change(polling.finished, job, worker, Finished(("https://cdn.test/v.mp4",)), self.now)
 
     def fail(self, job: Job, worker: str = RUN) -> bool:
-        return self.change(polling.failed, job, worker, Failed("error", "no faces"), self.now)
+        return self.change(polling.failed, job, worker, Failed("error: no faces"), self.now)
 
     def deliver(self, job: Job, worker: str = RUN) -> bool:
-        return self.change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
+        (output,) = job.outputs
+        return self.change(delivery.placed, job, worker, output, 9, "ab", job.output_path, self.now)
 
-    def adopt(self, attempt: UnconfirmedAttempt, generation_id: str = "g-1") -> bool:
-        until = self.now + HOUR
-        return self.change(reconciliation.adopted, attempt, generation_id, None, self.now, self.now, until)
+    def adopt(self, job: Job, generation_id: str = "g-1") -> bool:
+        finding = Adopted(generation_id, self.now)
+        return self.change(reconciliation.adopted, job, finding, self.now, self.now + HOUR)
 
-    def refute(self, attempt: UnconfirmedAttempt) -> bool:
-        return self.change(reconciliation.refuted, attempt, "not in the log", self.now)
+    def refute(self, job: Job) -> bool:
+        return self.change(reconciliation.refuted, job, "not in the log", self.now)
 
     def retry(self, *keys: str) -> list[str]:
         return self.change(commands.retry, self.batch_id, keys, self.now)
@@ -155,7 +174,7 @@ class Table:
             self.change(sync.add_jobs, self.batch_id or self.sync().batch_id, "aimlapi", [spec(key)], self.now)
         if state in (State.PENDING, State.CANCELLED):
             return self.cancel(key) if state == State.CANCELLED else None
-        intent = next(intent for intent in self.intend(worker) if intent.job.key == key)
+        intent = next(intent for intent in self.intend(worker) if intent.key == key)
         if state == State.SUBMITTING:
             return intent
         if state == State.UNCONFIRMED:

@@ -3,7 +3,7 @@
 Pure: data (`models.json`) and functions on it. `tests/catalogue/build.py` makes the data from the service's schemas.
 """
 
-from batchgen.catalogue.durations import typical_seconds
+from batchgen.catalogue.durations import clip_seconds, typical_seconds
 from batchgen.catalogue.links import Link, kinds, media
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import (
@@ -25,6 +25,7 @@ __all__ = [
     "Style",
     "Violation",
     "checked",
+    "clip_seconds",
     "endpoint",
     "endpoints",
     "is_known",

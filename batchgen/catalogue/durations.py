@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+LONGEST_CLIP_SECONDS = 100_000.0
+"""A longer one is no clip but a mistake."""
 DEFAULT_SECONDS = 180.0
 """For a model without a documented time. A guess; the run replaces it by measured times."""
 
@@ -22,3 +27,12 @@ def typical_seconds(model: str, duration: object = None) -> float:
     except ValueError:
         length = 5.0
     return documented[10] if length > 5 else documented[5]
+
+
+def clip_seconds(params: Mapping[str, Any]) -> float | None:
+    """The length of the clip in seconds, where the parameters of a request name it as a number."""
+    try:
+        seconds = float(params.get("duration", ""))
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 < seconds < LONGEST_CLIP_SECONDS else None

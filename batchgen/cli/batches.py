@@ -15,6 +15,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import batches
+from batchgen.services.registry import SIMULATOR
 
 StoredBatch = Row[tuple[int, str, str, str]]
 """The columns id, name, service and manifest_path of a batch."""
@@ -65,7 +66,7 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
     """
     with open_table(db, manifest) as database:
         candidates = batches_from(database, manifest)
-        matching = [batch for batch in candidates if (batch.service == "simulator") == simulate]
+        matching = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
         if not matching and len(candidates) > 1:
             raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
         yield database, (matching or candidates)[0].id

@@ -20,9 +20,9 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
 
     `batchgen retry MANIFEST ID` makes a cancelled job pending again.
     """
-    pending = {State.PENDING}
+    cancellable = {state for state in State if state.is_cancellable}
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        keys = job_keys(database, batch_id, ids, default=pending, allowed=pending, verb="cancelled")
+        keys = job_keys(database, batch_id, ids, default=cancellable, allowed=cancellable, verb="cancelled")
         cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
     if not cancelled:
         click.echo("every job has been sent or has ended: there is nothing to cancel")

@@ -13,12 +13,12 @@ from batchgen.cli import options
 from batchgen.errors import ServiceUnreachable, UsageError
 from batchgen.report.models import model_json, model_lines, price
 from batchgen.report.terminal import print_json
+from batchgen.services import registry
 
 if TYPE_CHECKING:
     from batchgen.jobtable.database import Database
     from batchgen.jobtable.pricelist import PriceList
 
-SERVICE = "aimlapi"
 UNKNOWN_KINDS = "newer than this catalogue: run it with --no-validate"
 
 
@@ -91,14 +91,14 @@ def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
     with Database(location) as database:
         if refresh:
             asyncio.run(refresh_from_service(database))
-        return database.read_now(pricelist.load, SERVICE)
+        return database.read_now(pricelist.load, registry.DEFAULT)
 
 
 async def refresh_from_service(database: Database) -> None:
-    from batchgen import api
     from batchgen.limits.accounting import refresh_prices
-    from batchgen.services.settings import read_base_url
+    from batchgen.services.account import read_public_account
 
-    async with api.connect(read_base_url(Path.cwd())) as service:
+    plugin = registry.plugin(registry.DEFAULT)
+    async with plugin.open(read_public_account(plugin.variables, Path.cwd()), None) as service:
         if not await refresh_prices(database, service, clock.utcnow()):
             raise ServiceUnreachable(f"{service.base_url} gives no price list; the stored one is kept")

@@ -11,10 +11,12 @@ from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import UsageError
+from batchgen.jobs import Job
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.reconciliation import UnconfirmedAttempt
 from batchgen.report.words import duration, plural, shortened
+from batchgen.services.base import Adopted
+from batchgen.services.registry import plugin
 
 DEADLINE = timedelta(hours=1)  # for a generation that a person found at the service: the manifest's default
 
@@ -42,24 +44,26 @@ def command(
         raise UsageError("--found, --resubmit and --give-up exclude one another")
     now = clock.utcnow()
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        attempts = held_attempts(database, batch_id, ids)
-        keys = shortened([attempt.key for attempt in attempts])
-        if generation_id and len(attempts) > 1:
+        jobs = held_jobs(database, batch_id, ids)
+        keys = shortened([job.key for job in jobs])
+        if generation_id and len(jobs) > 1:
             raise UsageError(f"--found settles one job: name it ({keys})")
-        for attempt in attempts:
+        for job in jobs:
             if generation_id:
-                sent_at, deadline = attempt.sent_at, now + DEADLINE
-                database.write_now(reconciliation.adopted, attempt, generation_id, None, sent_at, now, deadline)
+                handle = plugin(job.service).handle_of(generation_id, job.endpoint)
+                finding = Adopted(generation_id, job.attempt.intent_at, handle=handle)
+                if not database.write_now(reconciliation.adopted, job, finding, now, now + DEADLINE):
+                    raise UsageError(f"{generation_id} belongs to another request. Nothing has been settled.")
             elif resubmit:
-                database.write_now(reconciliation.refuted, attempt, "resubmitted by a person", now)
+                database.write_now(reconciliation.refuted, job, "resubmitted by a person", now)
             elif give_up:
-                database.write_now(reconciliation.abandoned, attempt, "given up by a person", now)
+                database.write_now(reconciliation.abandoned, job, "given up by a person", now)
             else:
-                show(attempt, now)
-    if not attempts:
+                show(job, now)
+    if not jobs:
         click.echo("no job is held for a person")
     elif generation_id or resubmit or give_up:
-        click.echo(f"{plural(len(attempts), 'job')} settled: {keys}")
+        click.echo(f"{plural(len(jobs), 'job')} settled: {keys}")
         click.echo(f"Next: {options.next_command('run')}", err=True)
     else:
         click.echo(
@@ -69,17 +73,18 @@ def command(
         )
 
 
-def held_attempts(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[UnconfirmedAttempt]:
-    """The attempts that are held for a person: of these jobs, or of all. Raises `UsageError` for a job that is not."""
-    held = database.read_now(reconciliation.held_attempts, batch_id)
-    if others := set(ids) - {attempt.key for attempt in held}:
+def held_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[Job]:
+    """The jobs that are held for a person: of these, or of all. Raises `UsageError` for one that is not held."""
+    held = database.read_now(reconciliation.held_jobs, batch_id)
+    if others := set(ids) - {job.key for job in held}:
         raise UsageError(f"not held for a person: {', '.join(sorted(others))}. Nothing has been changed.")
-    return [attempt for attempt in held if not ids or attempt.key in ids]
+    return [job for job in held if not ids or job.key in ids]
 
 
-def show(attempt: UnconfirmedAttempt, now: datetime) -> None:
+def show(job: Job, now: datetime) -> None:
     """Print what a person needs to find the request at the service."""
-    click.echo(f"{attempt.key}  {attempt.model}")
-    click.echo(f"  sent {attempt.sent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.sent_at)} ago")
+    attempt = job.attempt
+    click.echo(f"{job.key}  {job.model}")
+    click.echo(f"  sent {attempt.intent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.intent_at)} ago")
     click.echo(f"  X-Client-Request-Id: {attempt.client_request_id}")
-    click.echo(f"  {attempt.reason}")
+    click.echo(f"  {job.error}")

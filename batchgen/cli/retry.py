@@ -20,9 +20,9 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
 
     Without IDS: every failed job. A cancelled job is retried only if its id is typed.
     """
-    failed = {State.FAILED}
+    retriable = {state for state in State if state.is_retriable}
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        keys = job_keys(database, batch_id, ids, default=failed, allowed={*failed, State.CANCELLED}, verb="retried")
+        keys = job_keys(database, batch_id, ids, default={State.FAILED}, allowed=retriable, verb="retried")
         retried = database.write_now(commands.retry, batch_id, keys, clock.utcnow())
     if not retried:
         click.echo("no job has failed: there is nothing to retry")

@@ -27,7 +27,6 @@ from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import counts, local_time, plural, shortened, summary_json, summary_line
 from batchgen.runner import Runner, RunSpec
 from batchgen.services.base import Service
-from batchgen.services.settings import read_settings
 
 FAILURES_SHOWN = 5
 
@@ -70,7 +69,7 @@ def command(
         database = stack.enter_context(Database(location)) if options.table_exists(location) else None
         jobs = api.read_manifest(manifest, database, simulate=simulate, validate=validate)
         jobs = replace(jobs, limits=limits_of(jobs.limits, typed))
-        settings = None if jobs.service == "simulator" else read_settings(jobs.folder)
+        account = api.account_of(jobs)
         log = stack.enter_context(open_log(log_file)) if log_file else None
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
         database = database or stack.enter_context(Database(location))
@@ -79,7 +78,7 @@ def command(
             selection, until = selection_of(typed), typed["until"]
             spec = await api.prepare_run(database, jobs, changed or "refuse", selection, until)
             announce(spec, as_json)
-            async with api.open_service(database, settings, jobs.folder) as service:
+            async with api.open_service(jobs, account, database) as service:
                 return await run_with_progress(database, service, spec, as_json, log)
 
         ending = asyncio.run(run())

@@ -1,8 +1,7 @@
-"""Local files that travel inside a request: encoded, and hashed so that a later change is noticed."""
+"""Local files that travel with a request: read, and hashed so that a later change is noticed."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import mimetypes
@@ -11,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.catalogue.pointers import parent_of
+from batchgen.services.base import LocalFile
 
 
 class InputMissing(Exception):
     """A local file that a request names cannot be read now. `str(error)` says which and why."""
 
 
-def encode(folder: Path, request: str, pointers: Sequence[str]) -> tuple[bytes, str | None]:
-    """The body to send, with the files that `pointers` lead to as data URIs; and the digests of these files as JSON.
+def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str, LocalFile], str]:
+    """The files that `pointers` lead to in a request, by their pointers; and their digests as JSON.
 
-    The digests are None if there are no files. Raises `InputMissing`.
+    Raises `InputMissing`.
     """
-    if not pointers:
-        return request.encode(), None
     document = json.loads(request)
+    files: dict[str, LocalFile] = {}
     digests: dict[str, dict[str, Any]] = {}
     for pointer in pointers:
         container, key = parent_of(document, pointer)
@@ -36,10 +35,10 @@ def encode(folder: Path, request: str, pointers: Sequence[str]) -> tuple[bytes, 
         except OSError as error:
             raise InputMissing(f"{name}: {error.strerror or error}") from error
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        container[key] = f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+        files[pointer] = LocalFile(name, media_type, content)
         digest = hashlib.sha256(content).hexdigest()
         digests[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(), json.dumps(digests)
+    return files, json.dumps(digests)
 
 
 def changed(folder: Path, digests: str | None) -> list[str]:

@@ -55,17 +55,17 @@ class Money(TypeDecorator[Decimal]):
         return None if value is None else Decimal(plain(Decimal(value)))
 
 
-class RunningTotal(TypeDecorator[Decimal]):
-    """A sum of amounts in USD, stored as a whole number of `MONEY_STEP`s so that SQL adds to it exactly."""
+class NanoUSD(TypeDecorator[Decimal]):
+    """An exact amount in USD, stored as a whole number of billionths, so that SQL adds to it exactly."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: Decimal | None, _dialect: Dialect) -> Any:
-        return None if value is None else int(value.quantize(MONEY_STEP) / MONEY_STEP)
+        return None if value is None else int(value.scaleb(9).to_integral_value())
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else int(value) * MONEY_STEP
+        return None if value is None else Decimal(value).scaleb(-9)
 
 
 def plain(amount: Decimal) -> str:

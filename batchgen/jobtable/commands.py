@@ -9,19 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
-from batchgen.jobs import State
+from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.transition import move
 
 CHUNK = 500
 """Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
-
-ATTEMPT_COLUMNS = (
-    *("attempt_id", "generation_id", "remote_status", "video_url", "etag", "estimated_usd", "cost_usd"),
-    *("input_digests", "submitted_at", "polled_at", "finished_at", "failed_at", "cancelled_at", "deadline_at"),
-    "next_at",
-)
-"""The columns that describe a job's last attempt: empty again once the job is pending."""
 
 
 def keys_in(connection: Connection, batch_id: int, states: Collection[State]) -> list[str]:
@@ -36,8 +29,8 @@ def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> d
 
 
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
-    """Id, key and state of these jobs, in the manifest's order. `keys` may be of any number."""
-    of_batch = select(jobs.c.id, jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id)
+    """Id, batch, key and state of these jobs, in the manifest's order. `keys` may be of any number."""
+    of_batch = select(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id)
     rows: list[Row[Any]] = []
     remaining = iter(dict.fromkeys(keys))
     while chunk := list(islice(remaining, CHUNK)):
@@ -49,23 +42,22 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
     """Failed and cancelled jobs become pending. Their attempts stay in the ledger, released. Returns the keys moved."""
     retried = []
     for row in rows_of(connection, batch_id, keys):
-        if row.state not in (State.FAILED, State.CANCELLED):
-            continue
-        unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
-        connection.execute(update(attempts).where(*unreleased).values(released_at=now))
-        empty: dict[str, Any] = dict.fromkeys(ATTEMPT_COLUMNS)
-        if move(connection, row.id, State(row.state), State.PENDING, now, detail="retry", **empty):
+        state = State(row.state)
+        if state.is_retriable and move(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
+            unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
+            connection.execute(update(attempts).where(*unreleased).values(released_at=now))
             retried.append(row.key)
     return retried
 
 
 def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
-    """Pending jobs become cancelled; one that was sent may be paid for, and stays. Returns the keys moved."""
-    reason = "cancelled by a person"
-    new: dict[str, Any] = {"cancelled_at": now, "error_class": "person", "error": reason, "next_at": None}
-    return [
-        row.key
-        for row in rows_of(connection, batch_id, keys)
-        if row.state == State.PENDING
-        and move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=reason, **new)
-    ]
+    """Unsent jobs become cancelled; one that was sent may be paid for, and stays. Returns the keys moved."""
+    rows = rows_of(connection, batch_id, keys)
+    return [row.key for row in rows if cancel_row(connection, row, ErrorClass.PERSON, "cancelled by a person", now)]
+
+
+def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
+    """Cancel one job, if it has not been sent."""
+    state = State(row.state)
+    new: dict[str, Any] = {"error_class": error_class, "error": reason}
+    return state.is_cancellable and move(connection, row, state, State.CANCELLED, now, detail=reason, **new)

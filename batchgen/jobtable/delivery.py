@@ -1,58 +1,98 @@
-"""downloading → done: the file first, the row last."""
+"""downloading → done: the files first, the row last."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, bindparam, select
 
-from batchgen.jobs import Job, State
-from batchgen.jobtable.transition import NO_LEASE, Increment, move, update_leased
+from batchgen.jobs import Job, Output, State
+from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs
+from batchgen.jobtable.transition import DUE, LEASE_DUE, NO_LEASE, Increment, guarded_update, lease, lease_due, move
+from batchgen.jobtable.transition import update_leased as update_job
 
 
-def begun(connection: Connection, job: Job, worker: str, etag: str | None) -> bool:
+def claim_downloads(
+    connection: Connection,
+    batch_id: int,
+    worker: str,
+    now: datetime,
+    until: datetime,
+    capacity: int,
+    *,
+    results_expire: bool = False,
+) -> list[Job]:
+    """Lease up to `capacity` due downloads: the longest due first, or what the service deletes first."""
+    statement = LEASE_EXPIRING if results_expire else LEASE_DUE
+    ids = lease_due(connection, statement, batch_id, State.DOWNLOADING, worker, now, until, capacity)
+    return load_jobs(connection, ids, with_outputs=True)
+
+
+def begun(connection: Connection, job: Job, worker: str, output: Output, etag: str | None) -> bool:
     """The `.part` on the disk belongs to this version of the file, so that it can be resumed later."""
-    return update_leased(connection, job, worker, etag=etag)
+    return update_output(connection, job, worker, output, etag=etag)
 
 
-def relocated(connection: Connection, job: Job, worker: str, url: str) -> bool:
-    """The fetch endpoint gave a new address for the same video."""
-    return update_leased(connection, job, worker, video_url=url)
+def relocated(connection: Connection, job: Job, worker: str, output: Output, url: str) -> bool:
+    """The service gave a new address for the same file."""
+    return update_output(connection, job, worker, output, url=url)
 
 
-def verified(connection: Connection, job: Job, worker: str, size: int, sha256: str) -> bool:
+def verified(connection: Connection, job: Job, worker: str, output: Output, size: int, sha256: str) -> bool:
     """The `.part` is whole. Written before the rename, so that after a crash the renamed file is recognised as ours."""
-    return update_leased(connection, job, worker, bytes=size, sha256=sha256)
+    return update_output(connection, job, worker, output, bytes=size, sha256=sha256)
+
+
+def update_output(connection: Connection, job: Job, worker: str, output: Output, **values: Any) -> bool:
+    """Change the row of a file, while `worker` leases its job. False if the lease was lost."""
+    held = {"of_job": job.id, "in_state": job.state, "worker": worker}
+    if connection.execute(LEASED, held).first() is None:
+        return False
+    return guarded_update(connection, outputs, {"id": output.id}, values)
 
 
 def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
-    return update_leased(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
+    return update_job(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
 
 
-def delivered(
+def placed(
     connection: Connection,
     job: Job,
     worker: str,
+    output: Output,
     size: int,
     sha256: str,
-    output_path: str,
+    path: str,
     now: datetime,
     remark: str | None = None,
 ) -> bool:
-    """The whole file is at `output_path`. `remark` is what a person should know about it."""
+    """The whole file is at `path`; with the last one, the job is done. `remark` is what a person should know."""
+    whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
+    if not update_output(connection, job, worker, output, **whole):
+        return False
+    guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
+    if connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).first():
+        return True
+    detail = f"{path}: {remark}" if remark else path
+    values = {"output_path": path} if output.number == 1 else {}
+    leased = {"leased_by": worker}
     return move(
-        connection,
-        job.id,
-        State.DOWNLOADING,
-        State.DONE,
-        now,
-        guard={"leased_by": worker},
-        detail=f"{output_path}: {remark}" if remark else output_path,
-        error=remark,
-        bytes=size,
-        sha256=sha256,
-        output_path=output_path,
-        delivered_at=now,
-        next_at=None,
+        connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark, **values
     )
+
+
+LEASE_EXPIRING = lease(
+    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by, jobs.c.next_at)
+)
+"""What the service deletes first, first."""
+
+LEASED = select(jobs.c.id).where(
+    jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("worker")
+)
+
+UNDELIVERED = select(outputs.c.id).where(
+    outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.delivered_at.is_(None)
+)

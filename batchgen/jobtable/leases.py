@@ -15,9 +15,12 @@ from batchgen.jobtable.transition import NO_LEASE, guarded_update
 RUN_ENDED = "the run ended while the request may have been on the wire"
 
 
-def begin_run(connection: Connection, run: str, batch_id: int, host: str, pid: int, now: datetime) -> None:
-    """Record that a run began."""
-    connection.execute(insert(runs).values(id=run, batch_id=batch_id, host=host, pid=pid, started_at=now, seen_at=now))
+def begin_run(
+    connection: Connection, run: str, batch_id: int, host: str, pid: int, now: datetime, selection: str | None = None
+) -> None:
+    """Record that a run began, and the options by which it selects jobs, as JSON."""
+    row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "selection": selection}
+    connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 
 def end_run(connection: Connection, run: str, exit_code: int, now: datetime) -> None:
@@ -57,16 +60,15 @@ def recover_expired(connection: Connection, batch_id: int, now: datetime) -> int
 
 def recover(connection: Connection, condition: ColumnElement[bool], now: datetime) -> int:
     """A request that may have been sent becomes unconfirmed; every other job is due at once."""
-    rows = connection.execute(
-        select(jobs.c.id, jobs.c.state, jobs.c.attempt_id, jobs.c.leased_by).where(condition)
-    ).all()
+    columns = (jobs.c.id, jobs.c.batch_id, jobs.c.state, jobs.c.attempt_id, jobs.c.leased_by)
+    rows = connection.execute(select(*columns).where(condition)).all()
     for row in rows:
         if row.state != State.SUBMITTING:
             held = {"id": row.id, "state": row.state, "leased_by": row.leased_by}
             guarded_update(connection, jobs, held, {"next_at": now, **NO_LEASE})
             continue
         held = {"attempt_id": row.attempt_id, "leased_by": row.leased_by}
-        if move_to_unconfirmed(connection, row.id, held, RUN_ENDED, now, now):
+        if move_to_unconfirmed(connection, row, held, RUN_ENDED, now, now):
             sending = {"id": row.attempt_id, "outcome": Outcome.SENDING}
             guarded_update(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": RUN_ENDED})
     return len(rows)
@@ -81,7 +83,8 @@ def wake_waiting(connection: Connection, batch_id: int, now: datetime) -> None:
     retried = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
     connection.execute(update(jobs).where(*free, retried, jobs.c.next_at > now).values(next_at=now, failures=0))
     # A generation that goes as planned keeps its next poll. Its failures stay: "finished, without a video" counts them.
-    unplanned = (jobs.c.state == State.GENERATING, (jobs.c.deadline_at <= now) | (jobs.c.failures > 0))
+    is_late = select(attempts.c.id).where(attempts.c.id == jobs.c.attempt_id, attempts.c.deadline_at <= now).exists()
+    unplanned = (jobs.c.state == State.GENERATING, is_late | (jobs.c.failures > 0))
     connection.execute(update(jobs).where(*free, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
     connection.execute(update(jobs).where(*free, *held).values(next_at=now))

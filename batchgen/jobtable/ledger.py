@@ -7,14 +7,14 @@ estimate with the cap without summing anything.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select, text
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ChargeSource, Job, Outcome
 from batchgen.jobtable.schema import ATTEMPT_IS_UNCHARGED, attempts, batches, jobs, prices
 from batchgen.jobtable.transition import Increment, guarded_update
 
@@ -65,9 +65,8 @@ class UnchargedAttempt:
     """An accepted generation that has ended and whose charge is not known."""
 
     attempt_id: int
-    job_id: int
     generation_id: str
-    sent_at: datetime
+    intent_at: datetime
 
 
 def reservation(estimated_usd: Decimal | None) -> Totals:
@@ -110,6 +109,12 @@ def update_attempt(
     return True
 
 
+def entry_of(job: Job, outcome: Outcome) -> Entry:
+    """The attempt of a job that this run holds, with the outcome that it must have by now."""
+    attempt = job.attempt
+    return Entry(job.batch_id, job.service, job.model, outcome, attempt.estimated_usd, attempt.cost_usd)
+
+
 def read_entry(connection: Connection, attempt_id: int) -> Entry | None:
     row = connection.execute(ENTRY, {"attempt": attempt_id}).mappings().one_or_none()
     return Entry(**{**row, "outcome": Outcome(row["outcome"])}) if row else None
@@ -117,7 +122,11 @@ def read_entry(connection: Connection, attempt_id: int) -> Entry | None:
 
 def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None:
     if change != Totals():
-        amounts = {name: Increment(amount) for name, amount in asdict(change).items()}
+        amounts = {
+            "spent_nanousd": Increment(change.spent),
+            "reserved_nanousd": Increment(change.reserved),
+            "unpriced": Increment(change.unpriced),
+        }
         guarded_update(connection, batches, {"id": batch_id}, amounts)
 
 
@@ -133,25 +142,29 @@ def keep_highest_charge(connection: Connection, service: str, model: str, cost: 
 def uncharged(connection: Connection, batch_id: int) -> list[UnchargedAttempt]:
     """The attempts whose charges are to be looked up in the service's transactions, oldest first."""
     rows = connection.execute(UNCHARGED, {"in_batch": batch_id})
-    return sorted((UnchargedAttempt(*row) for row in rows), key=lambda attempt: attempt.sent_at)
+    return sorted((UnchargedAttempt(*row) for row in rows), key=lambda attempt: attempt.intent_at)
 
 
-def charge(connection: Connection, charges: Sequence[tuple[UnchargedAttempt, Decimal]]) -> int:
+def record_charges(connection: Connection, charges: Sequence[tuple[UnchargedAttempt, Decimal]]) -> int:
     """Record charges that the service's transactions show. Returns how many were recorded."""
-    number = 0
-    for attempt, cost in charges:
-        if update_attempt(connection, attempt.attempt_id, (Outcome.ACCEPTED,), {"cost_usd": cost}):
-            own = {"id": attempt.job_id, "attempt_id": attempt.attempt_id}
-            guarded_update(connection, jobs, own, {"cost_usd": cost})
-            number += 1
-    return number
+    return sum(
+        update_attempt(
+            connection,
+            attempt.attempt_id,
+            (Outcome.ACCEPTED,),
+            {"cost_usd": cost, "charge_source": ChargeSource.LEDGER},
+        )
+        for attempt, cost in charges
+    )
 
 
-TOTALS = select(batches.c.spent, batches.c.reserved, batches.c.unpriced).where(batches.c.id == bindparam("in_batch"))
+TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.unpriced).where(
+    batches.c.id == bindparam("in_batch")
+)
 
 ENTRY = (
     select(
-        *(jobs.c.batch_id, jobs.c.service, jobs.c.model),
+        *(jobs.c.batch_id, attempts.c.service, attempts.c.model),
         *(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd),
     )
     .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
@@ -163,14 +176,12 @@ HIGHEST = select(prices.c.highest_usd).where(
 )
 
 # Attempts whose generation has not ended are left out: the poll that sees the end may name the charge.
-HAS_ENDED = (jobs.c.state != State.GENERATING) | (jobs.c.attempt_id != attempts.c.id)
 UNCHARGED = (
-    select(attempts.c.id, attempts.c.job_id, attempts.c.generation_id, attempts.c.sent_at)
+    select(attempts.c.id, attempts.c.generation_id, attempts.c.intent_at)
     .where(
         text(ATTEMPT_IS_UNCHARGED),
-        select(jobs.c.id)
-        .where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == bindparam("in_batch"), HAS_ENDED)
-        .exists(),
+        attempts.c.finished_at.is_not(None) | attempts.c.released_at.is_not(None),
+        select(jobs.c.id).where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == bindparam("in_batch")).exists(),
     )
     .order_by(attempts.c.job_id)
 )

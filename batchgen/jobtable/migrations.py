@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
 from batchgen.jobtable.engine import inspection_engine, path_of
 
-HEAD = "0001"
+HEAD = "v001"
 """The newest migration. It is repeated here (a test compares) because importing Alembic takes 600 ms at every start."""
 
 OUR_TABLES = frozenset({"alembic_version", "jobs", "attempts"})

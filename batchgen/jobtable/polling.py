@@ -6,59 +6,104 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
-from batchgen.jobs import Job, Outcome, State
+from batchgen.jobs import ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.transition import NO_LEASE, Increment, move, update_leased
-from batchgen.services.base import Failed, Finished
+from batchgen.jobtable.schema import attempts, outputs
+from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move, update_leased
+from batchgen.services.base import Failed, Finished, explain
 
 
 def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:
     """Not finished at `now`: keep the service's word for it, and poll again at `next_at`."""
-    answer = {"remote_status": word, "polled_at": now, "next_at": next_at, "failures": 0, "error": None}
-    return update_leased(connection, job, worker, **answer, **NO_LEASE)
+    planned = {"next_at": next_at, "failures": 0, "error": None}
+    return update_leased(connection, job, worker, **planned, **NO_LEASE) and update_remote(
+        connection, job, remote_status=word, polled_at=now
+    )
 
 
 def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """No answer, or none that can be read: this says nothing about the generation, so only the poll is postponed."""
-    failure = {"failures": Increment(1), "remote_status": None, "error": reason}
-    return update_leased(connection, job, worker, **failure, next_at=next_at, **NO_LEASE)
+    failure = {"failures": Increment(1), "error": reason, "next_at": next_at}
+    return update_leased(connection, job, worker, **failure, **NO_LEASE) and update_remote(
+        connection, job, remote_status=None
+    )
 
 
-def videoless(connection: Connection, job: Job, worker: str, word: str, failures: int, next_at: datetime) -> bool:
-    """Finished, but without a video, so often in a row: the service may name one a moment later."""
-    failure = {"failures": failures, "remote_status": word, "error": f"{word}, but without a video"}
-    return update_leased(connection, job, worker, **failure, next_at=next_at, **NO_LEASE)
+def without_file(connection: Connection, job: Job, worker: str, word: str, failures: int, next_at: datetime) -> bool:
+    """Finished, but without a file, so often in a row: the service may name one a moment later."""
+    failure = {"failures": failures, "error": f"{word}, but without a file", "next_at": next_at}
+    return update_leased(connection, job, worker, **failure, **NO_LEASE) and update_remote(
+        connection, job, remote_status=word
+    )
 
 
-def finished(connection: Connection, job: Job, worker: str, outcome: Finished, now: datetime) -> bool:
-    """The video exists at the service."""
-    cost = job.cost_usd if outcome.cost_usd is None else outcome.cost_usd
-    answer = {"remote_status": outcome.word, "video_url": outcome.url, "cost_usd": cost}
-    moved = leave(connection, job, worker, State.DOWNLOADING, None, now, **answer, finished_at=now, next_at=now)
-    if moved and cost != job.cost_usd and job.attempt_id:
-        ledger.update_attempt(connection, job.attempt_id, tuple(Outcome), {"cost_usd": cost})
-    return moved
+def update_remote(connection: Connection, job: Job, **values: Any) -> bool:
+    """Change what the attempt says about its generation. Nothing is written where nothing differs."""
+    if all(getattr(job.attempt, name) == value for name, value in values.items()):
+        return True
+    return guarded_update(connection, attempts, {"id": job.attempt.id}, values)
+
+
+def finished(
+    connection: Connection,
+    job: Job,
+    worker: str,
+    outcome: Finished,
+    now: datetime,
+    collect_by: datetime | None = None,
+    source: ChargeSource = ChargeSource.POLL,
+) -> bool:
+    """The files exist at the service, until `collect_by` at least. The answer's charge, if any, comes from `source`."""
+    if not leave(connection, job, worker, State.DOWNLOADING, None, now, next_at=now):
+        return False
+    end(connection, job, outcome.word, now, outcome.cost_usd, source, collect_by=collect_by)
+    files = [{"attempt_id": job.attempt.id, "number": n, "url": url} for n, url in enumerate(outcome.files, 1)]
+    connection.execute(INSERT_OUTPUT, files)
+    return True
 
 
 def failed(
-    connection: Connection, job: Job, worker: str, outcome: Failed, now: datetime, *, charged: bool = False
+    connection: Connection, job: Job, worker: str, outcome: Failed, now: datetime, *, leaving: State = State.GENERATING
 ) -> bool:
-    """The generation failed at the service, which does not charge for it (unless it calls it finished)."""
-    cost = job.cost_usd if charged else Decimal(0)
-    reason = f"{outcome.name}: {outcome.message}" if outcome.message else outcome.name
-    answer = {"remote_status": outcome.word, "cost_usd": cost, "failed_at": now, "next_at": None}
-    error_class = "no_video" if charged else "generation"
-    failure = {**answer, "error_class": error_class, "error": reason}
-    moved = leave(connection, job, worker, State.FAILED, reason, now, **failure)
-    if moved and job.attempt_id:
-        ledger.update_attempt(connection, job.attempt_id, tuple(Outcome), {"cost_usd": cost, "error": reason})
+    """The generation failed at the service, or its files are gone there."""
+    failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
+    moved = leave(connection, job, worker, State.FAILED, failure["error"], now, leaving=leaving, **failure)
+    if moved:
+        end(connection, job, outcome.word, now, outcome.cost_usd, ChargeSource.POLL, **failure)
     return moved
 
 
+def end(
+    connection: Connection,
+    job: Job,
+    word: str,
+    now: datetime,
+    cost_usd: Decimal | None,
+    source: ChargeSource,
+    **values: Any,
+) -> None:
+    """Record in the attempt how its generation ended, and its charge where the service names it."""
+    new: dict[str, Any] = {"remote_status": word, "polled_at": now, "finished_at": now, **values}
+    if cost_usd is not None:
+        new |= {"cost_usd": cost_usd, "charge_source": source}
+    ledger.update_attempt(connection, job.attempt.id, (Outcome.ACCEPTED,), new, ledger.entry_of(job, Outcome.ACCEPTED))
+
+
 def leave(
-    connection: Connection, job: Job, worker: str, to: State, detail: str | None, now: datetime, **values: Any
+    connection: Connection,
+    job: Job,
+    worker: str,
+    to: State,
+    detail: str | None,
+    now: datetime,
+    *,
+    leaving: State = State.GENERATING,
+    **values: Any,
 ) -> bool:
     """Move the job on, if `worker` still leases it."""
-    return move(connection, job.id, State.GENERATING, to, now, guard={"leased_by": worker}, detail=detail, **values)
+    return move(connection, job, leaving, to, now, guard={"leased_by": worker}, detail=detail, **values)
+
+
+INSERT_OUTPUT = insert(outputs)

@@ -27,8 +27,8 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.jobs import Outcome, State
-from batchgen.jobtable.columns import ForeignText, Money, RunningTotal, UTCDateTime
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
 
 
 class LimitKind(StrEnum):
@@ -49,12 +49,10 @@ def if_and_only_if(state: State, column: str) -> str:
     return f"(state = '{state}') = ({column} IS NOT NULL)"
 
 
-STATE_IS_IN_FLIGHT = one_of("state", (state for state in State if state.is_in_flight))
-STATE_IS_ACCEPTED = one_of("state", (state for state in State if state.is_accepted))
-STATE_IS_DONE = f"state = '{State.DONE}'"
-STATE_IS_UNACCEPTED = one_of("state", (state for state in State if state.is_unaccepted))
 STATE_MAY_BE_PAID = one_of("state", (state for state in State if state.may_be_paid))
-ATTEMPT_IS_OPEN = f"released_at IS NULL AND {one_of('outcome', (out for out in Outcome if out.may_be_paid))}"
+OUTCOME_MAY_BE_PAID = one_of("outcome", (outcome for outcome in Outcome if outcome.may_be_paid))
+ATTEMPT_IS_OPEN = f"released_at IS NULL AND {OUTCOME_MAY_BE_PAID}"
+ATTEMPT_IS_IN_FLIGHT = f"finished_at IS NULL AND {ATTEMPT_IS_OPEN}"
 ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
 """Conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""
 
@@ -76,14 +74,16 @@ batches = Table(
     Column("manifest_path", Text, nullable=False),
     Column("manifest_sha256", Text, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
-    Column("enrolled_at", UTCDateTime, nullable=False),
-    # Running totals over the batch's attempts; `ledger.py` changes them with every attempt. Multiples of MONEY_STEP.
-    Column("spent", RunningTotal, nullable=False),
-    Column("reserved", RunningTotal, nullable=False),
+    Column("synced_at", UTCDateTime, nullable=False),
+    # Running totals over the batch's attempts (see `ledger.py`) and its delivered files.
+    Column("spent_nanousd", NanoUSD, nullable=False),
+    Column("reserved_nanousd", NanoUSD, nullable=False),
     Column("unpriced", Integer, nullable=False),
+    Column("delivered_bytes", BigInteger, nullable=False),
 )
 
 jobs = Table(
+    # What was asked, and where it stands.
     "jobs",
     metadata,
     Column("id", Integer, primary_key=True),
@@ -92,99 +92,122 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("service", Text, nullable=False),
-    Column("base_url", Text),
-    Column("endpoint", Text, nullable=False),
     Column("model", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
     Column("request", Text, nullable=False),
+    Column("clip_seconds", Float),
     Column("input_pointers", Text, nullable=False),
-    Column("input_digests", Text),
     Column("fingerprint", Text, nullable=False),
-    Column("tags", Text, nullable=False),
-    Column("attempt_id", Integer),
-    Column("attempts", Integer, nullable=False),
-    Column("failures", Integer, nullable=False),
-    Column("generation_id", ForeignText),
-    Column("remote_status", ForeignText),
-    Column("video_url", ForeignText),
-    Column("etag", ForeignText),
     Column("output_path", Text, nullable=False),
-    Column("bytes", BigInteger),
-    Column("sha256", Text),
-    Column("estimated_usd", Money),
-    Column("cost_usd", Money),
+    Column("tags", Text, nullable=False),
+    Column("attempt_id", Integer, ForeignKey("attempts.id", use_alter=True)),
+    Column("failures", Integer, nullable=False),
     Column("error_class", Text),
     Column("error", ForeignText),
     Column("created_at", UTCDateTime, nullable=False),
-    Column("submitted_at", UTCDateTime),
-    Column("polled_at", UTCDateTime),
-    Column("finished_at", UTCDateTime),
     Column("delivered_at", UTCDateTime),
     Column("failed_at", UTCDateTime),
     Column("cancelled_at", UTCDateTime),
-    Column("deadline_at", UTCDateTime),
     Column("next_at", UTCDateTime),
     Column("leased_by", Text),
     Column("leased_until", UTCDateTime),
-    Column("selection", Text),
     UniqueConstraint("batch_id", "key"),
     CheckConstraint(one_of("state", State), name="state_is_known"),
+    CheckConstraint(one_of("error_class", ErrorClass), name="error_class_is_known"),
     CheckConstraint(if_and_only_if(State.DONE, "delivered_at"), name="done_iff_delivered_at"),
     CheckConstraint(if_and_only_if(State.FAILED, "failed_at"), name="failed_iff_failed_at"),
     CheckConstraint(if_and_only_if(State.CANCELLED, "cancelled_at"), name="cancelled_iff_cancelled_at"),
-    CheckConstraint(f"NOT ({STATE_IS_ACCEPTED}) OR generation_id IS NOT NULL", name="accepted_has_generation_id"),
-    CheckConstraint(f"NOT ({STATE_IS_UNACCEPTED}) OR generation_id IS NULL", name="unaccepted_has_no_generation_id"),
     CheckConstraint(f"NOT ({STATE_MAY_BE_PAID}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
-    CheckConstraint(f"state <> '{State.DONE}' OR (sha256 IS NOT NULL AND bytes > 0)", name="done_has_file"),
+    CheckConstraint(f"state <> '{State.PENDING}' OR attempt_id IS NULL", name="pending_has_no_attempt"),
     CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
     Index("ix_jobs_due", "batch_id", "state", "next_at"),
-    Index("ix_jobs_in_flight", "service", "state", sqlite_where=text(STATE_IS_IN_FLIGHT)),
     Index("ix_jobs_leased", "leased_by", sqlite_where=text("leased_by IS NOT NULL")),
-    Index(
-        "ix_jobs_selected",
-        "selection",
-        "batch_id",
-        "state",
-        text("priority DESC"),
-        "id",
-        sqlite_where=text("selection IS NOT NULL"),
-    ),
     Index("ix_jobs_failed", "batch_id", "failed_at", sqlite_where=text("failed_at IS NOT NULL")),
-    Index("ix_jobs_delivered", "batch_id", "state", "bytes", sqlite_where=text(STATE_IS_DONE)),
 )
 
 attempts = Table(
+    # One row for each create request, never deleted: the ledger, and the owner of everything remote.
     "attempts",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("model", Text, nullable=False),
     Column("client_request_id", Text, nullable=False, unique=True),
-    Column("sent_at", UTCDateTime, nullable=False),
+    Column("intent_at", UTCDateTime, nullable=False),
     Column("answered_at", UTCDateTime),
     Column("outcome", Text, nullable=False),
     Column("generation_id", ForeignText),
-    Column("http_status", Integer),
+    Column("handle", ForeignText),
+    Column("input_digests", Text),
+    Column("remote_status", ForeignText),
+    Column("polled_at", UTCDateTime),
+    Column("deadline_at", UTCDateTime, nullable=False),
+    Column("finished_at", UTCDateTime),
+    Column("collect_by", UTCDateTime),
     Column("estimated_usd", Money),
     Column("cost_usd", Money),
+    Column("charge_source", Text),
+    Column("http_status", Integer),
+    Column("error_class", Text),
     Column("error", ForeignText),
     Column("released_at", UTCDateTime),
+    UniqueConstraint("job_id", "number"),
     CheckConstraint(one_of("outcome", Outcome), name="outcome_is_known"),
-    CheckConstraint(f"outcome <> '{Outcome.ACCEPTED}' OR generation_id IS NOT NULL", name="accepted_attempt_has_id"),
-    Index("ix_attempts_job", "job_id"),
+    CheckConstraint(one_of("error_class", ErrorClass), name="attempt_error_class_is_known"),
+    CheckConstraint(one_of("charge_source", ChargeSource), name="charge_source_is_known"),
+    CheckConstraint("cost_usd IS NULL OR charge_source IS NOT NULL", name="cost_has_source"),
+    CheckConstraint(
+        f"(outcome = '{Outcome.ACCEPTED}') = (generation_id IS NOT NULL)", name="accepted_iff_generation_id"
+    ),
+    CheckConstraint(f"outcome = '{Outcome.ACCEPTED}' OR finished_at IS NULL", name="finished_was_accepted"),
     Index("ux_attempts_one_open", "job_id", unique=True, sqlite_where=text(ATTEMPT_IS_OPEN)),
+    Index("ux_attempts_generation", "service", "account", "generation_id", unique=True),
+    Index("ix_attempts_in_flight", "service", "model", "outcome", sqlite_where=text(ATTEMPT_IS_IN_FLIGHT)),
     Index("ix_attempts_uncharged", "job_id", sqlite_where=text(ATTEMPT_IS_UNCHARGED)),
+)
+
+outputs = Table(
+    # One row for each file of a generation.
+    "outputs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("attempt_id", Integer, ForeignKey("attempts.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("url", ForeignText, nullable=False),
+    Column("path", Text),
+    Column("bytes", BigInteger),
+    Column("sha256", Text),
+    Column("etag", ForeignText),
+    Column("delivered_at", UTCDateTime),
+    Column("seconds", Float),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("fps", Float),
+    Column("codec", ForeignText),
+    UniqueConstraint("attempt_id", "number"),
+    CheckConstraint(
+        "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes > 0)", name="delivered_has_file"
+    ),
 )
 
 events = Table(
     "events",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
     Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
     Column("at", UTCDateTime, nullable=False),
     Column("from_state", Text),
     Column("to_state", Text, nullable=False),
     Column("detail", ForeignText),
+    CheckConstraint(one_of("from_state", State), name="from_state_is_known"),
+    CheckConstraint(one_of("to_state", State), name="to_state_is_known"),
+    Index("ix_events_batch", "batch_id", "id"),
     Index("ix_events_job", "job_id"),
 )
 
@@ -240,6 +263,9 @@ runs = Table(
     Column("pid", Integer, nullable=False),
     Column("started_at", UTCDateTime, nullable=False),
     Column("seen_at", UTCDateTime, nullable=False),
+    # The options of the run that select jobs, as JSON; empty where it may send every job.
+    Column("selection", Text),
     Column("ended_at", UTCDateTime),
     Column("exit_code", Integer),
+    Index("ix_runs_batch", "batch_id"),
 )

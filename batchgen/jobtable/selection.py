@@ -1,17 +1,19 @@
-"""Which jobs a run may send: those with its selection's mark. A job that was sent is collected with or without one.
+"""Which jobs a run may send. A job that was sent is collected whether it is selected or not.
 
-The mark is a digest of the selection, so that the same command, run again or twice at once, selects the same jobs.
+The same command, run again or twice at once, selects the same jobs.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.errors import UsageError
@@ -38,13 +40,55 @@ class Selection:
     """The first so many, in the order in which they would be sent."""
 
     @property
-    def mark(self) -> str | None:
-        """The value of the column `selection`; None where everything is selected."""
-        return None if self == Selection() else hashlib.sha256(repr(self).encode()).hexdigest()[:16]
+    def is_everything(self) -> bool:
+        """Whether every job is selected."""
+        return self == Selection()
+
+    def __str__(self) -> str:
+        """The options as JSON, for the row of the run."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, ())})
+
+
+class Selected:
+    """The jobs that one run may send: their row ids, in the order in which they are sent.
+
+    They belong to the run and lie in its memory, so that runs with different selections share a table.
+    """
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids = list(ids)
+        self._first = 0
+        """How many of the ids in front were accepted by the service: they need not be read again."""
+
+    def chunks(self) -> Iterator[list[int]]:
+        """The ids, a statement's worth at a time."""
+        return (self.ids[start : start + CHUNK] for start in range(0, len(self.ids), CHUNK))
+
+    def unsent(self, connection: Connection) -> Iterator[list[int]]:
+        """Like `chunks`, but without the ids in front whose jobs have been accepted."""
+        while chunk := self.ids[self._first : self._first + CHUNK]:
+            accepted = set(connection.execute(ACCEPTED, {"ids": chunk}).scalars())
+            if not accepted.issuperset(chunk):
+                break
+            self._first += len(chunk)
+        return (self.ids[start : start + CHUNK] for start in range(self._first, len(self.ids), CHUNK))
+
+    def count(self, connection: Connection, state: State) -> int:
+        """How many of them are in a state."""
+        of_state = select(func.count()).where(jobs.c.state == state)
+        return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in self.chunks())
+
+
+def select_jobs(connection: Connection, batch_id: int, selection: Selection) -> Selected | None:
+    """The jobs that are selected as the table stands now; None where every job is."""
+    return None if selection.is_everything else Selected(find(connection, batch_id, selection))
 
 
 def find(connection: Connection, batch_id: int, selection: Selection) -> list[int]:
-    """The ids of the selected rows, none of them cancelled. Raises `UsageError` for a bad condition."""
+    """The row ids of the selected jobs, none of them cancelled, in the order in which they are sent.
+
+    Raises `UsageError` for a bad condition, and for a pattern that fits no job.
+    """
     statement = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state != State.CANCELLED)
     if selection.where is not None:
         statement = statement.where(text(condition(selection.where)))
@@ -54,6 +98,11 @@ def find(connection: Connection, batch_id: int, selection: Selection) -> list[in
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         names = ", ".join(column.name for column in jobs.columns)
         raise UsageError(f"--where: {reason}\nThe columns of a job: {names}") from None
+    for pattern in selection.only:
+        if not any(fnmatchcase(row.key, pattern) for row in rows):
+            similar = get_close_matches(pattern.strip("*?"), [row.key for row in rows], n=3, cutoff=0.4)
+            hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            raise UsageError(f"--only {pattern}: fits the id of no job{hint}")
     if selection.only:
         rows = [row for row in rows if any(fnmatchcase(row.key, pattern) for pattern in selection.only)]
     if selection.sample is not None:
@@ -63,28 +112,12 @@ def find(connection: Connection, batch_id: int, selection: Selection) -> list[in
     return [row.id for row in rows[: selection.limit]]
 
 
-def mark(connection: Connection, selection: Selection, ids: Sequence[int]) -> None:
-    """Set the selection's mark on these rows, and clear it on all others."""
-    name = selection.mark
-    connection.execute(update(jobs).where(jobs.c.selection == name).values(selection=None))
-    for start in range(0, len(ids), CHUNK):
-        chunk = ids[start : start + CHUNK]
-        connection.execute(update(jobs).where(jobs.c.id.in_(chunk)).values(selection=name))
-
-
-def select_jobs(connection: Connection, batch_id: int, selection: Selection) -> None:
-    """Mark the jobs that are selected as the table stands now. A selection of everything needs no mark."""
-    if selection.mark:
-        mark(connection, selection, find(connection, batch_id, selection))
-
-
-def left_out(connection: Connection, batch_id: int, name: str | None) -> int:
-    """How many pending jobs of the batch do not have the mark `name`."""
-    if name is None:
+def left_out(connection: Connection, batch_id: int, selected: Selected | None) -> int:
+    """How many pending jobs of the batch a run may not send."""
+    if selected is None:
         return 0
     pending = select(func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
-    marked = pending.where(jobs.c.selection == name)
-    return int(connection.execute(pending).scalar_one() - connection.execute(marked).scalar_one())
+    return int(connection.execute(pending).scalar_one()) - selected.count(connection, State.PENDING)
 
 
 def condition(sql: str) -> str:
@@ -104,3 +137,8 @@ def condition(sql: str) -> str:
     if depth or end_quote or not sql.strip():
         raise UsageError(f"--where: the brackets or quotes do not match, or the condition is empty: {sql}")
     return f"({sql})".replace(":", "\\:")
+
+
+ACCEPTED = select(jobs.c.id).where(
+    jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state.in_([state for state in State if state.is_accepted])
+)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from batchgen.jobs import State
 from batchgen.jobtable import in_flight, ledger
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import STATE_IS_DONE, LimitKind, batches, events, jobs, limits
+from batchgen.jobtable.schema import LimitKind, attempts, batches, events, jobs, limits
 from batchgen.jobtable.transition import next_due
 
 EVENTS_AT_ONCE = 500
@@ -75,7 +75,7 @@ def any_open(connection: Connection, batch_id: int, advanceable: Sequence[State]
         if state == State.UNCONFIRMED:
             where.append(jobs.c.next_at.is_not(None))
         elif state == State.GENERATING:
-            where.append((jobs.c.deadline_at > now) | due)
+            where.append((now < PLANNED_UNTIL) | due)
         elif state == State.DOWNLOADING:
             where.append((jobs.c.failures < STUCK_FAILURES) | due)
         if connection.execute(select(jobs.c.id).where(*where).limit(1)).first():
@@ -92,10 +92,10 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
     return BatchSummary(
         counts={state: counts.get(state, 0) for state in State},
         held=count(connection, batch_id, State.UNCONFIRMED, jobs.c.next_at.is_(None)),
-        late=count(connection, batch_id, State.GENERATING, jobs.c.deadline_at <= now),
+        late=connection.execute(COUNT_LATE, {"in_batch": batch_id, "now": now}).scalar_one(),
         stuck=count(connection, batch_id, State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
         cost_usd=ledger.totals(connection, batch_id).spent,
-        bytes=int(connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one()),
+        bytes=connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one(),
     )
 
 
@@ -116,7 +116,7 @@ def blockers(
     waiting_for = {
         State.DOWNLOADING: "downloads",
         State.GENERATING: "generations at the service",
-        State.UNCONFIRMED: "the service's log to tell whether a request was accepted",
+        State.UNCONFIRMED: "the service to tell whether a request was accepted",
         State.PENDING: f"a free place within the limits{learned_limits(connection, batch_id, now)}",
     }
     for state, reason in waiting_for.items():
@@ -142,7 +142,7 @@ def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
         window, rate = rows.get((model, LimitKind.IN_FLIGHT)), rows.get((model, LimitKind.SUBMITS))
         most = f" of {int(window.window)}" if window and window.threshold else ""
         per_minute = f", {round(rate.window, 1):g} submits a minute" if rate and rate.threshold else ""
-        texts[model] = f"in flight {count.accepted + count.on_wire}{most}{per_minute}"
+        texts[model] = f"in flight {count.total}{most}{per_minute}"
     limits_in_words = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
     return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
 
@@ -150,17 +150,13 @@ def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
 def events_since(
     connection: Connection, batch_id: int, after: int, capacity: int = EVENTS_AT_ONCE
 ) -> tuple[list[Event], int]:
-    """The batch's events among the next `capacity` events after the id `after`, and the id of the last one read.
+    """At most `capacity` of the batch's events after the id `after`, and the id of the last one read.
 
-    The events of other batches are read once and skipped. Where the id stays the same, there are no more.
+    Where the id stays the same, there are no more.
     """
-    following = select(events.c.id).where(events.c.id > after).order_by(events.c.id).offset(capacity - 1).limit(1)
-    last = connection.execute(following).scalar() or last_event(connection)
-    # A subquery, because some planners begin a join with all jobs of the batch.
-    key = select(jobs.c.key).where(jobs.c.id == events.c.job_id, jobs.c.batch_id == batch_id).scalar_subquery()
-    columns = (events.c.id, events.c.at, key.label("key"), events.c.from_state, events.c.to_state, events.c.detail)
-    rows = connection.execute(select(*columns).where(events.c.id > after, events.c.id <= last).order_by(events.c.id))
-    return [to_event(*row) for row in rows if row.key is not None], last
+    params = {"in_batch": batch_id, "after": after, "capacity": capacity}
+    rows = [to_event(*row) for row in connection.execute(EVENTS, params)]
+    return rows, rows[-1].id if rows else after
 
 
 def to_event(number: int, at: datetime, key: str, from_state: str | None, to_state: str, detail: str | None) -> Event:
@@ -179,7 +175,18 @@ def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[
     return [f"{row.key} failed: {row.error}" for row in connection.execute(newest)]
 
 
+PLANNED_UNTIL = select(attempts.c.deadline_at).where(attempts.c.id == jobs.c.attempt_id).scalar_subquery()
 COUNTS = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("in_batch")).group_by(jobs.c.state)
-DELIVERED_BYTES = select(func.coalesce(func.sum(jobs.c.bytes), 0)).where(
-    jobs.c.batch_id == bindparam("in_batch"), text(STATE_IS_DONE)
+COUNT_LATE = select(func.count()).where(
+    jobs.c.batch_id == bindparam("in_batch"),
+    jobs.c.state == State.GENERATING,
+    bindparam("now", type_=attempts.c.deadline_at.type) >= PLANNED_UNTIL,
 )
+EVENTS = (
+    select(events.c.id, events.c.at, jobs.c.key, events.c.from_state, events.c.to_state, events.c.detail)
+    .join_from(events, jobs, events.c.job_id == jobs.c.id)
+    .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
+    .order_by(events.c.id)
+    .limit(bindparam("capacity"))
+)
+DELIVERED_BYTES = select(batches.c.delivered_bytes).where(batches.c.id == bindparam("in_batch"))

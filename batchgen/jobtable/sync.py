@@ -19,20 +19,19 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
-from batchgen.jobs import JobSpec, State
+from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.columns import UTCDateTime
-from batchgen.jobtable.schema import batches, events, jobs
+from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import move, record_event
 
 GONE = "gone from the manifest"
-FREE_FAILURES = ("rejected", "input", "generation")
-"""Error classes of failures that cost nothing: once corrected in the manifest, the job is simply sent again."""
 CHUNK_ROWS = 5_000
 """Rows inserted at once: bounds the memory for their values, and is large enough that the size no longer matters."""
 READ_COLUMNS = (
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, jobs.c.priority),
-    *(jobs.c.tags, jobs.c.input_digests, jobs.c.error_class, jobs.c.leased_by),
+    *(jobs.c.tags, jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id),
+    *(attempts.c.input_digests, attempts.c.outcome, attempts.c.cost_usd),
 )
 """The columns that are compared with the manifest."""
 
@@ -85,10 +84,10 @@ def fingerprint(spec: JobSpec) -> str:
 def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
     """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
-    values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "enrolled_at": now}
+    values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "synced_at": now}
     if row is None:
         new = {"name": batch.name, "service": batch.service, "created_at": now}
-        empty = {"spent": Decimal(0), "reserved": Decimal(0), "unpriced": 0}
+        empty = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0, "delivered_bytes": 0}
         inserted = connection.execute(insert(batches).values(**new, **values, **empty).returning(batches.c.id))
         return int(inserted.scalar_one())
     if row.service != batch.service:
@@ -121,7 +120,8 @@ def sync_manifest(
     Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse".
     """
     result = SyncResult(open_batch(connection, batch, now))
-    of_batch = connection.execute(select(*READ_COLUMNS).where(jobs.c.batch_id == result.batch_id))
+    with_attempt = select(*READ_COLUMNS).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    of_batch = connection.execute(with_attempt.where(jobs.c.batch_id == result.batch_id))
     rows: dict[str, Any] = {row.key: row for row in of_batch}
     new: list[JobSpec] = []
     changed: list[tuple[Any, JobSpec]] = []
@@ -141,7 +141,7 @@ def sync_manifest(
             result.edited += 1
         else:
             changed.append((row, spec))
-    result.gone = sum(cancel_gone(connection, row, now) for row in rows.values() if row.state == State.PENDING)
+    result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
     result.changed = [describe_change(connection, row, spec, batch) for row, spec in changed]
     if changed and on_changed == "refuse":
         raise ManifestChanged(refusal(batch, result.changed))
@@ -159,14 +159,14 @@ def sync_manifest(
 
 def follow_manifest(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
     """Update an unsent job; one that has come back to the manifest is pending again. False if nothing changed."""
-    is_back = row.state == State.CANCELLED and row.error_class == "gone"
+    is_back = row.state == State.CANCELLED and row.error_class == ErrorClass.GONE
     values = manifest_columns(spec)
     compared = ("fingerprint", "output_path", "priority", "tags")
     if not is_back and all(getattr(row, name) == values[name] for name in compared):
         return False
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
     if is_back:
-        move(connection, row.id, State.CANCELLED, State.PENDING, now, detail="back in the manifest", cancelled_at=None)
+        move(connection, row, State.CANCELLED, State.PENDING, now, detail="back in the manifest")
     return True
 
 
@@ -177,8 +177,8 @@ def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
 
 
 def is_corrected(row: Any, on_changed: OnChanged) -> bool:
-    """Whether a changed job failed and may simply be sent again."""
-    is_free = row.error_class in FREE_FAILURES
+    """Whether a changed job failed and may simply be sent again: for nothing, or because a person says so."""
+    is_free = row.outcome == Outcome.REJECTED or (row.outcome == Outcome.ACCEPTED and row.cost_usd == 0)
     return row.state == State.FAILED and on_changed != "keep" and (is_free or on_changed == "redo")
 
 
@@ -186,12 +186,6 @@ def revive(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> No
     """Make a failed job pending as the manifest has it now. Its attempts stay."""
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(**manifest_columns(spec)))
     commands.retry(connection, row.batch_id, [row.key], now)
-
-
-def cancel_gone(connection: Connection, row: Any, now: datetime) -> bool:
-    """Cancel a pending job that is no longer in the manifest."""
-    new: dict[str, Any] = {"cancelled_at": now, "error_class": "gone", "error": GONE, "next_at": None}
-    return move(connection, row.id, State.PENDING, State.CANCELLED, now, detail=GONE, **new)
 
 
 def refusal(batch: Batch, changes: Sequence[Change]) -> str:
@@ -210,6 +204,7 @@ def manifest_columns(spec: JobSpec) -> dict[str, Any]:
         "endpoint": spec.endpoint,
         "model": spec.model,
         "request": spec.request,
+        "clip_seconds": spec.clip_seconds,
         "input_pointers": json_list(spec.input_pointers),
         "fingerprint": fingerprint(spec),
         "tags": json_list(spec.tags),
@@ -226,16 +221,14 @@ def add_jobs(connection: Connection, batch_id: int, service: str, specs: Sequenc
     if not specs:
         return
     newest = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
-    new = {"batch_id": batch_id, "service": service, "state": State.PENDING, "created_at": now}
-    counters = {"attempts": 0, "failures": 0}
+    new = {"batch_id": batch_id, "service": service, "state": State.PENDING, "failures": 0, "created_at": now}
     for start in range(0, len(specs), CHUNK_ROWS):
         chunk = specs[start : start + CHUNK_ROWS]
-        connection.execute(
-            INSERT_JOBS, [{"key": spec.key, **new, **counters, **manifest_columns(spec)} for spec in chunk]
-        )
-    added = select(jobs.c.id, literal(now, UTCDateTime), literal(State.PENDING.value), literal("enrolled"))
+        connection.execute(INSERT_JOBS, [{"key": spec.key, **new, **manifest_columns(spec)} for spec in chunk])
+    constants = (literal(now, UTCDateTime), literal(State.PENDING.value), literal("added"))
+    added = select(jobs.c.batch_id, jobs.c.id, *constants)
     added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
-    connection.execute(insert(events).from_select(("job_id", "at", "to_state", "detail"), added))
+    connection.execute(insert(events).from_select(("batch_id", "job_id", "at", "to_state", "detail"), added))
 
 
 def occupied_outputs(folder: Path, specs: Sequence[JobSpec]) -> Iterator[str]:
@@ -285,7 +278,10 @@ def archive_version(connection: Connection, row: Any, batch: Batch, now: datetim
     with suppress(FileNotFoundError):
         (folder / old).rename(folder / new)
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new.as_posix()))
-    record_event(connection, row.id, now, State(row.state), State(row.state), f"archived as {key}")
+    # The first file of a generation is at the job's path.
+    first = (outputs.c.attempt_id == row.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
+    connection.execute(update(outputs).where(*first).values(path=new.as_posix()))
+    record_event(connection, row.id, row.batch_id, now, State(row.state), State(row.state), f"archived as {key}")
 
 
 INSERT_JOBS = insert(jobs)

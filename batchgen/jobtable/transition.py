@@ -6,24 +6,32 @@ another run has changed the row first, and the caller learns it from False.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Connection, Select, Table, Update, bindparam, insert, select, update
 
 from batchgen.jobs import TRANSITIONS, Job, State
+from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import events, jobs
+
+ENDED_AT = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
+"""The column with the time at which a job ended in a state."""
 
 NO_LEASE: dict[str, Any] = {"leased_by": None, "leased_until": None}
 """The values of the lease columns of a job that no run holds."""
 
-JOB_FIELDS = tuple(Job.__dataclass_fields__)
-JOB_COLUMNS = tuple(jobs.c[name] for name in JOB_FIELDS)
-"""The columns that a stage needs."""
+
+class AnyJob(Protocol):
+    """A job, or what stands for one: the row id of the job and of its batch."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def batch_id(self) -> int: ...
 
 
 class Increment(NamedTuple):
@@ -54,26 +62,24 @@ def guarded_statement(
     return update(table).where(*(table.c[name] == parameter("is", name) for name in guard)).values({**changes, **sums})
 
 
-def to_job(row: Iterable[Any]) -> Job:
-    """A row of `JOB_COLUMNS` as a value."""
-    fields = dict(zip(JOB_FIELDS, row, strict=True))
-    fields["state"] = State(fields["state"])
-    fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
-    return Job(**fields)
-
-
 def record_event(
-    connection: Connection, job_id: int, at: datetime, left: State | None, to: State, detail: str | None = None
+    connection: Connection,
+    job_id: int,
+    batch_id: int,
+    at: datetime,
+    left: State | None,
+    to: State,
+    detail: str | None = None,
 ) -> None:
     """Append one event, in the transaction of the change that it records."""
-    event = {"job_id": job_id, "at": at, "from_state": left, "to_state": to, "detail": detail}
+    event = {"batch_id": batch_id, "job_id": job_id, "at": at, "from_state": left, "to_state": to, "detail": detail}
     connection.execute(INSERT_EVENT, event)
 
 
 def move(
     connection: Connection,
     /,
-    job_id: int,
+    job: AnyJob,
     leaving: State,
     to: State,
     now: datetime,
@@ -84,13 +90,18 @@ def move(
 ) -> bool:
     """Take a job from `leaving` to `to`. False if it has left that state already, or a column of `guard` differs.
 
-    The job ends without a lease, without failures and without an error, unless `values` say otherwise.
+    The job ends without a lease, without failures, without an error and without a next time, unless `values` say
+    otherwise. The time at which it ended is set and cleared here.
     """
     assert to in TRANSITIONS[leaving], f"{leaving} does not lead to {to}"
-    new = {"state": to, "failures": 0, "error_class": None, "error": None, **NO_LEASE, **values}
-    moved = guarded_update(connection, jobs, {"id": job_id, "state": leaving, **(guard or {})}, new)
+    new = {"state": to, "failures": 0, "error_class": None, "error": None, "next_at": None, **NO_LEASE}
+    if leaving in ENDED_AT:
+        new[ENDED_AT[leaving]] = None
+    if to in ENDED_AT:
+        new[ENDED_AT[to]] = now
+    moved = guarded_update(connection, jobs, {"id": job.id, "state": leaving, **(guard or {})}, {**new, **values})
     if moved:
-        record_event(connection, job_id, now, leaving, to, detail)
+        record_event(connection, job.id, job.batch_id, now, leaving, to, detail)
     return moved
 
 
@@ -103,9 +114,23 @@ def claim_due(
     connection: Connection, batch_id: int, state: State, worker: str, now: datetime, until: datetime, capacity: int
 ) -> list[Job]:
     """Lease up to `capacity` due jobs of a state to `worker`, the longest due first."""
+    return load_jobs(connection, lease_due(connection, LEASE_DUE, batch_id, state, worker, now, until, capacity))
+
+
+def lease_due(
+    connection: Connection,
+    statement: Update,
+    batch_id: int,
+    state: State,
+    worker: str,
+    now: datetime,
+    until: datetime,
+    capacity: int,
+) -> list[int]:
+    """Lease jobs by a statement such as `LEASE_DUE`. Returns their row ids."""
     params = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity}
-    rows = connection.execute(CLAIM_DUE, {**params, "worker": worker, "until": until})
-    return sorted((to_job(row) for row in rows), key=lambda job: job.id)
+    rows = connection.execute(statement, {**params, "worker": worker, "until": until})
+    return list(rows.scalars())
 
 
 def next_due(connection: Connection, batch_id: int, state: State) -> datetime | None:
@@ -120,20 +145,22 @@ IN_BATCH_AND_STATE = (jobs.c.batch_id == bindparam("in_batch")) & (jobs.c.state 
 DUE = (
     select(jobs.c.id)
     .where(IN_BATCH_AND_STATE, jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type))
-    .order_by(jobs.c.next_at)
     .limit(bindparam("capacity"))
-    .with_for_update(skip_locked=True)
-    .cte("due")
+    .with_for_update(skip_locked=True, of=jobs)
 )
-"""The due jobs of a state, the longest due first. `next_at` of a leased job is the end of its lease, so that an expired
-lease is due by itself."""
+"""The due jobs of a state. `next_at` of a leased job is the end of its lease, so that an expired lease is due by
+itself."""
 
-LEASE_DUE = (
-    update(jobs)
-    .where(jobs.c.id.in_(select(DUE.c.id)))
-    .values(leased_by=bindparam("worker"), leased_until=bindparam("until"), next_at=bindparam("until"))
-)
-CLAIM_DUE = LEASE_DUE.returning(*JOB_COLUMNS)
+
+def lease(due: Select[tuple[int]]) -> Update:
+    """The statement that leases the jobs of `due`."""
+    values: dict[str, Any] = {name: bindparam("until") for name in ("leased_until", "next_at")}
+    claimed = update(jobs).where(jobs.c.id.in_(select(due.cte("due").c.id)))
+    return claimed.values(leased_by=bindparam("worker"), **values).returning(jobs.c.id)
+
+
+LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))
+"""The longest due first."""
 
 FIRST_DUE = (
     select(jobs.c.next_at).where(IN_BATCH_AND_STATE, jobs.c.next_at.is_not(None)).order_by(jobs.c.next_at).limit(1)

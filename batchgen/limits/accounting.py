@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from batchgen.jobs import ChargeSource
 from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.database import Database
@@ -36,12 +37,14 @@ async def learn_prices(database: Database, service: Service, now: datetime) -> P
 
 async def learn_charges(database: Database, service: Service, batch_id: int, now: datetime) -> bool:
     """Charge ended generations by the service's transactions, where no answer named the charge. True if any was new."""
+    if service.features.charges is not ChargeSource.LEDGER:
+        return False
     uncharged = await database.read(ledger.uncharged, batch_id)
     if not uncharged:
         return False
-    amounts = await service.charges(uncharged[0].sent_at - CLOCK_SKEW, now + CLOCK_SKEW)
+    amounts = await service.charges(uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW)
     charges = [(attempt, amounts[attempt.generation_id]) for attempt in uncharged if attempt.generation_id in amounts]
-    return bool(charges) and await database.write(ledger.charge, charges) > 0
+    return bool(charges) and await database.write(ledger.record_charges, charges) > 0
 
 
 async def warn_of_balance(

@@ -12,15 +12,16 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from batchgen.jobtable import in_flight, submission
+from batchgen.jobtable import in_flight
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import MINUTE, LearnedLimits
 from batchgen.limits.rate import LimitKey
 from batchgen.manifest import AUTO, Limits
-from batchgen.services.base import Limit, Throttled
+from batchgen.services.base import Limit, Queueing, Service, Throttled
 
+MOST_IN_FLIGHT = 1_000  # the highest number that a manifest may name
 MOST_PER_MINUTE = 60_000.0  # the highest rate that a manifest may name
 QUOTA_PAUSE = timedelta(minutes=15)  # where the service does not say how long its quota lasts
 
@@ -54,11 +55,13 @@ class Capacity:
 class Admission:
     """Holds the submits of a run to the limits of one service and account."""
 
-    def __init__(self, service: str, account: str, limits: Limits, models: Sequence[str]) -> None:
-        self.service, self.account, self.limits, self.models = service, account, limits, models
-        self.service_key = LimitKey(service, LimitKind.SUBMITS)
+    def __init__(self, service: Service, limits: Limits, models: Sequence[str]) -> None:
+        self.service, self.account, self.limits, self.models = service.name, service.account, limits, models
+        self.service_key = LimitKey(self.service, LimitKind.SUBMITS)
         self.learns_rate = limits.submits_per_minute == AUTO
-        self.learns_in_flight = limits.in_flight == AUTO
+        # A service that queues whatever is sent refuses nothing from which a limit could be learned.
+        self.queues = limits.in_flight == AUTO and service.features.queueing is Queueing.ACCEPTS
+        self.learns_in_flight = limits.in_flight == AUTO and not self.queues
         self.learns = self.learns_rate or self.learns_in_flight
         self.per_minute = MOST_PER_MINUTE if limits.submits_per_minute == AUTO else limits.submits_per_minute
         """The named rate, of all models together."""
@@ -83,8 +86,9 @@ class Admission:
     def capacity(self, connection: Connection, now: datetime, most: int) -> Capacity:
         """How many requests may be submitted now, at most `most`."""
         counts: dict[str, InFlight] = {}
-        if not isinstance(self.limits.in_flight, str):
-            most = min(most, self.limits.in_flight - submission.in_flight(connection, self.service, now))
+        in_flight_limit = MOST_IN_FLIGHT if self.queues else self.limits.in_flight
+        if not isinstance(in_flight_limit, str):
+            most = min(most, in_flight_limit - in_flight.in_flight(connection, self.service, now))
         if most <= 0:
             return Capacity(0)
         allowance = rate.allowed(connection, self.service_key, self.per_minute, most, now)

@@ -17,6 +17,7 @@ from batchgen.jobtable import ledger, pricelist, submission
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits.generation_times import GenerationTimes
 
@@ -31,8 +32,8 @@ class Terms:
     max_cost: Decimal | None = None
     """USD, for all that the batch has ever spent."""
     until: datetime | None = None
-    selection: str | None = None
-    """The mark of the jobs that may be submitted (see `jobtable/selection.py`)."""
+    selected: Selected | None = None
+    """The jobs that may be submitted; None: all."""
 
     @property
     def any(self) -> bool:
@@ -80,7 +81,7 @@ def choose(
     """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
     model in `full_models`."""
     pending = submission.ready(
-        connection, batch_id, now, capacity + LOOKAHEAD * bool(terms.until), terms.selection, full_models
+        connection, batch_id, now, capacity + LOOKAHEAD * bool(terms.until), terms.selected, full_models
     )
     in_time = [job for job in pending if not terms.until or now + times.p90(job.model, job.request) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
@@ -137,7 +138,7 @@ def forecast(
     connection: Connection, batch_id: int, now: datetime, terms: Terms, prices: PriceList, most: int
 ) -> Decimal:
     """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
-    pending = submission.ready(connection, batch_id, now, most, terms.selection)
+    pending = submission.ready(connection, batch_id, now, most, terms.selected)
     cost = sum((priced(job, prices).estimated_usd or Decimal(0) for job in pending), Decimal(0))
     if terms.max_cost is None:
         return cost

@@ -28,10 +28,12 @@ from batchgen.manifest.limits import Auto, Limits, limits_of
 from batchgen.manifest.names import NAME_SCHEMA, name_fault
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import Marked
+from batchgen.services import registry
 
 INCLUDED_KEYS = ("include", "defaults", "jobs")
 """Keys of a manifest that another one includes. The main manifest has the others, once for the whole batch."""
-SERVICES = ("aimlapi", "simulator")
+BUILT_IN = (registry.DEFAULT, registry.SIMULATOR)
+BUILT_IN_NAMES = f"{registry.DEFAULT} (the default), {registry.SIMULATOR}"
 OUTPUT = "{{ batch }}/{{ id }}.mp4"
 
 
@@ -45,8 +47,8 @@ def batch_name(value: object, info: ValidationInfo[Node]) -> object:
 
 
 def service_name(name: str) -> str:
-    if name not in SERVICES:
-        raise key_error(f"there is no service `{name[:100]}`", suggestion(name, SERVICES))
+    if name not in BUILT_IN and name not in registry.names():  # The names of plug-ins take 20 ms to read.
+        raise key_error(f"there is no service `{name[:100]}`", suggestion(name, registry.names()))
     return name
 
 
@@ -68,14 +70,14 @@ def include_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-ServiceName = Annotated[str, AfterValidator(service_name), WithJsonSchema({"enum": list(SERVICES)})]
+ServiceName = Annotated[str, AfterValidator(service_name)]
 ManifestName = Annotated[str, StringConstraints(pattern=r"\S"), Field(title="the name of a manifest")]
 
 
 class ServiceKeys(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: ServiceName = Field(default="aimlapi")
+    name: ServiceName = Field(default=registry.DEFAULT)
     endpoint: Style = Field(default="universal", description="legacy: each vendor's own path.")
 
 
@@ -88,7 +90,10 @@ class HeaderKeys(BaseModel):
         default=None, description="The batch's identity in the database. Default: the file's name."
     )
     service: Annotated[ServiceKeys, BeforeValidator(service_keys, json_schema_input_type=ServiceName | ServiceKeys)] = (
-        Field(default=ServiceKeys(), description="The service that makes the videos. Default: aimlapi.")
+        Field(
+            default=ServiceKeys(),
+            description=f"The service that makes the videos: {BUILT_IN_NAMES}, or an installed plug-in.",
+        )
     )
     output: str | None = Field(default=OUTPUT, description=OUTPUT_HELP)
     limits: Annotated[Limits, BeforeValidator(limits_of, json_schema_input_type=Limits | Auto | None)] = Field(

@@ -93,6 +93,7 @@ class JobBuilder:
             request=encode({"model": model, **params}),
             output=output or "",
             input_pointers=pointers,
+            clip_seconds=catalogue.clip_seconds(params),
             priority=self.priority(values),
             tags=self.tags(values),
             source=self.entry.file.diagnostics.source.path,

@@ -13,7 +13,7 @@ from batchgen.errors import ManifestInvalid, Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest.diagnostics import Diagnostics, Location
 from batchgen.manifest.folder import Folder
-from batchgen.manifest.header import SERVICES, Header
+from batchgen.manifest.header import Header
 from batchgen.manifest.job_builder import JobBuilder
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
@@ -39,16 +39,13 @@ class Manifest:
     jobs: list[JobSpec]
 
 
-def read(
-    path: Path, *, service: str | None = None, validate: bool = True, already_sent: SentIds | None = None
-) -> Manifest:
+def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = None) -> Manifest:
     """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
 
-    `service` overrides the manifest's own. Without `validate`, models and parameters need not be in the catalogue.
+    Without `validate`, models and parameters need not be in the catalogue.
     `already_sent` returns the ids of a batch's jobs that were sent before: their images may be gone. It is called only
     if an image is missing. Raises ManifestInvalid with all problems.
     """
-    assert service is None or service in SERVICES, service
     raw = _read_bytes(path)
     reader = _Reader(SourceText.decode(path, raw), validate=validate, already_sent=already_sent or (lambda _batch: ()))
     reader.read_all()
@@ -57,7 +54,7 @@ def read(
         path=path,
         folder=reader.main.folder.path,
         batch=header.batch,
-        service=service or header.service.name,
+        service=header.service.name,
         endpoint_style=header.service.endpoint,
         limits=header.limits,
         sha256=hashlib.sha256(raw).hexdigest(),

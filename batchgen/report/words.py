@@ -12,6 +12,7 @@ from rich import filesize
 from batchgen.jobs import State
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
+from batchgen.services.registry import SIMULATOR
 
 
 def dollars(amount: Decimal) -> str:
@@ -72,7 +73,7 @@ def state_counts(summary: BatchSummary) -> str:
 def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
     """A batch in one line: its states, the bytes delivered, the cost."""
     size = f"; {filesize.decimal(summary.bytes)}" if summary.bytes else ""
-    simulated = " (simulated)" if service == "simulator" else ""
+    simulated = " (simulated)" if service == SIMULATOR else ""
     return f"{batch}: {state_counts(summary)}{size}; {dollars(summary.cost_usd)}{simulated}"
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from batchgen import catalogue, clock
+from batchgen.jobs import ErrorClass
 from batchgen.services.base import (
     Accepted,
     Blocked,
@@ -22,7 +24,6 @@ from batchgen.services.base import (
     Finished,
     Limit,
     Listing,
-    LoggedRequest,
     Rejected,
     SubmitOutcome,
     Throttled,
@@ -43,6 +44,15 @@ RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 MESSAGE_CHARS = 2_000  # of the service's own message; validation errors of several fields fit
 
+KIND_WORDS = {
+    ErrorClass.MODERATION: r"moderat|content[_ -]?polic|safety|nsfw|prohibited|sensitive content|violat",
+    ErrorClass.EXPIRED: r"expired|no longer (available|exists)",
+    ErrorClass.CAPACITY: r"capacity|overloaded|no (available )?(worker|machine)|try again later",
+    ErrorClass.INPUT_FILE: r"(image|video|audio|file|media).*(download|fetch|load|decode|read|format|size|resolution)",
+    ErrorClass.INTERNAL: r"internal|timeout|unexpected",
+}
+"""Words in a message that name the kind of a failure, the first that fits."""
+
 LIMIT_WORDS = {
     Limit.QUOTA: r"quota|\b(per|a|each) (day|month)\b|daily|monthly",
     Limit.IN_FLIGHT: r"concurren|parallel|simultaneous|in[- ]flight|in progress|at (once|the same time)",
@@ -50,6 +60,17 @@ LIMIT_WORDS = {
 }
 """Words in a 429 that name its limit. "Rate limit" and "too many requests" are not among them: services say so of
 every limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """A create call as the service's request log has it. `cost_usd` is None while it is zero: not charged yet."""
+
+    client_request_id: str
+    generation_id: str | None
+    succeeded: bool
+    created: datetime
+    cost_usd: Decimal | None = None
 
 
 def json_object(answer: Answer, read_float: Callable[[str], Any] = float) -> dict[str, Any]:
@@ -112,7 +133,9 @@ def read_create(answer: Answer) -> SubmitOutcome:
     if status == 429:
         return read_throttled(answer)
     if status in (400, 413, 414, 415, 422, 451):
-        return Rejected(error_message(answer), status)
+        message = error_message(answer)
+        is_moderation = status == 451 or kind_of(message) is ErrorClass.MODERATION
+        return Rejected(message, status, ErrorClass.MODERATION if is_moderation else ErrorClass.PARAMETER)
     # The service may have accepted it: a 408, a 409 "duplicate", every 5xx and every redirect.
     return Unknown(error_message(answer), status)
 
@@ -144,8 +167,19 @@ def read_fetch(answer: Answer) -> FetchOutcome:
 def read_failure(error: Any, word: str) -> Failed:
     """A generation that failed at the service. `error` is an object, a text, or missing."""
     if isinstance(error, dict):
-        return Failed(str(error.get("name") or "error"), str(error.get("message") or ""), word)
-    return Failed(str(error) if error else "error", "" if error else "the service gives no reason", word)
+        name, text = str(error.get("name") or "error"), str(error.get("message") or "")
+        message = f"{name}: {text}" if text else name
+    else:
+        message = str(error) if error else "error: the service gives no reason"
+    return Failed(message, word, kind_of(message))
+
+
+def kind_of(message: str) -> ErrorClass:
+    """The kind of failure that the words of a message name."""
+    for kind, words in KIND_WORDS.items():
+        if re.search(words, message, re.IGNORECASE):
+            return kind
+    return ErrorClass.UNKNOWN
 
 
 def read_finished(document: dict[str, Any], word: str) -> Finished:
@@ -154,7 +188,7 @@ def read_finished(document: dict[str, Any], word: str) -> Finished:
     video = video[0] if isinstance(video, list) and video else video
     url = video.get("url") if isinstance(video, dict) else video
     cost = read_amount(nested(document, "meta", "usage", "credits_used"), CREDITS_PER_USD)
-    return Finished(url if isinstance(url, str) else "", word, cost)
+    return Finished((url,) if isinstance(url, str) and url else (), word, cost)
 
 
 def read_unavailable(answer: Answer) -> Unavailable | Throttled:
@@ -179,7 +213,7 @@ def read_log_row(row: Any) -> LoggedRequest | None:
         generation_id=str(generation_id) if generation_id else None,
         succeeded=row.get("status") != "failed",  # an unknown word is no proof of failure
         created=created if created.tzinfo else created.replace(tzinfo=UTC),
-        cost_usd=read_amount(nested(row, "cost", "usd")),
+        cost_usd=read_amount(nested(row, "cost", "usd")) or None,
     )
 
 

@@ -1,19 +1,63 @@
-"""The protocol of a video service, and the outcomes of its calls as values.
+"""The protocol of a video service: what it can do, the outcomes of its calls as values, and how a plug-in offers it.
 
-The words of a service's API stop here. No call raises for what a service or a network may do: it returns an outcome,
-and a stage writes it down.
+The words of a service's API stop behind this protocol. No call raises for what a service or a network may do: it
+returns an outcome, and a stage writes it down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+from batchgen.catalogue import pointers
+from batchgen.jobs import ChargeSource, ErrorClass
+from batchgen.services.account import Variables
 
 AT_ONCE = 16  # requests of one kind on the wire (creates, questions): enough for hundreds of jobs a minute
+
+
+class Adoption(StrEnum):
+    """By what a service can prove which generation a lost create request made."""
+
+    EXACT_ID = "exact_id"  #: it remembers our client request id
+    EXACT_BODY = "exact_body"  #: it remembers the bodies of requests, so that twins are ambiguous
+    NONE = "none"  #: by nothing: a person decides
+
+
+class Queueing(StrEnum):
+    """What a service does with a create request beyond the account's limit."""
+
+    REFUSES = "refuses"  #: it answers 429, from which adaptive limits learn
+    ACCEPTS = "accepts"  #: it queues the request, so that there is nothing to learn
+
+
+class Cancelling(StrEnum):
+    """What it costs to cancel a generation."""
+
+    FREE = "free"
+    CHARGED = "charged"
+    NONE = "none"  #: it cannot be cancelled
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a service can do."""
+
+    adopt: Adoption
+    queueing: Queueing = Queueing.REFUSES
+    cancel: Cancelling = Cancelling.NONE
+    keeps_results_for: timedelta | None = None
+    """How long it keeps a finished file; None where nothing is said."""
+    charges: ChargeSource = ChargeSource.ESTIMATE
+    """Where the true cost of a generation comes from."""
+    prepares: bool = False
+    """Whether `Service.prepare` has work to do before a create request."""
 
 
 class Trouble(StrEnum):
@@ -34,19 +78,28 @@ class Limit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The service generates, and charges for it: `cost_usd`, where the answer names the charge."""
+    """The service generates, and charges for it: `cost_usd`, where the answer names the charge.
+
+    `handle` is whatever finds the generation again: JSON that only the plug-in reads.
+    """
 
     generation_id: str
     cost_usd: Decimal | None = None
     http_status: int | None = None
+    handle: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Refused for good: the same request would be refused again. Nothing is charged."""
+    """Refused for good: the same request would be refused again. Nothing is charged, and no other job is concerned.
+
+    `input` names the parameter that it is about ("prompt", "image_url"), where the service tells.
+    """
 
     reason: str
     http_status: int | None = None
+    kind: ErrorClass = ErrorClass.PARAMETER
+    input: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +149,33 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The video exists. `url` is empty where the service reports success without a video."""
+    """The generation is done. `files` are the addresses of its files; none where the service names no file."""
 
-    url: str
+    files: tuple[str, ...]
     word: str = "completed"
     cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The generation failed at the service, which does not charge for it."""
+    """The generation failed at the service. `cost_usd` is what it charges all the same; None where nobody tells.
 
-    name: str
+    `input` names the parameter that it is about, where the service tells.
+    """
+
     message: str
     word: str = "error"
+    kind: ErrorClass = ErrorClass.UNKNOWN
+    input: str = ""
+    cost_usd: Decimal | None = Decimal(0)
+
+
+def explain(failure: Rejected | Failed) -> str:
+    """A failure in words for a person: what it is about goes before the service's own message."""
+    subject = failure.input or ("the content" if failure.kind is ErrorClass.MODERATION else "")
+    verdict = "refused by moderation" if failure.kind is ErrorClass.MODERATION else "refused"
+    message = failure.reason if isinstance(failure, Rejected) else failure.message
+    return f"{subject}: {verdict}: {message}" if subject else message
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,22 +193,71 @@ FetchOutcome = Working | Finished | Failed | Unavailable | Throttled
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedRequest:
-    """A create call as the service's request log has it."""
+class SentAttempt:
+    """A create request that was sent, for `Service.find`.
+
+    One with a `generation_id` is not searched for: it shows which generation belongs to a twin of the others.
+    """
 
     client_request_id: str
-    generation_id: str | None
-    succeeded: bool
-    created: datetime
-    cost_usd: Decimal | None = None
+    model: str
+    endpoint: str
+    request: str
+    """JSON, with the paths of local files in the places of the files."""
+    input_pointers: tuple[str, ...]
+    intent_at: datetime
+    generation_id: str | None = None
+    handle: Mapping[str, Any] = field(default_factory=dict)
+    """What `Service.prepare` returned."""
 
 
 @dataclass(frozen=True, slots=True)
-class LogPage:
-    """All rows of a window of the log that carry a client request id; `complete` unless there were too many pages."""
+class Adopted:
+    """The service has it: this is its generation, which was accepted at `accepted_at`."""
 
-    rows: Sequence[LoggedRequest]
-    complete: bool = True
+    generation_id: str
+    accepted_at: datetime
+    cost_usd: Decimal | None = None
+    handle: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The service did not have it at `as_of`. It may be late, unless `proof` says why it will never come."""
+
+    as_of: datetime
+    proof: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """The service has several that it could be, or one that could be of several: a person decides."""
+
+    reason: str
+
+
+Finding = Adopted | Absent | Ambiguous
+"""What a service's memory says about one lost create request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The service has cancelled the generation, and charges `cost_usd`; None where nobody tells."""
+
+    cost_usd: Decimal | None = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TooLate:
+    """The generation has ended, or can no longer be cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """The service cannot cancel."""
+
+
+CancelOutcome = Cancelled | TooLate | Unsupported | Unavailable | Throttled
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,33 +269,72 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """A create call, ready to send: `body` is JSON with the local files already encoded."""
+class LocalFile:
+    """A local file that travels with a request."""
 
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
+
+    @property
+    def data_uri(self) -> str:
+        """The file as a data URI (RFC 2397)."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A create request: the parameters as JSON, and the local files by the JSON pointers of their places in it."""
+
+    model: str
     endpoint: str
-    body: bytes
+    request: str
     client_request_id: str
+    files: Mapping[str, LocalFile] = field(default_factory=dict)
+    handle: Mapping[str, Any] = field(default_factory=dict)
+    """What `Service.prepare` returned."""
+
+    def body(self, encode: Callable[[LocalFile], str]) -> bytes:
+        """The parameters as JSON, with each local file in its place as `encode` writes it."""
+        if not self.files:
+            return self.request.encode()
+        document = json.loads(self.request)
+        for pointer, file in self.files.items():
+            container, key = pointers.parent_of(document, pointer)
+            container[key] = encode(file)
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class Service(Protocol):
-    """A video service. Implementations are safe to call concurrently.
+    """A video service, with one account. Implementations are safe to call concurrently.
 
-    `account` labels what is learned about the account, and shows nothing of the key.
+    `account` labels what is learned about the account, and shows nothing of the key. `base_url` and `variables` are for
+    messages.
     """
 
     name: str
     base_url: str
     account: str
-    has_log: bool
+    features: Features
+    variables: Variables
+
+    async def prepare(self, submission: Submission, /) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+        """Free work before the paid request, such as uploads. What it returns is stored with the attempt beforehand."""
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """Send one create call, once. `Accepted` costs money, `Unknown` may."""
+        """Send one create request, once. `Accepted` costs money, `Unknown` may."""
 
-    async def fetch(self, endpoint: str, generation_id: str, base_url: str | None = None) -> FetchOutcome:
-        """Ask how one generation is doing, at the `base_url` it was submitted to, if that is another. Free."""
+    async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
+        """Ask how one generation is doing. Free."""
 
-    async def log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
-        """Read the service's request log between two moments."""
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+        """Search the service's memory for lost create requests, sent at about the same time.
+
+        Returns what it says of each by client request id; one that is missing could not be searched for to the end.
+        """
+
+    async def cancel(self, handle: Mapping[str, Any], /) -> CancelOutcome:
+        """Cancel one generation."""
 
     async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
         """What the account was charged between two moments, in USD by generation id, as far as the service says."""

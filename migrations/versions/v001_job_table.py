@@ -1,4 +1,4 @@
-"""The job table, its ledger of attempts, its events, the limits, the timings, the prices and the runs.
+"""The job table, its ledger of attempts, their outputs, the events, the limits, the timings, the prices and the runs.
 
 A migration is literal: it imports nothing of batchgen, so that it creates the same tables whatever the code says later.
 """
@@ -6,14 +6,26 @@ A migration is literal: it imports nothing of batchgen, so that it creates the s
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "v001"
 down_revision = None
 
 TIME = sa.Text().with_variant(sa.DateTime(timezone=True), "postgresql")
 MONEY = sa.Text().with_variant(sa.Numeric(16, 7), "postgresql")
+STATES = "('pending', 'submitting', 'unconfirmed', 'generating', 'downloading', 'done', 'failed', 'cancelled')"
+ERROR_CLASSES = (
+    "('parameter', 'input_file', 'moderation', 'capacity', 'expired', 'internal', 'unknown', 'no_file',"
+    " 'unconfirmed', 'person', 'gone')"
+)
+
+
+def partial_index(name: str, table: str, columns: list[str], condition: str, *, unique: bool = False) -> None:
+    where = sa.text(condition)
+    op.create_index(name, table, columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 def upgrade() -> None:
+    # Jobs and attempts refer to one another. SQLite takes a reference to a later table, and no constraint afterwards.
+    is_sqlite = op.get_bind().dialect.name == "sqlite"
     op.create_table(
         "batches",
         sa.Column("id", sa.Integer, nullable=False),
@@ -22,10 +34,11 @@ def upgrade() -> None:
         sa.Column("manifest_path", sa.Text, nullable=False),
         sa.Column("manifest_sha256", sa.Text, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("enrolled_at", TIME, nullable=False),
-        sa.Column("spent", sa.BigInteger, nullable=False),
-        sa.Column("reserved", sa.BigInteger, nullable=False),
+        sa.Column("synced_at", TIME, nullable=False),
+        sa.Column("spent_nanousd", sa.BigInteger, nullable=False),
+        sa.Column("reserved_nanousd", sa.BigInteger, nullable=False),
         sa.Column("unpriced", sa.Integer, nullable=False),
+        sa.Column("delivered_bytes", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_batches"),
         sa.UniqueConstraint("name", name="uq_batches_name"),
     )
@@ -37,137 +50,140 @@ def upgrade() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
         sa.Column("service", sa.Text, nullable=False),
-        sa.Column("base_url", sa.Text),
-        sa.Column("endpoint", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
+        sa.Column("endpoint", sa.Text, nullable=False),
         sa.Column("request", sa.Text, nullable=False),
+        sa.Column("clip_seconds", sa.Float),
         sa.Column("input_pointers", sa.Text, nullable=False),
-        sa.Column("input_digests", sa.Text),
         sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("output_path", sa.Text, nullable=False),
         sa.Column("tags", sa.Text, nullable=False),
         sa.Column("attempt_id", sa.Integer),
-        sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("failures", sa.Integer, nullable=False),
-        sa.Column("generation_id", sa.Text),
-        sa.Column("remote_status", sa.Text),
-        sa.Column("video_url", sa.Text),
-        sa.Column("etag", sa.Text),
-        sa.Column("output_path", sa.Text, nullable=False),
-        sa.Column("bytes", sa.BigInteger),
-        sa.Column("sha256", sa.Text),
-        sa.Column("estimated_usd", MONEY),
-        sa.Column("cost_usd", MONEY),
         sa.Column("error_class", sa.Text),
         sa.Column("error", sa.Text),
         sa.Column("created_at", TIME, nullable=False),
-        sa.Column("submitted_at", TIME),
-        sa.Column("polled_at", TIME),
-        sa.Column("finished_at", TIME),
         sa.Column("delivered_at", TIME),
         sa.Column("failed_at", TIME),
         sa.Column("cancelled_at", TIME),
-        sa.Column("deadline_at", TIME),
         sa.Column("next_at", TIME),
         sa.Column("leased_by", sa.Text),
         sa.Column("leased_until", TIME),
-        sa.Column("selection", sa.Text),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_jobs_batch_id"),
+        *([sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_jobs_attempt_id")] if is_sqlite else []),
         sa.UniqueConstraint("batch_id", "key", name="uq_jobs_batch_id_key"),
-        sa.CheckConstraint(
-            "state IN ('pending', 'submitting', 'unconfirmed', 'generating', 'downloading', 'done', 'failed',"
-            " 'cancelled')",
-            name="state_is_known",
-        ),
+        sa.CheckConstraint(f"state IN {STATES}", name="state_is_known"),
+        sa.CheckConstraint(f"error_class IN {ERROR_CLASSES}", name="error_class_is_known"),
         sa.CheckConstraint("(state = 'done') = (delivered_at IS NOT NULL)", name="done_iff_delivered_at"),
         sa.CheckConstraint("(state = 'failed') = (failed_at IS NOT NULL)", name="failed_iff_failed_at"),
         sa.CheckConstraint("(state = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled_iff_cancelled_at"),
-        sa.CheckConstraint(
-            "NOT (state IN ('generating', 'downloading', 'done')) OR generation_id IS NOT NULL",
-            name="accepted_has_generation_id",
-        ),
-        sa.CheckConstraint(
-            "NOT (state IN ('pending', 'submitting', 'unconfirmed')) OR generation_id IS NULL",
-            name="unaccepted_has_no_generation_id",
-        ),
         sa.CheckConstraint(
             "NOT (state IN ('submitting', 'unconfirmed', 'generating', 'downloading', 'done'))"
             " OR attempt_id IS NOT NULL",
             name="sent_has_attempt",
         ),
-        sa.CheckConstraint("state <> 'done' OR (sha256 IS NOT NULL AND bytes > 0)", name="done_has_file"),
+        sa.CheckConstraint("state <> 'pending' OR attempt_id IS NULL", name="pending_has_no_attempt"),
         sa.CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
         sa.CheckConstraint("state <> 'submitting' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     )
     op.create_index("ix_jobs_pending", "jobs", ["batch_id", "state", sa.text("priority DESC"), "id"])
     op.create_index("ix_jobs_due", "jobs", ["batch_id", "state", "next_at"])
-    in_flight = sa.text("state IN ('submitting', 'unconfirmed', 'generating')")
-    op.create_index(
-        "ix_jobs_in_flight", "jobs", ["service", "state"], sqlite_where=in_flight, postgresql_where=in_flight
-    )
-    leased = sa.text("leased_by IS NOT NULL")
-    op.create_index("ix_jobs_leased", "jobs", ["leased_by"], sqlite_where=leased, postgresql_where=leased)
-    selected = sa.text("selection IS NOT NULL")
-    op.create_index(
-        "ix_jobs_selected",
-        "jobs",
-        ["selection", "batch_id", "state", sa.text("priority DESC"), "id"],
-        sqlite_where=selected,
-        postgresql_where=selected,
-    )
-    failed = sa.text("failed_at IS NOT NULL")
-    op.create_index("ix_jobs_failed", "jobs", ["batch_id", "failed_at"], sqlite_where=failed, postgresql_where=failed)
-    done = sa.text("state = 'done'")
-    op.create_index(
-        "ix_jobs_delivered", "jobs", ["batch_id", "state", "bytes"], sqlite_where=done, postgresql_where=done
-    )
+    partial_index("ix_jobs_leased", "jobs", ["leased_by"], "leased_by IS NOT NULL")
+    partial_index("ix_jobs_failed", "jobs", ["batch_id", "failed_at"], "failed_at IS NOT NULL")
     op.create_table(
         "attempts",
         sa.Column("id", sa.Integer, nullable=False),
         sa.Column("job_id", sa.Integer, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("service", sa.Text, nullable=False),
+        sa.Column("account", sa.Text, nullable=False),
+        sa.Column("model", sa.Text, nullable=False),
         sa.Column("client_request_id", sa.Text, nullable=False),
-        sa.Column("sent_at", TIME, nullable=False),
+        sa.Column("intent_at", TIME, nullable=False),
         sa.Column("answered_at", TIME),
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("generation_id", sa.Text),
-        sa.Column("http_status", sa.Integer),
+        sa.Column("handle", sa.Text),
+        sa.Column("input_digests", sa.Text),
+        sa.Column("remote_status", sa.Text),
+        sa.Column("polled_at", TIME),
+        sa.Column("deadline_at", TIME, nullable=False),
+        sa.Column("finished_at", TIME),
+        sa.Column("collect_by", TIME),
         sa.Column("estimated_usd", MONEY),
         sa.Column("cost_usd", MONEY),
+        sa.Column("charge_source", sa.Text),
+        sa.Column("http_status", sa.Integer),
+        sa.Column("error_class", sa.Text),
         sa.Column("error", sa.Text),
         sa.Column("released_at", TIME),
         sa.PrimaryKeyConstraint("id", name="pk_attempts"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_attempts_job_id"),
         sa.UniqueConstraint("client_request_id", name="uq_attempts_client_request_id"),
+        sa.UniqueConstraint("job_id", "number", name="uq_attempts_job_id_number"),
         sa.CheckConstraint(
             "outcome IN ('sending', 'unconfirmed', 'accepted', 'rejected', 'not_sent', 'throttled', 'blocked',"
             " 'absent')",
             name="outcome_is_known",
         ),
-        sa.CheckConstraint("outcome <> 'accepted' OR generation_id IS NOT NULL", name="accepted_attempt_has_id"),
+        sa.CheckConstraint(f"error_class IN {ERROR_CLASSES}", name="attempt_error_class_is_known"),
+        sa.CheckConstraint(
+            "charge_source IN ('answer', 'poll', 'log', 'ledger', 'estimate')", name="charge_source_is_known"
+        ),
+        sa.CheckConstraint("cost_usd IS NULL OR charge_source IS NOT NULL", name="cost_has_source"),
+        sa.CheckConstraint("(outcome = 'accepted') = (generation_id IS NOT NULL)", name="accepted_iff_generation_id"),
+        sa.CheckConstraint("outcome = 'accepted' OR finished_at IS NULL", name="finished_was_accepted"),
     )
-    op.create_index("ix_attempts_job", "attempts", ["job_id"])
-    unreleased = sa.text("released_at IS NULL AND outcome IN ('sending', 'unconfirmed', 'accepted')")
-    op.create_index(
-        "ux_attempts_one_open",
-        "attempts",
-        ["job_id"],
-        unique=True,
-        sqlite_where=unreleased,
-        postgresql_where=unreleased,
+    if not is_sqlite:
+        op.create_foreign_key("fk_jobs_attempt_id", "jobs", "attempts", ["attempt_id"], ["id"])
+    unreleased = "released_at IS NULL AND outcome IN ('sending', 'unconfirmed', 'accepted')"
+    partial_index("ux_attempts_one_open", "attempts", ["job_id"], unreleased, unique=True)
+    op.create_index("ux_attempts_generation", "attempts", ["service", "account", "generation_id"], unique=True)
+    partial_index(
+        "ix_attempts_in_flight", "attempts", ["service", "model", "outcome"], f"finished_at IS NULL AND {unreleased}"
     )
-    uncharged = sa.text("cost_usd IS NULL AND outcome = 'accepted'")
-    op.create_index("ix_attempts_uncharged", "attempts", ["job_id"], sqlite_where=uncharged, postgresql_where=uncharged)
+    partial_index("ix_attempts_uncharged", "attempts", ["job_id"], "cost_usd IS NULL AND outcome = 'accepted'")
+    op.create_table(
+        "outputs",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("attempt_id", sa.Integer, nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("url", sa.Text, nullable=False),
+        sa.Column("path", sa.Text),
+        sa.Column("bytes", sa.BigInteger),
+        sa.Column("sha256", sa.Text),
+        sa.Column("etag", sa.Text),
+        sa.Column("delivered_at", TIME),
+        sa.Column("seconds", sa.Float),
+        sa.Column("width", sa.Integer),
+        sa.Column("height", sa.Integer),
+        sa.Column("fps", sa.Float),
+        sa.Column("codec", sa.Text),
+        sa.PrimaryKeyConstraint("id", name="pk_outputs"),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outputs_attempt_id"),
+        sa.UniqueConstraint("attempt_id", "number", name="uq_outputs_attempt_id_number"),
+        sa.CheckConstraint(
+            "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes > 0)",
+            name="delivered_has_file",
+        ),
+    )
     op.create_table(
         "events",
         sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("batch_id", sa.Integer, nullable=False),
         sa.Column("job_id", sa.Integer, nullable=False),
         sa.Column("at", TIME, nullable=False),
         sa.Column("from_state", sa.Text),
         sa.Column("to_state", sa.Text, nullable=False),
         sa.Column("detail", sa.Text),
         sa.PrimaryKeyConstraint("id", name="pk_events"),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_events_batch_id"),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_events_job_id"),
+        sa.CheckConstraint(f"from_state IN {STATES}", name="from_state_is_known"),
+        sa.CheckConstraint(f"to_state IN {STATES}", name="to_state_is_known"),
     )
+    op.create_index("ix_events_batch", "events", ["batch_id", "id"])
     op.create_index("ix_events_job", "events", ["job_id"])
     op.create_table(
         "limits",
@@ -215,8 +231,10 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("seen_at", TIME, nullable=False),
+        sa.Column("selection", sa.Text),
         sa.Column("ended_at", TIME),
         sa.Column("exit_code", sa.Integer),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_runs_batch_id"),
     )
+    op.create_index("ix_runs_batch", "runs", ["batch_id"])

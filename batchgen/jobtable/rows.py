@@ -1,0 +1,56 @@
+"""Rows as values: a job with its current attempt and, for a download, the files of its generation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select
+
+from batchgen.jobs import Attempt, Job, Output, State
+from batchgen.jobtable.schema import attempts, jobs, outputs
+
+JOB_FIELDS = tuple(name for name in Job.__dataclass_fields__ if name not in ("attempt", "outputs"))
+ATTEMPT_FIELDS = tuple(Attempt.__dataclass_fields__)
+OUTPUT_FIELDS = tuple(Output.__dataclass_fields__)
+
+
+def load_jobs(connection: Connection, ids: Collection[int], *, with_outputs: bool = False) -> list[Job]:
+    """The jobs of these row ids, each with its current attempt, in the manifest's order."""
+    if not ids:
+        return []
+    files: dict[int, list[Output]] = {}
+    if with_outputs:
+        for row in connection.execute(OUTPUTS, {"ids": ids}):
+            files.setdefault(row[0], []).append(Output(*row[1:]))
+    rows = connection.execute(JOBS, {"ids": ids})
+    return sorted((to_job(row, files.get(row[0], ())) for row in rows), key=lambda job: job.id)
+
+
+def to_job(row: Row[Any], files: Sequence[Output]) -> Job:
+    fields = dict(zip(JOB_FIELDS, row, strict=False))
+    fields["state"] = State(fields["state"])
+    fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
+    return Job(**fields, attempt=to_attempt(row[len(JOB_FIELDS) :]), outputs=tuple(files))
+
+
+def to_attempt(columns: Sequence[Any]) -> Attempt:
+    """A row of the columns `ATTEMPT_FIELDS`."""
+    fields = dict(zip(ATTEMPT_FIELDS, columns, strict=True))
+    fields["handle"] = json.loads(fields["handle"] or "{}")
+    return Attempt(**fields)
+
+
+JOBS = (
+    select(*(jobs.c[name] for name in JOB_FIELDS), *(attempts.c[name] for name in ATTEMPT_FIELDS))
+    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+)
+
+OUTPUTS = (
+    select(jobs.c.id, *(outputs.c[name] for name in OUTPUT_FIELDS))
+    .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(outputs.c.number)
+)

@@ -1,0 +1,29 @@
+"""The simulator as a service: started when a run begins, stopped when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from batchgen.services.account import Account, Variables
+from batchgen.services.aimlapi import AimlApi, handle_of
+from batchgen.services.base import Service
+from batchgen.services.registry import SIMULATOR, Plugin
+from batchgen.simulator import Simulation, serve
+
+SPEED = 120.0  # times real speed: a clip of 3 to 4 minutes takes 2 seconds
+
+
+@asynccontextmanager
+async def connect(_account: Account, ledger: Path | None) -> AsyncIterator[Service]:
+    """A simulator of its own. Its ledger is a file, or in memory without one; its address does not last."""
+    async with serve(Simulation(ledger=ledger, speed=SPEED)) as base_url:
+        service = AimlApi(base_url, "simulated", name=SIMULATOR, has_lasting_address=False)
+        try:
+            yield service
+        finally:
+            await service.close()
+
+
+PLUGIN = Plugin("the simulator", Variables(), connect, handle_of)
