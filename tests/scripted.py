@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,12 @@ from batchgen.services.base import (
     Features,
     FetchOutcome,
     Finding,
-    Listing,
     SentAttempt,
+    Service,
     Submission,
     SubmitOutcome,
     Throttled,
     Unavailable,
-    Unsupported,
     Working,
 )
 from batchgen.stage import RunContext, Stage
@@ -38,7 +36,7 @@ from tests.table import RUN, Table
 
 
 @dataclass
-class ScriptedService:
+class ScriptedService(Service):
     """Answers each call with the next of its script; the last one answers all that follow."""
 
     submits: Sequence[SubmitOutcome] = ()
@@ -63,9 +61,6 @@ class ScriptedService:
         if self.gate:
             await self.gate.wait()
 
-    async def prepare(self, submission: Submission) -> Mapping[str, Any]:
-        return {}
-
     async def submit(self, submission: Submission) -> SubmitOutcome:
         number = len(self.submitted)
         self.submitted.append(submission)
@@ -89,21 +84,6 @@ class ScriptedService:
         if isinstance(answer, Unavailable | Throttled):
             return answer
         return {} if answer is None else {attempt.client_request_id: answer for attempt in attempts}
-
-    async def cancel(self, handle: Mapping[str, Any]) -> Unsupported:
-        return Unsupported()
-
-    async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
-        return {}
-
-    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
-        return {}
-
-    async def balance(self) -> Decimal | None:
-        return None
-
-    async def catalogue(self, etag: str | None = None) -> Listing | None:
-        return None
 
     async def close(self) -> None:
         pass

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.jobs import ChargeSource
@@ -26,23 +25,19 @@ from batchgen.services.base import (
     Accepted,
     Adopted,
     Adoption,
-    Blocked,
     Features,
     FetchOutcome,
     Finding,
     Listing,
     LocalFile,
-    NotSent,
     SentAttempt,
     Service,
     Submission,
     SubmitOutcome,
     Throttled,
-    Trouble,
     Unavailable,
-    Unknown,
-    Unsupported,
 )
+from batchgen.services.client import ApiClient
 from batchgen.services.registry import Plugin
 
 BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
@@ -74,52 +69,32 @@ class LogPage:
     complete: bool = True
 
 
-class AimlApi:
+class AimlApi(Service):
     """The AI/ML API at `base_url` (which has no version in it), used with one key. Safe to use concurrently.
 
     With a lasting address, a generation is asked for where it was submitted.
 
-    Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(self, base_url: str, key: str, *, name: str = "aimlapi", has_lasting_address: bool = True) -> None:
-        self.base_url = base_url.rstrip("/")
         self.name = name
         self.account = hashlib.blake2b(key.encode(), digest_size=4, person=b"batchgen").hexdigest()
         self.features = FEATURES
         self.variables = VARIABLES
-        self._key = key
+        self._api = ApiClient(base_url, key)
+        self.base_url = self._api.base_url
         self._has_lasting_address = has_lasting_address
-        self._creates = http.create_client()
-        self._questions = http.api_client()
-        self._clock_offset = timedelta(0)
-        """How far the service's clock is ahead of this machine's, by the last answer."""
 
     async def close(self) -> None:
-        await self._creates.aclose()
-        await self._questions.aclose()
-
-    async def prepare(self, _submission: Submission) -> Mapping[str, Any]:
-        """Nothing has to be done before a create call."""
-        return {}
+        await self._api.close()
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create call, once. Whatever happens becomes an outcome."""
-        url = self.base_url + submission.endpoint
         body = await asyncio.to_thread(submission.body, data_uri) if submission.files else submission.body(data_uri)
-        headers = {"Content-Type": "application/json", "X-Client-Request-Id": submission.client_request_id}
-        # A large body on a slow line is no reason to give up a create.
-        seconds = http.SUBMIT_SECONDS + len(body) / http.UPLOAD_BYTES_PER_SECOND
-        try:
-            answer = await http.exchange(self._creates, "POST", url, headers, body, key=self._key, seconds=seconds)
-        except http.BAD_ADDRESS as error:
-            reason = http.describe(error, self._key)
-            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {reason}")
-        except http.NOT_SENT as error:
-            return NotSent(http.describe(error, self._key))
-        except http.FAILURES as error:
-            return Unknown(http.describe(error, self._key))
-        self._clock_offset = answers.clock_offset(answer, clock.utcnow())
+        headers = {"X-Client-Request-Id": submission.client_request_id}
+        answer = await self._api.create(submission.endpoint, body, headers)
+        if not isinstance(answer, http.Answer):
+            return answer
         outcome = answers.read_create(answer)
         if isinstance(outcome, Accepted):
             return replace(outcome, handle=self._handle(outcome.generation_id, submission.endpoint))
@@ -133,7 +108,7 @@ class AimlApi:
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Its id may hold `:` and `/`, which travel percent-encoded."""
         url = handle.get("base_url", self.base_url) + handle["endpoint"]
-        answer = await self._ask(url, {"generation_id": handle["generation_id"]})
+        answer = await self._api.ask(url, {"generation_id": handle["generation_id"]})
         return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer)
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
@@ -159,11 +134,11 @@ class AimlApi:
 
     async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""
-        start, end = start + self._clock_offset, end + self._clock_offset
+        start, end = start + self._api.clock_offset, end + self._api.clock_offset
         window = {"start": start.isoformat(), "end": end.isoformat(), "limit": PAGE_ROWS}
         logged: list[LoggedRequest] = []
         for page in range(PAGES_MAX):
-            answer = await self._ask(self.base_url + "/v2/logs", {**window, "offset": page * PAGE_ROWS})
+            answer = await self._api.ask("/v2/logs", {**window, "offset": page * PAGE_ROWS})
             if isinstance(answer, Unavailable):
                 return answer
             if answer.status != 200:
@@ -177,16 +152,12 @@ class AimlApi:
                 return LogPage(logged)
         return LogPage(logged, complete=False)
 
-    async def cancel(self, _handle: Mapping[str, Any]) -> Unsupported:
-        """The service has no call for it."""
-        return Unsupported()
-
     async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
         """Read the account's transactions between two moments, as far as they can be read."""
         charges: dict[str, Decimal] = {}
         params = {"from": start.isoformat(), "to": end.isoformat(), "direction": "CHARGE", "limit": PAGE_ROWS}
         for _ in range(PAGES_MAX):
-            document = await self._ask_json("/v2/billing/transactions", params)
+            document = await self._api.ask_json("/v2/billing/transactions", params)
             rows = document.get("data")
             for row in rows if isinstance(rows, list) else []:
                 if transaction := answers.read_transaction(row):
@@ -201,7 +172,7 @@ class AimlApi:
 
     async def balance(self) -> Decimal | None:
         """What the account has left, in USD; None where the service does not say."""
-        document = await self._ask_json("/v2/billing", {})
+        document = await self._api.ask_json("/v2/billing", {})
         is_usd = document.get("currency", "USD") == "USD"
         return answers.read_amount(document.get("current_balance")) if is_usd else None
 
@@ -209,7 +180,7 @@ class AimlApi:
         """The price list of the video models; None where it does not come within `CATALOGUE_SECONDS`."""
         headers = {"If-None-Match": etag} if etag else {}
         url = self.base_url + "/v1/models"
-        answer = await self._ask(url, {"include": "pricing"}, headers, with_key=False, seconds=CATALOGUE_SECONDS)
+        answer = await self._api.ask(url, {"include": "pricing"}, headers, with_key=False, seconds=CATALOGUE_SECONDS)
         if isinstance(answer, Unavailable):
             return None
         if answer.status == 304:
@@ -221,7 +192,7 @@ class AimlApi:
         medians: dict[str, float] = {}
         for first in range(0, len(models), PAGE_ROWS):
             params = {"aliases": models[first : first + PAGE_ROWS]}
-            rows = (await self._ask_json("/models/metrics", params, with_key=False)).get("models")
+            rows = (await self._api.ask_json("/models/metrics", params, with_key=False)).get("models")
             for row in rows if isinstance(rows, list) else []:
                 try:
                     seconds = float(row["metrics"]["duration_ms"]["p50"]) / 1000
@@ -230,32 +201,6 @@ class AimlApi:
                 except (KeyError, TypeError, ValueError):
                     continue
         return medians
-
-    async def _ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
-        """The JSON object of a 200 answer; empty for anything else."""
-        answer = await self._ask(self.base_url + path, params, with_key=with_key)
-        return answers.json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
-
-    async def _ask(
-        self,
-        url: str,
-        params: Mapping[str, Any],
-        headers: Mapping[str, str] | None = None,
-        *,
-        with_key: bool = True,
-        seconds: float | None = None,
-    ) -> http.Answer | Unavailable:
-        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter."""
-        url = f"{url}?{urlencode(params, doseq=True)}" if params else url
-        key = self._key if with_key else ""
-        try:
-            answer = await http.exchange(
-                self._questions, "GET", url, headers, key=key, seconds=seconds or http.FETCH_SECONDS
-            )
-        except (*http.FAILURES, *http.BAD_ADDRESS) as error:
-            return Unavailable(http.describe(error, self._key))
-        self._clock_offset = answers.clock_offset(answer, clock.utcnow())
-        return answer
 
 
 @asynccontextmanager

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from batchgen.catalogue import pointers
 from batchgen.jobs import ChargeSource, ErrorClass
@@ -305,11 +306,11 @@ class Submission:
         return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-class Service(Protocol):
+class Service(ABC):
     """A video service, with one account. Implementations are safe to call concurrently.
 
     `account` labels what is learned about the account, and shows nothing of the key. `base_url` and `variables` are for
-    messages.
+    messages. What a service cannot do, it leaves as it is here.
     """
 
     name: str
@@ -318,35 +319,45 @@ class Service(Protocol):
     features: Features
     variables: Variables
 
-    async def prepare(self, submission: Submission, /) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+    async def prepare(self, _submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
         """Free work before the paid request, such as uploads. What it returns is stored with the attempt beforehand."""
+        return {}
 
+    @abstractmethod
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create request, once. `Accepted` costs money, `Unknown` may."""
 
+    @abstractmethod
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Free."""
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+    async def find(self, _attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
         """Search the service's memory for lost create requests, sent at about the same time.
 
         Returns what it says of each by client request id; one that is missing could not be searched for to the end.
         """
+        return {}
 
-    async def cancel(self, handle: Mapping[str, Any], /) -> CancelOutcome:
+    async def cancel(self, _handle: Mapping[str, Any]) -> CancelOutcome:
         """Cancel one generation."""
+        return Unsupported()
 
-    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
+    async def charges(self, _start: datetime, _end: datetime) -> Mapping[str, Decimal]:
         """What the account was charged between two moments, in USD by generation id, as far as the service says."""
+        return {}
 
     async def balance(self) -> Decimal | None:
         """What the account has left, in USD; None where the service does not say."""
+        return None
 
-    async def catalogue(self, etag: str | None = None) -> Listing | None:
+    async def catalogue(self, _etag: str | None = None) -> Listing | None:
         """The price list, unless that of `etag` is still valid; None where it cannot be had soon. Needs no key."""
+        return None
 
-    async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
+    async def typical_seconds(self, _models: Sequence[str]) -> Mapping[str, float]:
         """The median generation time in seconds of each model for which the service has figures."""
+        return {}
 
+    @abstractmethod
     async def close(self) -> None:
         """Close the connections."""

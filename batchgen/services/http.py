@@ -197,6 +197,7 @@ async def exchange(
     content: bytes | None = None,
     *,
     key: str = "",
+    scheme: str = "Bearer",
     with_body: bool = True,
     seconds: float,
 ) -> Answer:
@@ -204,7 +205,7 @@ async def exchange(
 
     The time begins once the client has a free connection. Raises `FAILURES`, `BAD_ADDRESS`.
     """
-    headers = {**(headers or {}), "Authorization": f"Bearer {key}"} if key else headers
+    headers = {**(headers or {}), "Authorization": f"{scheme} {key}"} if key else headers
     progress, body = Progress(), b""
     with progress.classifying():
         async with (

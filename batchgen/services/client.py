@@ -1,0 +1,89 @@
+"""Requests to one API with one key: every failure of a create or of a question becomes an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from batchgen import clock
+from batchgen.services import answers, http
+from batchgen.services.base import Blocked, NotSent, Trouble, Unavailable, Unknown
+
+
+class ApiClient:
+    """Sends to the API at `base_url`, with `Authorization: <scheme> <key>`. Safe to use concurrently.
+
+    Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
+    """
+
+    def __init__(self, base_url: str, key: str, *, scheme: str = "Bearer") -> None:
+        self.base_url = base_url.rstrip("/")
+        self.clock_offset = timedelta(0)
+        """How far the service's clock is ahead of this machine's, by the last answer."""
+        self._key, self._scheme = key, scheme
+        self._creates = http.create_client()
+        self._questions = http.api_client()
+
+    async def close(self) -> None:
+        await self._creates.aclose()
+        await self._questions.aclose()
+
+    async def create(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> http.Answer | NotSent | Unknown | Blocked:
+        """Send one paid request, once, as JSON. The answer, or what is proven by its absence."""
+        # A large body on a slow line is no reason to give up a create.
+        seconds = http.SUBMIT_SECONDS + len(body) / http.UPLOAD_BYTES_PER_SECOND
+        try:
+            return await self._exchange(
+                self._creates, "POST", path, {"Content-Type": "application/json", **(headers or {})}, body, seconds
+            )
+        except http.BAD_ADDRESS as error:
+            reason = http.describe(error, self._key)
+            return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {reason}")
+        except http.NOT_SENT as error:
+            return NotSent(http.describe(error, self._key))
+        except http.FAILURES as error:
+            return Unknown(http.describe(error, self._key))
+
+    async def ask(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        with_key: bool = True,
+        seconds: float = http.FETCH_SECONDS,
+    ) -> http.Answer | Unavailable:
+        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter."""
+        path = f"{path}?{urlencode(params, doseq=True)}" if params else path
+        try:
+            return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
+        except (*http.FAILURES, *http.BAD_ADDRESS) as error:
+            return Unavailable(http.describe(error, self._key))
+
+    async def ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
+        """The JSON object of a 200 answer; empty for anything else."""
+        answer = await self.ask(path, params, with_key=with_key)
+        return answers.json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
+
+    async def _exchange(
+        self,
+        client: http.Client,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        seconds: float,
+        *,
+        with_key: bool = True,
+    ) -> http.Answer:
+        """`path` begins at the base URL, or is a whole URL."""
+        url = path if "://" in path else self.base_url + path
+        key = self._key if with_key else ""
+        answer = await http.exchange(client, method, url, headers, body, key=key, scheme=self._scheme, seconds=seconds)
+        self.clock_offset = answers.clock_offset(answer, clock.utcnow())
+        return answer

@@ -1,0 +1,294 @@
+"""What a plug-in must do before it may call itself safe: a list of cases, each about one promise of the protocol."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+from batchgen import clock
+from batchgen.services.account import Account
+from batchgen.services.base import (
+    Absent,
+    Accepted,
+    Adopted,
+    Adoption,
+    Blocked,
+    Finding,
+    Finished,
+    NotSent,
+    Rejected,
+    SentAttempt,
+    Service,
+    Submission,
+    Throttled,
+    Unavailable,
+    Unknown,
+    Working,
+)
+from batchgen.services.registry import Plugin
+from batchgen.testing.proxy import Fault, Proxy, cut, proxied, replaced
+
+KEY = "conformance-key-never-to-be-seen"
+POLLS_MAX = 200  # of a generation of the imitation, which should take no longer than a second
+
+LOST = (
+    *(Fault(f"the answer is cut after {share:.0%}", True, cut(share)) for share in (0, 0.1, 0.5, 0.9, 1)),
+    *(Fault(f"the answer is {status}", True, replaced(status, "{}")) for status in (500, 502, 503, 504, 408)),
+    Fault("the answer is no JSON", True, replaced(200, "<html>welcome</html>")),
+    Fault("the answer is JSON of another kind", True, replaced(200, '["ok"]')),
+    Fault("the answer is empty", True, replaced(204)),
+    Fault("the answer is a redirect", True, replaced(302, headers="Location: /elsewhere\r\n")),
+)
+"""Answers to a create request that the service has accepted."""
+NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
+TOO_MUCH = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
+BAD_KEY = Fault("the service refuses the key, and repeats it", False, replaced(401, json.dumps({"message": KEY})))
+NO_ANSWERS = (
+    Fault("no answer", False, lambda _answer: b""),
+    Fault("half an answer", True, cut(0.5)),
+    *(Fault(f"the answer is {status}", False, replaced(status, "{}")) for status in (401, 403, 429, 500, 502, 503)),
+    Fault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
+)
+"""Answers to a question, which say nothing about a generation."""
+
+
+class Imitation(Protocol):
+    """The service that a plug-in is tested against: a server of the author's own, on loopback, which takes any key.
+
+    Its generations end within a second. Addresses in its answers are made from the `Host` header of the request.
+    """
+
+    plugin: Plugin
+    service: str
+    """The name of the plug-in's entry point."""
+    base_url: str
+    jobs: Sequence[Mapping[str, Any]]
+    """Jobs for a manifest, all of them different."""
+
+    def submission(self, prompt: str) -> Submission:
+        """A valid request without a client request id. The same prompt makes the same request."""
+
+    def is_create(self, method: str, path: str) -> bool:
+        """Whether a request is one that costs money."""
+
+    def accepted(self) -> Sequence[str]:
+        """The ids of all generations that the service has accepted, in their order."""
+
+
+@dataclass
+class Bench:
+    """A plug-in in front of its imitated service, with a proxy between them."""
+
+    imitation: Imitation
+    proxy: Proxy
+    service: Service
+    submitted: int = 0
+
+    async def submit(self, prompt: str = "a lighthouse", fault: Fault | None = None) -> tuple[SentAttempt, Any]:
+        """Send one request, which meets a fault. Returns the attempt and the outcome."""
+        self.submitted += 1
+        submission = replace(self.imitation.submission(prompt), client_request_id=f"batchgen-{self.submitted:032x}")
+        attempt = SentAttempt(
+            submission.client_request_id, submission.model, submission.endpoint, submission.request, (), clock.utcnow()
+        )
+        if self.service.features.prepares:
+            handle = await self.service.prepare(submission)
+            expect(isinstance(handle, Mapping), f"prepare returned {handle!r}")
+            assert isinstance(handle, Mapping)
+            submission, attempt = replace(submission, handle=handle), replace(attempt, handle=handle)
+        self.proxy.create_faults = [fault] if fault else []
+        outcome = await self.service.submit(submission)
+        expect_no_key(outcome)
+        if isinstance(outcome, Accepted):
+            attempt = replace(attempt, generation_id=outcome.generation_id, handle=outcome.handle)
+        return attempt, outcome
+
+    async def find(self, *attempts: SentAttempt) -> Mapping[str, Any]:
+        """What the service's memory says about these attempts."""
+        findings = await self.service.find(attempts)
+        expect_no_key(findings)
+        expect(isinstance(findings, Mapping), f"find returned {findings!r}")
+        assert isinstance(findings, Mapping)
+        return findings
+
+    @property
+    def adopts(self) -> bool:
+        return self.service.features.adopt is not Adoption.NONE
+
+
+Case = Callable[[Bench], Awaitable[None]]
+
+
+class NotConformant(AssertionError):
+    """A plug-in breaks a promise of the protocol; `str(error)` says which."""
+
+
+def expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise NotConformant(message)
+
+
+def expect_no_key(value: object) -> None:
+    expect(KEY not in repr(value), f"the key is in {type(value).__name__}")
+
+
+async def a_request_is_sent_once_and_followed_to_its_files(bench: Bench) -> None:
+    attempt, outcome = await bench.submit()
+    expect(isinstance(outcome, Accepted), f"a valid request became {outcome!r}")
+    accepted = list(bench.imitation.accepted())
+    expect(accepted == [attempt.generation_id], f"the service accepted {accepted}, the plug-in says {outcome!r}")
+    handle = json.loads(json.dumps(dict(attempt.handle)))  # as it comes back from the job table
+    for _ in range(POLLS_MAX):
+        answer = await bench.service.fetch(handle)
+        if not isinstance(answer, Working):
+            break
+    expect(isinstance(answer, Finished) and bool(answer.files), f"the generation became {answer!r}")
+
+
+async def a_service_that_cannot_be_reached_has_accepted_nothing(bench: Bench) -> None:
+    async with bench.imitation.plugin.open(Account("http://127.0.0.1:9", KEY), None) as nowhere:
+        outcome = await nowhere.submit(replace(bench.imitation.submission("nowhere"), client_request_id="batchgen-0"))
+    expect(isinstance(outcome, NotSent), f"a refused connection became {outcome!r}")
+
+
+async def a_lost_answer_is_unknown_and_never_sent_again(bench: Bench) -> None:
+    for number, fault in enumerate(LOST):
+        before = len(bench.imitation.accepted())
+        _, outcome = await bench.submit(f"lost {number}", fault)
+        sent = len(bench.imitation.accepted()) - before
+        expect(sent == 1, f"{fault.name}: {sent} generations were accepted for one request")
+        expect(isinstance(outcome, Unknown), f"{fault.name}: became {outcome!r}")
+
+
+async def a_lost_request_is_unknown_and_never_adopted(bench: Bench) -> None:
+    await bench.submit("another request of that time")
+    attempt, outcome = await bench.submit("never came", NEVER_CAME)
+    expect(not isinstance(outcome, Accepted | Rejected | Throttled), f"became {outcome!r}")
+    if bench.adopts:
+        finding = (await bench.find(attempt)).get(attempt.client_request_id)
+        expect(not isinstance(finding, Adopted), f"a request that never came was found as {finding!r}")
+        expect(not isinstance(finding, Absent) or not finding.proof, "its absence so soon was taken for a proof")
+
+
+async def a_lost_answer_is_found_again(bench: Bench) -> None:
+    if bench.adopts:
+        await bench.submit("another request of that time")
+        attempt, _ = await bench.submit("found again", LOST[0])
+        finding = (await bench.find(attempt)).get(attempt.client_request_id)
+        if not isinstance(finding, Adopted):
+            raise NotConformant(f"what the service accepted was found as {finding!r}")
+        expect(finding.generation_id == bench.imitation.accepted()[-1], "the generation of another request was adopted")
+        handle = json.loads(json.dumps(dict(finding.handle)))
+        answer = await bench.service.fetch({**attempt.handle, **handle})
+        expect(isinstance(answer, Working | Finished), f"the adopted handle leads to {answer!r}")
+
+
+async def the_generation_of_a_twin_is_never_taken(bench: Bench) -> None:
+    if bench.adopts:
+        twin, _ = await bench.submit("twins")
+        attempt, _ = await bench.submit("twins", NEVER_CAME)
+        finding = (await bench.find(attempt, twin)).get(attempt.client_request_id)
+        expect(not isinstance(finding, Adopted), "a request that never came took the generation of its twin")
+
+
+async def two_lost_twins_never_share_a_generation(bench: Bench) -> None:
+    if bench.adopts:
+        first, _ = await bench.submit("lost twins", LOST[0])
+        second, _ = await bench.submit("lost twins", LOST[0])
+        findings = (await bench.find(first, second)).values()
+        ids = [finding.generation_id for finding in findings if isinstance(finding, Adopted)]
+        expect(len(ids) == len(set(ids)), "two requests adopted one generation")
+
+
+async def too_much_is_throttled(bench: Bench) -> None:
+    _, outcome = await bench.submit(fault=TOO_MUCH)
+    expect(isinstance(outcome, Throttled), f"429 became {outcome!r}")
+    wait = outcome.retry_after or timedelta(0)
+    expect(timedelta(0) <= wait <= timedelta(days=1), f"a pause of {wait}")
+    expect(len(bench.proxy.creates) == 1, "the request was sent again")
+
+
+async def a_refused_key_concerns_the_account_and_is_not_repeated(bench: Bench) -> None:
+    _, outcome = await bench.submit(fault=BAD_KEY)
+    expect(isinstance(outcome, Blocked), f"401 became {outcome!r}")
+
+
+async def an_answer_that_says_nothing_ends_no_generation(bench: Bench) -> None:
+    attempt, _ = await bench.submit()
+    for fault in NO_ANSWERS:
+        bench.proxy.other_fault = fault
+        outcome = await bench.service.fetch(attempt.handle)
+        expect(isinstance(outcome, Unavailable | Throttled | Working), f"{fault.name}: became {outcome!r}")
+        if bench.adopts:
+            findings = await bench.service.find([replace(attempt, generation_id=None)])
+            is_silent = not isinstance(findings, Mapping) or not any(map(is_certain, findings.values()))
+            expect(is_silent, f"{fault.name}: became {findings!r}")
+        expect_no_key(outcome)
+    bench.proxy.other_fault = None
+
+
+def is_certain(finding: Finding) -> bool:
+    """Whether something is done because of it: an adoption, or another request."""
+    return isinstance(finding, Adopted) or (isinstance(finding, Absent) and bool(finding.proof))
+
+
+async def a_question_never_raises(bench: Bench) -> None:
+    bench.proxy.other_fault = Fault("no answer", False, lambda _answer: b"")
+    now = clock.utcnow()
+    await bench.service.charges(now - timedelta(hours=1), now)
+    await bench.service.balance()
+    await bench.service.catalogue()
+    await bench.service.typical_seconds([bench.imitation.submission("x").model])
+    attempt, _ = await bench.submit()
+    await bench.service.cancel(attempt.handle)
+    bench.proxy.other_fault = None
+
+
+async def the_key_goes_to_the_service_alone(bench: Bench) -> None:
+    async with proxied(bench.imitation.base_url, bench.imitation.is_create) as other:
+        redirect = replaced(307, headers=f"Location: {other.base_url}/\r\n")
+        elsewhere = Fault("a redirect to another host", False, redirect)
+        attempt, _ = await bench.submit()
+        bench.proxy.other_fault = elsewhere
+        await bench.service.fetch(attempt.handle)
+        bench.proxy.other_fault = None
+        await bench.submit(fault=elsewhere)
+    expect(not any(KEY.encode() in request.raw for request in other.requests), "the key was sent to another host")
+    expect(KEY not in json.dumps(dict(attempt.handle)), "the key is in the handle")
+
+
+CASES: tuple[Case, ...] = (
+    a_request_is_sent_once_and_followed_to_its_files,
+    a_service_that_cannot_be_reached_has_accepted_nothing,
+    a_lost_answer_is_unknown_and_never_sent_again,
+    a_lost_request_is_unknown_and_never_adopted,
+    a_lost_answer_is_found_again,
+    the_generation_of_a_twin_is_never_taken,
+    two_lost_twins_never_share_a_generation,
+    too_much_is_throttled,
+    a_refused_key_concerns_the_account_and_is_not_repeated,
+    an_answer_that_says_nothing_ends_no_generation,
+    a_question_never_raises,
+    the_key_goes_to_the_service_alone,
+)
+"""Every case within one process. `kills.py` has those in which a run is killed."""
+
+
+@asynccontextmanager
+async def bench_of(imitation: Imitation) -> AsyncIterator[Bench]:
+    """A bench for one case."""
+    async with (
+        proxied(imitation.base_url, imitation.is_create) as proxy,
+        imitation.plugin.open(Account(proxy.base_url, KEY), None) as service,
+    ):
+        yield Bench(imitation, proxy, service)
+
+
+async def check_case(case: Case, imitation: Imitation) -> None:
+    """Run one case. Raises `NotConformant`."""
+    async with bench_of(imitation) as bench:
+        await case(bench)

@@ -1,0 +1,55 @@
+"""Runs of `batchgen` with a plug-in that are killed around a paid request, and go on with the same command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchgen.testing.conformance import KEY, Imitation, expect
+from batchgen.testing.proxy import Proxy, proxied
+
+MOMENTS = ("sent", "accepted")
+"""When a run is killed: before the service has its first request, or before the run has the answer to it."""
+LIMITS = {"in_flight": 4, "submits_per_minute": 600, "unconfirmed_minutes": 0.1, "on_unconfirmed": "resubmit"}
+RUN_SECONDS = 120
+
+
+async def check_kill(moment: str, imitation: Imitation, folder: Path) -> None:
+    """Kill a run at a moment of its first create request, run the same command again, and compare both sides.
+
+    Raises `NotConformant` where a job is paid for twice, or not delivered.
+    """
+    manifest = folder / "conformance.yaml"
+    header = {"service": imitation.service, "limits": LIMITS}
+    manifest.write_text(json.dumps({**header, "jobs": list(imitation.jobs)}), encoding="utf-8")
+    async with proxied(imitation.base_url, imitation.is_create) as proxy:
+        process = await start(imitation, proxy, manifest)
+
+        async def kill(now: str) -> None:
+            if now == moment and process.returncode is None:
+                process.kill()
+                await process.wait()
+
+        proxy.on_create = kill
+        output, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+        expect(process.returncode == -9, f"the run was not killed: {output.decode()}")
+        proxy.on_create = None
+        process = await start(imitation, proxy, manifest)
+        output, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS)
+    jobs, accepted = len(imitation.jobs), len(imitation.accepted())
+    expect(process.returncode == 0, f"not every job was delivered: {output.decode()}")
+    expect(accepted == jobs, f"{accepted} generations were accepted for {jobs} jobs")
+    expect(KEY not in output.decode(), "the key is in the output")
+
+
+async def start(imitation: Imitation, proxy: Proxy, manifest: Path) -> asyncio.subprocess.Process:
+    variables = imitation.plugin.variables
+    account = {variables.key: KEY, variables.base_url: proxy.base_url}
+    command: Sequence[str] = (sys.executable, "-m", "batchgen", "run", str(manifest))
+    return await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **account}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
