@@ -80,7 +80,10 @@ async def plan_run(database: Database, manifest: Manifest, jobs: Selection, unti
     async with open_service(manifest, public) as service:
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
-    request = PlanRequest(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until, medians, has_prices)
+    request = PlanRequest(
+        *(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until),
+        *(medians, has_prices, service.features.keeps_results_for),
+    )
     return await make_plan(database, request, clock.utcnow())
 
 

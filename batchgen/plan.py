@@ -47,6 +47,8 @@ class PlanRequest:
     """The service's median generation times: seconds by model."""
     has_live_prices: bool
     """Whether the stored price list was fetched from the service just now."""
+    keeps_results_for: timedelta | None = None
+    """How long the service keeps a finished file."""
 
 
 @dataclass(frozen=True, slots=True)

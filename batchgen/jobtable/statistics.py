@@ -50,6 +50,8 @@ class Blocker:
     reason: str
     until: datetime | None
     jobs: int
+    collect_by: datetime | None = None
+    """When the service may delete the first of the files that wait to be downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,10 @@ def blockers(
     for state, reason in waiting_for.items():
         number = summary.counts[state] - (summary.held if state == State.UNCONFIRMED else 0)
         if number:
-            blocked.append(Blocker(reason, next_due(connection, batch_id, state), number))
+            collect_by = None
+            if state == State.DOWNLOADING:
+                collect_by = connection.execute(COLLECT_BY, {"in_batch": batch_id}).scalar()
+            blocked.append(Blocker(reason, next_due(connection, batch_id, state), number, collect_by))
     if summary.held:
         blocked.append(Blocker("a person (batchgen resolve)", None, summary.held))
     return blocked
@@ -188,5 +193,10 @@ EVENTS = (
     .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
+)
+COLLECT_BY = (
+    select(func.min(attempts.c.collect_by))
+    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DOWNLOADING)
 )
 DELIVERED_BYTES = select(batches.c.delivered_bytes).where(batches.c.id == bindparam("in_batch"))

@@ -28,6 +28,8 @@ def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
     if plan.affordable or plan.table.states[State.GENERATING]:
         half, late = (f"{duration(at - now)} ({local_time(at, now)})" for at in (plan.p50_at, plan.p90_at))
         yield f"  done in about {half}, nine times out of ten within {late}, with {assumed_limits(plan)}"
+    if (kept := plan.request.keeps_results_for) and plan.to_send:
+        yield f"  the service keeps a finished file for {duration(kept)}: a run must be at work within that time"
     if until := plan.request.until:
         yield f"  by {local_time(until, now)}: {plan.in_time} of {plan.affordable} would be sent and done"
 
@@ -121,6 +123,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "reserved_usd": table.totals.reserved,
         "max_cost_usd": request.limits.max_cost,
         "within_max_cost": {"jobs": plan.affordable, "cost_usd": plan.affordable_cost},
+        "results_kept_seconds": request.keeps_results_for.total_seconds() if request.keeps_results_for else None,
         "finish": {"p50": plan.p50_at, "p90": plan.p90_at},
         "until": {"at": request.until, "jobs": plan.in_time} if request.until else None,
     }

@@ -80,6 +80,8 @@ def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
 def blocker_line(blocker: Blocker, now: datetime) -> str:
     """What jobs wait for, and when batchgen checks again."""
     text = f"{plural(blocker.jobs, 'job')} wait{'s' if blocker.jobs == 1 else ''} for {blocker.reason}"
+    if blocker.collect_by:
+        text += f" (the service keeps the first file until {local_time(blocker.collect_by, now)})"
     if blocker.until is None or blocker.until - now < timedelta(seconds=1):
         return text
     return f"{text}: next check in {duration(blocker.until - now)}"
@@ -138,5 +140,13 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] 
         "stuck": summary.stuck,
         "cost_usd": summary.cost_usd,
         "bytes": summary.bytes,
-        "waits": [{"for": blocker.reason, "until": blocker.until, "jobs": blocker.jobs} for blocker in blockers],
+        "waits": [
+            {
+                "for": blocker.reason,
+                "until": blocker.until,
+                "jobs": blocker.jobs,
+                "collect_by": blocker.collect_by,
+            }
+            for blocker in blockers
+        ],
     }
