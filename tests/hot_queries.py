@@ -14,6 +14,7 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable import (
     commands,
     delivery,
+    in_flight,
     leases,
     ledger,
     polling,
@@ -24,13 +25,13 @@ from batchgen.jobtable import (
     submission,
     timings,
 )
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.services.base import Accepted, Finished
 from tests.conftest import NOON
 
 RUN = "run-hot"
 SOON = NOON + timedelta(minutes=5)
-MARK = "0123456789abcdef"
 AT_WORK = (State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
 
 STATES = (State.PENDING, State.SUBMITTING, *AT_WORK)
@@ -45,27 +46,30 @@ def claimed(connection: Connection, batch_id: int, state: State) -> Any:
 
 
 def send(connection: Connection, batch_id: int) -> None:
-    (intent, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, 8, None)
-    submission.accepted(connection, intent, Accepted("g-hot", Decimal("0.28"), 200), NOON, SOON, SOON)
+    ready = submission.ready(connection, batch_id, NOON, 8)
+    (job, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, "aimlapi", "account", ready)
+    submission.accepted(connection, job, Accepted("g-hot", Decimal("0.28"), 200), NOON, SOON, SOON)
 
 
 def poll(connection: Connection, batch_id: int) -> None:
     polling.working(connection, claimed(connection, batch_id, State.GENERATING), RUN, "busy", NOON, NOON)
     job = claimed(connection, batch_id, State.GENERATING)
-    polling.finished(connection, job, RUN, Finished("https://cdn.test/v.mp4"), NOON)
+    polling.finished(connection, job, RUN, Finished(("https://cdn.test/v.mp4",)), NOON)
 
 
 def deliver(connection: Connection, batch_id: int) -> None:
-    job = claimed(connection, batch_id, State.DOWNLOADING)
-    delivery.verified(connection, job, RUN, 9, "ab")
-    delivery.delivered(connection, job, RUN, 9, "ab", job.output_path, NOON)
+    (job, *_) = delivery.claim_downloads(connection, batch_id, RUN, NOON, SOON, 8)
+    (output,) = job.outputs
+    delivery.verified(connection, job, RUN, output, 9, "ab")
+    delivery.placed(connection, job, RUN, output, 9, "ab", job.output_path, NOON)
 
 
 def reconcile(connection: Connection, batch_id: int) -> None:
-    (attempt, *_) = reconciliation.claim_unconfirmed(connection, batch_id, RUN, NOON, SOON, 1)
-    reconciliation.others_succeed(connection, attempt)
-    reconciliation.failures_like(connection, attempt)
-    reconciliation.refuted(connection, attempt, "not in the log", NOON)
+    job = claimed(connection, batch_id, State.UNCONFIRMED)
+    reconciliation.twins(connection, [job])
+    reconciliation.others_succeed(connection, job)
+    reconciliation.failures_like(connection, job)
+    reconciliation.refuted(connection, job, "not in the log", NOON)
 
 
 HOT_QUERIES: dict[str, Query] = {
@@ -74,8 +78,8 @@ HOT_QUERIES: dict[str, Query] = {
     "download and delivery": deliver,
     "unconfirmed attempts": reconcile,
     "ready jobs": lambda c, b: submission.ready(c, b, NOON, 8),
-    "ready jobs of a selection": lambda c, b: submission.ready(c, b, NOON, 8, MARK),
-    "in flight": lambda c, b: submission.in_flight(c, "aimlapi", NOON),
+    "ready jobs of a selection": lambda c, b: submission.ready(c, b, NOON, 8, Selected(range(1, 1_000))),
+    "in flight": lambda c, b: in_flight.in_flight(c, "aimlapi", NOON),
     "any pending": submission.any_pending,
     "any open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],
     "next due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
@@ -86,10 +90,12 @@ HOT_QUERIES: dict[str, Query] = {
     "failures": statistics.failures,
     "totals": ledger.totals,
     "uncharged attempts": ledger.uncharged,
-    "charge": lambda c, b: ledger.update_attempt(c, 1, tuple(Outcome), {"cost_usd": Decimal(1)}),
+    "charge": lambda c, b: ledger.update_attempt(
+        c, 1, tuple(Outcome), {"cost_usd": Decimal(1), "charge_source": "ledger"}
+    ),
     "timings": lambda c, b: timings.load(c, "aimlapi"),
     "prices": lambda c, b: pricelist.load(c, "aimlapi"),
-    "left out of a selection": lambda c, b: selection.left_out(c, b, MARK),
+    "left out of a selection": lambda c, b: selection.left_out(c, b, Selected(range(1, 1_000))),
     "lease holders": lambda c, b: leases.holders(c),
     "unended runs": leases.unended,
     "renewal": lambda c, b: leases.renew(c, RUN, NOON, SOON),

@@ -8,16 +8,15 @@ from random import Random
 
 import pytest
 
-from batchgen.jobs import State
+from batchgen.jobs import Job, State
 from batchgen.jobtable import ledger, pricelist, reconciliation, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.submission import Intent
 from batchgen.limits.budget import Choice, Hold, Terms, choose, explanation, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Accepted, Listing
 from tests.processes import gather
-from tests.table import HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
+from tests.table import ACCOUNT, HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
 
 PRICES = {"kind": "variants", "variants": [
     {"when": {"duration": "5"}, "price": "0.3", "unit": "video", "per": 1},
@@ -39,9 +38,11 @@ def pick(
     return table.change(choose, table.batch_id, "aimlapi", table.now, capacity, run_terms, prices, times)
 
 
-def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Intent]:
+def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Job]:
     chosen = pick(table, cap, prices, capacity).chosen
-    return table.change(submission.intend, table.batch_id, RUN, table.now, table.now + LEASE, capacity, None, chosen)
+    return table.change(
+        submission.intend, table.batch_id, RUN, table.now, table.now + LEASE, "aimlapi", ACCOUNT, chosen
+    )
 
 
 def sums(table: Table) -> Totals:
@@ -58,7 +59,7 @@ def sync(table: Table, number: int, duration: int = 5) -> None:
 def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_events(table: Table, seed: int) -> None:
     chance = Random(seed)
     sync(table, 8)
-    intents: list[Intent] = []
+    intents: list[Job] = []
     for _ in range(60):
         table.now += MINUTE
         prices = chance.choice([KNOWN, UNKNOWN])
@@ -67,7 +68,7 @@ def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_even
             case 0 | 1:
                 intents += claim(table, None, prices, chance.randrange(1, 4))
             case 2 if intent:
-                table.accept(intent, f"g-{intent.attempt_id}", chance.choice([None, "0.3", "0.31"]))
+                table.accept(intent, f"g-{intent.attempt.id}", chance.choice([None, "0.3", "0.31"]))
             case 3 if intent:
                 chance.choice([table.lose, table.throttle, table.reject])(intent)
             case 4:
@@ -84,7 +85,7 @@ def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_even
                 for attempt in table.unconfirmed(capacity=1):
                     table.change(reconciliation.abandoned, attempt, "given up", table.now)
                 uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
-                table.change(ledger.charge, [(attempt, usd("0.29")) for attempt in uncharged])
+                table.change(ledger.record_charges, [(attempt, usd("0.29")) for attempt in uncharged])
         assert sums(table).unpriced >= 0
 
 
@@ -173,9 +174,9 @@ def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:
         table.finish(job)
     uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
     assert [attempt.generation_id for attempt in uncharged] == ["g-1", "g-2"]
-    assert table.change(ledger.charge, [(uncharged[0], usd("0.25"))]) == 1
+    assert table.change(ledger.record_charges, [(uncharged[0], usd("0.25"))]) == 1
     assert sums(table) == Totals(spent=usd("0.25"), reserved=usd("0.3"))
-    assert table.row("j000").cost_usd == usd("0.25")
+    assert table.attempt("j000").cost_usd == usd("0.25")
 
 
 def test_a_price_list_is_kept_until_the_next_one(table: Table) -> None:
@@ -207,13 +208,13 @@ prices = PriceList(listed={MODEL: PRICES})
 terms = Terms(Decimal("20.2"))
 def claim(connection):
     chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, GenerationTimes({}, {})).chosen
-    return submission.intend(connection, 1, worker, now, until, 3, None, chosen)
+    return submission.intend(connection, 1, worker, now, until, "aimlapi", "account", chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     spent = 0
     while intents := database.write_now(claim):
         for intent in intents:
-            answer = Accepted(f"g-{intent.attempt_id}", Decimal("0.3"), 200)
+            answer = Accepted(f"g-{intent.attempt.id}", Decimal("0.3"), 200)
             spent += database.write_now(submission.accepted, intent, answer, now, until, until)
     print(spent)
 """.replace("MODEL: PRICES", f"{MODEL!r}: {json.dumps(PRICES)!r}")

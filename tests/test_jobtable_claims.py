@@ -8,23 +8,23 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from batchgen.jobs import Outcome, State
-from batchgen.jobtable import leases, submission
+from batchgen.jobtable import in_flight, leases
 from batchgen.jobtable.schema import attempts
 from batchgen.jobtable.transition import claim_due, next_due
 from tests.processes import gather
-from tests.table import HOUR, LEASE, RUN, SECOND, Table, spec
+from tests.table import ACCOUNT, HOUR, LEASE, RUN, SECOND, Table, spec
 
 
 def test_the_highest_priority_goes_first_then_the_manifest_s_order(table: Table) -> None:
     table.sync(spec("a"), spec("b", priority=1), spec("c", priority=-1), spec("d", priority=1), spec("e"))
-    assert [intent.job.key for intent in table.intend(capacity=4)] == ["b", "d", "a", "e"]
-    assert [intent.job.key for intent in table.intend(capacity=4)] == ["c"]
+    assert [job.key for job in table.intend(capacity=4)] == ["b", "d", "a", "e"]
+    assert [job.key for job in table.intend(capacity=4)] == ["c"]
     assert table.intend() == []
 
 
 def test_an_intent_is_committed_before_anything_is_sent(table: Table) -> None:
     table.sync("mona")
-    (intent,) = table.intend()
+    (job,) = table.intend()
     row, (attempt,) = table.row(), table.attempts()
     assert (row.state, row.leased_by, row.leased_until, row.next_at) == (
         "submitting",
@@ -32,17 +32,16 @@ def test_an_intent_is_committed_before_anything_is_sent(table: Table) -> None:
         table.now + LEASE,
         table.now + LEASE,
     )
-    assert row.base_url == "https://api.test"
-    assert (row.attempt_id, row.attempts) == (attempt.id, 0)
-    assert (attempt.outcome, attempt.sent_at, attempt.job_id) == (Outcome.SENDING, table.now, row.id)
-    assert attempt.client_request_id == intent.client_request_id
-    assert intent.attempt_id == attempt.id
-    assert intent.job.state is State.SUBMITTING
+    assert row.attempt_id == attempt.id
+    assert (attempt.outcome, attempt.intent_at, attempt.job_id) == (Outcome.SENDING, table.now, row.id)
+    assert (attempt.number, attempt.service, attempt.account, attempt.model) == (1, "aimlapi", ACCOUNT, row.model)
+    assert (job.attempt.id, job.attempt.client_request_id) == (attempt.id, attempt.client_request_id)
+    assert job.state is State.SUBMITTING
 
 
 def test_a_client_request_id_has_the_form_that_the_service_stores(table: Table) -> None:
     table.sync(*(f"j{number}" for number in range(50)))
-    names = [intent.client_request_id for intent in table.intend()]
+    names = [job.attempt.client_request_id for job in table.intend()]
     assert len(set(names)) == 50
     for name in names:
         assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", name)
@@ -55,7 +54,7 @@ def test_a_claim_takes_only_jobs_of_its_batch(table: Table) -> None:
     mine = table.batch_id
     table.sync("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
     table.batch_id = mine
-    assert [intent.job.key for intent in table.intend()] == ["mona"]
+    assert [job.key for job in table.intend()] == ["mona"]
 
 
 def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
@@ -116,9 +115,9 @@ def test_a_job_that_is_not_due_is_not_claimed(table: Table) -> None:
 def test_in_flight_counts_what_the_service_may_be_working_on(table: Table, state: State) -> None:
     table.bring(state)
     counted = {State.SUBMITTING, State.UNCONFIRMED, State.GENERATING}
-    flying = table.database.read_now(submission.in_flight, "aimlapi", table.now)
+    flying = table.database.read_now(in_flight.in_flight, "aimlapi", table.now)
     assert flying == (1 if state in counted else 0)
-    assert table.database.read_now(submission.in_flight, "simulator", table.now) == 0
+    assert table.database.read_now(in_flight.in_flight, "simulator", table.now) == 0
 
 
 def test_late_generations_and_held_attempts_take_no_capacity(table: Table) -> None:
@@ -127,8 +126,8 @@ def test_late_generations_and_held_attempts_take_no_capacity(table: Table) -> No
     table.bring(State.GENERATING, "late")
     table.bring(State.UNCONFIRMED, "held")
     (attempt,) = table.unconfirmed()
-    table.change(reconciliation.postponed, attempt, None)
-    assert table.database.read_now(submission.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
+    table.change(reconciliation.hold, attempt)
+    assert table.database.read_now(in_flight.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
 
 
 CLAIM = """
@@ -139,13 +138,16 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable import submission
 from batchgen.jobtable.transition import claim_due
 path, worker, what = sys.argv[1].split("|")
+def send(connection, number):
+    ready = submission.ready(connection, 1, now, number)
+    return submission.intend(connection, 1, worker, now, until, "aimlapi", "account", ready)
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     while True:
         if what == "submit":
-            got = [i.job for i in database.write_now(submission.intend, 1, worker, now, until, 3, None)]
+            got = database.write_now(send, 3)
         else:
             got = database.write_now(claim_due, 1, State(what), worker, now, until, 3)
         if not got:
@@ -159,8 +161,8 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
     keys = [f"j{number:03}" for number in range(150)]
     table.sync(*keys)
     if what == "generating":
-        for intent in table.intend(capacity=200):
-            table.accept(intent, f"g-{intent.job.key}")
+        for job in table.intend(capacity=200):
+            table.accept(job, f"g-{job.key}")
     outputs = gather(CLAIM, [f"{table.database.path}|run-{worker}|{what}" for worker in range(3)])
     claimed = [key for output in outputs for key in output.split()]
     assert sorted(claimed) == keys
@@ -175,8 +177,8 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
 
 def test_claims_of_unconfirmed_jobs_use_the_same_leases_as_other_claims(table: Table) -> None:
     table.bring(State.UNCONFIRMED)
-    (attempt,) = table.unconfirmed("run-a")
-    assert (attempt.key, attempt.client_request_id, attempt.reason) == (
+    (job,) = table.unconfirmed("run-a")
+    assert (job.key, job.attempt.client_request_id, job.error) == (
         "mona",
         table.attempts()[0].client_request_id,
         "cut",

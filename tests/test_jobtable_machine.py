@@ -33,13 +33,12 @@ from sqlalchemy import Engine, StaticPool, create_engine, event, select
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import Job, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
-from batchgen.jobtable.reconciliation import UnconfirmedAttempt
-from batchgen.jobtable.schema import attempts, events, jobs, metadata
-from batchgen.jobtable.submission import Intent
+from batchgen.jobtable.schema import attempts, events, jobs, metadata, outputs
 from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.base import (
     Accepted,
+    Adopted,
     Blocked,
     Failed,
     Finished,
@@ -56,8 +55,9 @@ QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, derando
 DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)
 
 KEYS = ("a", "b", "c")
+ACCOUNT = "0badcafe"
+FILES = ("https://cdn.test/v", "https://cdn.test/w")
 BATCH = Batch("spring", "aimlapi", Path("/nowhere/spring.yaml"), "00")
-COUNTED = {Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNCONFIRMED, Outcome.ABSENT}
 STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
 
 workers = st.sampled_from(["run-a", "run-b"])
@@ -85,9 +85,9 @@ def memory() -> Engine:
 class Hands:
     """What one worker has read from the table and may still use."""
 
-    intents: list[Intent] = field(default_factory=list)
+    intents: list[Job] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
-    unconfirmed: list[UnconfirmedAttempt] = field(default_factory=list)
+    unconfirmed: list[Job] = field(default_factory=list)
 
 
 def one_of(items: list[Any], pick: int) -> Any:
@@ -139,7 +139,7 @@ class JobTableMachine(RuleBasedStateMachine):
     )
     def a_person_commands(self, what: str, pick: int, changed: Any) -> None:
         ended, pending = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.PENDING)
-        held = self.change(reconciliation.held_attempts, self.batch_id)
+        held = self.change(reconciliation.held_jobs, self.batch_id)
         if what == "edit":
             self.version[one_of(list(KEYS), pick)] += pick % 2
             with suppress(ManifestChanged):
@@ -151,13 +151,13 @@ class JobTableMachine(RuleBasedStateMachine):
         elif what == "cancel" and pending:
             self.change(commands.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
         elif held:
-            attempt = one_of(held, pick)
+            job = one_of(held, pick)
             if what == "resubmit":
-                self.refute_by_command(attempt)
+                self.refute_by_command(job)
             elif what == "give up":
-                self.change(reconciliation.abandoned, attempt, "given up", self.now)
-            elif what == "found" and attempt.client_request_id in self.generations:
-                self.adopt(attempt)
+                self.change(reconciliation.abandoned, job, "given up", self.now)
+            elif what == "found" and job.attempt.client_request_id in self.generations:
+                self.adopt(job)
 
     def sync(self, keys: set[str], changed: Any) -> None:
         specs = [spec(key, prompt=f"version {self.version[key]}") for key in sorted(keys)]
@@ -169,33 +169,35 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, capacity=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
     def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
-        got = self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, capacity, None)
-        self.hands[worker].intents += got
-        for intent in got:
-            name = intent.client_request_id
-            self.job_of[name] = intent.job.id
+        ready = self.change(submission.ready, self.batch_id, self.now, capacity)
+        until = self.now + LEASE
+        claimed = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, ready)
+        self.hands[worker].intents += claimed
+        for job in claimed:
+            name = job.attempt.client_request_id
+            self.job_of[name] = job.id
             if accepts:
                 self.generations[name] = f"g-{len(self.generations)}"
 
     @precondition(lambda self: self.held_by_workers("intents"))
     @rule(pick=picks, answer=st.sampled_from(["plain", "plain", "lost"]), kind=st.integers(0, 3), again=st.booleans())
     def an_answer_comes(self, pick: int, answer: str, kind: int, again: bool) -> None:
-        worker, intent = one_of(self.held_by_workers("intents"), pick)
+        worker, job = one_of(self.held_by_workers("intents"), pick)
         hands = self.hands[worker]
-        name = intent.client_request_id
+        name = job.attempt.client_request_id
         if answer == "lost":
-            self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)
+            self.change(submission.unconfirmed, job, Unknown("cut"), self.now, self.now)
         elif name in self.generations:
             accepted = Accepted(self.generations[name], Decimal("0.28"), 200)
-            self.change(submission.accepted, intent, accepted, self.now, self.now + HOUR, self.now)
-            self.recorded[intent.attempt_id] = accepted.generation_id
+            self.change(submission.accepted, job, accepted, self.now, self.now + HOUR, self.now)
+            self.recorded[job.attempt.id] = accepted.generation_id
         elif kind == 0:
-            self.change(submission.rejected, intent, Rejected("no", 400), self.now)
+            self.change(submission.rejected, job, Rejected("no", 400), self.now)
         else:
             polite = (NotSent("no route"), Throttled("slow down"), Blocked(Trouble.CREDITS, "empty", 403))[kind - 1]
-            self.change(submission.returned, intent, polite, self.now)
-        if not again and intent in hands.intents:
-            hands.intents.remove(intent)
+            self.change(submission.returned, job, polite, self.now)
+        if not again and job in hands.intents:
+            hands.intents.remove(job)
 
     @precondition(
         lambda self: self.held_by_workers("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED)
@@ -203,37 +205,40 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
     def unconfirmed_jobs_are_claimed_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
-        claim, until = reconciliation.claim_unconfirmed, self.now + LEASE
-        self.hands[worker].unconfirmed += self.change(claim, self.batch_id, worker, self.now, until, 5)
+        until = self.now + LEASE
+        claimed = self.change(claim_due, self.batch_id, State.UNCONFIRMED, worker, self.now, until, 5)
+        self.hands[worker].unconfirmed += claimed
         if not (held := self.held_by_workers("unconfirmed")):
             return
-        reader, attempt = one_of(held, pick)
-        self.hands[reader].unconfirmed.remove(attempt)
-        if seen and attempt.client_request_id in self.generations:
-            self.adopt(attempt)
+        reader, job = one_of(held, pick)
+        self.hands[reader].unconfirmed.remove(job)
+        if seen and job.attempt.client_request_id in self.generations:
+            self.adopt(job)
         elif seen:
-            self.change(reconciliation.refuted, attempt, "failed there", self.now)
+            self.change(reconciliation.refuted, job, "failed there", self.now)
         elif then == "resubmit":
-            self.refute_by_command(attempt)
+            self.refute_by_command(job)
+        elif then == "again":
+            self.change(reconciliation.postponed, job, self.now + timedelta(minutes=1))
         else:
-            again = self.now + timedelta(minutes=1) if then == "again" else None
-            self.change(reconciliation.postponed, attempt, again)
+            self.change(reconciliation.hold, job)
 
-    def adopt(self, attempt: UnconfirmedAttempt) -> None:
-        name = self.generations[attempt.client_request_id]
-        if self.change(reconciliation.adopted, attempt, name, None, self.now, self.now, self.now + HOUR):
-            self.recorded[attempt.attempt_id] = name
+    def adopt(self, job: Job) -> None:
+        name = self.generations[job.attempt.client_request_id]
+        if self.change(reconciliation.adopted, job, Adopted(name, self.now), self.now, self.now + HOUR):
+            self.recorded[job.attempt.id] = name
 
-    def refute_by_command(self, attempt: UnconfirmedAttempt) -> None:
-        if self.change(reconciliation.refuted, attempt, "sent again by command", self.now):
-            self.resends[attempt.job_id] += 1
+    def refute_by_command(self, job: Job) -> None:
+        if self.change(reconciliation.refuted, job, "sent again by command", self.now):
+            self.resends[job.id] += 1
 
     @precondition(lambda self: self.held_by_workers("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
     @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
     def due_jobs_are_claimed_and_one_is_processed(self, worker: str, pick: int, what: int, again: bool) -> None:
-        for state in (State.GENERATING, State.DOWNLOADING):
-            claimed = self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, 5)
-            self.hands[worker].jobs += claimed
+        until = self.now + LEASE
+        self.hands[worker].jobs += self.change(
+            claim_due, self.batch_id, State.GENERATING, worker, self.now, until, 5
+        ) + self.change(delivery.claim_downloads, self.batch_id, worker, self.now, until, 5)
         if not (held := self.held_by_workers("jobs")):
             return
         worker, job = one_of(held, pick)
@@ -248,19 +253,22 @@ class JobTableMachine(RuleBasedStateMachine):
                 case 1:
                     change(polling.unanswered, job, worker, "502", soon)
                 case 2:
-                    change(polling.failed, job, worker, Failed("error", "no faces"), self.now)
+                    change(polling.failed, job, worker, Failed("no faces"), self.now)
                 case _:
-                    change(polling.finished, job, worker, Finished("https://cdn.test/v"), self.now)
+                    change(polling.finished, job, worker, Finished(FILES), self.now)
         else:
+            output = job.outputs[pick % len(job.outputs)]
             match what:
                 case 0:
-                    change(delivery.begun, job, worker, '"v1"')
+                    change(delivery.begun, job, worker, output, '"v1"')
                 case 1:
                     change(delivery.postponed, job, worker, "cut", soon)
                 case 2:
-                    change(delivery.verified, job, worker, 9, "ab")
+                    change(delivery.verified, job, worker, output, 9, "ab")
                 case _:
-                    change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
+                    change(
+                        delivery.placed, job, worker, output, 9, "ab", f"{job.output_path}-{output.number}", self.now
+                    )
 
     # --- faults: one rule, so that they are not the most frequent ---
 
@@ -288,13 +296,15 @@ class JobTableMachine(RuleBasedStateMachine):
     @invariant()
     def the_table_is_consistent(self) -> None:
         with self.engine.begin() as connection:
-            rows, ledger, history = (
-                list(connection.execute(select(table).order_by(table.c.id))) for table in (jobs, attempts, events)
+            rows, ledger, files, history = (
+                list(connection.execute(select(table).order_by(table.c.id)))
+                for table in (jobs, attempts, outputs, events)
             )
         self.nothing_is_paid_for_twice_without_a_command()
         self.attempts_agree_with_their_jobs(rows, ledger)
         self.no_generation_id_is_lost(rows, ledger)
         self.rows_are_consistent(rows)
+        self.files_belong_to_finished_generations(rows, ledger, files)
         self.history_is_a_chain_and_is_never_rewritten(rows, history)
 
     def nothing_is_paid_for_twice_without_a_command(self) -> None:
@@ -309,7 +319,7 @@ class JobTableMachine(RuleBasedStateMachine):
             own = by_job[row.id]
             open_ = [attempt for attempt in own if Outcome(attempt.outcome).may_be_paid and attempt.released_at is None]
             assert len(open_) <= 1
-            assert row.attempts == sum(attempt.outcome in COUNTED for attempt in own)
+            assert [attempt.number for attempt in own] == list(range(1, len(own) + 1))
             if row.state in (State.PENDING, State.CANCELLED):
                 assert not open_
                 assert row.attempt_id is None
@@ -317,7 +327,6 @@ class JobTableMachine(RuleBasedStateMachine):
                 assert row.attempt_id in {attempt.id for attempt in own}
             else:
                 assert [attempt.id for attempt in open_] == [row.attempt_id]
-                assert row.generation_id == open_[0].generation_id
                 outcomes = {State.SUBMITTING: Outcome.SENDING, State.UNCONFIRMED: Outcome.UNCONFIRMED}
                 assert open_[0].outcome == outcomes.get(State(row.state), Outcome.ACCEPTED)
 
@@ -329,7 +338,7 @@ class JobTableMachine(RuleBasedStateMachine):
             assert attempt.generation_id == generation_id
             row = row_of[attempt.job_id]
             given_up_by_a_person = row.state == State.FAILED and row.error_class == "unconfirmed"
-            assert attempt.released_at or row.generation_id == generation_id or given_up_by_a_person
+            assert attempt.released_at or row.attempt_id == attempt_id or given_up_by_a_person
 
     def rows_are_consistent(self, rows: list[Any]) -> None:
         for row in rows:
@@ -342,6 +351,16 @@ class JobTableMachine(RuleBasedStateMachine):
                 assert state.is_active
             if state.is_terminal:
                 assert row.next_at is None
+
+    def files_belong_to_finished_generations(self, rows: list[Any], ledger: list[Any], files: list[Any]) -> None:
+        of_attempt = {attempt.id: [file for file in files if file.attempt_id == attempt.id] for attempt in ledger}
+        for attempt in ledger:
+            assert bool(of_attempt[attempt.id]) <= (attempt.finished_at is not None)
+        for row in rows:
+            if row.state in (State.DOWNLOADING, State.DONE):
+                own = of_attempt[row.attempt_id]
+                assert [file.url for file in own] == list(FILES)
+                assert all(file.delivered_at for file in own) == (row.state == State.DONE)
 
     def history_is_a_chain_and_is_never_rewritten(self, rows: list[Any], history: list[Any]) -> None:
         assert history[: len(self.history)] == self.history

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import sqlite
 
 from batchgen.errors import UsageError
-from batchgen.jobtable import ledger, selection, submission
-from batchgen.jobtable.selection import Selection
-from tests.table import Table, spec
+from batchgen.jobtable import leases, ledger, selection, submission
+from batchgen.jobtable.schema import runs
+from batchgen.jobtable.selection import Selected, Selection
+from tests.table import RUN, Table, spec
 
 ALL = Selection()
 
@@ -52,17 +54,63 @@ def test_a_limit_selects_the_same_jobs_after_some_were_sent(table: Table, keys: 
     assert selected(table, limit=2) == ["pastel-3", "noir-1"]
 
 
-def test_only_marked_jobs_may_be_sent(table: Table, keys: list[str]) -> None:
-    noir = Selection(only=("noir-*",))
-    table.change(selection.select_jobs, table.batch_id, noir)
-    ready = table.change(submission.ready, table.batch_id, table.now, 100, noir.mark)
-    assert len(ready) == 4
-    assert table.database.read_now(selection.left_out, table.batch_id, noir.mark) == 4
-    assert len(table.change(submission.ready, table.batch_id, table.now, 100)) == 8
+def select(table: Table, **options: Any) -> Selected:
+    chosen = table.database.read_now(selection.select_jobs, table.batch_id, Selection(**options))
+    assert chosen
+    return chosen
+
+
+def ready(table: Table, chosen: Selected | None, capacity: int = 100) -> list[str]:
+    names = {row.id: row.key for row in table.rows()}
+    candidates = table.database.read_now(submission.ready, table.batch_id, table.now, capacity, chosen)
+    return [names[candidate.id] for candidate in candidates]
+
+
+def test_only_selected_jobs_may_be_sent(table: Table, keys: list[str]) -> None:
+    noir = select(table, only=("noir-*",))
+    assert ready(table, noir) == ["noir-0", "noir-1", "noir-2", "noir-3"]
+    assert ready(table, noir, 2) == ["noir-0", "noir-1"]
+    assert table.database.read_now(selection.left_out, table.batch_id, noir) == 4
+    assert len(ready(table, None)) == 8
+    assert table.database.read_now(selection.select_jobs, table.batch_id, ALL) is None
     table.cancel("noir-1")
-    table.change(selection.select_jobs, table.batch_id, noir)
-    assert len(table.change(submission.ready, table.batch_id, table.now, 100, noir.mark)) == 3
-    assert [row.key for row in table.rows() if row.selection] == ["noir-0", "noir-2", "noir-3"]
+    assert ready(table, select(table, only=("noir-*",))) == ["noir-0", "noir-2", "noir-3"]
+
+
+def test_runs_with_different_selections_do_not_rob_each_other(table: Table, keys: list[str]) -> None:
+    sample, noir, first = select(table, sample=3), select(table, only=("noir-*",)), select(table, limit=2)
+    for chosen, number in ((sample, 3), (noir, 4), (first, 2), (sample, 3)):
+        assert len(ready(table, chosen)) == number
+
+
+def test_a_selected_job_that_comes_back_is_sent_by_the_same_run(table: Table) -> None:
+    """However many others were accepted meanwhile: more of them than fit into one statement."""
+    table.sync(*(f"j{number:04}" for number in range(1_200)))
+    chosen = select(table, limit=1_100)
+    jobs = table.intend(capacity=1_100)
+    for job in jobs[:-1]:
+        table.accept(job, f"g-{job.key}")
+    assert ready(table, chosen) == []
+    table.throttle(jobs[-1])
+    assert ready(table, chosen) == ["j1099"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [("noir-9", "did you mean noir-"), ("*-7x", "fits the id of no job"), ("pastell-1", "pastel-1")],
+)
+def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
+    table: Table, keys: list[str], pattern: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=hint):
+        selected(table, only=("noir-*", pattern))
+
+
+def test_the_options_of_a_selection_stand_in_the_row_of_the_run(table: Table, keys: list[str]) -> None:
+    text = str(Selection(only=("noir-*",), sample=3))
+    table.change(leases.begin_run, RUN, table.batch_id, "host", 1, table.now, text)
+    (row,) = table.database.read_now(lambda connection: connection.execute(runs.select()).all())
+    assert row.selection == '{"only": ["noir-*"], "sample": 3}'
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "nowhere = 1", "1) OR (1", "1;", "1 --", "1 /* */", "'", "(", "state ="])
@@ -75,7 +123,6 @@ def test_anything_but_one_condition_is_refused(table: Table, keys: list[str], wr
     ("statement", "index"),
     [
         (submission.READY, "ix_jobs_pending"),
-        (submission.READY_SELECTED, "ix_jobs_selected"),
         (ledger.TOTALS, "INTEGER PRIMARY KEY"),
         (ledger.ENTRY, "INTEGER PRIMARY KEY"),
     ],

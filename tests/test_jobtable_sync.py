@@ -30,7 +30,7 @@ def test_a_new_job_is_pending_in_the_manifest_s_order(table: Table) -> None:
     assert counted(table.sync("b", "a", "c")) == {"new": 3}
     assert [(row.key, row.state) for row in table.rows()] == [("b", "pending"), ("a", "pending"), ("c", "pending")]
     assert [(event.from_state, event.to_state, event.detail) for event in table.events()] == [
-        (None, "pending", "enrolled")
+        (None, "pending", "added")
     ] * 3
 
 
@@ -139,8 +139,9 @@ def test_changed_redo_archives_the_old_row_under_another_key(table: Table, state
     assert counted(table.sync(spec(prompt="She smiles."), changed="redo")) == {"redone": 1}
     assert table.states() == {"mona~1": state, "mona": "pending"}
     aside = table.row("mona~1")
-    assert (aside.id, aside.generation_id, aside.request) == (old.id, old.generation_id, old.request)
+    assert (aside.id, aside.attempt_id, aside.request) == (old.id, old.attempt_id, old.request)
     assert aside.output_path == "mona~1.mp4"
+    assert {row.path for row in table.outputs()} <= {None, "mona~1.mp4"}
     assert table.row().output_path == "mona.mp4"
     assert table.attempts() == attempts
     assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "a redo happens once"
@@ -202,9 +203,9 @@ def sent_with_image(table: Table) -> JobSpec:
     job = spec(image="mona.png", input_pointers=("/image_url",))
     (table.folder / "mona.png").write_bytes(b"a portrait")
     table.sync(job)
-    (intent,) = table.intend()
-    _, seen = local_files.encode(table.folder, intent.job.request, intent.job.input_pointers)
-    table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
+    (sent,) = table.intend()
+    _, seen = local_files.read(table.folder, sent.request, sent.input_pointers)
+    table.change(submission.accepted, sent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
     return job
 
 

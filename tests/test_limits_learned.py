@@ -93,7 +93,7 @@ async def test_a_refusal_sets_the_window_and_costs_no_attempt(table: Table, cloc
     scheduler = Scheduler(learning(table, ScriptedService([*accepted(4), FULL])), 8)
     await turns(scheduler, clock, 5)
     assert list(table.states().values()).count("generating") == 4
-    assert {row.attempts for row in table.rows() if row.state == "pending"} == {0}
+    assert {row.attempt_id for row in table.rows() if row.state == "pending"} == {None}
     assert (learned(table).window, learned(table).threshold) == (4, 4)
     clock.tick(60)
     before = learned(table)
@@ -128,9 +128,7 @@ async def test_a_refusal_for_the_rate_is_not_taken_for_one_of_those_in_flight(ta
     assert learned(table, LimitKind.SUBMITS).window == pytest.approx(4 / 58 * 60 * MARGIN, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    "end", [Finished("https://cdn.test/v.mp4"), Failed("error", "no faces")], ids=["done", "failed"]
-)
+@pytest.mark.parametrize("end", [Finished(("https://cdn.test/v.mp4",)), Failed("no faces")], ids=["done", "failed"])
 async def test_the_place_of_a_generation_that_ends_is_taken_at_once(
     table: Table, clock: Clock, end: Finished | Failed
 ) -> None:
@@ -199,7 +197,7 @@ async def test_refusals_of_one_moment_count_once(table: Table, clock: Clock) -> 
 def bring_in_flight(table: Table, number: int) -> Admission:
     for index in range(number):
         table.bring(State.GENERATING, f"g{index}")
-    return Admission("aimlapi", ScriptedService.account, BOTH_AUTO, (MODEL,))
+    return Admission(ScriptedService(), BOTH_AUTO, (MODEL,))
 
 
 def test_an_answer_that_comes_after_the_pause_counts_with_the_refusal_that_began_it(table: Table) -> None:
@@ -321,11 +319,14 @@ from datetime import datetime, UTC, timedelta
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.jobtable.database import Database
 from batchgen.manifest import AUTO, Limits
+from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import Limit, Throttled
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
-    admission = Admission("aimlapi", "0badcafe", Limits(submits_per_minute=AUTO, in_flight=AUTO), ("MODEL",))
+    service = AimlApi("https://api.test", "key")
+    service.account = "0badcafe"
+    admission = Admission(service, Limits(submits_per_minute=AUTO, in_flight=AUTO), ("MODEL",))
     refusal = Throttled("429", limit=Limit.IN_FLIGHT)
     for step in range(40):
         now = noon + timedelta(seconds=step)
@@ -342,7 +343,7 @@ def test_processes_share_what_they_learn(table: Table) -> None:
 
 
 def test_named_limits_learn_nothing(table: Table) -> None:
-    admission = Admission("aimlapi", "0badcafe", Limits(), (MODEL,))
+    admission = Admission(ScriptedService(), Limits(), (MODEL,))
     table.change(admission.refused, MODEL, Admitted(NOON), FULL, NOON)
     table.change(admission.accepted, MODEL, Admitted(NOON), NOON)
     assert table.database.read_now(rate.learned_by_model, "aimlapi", NOON - timedelta(days=999)) == {}

@@ -49,12 +49,12 @@ TOMORROW = '''
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0999"
+revision = "v999"
 down_revision = "{head}"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("jobs") as table:
+    with op.batch_alter_table("jobs", recreate="always") as table:
         table.add_column(sa.Column("mood", sa.Text))
     {then}
 '''
@@ -64,21 +64,24 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
     """A batchgen that is one migration ahead."""
     folder = tmp_path / "migrations of 100%"
     shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
+    (folder / "versions" / "v999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
     monkeypatch.setattr(migrations, "migrations_folder", lambda: folder)
-    monkeypatch.setattr(migrations, "HEAD", "0999")
+    monkeypatch.setattr(migrations, "HEAD", "v999")
 
 
 def with_a_job(connection: Connection) -> None:
-    connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0)")
-    connection.exec_driver_sql(
+    execute = connection.exec_driver_sql
+    execute("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0, 0)")
+    execute(
         "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers, "
-        "fingerprint, tags, attempts, failures, output_path, created_at)"
-        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 0, 'mona.mp4', '2026')"
+        "fingerprint, tags, failures, output_path, created_at)"
+        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 'mona.mp4', '2026')"
     )
-    connection.exec_driver_sql(
-        "INSERT INTO attempts (job_id, client_request_id, sent_at, outcome) VALUES (1, 'c', '2026', 'sending')"
+    execute(
+        "INSERT INTO attempts (job_id, number, service, account, model, client_request_id, intent_at, deadline_at,"
+        " outcome) VALUES (1, 1, 'aimlapi', 'a', 'm', 'c', '2026', '2026', 'unconfirmed')"
     )
+    execute("UPDATE jobs SET state = 'unconfirmed', attempt_id = 1")
 
 
 def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +89,7 @@ def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: p
         database.write_now(with_a_job)
     tomorrow(tmp_path, monkeypatch)
     with Database(tmp_path / "a.db") as database:
-        assert database.read_now(version_of) == "0999"
+        assert database.read_now(version_of) == "v999"
         rows = database.read_now(lambda connection: connection.exec_driver_sql("SELECT key, mood FROM jobs").all())
         assert [tuple(row) for row in rows] == [("mona", None)]
         assert {

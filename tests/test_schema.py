@@ -15,25 +15,27 @@ from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
-from batchgen.jobs import TRANSITIONS, Outcome, State
+from batchgen.jobs import TRANSITIONS, ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import submission
-from batchgen.jobtable.columns import Money, UTCDateTime
+from batchgen.jobtable.columns import Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import metadata
+from batchgen.jobtable.schema import LimitKind, metadata
 from batchgen.services.base import Rejected
 from tests.table import Table
 
+NOW = "2026-03-01T12:00:00.000000Z"
 BATCH = {
     "id": 1,
     "name": "spring",
     "service": "aimlapi",
     "manifest_path": "/m.yaml",
     "manifest_sha256": "00",
-    "created_at": "2026-03-01T12:00:00.000000Z",
-    "enrolled_at": "2026-03-01T12:00:00.000000Z",
-    "spent": 0,
-    "reserved": 0,
+    "created_at": NOW,
+    "synced_at": NOW,
+    "spent_nanousd": 0,
+    "reserved_nanousd": 0,
     "unpriced": 0,
+    "delivered_bytes": 0,
 }
 JOB = {
     "batch_id": 1,
@@ -47,15 +49,29 @@ JOB = {
     "input_pointers": "[]",
     "fingerprint": "00",
     "tags": "[]",
-    "attempts": 0,
     "failures": 0,
     "output_path": "mona.mp4",
-    "created_at": "2026-03-01T12:00:00.000000Z",
+    "created_at": NOW,
 }
-ATTEMPT = {"job_id": 1, "client_request_id": "c-1", "sent_at": "2026-03-01T12:00:00.000000Z", "outcome": "sending"}
-NOW = "2026-03-01T12:00:00.000000Z"
-SENT_JOB = {"attempt_id": 1, "generation_id": "g-1"}
+ATTEMPT = {
+    "job_id": 1,
+    "number": 1,
+    "service": "aimlapi",
+    "account": "a",
+    "model": "m",
+    "client_request_id": "c-1",
+    "intent_at": NOW,
+    "deadline_at": NOW,
+    "outcome": "sending",
+}
+SECOND = {"number": 2, "client_request_id": "c-2"}
+OUTPUT = {"attempt_id": 1, "number": 1, "url": "https://cdn.test/v.mp4"}
+EVENT = {"batch_id": 1, "job_id": 1, "at": NOW, "to_state": "pending"}
+LIMIT = {"service": "aimlapi", "kind": "polls", "account": "", "model": "", "failures": 0, "failed_probes": 0}
+SENT_JOB = {"attempt_id": 1}
 LEASE = {"leased_by": "run", "leased_until": NOW}
+OTHER_IDS = ("client_request_id", "generation_id")
+TIMES = ("_at", "_until", "collect_by", "at")
 MAY_BE_PAID = [outcome for outcome in Outcome if outcome.may_be_paid]
 
 
@@ -88,7 +104,7 @@ def test_the_migrated_database_has_the_described_schema(database: Database) -> N
 
     def comparable(_object: Any, name: str | None, *_: Any) -> bool:
         # Alembic cannot read their "DESC"; their words are compared below.
-        return name not in ("ix_jobs_pending", "ix_jobs_selected")
+        return name != "ix_jobs_pending"
 
     def differences(connection: Connection) -> list[Any]:
         options = {"compare_type": another_type, "compare_server_default": True, "include_object": comparable}
@@ -118,8 +134,20 @@ def test_the_migrated_indexes_are_those_made_from_the_facts_on_states(
             assert normal(made) == normal(str(CreateIndex(index).compile(database.engine)))
 
 
-@pytest.mark.parametrize(("table", "column", "words"), [("jobs", "state", State), ("attempts", "outcome", Outcome)])
-def test_the_checks_allow_every_state_and_every_outcome(
+CLOSED_SETS = [
+    ("jobs", "state", State),
+    ("jobs", "error_class", ErrorClass),
+    ("attempts", "outcome", Outcome),
+    ("attempts", "error_class", ErrorClass),
+    ("attempts", "charge_source", ChargeSource),
+    ("events", "from_state", State),
+    ("events", "to_state", State),
+    ("limits", "kind", LimitKind),
+]
+
+
+@pytest.mark.parametrize(("table", "column", "words"), CLOSED_SETS)
+def test_the_checks_allow_every_word_of_a_closed_set(
     raw: sqlite3.Connection, table: str, column: str, words: Iterable[str]
 ) -> None:
     made = raw.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
@@ -128,40 +156,76 @@ def test_the_checks_allow_every_state_and_every_outcome(
     assert re.findall(r"'(\w+)'", match[1]) == [str(word) for word in words]
 
 
-IMPOSSIBLE_JOBS = [
-    ("state_is_known", {"state": "lost"}),
-    ("done_iff_delivered_at", {"state": "done", **SENT_JOB, "sha256": "00", "bytes": 1}),
-    ("done_iff_delivered_at", {"delivered_at": NOW}),
-    ("failed_iff_failed_at", {"state": "failed"}),
-    ("failed_iff_failed_at", {"failed_at": NOW}),
-    ("cancelled_iff_cancelled_at", {"state": "cancelled"}),
-    ("cancelled_iff_cancelled_at", {"cancelled_at": NOW}),
-    ("accepted_has_generation_id", {"state": "generating", "attempt_id": 1}),
-    ("accepted_has_generation_id", {"state": "downloading", "attempt_id": 1}),
-    ("accepted_has_generation_id", {"state": "done", "attempt_id": 1, "sha256": "00", "bytes": 1, "delivered_at": NOW}),
-    ("unaccepted_has_no_generation_id", {"generation_id": "g-1"}),
-    ("unaccepted_has_no_generation_id", {"state": "submitting", **SENT_JOB, **LEASE}),
-    ("unaccepted_has_no_generation_id", {"state": "unconfirmed", **SENT_JOB}),
-    ("sent_has_attempt", {"state": "submitting", **LEASE}),
-    ("sent_has_attempt", {"state": "unconfirmed"}),
-    ("sent_has_attempt", {"state": "generating", "generation_id": "g-1"}),
-    ("done_has_file", {"state": "done", **SENT_JOB, "delivered_at": NOW, "bytes": 1}),
-    ("done_has_file", {"state": "done", **SENT_JOB, "delivered_at": NOW, "sha256": "00", "bytes": 0}),
-    ("lease_is_whole", {"leased_by": "run"}),
-    ("lease_is_whole", {"leased_until": NOW}),
-    ("submitting_is_leased", {"state": "submitting", "attempt_id": 1}),
-]
+IMPOSSIBLE: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "jobs": [
+        ("state_is_known", {"state": "lost"}),
+        ("error_class_is_known", {"error_class": "bad luck"}),
+        ("done_iff_delivered_at", {"state": "done", **SENT_JOB}),
+        ("done_iff_delivered_at", {"delivered_at": NOW}),
+        ("failed_iff_failed_at", {"state": "failed"}),
+        ("failed_iff_failed_at", {"failed_at": NOW}),
+        ("cancelled_iff_cancelled_at", {"state": "cancelled"}),
+        ("cancelled_iff_cancelled_at", {"cancelled_at": NOW}),
+        ("sent_has_attempt", {"state": "submitting", **LEASE}),
+        ("sent_has_attempt", {"state": "unconfirmed"}),
+        ("sent_has_attempt", {"state": "generating"}),
+        ("sent_has_attempt", {"state": "downloading"}),
+        ("pending_has_no_attempt", SENT_JOB),
+        ("lease_is_whole", {"leased_by": "run"}),
+        ("lease_is_whole", {"leased_until": NOW}),
+        ("submitting_is_leased", {"state": "submitting", **SENT_JOB}),
+        ("FOREIGN KEY", {"batch_id": 99}),
+        ("FOREIGN KEY", {"state": "unconfirmed", "attempt_id": 99}),
+    ],
+    "attempts": [
+        ("outcome_is_known", {"outcome": "perhaps"}),
+        ("attempt_error_class_is_known", {"error_class": "bad luck"}),
+        ("charge_source_is_known", {"cost_usd": "1", "charge_source": "rumour"}),
+        ("cost_has_source", {"cost_usd": "1"}),
+        ("accepted_iff_generation_id", {"outcome": "accepted"}),
+        ("accepted_iff_generation_id", {"generation_id": "g-1"}),
+        ("finished_was_accepted", {"finished_at": NOW}),
+        ("FOREIGN KEY", {"job_id": 99}),
+    ],
+    "outputs": [
+        ("delivered_has_file", {"delivered_at": NOW, "path": "a.mp4", "bytes": 1}),
+        ("delivered_has_file", {"delivered_at": NOW, "path": "a.mp4", "sha256": "00", "bytes": 0}),
+        ("delivered_has_file", {"delivered_at": NOW, "sha256": "00", "bytes": 1}),
+        ("FOREIGN KEY", {"attempt_id": 99}),
+    ],
+    "events": [
+        ("from_state_is_known", {"from_state": "lost"}),
+        ("to_state_is_known", {"to_state": "lost"}),
+        ("FOREIGN KEY", {"batch_id": 99}),
+        ("FOREIGN KEY", {"job_id": 99}),
+    ],
+    "limits": [("limit_kind_is_known", {"kind": "weather", "successes": 0})],
+}
+ROWS = {"jobs": JOB, "attempts": {**ATTEMPT, **SECOND}, "outputs": OUTPUT, "events": EVENT, "limits": LIMIT}
 
 
-@pytest.mark.parametrize(("constraint", "row"), IMPOSSIBLE_JOBS)
-def test_an_impossible_job_is_refused(raw: sqlite3.Connection, constraint: str, row: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("table", "constraint", "row"), [(table, *rest) for table, rows in IMPOSSIBLE.items() for rest in rows]
+)
+def test_an_impossible_row_is_refused(
+    raw: sqlite3.Connection, table: str, constraint: str, row: dict[str, Any]
+) -> None:
+    put(raw, "jobs", JOB, {"key": "lisa"})
+    put(raw, "attempts", ATTEMPT, {"outcome": "rejected"})
     with pytest.raises(sqlite3.IntegrityError, match=constraint):
-        put(raw, "jobs", JOB, row)
+        put(raw, table, ROWS[table], row)
 
 
-def test_every_check_of_a_job_has_an_impossible_row() -> None:
-    checks = {check.name for check in metadata.tables["jobs"].constraints if isinstance(check, CheckConstraint)}
-    assert {name for name, _ in IMPOSSIBLE_JOBS} == checks
+def test_every_check_has_an_impossible_row() -> None:
+    for table in metadata.sorted_tables:
+        checks = {check.name for check in table.constraints if isinstance(check, CheckConstraint)}
+        assert {name for name, _ in IMPOSSIBLE.get(table.name, ())} - {"FOREIGN KEY"} == checks
+
+
+def test_every_foreign_key_is_one() -> None:
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            assert bool(column.foreign_keys) == (column.name.endswith("_id") and not column.name.startswith(OTHER_IDS))
 
 
 def test_a_key_is_unique_in_its_batch(raw: sqlite3.Connection) -> None:
@@ -170,18 +234,18 @@ def test_a_key_is_unique_in_its_batch(raw: sqlite3.Connection) -> None:
         put(raw, "jobs", JOB)
 
 
-@pytest.mark.parametrize(
-    ("constraint", "row"),
-    [
-        ("outcome_is_known", {"outcome": "perhaps"}),
-        ("accepted_attempt_has_id", {"outcome": "accepted"}),
-        ("FOREIGN KEY", {"job_id": 99}),
-    ],
-)
-def test_an_impossible_attempt_is_refused(raw: sqlite3.Connection, constraint: str, row: dict[str, Any]) -> None:
+def test_a_generation_belongs_to_one_attempt_of_an_account(raw: sqlite3.Connection) -> None:
     put(raw, "jobs", JOB)
-    with pytest.raises(sqlite3.IntegrityError, match=constraint):
-        put(raw, "attempts", ATTEMPT, row)
+    accepted = {"outcome": "accepted", "generation_id": "g-1", "released_at": NOW}
+    put(raw, "attempts", ATTEMPT, accepted)
+    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.generation_id"):
+        put(raw, "attempts", ATTEMPT, SECOND, accepted)
+    put(raw, "attempts", ATTEMPT, SECOND, accepted, {"account": "another"})
+
+
+def generation(outcome: Outcome, name: str) -> dict[str, Any]:
+    """The id that an attempt with this outcome must have, or must not."""
+    return {"outcome": outcome, "generation_id": name if outcome is Outcome.ACCEPTED else None}
 
 
 @pytest.mark.parametrize("first", MAY_BE_PAID)
@@ -190,11 +254,11 @@ def test_a_job_never_has_two_attempts_that_may_be_paid_for(
     raw: sqlite3.Connection, first: Outcome, second: Outcome
 ) -> None:
     put(raw, "jobs", JOB)
-    put(raw, "attempts", ATTEMPT, {"outcome": first, "generation_id": "g-1"})
+    put(raw, "attempts", ATTEMPT, generation(first, "g-1"))
     with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.job_id"):
-        put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2", "outcome": second, "generation_id": "g-2"})
+        put(raw, "attempts", ATTEMPT, SECOND, generation(second, "g-2"))
     raw.execute("UPDATE attempts SET released_at = ?", (NOW,))
-    put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2", "outcome": second, "generation_id": "g-2"})
+    put(raw, "attempts", ATTEMPT, SECOND, generation(second, "g-2"))
     assert raw.execute("SELECT count(*) FROM attempts").fetchone() == (2,)
 
 
@@ -202,7 +266,7 @@ def test_a_job_never_has_two_attempts_that_may_be_paid_for(
 def test_an_attempt_that_cost_nothing_allows_another(raw: sqlite3.Connection, first: Outcome) -> None:
     put(raw, "jobs", JOB)
     put(raw, "attempts", ATTEMPT, {"outcome": first})
-    put(raw, "attempts", ATTEMPT, {"client_request_id": "c-2"})
+    put(raw, "attempts", ATTEMPT, SECOND)
     assert raw.execute("SELECT outcome FROM attempts ORDER BY id").fetchall() == [(first,), (ATTEMPT["outcome"],)]
 
 
@@ -210,7 +274,7 @@ def test_a_client_request_id_names_one_attempt(raw: sqlite3.Connection) -> None:
     put(raw, "jobs", JOB)
     put(raw, "attempts", ATTEMPT, {"outcome": "rejected"})
     with pytest.raises(sqlite3.IntegrityError, match="client_request_id"):
-        put(raw, "attempts", ATTEMPT)
+        put(raw, "attempts", ATTEMPT, {"number": 2})
 
 
 def test_every_state_has_its_transitions_and_can_be_reached() -> None:
@@ -225,8 +289,9 @@ def test_every_state_has_its_transitions_and_can_be_reached() -> None:
 def test_columns_of_times_and_money_are_named_for_their_types() -> None:
     for table in metadata.sorted_tables:
         for column in table.columns:
-            assert isinstance(column.type, UTCDateTime) == column.name.endswith(("_at", "_until", "at")), column
+            assert isinstance(column.type, UTCDateTime) == column.name.endswith(TIMES), column
             assert isinstance(column.type, Money) == column.name.endswith("_usd"), column
+            assert isinstance(column.type, NanoUSD) == column.name.endswith("_nanousd"), column
 
 
 @pytest.mark.parametrize(

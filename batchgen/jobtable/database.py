@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen.errors import StorageError
 from batchgen.jobtable.engine import database_url, make_engine, path_of
-from batchgen.jobtable.migrations import bring_up, refuse_unusable
+from batchgen.jobtable.migrations import bring_up, is_current
 from batchgen.jobtable.writer import Writer
 
 P = ParamSpec("P")
@@ -50,14 +50,10 @@ class Database:
 
     def __enter__(self) -> Self:
         with errors_for_people(self.url):
-            refuse_unusable(self.url)
+            if not is_current(self.url):
+                bring_up(self.url)
             self.engine = make_engine(self.url, writing=True)
-            try:
-                with self.engine.begin() as connection:
-                    bring_up(connection)
-            except BaseException:
-                self.engine.dispose()
-                raise
+            self.engine.connect().close()  # a file that cannot be written is noticed before anything is sent
         self.reading = make_engine(self.url, writing=False)
         self.writer = Writer(self.engine)
         return self

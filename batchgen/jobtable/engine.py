@@ -68,12 +68,15 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
     raise sqlite3.OperationalError("other processes keep the database busy")
 
 
-def make_engine(url: URL, *, writing: bool) -> Engine:
-    """An engine for writing, whose transactions hold the write lock from their beginning, or for reading a snapshot."""
-    return sqlite_engine(url, writing) if path_of(url) else postgres_engine(url, writing)
+def make_engine(url: URL, *, writing: bool, foreign_keys: bool = True) -> Engine:
+    """An engine for writing, whose transactions hold the write lock from their beginning, or for reading a snapshot.
+
+    Without `foreign_keys`, SQLite does not check them.
+    """
+    return sqlite_engine(url, writing, foreign_keys) if path_of(url) else postgres_engine(url, writing)
 
 
-def sqlite_engine(url: URL, writing: bool) -> Engine:
+def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -83,7 +86,7 @@ def sqlite_engine(url: URL, writing: bool) -> Engine:
         use_write_ahead_log(connection)
         for pragma in (
             "synchronous=FULL",  # an intent must survive a power cut
-            "foreign_keys=ON",
+            f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
             f"query_only={'OFF' if writing else 'ON'}",
         ):
             connection.execute(f"PRAGMA {pragma}")

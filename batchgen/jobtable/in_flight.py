@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, func, select, text
@@ -29,9 +29,10 @@ class InFlight:
 def in_flight_by_model(connection: Connection, service: str, now: datetime) -> dict[str, InFlight]:
     """What the service may be working on. Generations past their deadline do not count: they may never end."""
     counts: dict[str, InFlight] = {}
-    for model, on_wire, number in connection.execute(IN_FLIGHT_BY_MODEL, {"of_service": service, "now": now}):
+    for model, outcome, number in connection.execute(IN_FLIGHT_BY_MODEL, {"of_service": service, "now": now}):
+        on_wire = number if outcome == Outcome.SENDING else 0
         count = counts.get(model, InFlight())
-        counts[model] = replace(count, **{"on_wire" if on_wire else "accepted": number})
+        counts[model] = InFlight(count.accepted + number - on_wire, count.on_wire + on_wire)
     return counts
 
 
@@ -48,15 +49,15 @@ def accepted_times(
     return list(connection.execute(ACCEPTED_TIMES, params).scalars())
 
 
-_on_wire = attempts.c.outcome == Outcome.SENDING
 IN_FLIGHT_BY_MODEL = (
-    select(attempts.c.model, _on_wire, func.count())
+    select(attempts.c.model, attempts.c.outcome, func.count())
     .where(
         attempts.c.service == bindparam("of_service"),
         text(ATTEMPT_IS_IN_FLIGHT),  # the condition of the partial index ix_attempts_in_flight
-        _on_wire | (attempts.c.deadline_at > bindparam("now", type_=attempts.c.deadline_at.type)),
+        (attempts.c.outcome == Outcome.SENDING)
+        | (attempts.c.deadline_at > bindparam("now", type_=attempts.c.deadline_at.type)),
     )
-    .group_by(attempts.c.model, _on_wire)
+    .group_by(attempts.c.model, attempts.c.outcome)
 )
 
 ACCEPTED_TIMES = (

@@ -8,10 +8,13 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
-from batchgen.jobtable.engine import inspection_engine, path_of
+from batchgen.jobtable.engine import inspection_engine, make_engine, path_of
 
 HEAD = "v001"
 """The newest migration. It is repeated here (a test compares) because importing Alembic takes 600 ms at every start."""
+
+UNRELEASED = ("0001", "0002", "0003")
+"""Versions from before the first release. They are not upgraded."""
 
 OUR_TABLES = frozenset({"alembic_version", "jobs", "attempts"})
 """The tables of a job table of any version. The version alone proves nothing: other programs use Alembic too."""
@@ -42,17 +45,28 @@ def migrate(connection: Connection, target: str = "head") -> None:
     command.upgrade(config, target)
 
 
-def bring_up(connection: Connection) -> None:
-    """Create or upgrade the tables within the caller's transaction."""
-    if version_of(connection) != HEAD:
-        migrate(connection)
+def bring_up(url: URL) -> None:
+    """Create or upgrade the tables, wholly or not at all.
+
+    Foreign keys are checked at the end only, because SQLite changes a table by making another one in its place.
+    """
+    engine = make_engine(url, writing=True, foreign_keys=False)
+    try:
+        with engine.begin() as connection:
+            if version_of(connection) != HEAD:  # another process may have done it meanwhile
+                migrate(connection)
+                if path_of(url) and (orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+                    raise StorageError(f"{path_of(url)}: {len(orphans)} rows refer to rows that do not exist")
+    finally:
+        engine.dispose()
 
 
-def refuse_unusable(url: URL) -> None:
-    """Check a database without being able to write to it: one that cannot be used is left untouched.
+def is_current(url: URL) -> bool:
+    """Whether a database has the newest version; False for one that can be made or upgraded.
 
-    Raises `DatabaseNewer` for a newer version, `StorageError` for a place where no file can be, and `UsageError` for a
-    database of something else or of an unknown version.
+    It is checked without being able to write: a database that cannot be used is left untouched. Raises `DatabaseNewer`
+    for a newer version, `StorageError` for a place where no file can be, and `UsageError` for a database of something
+    else or of an unknown version.
     """
     path = path_of(url)
     if path and path.is_dir():
@@ -60,7 +74,7 @@ def refuse_unusable(url: URL) -> None:
     if path and not path.parent.is_dir():
         raise StorageError(f"{path}: its folder does not exist; create it or choose another --db")
     if path and (not path.exists() or path.stat().st_size == 0):
-        return
+        return False
     engine = inspection_engine(url)
     try:
         with engine.connect() as connection:
@@ -72,7 +86,12 @@ def refuse_unusable(url: URL) -> None:
     if tables and not tables >= OUR_TABLES:
         raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
     if version is None or version == HEAD:
-        return
+        return version == HEAD
+    if version in UNRELEASED:
+        raise UsageError(
+            f"{shown}: the job table was made by a batchgen that was never released, and cannot be upgraded. Finish its"
+            " batch with that one, or choose another --db. The database has not been touched."
+        )
     if version > HEAD:
         raise DatabaseNewer(
             f"{shown}: the job table is of version {version}, this batchgen knows"
@@ -83,3 +102,4 @@ def refuse_unusable(url: URL) -> None:
             f"{shown}: the job table is of version {version}, from which this batchgen has no migration; choose another"
             " --db, or open it with the batchgen that made it. The database has not been touched."
         )
+    return False

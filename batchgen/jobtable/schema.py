@@ -123,6 +123,7 @@ jobs = Table(
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
     Index("ix_jobs_due", "batch_id", "state", "next_at"),
+    Index("ix_jobs_fingerprint", "fingerprint"),
     Index("ix_jobs_leased", "leased_by", sqlite_where=text("leased_by IS NOT NULL")),
     Index("ix_jobs_failed", "batch_id", "failed_at", sqlite_where=text("failed_at IS NOT NULL")),
 )

@@ -106,7 +106,8 @@ def intend(
     ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
     ids = [job.id for job in chosen]
     connection.execute(CLAIM_PENDING, {"ids": ids, "worker": worker, "until": until})
-    claimed = load_jobs(connection, ids)
+    rows = {job.id: job for job in load_jobs(connection, ids)}
+    claimed = [rows[job.id] for job in chosen]
     moved = {"batch_id": batch_id, "at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
     details = [{"job_id": job.id, "detail": job.attempt.client_request_id, **moved} for job in claimed]
     connection.execute(INSERT_EVENT, details)
