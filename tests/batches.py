@@ -16,7 +16,7 @@ import av
 import yaml
 from PIL import Image
 
-from tests.waiting import rows
+from tests.waiting import JOBS, rows
 
 TEXT_MODEL = "klingai/v2.1-master-text-to-video"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -81,10 +81,10 @@ class Bill:
 
 def check_delivered(folder: Path, database: Path) -> None:
     """Check that every job is done, its file has the bytes of its row, and no `.part` and no lock file is left."""
-    jobs = rows(database, "SELECT * FROM jobs")
+    jobs = rows(database, JOBS)
     assert jobs and {job["state"] for job in jobs} == {"done"}
     for job in jobs:
-        content = (folder / job["output_path"]).read_bytes()
+        content = (folder / job["path"]).read_bytes()
         assert (len(content), sha256(content).hexdigest()) == (job["bytes"], job["sha256"])
     assert not list(folder.rglob("*.part"))
     assert not list(database.parent.glob("*.run-*"))

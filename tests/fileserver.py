@@ -90,9 +90,9 @@ def finished_generation(table: Table, url: str, part: bytes | None = None, etag:
     """
     table.bring(State.DOWNLOADING)
     (job,) = table.claim(State.DOWNLOADING)
-    table.change(delivery.relocated, job, RUN, url)
+    table.change(delivery.relocated, job, RUN, job.outputs[0], url)
     if etag:
-        table.change(delivery.begun, job, RUN, etag)
+        table.change(delivery.begun, job, RUN, job.outputs[0], etag)
     table.bury()
     target = table.folder / "mona.mp4"
     if part is not None:

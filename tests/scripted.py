@@ -81,7 +81,7 @@ class ScriptedService(Service):
         asked_at = clock.utcnow()
         await self._wire()
         answer = self.findings[min(number, len(self.findings) - 1)] if self.findings else Absent(asked_at)
-        if isinstance(answer, Unavailable | Throttled):
+        if isinstance(answer, Unavailable | Throttled | Mapping):
             return answer
         return {} if answer is None else {attempt.client_request_id: answer for attempt in attempts}
 

@@ -129,7 +129,7 @@ class Table:
         return self.claim(State.UNCONFIRMED, worker, capacity)
 
     def accept(self, job: Job, generation_id: str = "g-1", cost: str | None = None) -> bool:
-        answer = Accepted(generation_id, Decimal(cost) if cost else None, 200)
+        answer = Accepted(generation_id, Decimal(cost) if cost else None, 200, {"id": generation_id})
         return self.change(submission.accepted, job, answer, self.now, self.now + HOUR, self.now)
 
     def lose(self, job: Job) -> bool:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from batchgen.jobs import ErrorClass
 from batchgen.services import http
+from batchgen.services.aimlapi import AFTER, BEFORE, handle_of
 from batchgen.services.base import (
     AT_ONCE,
+    Absent,
+    Adopted,
     Failed,
     FetchOutcome,
     Finished,
-    LoggedRequest,
-    LogPage,
+    SentAttempt,
     Throttled,
     Trouble,
     Unavailable,
@@ -42,23 +47,30 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     *((word, status(word), Working(word)) for word in ("waiting", "active", "queued", "generating")),
     ("an unknown word", status("marinating"), Working("marinating")),
     ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
-    *((word, status(word, video={"url": URL}), Finished(URL, word)) for word in ("completed", "complete", "COMPLETED")),
+    *(
+        (word, status(word, video={"url": URL}), Finished((URL,), word))
+        for word in ("completed", "complete", "COMPLETED")
+    ),
     (
         "with its cost",
         status("completed", video={"url": URL, "file_size": 9}, meta={"usage": {"credits_used": 560001}}),
-        Finished(URL, "completed", Decimal("0.2800005")),
+        Finished((URL,), "completed", Decimal("0.2800005")),
     ),
-    ("a list of videos", status("completed", video=[{"url": URL}]), Finished(URL)),
-    ("a bare url", status("completed", video=URL), Finished(URL)),
-    ("no video", status("completed"), Finished("")),
-    ("a null video", status("completed", video=None, meta=None), Finished("")),
-    ("a video without url", status("completed", video={"url": None}, meta={"usage": 3}), Finished("")),
-    ("an empty list", status("completed", video=[]), Finished("")),
-    ("error", status("error", error={"name": "Moderation", "message": "faces"}), Failed("Moderation", "faces")),
-    ("error with a text", status("error", error="faces"), Failed("faces", "")),
-    ("error without a word", status("error"), Failed("error", "the service gives no reason")),
-    ("error with nulls", status("error", error={"name": None, "message": None}), Failed("error", "")),
-    ("failed", status("failed", error={"message": "x"}), Failed("error", "x", "failed")),
+    ("a list of videos", status("completed", video=[{"url": URL}]), Finished((URL,))),
+    ("a bare url", status("completed", video=URL), Finished((URL,))),
+    ("no video", status("completed"), Finished(())),
+    ("a null video", status("completed", video=None, meta=None), Finished(())),
+    ("a video without url", status("completed", video={"url": None}, meta={"usage": 3}), Finished(())),
+    ("an empty list", status("completed", video=[]), Finished(())),
+    (
+        "error",
+        status("error", error={"name": "Moderation", "message": "faces"}),
+        Failed("Moderation: faces", kind=ErrorClass.MODERATION),
+    ),
+    ("error with a text", status("error", error="faces"), Failed("faces")),
+    ("error without a word", status("error"), Failed("error: the service gives no reason")),
+    ("error with nulls", status("error", error={"name": None, "message": None}), Failed("error")),
+    ("failed", status("failed", error={"message": "x"}), Failed("error: x", "failed")),
     ("no status", answer(200, {"id": "g"}), no_status('{"id": "g"}')),
     (
         "a status that is a number",
@@ -84,7 +96,7 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
 @pytest.mark.parametrize(("name", "reply", "outcome"), ANSWERS, ids=[name for name, *_ in ANSWERS])
 async def test_an_answer_to_a_fetch_has_one_meaning(name: str, reply: bytes, outcome: FetchOutcome) -> None:
     async with serving(reply) as wire, service(wire.base_url) as api:
-        assert await api.fetch(ENDPOINT, "g-1") == outcome
+        assert await api.fetch(handle_of("g-1", ENDPOINT)) == outcome
 
 
 IDS = [
@@ -98,7 +110,7 @@ IDS = [
 @pytest.mark.parametrize("name", IDS)
 async def test_any_id_arrives_as_it_is(name: str) -> None:
     async with serving(status("queued")) as wire, service(wire.base_url) as api:
-        await api.fetch(ENDPOINT, name)
+        await api.fetch(handle_of(name, ENDPOINT))
     (request,) = wire.requests
     assert (request.method, request.path, request.query) == ("GET", ENDPOINT, {"generation_id": [name]})
     assert ":" not in request.target
@@ -108,7 +120,7 @@ async def test_any_id_arrives_as_it_is(name: str) -> None:
 
 async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
     async with serving(status("queued")) as then, serving(status("queued")) as now, service(now.base_url) as api:
-        await api.fetch(ENDPOINT, "g-1", then.base_url)
+        await api.fetch({**handle_of("g-1", ENDPOINT), "base_url": then.base_url})
     assert (len(then.requests), len(now.requests)) == (1, 0)
 
 
@@ -116,23 +128,29 @@ async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
 async def test_a_fetch_that_fails_says_nothing_of_the_job(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "FETCH_SECONDS", 0.2)
     async with serving(reply) as wire, service(wire.base_url) as api:
-        outcome = await api.fetch(ENDPOINT, "g-1")
+        outcome = await api.fetch(handle_of("g-1", ENDPOINT))
     assert isinstance(outcome, Unavailable)
     assert outcome.reason
 
 
 async def test_a_service_that_is_down_says_nothing_of_the_job() -> None:
     async with service(f"http://127.0.0.1:{closed_port()}") as api:
-        outcome = await api.fetch(ENDPOINT, "g-1")
+        outcome = await api.fetch(handle_of("g-1", ENDPOINT))
         assert isinstance(outcome, Unavailable)
         assert outcome.http_status is None
-        assert isinstance(await api.log(START, END), Unavailable)
+        assert isinstance(await api.find(LOST), Unavailable)
         assert await api.typical_seconds(["m"]) == {}
 
 
 # --- the request log -------------------------------------------------------------------------------------------------
 
-START, END = datetime(2026, 3, 1, 11, 55, tzinfo=UTC), datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
+
+def sent(number: int, at: datetime = NOON) -> SentAttempt:
+    return SentAttempt(f"batchgen-{number}", "m", ENDPOINT, "{}", (), at)
+
+
+LOST = [sent(0, NOON - timedelta(minutes=2)), sent(1)]
+START, END = LOST[0].intent_at - BEFORE, NOON + AFTER
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -148,8 +166,10 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     return {**usual, **changes}
 
 
-def logged(number: int) -> LoggedRequest:
-    return LoggedRequest(f"batchgen-{number}", f"g-{number}", True, NOON, Decimal("0.28"))
+def adopted(number: int, generation_id: str = "", cost: str | None = "0.28", *, at: str = "") -> Adopted:
+    generation_id = generation_id or f"g-{number}"
+    handle = {**handle_of(generation_id, ENDPOINT), "base_url": at}
+    return Adopted(generation_id, NOON, Decimal(cost) if cost else None, handle)
 
 
 def pages(total: int, name: str = "data") -> Any:
@@ -165,14 +185,18 @@ def pages(total: int, name: str = "data") -> Any:
 
 
 @pytest.mark.parametrize("total", [0, 1, 100, 101, 250])
-async def test_the_log_is_read_to_its_end(total: int) -> None:
+async def test_the_log_is_read_to_its_end(clock: object, total: int) -> None:
+    attempts = [sent(number) for number in range(260)]
     async with serving(pages(total)) as wire, service(wire.base_url) as api:
-        page = await api.log(START, END)
-    assert page == LogPage([logged(number) for number in range(total)])
+        findings = await api.find(attempts)
+        assert findings == {
+            attempt.client_request_id: adopted(number, at=wire.base_url) if number < total else Absent(NOON)
+            for number, attempt in enumerate(attempts)
+        }
     assert len(wire.requests) == max(1, -(-total // 100))
     assert wire.requests[0].query == {
-        "start": ["2026-03-01T11:55:00+00:00"],
-        "end": ["2026-03-01T12:05:00+00:00"],
+        "start": [(NOON - BEFORE).isoformat()],
+        "end": [(NOON + AFTER).isoformat()],
         "limit": ["100"],
         "offset": ["0"],
     }
@@ -190,18 +214,18 @@ async def test_the_log_is_read_to_its_end(total: int) -> None:
 )
 async def test_the_log_is_asked_for_a_window_of_the_service_s_clock(clock: object, date: str, seconds: int) -> None:
     async with serving(answer(200, {"data": []}, {"Date": date})) as wire, service(wire.base_url) as api:
-        await api.log(START, END)
-        await api.log(START, END)
+        await api.find(LOST)
+        await api.find(LOST)
     first, second = (datetime.fromisoformat(request.query["start"][0]) for request in wire.requests)
     assert (first, second) == (START, START + timedelta(seconds=seconds))
 
 
-async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_absence_from_a_log_too_long_to_be_read_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchgen.services.aimlapi.PAGES_MAX", 3)
     async with serving(pages(301)) as wire, service(wire.base_url) as api:
-        page = await api.log(START, END)
-    assert isinstance(page, LogPage)
-    assert (len(page.rows), page.complete) == (300, False)
+        findings = await api.find([sent(299), sent(300)])
+    assert isinstance(findings, Mapping)
+    assert list(findings) == ["batchgen-299"]
 
 
 @pytest.mark.parametrize(
@@ -216,35 +240,45 @@ async def test_a_log_too_long_to_be_read_says_so(monkeypatch: pytest.MonkeyPatch
 )
 async def test_a_log_that_breaks_off_shows_nothing(reply: bytes, outcome: Any) -> None:
     async with serving(pages(250), reply) as wire, service(wire.base_url) as api:
-        assert await api.log(START, END) == outcome
+        assert await api.find(LOST) == outcome
     assert len(wire.requests) == 2
 
 
+FAILED_THERE = Absent(NOON, "the service's log shows that it failed there")
+
+
 @pytest.mark.parametrize(
-    ("changes", "read"),
+    ("changes", "finding"),
     [
-        ({"client_request_id": None}, None),
-        ({"client_request_id": ""}, None),
-        ({"client_request_id": 7}, None),
-        ({"created": None}, None),
-        ({"created": "yesterday"}, None),
-        ({"created": "2026-03-01T12:00:00"}, logged(0)),
-        ({"created": "2026-03-01T13:00:00+01:00"}, logged(0)),
-        (
-            {"inference_id": None, "status": "failed", "cost": None},
-            LoggedRequest("batchgen-0", None, False, NOON),
-        ),
-        ({"inference_id": 12}, LoggedRequest("batchgen-0", "12", True, NOON, Decimal("0.28"))),
-        (
-            {"status": "pending"},
-            logged(0),
-        ),
+        ({"client_request_id": None}, Absent(NOON)),
+        ({"client_request_id": ""}, Absent(NOON)),
+        ({"client_request_id": 7}, Absent(NOON)),
+        ({"created": None}, Absent(NOON)),
+        ({"created": "yesterday"}, Absent(NOON)),
+        ({"created": "2026-03-01T12:00:00"}, adopted(0)),
+        ({"created": "2026-03-01T13:00:00+01:00"}, adopted(0)),
+        ({"inference_id": None, "status": "failed", "cost": None}, FAILED_THERE),
+        ({"inference_id": None}, None),  # taken, but nobody knows as what
+        ({"inference_id": 12}, adopted(0, "12")),
+        ({"status": "pending"}, adopted(0)),
+        ({"cost": {"usd": 0}}, adopted(0, cost=None)),  # charged when the generation completes
     ],
 )
-async def test_a_row_of_the_log_is_read_or_passed_over(changes: dict[str, Any], read: LoggedRequest | None) -> None:
+async def test_a_row_of_the_log_has_one_meaning(
+    clock: object, changes: dict[str, Any], finding: Adopted | Absent | None
+) -> None:
     rows: list[Any] = [None, "text", 3, [], row(0, **changes)]
     async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
-        assert await api.log(START, END) == LogPage([read] if read else [])
+        if isinstance(finding, Adopted):
+            finding = replace(finding, handle={**finding.handle, "base_url": wire.base_url})
+        assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_of_several_rows_the_one_with_a_generation_counts(order: int) -> None:
+    rows = [row(0), row(0, inference_id=None, status="failed")][::order]
+    async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
+        assert await api.find([sent(0)]) == {"batchgen-0": adopted(0, at=wire.base_url)}
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -285,7 +319,7 @@ async def test_without_medians_the_documented_times_serve(reply: bytes) -> None:
 
 async def test_no_more_than_sixteen_calls_are_on_the_wire_at_once() -> None:
     async with serving(HANG) as wire, service(wire.base_url) as api:
-        tasks = [asyncio.create_task(api.fetch(ENDPOINT, str(number))) for number in range(20)]
+        tasks = [asyncio.create_task(api.fetch(handle_of(str(number), ENDPOINT))) for number in range(20)]
         await wire.came(AT_ONCE)
         assert (len(wire.requests), wire.connections) == (AT_ONCE, AT_ONCE)
         for task in tasks:

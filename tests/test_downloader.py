@@ -188,8 +188,8 @@ async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> 
     assert requested_ranges(wire) == list(case.ranges)
     assert table.row().state == "done", table.row().error
     assert target.read_bytes() == case.content
-    row = table.row()
-    assert (row.bytes, row.sha256) == (len(case.content), hashlib.sha256(case.content).hexdigest())
+    file = table.output()
+    assert (file.bytes, file.sha256) == (len(case.content), hashlib.sha256(case.content).hexdigest())
     assert (row.output_path, row.failures, row.error, row.leased_by) == ("mona.mp4", 0, None, None)
     assert not target.with_name("mona.mp4.part").exists()
     assert service.fetched == []
@@ -206,8 +206,8 @@ async def test_a_video_cut_anywhere_is_resumed_from_there(
 ) -> None:
     monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
     table.sync(*(spec(f"j{offset:05}") for offset in OFFSETS))
-    for intent in table.intend(capacity=999):
-        table.accept(intent, f"g-{intent.job.key}")
+    for job in table.intend(capacity=999):
+        table.accept(job, f"g-{job.key}")
 
     def script(request: Request) -> bytes:
         offset = int(request.path[1:])
@@ -216,7 +216,7 @@ async def test_a_video_cut_anywhere_is_resumed_from_there(
 
     async with serving(script) as wire:
         for job in table.claim(State.GENERATING, capacity=999):
-            finished = Finished(f"{wire.base_url}/{int(job.key[1:])}")
+            finished = Finished((f"{wire.base_url}/{int(job.key[1:])}",))
             table.change(polling.finished, job, RUN, finished, table.now)
         async with downloading(context_of(table, ScriptedService())) as stage:
             while set(table.states().values()) != {"done"}:
@@ -243,7 +243,7 @@ async def test_as_many_files_are_downloaded_at_once_as_the_manifest_allows(table
         for number in range(25):
             table.bring(State.DOWNLOADING, f"clip-{number}")
         for job in table.claim(State.DOWNLOADING):
-            table.change(delivery.relocated, job, RUN, f"{wire.base_url}/{job.key}.mp4")
+            table.change(delivery.relocated, job, RUN, job.outputs[0], f"{wire.base_url}/{job.key}.mp4")
         table.bury()
         stage = Downloader(context_of(table, ScriptedService()), 20)
         stage.checker = CheckerInProcess()

@@ -33,19 +33,19 @@ from tests.wire import answer, serving
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 async def test_an_expired_address_is_replaced_and_the_part_is_resumed(table: Table, clock: Clock, status: int) -> None:
     async with serving(answer(status)) as old, serving(partial_answer(HALF)) as new:
-        service = ScriptedService(fetches=[Finished(f"{new.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[Finished((f"{new.base_url}/v.mp4",))])
         target = finished_generation(table, f"{old.base_url}/v.mp4", CLIP[:HALF], V1)
         async with downloading(context_of(table, service)) as stage:
             await turn(stage)
     assert (requested_ranges(old), requested_ranges(new)) == ([range_from(HALF)], [range_from(HALF)])
     assert target.read_bytes() == CLIP
-    assert service.fetched == [("/v2/video/generations", "g-mona", "https://api.test")]
+    assert service.fetched == [{"id": "g-mona"}]
     assert service.submitted == []
 
 
 async def test_an_address_that_expires_between_two_connections_is_replaced(table: Table, clock: Clock) -> None:
     async with serving(cut_off(full_answer(), HALF), answer(403)) as old, serving(partial_answer(HALF)) as new:
-        service = ScriptedService(fetches=[Finished(f"{new.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[Finished((f"{new.base_url}/v.mp4",))])
         target = finished_generation(table, f"{old.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
             await turn(stage)
@@ -54,13 +54,13 @@ async def test_an_address_that_expires_between_two_connections_is_replaced(table
 
 
 @pytest.mark.parametrize(
-    "outcome", [Unavailable("502"), Working("queued"), Finished("")], ids=["no answer", "working again", "no video"]
+    "outcome", [Unavailable("502"), Working("queued"), Finished(())], ids=["no answer", "working again", "no video"]
 )
 async def test_an_address_that_the_service_does_not_give_now_is_requested_later(
     table: Table, clock: Clock, outcome: Any
 ) -> None:
     async with serving(answer(403)) as old, serving(partial_answer(HALF)) as new:
-        service = ScriptedService(fetches=[outcome, Finished(f"{new.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[outcome, Finished((f"{new.base_url}/v.mp4",))])
         target = finished_generation(table, f"{old.base_url}/v.mp4", CLIP[:HALF], V1)
         async with downloading(context_of(table, service)) as stage:
             await turn(stage)
@@ -74,7 +74,7 @@ async def test_an_address_that_the_service_does_not_give_now_is_requested_later(
 
 async def test_a_video_whose_address_never_works_is_never_given_up(table: Table, clock: Clock) -> None:
     async with serving(answer(404)) as wire:
-        service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
             await run_tries(stage, table, clock, statistics.STUCK_FAILURES)
@@ -98,7 +98,7 @@ async def test_a_video_whose_address_never_works_is_never_given_up(table: Table,
 )
 async def test_an_unusable_address_is_replaced(table: Table, clock: Clock, url: str) -> None:
     async with serving(full_answer()) as wire:
-        service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, url)
         async with downloading(context_of(table, service)) as stage:
             await run_tries(stage, table, clock, 3)

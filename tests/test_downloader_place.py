@@ -108,7 +108,7 @@ def placed_by_a_dead_run(table: Table, url: str, content: bytes = CLIP) -> None:
     """A file that was verified, and `content` under the name that it was to get."""
     target = finished_generation(table, url)
     (job,) = table.claim(State.DOWNLOADING)
-    table.change(delivery.verified, job, RUN, len(CLIP), hashlib.sha256(CLIP).hexdigest())
+    table.change(delivery.verified, job, RUN, job.outputs[0], len(CLIP), hashlib.sha256(CLIP).hexdigest())
     target.write_bytes(content)
     table.bury()
 
@@ -158,7 +158,7 @@ async def test_missing_folders_are_created(table: Table, clock: Clock) -> None:
 async def test_the_same_undecodable_bytes_are_delivered_at_the_third_time(table: Table, clock: Clock) -> None:
     bad = undecodable_clip()
     async with serving(full_answer(bad)) as wire:
-        service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
             await run_tries(stage, table, clock, SAME_BAD_BYTES)
@@ -181,7 +181,7 @@ async def test_a_run_that_stops_does_not_wait_for_a_silent_server_and_the_next_r
             await stage.tick(NOON)
             while not (part.exists() and part.stat().st_size):  # noqa: ASYNC110 - nothing tells when it grows
                 await asyncio.sleep(0.01)
-            assert table.row().etag == V1, "a run that is killed now could not be resumed"
+            assert table.output().etag == V1, "a run that is killed now could not be resumed"
             async with asyncio.timeout(20):  # far less than the time-out of the download
                 await stage.finish()
         assert (table.row().state, table.row().failures) == ("downloading", 0)
@@ -230,7 +230,7 @@ async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
     table: Table, clock: Clock, spoil: Any, reason: str
 ) -> None:
     async with serving(full_answer()) as wire:
-        service = ScriptedService(fetches=[Finished(f"{wire.base_url}/v.mp4")])
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         finished_generation(table, f"{wire.base_url}/v.mp4")
         spoil(table)
         context = context_of(table, service)
@@ -239,7 +239,7 @@ async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
             assert context.disk
             assert context.disk.startswith(reason)
             row = table.row()
-            assert (row.state, row.failures, row.leased_by, row.generation_id) == ("downloading", 1, None, "g-mona")
+            assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
             assert row.error == context.disk
             assert stage.capacity == 0
             requests = len(wire.requests)

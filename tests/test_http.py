@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from batchgen.services import http
-from batchgen.services.aimlapi import AimlApi
+from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import AT_ONCE, Accepted, Submission, Working
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
 from tests.wire import Request, answer, serving
 
-SUBMISSION = Submission("/v2/video/generations", b"{}", "batchgen-1")
+HANDLE = handle_of("g-1", "/v2/video/generations")
+SUBMISSION = Submission("m", "/v2/video/generations", "{}", "batchgen-1")
 CREATED = answer(200, {"id": "g-1", "status": "queued"}, {"Connection": None})  # asks to keep the connection
 
 
@@ -42,7 +43,7 @@ class Counter:
         while True:
             head = await read_head(reader)
             if head.startswith(b"POST"):
-                await reader.readexactly(len(SUBMISSION.body))
+                await reader.readexactly(len(SUBMISSION.request))
             writer.write(self.reply)
 
 
@@ -62,7 +63,7 @@ async def test_questions_share_a_connection() -> None:
     server = Counter(CREATED)
     async with listening(server) as port, service(f"http://127.0.0.1:{port}") as api:
         for _ in range(5):
-            assert await api.fetch("/v2/video/generations", "g-1") == Working("queued")
+            assert await api.fetch(HANDLE) == Working("queued")
     assert server.connections == 1
 
 
@@ -78,7 +79,7 @@ async def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used
 
     async with listening(answer_once) as port, service(f"http://127.0.0.1:{port}") as api:
         for _ in range(5):
-            assert await api.fetch("/v2/video/generations", "g-1") == Working("queued")
+            assert await api.fetch(HANDLE) == Working("queued")
             await closed.wait()
             closed.clear()
 
@@ -99,7 +100,7 @@ async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(mo
             writer.write(CREATED)
 
     async with listening(slow) as port, service(f"http://127.0.0.1:{port}") as api:
-        fetches = [api.fetch("/v2/video/generations", "g-1") for _ in range(number)]
+        fetches = [api.fetch(HANDLE) for _ in range(number)]
         assert await asyncio.gather(*fetches) == [Working("queued")] * number
         outcomes = await asyncio.gather(*(api.submit(SUBMISSION) for _ in range(number)))
     assert outcomes == [Accepted("g-1", None, 200)] * number
@@ -109,8 +110,8 @@ async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(mo
 async def test_no_cookie_is_sent_back() -> None:
     reply = answer(200, {"status": "queued"}, {"Set-Cookie": "a=b; Path=/"})
     async with serving(reply) as wire, service(wire.base_url) as api:
-        await api.fetch("/v2/video/generations", "g-1")
-        await api.fetch("/v2/video/generations", "g-1")
+        await api.fetch(HANDLE)
+        await api.fetch(HANDLE)
     assert [request.headers.get("cookie") for request in wire.requests] == [None, None]
 
 
@@ -127,13 +128,13 @@ async def test_a_question_has_a_time_limit_that_slow_bytes_do_not_extend(monkeyp
             await asyncio.sleep(0.05)
 
     async with listening(drip) as port, service(f"http://127.0.0.1:{port}") as api:
-        outcome = await api.fetch("/v2/video/generations", "g-1")
+        outcome = await api.fetch(HANDLE)
     assert getattr(outcome, "reason", None) == "no answer in time"
 
 
 async def test_a_large_create_has_the_time_to_be_uploaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "SUBMIT_SECONDS", 0.0)
-    large = Submission("/v2/video/generations", bytes(MEGABYTE), "batchgen-1")  # ten seconds by its size
+    large = Submission("m", "/v2/video/generations", " " * MEGABYTE, "batchgen-1")  # ten seconds by its size
     async with serving(CREATED) as wire, service(wire.base_url) as api:
         assert isinstance(await api.submit(large), Accepted)
 

@@ -24,8 +24,8 @@ from tests.listening import MEGABYTE, Handler, hang, listening, never_read, read
 from tests.wire import answer, closed_port
 
 KEY = "sk-secret-0123456789"
-SUBMISSION = Submission("/v2/video/generations", b'{"prompt": "a"}', "batchgen-1")
-LARGE = Submission("/v2/video/generations", bytes(8 * MEGABYTE), "batchgen-1")
+SUBMISSION = Submission("m", "/v2/video/generations", '{"prompt": "a"}', "batchgen-1")
+LARGE = Submission("m", "/v2/video/generations", " " * 8 * MEGABYTE, "batchgen-1")
 CREATED = answer(201, {"id": "g-1"})
 
 
@@ -92,7 +92,7 @@ UNKNOWN: dict[str, tuple[Handler, Submission]] = {
         f"a redirect to {location}": (sends(answer(302, headers={"Location": location})), SUBMISSION)
         for location in ("http://[::1", "//x..y/", "ftp://files.test/")
     },
-    "the request is never read": (never_read, Submission("/v2", bytes(64 * MEGABYTE), "batchgen-1")),
+    "the request is never read": (never_read, Submission("m", "/v2", " " * 64 * MEGABYTE, "batchgen-1")),
     "the request is never answered": (hang, SUBMISSION),
     "one byte of the answer at a time": (drip, SUBMISSION),
     "interim answers without end": (interim_answers, SUBMISSION),

@@ -9,45 +9,50 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import rate
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
-from batchgen.poller import POLLS_WITHOUT_VIDEO, Poller
+from batchgen.poller import POLLS_WITHOUT_FILE, Poller
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import ENDPOINT, HOUR, Table
+from tests.table import HOUR, Table
 
 SECOND = timedelta(seconds=1)
 URL = "https://cdn.test/v.mp4"
-VIDEOLESS = "completed, but without a video"
+VIDEOLESS = "completed, but without a file"
 
 OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
-    ("working", Working("queued"), State.GENERATING, {"remote_status": "queued", "failures": 0}),
+    ("working", Working("queued"), State.GENERATING, {"remote_status": "queued", "polled_at": NOON, "failures": 0}),
     ("an unknown word", Working("marinating"), State.GENERATING, {"remote_status": "marinating"}),
-    ("finished", Finished(URL), State.DOWNLOADING, {"video_url": URL, "finished_at": NOON, "next_at": NOON}),
+    ("finished", Finished((URL,)), State.DOWNLOADING, {"url": URL, "finished_at": NOON, "next_at": NOON}),
     (
         "finished, with its cost",
-        Finished(URL, cost_usd=Decimal("0.3")),
+        Finished((URL,), cost_usd=Decimal("0.3")),
         State.DOWNLOADING,
-        {"cost_usd": Decimal("0.3")},
+        {"cost_usd": Decimal("0.3"), "charge_source": ChargeSource.POLL},
     ),
     (
         "finished without a video",
-        Finished(""),
+        Finished(()),
         State.GENERATING,
         {"failures": 1, "error": VIDEOLESS},
     ),
     (
         "failed",
-        Failed("Moderation", "faces"),
+        Failed("Moderation: faces", kind=ErrorClass.MODERATION, input="image_url"),
         State.FAILED,
-        {"error": "Moderation: faces", "error_class": "generation", "cost_usd": Decimal(0), "remote_status": "error"},
+        {
+            "error": "image_url: refused by moderation: Moderation: faces",
+            "error_class": ErrorClass.MODERATION,
+            "cost_usd": Decimal(0),
+            "remote_status": "error",
+        },
     ),
-    ("failed without a word", Failed("error", ""), State.FAILED, {"error": "error"}),
+    ("failed without a word", Failed("error"), State.FAILED, {"error": "error"}),
     ("no answer", Unavailable("cut"), State.GENERATING, {"failures": 1, "error": "cut", "next_at": NOON + 2 * SECOND}),
     (
         "unknown there",
@@ -71,6 +76,12 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
 ]
 
 
+def value_of(column: str, table: Table) -> Any:
+    """The value of a column of the job, of its attempt, or of its file."""
+    rows = [table.row(), table.attempt(), *table.outputs()]
+    return next(getattr(row, column) for row in rows if column in row._fields)
+
+
 @pytest.mark.parametrize(("name", "outcome", "state", "more"), OUTCOMES, ids=[name for name, *_ in OUTCOMES])
 async def test_an_answer_is_stored(
     table: Table, clock: Clock, name: str, outcome: FetchOutcome, state: State, more: dict[str, Any]
@@ -79,13 +90,12 @@ async def test_an_answer_is_stored(
     service = ScriptedService(fetches=[outcome])
     context = context_of(table, service)
     await turn(Poller(context, 8))
-    row = table.row()
+    row, (attempt,) = table.row(), table.attempts()
     assert row.state == state
-    assert {key: getattr(row, key) for key in more} == more
+    assert {key: value_of(key, table) for key in more} == more
     assert row.leased_by is None
-    assert row.generation_id == "g-mona"
-    assert service.fetched == [(ENDPOINT, "g-mona", "https://api.test")]
-    assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ACCEPTED]
+    assert service.fetched == [{"id": "g-mona"}]
+    assert (attempt.outcome, attempt.generation_id) == (Outcome.ACCEPTED, "g-mona")
     assert context.blocked is None
 
 
@@ -100,13 +110,13 @@ async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None
 
 async def test_finished_without_a_video_fails_the_job_after_a_few_polls_in_a_row(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
-    poller = Poller(context_of(table, ScriptedService(fetches=[Finished("")])), 8)
-    await repeat(poller, clock, table, POLLS_WITHOUT_VIDEO - 1)
+    poller = Poller(context_of(table, ScriptedService(fetches=[Finished(())])), 8)
+    await repeat(poller, clock, table, POLLS_WITHOUT_FILE - 1)
     assert table.row().state == "generating"
     await repeat(poller, clock, table, 1)
     row = table.row()
-    assert (row.state, row.error_class) == ("failed", "no_video")
-    assert row.error == "no_video: the service says 'completed' and names no video"
+    assert (row.state, row.error_class) == ("failed", ErrorClass.NO_FILE)
+    assert row.error == "the service says 'completed' and names no file"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +129,7 @@ async def test_finished_without_a_video_fails_the_job_after_a_few_polls_in_a_row
 )
 async def test_polls_without_a_video_count_in_a_row(table: Table, clock: Clock, between: list[FetchOutcome]) -> None:
     table.bring(State.GENERATING)
-    script = [*between, Finished(""), *between, *[Finished("")] * (POLLS_WITHOUT_VIDEO - 1), *between, Finished(URL)]
+    script = [*between, Finished(()), *between, *[Finished(())] * (POLLS_WITHOUT_FILE - 1), *between, Finished((URL,))]
     poller = Poller(context_of(table, ScriptedService(fetches=script)), 8)
     await repeat(poller, clock, table, len(script))
     assert table.row().state == "downloading"
@@ -128,7 +138,7 @@ async def test_polls_without_a_video_count_in_a_row(table: Table, clock: Clock, 
 async def test_a_failed_poll_never_fails_the_job(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
     script: list[FetchOutcome] = [Unavailable("cut"), Unavailable("502", None, 502), Throttled("429")] * 20
-    poller = Poller(context_of(table, ScriptedService(fetches=[*script, Finished(URL)])), 8)
+    poller = Poller(context_of(table, ScriptedService(fetches=[*script, Finished((URL,))])), 8)
     await repeat(poller, clock, table, len(script))
     assert table.row().state == "generating"
     assert table.row().next_at - datetime.now(NOON.tzinfo) == timedelta(minutes=2), "the longest pause"
@@ -141,13 +151,13 @@ async def test_a_generation_with_an_unknown_status_is_polled_beyond_its_deadline
     service = ScriptedService(fetches=[Working("marinating")])
     poller = Poller(context_of(table, service), 8)
     await turn(poller)
-    clock.move_to(table.row().deadline_at)
+    clock.move_to(table.attempt().deadline_at)
     await turn(poller)
-    now = table.row().deadline_at
+    now = table.attempt().deadline_at
     summary = table.database.read_now(statistics.batch_summary, table.batch_id, now)
     assert (summary.late, summary.counts[State.GENERATING], summary.counts[State.FAILED]) == (1, 1, 0)
     assert not table.database.read_now(statistics.any_open, table.batch_id, list(State), now), "a later run collects it"
-    service.fetches = [Finished(URL)]
+    service.fetches = [Finished((URL,))]
     clock.tick(HOUR)
     await turn(poller)
     assert table.row().state == "downloading"
@@ -179,13 +189,13 @@ async def test_only_due_generations_are_polled(table: Table, clock: Clock) -> No
     service = ScriptedService()
     poller = Poller(context_of(table, service), 8)
     await turn(poller)
-    assert [name for _, name, _ in service.fetched] == ["g-now"]
+    assert service.fetched == [{"id": "g-now"}]
     assert await turn(poller) == table.row("now").next_at
 
 
 async def test_the_row_of_a_job_that_another_run_has_leased_is_not_written(table: Table, clock: Clock) -> None:
     table.bring(State.GENERATING)
-    service = ScriptedService(fetches=[Finished(URL)])
+    service = ScriptedService(fetches=[Finished((URL,))])
 
     def lease_elsewhere() -> None:
         table.bury()

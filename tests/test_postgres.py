@@ -83,7 +83,8 @@ def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
     assert table.states() == {f"is-{state}": str(state) for state in State}
     assert table.story("is-done") == ["pending", "submitting", "generating", "downloading", "done"]
     row = table.row("is-done")
-    assert (row.submitted_at, row.submitted_at.utcoffset()) == (table.now, timedelta(0))
+    assert (row.delivered_at, row.delivered_at.utcoffset()) == (table.now, timedelta(0))
+    assert table.output("is-done").path == "is-done.mp4"
     assert table.retry("is-failed", "is-cancelled") == ["is-failed", "is-cancelled"]
     assert table.cancel("is-pending") == ["is-pending"]
 
@@ -91,13 +92,13 @@ def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
 def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.2800005")
-    assert str(table.row().cost_usd) == "0.2800005"
+    assert str(table.attempt().cost_usd) == "0.2800005"
     table.sync("mona", "lisa")
     table.accept(table.intend()[0], "g-2", "12345678.5")
     assert [str(attempt.cost_usd) for attempt in table.attempts()] == ["0.2800005", "12345678.5"]
-    assert table.database.read_now(lambda c: c.exec_driver_sql("SELECT sum(cost_usd) FROM jobs").scalar()) == Decimal(
-        "12345678.7800005"
-    )
+    assert table.database.read_now(
+        lambda c: c.exec_driver_sql("SELECT sum(cost_usd) FROM attempts").scalar()
+    ) == Decimal("12345678.7800005")
 
 
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
@@ -176,7 +177,7 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     [
         ("CREATE TABLE guests (name text)", UsageError, "something else"),
         ("CREATE TABLE alembic_version (version_num text)", UsageError, "something else"),
-        ("UPDATE alembic_version SET version_num = '9999'", DatabaseNewer, "upgrade batchgen"),
+        ("UPDATE alembic_version SET version_num = 'v999'", DatabaseNewer, "upgrade batchgen"),
         (None, StorageError, "does not exist"),
     ],
 )

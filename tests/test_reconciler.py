@@ -1,38 +1,45 @@
-"""The reconciler: adopt what the log shows, wait while it may lag, then hold or send again, as ordered."""
+"""The reconciler: adopt what the service remembers, wait while it may lag, then hold or send again, as ordered."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.manifest import Limits
-from batchgen.reconciler import AFTER, BEFORE, SAME_FAILURES, UNREAD_RETRIES, Reconciler
-from batchgen.services.base import LoggedRequest, LogPage, Throttled, Trouble, Unavailable
+from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
+from batchgen.services.base import (
+    Absent,
+    Adopted,
+    Adoption,
+    Ambiguous,
+    Features,
+    Finding,
+    Throttled,
+    Trouble,
+    Unavailable,
+)
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
-from tests.table import HOUR, LEASE, MINUTE, SECOND, Table
+from tests.table import HOUR, LEASE, MINUTE, SECOND, Table, spec
 
-Page = LogPage | Unavailable | Throttled
 PATIENCE = 15 * MINUTE
 HOLD, RESUBMIT = Limits(), Limits(on_unconfirmed="resubmit")
 HELD, WAITING = "held", "waiting"
-ABSENT, CUT_SHORT = LogPage([]), LogPage([], complete=False)
+ABSENT, UNREAD = Absent(NOON), None
+FAILED_THERE = Absent(NOON, "the service's log shows that it failed there")
 SILENT = Unavailable("no route")
 
 
-def logged(table: Table, generation_id: str | None = "g-1", succeeded: bool = True, key: str = "mona") -> LoggedRequest:
-    job_id = table.row(key).id
-    name = next(one.client_request_id for one in table.attempts() if one.job_id == job_id)
-    return LoggedRequest(name, generation_id, succeeded, NOON + SECOND, Decimal("0.28"))
+def adopted(generation_id: str = "g-1") -> Adopted:
+    return Adopted(generation_id, NOON + SECOND, Decimal("0.28"), {"id": generation_id})
 
 
-def failed(table: Table) -> LoggedRequest:
-    return logged(table, None, False)
+def name_of(table: Table, key: str) -> str:
+    return str(table.attempt(key).client_request_id)
 
 
 def outcome_of(table: Table, key: str = "mona") -> str:
@@ -42,59 +49,55 @@ def outcome_of(table: Table, key: str = "mona") -> str:
     return HELD if row.next_at is None else WAITING
 
 
-ROWS: list[tuple[str, Any, Limits, timedelta, str]] = [
-    # what the log says, the policy, how long ago the request was sent → how the job stands
-    ("found", lambda t: LogPage([logged(t)]), HOLD, SECOND, State.GENERATING),
-    ("found in a log cut short", lambda t: LogPage([logged(t)], complete=False), HOLD, SECOND, State.GENERATING),
-    ("found long after", lambda t: LogPage([logged(t)]), RESUBMIT, 9 * PATIENCE, State.GENERATING),
-    ("failed, with an id", lambda t: LogPage([logged(t, "g-1", False)]), HOLD, SECOND, State.GENERATING),
-    ("failed there", lambda t: LogPage([failed(t)]), HOLD, SECOND, State.PENDING),
-    ("taken, without an id", lambda t: LogPage([logged(t, None)]), HOLD, SECOND, WAITING),
-    ("taken, without an id, for long", lambda t: LogPage([logged(t, None)]), RESUBMIT, PATIENCE, HELD),
-    (
-        "twice: failed, then taken",
-        lambda t: LogPage([logged(t), logged(t, None, False)]),
-        HOLD,
-        SECOND,
-        State.GENERATING,
-    ),
-    (
-        "twice: taken, then failed",
-        lambda t: LogPage([logged(t, None, False), logged(t)]),
-        HOLD,
-        SECOND,
-        State.GENERATING,
-    ),
-    ("not there yet", lambda _: ABSENT, HOLD, PATIENCE - SECOND, WAITING),
-    ("not there yet, to be resubmitted", lambda _: ABSENT, RESUBMIT, PATIENCE - SECOND, WAITING),
-    ("absent", lambda _: ABSENT, HOLD, PATIENCE, HELD),
-    ("absent, to be resubmitted", lambda _: ABSENT, RESUBMIT, PATIENCE, State.PENDING),
-    ("cut short is not absent", lambda _: CUT_SHORT, HOLD, 9 * PATIENCE, WAITING),
-    ("cut short is not absent, whatever is ordered", lambda _: CUT_SHORT, RESUBMIT, 9 * PATIENCE, WAITING),
-    ("silence is not absence", lambda _: SILENT, RESUBMIT, 9 * PATIENCE, WAITING),
-    ("a refusal is not absence", lambda _: Unavailable("401", Trouble.AUTH, 401), RESUBMIT, 9 * PATIENCE, WAITING),
-    ("slow down is not absence", lambda _: Throttled("429"), RESUBMIT, 9 * PATIENCE, WAITING),
+ROWS: list[tuple[str, Finding | Unavailable | Throttled | None, Limits, timedelta, str]] = [
+    # what the service says, the policy, how long ago the request was sent → how the job stands
+    ("known", adopted(), HOLD, SECOND, State.GENERATING),
+    ("known long after", adopted(), RESUBMIT, 9 * PATIENCE, State.GENERATING),
+    ("failed there", FAILED_THERE, HOLD, SECOND, State.PENDING),
+    ("not there yet", ABSENT, HOLD, PATIENCE - SECOND, WAITING),
+    ("not there yet, to be resubmitted", ABSENT, RESUBMIT, PATIENCE - SECOND, WAITING),
+    ("absent", ABSENT, HOLD, PATIENCE, HELD),
+    ("absent, to be resubmitted", ABSENT, RESUBMIT, PATIENCE, State.PENDING),
+    ("one of several", Ambiguous("two have this request"), RESUBMIT, SECOND, HELD),
+    ("unread is not absent", UNREAD, HOLD, 9 * PATIENCE, WAITING),
+    ("unread is not absent, whatever is ordered", UNREAD, RESUBMIT, 9 * PATIENCE, WAITING),
+    ("silence is not absence", SILENT, RESUBMIT, 9 * PATIENCE, WAITING),
+    ("a refusal is not absence", Unavailable("401", Trouble.AUTH, 401), RESUBMIT, 9 * PATIENCE, WAITING),
+    ("slow down is not absence", Throttled("429"), RESUBMIT, 9 * PATIENCE, WAITING),
 ]
 
 
-@pytest.mark.parametrize(("name", "page", "limits", "age", "stands"), ROWS, ids=[name for name, *_ in ROWS])
-async def test_what_the_log_says_decides(
-    table: Table, clock: Clock, name: str, page: Any, limits: Limits, age: timedelta, stands: str
+@pytest.mark.parametrize(("name", "finding", "limits", "age", "stands"), ROWS, ids=[name for name, *_ in ROWS])
+async def test_what_the_service_says_decides(
+    table: Table,
+    clock: Clock,
+    name: str,
+    finding: Finding | Unavailable | Throttled | None,
+    limits: Limits,
+    age: timedelta,
+    stands: str,
 ) -> None:
     table.bring(State.UNCONFIRMED)
-    service = ScriptedService(logs=[page(table)])
+    service = ScriptedService(findings=[finding])
     clock.tick(age)
     await turn(Reconciler(context_of(table, service, limits), 1))
     assert outcome_of(table) == stands
-    assert len(service.looked) == 1
+    assert len(service.searched) == 1
     assert table.row().leased_by is None
 
 
-async def test_a_log_that_stays_unreadable_leaves_it_to_a_person_whatever_is_ordered(
+async def test_what_is_held_says_why(table: Table, clock: Clock) -> None:
+    table.bring(State.UNCONFIRMED)
+    service = ScriptedService(findings=[Ambiguous("two have this request")])
+    await turn(Reconciler(context_of(table, service), 1))
+    assert table.row().error == "two have this request"
+
+
+async def test_a_service_that_never_answers_leaves_it_to_a_person_whatever_is_ordered(
     table: Table, clock: Clock
 ) -> None:
     table.bring(State.UNCONFIRMED)
-    reconciler = Reconciler(context_of(table, ScriptedService(logs=[SILENT]), RESUBMIT), 1)
+    reconciler = Reconciler(context_of(table, ScriptedService(findings=[SILENT]), RESUBMIT), 1)
     clock.tick(9 * PATIENCE)
     for _ in range(UNREAD_RETRIES + 1):
         assert outcome_of(table) == WAITING
@@ -105,13 +108,14 @@ async def test_a_log_that_stays_unreadable_leaves_it_to_a_person_whatever_is_ord
 
 async def test_an_adopted_job_goes_on_as_if_its_answer_had_come(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
-    service = ScriptedService(logs=[LogPage([logged(table, "g:1/x")])])
+    service = ScriptedService(findings=[adopted("g:1/x")])
     clock.tick(60)
     await turn(Reconciler(context_of(table, service), 1))
     row, (attempt,) = table.row(), table.attempts()
-    assert (row.generation_id, row.submitted_at, row.next_at) == ("g:1/x", NOON + SECOND, NOON + MINUTE)
-    assert (row.cost_usd, row.deadline_at, row.error) == (Decimal("0.28"), NOON + 61 * MINUTE, None)
-    assert (attempt.outcome, attempt.generation_id, attempt.cost_usd) == (Outcome.ACCEPTED, "g:1/x", Decimal("0.28"))
+    assert (row.attempt_id, row.next_at, row.error) == (attempt.id, NOON + MINUTE, None)
+    assert (attempt.outcome, attempt.generation_id, attempt.handle) == (Outcome.ACCEPTED, "g:1/x", '{"id": "g:1/x"}')
+    assert (attempt.answered_at, attempt.deadline_at) == (NOON + SECOND, NOON + 61 * MINUTE)
+    assert (attempt.cost_usd, attempt.charge_source) == (Decimal("0.28"), ChargeSource.LOG)
     assert table.events()[-1].detail == "adopted g:1/x"
 
 
@@ -134,40 +138,54 @@ async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothi
     table.accept(lisa)
     for _ in range(SAME_FAILURES):
         clock.tick(MINUTE)
-        name = table.attempts()[-1].client_request_id if table.attempts()[2:] else mona.client_request_id
-        page = LogPage([LoggedRequest(name, None, False, NOON, Decimal(0))])
-        await turn(Reconciler(context_of(table, ScriptedService(logs=[page])), 1))
-        for intent in table.intend():
-            table.lose(intent)
-    assert (outcome_of(table), table.row().error_class) == (State.FAILED, "rejected")
+        await turn(Reconciler(context_of(table, ScriptedService(findings=[FAILED_THERE])), 1))
+        for job in table.intend():
+            table.lose(job)
+    assert (outcome_of(table), table.row().error_class) == (State.FAILED, ErrorClass.INTERNAL)
     assert "failed 3 times at the service" in table.row().error
     ledger = [one.outcome for one in table.attempts() if one.job_id == table.row().id]
     assert ledger == [Outcome.ABSENT] * SAME_FAILURES, "no attempt is unconfirmed"
 
 
-async def test_a_service_without_a_log_holds_at_once(table: Table, clock: Clock) -> None:
+async def test_a_service_without_a_memory_holds_at_once(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
-    service = ScriptedService(has_log=False)
+    service = ScriptedService(features=Features(Adoption.NONE))
     await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
     assert outcome_of(table) == HELD
-    assert service.looked == []
+    assert service.searched == []
 
 
-async def test_one_window_of_the_log_serves_many_attempts(table: Table, clock: Clock) -> None:
+async def test_one_search_serves_many_attempts(table: Table, clock: Clock) -> None:
     for number in range(5):
         table.bring(State.UNCONFIRMED, f"j{number}")
         table.now += MINUTE
     clock.move_to(table.now)
-    service = ScriptedService(logs=[LogPage([logged(table, f"g-{n}", key=f"j{n}") for n in (0, 2, 4)])])
+    service = ScriptedService(findings=[{name_of(table, f"j{n}"): adopted(f"g-{n}") for n in (0, 2, 4)}])
     await turn(Reconciler(context_of(table, service), 1))
-    assert service.looked == [(NOON - BEFORE, NOON + 4 * MINUTE + AFTER)]
-    found = {row.key: row.generation_id for row in table.rows()}
-    assert found == {"j0": "g-0", "j1": None, "j2": "g-2", "j3": None, "j4": "g-4"}
+    ((*searched,),) = service.searched
+    assert [attempt.intent_at for attempt in searched] == [NOON + n * MINUTE for n in range(5)]
+    assert [attempt.generation_id for attempt in table.attempts()] == ["g-0", None, "g-2", None, "g-4"]
 
 
-async def test_the_pauses_between_two_readings_of_the_log_grow(table: Table, clock: Clock) -> None:
+async def test_a_service_that_compares_bodies_is_shown_the_accepted_twins(table: Table, clock: Clock) -> None:
+    """Without them it would take a generation of theirs for the lost one."""
+    table.sync("mona", "twin", spec("other", prompt="Something else."))
+    mona, twin, other = table.intend()
+    table.accept(twin, "g-twin")
+    table.accept(other, "g-other")
+    table.lose(mona)
+    service = ScriptedService(features=Features(Adoption.EXACT_BODY))
+    await turn(Reconciler(context_of(table, service), 1))
+    ((*searched,),) = service.searched
+    assert {(attempt.client_request_id, attempt.generation_id) for attempt in searched} == {
+        (mona.attempt.client_request_id, None),
+        (twin.attempt.client_request_id, "g-twin"),
+    }
+
+
+async def test_the_pauses_between_two_searches_grow(table: Table, clock: Clock) -> None:
     table.bring(State.UNCONFIRMED)
-    reconciler = Reconciler(context_of(table, ScriptedService(logs=[SILENT])), 1)
+    reconciler = Reconciler(context_of(table, ScriptedService(findings=[SILENT])), 1)
     waits = []
     at = NOON
     for _ in range(8):
@@ -179,10 +197,10 @@ async def test_the_pauses_between_two_readings_of_the_log_grow(table: Table, clo
 
 
 async def test_a_machine_that_slept_over_the_answer_does_not_take_it_for_patience(table: Table, clock: Clock) -> None:
-    """What was not in the log a second after the request may be in it by now."""
+    """What the service did not know a second after the request, it may know by now."""
     table.bring(State.UNCONFIRMED)
     clock.tick(1)
-    service = ScriptedService(logs=[ABSENT])
+    service = ScriptedService(findings=[ABSENT])
     service.before = lambda: clock.tick(8 * 3600)
     await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
     assert outcome_of(table) == WAITING
@@ -190,24 +208,24 @@ async def test_a_machine_that_slept_over_the_answer_does_not_take_it_for_patienc
 
 async def test_an_expired_lease_of_a_run_elsewhere_leaves_an_unconfirmed_attempt(table: Table, clock: Clock) -> None:
     intent = table.bring(State.SUBMITTING, worker="elsewhere")
-    service = ScriptedService(logs=[LogPage([logged(table)])])
+    service = ScriptedService(findings=[adopted()])
     reconciler = Reconciler(context_of(table, service), 1)
     assert await turn(reconciler) == NOON + LEASE
-    assert service.looked == []
+    assert service.searched == []
     clock.tick(LEASE)
     await turn(reconciler)
-    assert (table.row().state, table.row().generation_id) == ("generating", "g-1")
+    assert (table.row().state, table.attempt().generation_id) == ("generating", "g-1")
     table.now += LEASE
     assert not table.accept(intent, "g-1"), "its answer, late"
 
 
-async def test_an_answer_that_comes_while_the_log_is_read_wins(table: Table, clock: Clock) -> None:
+async def test_an_answer_that_comes_during_the_search_wins(table: Table, clock: Clock) -> None:
     intent = table.bring(State.UNCONFIRMED)
     clock.tick(PATIENCE)
-    service = ScriptedService(logs=[ABSENT])
+    service = ScriptedService(findings=[ABSENT])
     service.before = lambda: table.accept(intent, "g-late")
     await turn(Reconciler(context_of(table, service, RESUBMIT), 1))
-    assert (table.row().state, table.row().generation_id) == ("generating", "g-late")
+    assert (table.row().state, table.attempt().generation_id) == ("generating", "g-late")
     assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ACCEPTED]
 
 

@@ -15,7 +15,7 @@ from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_manif
 from tests.conftest import Command, Launch, Simulate
 from tests.listening import listening_on_a_thread, read_head
 from tests.serving import served
-from tests.waiting import rows, states, until
+from tests.waiting import JOBS, rows, states, until
 from tests.wire import answer
 
 SENT = ("generating", "downloading", "done")
@@ -151,7 +151,7 @@ def test_killed_at_every_stage_in_turn_it_pays_once_and_delivers_all(
     assert ended.returncode == 0, ended.stderr
     check_delivered(tmp_path, database)
     assert (len(bill.accepted), bill.duplicates) == (16, 0)
-    delivered = {row["generation_id"]: row["delivered_at"] for row in rows(database, "SELECT * FROM jobs")}
+    delivered = {row["generation_id"]: row["delivered_at"] for row in rows(database, JOBS)}
     assert delivered.keys() == {row["id"] for row in bill.accepted}
     for request in bill.requests("cdn"):
         at = datetime.fromisoformat(request["at"])
@@ -216,7 +216,7 @@ def test_when_one_of_two_runs_is_killed_the_other_takes_over_at_once(
     database = tmp_path / "batchgen.db"
     manifest = write_manifest(tmp_path / "m.yaml", 6)
     first = launch("run", manifest, **simulator.environment)
-    holding = until(lambda: rows(database, "SELECT leased_by FROM jobs WHERE state = 'submitting' AND attempts = 0"))
+    holding = until(lambda: rows(database, "SELECT leased_by FROM jobs WHERE state = 'submitting'"))
     until(lambda: Bill(simulator.ledger).accepted)
     second = launch("run", manifest, **simulator.environment)
     until(lambda: rows(database, "SELECT * FROM runs")[1:])

@@ -103,12 +103,12 @@ def test_missing_charges_are_taken_from_the_service_s_transactions(
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
     with closing(sqlite3.connect(database)) as connection, connection:
         # As answers without a charge would have left it.
-        connection.execute("UPDATE attempts SET cost_usd = NULL, estimated_usd = '1.47'")
-        connection.execute("UPDATE jobs SET cost_usd = NULL")
-        connection.execute("UPDATE batches SET spent = 0, reserved = 44100000")
+        connection.execute("UPDATE attempts SET cost_usd = NULL, charge_source = NULL, estimated_usd = '1.47'")
+        connection.execute("UPDATE batches SET spent_nanousd = 0, reserved_nanousd = 4410000000")
     assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
     assert spent(database) == (3 * PRICE, 3 * PRICE)
-    assert {row["cost_usd"] for row in rows(database, "SELECT cost_usd FROM jobs")} == {"1.47"}
+    charges = rows(database, "SELECT DISTINCT cost_usd, charge_source FROM attempts")
+    assert charges == [{"cost_usd": "1.47", "charge_source": "ledger"}]
 
 
 def test_a_low_balance_warns_and_stops_nothing(tmp_path: Path, batchgen: Command) -> None:
@@ -138,7 +138,7 @@ def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(
     assert run("--only", "clip-1?", "--only", "clip-5") == (5, {"clip-0", "clip-1", "clip-5", "clip-10", "clip-11"})
     number, sampled = run("--sample", "3")
     assert run("--sample", "3") == (number, sampled)
-    assert "clip-7" in run("--where", "json_extract(request, '$.prompt') = 'Number 7.' AND attempts = 0")[1]
+    assert "clip-7" in run("--where", "json_extract(request, '$.prompt') = 'Number 7.' AND attempt_id IS NULL")[1]
     assert states(database)["pending"]
     assert run()[0] == 12
     check_delivered(tmp_path, database)

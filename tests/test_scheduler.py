@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest import Limits
@@ -21,9 +22,12 @@ from batchgen.reconciler import Reconciler
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
 from batchgen.services.base import (
     Accepted,
+    Adoption,
     Blocked,
+    Features,
     NotSent,
     Rejected,
+    Submission,
     SubmitOutcome,
     Throttled,
     Trouble,
@@ -42,14 +46,14 @@ OUTCOMES: list[tuple[SubmitOutcome, State, Outcome, dict[str, Any]]] = [
         Accepted("g:1/x", Decimal("0.28"), 201),
         State.GENERATING,
         Outcome.ACCEPTED,
-        {"generation_id": "g:1/x", "cost_usd": Decimal("0.28"), "attempts": 1, "submitted_at": NOON},
+        {"generation_id": "g:1/x", "cost_usd": Decimal("0.28"), "charge_source": "answer", "answered_at": NOON},
     ),
-    (Rejected("400: no", 400), State.FAILED, Outcome.REJECTED, {"error": "400: no", "error_class": "rejected"}),
+    (Rejected("400: no", 400), State.FAILED, Outcome.REJECTED, {"error": "400: no", "error_class": "parameter"}),
     (Unknown("cut"), State.UNCONFIRMED, Outcome.UNCONFIRMED, {"next_at": NOON + FIRST_LOOK_UP, "error": "cut"}),
-    (NotSent("no route"), State.PENDING, Outcome.NOT_SENT, {"attempts": 0, "failures": 1}),
-    (Throttled("429: slow"), State.PENDING, Outcome.THROTTLED, {"attempts": 0, "failures": 0}),
-    (Blocked(Trouble.AUTH, "401: key", 401), State.PENDING, Outcome.BLOCKED, {"attempts": 0, "error": None}),
-    (Blocked(Trouble.CREDITS, "403: empty", 403), State.PENDING, Outcome.BLOCKED, {"attempts": 0}),
+    (NotSent("no route"), State.PENDING, Outcome.NOT_SENT, {"attempt_id": None, "failures": 1}),
+    (Throttled("429: slow"), State.PENDING, Outcome.THROTTLED, {"attempt_id": None, "failures": 0}),
+    (Blocked(Trouble.AUTH, "401: key", 401), State.PENDING, Outcome.BLOCKED, {"attempt_id": None, "error": None}),
+    (Blocked(Trouble.CREDITS, "403: empty", 403), State.PENDING, Outcome.BLOCKED, {"attempt_id": None}),
 ]
 
 
@@ -65,8 +69,53 @@ async def test_an_outcome_is_stored(
     await turn(Scheduler(context_of(table, ScriptedService([outcome])), 8))
     row = table.row()
     assert row.state == state
-    assert {name: getattr(row, name) for name in more} == more
+    both = {**table.attempt()._mapping, **row._mapping}
+    assert {name: both[name] for name in more} == more
     assert [one.outcome for one in table.attempts()] == [attempt]
+
+
+async def test_moderation_says_which_input_it_is_about_and_concerns_no_other_job(table: Table, clock: Clock) -> None:
+    table.sync("mona", "lisa")
+    refusal = Rejected("breaks our rules", 422, ErrorClass.MODERATION, "prompt")
+    context = context_of(table, ScriptedService([refusal, Accepted("g-2")]), FAST)
+    await turn(Scheduler(context, 8))
+    row = table.row("mona")
+    assert (row.state, row.error_class) == ("failed", ErrorClass.MODERATION)
+    assert row.error == "prompt: refused by moderation: breaks our rules"
+    assert table.states()["lisa"] == "generating"
+    assert (context.blocked, context.hold) == (None, "")
+
+
+@dataclass
+class PreparingService(ScriptedService):
+    """It uploads something before it asks for a generation."""
+
+    prepared: Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked = field(default_factory=dict)
+
+    async def prepare(self, submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+        return self.prepared
+
+
+UPLOADS = Features(Adoption.EXACT_BODY, prepares=True)
+
+
+async def test_what_a_service_prepares_is_durable_before_the_paid_request(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    service = PreparingService(features=UPLOADS, prepared={"upload": "u-1"})
+    during: list[str] = []
+    service.before = lambda: during.append(table.attempts()[0].handle)
+    await turn(Scheduler(context_of(table, service), 8))
+    assert during == ['{"upload": "u-1"}']
+    assert service.submitted[0].handle == {"upload": "u-1"}
+    assert json.loads(table.attempt().handle) == {"upload": "u-1", "id": "g-1"}
+
+
+async def test_a_preparation_that_fails_sends_nothing_and_pays_nothing(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    service = PreparingService(features=UPLOADS, prepared=NotSent("no route"))
+    await turn(Scheduler(context_of(table, service), 8))
+    assert service.submitted == []
+    assert table.states() == {"mona": "pending"}
 
 
 async def test_the_intent_is_durable_before_the_request_leaves(table: Table, clock: Clock) -> None:
@@ -79,13 +128,6 @@ async def test_the_intent_is_durable_before_the_request_leaves(table: Table, clo
     await turn(Scheduler(context_of(table, service), 8))
     assert during == [("submitting", "sending")]
     assert service.submitted[0].client_request_id == table.attempts()[0].client_request_id
-    assert table.row().base_url == service.base_url
-
-
-async def test_the_address_of_a_simulator_is_not_stored(table: Table, clock: Clock) -> None:
-    table.sync("mona")
-    await turn(Scheduler(context_of(table, ScriptedService(name="simulator")), 8))
-    assert table.row().base_url is None
 
 
 async def test_a_local_image_is_sent_and_its_digest_is_stored(table: Table, clock: Clock) -> None:
@@ -93,9 +135,9 @@ async def test_a_local_image_is_sent_and_its_digest_is_stored(table: Table, cloc
     table.sync(spec(image="mona.png", input_pointers=("/image_url",)))
     service = ScriptedService()
     await turn(Scheduler(context_of(table, service), 8))
-    sent = json.loads(service.submitted[0].body)["image_url"]
+    sent = json.loads(service.submitted[0].body(lambda file: file.data_uri))["image_url"]
     assert sent == "data:image/png;base64," + base64.b64encode(b"a portrait").decode()
-    assert json.loads(table.row().input_digests)["mona.png"]["size"] == 10
+    assert json.loads(table.attempt().input_digests)["mona.png"]["size"] == 10
     assert "base64" not in table.row().request
 
 
@@ -104,7 +146,7 @@ async def test_a_missing_image_fails_its_job_and_sends_nothing(table: Table, clo
     service = ScriptedService()
     await turn(Scheduler(context_of(table, service, FAST), 8))
     row = table.row()
-    assert (row.state, row.error_class) == ("failed", "input")
+    assert (row.state, row.error_class) == ("failed", ErrorClass.INPUT_FILE)
     assert "gone.png" in row.error
     assert len(service.submitted) == 1
     assert table.states()["lisa"] == "generating"

@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+JOBS = """
+SELECT jobs.*, attempts.generation_id, attempts.cost_usd, outputs.bytes, outputs.sha256, outputs.path
+FROM jobs LEFT JOIN attempts ON attempts.id = jobs.attempt_id LEFT JOIN outputs ON outputs.attempt_id = attempts.id"""
+"""Every job with its current attempt and its file."""
 TIMEOUT_SECONDS = 30.0  # many times what any condition takes on a loaded machine
 CHECK_SECONDS = 0.005
 

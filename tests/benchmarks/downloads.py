@@ -143,12 +143,12 @@ async def add_finished(table: Table, url: str, keys: list[str]) -> None:
 
     def accept_all() -> None:
         table.sync(*map(spec, keys))
-        for intent in table.intend(capacity=len(keys)):
-            table.accept(intent, f"g-{intent.job.id}")
+        for job in table.intend(capacity=len(keys)):
+            table.accept(job, f"g-{job.id}")
 
     await asyncio.to_thread(accept_all)
     for job in await asyncio.to_thread(table.claim, State.GENERATING, RUN, len(keys)):
-        await table.database.write(polling.finished, job, RUN, Finished(f"{url}/{job.id}.mp4"), table.now)
+        await table.database.write(polling.finished, job, RUN, Finished((f"{url}/{job.id}.mp4",)), table.now)
 
 
 async def turn_to_end(stage: Downloader) -> None:

@@ -82,7 +82,7 @@ def fill(place: Path, rows: int) -> None:
 
 def bulk_insert(connection: Connection, rows: int) -> None:
     order = connection.exec_driver_sql
-    order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', 0, 0, 0)")
+    order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', 0, 0, 0, 0)")
     order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent INTEGER, accepted INTEGER, done INTEGER)")
     states = " ".join(f"WHEN i > {rows - (number + 1) * PER_STATE} THEN '{state}'" for number, state in enumerate(OPEN))
     order(
@@ -93,24 +93,28 @@ def bulk_insert(connection: Connection, rows: int) -> None:
         "UPDATE numbers SET sent = state <> 'pending', accepted = state NOT IN ('pending', 'unconfirmed'),"
         " done = state = 'done'"
     )
+    order("PRAGMA defer_foreign_keys = ON")  # jobs and attempts refer to one another
     order(
         "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
-        " fingerprint,"
-        " tags, attempt_id, attempts, failures, generation_id, output_path, bytes, sha256, created_at, submitted_at,"
-        " delivered_at, deadline_at, next_at)"
+        " fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
         f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
         f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
-        " '[]', printf('%064d', i), '[]', iif(sent, i, NULL), sent, 0, iif(accepted, 'g-' || i, NULL),"
-        " 'clip-' || i || '.mp4',"
-        f" iif(done, 2000000, NULL), iif(done, printf('%064d', i), NULL), '{NOW}', iif(accepted, '{NOW}', NULL),"
-        f" iif(done, '{NOW}', NULL), iif(accepted, '{LATER}', NULL), iif(done OR NOT sent, NULL, '{NOW}')"
-        " FROM numbers"
+        " '[]', printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
+        f" '{NOW}', iif(done, '{NOW}', NULL), iif(done OR NOT sent, NULL, '{NOW}') FROM numbers"
     )
     order(
-        "INSERT INTO attempts (id, job_id, client_request_id, sent_at, outcome, generation_id, cost_usd)"
-        f" SELECT i, i, 'c-' || i, '{NOW}', iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL),"
-        " iif(accepted, '0.28', NULL) FROM numbers WHERE sent"
+        "INSERT INTO attempts (id, job_id, number, service, account, model, client_request_id, intent_at, answered_at,"
+        " outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
+        f" SELECT i, i, 1, 'aimlapi', 'a', '{MODEL}', 'c-' || i, '{NOW}', iif(accepted, '{NOW}', NULL),"
+        " iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL), iif(accepted, '{}', NULL),"
+        f" '{LATER}', iif(state IN ('done', 'downloading'), '{NOW}', NULL), iif(accepted, '0.28', NULL),"
+        " iif(accepted, 'poll', NULL) FROM numbers WHERE sent"
+    )
+    order(
+        "INSERT INTO outputs (attempt_id, number, url, path, bytes, sha256, delivered_at)"
+        " SELECT i, 1, 'https://cdn.test/' || i, 'clip-' || i || '.mp4', 2000000, printf('%064d', i),"
+        f" iif(done, '{NOW}', NULL) FROM numbers WHERE state IN ('done', 'downloading')"
     )
     for state in ("pending", "submitting", "generating", "downloading", "done"):
-        order(f"INSERT INTO events (job_id, at, to_state) SELECT i, '{NOW}', '{state}' FROM numbers")
+        order(f"INSERT INTO events (batch_id, job_id, at, to_state) SELECT 1, i, '{NOW}', '{state}' FROM numbers")
     order("DROP TABLE numbers")

@@ -65,7 +65,7 @@ def check_deliveries(
     result: AuditResult, folder: Path, generations: list[Generation], served: dict[str, bytes]
 ) -> Iterator[str]:
     """Every charged video lies on the disk, whole, and its row says so; no other row says so. Counts into `result`."""
-    jobs = {job["generation_id"]: job for job in rows(folder / "batchgen.db", "SELECT * FROM jobs")}
+    jobs = {job["generation_id"]: job for job in rows(folder / "batchgen.db", JOBS)}
     for generation in generations:
         job = jobs.get(generation.id)
         if generation.outcome != "completed":

@@ -161,7 +161,7 @@ def is_over(folder: Path, service: Service) -> bool:
     ledger = Ledger(service.ledger)
     stuck = {generation.id for generation in ledger.accepted() if generation.outcome == "stuck"}
     ledger.close()
-    left = rows(folder / "batchgen.db", "SELECT * FROM jobs WHERE state NOT IN ('done', 'failed', 'cancelled')")
+    left = rows(folder / "batchgen.db", f"{JOBS} WHERE state NOT IN ('done', 'failed', 'cancelled')")
     return all(job["state"] == "generating" and job["generation_id"] in stuck for job in left)
 
 
