@@ -87,7 +87,7 @@ def newer(path: Path) -> None:
     with Database(path):
         pass
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE alembic_version SET version_num = 'v999'")
         connection.commit()
 
 

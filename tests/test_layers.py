@@ -21,7 +21,7 @@ LAYERS = (
     {"ending", "runner", "plan", "simulator"},
     {"api"},
     {"report"},
-    {"cli"},
+    {"cli", "testing"},
     {"__main__"},
 )
 MODULES_BESIDE_THE_PACKAGES = 14
@@ -205,14 +205,15 @@ def test_sql_never_reads_the_clock() -> None:
 
 
 def test_only_the_runner_sleeps() -> None:
-    """Exceptions: the progress display waits for the run's end, and the simulator imitates a slow service."""
+    """Exceptions: the progress display and the tests for plug-ins wait for a run's end, and the simulator imitates a
+    slow service."""
     sleepers = {
         package_of(path)
         for path in sources()
         for owner, name, _ in calls(path)
         if (owner, name) in {("asyncio", "sleep"), ("time", "sleep"), ("asyncio", "wait_for"), ("anyio", "sleep")}
     }
-    assert sleepers <= {"runner", "report", "simulator"}
+    assert sleepers <= {"runner", "report", "simulator", "testing"}
 
 
 def test_the_package_imports_no_tests_and_no_test_tools() -> None:

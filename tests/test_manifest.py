@@ -27,10 +27,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, text: str, service: str | None = None) -> Manifest:
+def read(folder: Path, text: str) -> Manifest:
     path = folder / "spring.yaml"
     path.write_text(dedent(text), "utf-8")
-    return manifest.read(path, service=service)
+    return manifest.read(path)
 
 
 def test_a_minimal_manifest_gets_every_default(folder: Path) -> None:
@@ -126,12 +126,6 @@ def test_null_drops_a_default_that_the_model_does_not_accept(folder: Path) -> No
     text = f"defaults: {{aspect_ratio: 16:9}}\njobs: [{{id: a, model: {MASTER}, image_url: a.png, aspect_ratio: ~}}]"
     (job,) = read(folder, text).jobs
     assert "aspect_ratio" not in json.loads(job.request)
-
-
-def test_the_service_can_be_overridden(folder: Path) -> None:
-    text = f"service: {{name: aimlapi, endpoint: legacy}}\njobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]"
-    parsed = read(folder, text, service="simulator")
-    assert (parsed.service, parsed.endpoint_style) == ("simulator", "legacy")
 
 
 def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:

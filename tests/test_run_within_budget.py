@@ -23,10 +23,10 @@ FAST: dict[str, Any] = {"submits_per_minute": 60_000, "in_flight": 100}
 
 def spent(database: Path) -> tuple[Decimal, Decimal]:
     """The batch's running total, and the ledger added up: USD."""
-    (row,) = rows(database, "SELECT spent, reserved, unpriced FROM batches")
-    assert (row["reserved"], row["unpriced"]) == (0, 0)
+    (row,) = rows(database, "SELECT spent_nanousd, reserved_nanousd, unpriced FROM batches")
+    assert (row["reserved_nanousd"], row["unpriced"]) == (0, 0)
     costs = [Decimal(row["cost_usd"]) for row in rows(database, "SELECT cost_usd FROM attempts WHERE cost_usd > 0")]
-    return Decimal(row["spent"]) / 10**7, sum(costs, Decimal(0))
+    return Decimal(row["spent_nanousd"]) / 10**9, sum(costs, Decimal(0))
 
 
 def charged(ledger: Path) -> Decimal:

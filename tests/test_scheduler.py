@@ -210,7 +210,7 @@ async def test_an_attempt_of_a_run_that_died_counts_as_in_flight_no_longer(table
     await dead.tick(NOON)
     table.bury("run-b")
     assert table.states() == {"a": "unconfirmed", "b": "pending"}
-    other = ScriptedService()
+    other = ScriptedService([Accepted("g-b")])
     scheduler = Scheduler(context_of(table, other, limits), 8)
     await turn(scheduler)
     assert other.submitted == []
@@ -276,7 +276,7 @@ async def test_a_429_pauses_all_runs_for_as_long_as_the_service_asks(table: Tabl
     clock.tick(40)
     await turn(other)
     assert table.row().state == "generating"
-    assert table.row().attempts == 1
+    assert [attempt.outcome for attempt in table.attempts()] == [Outcome.THROTTLED, Outcome.ACCEPTED]
     assert pause_of(table).failures == 0
 
 

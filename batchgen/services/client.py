@@ -56,12 +56,14 @@ class ApiClient:
         *,
         method: str = "GET",
         with_key: bool = True,
-        seconds: float = http.FETCH_SECONDS,
+        seconds: float | None = None,
     ) -> http.Answer | Unavailable:
         """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter."""
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
-            return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
+            return await self._exchange(
+                self._questions, method, path, headers, None, seconds or http.FETCH_SECONDS, with_key=with_key
+            )
         except (*http.FAILURES, *http.BAD_ADDRESS) as error:
             return Unavailable(http.describe(error, self._key))
 
