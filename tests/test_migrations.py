@@ -49,7 +49,7 @@ TOMORROW = '''
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0999"
+revision = "v999"
 down_revision = "{head}"
 
 
@@ -64,21 +64,28 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
     """A batchgen that is one migration ahead."""
     folder = tmp_path / "migrations of 100%"
     shutil.copytree(migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "versions" / "0999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
+    (folder / "versions" / "v999_tomorrow.py").write_text(TOMORROW.format(head=HEAD, then=then))
     monkeypatch.setattr(migrations, "migrations_folder", lambda: folder)
-    monkeypatch.setattr(migrations, "HEAD", "0999")
+    monkeypatch.setattr(migrations, "HEAD", "v999")
 
 
 def with_a_job(connection: Connection) -> None:
-    connection.exec_driver_sql("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0)")
-    connection.exec_driver_sql(
-        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers, "
-        "fingerprint, tags, attempts, failures, output_path, created_at)"
-        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 0, 'mona.mp4', '2026')"
+    """One row in each of the tables that refer to one another, in both directions."""
+    insert = connection.exec_driver_sql
+    insert("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0, 0)")
+    insert(
+        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        " fingerprint, tags, failures, output_path, created_at)"
+        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 'mona.mp4', '2026')"
     )
-    connection.exec_driver_sql(
-        "INSERT INTO attempts (job_id, client_request_id, sent_at, outcome) VALUES (1, 'c', '2026', 'sending')"
+    insert(
+        "INSERT INTO attempts (job_id, number, service, account, model, client_request_id, intent_at, deadline_at,"
+        " outcome, generation_id)"
+        " VALUES (1, 1, 'aimlapi', '0badcafe', 'm', 'c', '2026', '2026', 'accepted', 'g-1')"
     )
+    insert("UPDATE jobs SET state = 'generating', attempt_id = 1")
+    insert("INSERT INTO outputs (attempt_id, number, url) VALUES (1, 1, 'https://cdn.test/v.mp4')")
+    insert("INSERT INTO events (batch_id, job_id, at, to_state) VALUES (1, 1, '2026', 'pending')")
 
 
 def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +93,7 @@ def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: p
         database.write_now(with_a_job)
     tomorrow(tmp_path, monkeypatch)
     with Database(tmp_path / "a.db") as database:
-        assert database.read_now(version_of) == "0999"
+        assert database.read_now(version_of) == "v999"
         rows = database.read_now(lambda connection: connection.exec_driver_sql("SELECT key, mood FROM jobs").all())
         assert [tuple(row) for row in rows] == [("mona", None)]
         assert {

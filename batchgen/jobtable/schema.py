@@ -191,7 +191,8 @@ outputs = Table(
     Column("codec", ForeignText),
     UniqueConstraint("attempt_id", "number"),
     CheckConstraint(
-        "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes > 0)", name="delivered_has_file"
+        "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
+        name="delivered_has_file",
     ),
 )
 

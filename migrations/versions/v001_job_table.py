@@ -164,7 +164,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outputs_attempt_id"),
         sa.UniqueConstraint("attempt_id", "number", name="uq_outputs_attempt_id_number"),
         sa.CheckConstraint(
-            "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes > 0)",
+            "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
             name="delivered_has_file",
         ),
     )
