@@ -304,7 +304,7 @@ def test_a_generation_belongs_to_one_attempt_of_a_service_and_an_account(raw: sq
         put(raw, "jobs", JOB, {"key": key})
     accepted, other = {"outcome": "accepted", "generation_id": "g-1"}, {"job_id": 2, "client_request_id": "c-2"}
     put(raw, "attempts", ATTEMPT, accepted, {"released_at": NOW})
-    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.service, attempts\.account, attempts\.generation_id"):
+    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.generation_id, attempts\.service, attempts\.account"):
         put(raw, "attempts", ATTEMPT, accepted, other)
     for number, elsewhere in enumerate(({"service": "another"}, {"account": "another"}), 2):
         released = {"number": number, "client_request_id": f"c-{number}", "released_at": NOW}

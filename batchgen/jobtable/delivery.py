@@ -85,9 +85,9 @@ def placed(
 
 
 LEASE_EXPIRING = lease(
-    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by, jobs.c.next_at)
+    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at)
 )
-"""What the service deletes first, first."""
+"""What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
 LEASED = select(jobs.c.id).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("worker")

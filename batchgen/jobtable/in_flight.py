@@ -29,9 +29,12 @@ class InFlight:
 def in_flight_by_model(connection: Connection, service: str, now: datetime) -> dict[str, InFlight]:
     """What the service may be working on. Generations past their deadline do not count: they may never end."""
     counts: dict[str, InFlight] = {}
-    for model, on_wire, number in connection.execute(IN_FLIGHT_BY_MODEL, {"of_service": service, "now": now}):
+    for model, outcome, number in connection.execute(IN_FLIGHT_BY_MODEL, {"of_service": service, "now": now}):
         count = counts.get(model, InFlight())
-        counts[model] = replace(count, **{"on_wire" if on_wire else "accepted": number})
+        if outcome == Outcome.SENDING:
+            counts[model] = replace(count, on_wire=number)
+        else:
+            counts[model] = replace(count, accepted=count.accepted + number)
     return counts
 
 
@@ -45,29 +48,25 @@ def accepted_times(
 ) -> list[datetime]:
     """When the creates of a model were sent that the service accepted, oldest first."""
     params = {"of_service": service, "of_model": model, "since": since, "until": until}
-    return list(connection.execute(ACCEPTED_TIMES, params).scalars())
+    return sorted(connection.execute(ACCEPTED_TIMES, params).scalars())
 
 
-_on_wire = attempts.c.outcome == Outcome.SENDING
 IN_FLIGHT_BY_MODEL = (
-    select(attempts.c.model, _on_wire, func.count())
+    select(attempts.c.model, attempts.c.outcome, func.count())
     .where(
         attempts.c.service == bindparam("of_service"),
         text(ATTEMPT_IS_IN_FLIGHT),  # the condition of the partial index ix_attempts_in_flight
-        _on_wire | (attempts.c.deadline_at > bindparam("now", type_=attempts.c.deadline_at.type)),
+        (attempts.c.outcome == Outcome.SENDING)
+        | (attempts.c.deadline_at > bindparam("now", type_=attempts.c.deadline_at.type)),
     )
-    .group_by(attempts.c.model, _on_wire)
+    .group_by(attempts.c.model, attempts.c.outcome)
 )
 
-ACCEPTED_TIMES = (
-    select(attempts.c.intent_at)
-    .where(
-        attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
-        attempts.c.outcome == Outcome.ACCEPTED,
-        attempts.c.intent_at >= bindparam("since", type_=attempts.c.intent_at.type),
-        attempts.c.intent_at <= bindparam("until", type_=attempts.c.intent_at.type),
-        attempts.c.service == bindparam("of_service"),
-        attempts.c.model == bindparam("of_model"),
-    )
-    .order_by(attempts.c.intent_at)
+ACCEPTED_TIMES = select(attempts.c.intent_at).where(
+    attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
+    attempts.c.outcome == Outcome.ACCEPTED,
+    attempts.c.intent_at >= bindparam("since", type_=attempts.c.intent_at.type),
+    attempts.c.intent_at <= bindparam("until", type_=attempts.c.intent_at.type),
+    attempts.c.service == bindparam("of_service"),
+    attempts.c.model == bindparam("of_model"),
 )
