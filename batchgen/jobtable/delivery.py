@@ -74,14 +74,13 @@ def placed(
     if not update_output(connection, job, worker, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
+    if output.number == 1:  # the job's path is that of its first file, which need not be the last to arrive
+        update_job(connection, job, worker, output_path=path)
     if connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).first():
         return True
     detail = f"{path}: {remark}" if remark else path
-    values = {"output_path": path} if output.number == 1 else {}
     leased = {"leased_by": worker}
-    return move(
-        connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark, **values
-    )
+    return move(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
 
 
 LEASE_EXPIRING = lease(
