@@ -1,19 +1,21 @@
 """The job table as a state machine: in whatever order events happen, nothing is paid for twice and nothing is lost.
 
 Two workers, of which each may stall, be taken over while it lives, or die; a service that accepts or refuses, whose
-answers come late, twice or never; a log that lags; a person who retries, cancels, edits, resolves; and a clock that
-jumps. `MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder.
+answers come late, twice, never, or with the generation of another request; generations of several files; a log that
+lags; a person who retries, cancels, edits, resolves; and a clock that jumps.
+`MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,15 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, StaticPool, create_engine, event, select
 
 from batchgen.errors import ManifestChanged
-from batchgen.jobs import Job, Outcome, State
-from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
-from batchgen.jobtable.reconciliation import UnconfirmedAttempt
-from batchgen.jobtable.schema import attempts, events, jobs, metadata
-from batchgen.jobtable.submission import Intent
+from batchgen.jobs import Job, Outcome, Output, State
+from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
+from batchgen.jobtable.ledger import Entry, Totals
+from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
 from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.base import (
     Accepted,
+    Adopted,
     Blocked,
     Failed,
     Finished,
@@ -50,14 +52,13 @@ from batchgen.services.base import (
     Unknown,
 )
 from tests.conftest import NOON
-from tests.table import HOUR, LEASE, spec
+from tests.table import ACCOUNT, HOUR, LEASE, spec
 
 QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
 DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)
 
 KEYS = ("a", "b", "c")
 BATCH = Batch("spring", "aimlapi", Path("/nowhere/spring.yaml"), "00")
-COUNTED = {Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNCONFIRMED, Outcome.ABSENT}
 STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
 
 workers = st.sampled_from(["run-a", "run-b"])
@@ -83,11 +84,11 @@ def memory() -> Engine:
 
 @dataclass
 class Hands:
-    """What one worker has read from the table and may still use."""
+    """The jobs that one worker has read from the table and may still act upon, by what it has claimed them for."""
 
-    intents: list[Intent] = field(default_factory=list)
+    sent: list[Job] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
-    unconfirmed: list[UnconfirmedAttempt] = field(default_factory=list)
+    unconfirmed: list[Job] = field(default_factory=list)
 
 
 def one_of(items: list[Any], pick: int) -> Any:
@@ -103,6 +104,7 @@ class JobTableMachine(RuleBasedStateMachine):
         self.hands: dict[str, Hands] = defaultdict(Hands)
         self.version = dict.fromkeys(KEYS, 0)
         self.generations: dict[str, str] = {}  # at the service: client request id → generation id
+        self.delivered: set[int] = set()  # files that lie on the disk
         self.job_of: dict[str, int] = {}  # client request id → job
         self.resends: Counter[int] = Counter()  # how often a person or the policy allowed another send
         self.recorded: dict[int, str] = {}  # attempt → generation id that the table has recorded
@@ -139,7 +141,7 @@ class JobTableMachine(RuleBasedStateMachine):
     )
     def a_person_commands(self, what: str, pick: int, changed: Any) -> None:
         ended, pending = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.PENDING)
-        held = self.change(reconciliation.held_attempts, self.batch_id)
+        held = self.change(reconciliation.held_jobs, self.batch_id)
         if what == "edit":
             self.version[one_of(list(KEYS), pick)] += pick % 2
             with suppress(ManifestChanged):
@@ -151,13 +153,13 @@ class JobTableMachine(RuleBasedStateMachine):
         elif what == "cancel" and pending:
             self.change(commands.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
         elif held:
-            attempt = one_of(held, pick)
+            job = one_of(held, pick)
             if what == "resubmit":
-                self.refute_by_command(attempt)
+                self.refute_by_command(job)
             elif what == "give up":
-                self.change(reconciliation.abandoned, attempt, "given up", self.now)
-            elif what == "found" and attempt.client_request_id in self.generations:
-                self.adopt(attempt)
+                self.change(reconciliation.abandoned, job, "given up", self.now)
+            elif what == "found" and job.attempt.client_request_id in self.generations:
+                self.adopt(job)
 
     def sync(self, keys: set[str], changed: Any) -> None:
         specs = [spec(key, prompt=f"version {self.version[key]}") for key in sorted(keys)]
@@ -169,33 +171,44 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, capacity=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
     def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
-        got = self.change(submission.intend, self.batch_id, worker, self.now, self.now + LEASE, capacity, None)
-        self.hands[worker].intents += got
-        for intent in got:
-            name = intent.client_request_id
-            self.job_of[name] = intent.job.id
+        chosen = self.change(submission.ready, self.batch_id, self.now, capacity)
+        until = self.now + LEASE
+        sent = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, chosen)
+        self.hands[worker].sent += sent
+        for job in sent:
+            name = job.attempt.client_request_id
+            self.job_of[name] = job.id
             if accepts:
                 self.generations[name] = f"g-{len(self.generations)}"
 
-    @precondition(lambda self: self.held_by_workers("intents"))
-    @rule(pick=picks, answer=st.sampled_from(["plain", "plain", "lost"]), kind=st.integers(0, 3), again=st.booleans())
+    @precondition(lambda self: self.held_by_workers("sent"))
+    @rule(
+        pick=picks,
+        answer=st.sampled_from(["plain", "plain", "plain", "lost", "another's"]),
+        kind=st.integers(0, 3),
+        again=st.booleans(),
+    )
     def an_answer_comes(self, pick: int, answer: str, kind: int, again: bool) -> None:
-        worker, intent = one_of(self.held_by_workers("intents"), pick)
+        worker, job = one_of(self.held_by_workers("sent"), pick)
         hands = self.hands[worker]
-        name = intent.client_request_id
+        name = job.attempt.client_request_id
+        others = [generation for attempt, generation in self.recorded.items() if attempt != job.attempt.id]
         if answer == "lost":
-            self.change(submission.unconfirmed, intent, Unknown("cut"), self.now, self.now)
+            self.change(submission.unconfirmed, job, Unknown("cut"), self.now, self.now)
+        elif answer == "another's" and others and job.attempt.id not in self.recorded:
+            accepted = Accepted(one_of(others, pick), Decimal("0.28"), 200)
+            self.change(submission.accepted, job, accepted, self.now, self.now + HOUR, self.now)
         elif name in self.generations:
-            accepted = Accepted(self.generations[name], Decimal("0.28"), 200)
-            self.change(submission.accepted, intent, accepted, self.now, self.now + HOUR, self.now)
-            self.recorded[intent.attempt_id] = accepted.generation_id
+            accepted = Accepted(self.generations[name], Decimal("0.28"), 200, {"id": self.generations[name]})
+            self.change(submission.accepted, job, accepted, self.now, self.now + HOUR, self.now)
+            self.recorded[job.attempt.id] = accepted.generation_id
         elif kind == 0:
-            self.change(submission.rejected, intent, Rejected("no", 400), self.now)
+            self.change(submission.rejected, job, Rejected("no", 400), self.now)
         else:
             polite = (NotSent("no route"), Throttled("slow down"), Blocked(Trouble.CREDITS, "empty", 403))[kind - 1]
-            self.change(submission.returned, intent, polite, self.now)
-        if not again and intent in hands.intents:
-            hands.intents.remove(intent)
+            self.change(submission.returned, job, polite, self.now)
+        if not again and job in hands.sent:
+            hands.sent.remove(job)
 
     @precondition(
         lambda self: self.held_by_workers("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED)
@@ -203,36 +216,42 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, pick=picks, seen=st.booleans(), then=st.sampled_from(["again", "hold", "resubmit"]))
     def unconfirmed_jobs_are_claimed_and_one_is_decided(self, worker: str, pick: int, seen: bool, then: str) -> None:
         self.change(leases.recover_expired, self.batch_id, self.now)
-        claim, until = reconciliation.claim_unconfirmed, self.now + LEASE
-        self.hands[worker].unconfirmed += self.change(claim, self.batch_id, worker, self.now, until, 5)
+        until = self.now + LEASE
+        claimed = self.change(claim_due, self.batch_id, State.UNCONFIRMED, worker, self.now, until, 5)
+        self.hands[worker].unconfirmed += claimed
         if not (held := self.held_by_workers("unconfirmed")):
             return
-        reader, attempt = one_of(held, pick)
-        self.hands[reader].unconfirmed.remove(attempt)
-        if seen and attempt.client_request_id in self.generations:
-            self.adopt(attempt)
+        reader, job = one_of(held, pick)
+        self.hands[reader].unconfirmed.remove(job)
+        if seen and job.attempt.client_request_id in self.generations:
+            self.adopt(job)
         elif seen:
-            self.change(reconciliation.refuted, attempt, "failed there", self.now)
+            self.change(reconciliation.refuted, job, "failed there", self.now)
         elif then == "resubmit":
-            self.refute_by_command(attempt)
+            self.refute_by_command(job)
+        elif then == "again":
+            self.change(reconciliation.postponed, job, self.now + timedelta(minutes=1))
         else:
-            again = self.now + timedelta(minutes=1) if then == "again" else None
-            self.change(reconciliation.postponed, attempt, again)
+            self.change(reconciliation.hold, job)
 
-    def adopt(self, attempt: UnconfirmedAttempt) -> None:
-        name = self.generations[attempt.client_request_id]
-        if self.change(reconciliation.adopted, attempt, name, None, self.now, self.now, self.now + HOUR):
-            self.recorded[attempt.attempt_id] = name
+    def adopt(self, job: Job) -> None:
+        name = self.generations[job.attempt.client_request_id]
+        if self.change(reconciliation.adopted, job, Adopted(name, self.now), self.now, self.now + HOUR):
+            self.recorded[job.attempt.id] = name
 
-    def refute_by_command(self, attempt: UnconfirmedAttempt) -> None:
-        if self.change(reconciliation.refuted, attempt, "sent again by command", self.now):
-            self.resends[attempt.job_id] += 1
+    def refute_by_command(self, job: Job) -> None:
+        if self.change(reconciliation.refuted, job, "sent again by command", self.now):
+            self.resends[job.id] += 1
 
     @precondition(lambda self: self.held_by_workers("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
-    @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
-    def due_jobs_are_claimed_and_one_is_processed(self, worker: str, pick: int, what: int, again: bool) -> None:
+    @rule(worker=workers, pick=picks, what=st.integers(0, 6), again=st.booleans(), files=st.sampled_from([1, 1, 2]))
+    def due_jobs_are_claimed_and_one_is_processed(
+        self, worker: str, pick: int, what: int, again: bool, files: int
+    ) -> None:
+        until = self.now + LEASE
         for state in (State.GENERATING, State.DOWNLOADING):
-            claimed = self.change(claim_due, self.batch_id, state, worker, self.now, self.now + LEASE, 5)
+            claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
+            claimed = self.change(claim, batch_id=self.batch_id, worker=worker, now=self.now, until=until, capacity=5)
             self.hands[worker].jobs += claimed
         if not (held := self.held_by_workers("jobs")):
             return
@@ -248,19 +267,31 @@ class JobTableMachine(RuleBasedStateMachine):
                 case 1:
                     change(polling.unanswered, job, worker, "502", soon)
                 case 2:
-                    change(polling.failed, job, worker, Failed("error", "no faces"), self.now)
+                    change(polling.failed, job, worker, Failed("no faces"), self.now)
                 case _:
-                    change(polling.finished, job, worker, Finished("https://cdn.test/v"), self.now)
+                    urls = tuple(f"https://cdn.test/{number}" for number in range(files))
+                    change(polling.finished, job, worker, Finished(urls), self.now, soon)
         else:
+            output = one_of(list(job.outputs), pick)
             match what:
                 case 0:
-                    change(delivery.begun, job, worker, '"v1"')
+                    change(delivery.begun, job, worker, output, '"v1"')
                 case 1:
                     change(delivery.postponed, job, worker, "cut", soon)
                 case 2:
-                    change(delivery.verified, job, worker, 9, "ab")
+                    change(delivery.verified, job, worker, output, 9, "ab")
+                case 3 if pick % 4 == 0:
+                    gone = Failed("gone", "expired", cost_usd=None)
+                    change(polling.failed, job, worker, gone, self.now, leaving=State.DOWNLOADING)
                 case _:
-                    change(delivery.delivered, job, worker, 9, "ab", job.output_path, self.now)
+                    self.deliver(job, worker, [output] if what == 4 else job.outputs)
+
+    def deliver(self, job: Job, worker: str, files: Sequence[Output]) -> None:
+        """Place files, of which another task may have placed some since the claim."""
+        for output in files:
+            if self.change(delivery.placed, job, worker, output, 9, "ab", job.output_path, self.now):
+                assert output.id not in self.delivered, "a file is delivered once"
+                self.delivered.add(output.id)
 
     # --- faults: one rule, so that they are not the most frequent ---
 
@@ -288,28 +319,35 @@ class JobTableMachine(RuleBasedStateMachine):
     @invariant()
     def the_table_is_consistent(self) -> None:
         with self.engine.begin() as connection:
-            rows, ledger, history = (
-                list(connection.execute(select(table).order_by(table.c.id))) for table in (jobs, attempts, events)
+            rows, entries, files, history = (
+                list(connection.execute(select(table).order_by(table.c.id)))
+                for table in (jobs, attempts, outputs, events)
             )
+            totals = ledger.totals(connection, self.batch_id)
+            batch = connection.execute(select(batches)).one()
         self.nothing_is_paid_for_twice_without_a_command()
-        self.attempts_agree_with_their_jobs(rows, ledger)
-        self.no_generation_id_is_lost(rows, ledger)
+        self.attempts_agree_with_their_jobs(rows, entries)
+        self.no_generation_id_is_lost(rows, entries)
+        self.files_agree_with_their_jobs(rows, entries, files)
         self.rows_are_consistent(rows)
         self.history_is_a_chain_and_is_never_rewritten(rows, history)
+        shares = (Entry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals for row in entries)
+        assert totals == sum(shares, Totals())
+        assert batch.delivered_bytes == sum(row.bytes for row in files if row.delivered_at)
 
     def nothing_is_paid_for_twice_without_a_command(self) -> None:
         for job_id, number in Counter(self.job_of[name] for name in self.generations).items():
             assert number <= 1 + self.resends[job_id]
 
-    def attempts_agree_with_their_jobs(self, rows: list[Any], ledger: list[Any]) -> None:
+    def attempts_agree_with_their_jobs(self, rows: list[Any], entries: list[Any]) -> None:
         by_job: dict[int, list[Any]] = defaultdict(list)
-        for attempt in ledger:
+        for attempt in entries:
             by_job[attempt.job_id].append(attempt)
         for row in rows:
             own = by_job[row.id]
+            assert [attempt.number for attempt in own] == list(range(1, len(own) + 1))
             open_ = [attempt for attempt in own if Outcome(attempt.outcome).may_be_paid and attempt.released_at is None]
             assert len(open_) <= 1
-            assert row.attempts == sum(attempt.outcome in COUNTED for attempt in own)
             if row.state in (State.PENDING, State.CANCELLED):
                 assert not open_
                 assert row.attempt_id is None
@@ -317,19 +355,39 @@ class JobTableMachine(RuleBasedStateMachine):
                 assert row.attempt_id in {attempt.id for attempt in own}
             else:
                 assert [attempt.id for attempt in open_] == [row.attempt_id]
-                assert row.generation_id == open_[0].generation_id
+                (attempt,) = open_
                 outcomes = {State.SUBMITTING: Outcome.SENDING, State.UNCONFIRMED: Outcome.UNCONFIRMED}
-                assert open_[0].outcome == outcomes.get(State(row.state), Outcome.ACCEPTED)
+                assert attempt.outcome == outcomes.get(State(row.state), Outcome.ACCEPTED)
+                assert (attempt.generation_id is not None) == State(row.state).is_accepted
+                assert (attempt.finished_at is not None) == (row.state in (State.DOWNLOADING, State.DONE))
 
-    def no_generation_id_is_lost(self, rows: list[Any], ledger: list[Any]) -> None:
-        attempt_of = {attempt.id: attempt for attempt in ledger}
+    def no_generation_id_is_lost(self, rows: list[Any], entries: list[Any]) -> None:
+        attempt_of = {attempt.id: attempt for attempt in entries}
         row_of = {row.id: row for row in rows}
         for attempt_id, generation_id in self.recorded.items():
             attempt = attempt_of[attempt_id]
             assert attempt.generation_id == generation_id
             row = row_of[attempt.job_id]
             given_up_by_a_person = row.state == State.FAILED and row.error_class == "unconfirmed"
-            assert attempt.released_at or row.generation_id == generation_id or given_up_by_a_person
+            assert attempt.released_at or row.attempt_id == attempt_id or given_up_by_a_person
+        ids = [attempt.generation_id for attempt in entries if attempt.generation_id]
+        assert len(ids) == len(set(ids)), "one attempt has a generation"
+        assert set(ids) == set(self.recorded.values()), "no attempt has one that the service did not tell it"
+
+    def files_agree_with_their_jobs(self, rows: list[Any], entries: list[Any], files: list[Any]) -> None:
+        by_attempt: dict[int, list[Any]] = defaultdict(list)
+        for output in files:
+            by_attempt[output.attempt_id].append(output)
+        finished = {attempt.id for attempt in entries if attempt.finished_at and attempt.remote_status == "completed"}
+        assert finished <= set(by_attempt) <= {attempt.id for attempt in entries if attempt.finished_at}
+        for own in by_attempt.values():
+            assert [output.number for output in own] == list(range(1, len(own) + 1))
+        for row in rows:
+            undelivered = [output for output in by_attempt[row.attempt_id] if output.delivered_at is None]
+            if row.state in (State.DOWNLOADING, State.DONE):
+                assert by_attempt[row.attempt_id]
+                assert bool(undelivered) == (row.state == State.DOWNLOADING)
+        assert {output.id for output in files if output.delivered_at} == self.delivered
 
     def rows_are_consistent(self, rows: list[Any]) -> None:
         for row in rows:
@@ -349,6 +407,7 @@ class JobTableMachine(RuleBasedStateMachine):
         stands: dict[int, str | None] = defaultdict(lambda: None)
         for line in history:
             assert line.from_state == stands[line.job_id]
+            assert line.batch_id == self.batch_id
             stands[line.job_id] = line.to_state
         assert stands == {row.id: row.state for row in rows}
 

@@ -531,6 +531,18 @@ def test_a_file_that_was_delivered_before_a_crash_stays_delivered(table: Table) 
     assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).bytes == 10
 
 
+def test_a_file_that_two_tasks_of_one_run_have_placed_is_counted_once(table: Table) -> None:
+    """A run that stalled longer than its lease claims its own job once more, while the first task still goes on."""
+    job = with_three_files(table)
+    table.now += LEASE
+    (again,) = table.claim(State.DOWNLOADING)
+    assert table.change(delivery.placed, job, RUN, job.outputs[0], 10, "s1", "mona.mp4", table.now)
+    before = table.everything()
+    assert not table.change(delivery.placed, again, RUN, again.outputs[0], 10, "s1", "other.mp4", table.now)
+    assert table.everything() == before
+    assert table.database.read_now(statistics.batch_summary, table.batch_id, table.now).bytes == 10
+
+
 def test_a_result_that_has_expired_stays_charged_and_its_job_says_why(table: Table) -> None:
     job = with_three_files(table)
     table.change(polling.failed, job, RUN, GONE, table.now, leaving=State.DOWNLOADING)

@@ -69,14 +69,18 @@ def placed(
     now: datetime,
     remark: str | None = None,
 ) -> bool:
-    """The whole file is at `path`; with the last one, the job is done. `remark` is what a person should know."""
+    """The whole file is at `path`; with the last one, the job is done. `remark` is what a person should know.
+
+    False if the lease was lost, or another task of the run has placed the file.
+    """
+    undelivered = set(connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).scalars())
     whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
-    if not update_output(connection, job, worker, output, **whole):
+    if output.id not in undelivered or not update_output(connection, job, worker, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
     if output.number == 1:  # the job's path is that of its first file, which need not be the last to arrive
         update_job(connection, job, worker, output_path=path)
-    if connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).first():
+    if undelivered != {output.id}:
         return True
     detail = f"{path}: {remark}" if remark else path
     leased = {"leased_by": worker}
