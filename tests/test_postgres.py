@@ -82,8 +82,10 @@ def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
         table.bring(state, f"is-{state}")
     assert table.states() == {f"is-{state}": str(state) for state in State}
     assert table.story("is-done") == ["pending", "submitting", "generating", "downloading", "done"]
-    row = table.row("is-done")
-    assert (row.submitted_at, row.submitted_at.utcoffset()) == (table.now, timedelta(0))
+    attempt, output = table.attempt("is-done"), table.output("is-done")
+    times = (attempt.intent_at, attempt.answered_at, attempt.finished_at, output.delivered_at)
+    assert [(time, time.utcoffset()) for time in times] == [(table.now, timedelta(0))] * 4
+    assert (output.path, output.bytes, output.sha256) == ("is-done.mp4", 9, "ab")
     assert table.retry("is-failed", "is-cancelled") == ["is-failed", "is-cancelled"]
     assert table.cancel("is-pending") == ["is-pending"]
 
@@ -91,13 +93,16 @@ def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
 def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.2800005")
-    assert str(table.row().cost_usd) == "0.2800005"
+    assert str(table.attempt().cost_usd) == "0.2800005"
     table.sync("mona", "lisa")
     table.accept(table.intend()[0], "g-2", "12345678.5")
     assert [str(attempt.cost_usd) for attempt in table.attempts()] == ["0.2800005", "12345678.5"]
-    assert table.database.read_now(lambda c: c.exec_driver_sql("SELECT sum(cost_usd) FROM jobs").scalar()) == Decimal(
-        "12345678.7800005"
-    )
+    total = Decimal("12345678.7800005")
+    for sql, amount in (
+        ("SELECT sum(cost_usd) FROM attempts", total),
+        ("SELECT spent_nanousd FROM batches", total * 10**9),
+    ):
+        assert table.database.read_now(lambda c, sql=sql: c.exec_driver_sql(sql).scalar()) == amount
 
 
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
@@ -164,9 +169,11 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     both = [launch("run", "m.yaml", **environment) for _ in range(2)]
     assert [run.end().returncode for run in both] == [0, 0]
     assert (len(bill.accepted), bill.duplicates) == (8, 0)
-    for job in server.ask(place, "SELECT output_path, bytes, sha256 FROM jobs WHERE state = 'done'"):
-        content = (tmp_path / job["output_path"]).read_bytes()
-        assert (len(content), sha256(content).hexdigest()) == (job["bytes"], job["sha256"])
+    outputs = server.ask(place, "SELECT path, bytes, sha256 FROM outputs")
+    assert len(outputs) == 8
+    for output in outputs:
+        content = (tmp_path / output["path"]).read_bytes()
+        assert (len(content), sha256(content).hexdigest()) == (output["bytes"], output["sha256"])
     status = batchgen("status", "m.yaml", **environment)
     assert (status.returncode, status.stdout.split(";")[0]) == (0, "m: 8 done")
 
@@ -176,7 +183,7 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     [
         ("CREATE TABLE guests (name text)", UsageError, "something else"),
         ("CREATE TABLE alembic_version (version_num text)", UsageError, "something else"),
-        ("UPDATE alembic_version SET version_num = '9999'", DatabaseNewer, "upgrade batchgen"),
+        ("UPDATE alembic_version SET version_num = 'v999'", DatabaseNewer, "upgrade batchgen"),
         (None, StorageError, "does not exist"),
     ],
 )
