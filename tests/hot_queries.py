@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, event
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import (
     commands,
     delivery,
@@ -27,8 +27,9 @@ from batchgen.jobtable import (
 )
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.services.base import Accepted, Finished
+from batchgen.services.base import Accepted, Adopted, Finished
 from tests.conftest import NOON
+from tests.table import ACCOUNT, MODEL
 
 RUN = "run-hot"
 SOON = NOON + timedelta(minutes=5)
@@ -45,41 +46,77 @@ def claimed(connection: Connection, batch_id: int, state: State) -> Any:
     return job
 
 
-def send(connection: Connection, batch_id: int) -> None:
+def selected() -> Selected:
+    """A selection of more jobs than there are rows, as a run with options keeps it."""
+    return Selected(range(1, 400))
+
+
+def intend(connection: Connection, batch_id: int) -> Any:
     ready = submission.ready(connection, batch_id, NOON, 8)
-    (job, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, "aimlapi", "account", ready)
-    submission.accepted(connection, job, Accepted("g-hot", Decimal("0.28"), 200), NOON, SOON, SOON)
+    (job, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, "aimlapi", ACCOUNT, ready)
+    return job
+
+
+def send(connection: Connection, batch_id: int) -> None:
+    job = intend(connection, batch_id)
+    submission.prepared(connection, job, {"upload": 1})
+    answer = Accepted("g-hot", Decimal("0.28"), 200, {"id": "g-hot"})
+    assert submission.accepted(connection, job, answer, NOON, SOON, SOON)
+
+
+def lose(connection: Connection, batch_id: int) -> None:
+    """An answer with the generation of another attempt: it is looked for, and the job becomes unconfirmed."""
+    job = intend(connection, batch_id)
+    assert submission.owns_generation(connection, job, "g-is-done")
+    assert submission.accepted(connection, job, Accepted("g-is-done"), NOON, SOON, SOON)
 
 
 def poll(connection: Connection, batch_id: int) -> None:
     polling.working(connection, claimed(connection, batch_id, State.GENERATING), RUN, "busy", NOON, NOON)
     job = claimed(connection, batch_id, State.GENERATING)
-    polling.finished(connection, job, RUN, Finished(("https://cdn.test/v.mp4",)), NOON)
+    assert polling.finished(connection, job, RUN, Finished(("https://cdn.test/v.mp4",)), NOON)
+
+
+def claim_downloads(connection: Connection, batch_id: int, *, results_expire: bool = False) -> Any:
+    (job, *_) = delivery.claim_downloads(connection, batch_id, RUN, NOON, SOON, 8, results_expire=results_expire)
+    return job
 
 
 def deliver(connection: Connection, batch_id: int) -> None:
-    (job, *_) = delivery.claim_downloads(connection, batch_id, RUN, NOON, SOON, 8)
+    job = claim_downloads(connection, batch_id)
     (output,) = job.outputs
+    delivery.begun(connection, job, RUN, output, '"v1"')
     delivery.verified(connection, job, RUN, output, 9, "ab")
-    delivery.placed(connection, job, RUN, output, 9, "ab", job.output_path, NOON)
+    assert delivery.placed(connection, job, RUN, output, 9, "ab", job.output_path, NOON)
 
 
 def reconcile(connection: Connection, batch_id: int) -> None:
     job = claimed(connection, batch_id, State.UNCONFIRMED)
-    reconciliation.twins(connection, [job])
     reconciliation.others_succeed(connection, job)
     reconciliation.failures_like(connection, job)
-    reconciliation.refuted(connection, job, "not in the log", NOON)
+    assert reconciliation.refuted(connection, job, "not in the log", NOON)
 
 
+def adopt(connection: Connection, batch_id: int) -> None:
+    job = claimed(connection, batch_id, State.UNCONFIRMED)
+    assert reconciliation.adopted(connection, job, Adopted("g-hot", NOON), NOON, SOON)
+
+
+SORTED = {"downloads by expiry"}
+"""These sort the due downloads: what they are sorted by lies in another table than what they are found by."""
+CHARGE = {"cost_usd": Decimal(1), "charge_source": ChargeSource.LEDGER}
 HOT_QUERIES: dict[str, Query] = {
     "claim and answer": send,
     "poll and answer": poll,
     "download and delivery": deliver,
+    "lost answer": lose,
     "unconfirmed attempts": reconcile,
+    "adoption": adopt,
+    "held jobs": reconciliation.held_jobs,
     "ready jobs": lambda c, b: submission.ready(c, b, NOON, 8),
-    "ready jobs of a selection": lambda c, b: submission.ready(c, b, NOON, 8, Selected(range(1, 1_000))),
+    "ready jobs of a selection": lambda c, b: submission.ready(c, b, NOON, 8, selected()),
     "in flight": lambda c, b: in_flight.in_flight(c, "aimlapi", NOON),
+    "accepted creates": lambda c, b: in_flight.accepted_times(c, "aimlapi", MODEL, NOON, SOON),
     "any pending": submission.any_pending,
     "any open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],
     "next due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
@@ -90,12 +127,10 @@ HOT_QUERIES: dict[str, Query] = {
     "failures": statistics.failures,
     "totals": ledger.totals,
     "uncharged attempts": ledger.uncharged,
-    "charge": lambda c, b: ledger.update_attempt(
-        c, 1, tuple(Outcome), {"cost_usd": Decimal(1), "charge_source": "ledger"}
-    ),
+    "charge": lambda c, b: ledger.update_attempt(c, 1, tuple(Outcome), CHARGE),
     "timings": lambda c, b: timings.load(c, "aimlapi"),
     "prices": lambda c, b: pricelist.load(c, "aimlapi"),
-    "left out of a selection": lambda c, b: selection.left_out(c, b, Selected(range(1, 1_000))),
+    "left out of a selection": lambda c, b: selection.left_out(c, b, selected()),
     "lease holders": lambda c, b: leases.holders(c),
     "unended runs": leases.unended,
     "renewal": lambda c, b: leases.renew(c, RUN, NOON, SOON),
@@ -103,6 +138,7 @@ HOT_QUERIES: dict[str, Query] = {
     "recovery of expired leases": lambda c, b: leases.recover_expired(c, b, NOON),
     "start of a run": lambda c, b: leases.wake_waiting(c, b, NOON),
     "end of a run": lambda c, b: leases.end_run(c, RUN, 0, NOON),
+    "downloads by expiry": lambda c, b: claim_downloads(c, b, results_expire=True),
     "states of jobs": lambda c, b: commands.states_of(c, b, ["mona", "lisa"]),
 }
 

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from batchgen.jobs import Job, State
+from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import ledger, pricelist, reconciliation, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
@@ -40,9 +40,8 @@ def pick(
 
 def claim(table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100) -> list[Job]:
     chosen = pick(table, cap, prices, capacity).chosen
-    return table.change(
-        submission.intend, table.batch_id, RUN, table.now, table.now + LEASE, "aimlapi", ACCOUNT, chosen
-    )
+    until = table.now + LEASE
+    return table.change(submission.intend, table.batch_id, RUN, table.now, until, "aimlapi", ACCOUNT, chosen)
 
 
 def sums(table: Table) -> Totals:
@@ -59,31 +58,34 @@ def sync(table: Table, number: int, duration: int = 5) -> None:
 def test_the_running_totals_equal_those_of_the_ledger_after_any_sequence_of_events(table: Table, seed: int) -> None:
     chance = Random(seed)
     sync(table, 8)
-    intents: list[Job] = []
+    sent: list[Job] = []
     for _ in range(60):
         table.now += MINUTE
         prices = chance.choice([KNOWN, UNKNOWN])
-        intent = intents.pop(chance.randrange(len(intents))) if intents and chance.random() < 0.7 else None
+        job = sent.pop(chance.randrange(len(sent))) if sent and chance.random() < 0.7 else None
         match chance.randrange(9):
             case 0 | 1:
-                intents += claim(table, None, prices, chance.randrange(1, 4))
-            case 2 if intent:
-                table.accept(intent, f"g-{intent.attempt.id}", chance.choice([None, "0.3", "0.31"]))
-            case 3 if intent:
-                chance.choice([table.lose, table.throttle, table.reject])(intent)
+                sent += claim(table, None, prices, chance.randrange(1, 4))
+            case 2 if job:
+                table.accept(job, f"g-{job.attempt.id}", chance.choice([None, "0.3", "0.31"]))
+            case 3 if job:
+                chance.choice([table.lose, table.throttle, table.reject])(job)
             case 4:
-                for job in table.claim(State.GENERATING, capacity=2):
-                    chance.choice([table.finish, table.fail])(job)
+                for generating in table.claim(State.GENERATING, capacity=2):
+                    chance.choice([table.finish, table.fail])(generating)
             case 5:
-                for attempt in table.unconfirmed(capacity=2):
-                    chance.choice([table.adopt, table.refute])(attempt)
+                for unconfirmed in table.unconfirmed(capacity=2):
+                    if chance.random() < 0.5:
+                        table.adopt(unconfirmed, f"g-{unconfirmed.attempt.id}")
+                    else:
+                        table.refute(unconfirmed)
             case 6:
                 table.retry(*(row.key for row in table.rows() if row.state == State.FAILED))
             case 7:
                 table.bury()
             case 8:
-                for attempt in table.unconfirmed(capacity=1):
-                    table.change(reconciliation.abandoned, attempt, "given up", table.now)
+                for unconfirmed in table.unconfirmed(capacity=1):
+                    table.change(reconciliation.abandoned, unconfirmed, "given up", table.now)
                 uncharged = table.database.read_now(ledger.uncharged, table.batch_id)
                 table.change(ledger.record_charges, [(attempt, usd("0.29")) for attempt in uncharged])
         assert sums(table).unpriced >= 0
@@ -113,8 +115,8 @@ def test_a_cap_that_fits_exactly_is_used_to_the_cent(table: Table) -> None:
 
 def test_a_failed_generation_releases_its_reservation(table: Table) -> None:
     sync(table, 2)
-    (intent,) = claim(table, "0.3")
-    table.accept(intent, "g-1", "0.3")
+    (job,) = claim(table, "0.3")
+    table.accept(job, "g-1", "0.3")
     assert claim(table, "0.3") == []
     (job,) = table.claim(State.GENERATING)
     table.fail(job)
@@ -176,7 +178,7 @@ def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:
     assert [attempt.generation_id for attempt in uncharged] == ["g-1", "g-2"]
     assert table.change(ledger.record_charges, [(uncharged[0], usd("0.25"))]) == 1
     assert sums(table) == Totals(spent=usd("0.25"), reserved=usd("0.3"))
-    assert table.attempt("j000").cost_usd == usd("0.25")
+    assert (table.attempt("j000").cost_usd, table.attempt("j000").charge_source) == (usd("0.25"), ChargeSource.LEDGER)
 
 
 def test_a_price_list_is_kept_until_the_next_one(table: Table) -> None:
@@ -208,14 +210,14 @@ prices = PriceList(listed={MODEL: PRICES})
 terms = Terms(Decimal("20.2"))
 def claim(connection):
     chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, GenerationTimes({}, {})).chosen
-    return submission.intend(connection, 1, worker, now, until, "aimlapi", "account", chosen)
+    return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", chosen)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     spent = 0
-    while intents := database.write_now(claim):
-        for intent in intents:
-            answer = Accepted(f"g-{intent.attempt.id}", Decimal("0.3"), 200)
-            spent += database.write_now(submission.accepted, intent, answer, now, until, until)
+    while jobs := database.write_now(claim):
+        for job in jobs:
+            answer = Accepted(f"g-{job.attempt.id}", Decimal("0.3"), 200)
+            spent += database.write_now(submission.accepted, job, answer, now, until, until)
     print(spent)
 """.replace("MODEL: PRICES", f"{MODEL!r}: {json.dumps(PRICES)!r}")
 
@@ -229,6 +231,6 @@ def test_several_processes_share_one_cap_to_the_cent(table: Table) -> None:
 
 def test_an_accepted_answer_may_name_no_charge(table: Table) -> None:
     sync(table, 1)
-    (intent,) = claim(table)
-    table.change(submission.accepted, intent, Accepted("g-1"), table.now, table.now + HOUR, table.now)
+    (job,) = claim(table)
+    table.change(submission.accepted, job, Accepted("g-1"), table.now, table.now + HOUR, table.now)
     assert sums(table) == Totals(reserved=usd("0.3"))

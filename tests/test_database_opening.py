@@ -48,6 +48,18 @@ def of_unknown_version(path: Path) -> Path:
     return sql(our_table(path), "UPDATE alembic_version SET version_num = 'v000'")
 
 
+def of_the_unreleased_schema(path: Path) -> Path:
+    """A job table of a checkout before the first release, whose migrations had other names."""
+    return sql(
+        path,
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)",
+        "INSERT INTO alembic_version VALUES ('0001')",
+        "CREATE TABLE jobs (id INTEGER PRIMARY KEY, generation_id TEXT, selection TEXT)",
+        "CREATE TABLE attempts (id INTEGER PRIMARY KEY, job_id INTEGER, sent_at TEXT)",
+        "INSERT INTO jobs VALUES (1, 'g-1', NULL)",
+    )
+
+
 def text(path: Path) -> Path:
     path.write_text("batch: spring\njobs: []\n" * 100)
     return path
@@ -88,13 +100,22 @@ REFUSED = [
     pytest.param(
         of_unknown_version, UsageError, "version v000, from which .* no migration", id="of an unknown version"
     ),
+    pytest.param(
+        of_the_unreleased_schema,
+        UsageError,
+        r"version 0001, from which .* no migration; choose another --db.*has not been touched",
+        id="of the unreleased schema",
+    ),
     pytest.param(text, StorageError, "file is not a database", id="a manifest"),
     pytest.param(cut_short, StorageError, "malformed|disk image|disk I/O", id="cut short"),
     pytest.param(scribbled_over, StorageError, "malformed|not a database", id="scribbled over"),
     pytest.param(an_app_s, UsageError, "something else", id="somebody else's"),
     pytest.param(an_app_s_with_alembic(HEAD), UsageError, "something else", id="somebody else's at our version"),
     pytest.param(an_app_s_with_alembic("v000"), UsageError, "something else", id="somebody else's, older"),
-    pytest.param(an_app_s_with_alembic("fe3a"), UsageError, "something else", id="somebody else's, newer"),
+    pytest.param(an_app_s_with_alembic("v999"), UsageError, "something else", id="somebody else's, newer"),
+    pytest.param(
+        an_app_s_with_alembic("fe3a"), UsageError, "something else", id="somebody else's, of another numbering"
+    ),
 ]
 
 

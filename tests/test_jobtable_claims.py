@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
 from batchgen.jobs import Outcome, State
-from batchgen.jobtable import in_flight, leases
+from batchgen.jobtable import delivery, in_flight, leases, polling, reconciliation
+from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import attempts
 from batchgen.jobtable.transition import claim_due, next_due
+from batchgen.services.base import Finished
 from tests.processes import gather
-from tests.table import ACCOUNT, HOUR, LEASE, RUN, SECOND, Table, spec
+from tests.table import ACCOUNT, HOUR, LEASE, MODEL, RUN, SECOND, Table, spec
+
+
+def in_flight_at(table: Table, now: datetime) -> int:
+    return table.database.read_now(in_flight.in_flight, "aimlapi", now)
 
 
 def test_the_highest_priority_goes_first_then_the_manifest_s_order(table: Table) -> None:
@@ -35,8 +43,10 @@ def test_an_intent_is_committed_before_anything_is_sent(table: Table) -> None:
     assert row.attempt_id == attempt.id
     assert (attempt.outcome, attempt.intent_at, attempt.job_id) == (Outcome.SENDING, table.now, row.id)
     assert (attempt.number, attempt.service, attempt.account, attempt.model) == (1, "aimlapi", ACCOUNT, row.model)
+    assert (attempt.answered_at, attempt.generation_id, attempt.handle) == (None, None, None)
+    assert (job.id, job.state) == (row.id, State.SUBMITTING)
     assert (job.attempt.id, job.attempt.client_request_id) == (attempt.id, attempt.client_request_id)
-    assert job.state is State.SUBMITTING
+    assert table.events()[-1].detail == attempt.client_request_id
 
 
 def test_a_client_request_id_has_the_form_that_the_service_stores(table: Table) -> None:
@@ -48,8 +58,6 @@ def test_a_client_request_id_has_the_form_that_the_service_stores(table: Table) 
 
 
 def test_a_claim_takes_only_jobs_of_its_batch(table: Table) -> None:
-    from dataclasses import replace
-
     table.sync("mona")
     mine = table.batch_id
     table.sync("lisa", batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
@@ -60,8 +68,8 @@ def test_a_claim_takes_only_jobs_of_its_batch(table: Table) -> None:
 def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
     """Even if the row says pending: the unique index refuses the second attempt."""
     table.sync("mona")
-    (intent,) = table.intend()
-    table.lose(intent)
+    (job,) = table.intend()
+    table.lose(job)
     table.change(
         lambda connection: (
             connection.exec_driver_sql("UPDATE jobs SET state = 'pending', attempt_id = NULL, next_at = NULL") and None
@@ -115,19 +123,57 @@ def test_a_job_that_is_not_due_is_not_claimed(table: Table) -> None:
 def test_in_flight_counts_what_the_service_may_be_working_on(table: Table, state: State) -> None:
     table.bring(state)
     counted = {State.SUBMITTING, State.UNCONFIRMED, State.GENERATING}
-    flying = table.database.read_now(in_flight.in_flight, "aimlapi", table.now)
-    assert flying == (1 if state in counted else 0)
+    assert in_flight_at(table, table.now) == (1 if state in counted else 0)
     assert table.database.read_now(in_flight.in_flight, "simulator", table.now) == 0
 
 
 def test_late_generations_and_held_attempts_take_no_capacity(table: Table) -> None:
-    from batchgen.jobtable import reconciliation
-
     table.bring(State.GENERATING, "late")
     table.bring(State.UNCONFIRMED, "held")
-    (attempt,) = table.unconfirmed()
-    table.change(reconciliation.hold, attempt)
-    assert table.database.read_now(in_flight.in_flight, "aimlapi", table.now + 2 * HOUR) == 0
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.hold, job)
+    assert in_flight_at(table, table.now + 2 * HOUR) == 0
+
+
+def test_an_attempt_whose_answer_was_lost_takes_capacity_only_while_its_generation_may_run(table: Table) -> None:
+    table.bring(State.UNCONFIRMED)
+    deadline = table.attempt().deadline_at
+    assert [in_flight_at(table, at) for at in (table.now, deadline - SECOND, deadline)] == [1, 1, 0]
+
+
+def test_a_request_on_the_wire_takes_capacity_however_long_it_takes(table: Table) -> None:
+    table.bring(State.SUBMITTING)
+    assert in_flight_at(table, table.now + 9 * HOUR) == 1
+
+
+def test_requests_on_the_wire_and_generations_are_counted_for_each_model(table: Table) -> None:
+    table.sync("a", spec("b", model="another"), spec("c", model="another"))
+    for job in table.intend(capacity=2):
+        table.accept(job, f"g-{job.key}")
+    table.intend()
+    counts = table.database.read_now(in_flight.in_flight_by_model, "aimlapi", table.now)
+    assert counts == {MODEL: InFlight(accepted=1), "another": InFlight(accepted=1, on_wire=1)}
+
+
+def test_what_the_service_keeps_for_hours_only_is_downloaded_before_it_is_deleted(table: Table) -> None:
+    for key, hours in (("a", None), ("b", 9), ("c", 2)):
+        table.bring(State.GENERATING, key)
+        (job,) = table.claim(State.GENERATING)
+        collect_by = table.now + hours * HOUR if hours else None
+        table.change(polling.finished, job, RUN, Finished(("https://cdn.test/v.mp4",)), table.now, collect_by)
+        assert table.attempt(key).collect_by == collect_by
+        table.now += SECOND
+
+    def claim(capacity: int, **options: bool) -> list[str]:
+        until = table.now + LEASE
+        claimed = table.change(delivery.claim_downloads, table.batch_id, RUN, table.now, until, capacity, **options)
+        return [job.key for job in claimed]
+
+    assert claim(1, results_expire=True) == ["c"]
+    assert claim(1, results_expire=True) == ["b"]
+    assert claim(1, results_expire=True) == ["a"]
+    table.bury()
+    assert claim(2) == ["a", "b"]
 
 
 CLAIM = """
@@ -143,11 +189,14 @@ def send(connection, number):
     return submission.intend(connection, 1, worker, now, until, "aimlapi", "account", ready)
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
+def submit(connection):
+    ready = submission.ready(connection, 1, now, 3)
+    return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", ready)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()
     while True:
         if what == "submit":
-            got = database.write_now(send, 3)
+            got = database.write_now(submit)
         else:
             got = database.write_now(claim_due, 1, State(what), worker, now, until, 3)
         if not got:
@@ -178,11 +227,9 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
 def test_claims_of_unconfirmed_jobs_use_the_same_leases_as_other_claims(table: Table) -> None:
     table.bring(State.UNCONFIRMED)
     (job,) = table.unconfirmed("run-a")
-    assert (job.key, job.attempt.client_request_id, job.error) == (
-        "mona",
-        table.attempts()[0].client_request_id,
-        "cut",
-    )
+    (attempt,) = table.attempts()
+    assert (job.key, job.attempt.id, job.attempt.client_request_id) == ("mona", attempt.id, attempt.client_request_id)
+    assert (job.error, attempt.error) == ("cut", "cut")
     assert table.unconfirmed("run-b") == []
     table.now += LEASE
     assert len(table.unconfirmed("run-b")) == 1

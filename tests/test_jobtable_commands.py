@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import commands, polling, reconciliation, statistics
 from batchgen.services.base import Failed, Finished
 from tests.table import RUN, Table
@@ -16,15 +16,16 @@ def test_retry_makes_a_job_pending_and_keeps_its_attempts(table: Table) -> None:
     table.bring(State.GENERATING)
     (job,) = table.claim(State.GENERATING)
     table.fail(job)
-    before = table.attempts()
+    (before,) = table.attempts()
     assert table.retry("mona") == ["mona"]
     row = table.row()
     assert row.state == "pending"
     assert (row.attempt_id, row.error_class, row.error, row.failed_at) == (None,) * 4
     (attempt,) = table.attempts()
-    assert (attempt.released_at, attempt.generation_id) == (table.now, before[0].generation_id)
+    assert attempt._asdict() == {**before._asdict(), "released_at": table.now}, "nothing else is reset"
     table.accept(table.intend()[0], "g-2")
-    assert [attempt.generation_id for attempt in table.attempts()] == ["g-mona", "g-2"]
+    assert [(attempt.number, attempt.generation_id) for attempt in table.attempts()] == [(1, "g-mona"), (2, "g-2")]
+    assert table.row().attempt_id == table.attempts()[1].id
     assert table.story() == ["pending", "submitting", "generating", "failed", "pending", "submitting", "generating"]
 
 
@@ -54,12 +55,12 @@ def test_commands_apply_to_the_named_jobs_only(table: Table) -> None:
 
 
 def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) -> None:
-    intent = table.bring(State.UNCONFIRMED)
+    job = table.bring(State.UNCONFIRMED)
     (unconfirmed,) = table.unconfirmed()
     assert table.change(reconciliation.abandoned, unconfirmed, "given up by a person", table.now)
     (attempt,) = table.attempts()
     assert (attempt.outcome, attempt.released_at) == (Outcome.UNCONFIRMED, None)
-    assert not table.accept(intent, "g-late")  # the job has failed; the ledger records what was paid
+    assert not table.accept(job, "g-late")  # the job has failed; the ledger records what was paid
     assert table.attempts()[0].generation_id == "g-late"
     table.retry("mona")
     assert table.attempts()[0].released_at == table.now
@@ -69,9 +70,10 @@ def test_a_job_given_up_may_be_paid_for_until_a_person_retries_it(table: Table) 
 def test_attempts_held_for_a_person_are_listed_and_decided(table: Table) -> None:
     for key in ("found", "again", "over"):
         table.bring(State.UNCONFIRMED, key)
-    for attempt in table.unconfirmed():
-        table.change(reconciliation.hold, attempt)
+    for job in table.unconfirmed():
+        table.change(reconciliation.hold, job)
     found, again, over = table.database.read_now(reconciliation.held_jobs, table.batch_id)
+    assert [job.key for job in (found, again, over)] == ["found", "again", "over"]
     assert table.adopt(found, "g-found")
     assert table.refute(again)
     assert table.change(reconciliation.abandoned, over, "given up", table.now)
@@ -91,11 +93,11 @@ def cost(table: Table) -> Decimal:
 def test_many_small_amounts_sum_exactly(table: Table) -> None:
     number = 301
     table.sync(*(f"j{n}" for n in range(number)))
-    for n, intent in enumerate(table.intend(capacity=number)):
+    for n, job in enumerate(table.intend(capacity=number)):
         if n % 3:
-            table.accept(intent, f"g-{n}", CREDIT)
+            table.accept(job, f"g-{n}", CREDIT)
         else:
-            table.throttle(intent)
+            table.throttle(job)
     paid = len([attempt for attempt in table.attempts() if attempt.cost_usd is not None])
     assert cost(table) == Decimal(CREDIT) * paid
     assert paid == 200
@@ -105,10 +107,15 @@ def test_many_small_amounts_sum_exactly(table: Table) -> None:
 def test_an_amount_comes_back_as_it_went_in(table: Table, amount: str) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", amount)
-    assert table.attempts()[0].cost_usd == cost(table) == Decimal(amount)
-    query = "SELECT cost_usd FROM attempts"
-    raw = table.database.read_now(lambda connection: connection.exec_driver_sql(query).scalar())
-    assert raw == amount  # no exponent, no padding: SQL's own sum() reads it
+    (attempt,) = table.attempts()
+    assert attempt.cost_usd == cost(table) == Decimal(amount)
+    assert attempt.charge_source == ChargeSource.ANSWER
+
+    def raw(sql: str) -> object:
+        return table.database.read_now(lambda connection: connection.exec_driver_sql(sql).scalar())
+
+    assert raw("SELECT cost_usd FROM attempts") == amount  # no exponent, no padding: SQL's own sum() reads it
+    assert raw("SELECT spent_nanousd FROM batches") == int(Decimal(amount) * 10**9)
 
 
 def test_a_failed_generation_costs_nothing_and_a_finished_one_what_the_service_says(table: Table) -> None:
@@ -116,22 +123,28 @@ def test_a_failed_generation_costs_nothing_and_a_finished_one_what_the_service_s
         table.sync(*table.states(), key)
         table.accept(table.intend()[0], f"g-{key}", "0.50")
     failed, finished, plain = table.claim(State.GENERATING)
-    table.change(polling.failed, failed, RUN, Failed("error"), table.now)
-    table.change(polling.finished, finished, RUN, Finished(("u",), cost_usd=Decimal("0.2800005")), table.now)
-    table.change(polling.finished, plain, RUN, Finished(("u",)), table.now)
-    assert {row.key: str(table.attempt(row.key).cost_usd) for row in table.rows()} == {
-        "failed": "0",
-        "finished": "0.2800005",
-        "plain": "0.5",
+    table.change(polling.failed, failed, RUN, Failed("no faces"), table.now)
+    dearer = Finished(("https://cdn.test/v.mp4",), cost_usd=Decimal("0.2800005"))
+    table.change(polling.finished, finished, RUN, dearer, table.now)
+    table.change(polling.finished, plain, RUN, Finished(("https://cdn.test/v.mp4",)), table.now)
+    charges = {row.key: table.attempt(row.key) for row in table.rows()}
+    assert {key: (str(attempt.cost_usd), attempt.charge_source) for key, attempt in charges.items()} == {
+        "failed": ("0", ChargeSource.POLL),
+        "finished": ("0.2800005", ChargeSource.POLL),
+        "plain": ("0.5", ChargeSource.ANSWER),
     }
     assert cost(table) == Decimal("0.7800005")
+
+
+CHARGED = Failed("finished, but without a file", "completed", ErrorClass.NO_FILE, cost_usd=None)
+"""What the poller makes of a generation that is finished and stays without a file."""
 
 
 def test_a_generation_finished_without_a_video_was_charged(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
-    table.change(polling.failed, job, RUN, Failed("no file", cost_usd=None), table.now)
+    table.change(polling.failed, job, RUN, CHARGED, table.now)
     assert cost(table) == Decimal("0.5")
 
 
@@ -139,11 +152,11 @@ def test_a_generation_paid_again_after_retry_is_counted_twice(table: Table) -> N
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.50")
     (job,) = table.claim(State.GENERATING)
-    table.change(polling.failed, job, RUN, Failed("no file", cost_usd=None), table.now)
+    table.change(polling.failed, job, RUN, CHARGED, table.now)
     table.retry("mona")
     table.accept(table.intend()[0], "g-2", "0.25")
     assert cost(table) == Decimal("0.75")
-    assert [attempt.cost_usd for attempt in table.attempts()] == [Decimal("0.50"), Decimal("0.25")]
+    assert table.attempt().cost_usd == Decimal("0.25")
 
 
 def test_a_command_takes_more_keys_than_fit_in_one_statement(table: Table) -> None:

@@ -1,19 +1,21 @@
 """The job table as a state machine: in whatever order events happen, nothing is paid for twice and nothing is lost.
 
 Two workers, of which each may stall, be taken over while it lives, or die; a service that accepts or refuses, whose
-answers come late, twice or never; a log that lags; a person who retries, cancels, edits, resolves; and a clock that
-jumps. `MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder.
+answers come late, twice, never, or with the generation of another request; generations of several files; a log that
+lags; a person who retries, cancels, edits, resolves; and a clock that jumps.
+`MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,10 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, StaticPool, create_engine, event, select
 
 from batchgen.errors import ManifestChanged
-from batchgen.jobs import Job, Outcome, State
-from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
-from batchgen.jobtable.schema import attempts, events, jobs, metadata, outputs
+from batchgen.jobs import Job, Outcome, Output, State
+from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
+from batchgen.jobtable.ledger import Entry, Totals
+from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
 from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
 from batchgen.services.base import (
@@ -49,7 +52,7 @@ from batchgen.services.base import (
     Unknown,
 )
 from tests.conftest import NOON
-from tests.table import HOUR, LEASE, spec
+from tests.table import ACCOUNT, HOUR, LEASE, spec
 
 QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
 DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)
@@ -83,9 +86,9 @@ def memory() -> Engine:
 
 @dataclass
 class Hands:
-    """What one worker has read from the table and may still use."""
+    """The jobs that one worker has read from the table and may still act upon, by what it has claimed them for."""
 
-    intents: list[Job] = field(default_factory=list)
+    sent: list[Job] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     unconfirmed: list[Job] = field(default_factory=list)
 
@@ -103,6 +106,7 @@ class JobTableMachine(RuleBasedStateMachine):
         self.hands: dict[str, Hands] = defaultdict(Hands)
         self.version = dict.fromkeys(KEYS, 0)
         self.generations: dict[str, str] = {}  # at the service: client request id → generation id
+        self.delivered: set[int] = set()  # files that lie on the disk
         self.job_of: dict[str, int] = {}  # client request id → job
         self.resends: Counter[int] = Counter()  # how often a person or the policy allowed another send
         self.recorded: dict[int, str] = {}  # attempt → generation id that the table has recorded
@@ -169,26 +173,35 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, capacity=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
     def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
-        ready = self.change(submission.ready, self.batch_id, self.now, capacity)
+        chosen = self.change(submission.ready, self.batch_id, self.now, capacity)
         until = self.now + LEASE
-        claimed = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, ready)
-        self.hands[worker].intents += claimed
-        for job in claimed:
+        sent = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, chosen)
+        self.hands[worker].sent += sent
+        for job in sent:
             name = job.attempt.client_request_id
             self.job_of[name] = job.id
             if accepts:
                 self.generations[name] = f"g-{len(self.generations)}"
 
-    @precondition(lambda self: self.held_by_workers("intents"))
-    @rule(pick=picks, answer=st.sampled_from(["plain", "plain", "lost"]), kind=st.integers(0, 3), again=st.booleans())
+    @precondition(lambda self: self.held_by_workers("sent"))
+    @rule(
+        pick=picks,
+        answer=st.sampled_from(["plain", "plain", "plain", "lost", "another's"]),
+        kind=st.integers(0, 3),
+        again=st.booleans(),
+    )
     def an_answer_comes(self, pick: int, answer: str, kind: int, again: bool) -> None:
-        worker, job = one_of(self.held_by_workers("intents"), pick)
+        worker, job = one_of(self.held_by_workers("sent"), pick)
         hands = self.hands[worker]
         name = job.attempt.client_request_id
+        others = [generation for attempt, generation in self.recorded.items() if attempt != job.attempt.id]
         if answer == "lost":
             self.change(submission.unconfirmed, job, Unknown("cut"), self.now, self.now)
+        elif answer == "another's" and others and job.attempt.id not in self.recorded:
+            accepted = Accepted(one_of(others, pick), Decimal("0.28"), 200)
+            self.change(submission.accepted, job, accepted, self.now, self.now + HOUR, self.now)
         elif name in self.generations:
-            accepted = Accepted(self.generations[name], Decimal("0.28"), 200)
+            accepted = Accepted(self.generations[name], Decimal("0.28"), 200, {"id": self.generations[name]})
             self.change(submission.accepted, job, accepted, self.now, self.now + HOUR, self.now)
             self.recorded[job.attempt.id] = accepted.generation_id
         elif kind == 0:
@@ -196,8 +209,8 @@ class JobTableMachine(RuleBasedStateMachine):
         else:
             polite = (NotSent("no route"), Throttled("slow down"), Blocked(Trouble.CREDITS, "empty", 403))[kind - 1]
             self.change(submission.returned, job, polite, self.now)
-        if not again and job in hands.intents:
-            hands.intents.remove(job)
+        if not again and job in hands.sent:
+            hands.sent.remove(job)
 
     @precondition(
         lambda self: self.held_by_workers("unconfirmed") or self.in_state(State.SUBMITTING, State.UNCONFIRMED)
@@ -233,12 +246,15 @@ class JobTableMachine(RuleBasedStateMachine):
             self.resends[job.id] += 1
 
     @precondition(lambda self: self.held_by_workers("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))
-    @rule(worker=workers, pick=picks, what=st.integers(0, 5), again=st.booleans())
-    def due_jobs_are_claimed_and_one_is_processed(self, worker: str, pick: int, what: int, again: bool) -> None:
+    @rule(worker=workers, pick=picks, what=st.integers(0, 6), again=st.booleans(), files=st.sampled_from([1, 1, 2]))
+    def due_jobs_are_claimed_and_one_is_processed(
+        self, worker: str, pick: int, what: int, again: bool, files: int
+    ) -> None:
         until = self.now + LEASE
-        self.hands[worker].jobs += self.change(
-            claim_due, self.batch_id, State.GENERATING, worker, self.now, until, 5
-        ) + self.change(delivery.claim_downloads, self.batch_id, worker, self.now, until, 5)
+        for state in (State.GENERATING, State.DOWNLOADING):
+            claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
+            claimed = self.change(claim, batch_id=self.batch_id, worker=worker, now=self.now, until=until, capacity=5)
+            self.hands[worker].jobs += claimed
         if not (held := self.held_by_workers("jobs")):
             return
         worker, job = one_of(held, pick)
@@ -255,9 +271,10 @@ class JobTableMachine(RuleBasedStateMachine):
                 case 2:
                     change(polling.failed, job, worker, Failed("no faces"), self.now)
                 case _:
-                    change(polling.finished, job, worker, Finished(FILES), self.now)
+                    urls = tuple(f"https://cdn.test/{number}" for number in range(files))
+                    change(polling.finished, job, worker, Finished(urls), self.now, soon)
         else:
-            output = job.outputs[pick % len(job.outputs)]
+            output = one_of(list(job.outputs), pick)
             match what:
                 case 0:
                     change(delivery.begun, job, worker, output, '"v1"')
@@ -265,10 +282,18 @@ class JobTableMachine(RuleBasedStateMachine):
                     change(delivery.postponed, job, worker, "cut", soon)
                 case 2:
                     change(delivery.verified, job, worker, output, 9, "ab")
+                case 3 if pick % 4 == 0:
+                    gone = Failed("gone", "expired", cost_usd=None)
+                    change(polling.failed, job, worker, gone, self.now, leaving=State.DOWNLOADING)
                 case _:
-                    change(
-                        delivery.placed, job, worker, output, 9, "ab", f"{job.output_path}-{output.number}", self.now
-                    )
+                    self.deliver(job, worker, [output] if what == 4 else job.outputs)
+
+    def deliver(self, job: Job, worker: str, files: Sequence[Output]) -> None:
+        """Place files, of which another task may have placed some since the claim."""
+        for output in files:
+            if self.change(delivery.placed, job, worker, output, 9, "ab", job.output_path, self.now):
+                assert output.id not in self.delivered, "a file is delivered once"
+                self.delivered.add(output.id)
 
     # --- faults: one rule, so that they are not the most frequent ---
 
@@ -296,30 +321,36 @@ class JobTableMachine(RuleBasedStateMachine):
     @invariant()
     def the_table_is_consistent(self) -> None:
         with self.engine.begin() as connection:
-            rows, ledger, files, history = (
+            rows, entries, files, history = (
                 list(connection.execute(select(table).order_by(table.c.id)))
                 for table in (jobs, attempts, outputs, events)
             )
+            totals = ledger.totals(connection, self.batch_id)
+            batch = connection.execute(select(batches)).one()
         self.nothing_is_paid_for_twice_without_a_command()
-        self.attempts_agree_with_their_jobs(rows, ledger)
-        self.no_generation_id_is_lost(rows, ledger)
+        self.attempts_agree_with_their_jobs(rows, entries)
+        self.no_generation_id_is_lost(rows, entries)
+        self.files_agree_with_their_jobs(rows, entries, files)
         self.rows_are_consistent(rows)
         self.files_belong_to_finished_generations(rows, ledger, files)
         self.history_is_a_chain_and_is_never_rewritten(rows, history)
+        shares = (Entry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals for row in entries)
+        assert totals == sum(shares, Totals())
+        assert batch.delivered_bytes == sum(row.bytes for row in files if row.delivered_at)
 
     def nothing_is_paid_for_twice_without_a_command(self) -> None:
         for job_id, number in Counter(self.job_of[name] for name in self.generations).items():
             assert number <= 1 + self.resends[job_id]
 
-    def attempts_agree_with_their_jobs(self, rows: list[Any], ledger: list[Any]) -> None:
+    def attempts_agree_with_their_jobs(self, rows: list[Any], entries: list[Any]) -> None:
         by_job: dict[int, list[Any]] = defaultdict(list)
-        for attempt in ledger:
+        for attempt in entries:
             by_job[attempt.job_id].append(attempt)
         for row in rows:
             own = by_job[row.id]
+            assert [attempt.number for attempt in own] == list(range(1, len(own) + 1))
             open_ = [attempt for attempt in own if Outcome(attempt.outcome).may_be_paid and attempt.released_at is None]
             assert len(open_) <= 1
-            assert [attempt.number for attempt in own] == list(range(1, len(own) + 1))
             if row.state in (State.PENDING, State.CANCELLED):
                 assert not open_
                 assert row.attempt_id is None
@@ -327,11 +358,14 @@ class JobTableMachine(RuleBasedStateMachine):
                 assert row.attempt_id in {attempt.id for attempt in own}
             else:
                 assert [attempt.id for attempt in open_] == [row.attempt_id]
+                (attempt,) = open_
                 outcomes = {State.SUBMITTING: Outcome.SENDING, State.UNCONFIRMED: Outcome.UNCONFIRMED}
-                assert open_[0].outcome == outcomes.get(State(row.state), Outcome.ACCEPTED)
+                assert attempt.outcome == outcomes.get(State(row.state), Outcome.ACCEPTED)
+                assert (attempt.generation_id is not None) == State(row.state).is_accepted
+                assert (attempt.finished_at is not None) == (row.state in (State.DOWNLOADING, State.DONE))
 
-    def no_generation_id_is_lost(self, rows: list[Any], ledger: list[Any]) -> None:
-        attempt_of = {attempt.id: attempt for attempt in ledger}
+    def no_generation_id_is_lost(self, rows: list[Any], entries: list[Any]) -> None:
+        attempt_of = {attempt.id: attempt for attempt in entries}
         row_of = {row.id: row for row in rows}
         for attempt_id, generation_id in self.recorded.items():
             attempt = attempt_of[attempt_id]
@@ -339,6 +373,24 @@ class JobTableMachine(RuleBasedStateMachine):
             row = row_of[attempt.job_id]
             given_up_by_a_person = row.state == State.FAILED and row.error_class == "unconfirmed"
             assert attempt.released_at or row.attempt_id == attempt_id or given_up_by_a_person
+        ids = [attempt.generation_id for attempt in entries if attempt.generation_id]
+        assert len(ids) == len(set(ids)), "one attempt has a generation"
+        assert set(ids) == set(self.recorded.values()), "no attempt has one that the service did not tell it"
+
+    def files_agree_with_their_jobs(self, rows: list[Any], entries: list[Any], files: list[Any]) -> None:
+        by_attempt: dict[int, list[Any]] = defaultdict(list)
+        for output in files:
+            by_attempt[output.attempt_id].append(output)
+        finished = {attempt.id for attempt in entries if attempt.finished_at and attempt.remote_status == "completed"}
+        assert finished <= set(by_attempt) <= {attempt.id for attempt in entries if attempt.finished_at}
+        for own in by_attempt.values():
+            assert [output.number for output in own] == list(range(1, len(own) + 1))
+        for row in rows:
+            undelivered = [output for output in by_attempt[row.attempt_id] if output.delivered_at is None]
+            if row.state in (State.DOWNLOADING, State.DONE):
+                assert by_attempt[row.attempt_id]
+                assert bool(undelivered) == (row.state == State.DOWNLOADING)
+        assert {output.id for output in files if output.delivered_at} == self.delivered
 
     def rows_are_consistent(self, rows: list[Any]) -> None:
         for row in rows:
@@ -368,6 +420,7 @@ class JobTableMachine(RuleBasedStateMachine):
         stands: dict[int, str | None] = defaultdict(lambda: None)
         for line in history:
             assert line.from_state == stands[line.job_id]
+            assert line.batch_id == self.batch_id
             stands[line.job_id] = line.to_state
         assert stands == {row.id: row.state for row in rows}
 

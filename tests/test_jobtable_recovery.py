@@ -25,24 +25,25 @@ def held_in(table: Table, state: State, worker: str = RUN) -> None:
 @pytest.mark.parametrize("state", ACTIVE)
 def test_the_jobs_of_a_dead_run_are_due_at_once(table: Table, state: State) -> None:
     held_in(table, state)
-    before = table.row()
+    before, attempt = table.row(), table.attempt()
     table.now += SECOND
     assert table.bury() == 1
     row = table.row()
     assert (row.leased_by, row.leased_until, row.next_at) == (None, None, table.now)
     assert row.state == (State.UNCONFIRMED if state is State.SUBMITTING else state)
     assert (row.failures, row.attempt_id) == (0, before.attempt_id)
+    assert table.attempt().generation_id == attempt.generation_id
 
 
 def test_a_request_that_may_have_been_sent_becomes_unconfirmed(table: Table) -> None:
     held_in(table, State.SUBMITTING)
     table.bury()
     row, (attempt,) = table.row(), table.attempts()
-    assert (row.error_class, row.error) == ("unconfirmed", leases.RUN_ENDED)
+    assert (row.error_class, row.error, row.attempt_id) == ("unconfirmed", leases.RUN_ENDED, attempt.id)
     assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.RUN_ENDED, None)
     assert table.story() == ["pending", "submitting", "unconfirmed"]
-    (unconfirmed,) = table.unconfirmed("run-b")
-    assert unconfirmed.attempt.client_request_id == attempt.client_request_id
+    (job,) = table.unconfirmed("run-b")
+    assert job.attempt.client_request_id == attempt.client_request_id
 
 
 @pytest.mark.parametrize("state", ACTIVE)
@@ -90,7 +91,7 @@ def test_a_run_that_ends_releases_its_leases(table: Table, state: State) -> None
     table.change(leases.end_run, RUN, 130, table.now)
     assert table.row().leased_by is None
     run = table.database.read_now(lambda connection: connection.execute(runs.select()).one())
-    assert (run.pid, run.ended_at, run.exit_code) == (7, table.now, 130)
+    assert (run.pid, run.ended_at, run.exit_code, run.selection) == (7, table.now, 130, None)
 
 
 # --- a new run looks at once -----------------------------------------------------------------------------------------
@@ -98,11 +99,11 @@ def test_a_run_that_ends_releases_its_leases(table: Table, state: State) -> None
 
 def test_a_new_run_makes_waiting_jobs_due_at_once(table: Table) -> None:
     table.bring(State.UNCONFIRMED, "unconfirmed")
-    (attempt,) = table.unconfirmed()
-    table.change(reconciliation.postponed, attempt, table.now + HOUR)
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.postponed, job, table.now + HOUR)
     table.bring(State.UNCONFIRMED, "held")
-    (attempt,) = table.unconfirmed()
-    table.change(reconciliation.hold, attempt)
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.hold, job)
     table.bring(State.DOWNLOADING, "cut")
     (job,) = table.claim(State.DOWNLOADING)
     table.change(delivery.postponed, job, RUN, "cut", table.now + HOUR)

@@ -1,7 +1,8 @@
-"""Which jobs a run may send, and that the queries for them use an index."""
+"""Which jobs a run may send, and that a claim uses an index (`test_plans` has the statements of a selection)."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,11 @@ from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import sqlite
 
 from batchgen.errors import UsageError
+from batchgen.jobs import State
 from batchgen.jobtable import leases, ledger, selection, submission
 from batchgen.jobtable.schema import runs
-from batchgen.jobtable.selection import Selected, Selection
-from tests.table import RUN, Table, spec
+from batchgen.jobtable.selection import CHUNK, Selected, Selection
+from tests.table import ACCOUNT, LEASE, MODEL, Table, spec
 
 ALL = Selection()
 
@@ -54,63 +56,136 @@ def test_a_limit_selects_the_same_jobs_after_some_were_sent(table: Table, keys: 
     assert selected(table, limit=2) == ["pastel-3", "noir-1"]
 
 
-def select(table: Table, **options: Any) -> Selected:
-    chosen = table.database.read_now(selection.select_jobs, table.batch_id, Selection(**options))
-    assert chosen
-    return chosen
+def select(table: Table, **options: object) -> Selected:
+    """The jobs that a run with these options may send."""
+    selection_ = replace(ALL, **options)  # type: ignore[arg-type]
+    of_run = table.database.read_now(selection.select_jobs, table.batch_id, selection_)
+    assert of_run
+    return of_run
 
 
-def ready(table: Table, chosen: Selected | None, capacity: int = 100) -> list[str]:
+def ready(table: Table, of_run: Selected | None, capacity: int = 100, barred: tuple[str, ...] = ()) -> list[str]:
     names = {row.id: row.key for row in table.rows()}
-    candidates = table.database.read_now(submission.ready, table.batch_id, table.now, capacity, chosen)
-    return [names[candidate.id] for candidate in candidates]
+    chosen = table.change(submission.ready, table.batch_id, table.now, capacity, of_run, barred)
+    return [names[candidate.id] for candidate in chosen]
+
+
+def left_out(table: Table, of_run: Selected | None) -> int:
+    return table.database.read_now(selection.left_out, table.batch_id, of_run)
 
 
 def test_only_selected_jobs_may_be_sent(table: Table, keys: list[str]) -> None:
     noir = select(table, only=("noir-*",))
     assert ready(table, noir) == ["noir-0", "noir-1", "noir-2", "noir-3"]
-    assert ready(table, noir, 2) == ["noir-0", "noir-1"]
-    assert table.database.read_now(selection.left_out, table.batch_id, noir) == 4
+    assert left_out(table, noir) == 4
     assert len(ready(table, None)) == 8
-    assert table.database.read_now(selection.select_jobs, table.batch_id, ALL) is None
+    assert left_out(table, None) == 0
     table.cancel("noir-1")
+    assert ready(table, noir) == ["noir-0", "noir-2", "noir-3"]
     assert ready(table, select(table, only=("noir-*",))) == ["noir-0", "noir-2", "noir-3"]
 
 
-def test_runs_with_different_selections_do_not_rob_each_other(table: Table, keys: list[str]) -> None:
-    sample, noir, first = select(table, sample=3), select(table, only=("noir-*",)), select(table, limit=2)
-    for chosen, number in ((sample, 3), (noir, 4), (first, 2), (sample, 3)):
-        assert len(ready(table, chosen)) == number
+def test_no_options_select_every_job_also_one_that_is_added_later(table: Table, keys: list[str]) -> None:
+    assert table.database.read_now(selection.select_jobs, table.batch_id, ALL) is None
+    assert ready(table, None) == ["pastel-3", *(key for key in keys if key != "pastel-3")]
 
 
-def test_a_selected_job_that_comes_back_is_sent_by_the_same_run(table: Table) -> None:
-    """However many others were accepted meanwhile: more of them than fit into one statement."""
-    table.sync(*(f"j{number:04}" for number in range(1_200)))
-    chosen = select(table, limit=1_100)
-    jobs = table.intend(capacity=1_100)
-    for job in jobs[:-1]:
-        table.accept(job, f"g-{job.key}")
-    assert ready(table, chosen) == []
-    table.throttle(jobs[-1])
-    assert ready(table, chosen) == ["j1099"]
+def test_selected_jobs_are_sent_in_their_order_within_the_capacity(table: Table, keys: list[str]) -> None:
+    threes = select(table, only=("*-3", "noir-0"))
+    assert ready(table, threes) == ["pastel-3", "noir-0", "noir-3"]
+    assert ready(table, threes, capacity=2) == ["pastel-3", "noir-0"]
+    assert ready(table, threes, barred=(MODEL,)) == []
+
+
+def send(table: Table, of_run: Selected, worker: str) -> list[str]:
+    """One run sends all that it may."""
+    chosen = table.change(submission.ready, table.batch_id, table.now, 100, of_run)
+    until = table.now + LEASE
+    sent = table.change(submission.intend, table.batch_id, worker, table.now, until, "aimlapi", ACCOUNT, chosen)
+    return [job.key for job in sent]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "hint"),
-    [("noir-9", "did you mean noir-"), ("*-7x", "fits the id of no job"), ("pastell-1", "pastel-1")],
+    ("first", "second"),
+    [
+        ({"sample": 3}, {"sample": 3}),
+        ({"only": ("noir-*",)}, {"limit": 2}),
+        ({"only": ("noir-*",)}, {"only": ("pastel-*",)}),
+        ({"where": "key < 'p'"}, {"sample": 5}),
+    ],
+)
+def test_two_runs_with_different_selections_do_not_rob_each_other(
+    table: Table, keys: list[str], first: dict[str, object], second: dict[str, object]
+) -> None:
+    expected = selected(table, **first), selected(table, **second)
+    one, two = select(table, **first), select(table, **second)
+    assert (set(ready(table, one)), set(ready(table, two))) == (set(expected[0]), set(expected[1]))
+    sent = send(table, one, "run-a")
+    assert sent == expected[0], "the second selection has taken nothing from the first"
+    assert send(table, two, "run-b") == [key for key in expected[1] if key not in sent]
+    assert {row.key for row in table.rows() if row.state == State.SUBMITTING} == {*expected[0], *expected[1]}
+
+
+def test_two_batches_of_one_table_have_selections_of_their_own(table: Table, keys: list[str]) -> None:
+    ours = select(table, sample=3)
+    mine = table.batch_id
+    table.sync(*keys, batch=replace(table.batch, name="autumn", manifest=table.folder / "autumn.yaml"))
+    theirs = select(table, sample=3)
+    assert len({*ours.ids, *theirs.ids}) == 6
+    table.batch_id = mine
+    assert set(send(table, ours, "run-a")) == set(selected(table, sample=3))
+    assert {row.batch_id for row in table.rows() if row.state == State.SUBMITTING} == {mine}
+
+
+def test_a_selection_of_many_jobs_goes_on_where_it_stopped(table: Table) -> None:
+    table.sync(*(f"j{number:04}" for number in range(2 * CHUNK + 10)))
+    of_run = select(table, only=("j*",))
+    for job in table.intend(capacity=CHUNK):
+        table.accept(job, f"g-{job.key}")
+    assert ready(table, of_run, capacity=2) == [f"j{CHUNK:04}", f"j{CHUNK + 1:04}"]
+    assert ready(table, of_run, capacity=CHUNK + 5)[-1] == f"j{2 * CHUNK + 4:04}", "from more than one statement"
+    assert of_run.ids == select(table, only=("j*",)).ids
+    assert table.database.read_now(of_run.count, State.GENERATING) == CHUNK
+    assert table.database.read_now(of_run.count, State.PENDING) == CHUNK + 10
+
+
+def test_a_selected_job_that_comes_back_is_sent_although_those_after_it_were_accepted(table: Table) -> None:
+    table.sync(*(f"j{number:04}" for number in range(CHUNK + 2)))
+    of_run = select(table, only=("j*",))
+    first, *others = table.intend(capacity=CHUNK)
+    for job in others:
+        table.accept(job, f"g-{job.key}")
+    assert ready(table, of_run) == [f"j{CHUNK:04}", f"j{CHUNK + 1:04}"]
+    table.throttle(first)
+    assert ready(table, of_run) == ["j0000", f"j{CHUNK:04}", f"j{CHUNK + 1:04}"]
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        (("noire-0",), "--only noire-0: fits the id of no job; did you mean noir-0"),
+        (("noir-*", "pastell-1"), "--only pastell-1: fits the id of no job; did you mean pastel-1"),
+        (("*-7",), "--only *-7: fits the id of no job"),
+        (("Noir-*",), "--only Noir-*: fits the id of no job; did you mean noir-"),
+    ],
 )
 def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
-    table: Table, keys: list[str], pattern: str, hint: str
+    table: Table, keys: list[str], only: tuple[str, ...], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=hint):
-        selected(table, only=("noir-*", pattern))
+    with pytest.raises(UsageError) as refusal:
+        selected(table, only=only)
+    assert str(refusal.value).startswith(message)
 
 
-def test_the_options_of_a_selection_stand_in_the_row_of_the_run(table: Table, keys: list[str]) -> None:
-    text = str(Selection(only=("noir-*",), sample=3))
-    table.change(leases.begin_run, RUN, table.batch_id, "host", 1, table.now, text)
-    (row,) = table.database.read_now(lambda connection: connection.execute(runs.select()).all())
-    assert row.selection == '{"only": ["noir-*"], "sample": 3}'
+def test_a_run_keeps_its_own_selection_as_json(table: Table, keys: list[str]) -> None:
+    options = Selection(only=("noir-*",), where="key <> 'noir-2'", sample=3, limit=2)
+    table.change(leases.begin_run, "run-a", table.batch_id, "here", 1, table.now, str(options))
+    table.change(leases.begin_run, "run-b", table.batch_id, "here", 2, table.now)
+    stored = table.database.read_now(
+        lambda connection: dict(connection.execute(runs.select().with_only_columns(runs.c.id, runs.c.selection)).all())
+    )
+    assert json.loads(stored["run-a"]) == {"only": ["noir-*"], "where": "key <> 'noir-2'", "sample": 3, "limit": 2}
+    assert stored["run-b"] is None
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "nowhere = 1", "1) OR (1", "1;", "1 --", "1 /* */", "'", "(", "state ="])

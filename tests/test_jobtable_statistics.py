@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchgen.jobs import State
-from batchgen.jobtable import delivery, statistics
-from tests.table import RUN, Table
+from batchgen.jobtable import delivery, polling, statistics
+from batchgen.services.base import Finished
+from tests.conftest import NOON
+from tests.table import HOUR, RUN, Table
 
 
 def events_since(table: Table, batch_id: int, after: int, capacity: int = 500) -> tuple[list[str], int]:
@@ -21,6 +23,10 @@ def test_every_event_is_returned_once_and_those_of_other_batches_are_skipped(tab
     assert events_since(table, mine, 0) == (["a pending", "b pending"], 2)
     assert events_since(table, theirs.batch_id, 0) == (["x pending", "y pending", "z pending"], 5)
     assert events_since(table, mine, 2) == ([], 2)
+    table.batch_id = mine
+    table.cancel("a")
+    assert events_since(table, mine, 2) == (["a cancelled"], 6)
+    assert {event.batch_id for event in table.events()} == {mine, theirs.batch_id}
 
 
 def test_many_events_come_in_chunks(table: Table) -> None:
@@ -48,3 +54,15 @@ def test_a_summary_counts_every_state_and_the_bytes_of_delivered_videos_only(tab
     summary = table.database.read_now(statistics.batch_summary, mine, table.now)
     assert summary.counts == dict.fromkeys(State, 1)
     assert (summary.total, summary.bytes) == (len(State), 9)
+    delivered = sum(output.bytes for output in table.outputs() if output.delivered_at)
+    assert summary.bytes == delivered, "the batch's row keeps the sum"
+
+
+def test_what_the_service_deletes_first_says_until_when_the_downloads_must_be_done(table: Table) -> None:
+    for key, hours in (("a", 9), ("b", 2), ("c", None)):
+        table.bring(State.GENERATING, key)
+        (job,) = table.claim(State.GENERATING)
+        collect_by = NOON + hours * HOUR if hours else None
+        table.change(polling.finished, job, RUN, Finished(("https://cdn.test/v.mp4",)), table.now, collect_by)
+    (blocker,) = table.database.read_now(statistics.blockers, table.batch_id, table.now)
+    assert (blocker.reason, blocker.jobs, blocker.collect_by) == ("downloads", 3, NOON + 2 * HOUR)

@@ -35,11 +35,14 @@ def test_a_new_job_is_pending_in_the_manifest_s_order(table: Table) -> None:
 
 
 def test_a_row_holds_what_the_manifest_says(table: Table) -> None:
-    table.sync(spec(tags=("noir", "été"), priority=3, input_pointers=("/image_url",), output="out/mona.mp4"))
+    table.sync(
+        spec(clip_seconds=5.0, tags=("noir", "été"), priority=3, input_pointers=("/image_url",), output="out/mona.mp4")
+    )
     row = table.row()
     assert json.loads(row.request)["prompt"] == "She puts on glasses."
     assert (row.priority, json.loads(row.tags), json.loads(row.input_pointers)) == (3, ["noir", "été"], ["/image_url"])
     assert (row.output_path, row.service, row.created_at) == ("out/mona.mp4", "aimlapi", table.now)
+    assert row.clip_seconds == 5.0
 
 
 def test_more_jobs_than_one_chunk_are_inserted(table: Table) -> None:
@@ -135,7 +138,7 @@ def test_changed_keep_collects_the_video_as_it_was_requested(table: Table, state
 def test_changed_redo_archives_the_old_row_under_another_key(table: Table, state: State) -> None:
     table.bring(state)
     old = table.row()
-    attempts = table.attempts()
+    attempts, outputs = table.attempts(), table.outputs()
     assert counted(table.sync(spec(prompt="She smiles."), changed="redo")) == {"redone": 1}
     assert table.states() == {"mona~1": state, "mona": "pending"}
     aside = table.row("mona~1")
@@ -144,6 +147,9 @@ def test_changed_redo_archives_the_old_row_under_another_key(table: Table, state
     assert {row.path for row in table.outputs()} <= {None, "mona~1.mp4"}
     assert table.row().output_path == "mona.mp4"
     assert table.attempts() == attempts
+    assert [output.path for output in table.outputs()] == ["mona~1.mp4" if state is State.DONE else None] * len(outputs)
+    event = next(event for event in table.events() if event.detail == "archived as mona~1")
+    assert (event.job_id, event.batch_id, event.from_state, event.to_state) == (old.id, old.batch_id, state, state)
     assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "a redo happens once"
 
 
@@ -160,8 +166,8 @@ def test_a_job_that_failed_at_no_cost_and_was_corrected_is_pending_again(table: 
 def test_a_second_redo_finds_another_key(table: Table) -> None:
     table.bring(State.DONE)
     table.sync(spec(prompt="2"), changed="redo")
-    (intent,) = table.intend()
-    table.accept(intent, "g-2")
+    (job,) = table.intend()
+    table.accept(job, "g-2")
     table.sync(spec(prompt="3"), changed="redo")
     assert table.states() == {"mona~1": "done", "mona~2": "generating", "mona": "pending"}
 
@@ -204,8 +210,9 @@ def sent_with_image(table: Table) -> JobSpec:
     (table.folder / "mona.png").write_bytes(b"a portrait")
     table.sync(job)
     (sent,) = table.intend()
-    _, seen = local_files.read(table.folder, sent.request, sent.input_pointers)
-    table.change(submission.accepted, sent, Accepted("g-1"), table.now, table.now + HOUR, table.now, seen)
+    _, digests = local_files.read(table.folder, sent.request, sent.input_pointers)
+    table.change(submission.accepted, sent, Accepted("g-1"), table.now, table.now + HOUR, table.now, digests)
+    assert table.attempt().input_digests == digests
     return job
 
 
@@ -254,6 +261,15 @@ def test_a_manifest_that_was_moved_keeps_its_batch(table: Table, tmp_path: Path)
     assert table.sync(batch=replace(table.batch, manifest=moved, sha256="11")).batch_id == table.batch_id
     row = table.database.read_now(lambda connection: connection.execute(batches.select()).one())
     assert (row.manifest_path, row.manifest_sha256) == (str(moved), "11")
+
+
+def test_a_batch_remembers_when_it_was_synced_last(table: Table) -> None:
+    made = table.now
+    table.now += HOUR
+    table.sync("mona")
+    row = table.database.read_now(lambda connection: connection.execute(batches.select()).one())
+    assert (row.created_at, row.synced_at) == (made, made + HOUR)
+    assert (row.spent_nanousd, row.reserved_nanousd, row.unpriced, row.delivered_bytes) == (0, 0, 0, 0)
 
 
 def test_batches_in_one_table_are_independent(table: Table) -> None:

@@ -11,9 +11,10 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection
 
-from batchgen.jobs import State
-from batchgen.jobtable import statistics
+from batchgen.jobs import ChargeSource, Outcome, State
+from batchgen.jobtable import ledger, statistics
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import rate
 from batchgen.limits.adaptive import MARGIN, LearnedLimit, LearnedLimits
@@ -22,7 +23,17 @@ from batchgen.limits.rate import LimitKey
 from batchgen.manifest import AUTO, Limits
 from batchgen.poller import Poller
 from batchgen.scheduler import Scheduler
-from batchgen.services.base import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
+from batchgen.services.base import (
+    Accepted,
+    Adoption,
+    Failed,
+    Features,
+    Finished,
+    Limit,
+    Queueing,
+    SubmitOutcome,
+    Throttled,
+)
 from batchgen.stage import RunContext
 from tests.conftest import NOON
 from tests.processes import gather
@@ -88,12 +99,17 @@ async def test_slow_start_keeps_two_more_on_the_wire_than_were_accepted(table: T
     assert learned(table) == LearnedLimit(window=10)
 
 
-async def test_a_refusal_sets_the_window_and_costs_no_attempt(table: Table, clock: Clock) -> None:
+async def test_a_refusal_sets_the_window_and_costs_nothing(table: Table, clock: Clock) -> None:
     sync(table, 9)
     scheduler = Scheduler(learning(table, ScriptedService([*accepted(4), FULL])), 8)
     await turns(scheduler, clock, 5)
     assert list(table.states().values()).count("generating") == 4
+    refused = [attempt for attempt in table.attempts() if attempt.outcome != Outcome.ACCEPTED]
+    assert {(attempt.outcome, attempt.generation_id, attempt.cost_usd) for attempt in refused} == {
+        (Outcome.THROTTLED, None, None)
+    }
     assert {row.attempt_id for row in table.rows() if row.state == "pending"} == {None}
+    assert table.database.read_now(ledger.totals, table.batch_id) == table.recomputed_totals() == Totals(unpriced=4)
     assert (learned(table).window, learned(table).threshold) == (4, 4)
     clock.tick(60)
     before = learned(table)
@@ -321,12 +337,11 @@ from batchgen.jobtable.database import Database
 from batchgen.manifest import AUTO, Limits
 from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import Limit, Throttled
+from tests.scripted import ScriptedService
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
-    service = AimlApi("https://api.test", "key")
-    service.account = "0badcafe"
-    admission = Admission(service, Limits(submits_per_minute=AUTO, in_flight=AUTO), ("MODEL",))
+    admission = Admission(ScriptedService(), Limits(submits_per_minute=AUTO, in_flight=AUTO), ("MODEL",))
     refusal = Throttled("429", limit=Limit.IN_FLIGHT)
     for step in range(40):
         now = noon + timedelta(seconds=step)
@@ -340,6 +355,19 @@ def test_processes_share_what_they_learn(table: Table) -> None:
     store(table, held_at(64))
     gather(SHARE, [table.database.path] * 2)
     assert learned(table).window == 32
+
+
+async def test_of_a_service_that_queues_whatever_is_sent_no_number_in_flight_is_learned(
+    table: Table, clock: Clock
+) -> None:
+    """It refuses nothing, so that there is nothing to learn from: the jobs wait in its queue instead of in ours."""
+    sync(table, 30)
+    features = Features(Adoption.EXACT_ID, Queueing.ACCEPTS, charges=ChargeSource.LEDGER)
+    service = ScriptedService(features=features)
+    scheduler = Scheduler(learning(table, service, replace(BOTH_AUTO, submits_per_minute=60_000.0)), 8)
+    await turns(scheduler, clock, 4)
+    assert len(service.submitted) == 30, "no slow start"
+    assert table.database.read_now(rate.learned_by_model, "aimlapi", NOON - SECOND) == {}
 
 
 def test_named_limits_learn_nothing(table: Table) -> None:

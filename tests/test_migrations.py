@@ -70,18 +70,22 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
 
 
 def with_a_job(connection: Connection) -> None:
-    execute = connection.exec_driver_sql
-    execute("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0, 0)")
-    execute(
-        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers, "
-        "fingerprint, tags, failures, output_path, created_at)"
+    """One row in each of the tables that refer to one another, in both directions."""
+    insert = connection.exec_driver_sql
+    insert("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0, 0)")
+    insert(
+        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        " fingerprint, tags, failures, output_path, created_at)"
         " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 'mona.mp4', '2026')"
     )
-    execute(
+    insert(
         "INSERT INTO attempts (job_id, number, service, account, model, client_request_id, intent_at, deadline_at,"
-        " outcome) VALUES (1, 1, 'aimlapi', 'a', 'm', 'c', '2026', '2026', 'unconfirmed')"
+        " outcome, generation_id)"
+        " VALUES (1, 1, 'aimlapi', '0badcafe', 'm', 'c', '2026', '2026', 'accepted', 'g-1')"
     )
-    execute("UPDATE jobs SET state = 'unconfirmed', attempt_id = 1")
+    insert("UPDATE jobs SET state = 'generating', attempt_id = 1")
+    insert("INSERT INTO outputs (attempt_id, number, url) VALUES (1, 1, 'https://cdn.test/v.mp4')")
+    insert("INSERT INTO events (batch_id, job_id, at, to_state) VALUES (1, 1, '2026', 'pending')")
 
 
 def test_an_older_table_is_upgraded_with_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

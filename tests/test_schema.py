@@ -43,32 +43,43 @@ JOB = {
     "state": "pending",
     "priority": 0,
     "service": "aimlapi",
-    "endpoint": "/v2/video/generations",
     "model": "m",
+    "endpoint": "/v2/video/generations",
     "request": "{}",
     "input_pointers": "[]",
     "fingerprint": "00",
+    "output_path": "mona.mp4",
     "tags": "[]",
     "failures": 0,
-    "output_path": "mona.mp4",
     "created_at": NOW,
 }
 ATTEMPT = {
     "job_id": 1,
     "number": 1,
     "service": "aimlapi",
-    "account": "a",
+    "account": "0badcafe",
     "model": "m",
     "client_request_id": "c-1",
     "intent_at": NOW,
     "deadline_at": NOW,
     "outcome": "sending",
 }
-SECOND = {"number": 2, "client_request_id": "c-2"}
+SECOND_ATTEMPT = {**ATTEMPT, "number": 2, "client_request_id": "c-2"}
 OUTPUT = {"attempt_id": 1, "number": 1, "url": "https://cdn.test/v.mp4"}
+DELIVERED = {"delivered_at": NOW, "path": "mona.mp4", "sha256": "00", "bytes": 1}
 EVENT = {"batch_id": 1, "job_id": 1, "at": NOW, "to_state": "pending"}
-LIMIT = {"service": "aimlapi", "kind": "polls", "account": "", "model": "", "failures": 0, "failed_probes": 0}
-SENT_JOB = {"attempt_id": 1}
+LIMIT = {
+    "service": "aimlapi",
+    "kind": "submits",
+    "account": "",
+    "model": "",
+    "failures": 0,
+    "failed_probes": 0,
+    "successes": 0,
+}
+RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW}
+ROWS = {"jobs": JOB, "attempts": ATTEMPT, "outputs": OUTPUT, "events": EVENT, "limits": LIMIT, "runs": RUN}
+"""A valid row of each table that has a check or a foreign key."""
 LEASE = {"leased_by": "run", "leased_until": NOW}
 OTHER_IDS = ("client_request_id", "generation_id")
 TIMES = ("_at", "_until", "collect_by", "at")
@@ -103,7 +114,7 @@ def test_the_migrated_database_has_the_described_schema(database: Database) -> N
         return str(made.compile(dialect)) != str(meant.compile(dialect))
 
     def comparable(_object: Any, name: str | None, *_: Any) -> bool:
-        # Alembic cannot read their "DESC"; their words are compared below.
+        # Alembic cannot read its "DESC"; its words are compared below.
         return name != "ix_jobs_pending"
 
     def differences(connection: Connection) -> list[Any]:
@@ -156,76 +167,89 @@ def test_the_checks_allow_every_word_of_a_closed_set(
     assert re.findall(r"'(\w+)'", match[1]) == [str(word) for word in words]
 
 
-IMPOSSIBLE: dict[str, list[tuple[str, dict[str, Any]]]] = {
-    "jobs": [
-        ("state_is_known", {"state": "lost"}),
-        ("error_class_is_known", {"error_class": "bad luck"}),
-        ("done_iff_delivered_at", {"state": "done", **SENT_JOB}),
-        ("done_iff_delivered_at", {"delivered_at": NOW}),
-        ("failed_iff_failed_at", {"state": "failed"}),
-        ("failed_iff_failed_at", {"failed_at": NOW}),
-        ("cancelled_iff_cancelled_at", {"state": "cancelled"}),
-        ("cancelled_iff_cancelled_at", {"cancelled_at": NOW}),
-        ("sent_has_attempt", {"state": "submitting", **LEASE}),
-        ("sent_has_attempt", {"state": "unconfirmed"}),
-        ("sent_has_attempt", {"state": "generating"}),
-        ("sent_has_attempt", {"state": "downloading"}),
-        ("pending_has_no_attempt", SENT_JOB),
-        ("lease_is_whole", {"leased_by": "run"}),
-        ("lease_is_whole", {"leased_until": NOW}),
-        ("submitting_is_leased", {"state": "submitting", **SENT_JOB}),
-        ("FOREIGN KEY", {"batch_id": 99}),
-        ("FOREIGN KEY", {"state": "unconfirmed", "attempt_id": 99}),
-    ],
-    "attempts": [
-        ("outcome_is_known", {"outcome": "perhaps"}),
-        ("attempt_error_class_is_known", {"error_class": "bad luck"}),
-        ("charge_source_is_known", {"cost_usd": "1", "charge_source": "rumour"}),
-        ("cost_has_source", {"cost_usd": "1"}),
-        ("accepted_iff_generation_id", {"outcome": "accepted"}),
-        ("accepted_iff_generation_id", {"generation_id": "g-1"}),
-        ("finished_was_accepted", {"finished_at": NOW}),
-        ("FOREIGN KEY", {"job_id": 99}),
-    ],
-    "outputs": [
-        ("delivered_has_file", {"delivered_at": NOW, "path": "a.mp4", "bytes": 1}),
-        ("delivered_has_file", {"delivered_at": NOW, "path": "a.mp4", "sha256": "00", "bytes": 0}),
-        ("delivered_has_file", {"delivered_at": NOW, "sha256": "00", "bytes": 1}),
-        ("FOREIGN KEY", {"attempt_id": 99}),
-    ],
-    "events": [
-        ("from_state_is_known", {"from_state": "lost"}),
-        ("to_state_is_known", {"to_state": "lost"}),
-        ("FOREIGN KEY", {"batch_id": 99}),
-        ("FOREIGN KEY", {"job_id": 99}),
-    ],
-    "limits": [("limit_kind_is_known", {"kind": "weather", "successes": 0})],
-}
-ROWS = {"jobs": JOB, "attempts": {**ATTEMPT, **SECOND}, "outputs": OUTPUT, "events": EVENT, "limits": LIMIT}
+IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
+    ("jobs", "state_is_known", {"state": "lost"}),
+    ("jobs", "error_class_is_known", {"error_class": "tired"}),
+    ("jobs", "done_iff_delivered_at", {"state": "done", "attempt_id": 1}),
+    ("jobs", "done_iff_delivered_at", {"delivered_at": NOW}),
+    ("jobs", "failed_iff_failed_at", {"state": "failed"}),
+    ("jobs", "failed_iff_failed_at", {"failed_at": NOW}),
+    ("jobs", "cancelled_iff_cancelled_at", {"state": "cancelled"}),
+    ("jobs", "cancelled_iff_cancelled_at", {"cancelled_at": NOW}),
+    ("jobs", "sent_has_attempt", {"state": "submitting", **LEASE}),
+    ("jobs", "sent_has_attempt", {"state": "unconfirmed"}),
+    ("jobs", "sent_has_attempt", {"state": "generating"}),
+    ("jobs", "sent_has_attempt", {"state": "downloading"}),
+    ("jobs", "sent_has_attempt", {"state": "done", "delivered_at": NOW}),
+    ("jobs", "pending_has_no_attempt", {"attempt_id": 1}),
+    ("jobs", "lease_is_whole", {"leased_by": "run"}),
+    ("jobs", "lease_is_whole", {"leased_until": NOW}),
+    ("jobs", "submitting_is_leased", {"state": "submitting", "attempt_id": 1}),
+    ("attempts", "outcome_is_known", {"outcome": "perhaps"}),
+    ("attempts", "attempt_error_class_is_known", {"error_class": "tired"}),
+    ("attempts", "charge_source_is_known", {"charge_source": "hearsay"}),
+    ("attempts", "cost_has_source", {"cost_usd": "0.28"}),
+    ("attempts", "accepted_iff_generation_id", {"outcome": "accepted"}),
+    *(
+        ("attempts", "accepted_iff_generation_id", {"outcome": outcome, "generation_id": "g-1"})
+        for outcome in Outcome
+        if outcome is not Outcome.ACCEPTED
+    ),
+    *(
+        ("attempts", "finished_was_accepted", {"outcome": outcome, "finished_at": NOW})
+        for outcome in Outcome
+        if outcome is not Outcome.ACCEPTED
+    ),
+    *(("outputs", "delivered_has_file", {**DELIVERED, column: None}) for column in ("path", "sha256", "bytes")),
+    ("outputs", "delivered_has_file", {**DELIVERED, "bytes": 0}),
+    ("events", "from_state_is_known", {"from_state": "lost"}),
+    ("events", "to_state_is_known", {"to_state": "lost"}),
+    ("limits", "limit_kind_is_known", {"kind": "patience"}),
+]
 
 
-@pytest.mark.parametrize(
-    ("table", "constraint", "row"), [(table, *rest) for table, rows in IMPOSSIBLE.items() for rest in rows]
-)
+@pytest.mark.parametrize(("table", "constraint", "row"), IMPOSSIBLE_ROWS)
 def test_an_impossible_row_is_refused(
     raw: sqlite3.Connection, table: str, constraint: str, row: dict[str, Any]
 ) -> None:
-    put(raw, "jobs", JOB, {"key": "lisa"})
-    put(raw, "attempts", ATTEMPT, {"outcome": "rejected"})
-    with pytest.raises(sqlite3.IntegrityError, match=constraint):
+    with pytest.raises(sqlite3.IntegrityError, match=rf"CHECK constraint failed: {constraint}$"):
         put(raw, table, ROWS[table], row)
 
 
 def test_every_check_has_an_impossible_row() -> None:
-    for table in metadata.sorted_tables:
-        checks = {check.name for check in table.constraints if isinstance(check, CheckConstraint)}
-        assert {name for name, _ in IMPOSSIBLE.get(table.name, ())} - {"FOREIGN KEY"} == checks
+    checks = {
+        (table.name, str(check.name))
+        for table in metadata.sorted_tables
+        for check in table.constraints
+        if isinstance(check, CheckConstraint)
+    }
+    assert {(table, name) for table, name, _ in IMPOSSIBLE_ROWS} == checks
 
 
-def test_every_foreign_key_is_one() -> None:
-    for table in metadata.sorted_tables:
-        for column in table.columns:
-            assert bool(column.foreign_keys) == (column.name.endswith("_id") and not column.name.startswith(OTHER_IDS))
+def test_the_rows_that_the_impossible_ones_are_made_from_are_possible(raw: sqlite3.Connection) -> None:
+    for table, row in ROWS.items():
+        put(raw, table, row)
+    put(raw, "outputs", OUTPUT, {"number": 2}, DELIVERED)
+    put(raw, "attempts", SECOND_ATTEMPT, {"outcome": "rejected"})
+    put(raw, "jobs", JOB, {"key": "done", "state": "done", "attempt_id": 1, "delivered_at": NOW})
+
+
+REFERENCES = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if column.name in ("batch_id", "job_id", "attempt_id")
+]
+
+
+@pytest.mark.parametrize(("table", "column"), REFERENCES)
+def test_a_reference_to_a_row_that_does_not_exist_is_refused(raw: sqlite3.Connection, table: str, column: str) -> None:
+    put(raw, "jobs", JOB)
+    put(raw, "attempts", ATTEMPT)
+    other = {"key": "lisa", "state": "unconfirmed"} if table == "jobs" else {}
+    valid = {"attempt_id": 1} if table == "jobs" else SECOND_ATTEMPT if table == "attempts" else {}
+    with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        put(raw, table, ROWS[table], other, valid, {column: 99})
 
 
 def test_a_key_is_unique_in_its_batch(raw: sqlite3.Connection) -> None:
@@ -234,18 +258,9 @@ def test_a_key_is_unique_in_its_batch(raw: sqlite3.Connection) -> None:
         put(raw, "jobs", JOB)
 
 
-def test_a_generation_belongs_to_one_attempt_of_an_account(raw: sqlite3.Connection) -> None:
-    put(raw, "jobs", JOB)
-    accepted = {"outcome": "accepted", "generation_id": "g-1", "released_at": NOW}
-    put(raw, "attempts", ATTEMPT, accepted)
-    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.generation_id"):
-        put(raw, "attempts", ATTEMPT, SECOND, accepted)
-    put(raw, "attempts", ATTEMPT, SECOND, accepted, {"account": "another"})
-
-
-def generation(outcome: Outcome, name: str) -> dict[str, Any]:
-    """The id that an attempt with this outcome must have, or must not."""
-    return {"outcome": outcome, "generation_id": name if outcome is Outcome.ACCEPTED else None}
+def outcome_of(outcome: Outcome, generation_id: str) -> dict[str, Any]:
+    """The columns of an attempt with this outcome."""
+    return {"outcome": outcome, "generation_id": generation_id if outcome is Outcome.ACCEPTED else None}
 
 
 @pytest.mark.parametrize("first", MAY_BE_PAID)
@@ -254,11 +269,11 @@ def test_a_job_never_has_two_attempts_that_may_be_paid_for(
     raw: sqlite3.Connection, first: Outcome, second: Outcome
 ) -> None:
     put(raw, "jobs", JOB)
-    put(raw, "attempts", ATTEMPT, generation(first, "g-1"))
-    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.job_id"):
-        put(raw, "attempts", ATTEMPT, SECOND, generation(second, "g-2"))
+    put(raw, "attempts", ATTEMPT, outcome_of(first, "g-1"))
+    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.job_id$"):
+        put(raw, "attempts", SECOND_ATTEMPT, outcome_of(second, "g-2"))
     raw.execute("UPDATE attempts SET released_at = ?", (NOW,))
-    put(raw, "attempts", ATTEMPT, SECOND, generation(second, "g-2"))
+    put(raw, "attempts", SECOND_ATTEMPT, outcome_of(second, "g-2"))
     assert raw.execute("SELECT count(*) FROM attempts").fetchone() == (2,)
 
 
@@ -266,15 +281,59 @@ def test_a_job_never_has_two_attempts_that_may_be_paid_for(
 def test_an_attempt_that_cost_nothing_allows_another(raw: sqlite3.Connection, first: Outcome) -> None:
     put(raw, "jobs", JOB)
     put(raw, "attempts", ATTEMPT, {"outcome": first})
-    put(raw, "attempts", ATTEMPT, SECOND)
+    put(raw, "attempts", SECOND_ATTEMPT)
     assert raw.execute("SELECT outcome FROM attempts ORDER BY id").fetchall() == [(first,), (ATTEMPT["outcome"],)]
 
 
-def test_a_client_request_id_names_one_attempt(raw: sqlite3.Connection) -> None:
+@pytest.mark.parametrize(
+    ("same", "constraint"),
+    [
+        ({"client_request_id": "c-1"}, r"attempts\.client_request_id"),
+        ({"number": 1}, r"attempts\.job_id, attempts\.number"),
+    ],
+)
+def test_a_client_request_id_and_a_number_name_one_attempt(
+    raw: sqlite3.Connection, same: dict[str, Any], constraint: str
+) -> None:
     put(raw, "jobs", JOB)
     put(raw, "attempts", ATTEMPT, {"outcome": "rejected"})
-    with pytest.raises(sqlite3.IntegrityError, match="client_request_id"):
-        put(raw, "attempts", ATTEMPT, {"number": 2})
+    with pytest.raises(sqlite3.IntegrityError, match=constraint):
+        put(raw, "attempts", SECOND_ATTEMPT, same)
+
+
+def test_a_generation_belongs_to_one_attempt_of_a_service_and_an_account(raw: sqlite3.Connection) -> None:
+    for key in ("mona", "lisa"):
+        put(raw, "jobs", JOB, {"key": key})
+    accepted, other = {"outcome": "accepted", "generation_id": "g-1"}, {"job_id": 2, "client_request_id": "c-2"}
+    put(raw, "attempts", ATTEMPT, accepted, {"released_at": NOW})
+    with pytest.raises(sqlite3.IntegrityError, match=r"attempts\.generation_id, attempts\.service, attempts\.account"):
+        put(raw, "attempts", ATTEMPT, accepted, other)
+    for number, elsewhere in enumerate(({"service": "another"}, {"account": "another"}), 2):
+        released = {"number": number, "client_request_id": f"c-{number}", "released_at": NOW}
+        put(raw, "attempts", ATTEMPT, accepted, other, released, elsewhere)
+    for number in (4, 5):  # attempts without a generation are not the same one
+        put(raw, "attempts", ATTEMPT, {"outcome": "rejected", "number": number, "client_request_id": f"c-{number}"})
+
+
+def test_a_number_names_one_file_of_a_generation(raw: sqlite3.Connection) -> None:
+    put(raw, "jobs", JOB)
+    put(raw, "attempts", ATTEMPT, {"outcome": "accepted", "generation_id": "g-1"})
+    put(raw, "outputs", OUTPUT)
+    put(raw, "outputs", OUTPUT, {"number": 2})
+    with pytest.raises(sqlite3.IntegrityError, match=r"outputs\.attempt_id, outputs\.number"):
+        put(raw, "outputs", OUTPUT, {"number": 2})
+
+
+@pytest.mark.parametrize("another", [{"service": "s"}, {"kind": "polls"}, {"account": "0badcafe"}, {"model": "m"}])
+def test_a_limit_has_a_key_of_columns(raw: sqlite3.Connection, another: dict[str, Any]) -> None:
+    put(raw, "limits", LIMIT)
+    put(raw, "limits", LIMIT, another)
+    with pytest.raises(sqlite3.IntegrityError, match=r"limits\.service, limits\.kind, limits\.account, limits\.model"):
+        put(raw, "limits", LIMIT, another)
+
+
+def test_the_schema_has_no_triggers(raw: sqlite3.Connection) -> None:
+    assert raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall() == []
 
 
 def test_every_state_has_its_transitions_and_can_be_reached() -> None:
@@ -289,7 +348,8 @@ def test_every_state_has_its_transitions_and_can_be_reached() -> None:
 def test_columns_of_times_and_money_are_named_for_their_types() -> None:
     for table in metadata.sorted_tables:
         for column in table.columns:
-            assert isinstance(column.type, UTCDateTime) == column.name.endswith(TIMES), column
+            is_time = column.name == "at" or column.name.endswith(("_at", "_until", "collect_by"))
+            assert isinstance(column.type, UTCDateTime) == is_time, column
             assert isinstance(column.type, Money) == column.name.endswith("_usd"), column
             assert isinstance(column.type, NanoUSD) == column.name.endswith("_nanousd"), column
 
@@ -299,6 +359,6 @@ def test_columns_of_times_and_money_are_named_for_their_types() -> None:
     [("a cut pair \ud83d", "a cut pair ?"), ("zero\0byte", "zero?byte"), ("\U0001f3ac é", "\U0001f3ac é")],
 )
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table, text: str, stored: str) -> None:
-    intent = table.bring(State.SUBMITTING)
-    assert table.change(submission.rejected, intent, Rejected(text, 400), table.now)
+    job = table.bring(State.SUBMITTING)
+    assert table.change(submission.rejected, job, Rejected(text, 400), table.now)
     assert (table.row().error, table.attempts()[0].error, table.events()[-1].detail) == (stored,) * 3

@@ -69,25 +69,28 @@ def placed(
     now: datetime,
     remark: str | None = None,
 ) -> bool:
-    """The whole file is at `path`; with the last one, the job is done. `remark` is what a person should know."""
+    """The whole file is at `path`; with the last one, the job is done. `remark` is what a person should know.
+
+    False if the lease was lost, or another task of the run has placed the file.
+    """
+    undelivered = set(connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).scalars())
     whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
-    if not update_output(connection, job, worker, output, **whole):
+    if output.id not in undelivered or not update_output(connection, job, worker, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
-    if connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).first():
+    if output.number == 1:  # the job's path is that of its first file, which need not be the last to arrive
+        update_job(connection, job, worker, output_path=path)
+    if undelivered != {output.id}:
         return True
     detail = f"{path}: {remark}" if remark else path
-    values = {"output_path": path} if output.number == 1 else {}
     leased = {"leased_by": worker}
-    return move(
-        connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark, **values
-    )
+    return move(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
 
 
 LEASE_EXPIRING = lease(
-    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by, jobs.c.next_at)
+    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at)
 )
-"""What the service deletes first, first."""
+"""What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
 LEASED = select(jobs.c.id).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("worker")

@@ -30,9 +30,11 @@ def in_flight_by_model(connection: Connection, service: str, now: datetime) -> d
     """What the service may be working on. Generations past their deadline do not count: they may never end."""
     counts: dict[str, InFlight] = {}
     for model, outcome, number in connection.execute(IN_FLIGHT_BY_MODEL, {"of_service": service, "now": now}):
-        on_wire = number if outcome == Outcome.SENDING else 0
         count = counts.get(model, InFlight())
-        counts[model] = InFlight(count.accepted + number - on_wire, count.on_wire + on_wire)
+        if outcome == Outcome.SENDING:
+            counts[model] = replace(count, on_wire=number)
+        else:
+            counts[model] = replace(count, accepted=count.accepted + number)
     return counts
 
 
@@ -46,7 +48,7 @@ def accepted_times(
 ) -> list[datetime]:
     """When the creates of a model were sent that the service accepted, oldest first."""
     params = {"of_service": service, "of_model": model, "since": since, "until": until}
-    return list(connection.execute(ACCEPTED_TIMES, params).scalars())
+    return sorted(connection.execute(ACCEPTED_TIMES, params).scalars())
 
 
 IN_FLIGHT_BY_MODEL = (
@@ -60,15 +62,11 @@ IN_FLIGHT_BY_MODEL = (
     .group_by(attempts.c.model, attempts.c.outcome)
 )
 
-ACCEPTED_TIMES = (
-    select(attempts.c.intent_at)
-    .where(
-        attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
-        attempts.c.outcome == Outcome.ACCEPTED,
-        attempts.c.intent_at >= bindparam("since", type_=attempts.c.intent_at.type),
-        attempts.c.intent_at <= bindparam("until", type_=attempts.c.intent_at.type),
-        attempts.c.service == bindparam("of_service"),
-        attempts.c.model == bindparam("of_model"),
-    )
-    .order_by(attempts.c.intent_at)
+ACCEPTED_TIMES = select(attempts.c.intent_at).where(
+    attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
+    attempts.c.outcome == Outcome.ACCEPTED,
+    attempts.c.intent_at >= bindparam("since", type_=attempts.c.intent_at.type),
+    attempts.c.intent_at <= bindparam("until", type_=attempts.c.intent_at.type),
+    attempts.c.service == bindparam("of_service"),
+    attempts.c.model == bindparam("of_model"),
 )

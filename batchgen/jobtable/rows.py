@@ -32,7 +32,8 @@ def to_job(row: Row[Any], files: Sequence[Output]) -> Job:
     fields = dict(zip(JOB_FIELDS, row, strict=False))
     fields["state"] = State(fields["state"])
     fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
-    return Job(**fields, attempt=to_attempt(row[len(JOB_FIELDS) :]), outputs=tuple(files))
+    in_order = tuple(sorted(files, key=lambda output: output.number))
+    return Job(**fields, attempt=to_attempt(row[len(JOB_FIELDS) :]), outputs=in_order)
 
 
 def to_attempt(columns: Sequence[Any]) -> Attempt:
@@ -52,5 +53,4 @@ OUTPUTS = (
     select(jobs.c.id, *(outputs.c[name] for name in OUTPUT_FIELDS))
     .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(outputs.c.number)
 )

@@ -167,7 +167,8 @@ attempts = Table(
     ),
     CheckConstraint(f"outcome = '{Outcome.ACCEPTED}' OR finished_at IS NULL", name="finished_was_accepted"),
     Index("ux_attempts_one_open", "job_id", unique=True, sqlite_where=text(ATTEMPT_IS_OPEN)),
-    Index("ux_attempts_generation", "service", "account", "generation_id", unique=True),
+    # The generation first: with the service first, SQLite would read all attempts of a service by this index.
+    Index("ux_attempts_generation", "generation_id", "service", "account", unique=True),
     Index("ix_attempts_in_flight", "service", "model", "outcome", sqlite_where=text(ATTEMPT_IS_IN_FLIGHT)),
     Index("ix_attempts_uncharged", "job_id", sqlite_where=text(ATTEMPT_IS_UNCHARGED)),
 )
@@ -192,7 +193,8 @@ outputs = Table(
     Column("codec", ForeignText),
     UniqueConstraint("attempt_id", "number"),
     CheckConstraint(
-        "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes > 0)", name="delivered_has_file"
+        "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
+        name="delivered_has_file",
     ),
 )
 

@@ -82,7 +82,8 @@ def intend(
 ) -> list[Job]:
     """Claim the `chosen` pending jobs, with one new attempt each: the intent to send a create request.
 
-    Nothing may be sent before this is durable. The estimates are reserved in the same transaction.
+    Returns them in the order of `chosen`, in which they are sent. Nothing may be sent before this is durable. The
+    estimates are reserved in the same transaction.
     """
     if not chosen:
         return []
@@ -106,8 +107,8 @@ def intend(
     ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
     ids = [job.id for job in chosen]
     connection.execute(CLAIM_PENDING, {"ids": ids, "worker": worker, "until": until})
-    rows = {job.id: job for job in load_jobs(connection, ids)}
-    claimed = [rows[job.id] for job in chosen]
+    by_id = {job.id: job for job in load_jobs(connection, ids)}
+    claimed = [by_id[id_] for id_ in ids]
     moved = {"batch_id": batch_id, "at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
     details = [{"job_id": job.id, "detail": job.attempt.client_request_id, **moved} for job in claimed]
     connection.execute(INSERT_EVENT, details)

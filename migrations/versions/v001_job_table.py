@@ -140,7 +140,7 @@ def upgrade() -> None:
         op.create_foreign_key("fk_jobs_attempt_id", "jobs", "attempts", ["attempt_id"], ["id"])
     unreleased = "released_at IS NULL AND outcome IN ('sending', 'unconfirmed', 'accepted')"
     partial_index("ux_attempts_one_open", "attempts", ["job_id"], unreleased, unique=True)
-    op.create_index("ux_attempts_generation", "attempts", ["service", "account", "generation_id"], unique=True)
+    op.create_index("ux_attempts_generation", "attempts", ["generation_id", "service", "account"], unique=True)
     partial_index(
         "ix_attempts_in_flight", "attempts", ["service", "model", "outcome"], f"finished_at IS NULL AND {unreleased}"
     )
@@ -165,7 +165,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outputs_attempt_id"),
         sa.UniqueConstraint("attempt_id", "number", name="uq_outputs_attempt_id_number"),
         sa.CheckConstraint(
-            "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes > 0)",
+            "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
             name="delivered_has_file",
         ),
     )

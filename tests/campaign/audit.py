@@ -19,6 +19,10 @@ from batchgen.simulator.clips import CHANGED_SUFFIX
 from batchgen.simulator.ledger import Generation, Ledger
 from tests.campaign.processes import KEY, Service, rows
 
+GENERATIONS = """
+SELECT j.key, j.state, j.error, j.output_path, j.attempt_id = a.id AS current, a.generation_id, a.outcome,
+    a.finished_at, a.released_at, a.cost_usd, a.charge_source, a.id AS attempt_id
+FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id WHERE a.generation_id IS NOT NULL"""
 FOREIGN_FILE = "campaign/j0.mp4"
 FOREIGN_CONTENT = b"a holiday film, and not batchgen's"
 SCRATCH = ("*.part", "*.run-*")
@@ -55,6 +59,7 @@ def audit(folder: Path, service: Service, *, foreign_file: bool = False) -> Audi
             result.problems.append(f"accepted more than once: {ledger.duplicates()}")
         result.problems += check_deliveries(result, folder, generations, served)
         result.problems += check_attempts(folder, ledger, generations)
+        result.problems += check_totals(folder, generations)
         result.problems += check_leftovers(folder, ledger)
         return result
     finally:
@@ -65,14 +70,21 @@ def check_deliveries(
     result: AuditResult, folder: Path, generations: list[Generation], served: dict[str, bytes]
 ) -> Iterator[str]:
     """Every charged video lies on the disk, whole, and its row says so; no other row says so. Counts into `result`."""
-    jobs = {job["generation_id"]: job for job in rows(folder / "batchgen.db", JOBS)}
+    database = folder / "batchgen.db"
+    jobs = {row["generation_id"]: row for row in rows(database, GENERATIONS)}
+    outputs: dict[int, list[dict[str, Any]]] = {}
+    for output in rows(database, "SELECT * FROM outputs ORDER BY number"):
+        outputs.setdefault(output["attempt_id"], []).append(output)
     for generation in generations:
         job = jobs.get(generation.id)
+        files = outputs.get(job["attempt_id"], []) if job else []
         if generation.outcome != "completed":
-            if job and job["state"] == "done":
+            if job and job["current"] and job["state"] == "done":
                 yield f"{job['key']}: done, but its generation {generation.id} never completed"
+            if files:
+                yield f"{generation.id} never completed, and has files: {files}"
             continue
-        defect = delivery_defect(folder, job, generation, served[generation.id])
+        defect = delivery_defect(folder, job, files, generation, served[generation.id])
         if defect:
             result.lost += 1
             yield f"lost: {generation.id} of {json.loads(generation.body)['prompt']!r}: {defect}"
@@ -80,22 +92,31 @@ def check_deliveries(
             result.delivered += 1
     ids = {generation.id for generation in generations}
     for job in jobs.values():
-        if job["generation_id"] and job["generation_id"] not in ids:
+        if job["generation_id"] not in ids:
             yield f"{job['key']}: its generation {job['generation_id']} is not in the service's ledger"
 
 
-def delivery_defect(folder: Path, job: dict[str, Any] | None, generation: Generation, served: bytes) -> str | None:
+def delivery_defect(
+    folder: Path, job: dict[str, Any] | None, files: list[dict[str, Any]], generation: Generation, served: bytes
+) -> str | None:
     """What is wrong with the delivery of a charged video; None if nothing is."""
     if job is None:
-        return "no row has its id"
+        return "no attempt has its id"
+    if not job["current"]:
+        return f"its job {job['key']} has another attempt"
     if job["state"] != "done":
         return f"its job {job['key']} is {job['state']} ({job['error']})"
+    if [(output["path"], bool(output["delivered_at"])) for output in files] != [(job["output_path"], True)]:
+        return f"{job['key']} is done with {job['output_path']}, its files are {files}"
+    (output,) = files
     path = folder / job["output_path"]
     if not path.exists():
         return f"{job['output_path']} is missing"
     content = path.read_bytes()
-    if (job["bytes"], job["sha256"]) != (len(content), sha256(content).hexdigest()):
-        return f"{job['output_path']} is not what the row of {job['key']} says"
+    if (output["bytes"], output["sha256"]) != (len(content), sha256(content).hexdigest()):
+        return f"{job['output_path']} is not what the row of its file says"
+    if not job["finished_at"]:
+        return f"{job['key']} is done, and its attempt has not finished"
     first = served.removesuffix(CHANGED_SUFFIX)
     if content not in (first, first + CHANGED_SUFFIX):  # what the service had before it changed the file, or after
         return f"{job['output_path']} is not what the service serves"
@@ -104,7 +125,7 @@ def delivery_defect(folder: Path, job: dict[str, Any] | None, generation: Genera
     except (NotVideo, Undecodable) as error:
         return f"{job['output_path']}: {error}"
     if job["cost_usd"] is None or Decimal(job["cost_usd"]) != generation.cost_usd:
-        return f"{job['key']} cost {generation.cost_usd} USD, its row says {job['cost_usd']}"
+        return f"{job['key']} cost {generation.cost_usd} USD, its attempt says {job['cost_usd']}"
     return None
 
 
@@ -136,12 +157,25 @@ def check_attempts(folder: Path, ledger: Ledger, generations: list[Generation]) 
         yield f"{key}: {number} attempt(s) undecided at the end"
 
 
+def check_totals(folder: Path, generations: list[Generation]) -> Iterator[str]:
+    """The batch's running totals are what the service charged, and the bytes that were delivered."""
+    (batch,) = rows(folder / "batchgen.db", "SELECT * FROM batches")
+    charged = sum((generation.cost_usd for generation in generations if generation.outcome == "completed"), Decimal(0))
+    if Decimal(batch["spent_nanousd"]).scaleb(-9) != charged:
+        yield f"the service charged {charged} USD, the batch says {batch['spent_nanousd']} billionths"
+    sizes = "SELECT coalesce(sum(bytes), 0) AS bytes FROM outputs WHERE delivered_at IS NOT NULL"
+    (delivered,) = rows(folder / "batchgen.db", sizes)
+    if batch["delivered_bytes"] != delivered["bytes"]:
+        yield f"{delivered['bytes']} bytes were delivered, the batch says {batch['delivered_bytes']}"
+
+
 def check_leftovers(folder: Path, ledger: Ledger) -> Iterator[str]:
     """No scratch file, no video without a row, no API key, no traceback, no second delivery, no damaged database."""
     for pattern in SCRATCH:
         for path in folder.rglob(pattern):
             yield f"left behind: {path.relative_to(folder)}"
-    recorded = {row["output_path"] for row in rows(folder / "batchgen.db", "SELECT * FROM jobs WHERE state = 'done'")}
+    delivered = "SELECT path FROM outputs WHERE delivered_at IS NOT NULL"
+    recorded = {row["path"] for row in rows(folder / "batchgen.db", delivered)}
     for path in folder.rglob("*.mp4"):
         if path.relative_to(folder).as_posix() not in recorded and path.read_bytes() != FOREIGN_CONTENT:
             yield f"no row names the file {path.relative_to(folder)}"

@@ -35,6 +35,10 @@ HELD = """
 SELECT j.key, a.client_request_id FROM jobs AS j JOIN attempts AS a ON a.id = j.attempt_id
 WHERE j.state = 'unconfirmed' AND j.next_at IS NULL"""
 
+LEFT = """
+SELECT j.state, a.generation_id FROM jobs AS j LEFT JOIN attempts AS a ON a.id = j.attempt_id
+WHERE j.state NOT IN ('done', 'failed', 'cancelled')"""
+
 
 @dataclass(slots=True)
 class Trial:
@@ -161,7 +165,7 @@ def is_over(folder: Path, service: Service) -> bool:
     ledger = Ledger(service.ledger)
     stuck = {generation.id for generation in ledger.accepted() if generation.outcome == "stuck"}
     ledger.close()
-    left = rows(folder / "batchgen.db", f"{JOBS} WHERE state NOT IN ('done', 'failed', 'cancelled')")
+    left = rows(folder / "batchgen.db", LEFT)
     return all(job["state"] == "generating" and job["generation_id"] in stuck for job in left)
 
 
