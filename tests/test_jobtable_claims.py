@@ -184,9 +184,6 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable import submission
 from batchgen.jobtable.transition import claim_due
 path, worker, what = sys.argv[1].split("|")
-def send(connection, number):
-    ready = submission.ready(connection, 1, now, number)
-    return submission.intend(connection, 1, worker, now, until, "aimlapi", "account", ready)
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 def submit(connection):

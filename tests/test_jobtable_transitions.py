@@ -18,8 +18,6 @@ from batchgen.services.base import Accepted, Adopted, Blocked, Failed, Finished,
 from tests.conftest import NOON
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 
-NO_OUTPUTS = (Output(99, 1, "https://cdn.test/v.mp4"),)
-GONE = Failed("it expired", kind=ErrorClass.EXPIRED, cost_usd=None)
 STAMPS = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
 
 

@@ -335,7 +335,6 @@ from datetime import datetime, UTC, timedelta
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.jobtable.database import Database
 from batchgen.manifest import AUTO, Limits
-from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import Limit, Throttled
 from tests.scripted import ScriptedService
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -54,7 +54,7 @@ down_revision = "{head}"
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("jobs", recreate="always") as table:
+    with op.batch_alter_table("jobs") as table:
         table.add_column(sa.Column("mood", sa.Text))
     {then}
 '''

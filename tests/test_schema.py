@@ -81,8 +81,6 @@ RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW
 ROWS = {"jobs": JOB, "attempts": ATTEMPT, "outputs": OUTPUT, "events": EVENT, "limits": LIMIT, "runs": RUN}
 """A valid row of each table that has a check or a foreign key."""
 LEASE = {"leased_by": "run", "leased_until": NOW}
-OTHER_IDS = ("client_request_id", "generation_id")
-TIMES = ("_at", "_until", "collect_by", "at")
 MAY_BE_PAID = [outcome for outcome in Outcome if outcome.may_be_paid]
 
 
