@@ -119,7 +119,9 @@ class Scheduler(Stage):
             if not isinstance(handle, Mapping):
                 return handle
             await context.database.write(submission.prepared, job, handle)
-            request = replace(request, handle=handle)
+            outcome = await context.service.submit(replace(request, handle=handle))
+            # What was prepared stays in the handle: the answer adds to it.
+            return replace(outcome, handle={**handle, **outcome.handle}) if isinstance(outcome, Accepted) else outcome
         return await context.service.submit(request)
 
     async def record(self, job: Job, admitted: Admitted, outcome: SubmitOutcome, digests: str | None) -> None:

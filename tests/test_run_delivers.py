@@ -22,7 +22,7 @@ from tests.batches import (
     write_manifest,
 )
 from tests.conftest import Command, Simulate
-from tests.waiting import rows
+from tests.waiting import JOBS, rows
 
 ENDPOINTS = {"universal": "/v2/video/generations", "legacy": "/v2/generate/video/kling/generation"}
 
@@ -38,7 +38,7 @@ def test_the_demo_brings_eight_different_playable_videos_and_a_second_run_asks_f
     database = folder / "batchgen.db"
     check_delivered(folder, database)
 
-    jobs = rows(database, "SELECT * FROM jobs")
+    jobs = rows(database, JOBS)
     assert len({job["sha256"] for job in jobs}) == 8
     for job in jobs:
         asked = json.loads(job["request"])
@@ -107,7 +107,7 @@ def test_both_seed_models_take_local_images_byte_for_byte_on_either_path(
     assert sent[MASTER] == {key: value for key, value in jobs[1].items() if key != "id"}
     came = {bytes(row["content"]) for row in rows(simulator.ledger, "SELECT content FROM images")}
     assert picture in came
-    pinned = rows(tmp_path / "batchgen.db", "SELECT request, input_digests FROM jobs WHERE key = 'standard'")[0]
+    pinned = next(job for job in rows(tmp_path / "batchgen.db", JOBS) if job["key"] == "standard")
     assert json.loads(pinned["request"])["image_url"] == "in/picture one.png"
     assert json.loads(pinned["input_digests"])["in/mask.png"]["sha256"] == hashlib.sha256(mask).hexdigest()
 

@@ -23,10 +23,10 @@ FAST: dict[str, Any] = {"submits_per_minute": 60_000, "in_flight": 100}
 
 def spent(database: Path) -> tuple[Decimal, Decimal]:
     """The batch's running total, and the ledger added up: USD."""
-    (row,) = rows(database, "SELECT spent, reserved, unpriced FROM batches")
-    assert (row["reserved"], row["unpriced"]) == (0, 0)
+    (row,) = rows(database, "SELECT spent_nanousd, reserved_nanousd, unpriced FROM batches")
+    assert (row["reserved_nanousd"], row["unpriced"]) == (0, 0)
     costs = [Decimal(row["cost_usd"]) for row in rows(database, "SELECT cost_usd FROM attempts WHERE cost_usd > 0")]
-    return Decimal(row["spent"]) / 10**7, sum(costs, Decimal(0))
+    return Decimal(row["spent_nanousd"]) / 10**9, sum(costs, Decimal(0))
 
 
 def charged(ledger: Path) -> Decimal:
@@ -142,6 +142,44 @@ def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(
     assert states(database)["pending"]
     assert run()[0] == 12
     check_delivered(tmp_path, database)
+
+
+def test_two_runs_with_different_selections_do_not_rob_each_other(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    """A selection belongs to its run: the second one must not take the first one's jobs out of it."""
+    simulator = simulate("--speed", "60")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 120, "in_flight": 8})
+    options = {"first": ("--only", "clip-[0-3]"), "second": ("--limit", "6"), "third": ("--only", "clip-7")}
+    runs = {}
+    for name, selection in options.items():
+        runs[name] = launch("run", "m.yaml", *selection, **simulator.environment)
+        until(lambda: len(rows(database, "SELECT * FROM runs")) == len(runs))
+    assert len(rows(database, "SELECT * FROM runs WHERE ended_at IS NULL")) == 3, "at the same time"
+    ends = {name: run.end() for name, run in runs.items()}
+    assert {name: end.returncode for name, end in ends.items()} == dict.fromkeys(options, 0), ends
+    done = {row["key"] for row in rows(database, "SELECT key FROM jobs WHERE state = 'done'")}
+    assert done == {*(f"clip-{number}" for number in range(6)), "clip-7"}
+    assert states(database) == {"done": 7, "pending": 1}
+    selections = [json.loads(row["selection"]) for row in rows(database, "SELECT * FROM runs ORDER BY started_at")]
+    assert selections == [{"only": ["clip-[0-3]"]}, {"limit": 6}, {"only": ["clip-7"]}]
+    assert Bill(simulator.ledger).duplicates == 0
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    check_delivered(tmp_path, database)
+
+
+def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", [{"id": "harbour-1", "prompt": "x"}, {"id": "sunset", "prompt": "y"}])
+    for command in ("run", "plan"):
+        ended = batchgen(command, "m.yaml", "--only", "sunset", "--only", "harbor-1", **simulator.environment)
+        assert ended.returncode == 2, ended.stderr
+        assert "--only harbor-1: fits the id of no job; did you mean harbour-1?" in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert Bill(simulator.ledger).accepted == []
 
 
 def test_an_invalid_condition_is_refused_before_anything_is_sent(

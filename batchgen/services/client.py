@@ -56,9 +56,13 @@ class ApiClient:
         *,
         method: str = "GET",
         with_key: bool = True,
-        seconds: float = http.FETCH_SECONDS,
+        seconds: float | None = None,
     ) -> http.Answer | Unavailable:
-        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter."""
+        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter.
+
+        It may take `seconds`, or `http.FETCH_SECONDS`.
+        """
+        seconds = http.FETCH_SECONDS if seconds is None else seconds
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
             return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
