@@ -34,8 +34,8 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
     A job that `database` records as sent no longer needs its local images.
     """
 
-    def sent_keys(batch: str) -> Collection[str]:
-        name = simulated_name(batch) if simulate else batch
+    def sent_keys(batch: str, service: str) -> Collection[str]:
+        name = simulated_name(batch) if simulate or service == SIMULATOR else batch
         return database.read_now(sync.sent_keys, name) if database else ()
 
     manifest = read(path, validate=validate, already_sent=sent_keys)

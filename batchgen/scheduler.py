@@ -120,6 +120,7 @@ class Scheduler(Stage):
                 return handle
             await context.database.write(submission.prepared, job, handle)
             outcome = await context.service.submit(replace(request, handle=handle))
+            # What was prepared stays in the handle: the answer adds to it.
             return replace(outcome, handle={**handle, **outcome.handle}) if isinstance(outcome, Accepted) else outcome
         return await context.service.submit(request)
 

@@ -41,8 +41,8 @@ class ScriptedService(Service):
 
     submits: Sequence[SubmitOutcome] = ()
     fetches: Sequence[FetchOutcome] = (Working("queued"),)
-    findings: Sequence[Finding | Unavailable | Throttled | None] = ()
-    """What the service's memory says about every attempt; None: it could not be searched to the end."""
+    findings: Sequence[Finding | Mapping[str, Finding] | Unavailable | Throttled | None] = ()
+    """What the service's memory says about every attempt, or by id; None: it could not be searched to the end."""
     features: Features = field(default_factory=lambda: Features(Adoption.EXACT_ID, charges=ChargeSource.LEDGER))
     variables: Variables = VARIABLES
     name: str = "aimlapi"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from batchgen.jobs import ErrorClass
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import (
     Accepted,
     Blocked,
     Limit,
+    LocalFile,
     NotSent,
     Rejected,
     Submission,
@@ -91,6 +95,11 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ("400 with a page", answer(400, b"<html>no</html>"), Rejected("400: <html>no</html>", 400)),
     ("413", error(413), Rejected("413: sorry", 413)),
     ("422", error(422), Rejected("422: sorry", 422)),
+    ("451", error(451), Rejected("451: sorry", 451, ErrorClass.MODERATION)),
+    *(
+        (f"400: {words}", error(400, words), Rejected(f"400: {words}", 400, ErrorClass.MODERATION))
+        for words in ("Blocked by moderation", "The prompt violates our content policy", "NSFW content")
+    ),
     ("401", error(401), Blocked(Trouble.AUTH, "401: sorry", 401)),
     ("402", error(402), Blocked(Trouble.CREDITS, "402: sorry", 402)),
     ("403", error(403), Blocked(Trouble.CREDITS, "403: sorry", 403)),
@@ -168,6 +177,15 @@ async def test_a_create_sends_the_submission_unchanged_and_names_its_attempt() -
     assert request.headers["content-type"] == "application/json"
 
 
+async def test_a_local_file_travels_in_its_place_as_a_data_uri() -> None:
+    files = {"/image_url": LocalFile("mona.png", "image/png", b"a portrait")}
+    submission = replace(SUBMISSION, request='{"prompt": "café", "image_url": "mona.png"}', files=files)
+    async with serving(answer(201, CREATED)) as wire, service(wire.base_url) as api:
+        await api.submit(submission)
+    uri = "data:image/png;base64," + base64.b64encode(b"a portrait").decode()
+    assert json.loads(wire.requests[0].body) == {"prompt": "café", "image_url": uri}
+
+
 WHOLE = answer(201, {**CREATED, "more": "x" * 40}, {"x-inference-id": "g-1", "x-aimlapi-usd-spent": "0.28"})
 
 
@@ -198,7 +216,7 @@ async def test_an_answer_that_comes_byte_by_byte_is_read() -> None:
     async with serving(dripped) as wire, service(wire.base_url) as api:
         outcome = await api.submit(SUBMISSION)
     assert isinstance(outcome, Accepted)
-    assert (outcome.generation_id, outcome.cost_usd) == ("g-1", Decimal("0.28"))
+    assert (outcome.generation_id, outcome.cost_usd, outcome.http_status) == ("g-1", Decimal("0.28"), 201)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ import pytest
 
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
-from batchgen.services.aimlapi import AFTER, BEFORE, handle_of
+from batchgen.services.aimlapi import AFTER, BEFORE, AimlApi, handle_of
 from batchgen.services.base import (
     AT_ONCE,
     Absent,
+    Accepted,
     Adopted,
     Failed,
     FetchOutcome,
@@ -28,7 +29,8 @@ from batchgen.services.base import (
     Working,
 )
 from tests.conftest import NOON
-from tests.test_aimlapi_create import KEY, error, service
+from tests.table import SECOND
+from tests.test_aimlapi_create import KEY, SUBMISSION, error, service
 from tests.wire import HANG, Request, Reset, answer, closed_port, serving
 
 ENDPOINT = "/v2/video/generations"
@@ -71,6 +73,17 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     ("error without a word", status("error"), Failed("error: the service gives no reason")),
     ("error with nulls", status("error", error={"name": None, "message": None}), Failed("error")),
     ("failed", status("failed", error={"message": "x"}), Failed("error: x", "failed")),
+    *(
+        (message, status("error", error={"message": message}), Failed(f"error: {message}", kind=kind))
+        for message, kind in {
+            "Your prompt was flagged by our content policy": ErrorClass.MODERATION,
+            "The result has expired": ErrorClass.EXPIRED,
+            "No workers available, try again later": ErrorClass.CAPACITY,
+            "The image could not be downloaded": ErrorClass.INPUT_FILE,
+            "Internal server error": ErrorClass.INTERNAL,
+            "Something happened": ErrorClass.UNKNOWN,
+        }.items()
+    ),
     ("no status", answer(200, {"id": "g"}), no_status('{"id": "g"}')),
     (
         "a status that is a number",
@@ -122,6 +135,18 @@ async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
     async with serving(status("queued")) as then, serving(status("queued")) as now, service(now.base_url) as api:
         await api.fetch({**handle_of("g-1", ENDPOINT), "base_url": then.base_url})
     assert (len(then.requests), len(now.requests)) == (1, 0)
+
+
+async def test_the_address_of_a_service_that_moves_is_in_no_handle() -> None:
+    """A simulator has another address in every run."""
+    async with serving(answer(201, {"id": "g-1"})) as then, serving(status("queued")) as now:
+        moving = AimlApi(then.base_url, KEY, has_lasting_address=False)
+        accepted = await moving.submit(SUBMISSION)
+        await moving.close()
+        assert isinstance(accepted, Accepted)
+        async with service(now.base_url) as api:
+            assert await api.fetch(accepted.handle) == Working("queued")
+    assert (len(then.requests), len(now.requests)) == (1, 1)
 
 
 @pytest.mark.parametrize("reply", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
@@ -253,8 +278,10 @@ FAILED_THERE = Absent(NOON, "the service's log shows that it failed there")
         ({"client_request_id": None}, Absent(NOON)),
         ({"client_request_id": ""}, Absent(NOON)),
         ({"client_request_id": 7}, Absent(NOON)),
-        ({"created": None}, Absent(NOON)),
-        ({"created": "yesterday"}, Absent(NOON)),
+        # It was accepted, whenever that was: taken for absent, it could be bought again.
+        ({"created": None}, replace(adopted(0), accepted_at=NOON - SECOND)),
+        ({"created": "yesterday"}, replace(adopted(0), accepted_at=NOON - SECOND)),
+        ({"created": None, "inference_id": None}, None),
         ({"created": "2026-03-01T12:00:00"}, adopted(0)),
         ({"created": "2026-03-01T13:00:00+01:00"}, adopted(0)),
         ({"inference_id": None, "status": "failed", "cost": None}, FAILED_THERE),
@@ -271,7 +298,7 @@ async def test_a_row_of_the_log_has_one_meaning(
     async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
         if isinstance(finding, Adopted):
             finding = replace(finding, handle={**finding.handle, "base_url": wire.base_url})
-        assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {})
+        assert await api.find([sent(0, NOON - SECOND)]) == ({"batchgen-0": finding} if finding else {})
 
 
 @pytest.mark.parametrize("order", [1, -1])

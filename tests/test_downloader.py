@@ -189,7 +189,11 @@ async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> 
     assert table.row().state == "done", table.row().error
     assert target.read_bytes() == case.content
     row, file = table.row(), table.output()
-    assert (file.bytes, file.sha256) == (len(case.content), hashlib.sha256(case.content).hexdigest())
+    assert (file.path, file.bytes, file.sha256) == (
+        "mona.mp4",
+        len(case.content),
+        hashlib.sha256(case.content).hexdigest(),
+    )
     assert (row.output_path, row.failures, row.error, row.leased_by) == ("mona.mp4", 0, None, None)
     assert not target.with_name("mona.mp4.part").exists()
     assert service.fetched == []

@@ -240,6 +240,7 @@ async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
             assert context.disk.startswith(reason)
             row = table.row()
             assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
+            assert table.attempt().generation_id == "g-mona"
             assert row.error == context.disk
             assert stage.capacity == 0
             requests = len(wire.requests)

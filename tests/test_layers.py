@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,12 @@ PACKAGE = ROOT / "batchgen"
 
 LAYERS = (
     {"__init__", "errors", "clock", "jobs"},
-    {"manifest", "catalogue", "services", "files"},
+    {"catalogue"},
+    {"services", "manifest", "files"},
     {"jobtable"},
     {"limits"},
     {"stage", "scheduler", "poller", "downloader", "reconciler"},
-    {"ending", "runner", "plan", "simulator"},
+    {"ending", "runner", "plan", "simulator", "testing"},
     {"api"},
     {"report"},
     {"cli", "testing"},
@@ -111,9 +113,46 @@ def test_stages_never_import_one_another(stage: str) -> None:
     assert not others & set(packages_imported(PACKAGE / f"{stage}.py"))
 
 
-def test_only_the_composition_root_and_the_command_line_import_the_simulator() -> None:
+def test_only_the_command_line_imports_the_simulator() -> None:
+    """A run finds it as it finds every service: by its entry point."""
     callers = {package_of(path) for path in sources() if "simulator" in set(packages_imported(path))}
-    assert callers <= {"simulator", "api", "cli"}
+    assert callers <= {"simulator", "cli"}
+
+
+def test_no_module_imports_the_plug_in_of_a_service() -> None:
+    """Plug-ins are loaded by their entry points, when a manifest names them."""
+    plugins = {"batchgen.services.aimlapi", "batchgen.services.answers"}
+    callers = {package_of(path) for path in sources() if plugins & set(imports(path))}
+    assert callers <= {"services", "simulator"}
+
+
+SERVICE_NAME = re.compile(r"aimlapi|ai/?ml|kling", re.IGNORECASE)
+SIMULATOR_AS_A_SERVICE = re.compile(r"simulator|.*service: simulator.*", re.DOTALL)
+NAMES_SERVICES = {"services", "simulator", "catalogue"}
+"""Plug-ins, their registry, and the catalogue, which is data of the models."""
+
+
+def names_and_strings(path: Path) -> Iterator[tuple[int, str]]:
+    """The names, the attributes and the strings of a file, with their lines."""
+    for node in ast.walk(tree_of(path)):
+        match node:
+            case ast.Constant(value=str(text)):
+                yield node.lineno, text
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_of)
+def test_no_service_is_named_outside_the_plug_ins(path: Path) -> None:
+    if package_of(path) not in NAMES_SERVICES:
+        named = [
+            (line, text)
+            for line, text in names_and_strings(path)
+            if SERVICE_NAME.search(text) or SIMULATOR_AS_A_SERVICE.fullmatch(text)
+        ]
+        assert not named, f"{path} names a service: take the name from `services/registry.py`"
 
 
 def test_there_are_no_import_cycles() -> None:
@@ -205,8 +244,8 @@ def test_sql_never_reads_the_clock() -> None:
 
 
 def test_only_the_runner_sleeps() -> None:
-    """Exceptions: the progress display and the tests for plug-ins wait for a run's end, and the simulator imitates a
-    slow service."""
+    """Exceptions: the progress display waits for the run's end, the simulator imitates a slow service, and the
+    conformance suite waits for runs that it kills."""
     sleepers = {
         package_of(path)
         for path in sources()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
@@ -11,7 +12,7 @@ from textwrap import dedent
 import pytest
 from PIL import Image
 
-from batchgen import manifest
+from batchgen import api, manifest
 from batchgen.manifest import AUTO, Limits, Manifest
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -126,6 +127,23 @@ def test_null_drops_a_default_that_the_model_does_not_accept(folder: Path) -> No
     text = f"defaults: {{aspect_ratio: 16:9}}\njobs: [{{id: a, model: {MASTER}, image_url: a.png, aspect_ratio: ~}}]"
     (job,) = read(folder, text).jobs
     assert "aspect_ratio" not in json.loads(job.request)
+
+
+def test_a_simulated_run_keeps_everything_but_the_service_the_batch_and_the_folder(folder: Path) -> None:
+    text = f"service: {{name: aimlapi, endpoint: legacy}}\njobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]"
+    parsed = read(folder, text)
+    simulated = api.read_manifest(parsed.path, None, simulate=True, validate=True)
+    assert (simulated.service, simulated.endpoint_style, simulated.batch) == ("simulator", "legacy", "spring-simulated")
+    (job,), (copy,) = parsed.jobs, simulated.jobs
+    assert copy == replace(job, output="simulated/spring/one.mp4")
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [("duration: 5", 5.0), ("duration: '10'", 10.0), ("prompt: x", None)])
+def test_the_length_of_the_clip_is_kept_where_the_request_names_it(
+    folder: Path, duration: str, seconds: float | None
+) -> None:
+    (job,) = read(folder, f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, {duration}}}]").jobs
+    assert job.clip_seconds == seconds
 
 
 def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:

@@ -392,7 +392,7 @@ def test_a_job_that_was_sent_does_not_need_its_image(folder: Path) -> None:
     path.write_text(dedent(text))
     batches: list[str] = []
 
-    def already_sent(batch: str) -> set[str]:
+    def already_sent(batch: str, service: str) -> set[str]:
         batches.append(batch)
         return {"gone"}
 

@@ -105,7 +105,10 @@ def test_limits_can_be_auto(limits: str, validator: Draft7Validator) -> None:
     "text",
     [
         "job: []",
-        "service: aimlap",
+        "service: 5",
+        "service: {nam: aimlapi}",
+        "service: {name: 5}",
+        "service: {endpoint: legasy}",
         "limits: {in_flight: 0}",
         "limits: {in_fligt: 3}",
         "limits: all",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,16 +11,26 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
-from batchgen.jobtable import statistics
+from batchgen.jobtable import statistics, submission
 from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import rate
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
 from batchgen.poller import POLLS_WITHOUT_FILE, Poller
-from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.services.base import (
+    Adoption,
+    Failed,
+    Features,
+    FetchOutcome,
+    Finished,
+    Throttled,
+    Trouble,
+    Unavailable,
+    Working,
+)
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import HOUR, Table
+from tests.table import ACCOUNT, HOUR, LEASE, RUN, Table
 
 SECOND = timedelta(seconds=1)
 URL = "https://cdn.test/v.mp4"
@@ -97,6 +108,47 @@ async def test_an_answer_is_stored(
     assert service.fetched == [{"id": "g-mona"}]
     assert (attempt.outcome, attempt.generation_id) == (Outcome.ACCEPTED, "g-mona")
     assert context.blocked is None
+
+
+async def test_a_service_that_keeps_files_for_a_while_gives_the_time_to_collect_them_by(
+    table: Table, clock: Clock
+) -> None:
+    for key in ("kept", "kept for ever"):
+        table.bring(State.GENERATING, key)
+        features = Features(Adoption.EXACT_ID, keeps_results_for=HOUR if key == "kept" else None)
+        service = ScriptedService(fetches=[Finished((URL,))], features=features)
+        await turn(Poller(context_of(table, service), 8))
+    assert table.attempt("kept").collect_by == NOON + HOUR
+    assert table.attempt("kept for ever").collect_by is None
+
+
+async def test_every_file_of_a_generation_has_its_row_in_the_service_s_order(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    urls = tuple(f"https://cdn.test/{number}.mp4" for number in (3, 1, 2))
+    await turn(Poller(context_of(table, ScriptedService(fetches=[Finished(urls)])), 8))
+    assert [(file.number, file.url, file.path) for file in table.outputs()] == [
+        (number, url, None) for number, url in enumerate(urls, 1)
+    ]
+    assert {file.attempt_id for file in table.outputs()} == {table.attempt().id}
+
+
+@pytest.mark.parametrize(
+    ("answer", "cost", "source"),
+    [(None, Decimal("0.5"), ChargeSource.ESTIMATE), (Decimal("0.3"), Decimal("0.3"), ChargeSource.POLL)],
+    ids=["an answer without a charge", "an answer with one"],
+)
+async def test_where_no_charge_is_told_the_estimate_counts(
+    table: Table, clock: Clock, answer: Decimal | None, cost: Decimal, source: ChargeSource
+) -> None:
+    table.sync("mona")
+    (candidate,) = table.change(submission.ready, table.batch_id, NOON, 1)
+    estimated = [replace(candidate, estimated_usd=Decimal("0.5"))]
+    (job,) = table.change(submission.intend, table.batch_id, RUN, NOON, NOON + LEASE, "aimlapi", ACCOUNT, estimated)
+    table.accept(job)
+    features = Features(Adoption.EXACT_ID, charges=ChargeSource.ESTIMATE)
+    service = ScriptedService(fetches=[Finished((URL,), cost_usd=answer)], features=features)
+    await turn(Poller(context_of(table, service), 8))
+    assert (table.attempt().cost_usd, table.attempt().charge_source) == (cost, source)
 
 
 async def repeat(poller: Poller, clock: Clock, table: Table, times: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 
@@ -9,6 +10,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobtable import submission
 from batchgen.manifest import Limits
 from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
 from batchgen.services.base import (
@@ -237,3 +239,29 @@ async def test_what_is_held_waits_for_a_person_not_for_a_time(table: Table, cloc
     clock.tick(9 * 3600)
     assert await turn(reconciler) is None
     assert outcome_of(table) == HELD
+
+
+async def test_a_generation_of_another_request_is_not_adopted_but_held(table: Table, clock: Clock) -> None:
+    table.sync("mona", "lisa")
+    mona, lisa = table.intend()
+    table.accept(lisa, "g-lisa")
+    table.lose(mona)
+    clock.tick(SECOND)
+    await turn(Reconciler(context_of(table, ScriptedService(findings=[adopted("g-lisa")]), RESUBMIT), 1))
+    assert outcome_of(table) == HELD
+    assert table.row().error == "the generation g-lisa belongs to another request"
+    assert table.attempt("lisa").generation_id == "g-lisa"
+    assert table.attempt("mona").generation_id is None
+
+
+async def test_an_adopted_handle_keeps_what_was_prepared_before_the_request(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    (job,) = table.intend()
+    table.change(submission.prepared, job, {"upload": "u-1"})
+    table.lose(job)
+    clock.tick(SECOND)
+    service = ScriptedService(findings=[adopted()])
+    await turn(Reconciler(context_of(table, service), 1))
+    ((searched,),) = service.searched
+    assert searched.handle == {"upload": "u-1"}
+    assert json.loads(table.attempt().handle) == {"upload": "u-1", "id": "g-1"}

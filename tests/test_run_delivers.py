@@ -110,7 +110,7 @@ def test_both_seed_models_take_local_images_byte_for_byte_on_either_path(
     assert sent[MASTER] == {key: value for key, value in jobs[1].items() if key != "id"}
     came = {bytes(row["content"]) for row in rows(simulator.ledger, "SELECT content FROM images")}
     assert picture in came
-    pinned = rows(tmp_path / "batchgen.db", PINNED)[0]
+    pinned = next(job for job in rows(tmp_path / "batchgen.db", JOBS) if job["key"] == "standard")
     assert json.loads(pinned["request"])["image_url"] == "in/picture one.png"
     assert json.loads(pinned["input_digests"])["in/mask.png"]["sha256"] == hashlib.sha256(mask).hexdigest()
 

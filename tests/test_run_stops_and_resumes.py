@@ -15,7 +15,7 @@ from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_manif
 from tests.conftest import Command, Launch, Simulate
 from tests.listening import listening_on_a_thread, read_head
 from tests.serving import served
-from tests.waiting import JOBS, rows, states, until
+from tests.waiting import JOBS, RESUMABLE, rows, states, until
 from tests.wire import answer
 
 SENT = ("generating", "downloading", "done")
@@ -165,7 +165,7 @@ def test_a_file_that_was_half_there_when_killed_continues_by_range(
     manifest = write_large(tmp_path, 1)
     part = tmp_path / "m/n0.mp4.part"
     running = launch("run", manifest, **simulator.environment)
-    until(lambda: rows(tmp_path / "batchgen.db", "SELECT * FROM outputs WHERE etag IS NOT NULL"))
+    until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
     running.signal(signal.SIGKILL)
     running.end()
     had = part.stat().st_size
@@ -184,7 +184,7 @@ def test_a_signal_during_a_download_keeps_what_has_come(
     manifest = write_large(tmp_path, 1)
     part = tmp_path / "m/n0.mp4.part"
     running = launch("run", manifest, **simulator.environment)
-    until(lambda: rows(tmp_path / "batchgen.db", "SELECT * FROM outputs WHERE etag IS NOT NULL"))
+    until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
     running.signal(signal.SIGINT)
     assert running.end().returncode == 130
     assert part.stat().st_size > 0

@@ -144,6 +144,44 @@ def test_a_selection_limits_what_is_sent_and_the_same_one_means_the_same_jobs(
     check_delivered(tmp_path, database)
 
 
+def test_two_runs_with_different_selections_do_not_rob_each_other(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    """A selection belongs to its run: the second one must not take the first one's jobs out of it."""
+    simulator = simulate("--speed", "60")
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 120, "in_flight": 8})
+    options = {"first": ("--only", "clip-[0-3]"), "second": ("--limit", "6"), "third": ("--only", "clip-7")}
+    runs = {}
+    for name, selection in options.items():
+        runs[name] = launch("run", "m.yaml", *selection, **simulator.environment)
+        until(lambda: len(rows(database, "SELECT * FROM runs")) == len(runs))
+    assert len(rows(database, "SELECT * FROM runs WHERE ended_at IS NULL")) == 3, "at the same time"
+    ends = {name: run.end() for name, run in runs.items()}
+    assert {name: end.returncode for name, end in ends.items()} == dict.fromkeys(options, 0), ends
+    done = {row["key"] for row in rows(database, "SELECT key FROM jobs WHERE state = 'done'")}
+    assert done == {*(f"clip-{number}" for number in range(6)), "clip-7"}
+    assert states(database) == {"done": 7, "pending": 1}
+    selections = [json.loads(row["selection"]) for row in rows(database, "SELECT * FROM runs ORDER BY started_at")]
+    assert selections == [{"only": ["clip-[0-3]"]}, {"limit": 6}, {"only": ["clip-7"]}]
+    assert Bill(simulator.ledger).duplicates == 0
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    check_delivered(tmp_path, database)
+
+
+def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", [{"id": "harbour-1", "prompt": "x"}, {"id": "sunset", "prompt": "y"}])
+    for command in ("run", "plan"):
+        ended = batchgen(command, "m.yaml", "--only", "sunset", "--only", "harbor-1", **simulator.environment)
+        assert ended.returncode == 2, ended.stderr
+        assert "--only harbor-1: fits the id of no job; did you mean harbour-1?" in ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert Bill(simulator.ledger).accepted == []
+
+
 def test_an_invalid_condition_is_refused_before_anything_is_sent(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

@@ -86,6 +86,22 @@ async def test_moderation_says_which_input_it_is_about_and_concerns_no_other_job
     assert (context.blocked, context.hold) == (None, "")
 
 
+async def test_a_generation_that_belongs_to_another_request_is_not_taken(table: Table, clock: Clock) -> None:
+    """A service that answers twice with one id: nobody knows what became of the second request."""
+    table.sync("mona", "lisa")
+    scheduler = Scheduler(context_of(table, ScriptedService([Accepted("g-1"), Accepted("g-1")]), FAST), 8)
+    await turn(scheduler)
+    assert sorted(table.states().values()) == ["generating", "unconfirmed"]
+    (second,) = (row for row in table.rows() if row.state == "unconfirmed")
+    assert "g-1, which belongs to another request" in second.error
+    attempts = {attempt.job_id: attempt for attempt in table.attempts()}
+    assert (attempts[second.id].outcome, attempts[second.id].generation_id) == (Outcome.UNCONFIRMED, None)
+    clock.tick(60)
+    table.now += timedelta(seconds=60)
+    await turn(scheduler)
+    assert len(table.attempts()) == 2, "it is not sent again"
+
+
 @dataclass
 class PreparingService(ScriptedService):
     """It uploads something before it asks for a generation."""
@@ -210,7 +226,7 @@ async def test_an_attempt_of_a_run_that_died_counts_as_in_flight_no_longer(table
     await dead.tick(NOON)
     table.bury("run-b")
     assert table.states() == {"a": "unconfirmed", "b": "pending"}
-    other = ScriptedService([Accepted("g-b")])
+    other = ScriptedService([Accepted("g-other")])
     scheduler = Scheduler(context_of(table, other, limits), 8)
     await turn(scheduler)
     assert other.submitted == []

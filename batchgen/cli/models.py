@@ -29,7 +29,7 @@ UNKNOWN_KINDS = "newer than this catalogue: run it with --no-validate"
 )
 @options.json_lines
 def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool) -> None:
-    """WORDS is the name of one model, or filters that all match: a part of the name (kling), a type (text-to-video), a
+    """WORDS is the name of one model, or filters that all match: a part of the name (v2.1), a type (text-to-video), a
     parameter (tail_image_url).
 
     Prices are the last that are stored in the job table: ./batchgen.db, or the one that --db names.

@@ -23,10 +23,13 @@ def command(host: str, port: int, speed: float, ledger: Path | None) -> None:
     Point any client of the service, batchgen too, at the printed base URL. `python -m batchgen.simulator --help` has
     more options: faults, limits of the account, a seed.
     """
+    from batchgen.services import registry
     from batchgen.simulator import Simulation, run_forever
+
+    variables = registry.plugin(registry.DEFAULT).variables
 
     def print_url(base_url: str) -> None:
         click.echo(base_url)
-        click.echo(f"AIMLAPI_BASE_URL={base_url} AIMLAPI_API_KEY=any batchgen run …   (Ctrl-C ends it)", err=True)
+        click.echo(f"{variables.base_url}={base_url} {variables.key}=any batchgen run …   (Ctrl-C ends it)", err=True)
 
     run_forever(Simulation(speed=speed, ledger=ledger), host, port, print_url)

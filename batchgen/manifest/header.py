@@ -61,7 +61,7 @@ def default_key(key: str) -> str:
 
 
 def service_keys(value: object) -> object:
-    """`service: simulator` is short for `service: {name: simulator}`."""
+    """`service: x` is short for `service: {name: x}`."""
     return {"name": value} if isinstance(value, str) else value
 
 

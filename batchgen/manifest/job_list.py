@@ -14,7 +14,7 @@ from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.outputs import Outputs
 from batchgen.manifest.templates import Templates
 
-SentIds = Callable[[str], Collection[str]]
+SentIds = Callable[[str, str], Collection[str]]
 """Returns the ids of the jobs of a batch that were sent already, by the batch's name."""
 
 

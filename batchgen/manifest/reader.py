@@ -43,11 +43,13 @@ def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = No
     """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
 
     Without `validate`, models and parameters need not be in the catalogue.
-    `already_sent` returns the ids of a batch's jobs that were sent before: their images may be gone. It is called only
-    if an image is missing. Raises ManifestInvalid with all problems.
+    `already_sent` returns the ids of jobs that were sent before, by the batch's name and its service: their images may
+    be gone. It is called only if an image is missing. Raises ManifestInvalid with all problems.
     """
     raw = _read_bytes(path)
-    reader = _Reader(SourceText.decode(path, raw), validate=validate, already_sent=already_sent or (lambda _batch: ()))
+    reader = _Reader(
+        SourceText.decode(path, raw), validate=validate, already_sent=already_sent or (lambda _batch, _service: ())
+    )
     reader.read_all()
     header = reader.main.header
     return Manifest(

@@ -76,7 +76,7 @@ def local_path(jobs: JobList, entry: Entry, key: str | None, link: Link) -> str:
         entry.report(node, "an image must be a link (http, https), a data URI or a local path")
         return link.value
     path = entry.file.folder.join(link.value)
-    if (fault := jobs.image_fault(path)) and key not in jobs.already_sent(jobs.header.batch):
+    if (fault := jobs.image_fault(path)) and key not in jobs.already_sent(jobs.header.batch, jobs.header.service.name):
         entry.report(node, fault)
     return path
 

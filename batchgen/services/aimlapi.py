@@ -125,7 +125,8 @@ class AimlApi(Service):
             row = rows.get(attempt.client_request_id)
             if row and row.generation_id:
                 handle = self._handle(row.generation_id, attempt.endpoint)
-                findings[attempt.client_request_id] = Adopted(row.generation_id, row.created, row.cost_usd, handle)
+                accepted_at = row.created or attempt.intent_at
+                findings[attempt.client_request_id] = Adopted(row.generation_id, accepted_at, row.cost_usd, handle)
             elif row and not row.succeeded:
                 findings[attempt.client_request_id] = Absent(asked_at, "the service's log shows that it failed there")
             elif page.complete and not row:

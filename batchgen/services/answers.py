@@ -64,12 +64,15 @@ every limit."""
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """A create call as the service's request log has it. `cost_usd` is None while it is zero: not charged yet."""
+    """A create call as the service's request log has it. `cost_usd` is None while it is zero: not charged yet.
+
+    `created` is None where the log names no readable time.
+    """
 
     client_request_id: str
     generation_id: str | None
     succeeded: bool
-    created: datetime
+    created: datetime | None
     cost_usd: Decimal | None = None
 
 
@@ -207,12 +210,14 @@ def read_log_row(row: Any) -> LoggedRequest | None:
     try:
         created = datetime.fromisoformat(row["created"])
     except (KeyError, TypeError, ValueError):
-        return None
+        created = None  # The row counts all the same: without it, its request would be taken for absent.
+    if created and not created.tzinfo:
+        created = created.replace(tzinfo=UTC)
     return LoggedRequest(
         client_request_id=client_request_id,
         generation_id=str(generation_id) if generation_id else None,
         succeeded=row.get("status") != "failed",  # an unknown word is no proof of failure
-        created=created if created.tzinfo else created.replace(tzinfo=UTC),
+        created=created,
         cost_usd=read_amount(nested(row, "cost", "usd")) or None,
     )
 

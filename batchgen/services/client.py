@@ -58,7 +58,11 @@ class ApiClient:
         with_key: bool = True,
         seconds: float | None = None,
     ) -> http.Answer | Unavailable:
-        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter."""
+        """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter.
+
+        It may take `seconds`, or `http.FETCH_SECONDS`.
+        """
+        seconds = http.FETCH_SECONDS if seconds is None else seconds
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
             return await self._exchange(

@@ -103,7 +103,8 @@ def play(folder: Path, account: Account, limits: Mapping[str, int | str], batch:
     with simulator_process(ledger_folder, *options) as service:
         run(sys.executable, "-m", "batchgen", "run", str(manifest), **service.environment)
         answers = [row["status"] for row in rows(service.ledger, "SELECT status FROM requests WHERE kind = 'create'")]
-    query = "SELECT j.submitted_at, j.delivered_at FROM jobs j JOIN batches b ON b.id = j.batch_id WHERE b.name = ?"
+    query = "SELECT a.answered_at AS submitted_at, j.delivered_at FROM jobs j JOIN attempts a ON a.id = j.attempt_id"
+    query += " JOIN batches b ON b.id = j.batch_id WHERE b.name = ?"
     done = rows(database, query, batch)
     first = min(datetime.fromisoformat(row["submitted_at"]) for row in done)
     last = max(datetime.fromisoformat(row["delivered_at"]) for row in done)

@@ -1,0 +1,141 @@
+"""The files of a generation: several of them, those that the service deletes soon, and those that it has no more."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.jobs import ErrorClass, State
+from batchgen.jobtable import delivery, polling
+from batchgen.services.base import Adoption, Failed, Features, Finished
+from tests.conftest import NOON
+from tests.fileserver import CLIP, OTHER, V2, downloading, finished_generation, full_answer, run_tries
+from tests.scripted import ScriptedService, context_of, turn
+from tests.table import HOUR, MINUTE, RUN, Table, spec
+from tests.wire import Request, answer, serving
+
+FILES = {"/1.mp4": full_answer(), "/2.mp4": full_answer(OTHER, V2)}
+
+
+def by_path(request: Request) -> bytes:
+    return FILES.get(request.path, answer(404))
+
+
+def generation_of_two(table: Table, base_url: str) -> None:
+    table.bring(State.GENERATING)
+    (job,) = table.claim(State.GENERATING)
+    table.change(polling.finished, job, RUN, Finished((f"{base_url}/1.mp4", f"{base_url}/2.mp4")), table.now)
+
+
+async def test_every_file_of_a_generation_is_delivered_and_the_job_is_done_with_the_last(
+    table: Table, clock: Clock
+) -> None:
+    async with serving(by_path) as wire:
+        generation_of_two(table, wire.base_url)
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert table.row().state == "done"
+    assert table.row().output_path == "mona.mp4"
+    assert [(file.number, file.path, file.bytes, file.sha256) for file in table.outputs()] == [
+        (1, "mona.mp4", len(CLIP), hashlib.sha256(CLIP).hexdigest()),
+        (2, "mona-2.mp4", len(OTHER), hashlib.sha256(OTHER).hexdigest()),
+    ]
+    assert (table.folder / "mona.mp4").read_bytes() == CLIP
+    assert (table.folder / "mona-2.mp4").read_bytes() == OTHER
+    assert table.story()[-2:] == ["downloading", "done"], "one event, with the last file"
+
+
+async def test_a_file_that_was_delivered_is_not_requested_again_for_the_sake_of_another(
+    table: Table, clock: Clock
+) -> None:
+    failures = [answer(503)]
+
+    def second_fails_once(request: Request) -> bytes:
+        return failures.pop() if request.path == "/2.mp4" and failures else by_path(request)
+
+    async with serving(second_fails_once) as wire:
+        generation_of_two(table, wire.base_url)
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+            assert table.row().state == "downloading"
+            assert [bool(file.delivered_at) for file in table.outputs()] == [True, False]
+            await run_tries(stage, table, clock, 1)
+    assert [request.path for request in wire.requests] == ["/1.mp4", "/2.mp4", "/2.mp4"]
+    assert table.row().state == "done"
+    assert not (table.folder / "mona~1.mp4").exists()
+
+
+async def test_each_file_gets_the_new_address_of_its_own_number(table: Table, clock: Clock) -> None:
+    async with serving(by_path) as wire:
+        generation_of_two(table, wire.base_url + "/expired")
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/1.mp4", f"{wire.base_url}/2.mp4"))])
+        async with downloading(context_of(table, service)) as stage:
+            await turn(stage)
+    assert (table.folder / "mona.mp4").read_bytes() == CLIP
+    assert (table.folder / "mona-2.mp4").read_bytes() == OTHER
+
+
+@pytest.mark.parametrize(
+    ("keeps", "first"), [(HOUR, "soon"), (None, "long due")], ids=["files expire", "files are kept"]
+)
+async def test_a_file_that_the_service_deletes_soon_is_downloaded_first(
+    table: Table, clock: Clock, keeps: timedelta | None, first: str
+) -> None:
+    def finish(key: str, due: datetime, collect_by: datetime) -> None:
+        table.bring(State.GENERATING, key)
+        (job,) = table.claim(State.GENERATING)
+        table.change(polling.finished, job, RUN, Finished(("http://127.0.0.1:9/v.mp4",)), due, collect_by)
+
+    finish("long due", NOON - HOUR, NOON + HOUR)
+    finish("soon", NOON, NOON + MINUTE)
+    service = ScriptedService(features=Features(Adoption.EXACT_ID, keeps_results_for=keeps))
+    async with downloading(context_of(table, service)) as stage:
+        jobs, _ = table.change(stage.claim, NOON, 1)
+    assert [job.key for job in jobs] == [first]
+
+
+async def test_a_file_that_the_service_has_no_more_fails_its_job_and_its_charge_stays(
+    table: Table, clock: Clock
+) -> None:
+    table.sync(spec())
+    (job,) = table.intend()
+    table.accept(job, "g-mona", "0.28")
+    async with serving(answer(404)) as wire:
+        (job,) = table.claim(State.GENERATING)
+        table.change(polling.finished, job, RUN, Finished((f"{wire.base_url}/v.mp4",)), table.now)
+        service = ScriptedService(fetches=[Failed("the result has expired", kind=ErrorClass.EXPIRED)])
+        async with downloading(context_of(table, service)) as stage:
+            await turn(stage)
+    row = table.row()
+    assert (row.state, row.error_class, row.error) == ("failed", ErrorClass.EXPIRED, "the result has expired")
+    assert table.attempt().cost_usd == Decimal("0.28"), "it was made, and paid for"
+    assert service.submitted == []
+
+
+async def test_a_generation_that_fails_in_another_way_is_asked_for_again(table: Table, clock: Clock) -> None:
+    """It was finished: only "expired" says that its file is gone."""
+    async with serving(answer(404)) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        service = ScriptedService(fetches=[Failed("oops", kind=ErrorClass.INTERNAL)])
+        async with downloading(context_of(table, service)) as stage:
+            await turn(stage)
+    assert (table.row().state, table.row().failures) == ("downloading", 1)
+
+
+async def test_after_a_crash_between_two_files_the_first_is_not_requested_again(table: Table, clock: Clock) -> None:
+    async with serving(by_path) as wire:
+        generation_of_two(table, wire.base_url)
+        (job,) = table.claim(State.DOWNLOADING)
+        digest = hashlib.sha256(CLIP).hexdigest()
+        (table.folder / "mona.mp4").write_bytes(CLIP)
+        table.change(delivery.placed, job, RUN, job.outputs[0], len(CLIP), digest, "mona.mp4", table.now)
+        assert table.row().state == "downloading"
+        table.bury()
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert [request.path for request in wire.requests] == ["/2.mp4"]
+    assert table.row().state == "done"

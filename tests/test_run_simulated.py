@@ -1,0 +1,83 @@
+"""The simulator and a real service share a manifest: try it, change one line, run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.batches import MASTER, Bill, check_delivered, write_image, write_manifest
+from tests.conftest import Command, Simulate
+from tests.waiting import rows
+
+BATCHES = """
+SELECT b.name, b.service, count(*) AS jobs FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
+GROUP BY b.id ORDER BY b.id"""
+TRIED = {"name": "m-simulated", "service": "simulator", "jobs": 2}
+RUN = {"name": "m", "service": "aimlapi", "jobs": 2}
+
+
+def test_a_manifest_is_tried_on_the_simulator_and_then_run_on_the_real_service(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    real = simulate("--speed", "2000", "--instant")
+    database = tmp_path / "batchgen.db"
+    tried, paid = Bill(tmp_path / "batchgen.db.simulator"), Bill(real.ledger)
+
+    write_manifest(tmp_path / "m.yaml", 2, service="simulator")
+    ended = batchgen("run", "m.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("m-simulated: 2 done; ")
+    assert rows(database, BATCHES) == [TRIED]
+    assert sorted(path.name for path in (tmp_path / "simulated/m").iterdir()) == ["clip-0.mp4", "clip-1.mp4"]
+    assert not (tmp_path / "m").exists()
+    simulated = {path: path.read_bytes() for path in (tmp_path / "simulated").rglob("*.mp4")}
+
+    write_manifest(tmp_path / "m.yaml", 2, service="aimlapi")
+    ended = batchgen("run", "m.yaml", **real.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("m: 2 done; ")
+    assert rows(database, BATCHES) == [TRIED, RUN]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["clip-0.mp4", "clip-1.mp4"]
+    assert {path: path.read_bytes() for path in simulated} == simulated
+    assert (len(tried.accepted), len(paid.accepted)) == (2, 2)
+    check_delivered(tmp_path, database)
+
+
+def test_a_simulated_batch_is_the_same_whichever_way_it_was_asked_for(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    real = simulate("--speed", "2000", "--instant")
+    tried, paid = Bill(tmp_path / "batchgen.db.simulator"), Bill(real.ledger)
+    for service, options in (("simulator", ()), ("aimlapi", ("--simulate",)), ("simulator", ("--simulate",))):
+        write_manifest(tmp_path / "m.yaml", 2, service=service)
+        ended = batchgen("run", "m.yaml", *options, **real.environment)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.startswith("m-simulated: 2 done; ")
+        assert rows(tmp_path / "batchgen.db", BATCHES) == [TRIED]
+    assert (len(tried.accepted), len(paid.accepted)) == (2, 0), "the second and the third found all done"
+
+
+def test_a_simulated_job_that_was_sent_needs_its_image_no_longer(tmp_path: Path, batchgen: Command) -> None:
+    write_image(tmp_path / "a.png", 64, 64)
+    jobs = [{"id": "one", "prompt": "x", "image_url": "a.png"}]
+    write_manifest(tmp_path / "m.yaml", jobs, service="simulator", defaults={"model": MASTER})
+    assert batchgen("run", "m.yaml").returncode == 0
+    (tmp_path / "a.png").unlink()
+    ended = batchgen("run", "m.yaml")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("m-simulated: 1 done; ")
+
+
+def test_a_simulated_job_does_not_stand_in_for_a_real_one_whose_image_is_gone(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    real = simulate("--speed", "2000", "--instant")
+    write_image(tmp_path / "a.png", 64, 64)
+    jobs = [{"id": "one", "prompt": "x", "image_url": "a.png"}]
+    write_manifest(tmp_path / "m.yaml", jobs, service="simulator", defaults={"model": MASTER})
+    assert batchgen("run", "m.yaml").returncode == 0
+    (tmp_path / "a.png").unlink()
+    write_manifest(tmp_path / "m.yaml", jobs, service="aimlapi", defaults={"model": MASTER})
+    ended = batchgen("run", "m.yaml", **real.environment)
+    assert ended.returncode == 2
+    assert "a.png" in ended.stderr
+    assert Bill(real.ledger).accepted == []
