@@ -23,7 +23,7 @@ LAYERS = (
     {"ending", "runner", "plan", "simulator", "testing"},
     {"api"},
     {"report"},
-    {"cli", "testing"},
+    {"cli"},
     {"__main__"},
 )
 MODULES_BESIDE_THE_PACKAGES = 14

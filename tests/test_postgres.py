@@ -90,6 +90,10 @@ def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
     assert table.cancel("is-pending") == ["is-pending"]
 
 
+def scalar(connection: Connection, sql: str) -> object:
+    return connection.exec_driver_sql(sql).scalar()
+
+
 def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.2800005")
@@ -102,7 +106,7 @@ def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
         ("SELECT sum(cost_usd) FROM attempts", total),
         ("SELECT spent_nanousd FROM batches", total * 10**9),
     ):
-        assert table.database.read_now(lambda c, sql=sql: c.exec_driver_sql(sql).scalar()) == amount
+        assert table.database.read_now(scalar, sql) == amount
 
 
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
