@@ -1,7 +1,5 @@
 """How long a generation usually takes, as the service's documentation says."""
 
-from __future__ import annotations
-
 DEFAULT_SECONDS = 180.0
 """For a model without a documented time. A guess; the run replaces it by measured times."""
 

@@ -1,7 +1,5 @@
 """JSON pointers (RFC 6901): the path to a value inside a request, such as "/image_urls/0"."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

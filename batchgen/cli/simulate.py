@@ -1,7 +1,5 @@
 """`batchgen simulate`: serve the simulator alone."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

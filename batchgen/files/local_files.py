@@ -1,7 +1,5 @@
 """Local files that travel inside a request: encoded, and hashed so that a later change is noticed."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """An entry under `jobs` as it is written: its fields with the defaults, and the position of each."""
 
-from __future__ import annotations
-
 from batchgen.catalogue import pointers
 from batchgen.manifest.diagnostics import Location, Origin
 from batchgen.manifest.job_list import ManifestFile

@@ -1,7 +1,5 @@
 """Expands one entry to many jobs: its `rows`, times the cells of its `matrix`, times `count` takes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass

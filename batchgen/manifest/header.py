@@ -4,8 +4,6 @@ Each key is one field of `HeaderKeys`, which gives its type, default and meaning
 both use it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import (

@@ -1,7 +1,5 @@
 """Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

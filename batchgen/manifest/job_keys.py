@@ -4,8 +4,6 @@ Each key is one entry of `JOB_KEYS`; the schema for editors is made from it. `jo
 values, because templates must be filled in first.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The jobs of a batch, from all its files: their specs, and what no two jobs may share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache

@@ -3,8 +3,6 @@
 The messages come from the same models: what a key may be is read from its JSON Schema.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any, TypeVar
 

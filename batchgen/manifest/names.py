@@ -1,7 +1,5 @@
 """The rule for names: of batches, jobs and tags."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from batchgen.catalogue.wording import quoted

@@ -4,8 +4,6 @@ Reads the part of YAML 1.2 that is data: scalars of the core schema (`16:9`, `no
 and `<<`. Refuses tags, duplicate keys, a second document, deep nesting and alias bombs ("billion laughs").
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator

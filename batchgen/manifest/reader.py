@@ -1,7 +1,5 @@
 """Reads a manifest and the manifests that it includes."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

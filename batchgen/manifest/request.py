@@ -1,7 +1,5 @@
 """The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Reads the rows of a CSV or JSONL file one at a time: each is a mapping of names to values."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

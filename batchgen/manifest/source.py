@@ -1,11 +1,9 @@
 """The text of a file: positions in it, and the line at a position with a caret under it."""
 
-from __future__ import annotations
-
 import unicodedata
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from yaml.error import Mark
 
@@ -33,7 +31,7 @@ class Position(NamedTuple):
     width: int = 1
 
     @classmethod
-    def of(cls, marked: Marked) -> Position:
+    def of(cls, marked: Marked) -> Self:
         start, end = marked.start_mark, marked.end_mark
         return cls(start.line + 1, start.column + 1, max(end.column - start.column, 1) if start.line == end.line else 0)
 
@@ -46,7 +44,7 @@ class SourceText:
         self.text = text
 
     @classmethod
-    def decode(cls, path: Path, raw: bytes) -> SourceText:
+    def decode(cls, path: Path, raw: bytes) -> Self:
         """Decode UTF-8, without its byte order mark. Raises ManifestInvalid."""
         try:
             return cls(path, raw.decode("utf-8-sig"))

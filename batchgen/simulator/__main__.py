@@ -1,7 +1,5 @@
 """`python -m batchgen.simulator`: the simulated service as a process. Its first line of output is its base URL."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

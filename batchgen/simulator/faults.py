@@ -4,8 +4,6 @@ A fault is drawn from the seed, from what the request is about and from how ofte
 the order in which concurrent requests arrive does not matter.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

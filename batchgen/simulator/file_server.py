@@ -1,7 +1,5 @@
 """The file server: finished videos behind signed URLs that expire, and what goes wrong between it and a client."""
 
-from __future__ import annotations
-
 import hmac
 import secrets
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """A simulated service without its API: its settings, and its rules for keys, limits, times and acceptance."""
 
-from __future__ import annotations
-
 import hmac
 import math
 import secrets

@@ -1,7 +1,5 @@
 """The two calls of a generation, create and fetch, and what their faults make of them."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
