@@ -13,7 +13,8 @@ from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, plain
-from batchgen.manifest.rows import RowsFile, RowsUnreadable
+from batchgen.manifest.rows import RowsFile
+from batchgen.manifest.source import InvalidValue
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ def _rows(node: Node, axes: Collection[str], folder: Folder, diagnostics: Diagno
         return None
     try:
         rows = RowsFile(folder.path / node.value, folder.shown / node.value, axes, diagnostics)
-    except RowsUnreadable as error:
+    except InvalidValue as error:
         diagnostics.add(node, f"{error}: {node.value[:200]}", error.hint)
         return None
     folder.add_file(node.value, "rows")

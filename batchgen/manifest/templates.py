@@ -17,8 +17,8 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
-from batchgen.manifest.diagnostics import InvalidValue
 from batchgen.manifest.nodes import Node, plain
+from batchgen.manifest.source import InvalidValue
 
 FUEL = 10_000
 """Steps of one template in minijinja; a real one takes a few dozen."""
