@@ -19,14 +19,3 @@ def parent_of(document: Any, pointer: str) -> tuple[Any, str | int]:
     for token in path:
         document = document[int(token) if isinstance(document, list) else token]
     return document, int(last) if isinstance(document, list) else last
-
-
-def replaced(document: Any, pointer: str, value: Any) -> Any:
-    """A copy of `document` with `value` at `pointer`. Only the containers on the path are copied."""
-    tokens = split(pointer)
-    if not tokens:
-        return value
-    key = int(tokens[0]) if isinstance(document, list) else tokens[0]
-    copy = document.copy()
-    copy[key] = replaced(document[key], "".join(join("", token) for token in tokens[1:]), value)
-    return copy

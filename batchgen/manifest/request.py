@@ -1,6 +1,7 @@
 """The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
 import re
+from copy import deepcopy
 from typing import Any
 
 from batchgen import catalogue
@@ -42,7 +43,9 @@ def complete(
             files.append(link.pointer)
             path = local_path(jobs, entry, key, link)
             if path != link.value:
-                params = pointers.replaced(params, link.pointer, path)
+                params = deepcopy(params)  # jobs of the same entry share the values
+                container, name = pointers.parent_of(params, link.pointer)
+                container[name] = path
     return params, tuple(files)
 
 

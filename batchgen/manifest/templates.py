@@ -17,7 +17,7 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
-from batchgen.manifest.nodes import Node, plain
+from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import InvalidValue
 
 FUEL = 10_000
@@ -191,16 +191,6 @@ def templated(node: Node) -> bool:
             if templated(child):
                 return True
     return False
-
-
-def constant(node: Node) -> tuple[Any, bool]:
-    """The value of a node and whether it is the same for all jobs; None and False where templates are in it."""
-    value = node.value
-    if type(value) is str:
-        return value, "{{" not in value
-    if type(value) is dict or type(value) is list:
-        return (None, False) if templated(node) else (plain(node), True)
-    return value, True
 
 
 class _FilterRefused(Exception):
