@@ -10,12 +10,10 @@ from batchgen.catalogue.wording import listed, quoted
 from batchgen.jobs import JobSpec
 from batchgen.manifest import request
 from batchgen.manifest.diagnostics import Location
-from batchgen.manifest.entry import Entry
 from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS
-from batchgen.manifest.job_list import JobList, ManifestFile
-from batchgen.manifest.names import name_fault, read_name
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS, name_fault, read_name
+from batchgen.manifest.job_list import Entry, JobList, ManifestFile
 from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
 from batchgen.manifest.source import Position

@@ -7,9 +7,8 @@ from typing import Any
 from batchgen import catalogue
 from batchgen.catalogue import Link, Violation, pointers
 from batchgen.catalogue.wording import suggestion
-from batchgen.manifest.entry import Entry
 from batchgen.manifest.job_keys import JOB_KEYS
-from batchgen.manifest.job_list import JobList
+from batchgen.manifest.job_list import Entry, JobList
 
 HTTP = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 DATA = re.compile(r"data:[^,\s]*,", re.IGNORECASE)
