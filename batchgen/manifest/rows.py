@@ -1,7 +1,6 @@
 """Reads the rows of a CSV or JSONL file one at a time: each is a mapping of names to values."""
 
 import csv
-import io
 import json
 import math
 import re
@@ -69,9 +68,13 @@ class RowsFile:
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
-    def _lines(self) -> io.StringIO:
-        """The lines with their ends. They end where those of `RowsText` do."""
-        return io.StringIO(self.text, newline="\n")
+    def _lines(self) -> Iterator[str]:
+        """The lines with their ends, one at a time: io.StringIO would hold four bytes for each character."""
+        start = 0
+        while start < len(self.text):
+            end = self.text.find("\n", start) + 1 or len(self.text)
+            yield self.text[start:end]
+            start = end
 
     def _csv(self) -> Iterator[Row]:
         reader = csv.reader(self._lines(), strict=True)
