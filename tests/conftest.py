@@ -105,8 +105,8 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
     """A simulator in its own process, terminated at the end. Its ledger is a file in `folder`, or in memory."""
     ledger_path = folder / "simulator.ledger"
     ledger_options = ("--ledger", str(ledger_path)) if ledger else ()
-    command = [sys.executable, "-m", "batchgen.simulator", "--port", "0", *ledger_options, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", *ledger_options, *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout
         yield Simulator(process.stdout.readline().strip(), ledger_path)
@@ -121,7 +121,8 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
 
     Each runs on a thread of the test, because starting a process takes longer than most batches.
     """
-    from batchgen.simulator.__main__ import parse
+    from batchgen.cli import load
+    from batchgen.simulator import Simulation
     from tests.serving import served
 
     ledger = tmp_path / "simulator.ledger"
@@ -129,8 +130,10 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
 
         def start(*options: str, faults: dict[str, Any] | None = None) -> Simulator:
             fault_options = ("--faults", json.dumps(faults)) if faults else ()
-            simulation, _, _ = parse(["--ledger", str(ledger), *options, *fault_options])
-            environment = running.enter_context(served(simulation))
+            arguments = ["--ledger", str(ledger), *options, *fault_options]
+            settings = load("simulate").make_context("simulate", arguments).params
+            del settings["host"], settings["port"]
+            environment = running.enter_context(served(Simulation(**settings)))
             return Simulator(environment["AIMLAPI_BASE_URL"], ledger)
 
         yield start

@@ -309,7 +309,6 @@ def test_any_name_survives_in_a_json_pointer(name: str) -> None:
     assert pointers.split(pointer) == ["list", "0", name]
     container, key = pointers.parent_of(document, pointer)
     assert container[key] == "old"
-    assert pointers.replaced(document, pointer, "new") == {"list": [{name: "new"}, {}]}
     assert document == {"list": [{name: "old"}, {}]}
 
 

@@ -250,7 +250,7 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
     from batchgen.manifest.nodes import plain, top_level
     from batchgen.manifest.source import SourceText
 
-    ((_, node),) = top_level(Diagnostics(SourceText(Path("m.yaml"), f"x: {text}\n")), streamed="jobs")
+    ((_, node),) = top_level(Diagnostics(SourceText(Path("m.yaml"), f"x: {text}\n".encode())), streamed="jobs")
     assert plain(node) == value
     assert type(plain(node)) is type(value)
 

@@ -36,7 +36,7 @@ def validator() -> Draft7Validator:
 def tree(text: str) -> Any:
     """A manifest as plain values, as an editor validates it."""
     keys: dict[str, Any] = {}
-    for key, node in top_level(Diagnostics(SourceText(Path("m.yaml"), text)), streamed=""):
+    for key, node in top_level(Diagnostics(SourceText(Path("m.yaml"), text.encode())), streamed=""):
         assert key is not None
         keys[key.value] = plain(node)
     return keys

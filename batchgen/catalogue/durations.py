@@ -1,7 +1,5 @@
 """How long a generation usually takes, as the service's documentation says."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which values of a request are images, videos or sounds. They are links; an image may also be a local file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, NamedTuple

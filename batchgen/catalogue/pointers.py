@@ -1,7 +1,5 @@
 """JSON pointers (RFC 6901): the path to a value inside a request, such as "/image_urls/0"."""
 
-from __future__ import annotations
-
 from typing import Any
 
 
@@ -21,14 +19,3 @@ def parent_of(document: Any, pointer: str) -> tuple[Any, str | int]:
     for token in path:
         document = document[int(token) if isinstance(document, list) else token]
     return document, int(last) if isinstance(document, list) else last
-
-
-def replaced(document: Any, pointer: str, value: Any) -> Any:
-    """A copy of `document` with `value` at `pointer`. Only the containers on the path are copied."""
-    tokens = split(pointer)
-    if not tokens:
-        return value
-    key = int(tokens[0]) if isinstance(document, list) else tokens[0]
-    copy = document.copy()
-    copy[key] = replaced(document[key], "".join(join("", token) for token in tokens[1:]), value)
-    return copy

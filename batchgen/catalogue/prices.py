@@ -9,8 +9,6 @@
 `price` is for `per` units. Amounts are USD.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal, InvalidOperation
 from typing import Any

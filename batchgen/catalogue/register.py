@@ -1,7 +1,5 @@
 """The documented models, the paths that serve them, and the schemas of their request bodies."""
 
-from __future__ import annotations
-
 import json
 import re
 from difflib import SequenceMatcher

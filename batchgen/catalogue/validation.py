@@ -1,7 +1,5 @@
 """Checks a job's parameters against the JSON Schema of its model, and explains what is wrong with them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

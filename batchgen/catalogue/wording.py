@@ -1,7 +1,5 @@
 """How messages list alternatives, suggest the nearest name, quote a value, and say what a schema allows."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any

@@ -1,30 +1,52 @@
 """`batchgen simulate`: serve the simulator alone."""
 
-from __future__ import annotations
-
+import json
+from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import click
+
+from batchgen.simulator import AccountLimits, Simulation, run_forever
+from batchgen.simulator.faults import NAMES
+
+LIMITS = ", ".join(field.name for field in fields(AccountLimits))
+
+
+def account_limits(text: str) -> AccountLimits:
+    """The limits of an account, from a JSON object. Raises click.BadParameter."""
+    try:
+        return AccountLimits(**json.loads(text, parse_float=Decimal))
+    except (TypeError, ValueError):
+        raise click.BadParameter(f"it must be a JSON object with some of {LIMITS}") from None
 
 
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option(
-    "--speed", default=60.0, show_default=True, type=click.FloatRange(0.01, 100_000), help="Times real speed."
-)
+@click.option("--speed", default=60.0, show_default=True, help="Times real speed: 210 s take 3.5 s.")
 @click.option(
     "--ledger",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Keep what was accepted and charged in this SQLite file. Default: in memory.",
 )
-def command(host: str, port: int, speed: float, ledger: Path | None) -> None:
+@click.option("--faults", type=json.loads, default="{}", metavar="JSON", help="What goes wrong; see above.")
+@click.option("--limits", type=account_limits, default="{}", metavar="JSON", help=f"Of the account: {LIMITS}.")
+@click.option("--seed", default=0, help="Generation times and faults follow from it.")
+@click.option("--sigma", type=float, help="Standard deviation of the times' logarithm. Default: as documented.")
+@click.option("--lag", "lag_seconds", default=30.0, show_default=True, help="Seconds until the log has a create.")
+@click.option("--instant", is_flag=True, help="Serve copies of one clip of 20 kB, and render nothing.")
+def command(host: str, port: int, **settings: Any) -> None:
     """Serve a simulated video service, for free and offline. It accepts every API key.
 
-    Point any client of the service, batchgen too, at the printed base URL. `python -m batchgen.simulator --help` has
-    more options: faults, limits of the account, a seed.
+    Point any client of the service, batchgen too, at the base URL that is the first line of output. A generation takes
+    as long as the service documents for its model and length, divided by --speed. To measure a client and not the
+    simulator: --instant --speed 100000.
+
+    To see how a client handles faults: --faults '{"create": {"throttle_429": 0.1}}'. A fault is a probability, or an
+    object with some of probability, count, bytes, seconds and retry_after. These are all:
     """
     from batchgen.services import registry
-    from batchgen.simulator import Simulation, run_forever
 
     variables = registry.plugin(registry.DEFAULT).variables
 
@@ -32,4 +54,9 @@ def command(host: str, port: int, speed: float, ledger: Path | None) -> None:
         click.echo(base_url)
         click.echo(f"{variables.base_url}={base_url} {variables.key}=any batchgen run …   (Ctrl-C ends it)", err=True)
 
-    run_forever(Simulation(speed=speed, ledger=ledger), host, port, print_url)
+    run_forever(Simulation(**settings), host, port, print_url)
+
+
+for place, names in NAMES.items():
+    effects = "\n    ".join(f"{place}.{name}: {effect}" for name, effect in names.items())
+    command.__doc__ = f"{command.__doc__}\n    \b\n    {effects}\n"  # \b keeps click from joining the lines

@@ -1,7 +1,5 @@
 """Local files that travel with a request: read, and hashed so that a later change is noticed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import mimetypes

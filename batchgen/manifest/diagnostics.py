@@ -18,14 +18,6 @@ VARYING = re.compile(r", not |: | the id | no model | written to ")
 """In a message, the text after one of these differs from row to row, though the mistake is the same."""
 
 
-class InvalidValue(Exception):
-    """A value cannot be used. `str(error)` says why, `hint` what to write instead."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 class Origin(NamedTuple):
     """The row, the cell of a matrix and the take that a job was made from. Empty for a job without any."""
 

@@ -1,7 +1,5 @@
 """Expands one entry to many jobs: its `rows`, times the cells of its `matrix`, times `count` takes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +13,8 @@ from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, plain
-from batchgen.manifest.rows import RowsFile, RowsUnreadable
+from batchgen.manifest.rows import RowsFile
+from batchgen.manifest.source import InvalidValue
 
 
 @dataclass(slots=True)
@@ -123,7 +122,7 @@ def _rows(node: Node, axes: Collection[str], folder: Folder, diagnostics: Diagno
         return None
     try:
         rows = RowsFile(folder.path / node.value, folder.shown / node.value, axes, diagnostics)
-    except RowsUnreadable as error:
+    except InvalidValue as error:
         diagnostics.add(node, f"{error}: {node.value[:200]}", error.hint)
         return None
     folder.add_file(node.value, "rows")

@@ -4,8 +4,6 @@ Each key is one field of `HeaderKeys`, which gives its type, default and meaning
 both use it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from pydantic import (
@@ -22,10 +20,9 @@ from pydantic import (
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import suggestion
 from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.job_keys import MULTIPLIERS, NO_DEFAULTS, OUTPUT_HELP
+from batchgen.manifest.job_keys import MULTIPLIERS, NAME_SCHEMA, NO_DEFAULTS, OUTPUT_HELP, name_fault
 from batchgen.manifest.key_errors import key_error, validated
 from batchgen.manifest.limits import Auto, Limits, limits_of
-from batchgen.manifest.names import NAME_SCHEMA, name_fault
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import Marked
 from batchgen.services import registry

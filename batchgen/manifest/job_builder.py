@@ -1,7 +1,5 @@
 """Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +10,14 @@ from batchgen.catalogue.wording import listed, quoted
 from batchgen.jobs import JobSpec
 from batchgen.manifest import request
 from batchgen.manifest.diagnostics import Location
-from batchgen.manifest.entry import Entry
 from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS
-from batchgen.manifest.job_list import JobList, ManifestFile
-from batchgen.manifest.names import name_fault, read_name
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS, name_fault, read_name
+from batchgen.manifest.job_list import Entry, JobList, ManifestFile
 from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
 from batchgen.manifest.source import Position
-from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, constant, templated
+from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, templated
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -37,10 +33,7 @@ class JobBuilder:
         self.entry = Entry(file, node)
         self.fields = self.entry.fields
         self.report = self.entry.report
-        self.params = [(name, value, *constant(value)) for name, value in self.fields.items() if name not in JOB_KEYS]
-        self.has_templates = any(not same for *_, same in self.params) or any(
-            name in self.fields and templated(self.fields[name]) for name in ("priority", "tags")
-        )
+        self.params = {name: node for name, node in self.fields.items() if name not in JOB_KEYS}
         self.row: Values = {}
         self.broken = False
         """Whether a template of the current job could not be filled in."""
@@ -52,12 +45,12 @@ class JobBuilder:
             return
         file = self.entry.file
         expanded = expansion(self.fields, file.folder, file.diagnostics)
-        if expanded is None or self.has_one_id(expanded):
+        if expanded is None or self.repeats_its_id(expanded):
             return
         for self.row, self.entry.origin in expanded.variants():
             self.jobs.append(self.spec())
 
-    def has_one_id(self, expanded: Expansion) -> bool:
+    def repeats_its_id(self, expanded: Expansion) -> bool:
         """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
         node = self.entry.own("id")
         many = expanded.rows is not None or any(len(values) > 1 for values in expanded.axes.values())
@@ -72,12 +65,9 @@ class JobBuilder:
         model = self.model()
         key, location = self.id(model or "")
         index = len(self.jobs.specs) + 1
-        values = self.values(id=key or "", index=index, model=model or "") if self.has_templates else {}
-        params = {}
-        for name, node, value, same in self.params:
-            filled = value if same else self.filled(node, values)
-            if filled is not None:
-                params[name] = filled
+        values = self.values(id=key or "", index=index, model=model or "")
+        filled = ((name, self.filled(node, values)) for name, node in self.params.items())
+        params = {name: value for name, value in filled if value is not None}
         endpoint = ""
         pointers: tuple[str, ...] = ()
         if model:
@@ -103,14 +93,14 @@ class JobBuilder:
 
     # --- templates ---------------------------------------------------------------------------------------------------
 
-    def own_values(self, **own: Any) -> dict[str, Any]:
-        """`own`, with the names that batchgen gives to every template: the batch, and the take if there are takes."""
-        own = {"batch": self.jobs.header.batch, **own}
-        return {**own, "take": self.entry.origin.take} if self.entry.origin and self.entry.origin.take else own
+    def job_values(self, **values: Any) -> dict[str, Any]:
+        """`values`, with the names that every template has: the batch, and the take if there are takes."""
+        take = {"take": self.entry.origin.take} if self.entry.origin and self.entry.origin.take else {}
+        return {"batch": self.jobs.header.batch, **values, **take}
 
-    def values(self, **own: Any) -> dict[str, Any]:
-        """batchgen's own names and those of the row. A name with two different values is Ambiguous."""
-        values = self.own_values(**own)
+    def values(self, **job_values: Any) -> dict[str, Any]:
+        """The names of the job and those of the row. A name with two different values is Ambiguous."""
+        values = self.job_values(**job_values)
         for name, value in self.row.items():
             if name not in values:
                 values[name] = value
@@ -207,7 +197,7 @@ class JobBuilder:
             path = f"{header.batch}/{key}.mp4"
         else:
             scalars = {name: value for name, value in params.items() if type(value) not in (dict, list)}
-            values = {**scalars, **self.row, **self.own_values(id=key, model=model, index=index)}
+            values = {**scalars, **self.row, **self.job_values(id=key, model=model, index=index)}
             try:
                 filled = self.jobs.templates.fill(template.value, values)
             except BadTemplate as error:

@@ -1,16 +1,16 @@
-"""The keys of a job that batchgen itself reads. Every other key of a job is a parameter of its model.
+"""The keys of a job that batchgen itself reads, and the rule for names. Every other key is a parameter of the model.
 
 Each key is one entry of `JOB_KEYS`; the schema for editors is made from it. `job_builder` and `expansion` read the
 values, because templates must be filled in first.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
 from batchgen import catalogue
-from batchgen.manifest.names import NAME_SCHEMA
+from batchgen.catalogue.wording import quoted
+from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.nodes import Node
 
 Schema = dict[str, Any]
 
@@ -22,6 +22,11 @@ HIGHEST_PRIORITY = 1_000_000
 """Priorities fit into an INTEGER column of every database."""
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 """A name that a template can use. Columns with other names are ignored."""
+
+LONGEST_NAME = 200
+"""Characters of a batch's name, a job's id or a tag. `outputs` bounds the bytes of the file names made of them."""
+NAME_SCHEMA: dict[str, Any] = {"title": "text", "type": ["string", "number", "boolean"], "maxLength": LONGEST_NAME}
+"""A name without quotes may look like a number in YAML, such as 007; the reader takes its text."""
 
 OUTPUT_NAMES = "Names: batch, id, model, index, take, columns, matrix keys, and the job's parameters."
 OUTPUT_HELP = f"Where the video goes, relative to the manifest. {OUTPUT_NAMES}"
@@ -79,3 +84,25 @@ MULTIPLIERS = ("matrix", "rows", "count")
 """Keys that make many jobs from one entry."""
 NO_DEFAULTS = ("id", "matrix", "rows")
 """Keys that cannot stand in `defaults`."""
+
+
+def read_name(node: Node, subject: str, diagnostics: Diagnostics) -> str | None:
+    """The text of a name. Anything else is reported as `subject`, and gives None."""
+    if type(node.value) is dict or type(node.value) is list:
+        diagnostics.add(node, f"{subject} must be text, not {quoted(node.value)}")
+    elif fault := name_fault("" if node.value is None else node.text):
+        diagnostics.add(node, f"{subject} {fault}")
+    else:
+        return node.text
+    return None
+
+
+def name_fault(text: str) -> str | None:
+    """Why `text` cannot be a name, or None."""
+    if not text.strip():
+        return "is empty"
+    if not text.isprintable() or text != text.strip():
+        return "holds characters that cannot be printed, or spaces around it"
+    if len(text) > LONGEST_NAME:
+        return f"has {len(text)} characters; at most {LONGEST_NAME} are allowed"
+    return None

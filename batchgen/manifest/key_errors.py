@@ -3,14 +3,12 @@
 The messages come from the same models: what a key may be is read from its JSON Schema.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted, suggestion
 from batchgen.manifest.diagnostics import Diagnostics
@@ -21,8 +19,6 @@ Keys = TypeVar("Keys", bound=BaseModel)
 Schema = dict[str, Any]
 Path = tuple[str | int, ...]
 """The keys and positions that lead to a node."""
-Contexts = dict[str, dict[str, Any]]
-"""The details of the errors about one node, by pydantic's type of error."""
 
 UNKNOWN_KEY = {"extra_forbidden", "unexpected_keyword_argument"}
 """pydantic's types of error for an unknown key: of a model, and of a dataclass."""
@@ -71,13 +67,13 @@ def validated(
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False, include_input=False)
     root = Node({key: node}, "", mark, {key: mark})
-    # A value that fits no member of a union has one error for each member; they are reported as one.
-    by_path: dict[Path, Contexts] = {}
+    # A value that fits no member of a union has one error for each member: the first stands for all of them.
+    first: dict[Path, ErrorDetails] = {}
     for error in errors:
-        by_path.setdefault(path_in(root, error["loc"]), {})[error["type"]] = error.get("ctx", {})
-    for path, contexts in by_path.items():
-        report(root, path, contexts, schema_of(model), choices, diagnostics)
-    wrong = {path[1] for path in by_path if len(path) > 1}
+        first.setdefault(path_in(root, error["loc"]), error)
+    for path, error in first.items():
+        report(root, path, error, schema_of(model), choices, diagnostics)
+    wrong = {path[1] for path in first if len(path) > 1}
     if wrong and isinstance(value, dict):
         rest = {name: member for name, member in value.items() if name not in wrong}
         return model.model_validate({key: rest}, context=node)
@@ -95,28 +91,26 @@ def path_in(root: Node, location: Path) -> Path:
 
 
 def report(
-    root: Node, path: Path, contexts: Contexts, schema: Schema, choices: Collection[str], to: Diagnostics
+    root: Node, path: Path, error: ErrorDetails, schema: Schema, choices: Collection[str], to: Diagnostics
 ) -> None:
-    """Report the errors about one node as one mistake."""
-    definitions = schema["definitions"]
+    """Report an error at its node or key, in words made from the schema."""
     parent, node, alternatives = root, root, [schema]
     for part in path:
         parent, node = node, node.value[part]
-        siblings, alternatives = alternatives, members(alternatives, part, definitions)
+        siblings, alternatives = alternatives, members(alternatives, part, schema["definitions"])
     name = path[-1]
-    if UNKNOWN_KEY & contexts.keys():
+    if error["type"] == OWN_MESSAGE:
+        context = error["ctx"]
+        to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
+    elif error["type"] in UNKNOWN_KEY:
         names = choices if len(path) == 1 else [key for branch in siblings for key in branch.get("properties", ())]
         whose = "a manifest" if len(path) == 1 else f"`{path[-2]}`"
         to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", suggestion(str(name), names))
-    elif OWN_MESSAGE in contexts:
-        context = contexts[OWN_MESSAGE]
-        to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
     else:
         subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
         expected, value = allowed_types(alternatives), quoted(node.value)
-        if OUT_OF_RANGE & contexts.keys():
-            bounds = next(schema for schema in alternatives if schema.get("type") in ("integer", "number"))
-            expected, value = allowed_range(bounds), node.text[:60]
+        if error["type"] in OUT_OF_RANGE:
+            expected, value = allowed_range(alternatives[0]), node.text[:60]
         words = [str(word) for branch in alternatives for word in branch.get("enum", ())]
         to.add(node, f"{subject} must be {expected}, not {value}", nearest_hint(node.text, words))
 

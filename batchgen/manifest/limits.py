@@ -4,8 +4,6 @@ Each limit is one field, which gives its type, range, default and meaning; the r
 use it. In a manifest, pydantic's validation context is the node of `limits`.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields
 from decimal import Decimal
 from typing import Annotated, Any, Literal

@@ -4,14 +4,12 @@ Reads the part of YAML 1.2 that is data: scalars of the core schema (`16:9`, `no
 and `<<`. Refuses tags, duplicate keys, a second document, deep nesting and alias bombs ("billion laughs").
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from yaml._yaml import CParser
+from yaml import CSafeLoader
 from yaml.error import Mark, MarkedYAMLError
 from yaml.events import (
     AliasEvent,
@@ -43,8 +41,6 @@ KEYWORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
 INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 OTHER_BASE = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters outside the set of YAML 1.2, section 5.1."""
 
 
 class Node:
@@ -111,7 +107,7 @@ class _Composer:
         self.composed = 0
         self.aliased = 0
         try:
-            self.event: Callable[[], Event] = CParser(diagnostics.source.text).get_event
+            self.event: Callable[[], Event] = CSafeLoader(diagnostics.source.text).get_event
         except ReaderError as error:
             self.fail(error)
 
@@ -261,11 +257,9 @@ class _Composer:
     def fail(self, error: MarkedYAMLError | ReaderError) -> NoReturn:
         """Report an error of the parser. Raises ParsingStopped."""
         if isinstance(error, ReaderError):
-            text = self.diagnostics.source.text
-            match = FORBIDDEN.search(text)
-            lines = (text[: match.start() if match else 0] + "?").splitlines()
-            char = f"U+{ord(match[0]):04X}" if match else ""
-            self.stop(Position(len(lines), len(lines[-1])), f"the character {char} cannot stand in YAML", "remove it")
+            lines = (self.diagnostics.source.text.encode()[: error.position].decode() + "?").splitlines()
+            message = f"the character U+{error.character:04X} cannot stand in YAML"
+            self.stop(Position(len(lines), len(lines[-1])), message, "remove it")
         mark: Any = error.problem_mark or error.context_mark
         position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
         context = f" {error.context}" if error.context else ""

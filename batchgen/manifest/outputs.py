@@ -1,7 +1,5 @@
 """Output paths: they stay in the manifest's folder, work on every system, and no two jobs share one."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterable

@@ -1,11 +1,9 @@
 """Reads a manifest and the manifests that it includes."""
 
-from __future__ import annotations
-
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import quoted
@@ -19,7 +17,7 @@ from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
-from batchgen.manifest.source import Marked, Position, SourceText
+from batchgen.manifest.source import SAVE_AS_UTF8, InvalidValue, Marked, Position, SourceText, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +44,12 @@ def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = No
     `already_sent` returns the ids of jobs that were sent before, by the batch's name and its service: their images may
     be gone. It is called only if an image is missing. Raises ManifestInvalid with all problems.
     """
-    raw = _read_bytes(path)
-    reader = _Reader(
-        SourceText.decode(path, raw), validate=validate, already_sent=already_sent or (lambda _batch, _service: ())
-    )
+    try:
+        raw = _read_manifest(path)
+    except InvalidValue as error:
+        raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
+    already_sent = already_sent or (lambda _batch, _service: ())
+    reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent)
     reader.read_all()
     header = reader.main.header
     return Manifest(
@@ -64,22 +64,21 @@ def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = No
     )
 
 
-def _read_bytes(path: Path) -> bytes:
-    def refuse(message: str, hint: str = "") -> NoReturn:
-        raise ManifestInvalid([Problem(message, path, hint=hint)]) from None
-
-    try:
+def _read_manifest(path: Path) -> bytes:
+    """The bytes of a manifest. Raises InvalidValue."""
+    with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
-            refuse("this is a folder, not a manifest", "name the YAML file in it")
-        if path.exists() and not path.is_file():
-            refuse("this is not a regular file")
-        return path.read_bytes()
-    except FileNotFoundError:
-        refuse("there is no such manifest")
-    except PermissionError:
-        refuse("the manifest may not be read")
-    except (OSError, ValueError) as error:
-        refuse(f"the manifest cannot be read: {getattr(error, 'strerror', None) or error}")
+            raise InvalidValue("this is a folder, not a manifest", "name the YAML file in it")
+    return read_bytes(path, "manifest", "there is no such manifest")
+
+
+def _decode(path: Path, raw: bytes) -> SourceText:
+    """The text of a manifest. Raises ManifestInvalid where it is not UTF-8."""
+    source = SourceText(path, raw)
+    if source.encoding_fault:
+        position, message = source.encoding_fault
+        raise ManifestInvalid([Problem(message, path, position.line, position.column, SAVE_AS_UTF8)])
+    return source
 
 
 class _Reader:
@@ -146,12 +145,10 @@ class _Reader:
         self.included[identity] = location
         file.folder.add_file(node.value, "include")
         try:
-            raw = _read_bytes(path)
-        except ManifestInvalid as invalid:
-            location.report(f"{invalid.problems[0].message}: {node.value[:200]}", invalid.problems[0].hint)
+            source = _decode(shown, _read_manifest(path))
+        except InvalidValue as error:
+            location.report(f"{error}: {node.value[:200]}", error.hint)
             return
-        try:
-            source = SourceText.decode(shown, raw)
         except ManifestInvalid as invalid:
             self.problems += invalid.problems
             return

@@ -1,16 +1,14 @@
 """The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
-from __future__ import annotations
-
 import re
+from copy import deepcopy
 from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue import Link, Violation, pointers
 from batchgen.catalogue.wording import suggestion
-from batchgen.manifest.entry import Entry
 from batchgen.manifest.job_keys import JOB_KEYS
-from batchgen.manifest.job_list import JobList
+from batchgen.manifest.job_list import Entry, JobList
 
 HTTP = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 DATA = re.compile(r"data:[^,\s]*,", re.IGNORECASE)
@@ -44,7 +42,9 @@ def complete(
             files.append(link.pointer)
             path = local_path(jobs, entry, key, link)
             if path != link.value:
-                params = pointers.replaced(params, link.pointer, path)
+                params = deepcopy(params)  # jobs of the same entry share the values
+                container, name = pointers.parent_of(params, link.pointer)
+                container[name] = path
     return params, tuple(files)
 
 

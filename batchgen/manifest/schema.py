@@ -4,8 +4,6 @@ The header's keys come from `HeaderKeys` and `Limits`, the job's keys from `JOB_
 than `batchgen check`: a missing parameter shows only when templates and defaults are filled in.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,15 +1,12 @@
-"""The text of a file: positions in it, and the line at a position with a caret under it."""
+"""The text of a file: how it is read, positions in it, and the line at a position with a caret under it."""
 
-from __future__ import annotations
-
+import stat
 import unicodedata
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from yaml.error import Mark
-
-from batchgen.errors import ManifestInvalid, Problem
 
 EXCERPT = 100
 """Characters of a line that an excerpt shows, so that it fits beside the line number in most terminals."""
@@ -33,27 +30,49 @@ class Position(NamedTuple):
     width: int = 1
 
     @classmethod
-    def of(cls, marked: Marked) -> Position:
+    def of(cls, marked: Marked) -> Self:
         start, end = marked.start_mark, marked.end_mark
         return cls(start.line + 1, start.column + 1, max(end.column - start.column, 1) if start.line == end.line else 0)
 
 
+class InvalidValue(Exception):
+    """A value cannot be used. `str(error)` says why, `hint` what to write instead."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def read_bytes(path: Path, noun: str, missing: str) -> bytes:
+    """The content of a regular file, which messages call `noun`. Raises InvalidValue: `missing` if there is none."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidValue("this is not a regular file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidValue(missing) from None
+    except PermissionError:
+        raise InvalidValue(f"the {noun} may not be read") from None
+    except (OSError, ValueError) as error:
+        raise InvalidValue(f"the {noun} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
 class SourceText:
-    """The text of a file. `path` is as the user wrote it."""
+    """The text of a file: UTF-8, without its byte order mark. `path` is as the user wrote it."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, raw: bytes) -> None:
         self.path = path
-        self.text = text
-
-    @classmethod
-    def decode(cls, path: Path, raw: bytes) -> SourceText:
-        """Decode UTF-8, without its byte order mark. Raises ManifestInvalid."""
+        self.encoding_fault: tuple[Position, str] | None = None
+        """The position of the first byte that is not UTF-8, and the message about it."""
         try:
-            return cls(path, raw.decode("utf-8-sig"))
+            self.text = raw.decode()
         except UnicodeDecodeError as error:
-            before = raw[: error.start]
-            line, column = before.count(b"\n") + 1, len(before.rpartition(b"\n")[2].decode("utf-8", "replace")) + 1
-            raise ManifestInvalid([Problem(encoding_fault(raw, error), path, line, column, SAVE_AS_UTF8)]) from None
+            self.text = raw.decode(errors="replace")
+            lines = raw[: error.start].decode().removeprefix("\ufeff").split("\n")
+            is_utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+            message = "the file is UTF-16" if is_utf16 else f"byte 0x{raw[error.start]:02x} is not UTF-8"
+            self.encoding_fault = Position(len(lines), len(lines[-1]) + 1, 0), message
+        self.text = self.text.removeprefix("\ufeff")
 
     @cached_property
     def lines(self) -> list[str]:
@@ -76,13 +95,6 @@ class SourceText:
         gutter = max(4, len(str(position.line)))
         caret = f"{' ' * terminal_width(left)}{'^' * max(terminal_width(body), 1)} {hint}".rstrip()
         return f"{position.line:>{gutter}} | {left}{body}{rest}{end}\n{'':>{gutter}} | {caret}"
-
-
-def encoding_fault(raw: bytes, error: UnicodeDecodeError) -> str:
-    """The message for the first bytes `raw` of a file, which cannot be decoded."""
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "the file is UTF-16"
-    return f"byte 0x{error.object[error.start]:02x} is not UTF-8"
 
 
 def printable(text: str) -> str:

@@ -17,8 +17,8 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
-from batchgen.manifest.diagnostics import InvalidValue
-from batchgen.manifest.nodes import Node, plain
+from batchgen.manifest.nodes import Node
+from batchgen.manifest.source import InvalidValue
 
 FUEL = 10_000
 """Steps of one template in minijinja; a real one takes a few dozen."""
@@ -149,8 +149,6 @@ class Templates:
             raise BadTemplate(message, "there is nothing to call") from None
         except TemplateError as error:
             raise BadTemplate(f"the template cannot be filled in: {_reason(error)}") from None
-        except _FilterRefused as error:
-            raise BadTemplate(str(error)) from None
 
     def names_in(self, template: str) -> TemplateNames:
         """The names that `template` uses. Compiles it once. Raises BadTemplate or TemplateError."""
@@ -191,20 +189,6 @@ def templated(node: Node) -> bool:
             if templated(child):
                 return True
     return False
-
-
-def constant(node: Node) -> tuple[Any, bool]:
-    """The value of a node and whether it is the same for all jobs; None and False where templates are in it."""
-    value = node.value
-    if type(value) is str:
-        return value, "{{" not in value
-    if type(value) is dict or type(value) is list:
-        return (None, False) if templated(node) else (plain(node), True)
-    return value, True
-
-
-class _FilterRefused(Exception):
-    """A filter would use too much memory, or cannot be applied."""
 
 
 @lru_cache(maxsize=100)
@@ -253,14 +237,14 @@ def _reason(error: TemplateError) -> str:
 def _replace(value: object, old: object, new: object) -> str:
     text, old, new = str(value), str(old), str(new)
     if len(text) + (text.count(old) + 1) * len(new) > LONGEST_TEXT:
-        raise _FilterRefused("`replace` makes the text too long")
+        raise BadTemplate("`replace` makes the text too long")
     return text.replace(old, new)
 
 
 def _format(pattern: object, *values: object) -> str:
     if re.search(r"\d{3}|\*", str(pattern)):
-        raise _FilterRefused("`format` pads to at most 99 characters")
+        raise BadTemplate("`format` pads to at most 99 characters")
     try:
         return str(pattern) % values
     except (TypeError, ValueError, OverflowError) as error:
-        raise _FilterRefused(f"`format` cannot be done: {error}") from None
+        raise BadTemplate(f"`format` cannot be done: {error}") from None

@@ -1,7 +1,5 @@
 """What every request to the service passes: latency, the key, the rate limit, and its record in the ledger."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import uuid

@@ -1,7 +1,5 @@
 """The finished videos as files: rendered in a thread when first needed, and kept while there is space."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import struct

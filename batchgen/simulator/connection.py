@@ -1,7 +1,5 @@
 """Answers that never arrive whole, and the TCP connections that they cut: uvicorn's HTTP/1.1 protocol, extended."""
 
-from __future__ import annotations
-
 import asyncio
 import http
 import socket

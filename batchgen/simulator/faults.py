@@ -4,8 +4,6 @@ A fault is drawn from the seed, from what the request is about and from how ofte
 the order in which concurrent requests arrive does not matter.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -104,6 +102,8 @@ class Faults:
 
     def replace(self, plan: Mapping[str, Any]) -> None:
         """Replace all faults by those of `plan`, and restart all counts."""
+        if not isinstance(plan, Mapping):
+            raise UsageError(f"the faults must be an object with some of the places {', '.join(NAMES)}")
         if unknown := sorted(set(plan) - set(NAMES)):
             raise UsageError(f"no faults can be set for {', '.join(unknown)}: the places are {', '.join(NAMES)}")
         self._planned = {(place, fault.name): fault for place in plan for fault in _parse(place, plan[place])}

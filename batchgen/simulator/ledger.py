@@ -4,8 +4,6 @@ It is an SQLite file, or memory. A create is committed before its answer is sent
 any instant still has its generations. Several processes may use one file at once.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress

@@ -3,8 +3,6 @@
 PyAV and Pillow take long to import, so this module is imported only when the first clip is needed.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import struct

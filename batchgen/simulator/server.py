@@ -1,7 +1,5 @@
 """The simulated service on a socket: inside a running event loop, or as a process of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable

@@ -1,7 +1,5 @@
 """A simulated service without its API: its settings, and its rules for keys, limits, times and acceptance."""
 
-from __future__ import annotations
-
 import hmac
 import math
 import secrets
@@ -63,7 +61,6 @@ class Simulation:
     limits: AccountLimits = AccountLimits()
     instant: bool = False  # serve copies of one small clip, each with other bytes, and render nothing
     lag_seconds: float = 30.0  # how late a create request appears in the service's log
-    url_ttl_seconds: float = 86_400.0  # real, until a video's URL expires: a download takes as long at any speed
 
     def __post_init__(self) -> None:
         if not self.speed > 0:

@@ -58,7 +58,7 @@ class Service:
         self.log.close()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "batchgen.simulator", "--port", str(self.port)]
+        command = [sys.executable, "-m", "batchgen", "simulate", "--port", str(self.port)]
         command += ["--ledger", str(self.ledger), "--faults", json.dumps(self.faults), *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment())
         assert self.process.stdout

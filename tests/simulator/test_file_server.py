@@ -95,16 +95,11 @@ async def test_a_url_that_expired_stays_expired_and_a_new_one_works(status: int)
         assert (await download(new)).status_code == 200
 
 
-async def test_a_url_expires_at_its_own_date() -> None:
-    async with simulated(url_ttl_seconds=0) as client:
-        assert (await download(await video_url(client))).status_code == 403
-
-
 async def test_a_url_that_was_tampered_with_is_refused() -> None:
     async with simulated() as client:
         url, other = await video_url(client), await video_url(client, "b")
-        expires = parse_qs(urlsplit(url).query)["Expires"][0]
-        assert (await download(url.replace(expires, "9999999999.000"))).status_code == 403
+        nonce = parse_qs(urlsplit(url).query)["Nonce"][0]
+        assert (await download(url.replace(nonce, "another"))).status_code == 403
         assert (await download(url.partition("?")[0])).status_code == 403
         assert (await download(url.replace(urlsplit(url).path, urlsplit(other).path))).status_code == 403
 

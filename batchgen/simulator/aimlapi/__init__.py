@@ -5,8 +5,6 @@ reference, as of August 2026.
 catalogue with prices and generation times.
 """
 
-from __future__ import annotations
-
 import uuid
 
 from starlette.exceptions import HTTPException

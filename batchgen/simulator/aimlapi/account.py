@@ -3,8 +3,6 @@
 A generation is charged when it completes, and not at all if it fails.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 

@@ -1,7 +1,5 @@
 """The two calls of a generation, create and fetch, and what their faults make of them."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -125,7 +123,7 @@ async def _status(call: Call, generation: Generation) -> dict[str, Any]:
     return {
         "status": other_spelling if name == "status_case" else "completed",
         "video": {
-            "url": signed_url(call.service, call.request, generation),
+            "url": signed_url(call.request, generation),
             "content_type": "video/mp4",
             "file_name": "output.mp4",
             "file_size": (await call.service.clips.clip(generation)).stat.st_size,

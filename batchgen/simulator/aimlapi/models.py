@@ -1,7 +1,5 @@
 """The models: made-up prices, the public catalogue that lists them, and how long generations take."""
 
-from __future__ import annotations
-
 import re
 from hashlib import sha256
 from typing import Any
