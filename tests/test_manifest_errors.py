@@ -86,7 +86,7 @@ GOLDEN = {
     ),
     "a service of the wrong type": (
         f"service: 5\njobs: [{MINIMAL}]\n",
-        "1:10 `service` must be text or a mapping, not 5",
+        "1:10 `service` must be aimlapi, simulator or a mapping, not 5",
     ),
     "a service with wrong keys": (
         f"service: {{nam: aimlapi, endpoint: legasy}}\njobs: [{MINIMAL}]\n",

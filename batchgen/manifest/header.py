@@ -84,6 +84,11 @@ class ServiceKeys(BaseModel):
     name: ServiceName = Field(default=registry.DEFAULT)
     endpoint: Style = Field(default="universal", description="legacy: each vendor's own path.")
 
+    @property
+    def is_catalogued(self) -> bool:
+        """Whether the catalogue describes its models. The others check parameters when a request is sent."""
+        return self.name in BUILT_IN
+
 
 class HeaderKeys(BaseModel):
     """One field a key. Validation has the node of the key as its context."""

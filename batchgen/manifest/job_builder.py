@@ -71,8 +71,10 @@ class JobBuilder:
         endpoint = ""
         pointers: tuple[str, ...] = ()
         if model:
-            style = self.jobs.header.service.endpoint
-            endpoint = catalogue.endpoint(model, style) if catalogue.is_known(model) else UNIVERSAL
+            service = self.jobs.header.service
+            endpoint = UNIVERSAL if service.is_catalogued else ""
+            if self.jobs.documents(model):
+                endpoint = catalogue.endpoint(model, service.endpoint)
             if not self.broken:
                 params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params)
         output = self.output(key, location, model, index, params) if key and location and model else None
@@ -150,9 +152,9 @@ class JobBuilder:
         name: str | None = node.value
         if "{{" in node.value:
             name = self.text(node, self.values(index=len(self.jobs.specs) + 1))
-        if name is None or catalogue.is_known(name):
+        if name is None or self.jobs.documents(name):
             return name
-        if not self.jobs.validate:
+        if not self.jobs.validate or not self.jobs.header.service.is_catalogued:
             fault = name_fault(name)
             if fault:
                 self.report(node, f"`model` {fault}")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 
-from batchgen.catalogue import pointers
+from batchgen.catalogue import is_known, pointers
 from batchgen.jobs import JobSpec
 from batchgen.manifest.diagnostics import Diagnostics, Location, Origin
 from batchgen.manifest.folder import Folder, image_fault
@@ -90,6 +90,10 @@ class JobList:
         self.image_faults: dict[str, str | None] = {}
         self.outputs = Outputs()
         self.templates = Templates()
+
+    def documents(self, model: str) -> bool:
+        """Whether the catalogue describes this model of the batch's service."""
+        return self.header.service.is_catalogued and is_known(model)
 
     def append(self, spec: JobSpec) -> None:
         """Raises TooManyJobs."""

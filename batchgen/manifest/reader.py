@@ -40,7 +40,7 @@ class Manifest:
 def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = None) -> Manifest:
     """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
 
-    Without `validate`, models and parameters need not be in the catalogue.
+    Without `validate`, and for a service that the catalogue does not describe, models and parameters are not checked.
     `already_sent` returns the ids of jobs that were sent before, by the batch's name and its service: their images may
     be gone. It is called only if an image is missing. Raises ManifestInvalid with all problems.
     """

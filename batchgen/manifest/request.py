@@ -24,7 +24,7 @@ def complete(
 
     What the model would refuse is reported, and so are files that cannot be sent. `key` is the job's id.
     """
-    documented = catalogue.is_known(model)
+    documented = jobs.documents(model)
     accepted = catalogue.parameters(model, endpoint) if documented else ()
     if entry.origin and entry.origin.take:
         vary_seed(jobs, entry, entry.origin.take, params, accepted)
