@@ -19,6 +19,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from batchgen.jobtable.database import Database
+from batchgen.services import registry
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Simulate = Callable[..., "Simulator"]
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from tests.table import Table
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+PLUGINS = Path(__file__).parent / "plugins"
+"""A folder with the plug-in `queueworks` and its entry point, as an installer leaves them."""
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 REMOVED_VARIABLES = (
@@ -137,6 +140,18 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
             return Simulator(environment["AIMLAPI_BASE_URL"], ledger)
 
         yield start
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The folder with the invented plug-in is where an installer would have put it."""
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PLUGINS), os.environ.get("PYTHONPATH")))))
+    registry.names.cache_clear()
+    registry.plugin.cache_clear()
+    yield
+    registry.names.cache_clear()
+    registry.plugin.cache_clear()
 
 
 @pytest.fixture

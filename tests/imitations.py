@@ -20,9 +20,6 @@ from tests.batches import TEXT_MODEL, Bill
 from tests.fileserver import CLIP
 from tests.serving import served
 
-PLUGINS = Path(__file__).parent / "plugins"
-"""A folder with the plug-in `queueworks` and its entry point, as an installer leaves them."""
-
 
 class SimulatedAimlApi:
     """The AI/ML API, imitated by batchgen's simulator."""

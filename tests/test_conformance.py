@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,25 +12,15 @@ from typing import Any
 import pytest
 
 from batchgen import clock
-from batchgen.services import registry
 from batchgen.services.account import Account
 from batchgen.services.base import Accepted, Adopted, Blocked, Finding, SentAttempt, Service, Submission, Unknown
 from batchgen.testing import CASES, MOMENTS, Imitation, NotConformant, check_case, check_kill
-from tests.imitations import IMITATIONS, PLUGINS
+from tests.imitations import IMITATIONS
 
 Method = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def _installed_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The folder with the invented plug-in is where an installer would have put it."""
-    monkeypatch.syspath_prepend(str(PLUGINS))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(PLUGINS), os.environ.get("PYTHONPATH")))))
-    registry.names.cache_clear()
-    registry.plugin.cache_clear()
-    yield
-    registry.names.cache_clear()
-    registry.plugin.cache_clear()
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 @pytest.fixture(params=sorted(IMITATIONS))

@@ -114,7 +114,9 @@ class Queueworks(Service):
         return Cancelled() if answer.status == 200 else TooLate()
 
     async def catalogue(self, _etag: str | None = None) -> Listing | None:
-        return Listing(None, {"shortfilm": json.dumps({"kind": "fixed", "units": [{"price": "0.25", "per": 1}]})})
+        return Listing(
+            None, {"shortfilm": json.dumps({"kind": "fixed", "units": [{"name": "video", "price": "0.25", "per": 1}]})}
+        )
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         return dict.fromkeys(models, 0.5)

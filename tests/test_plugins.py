@@ -1,0 +1,87 @@
+"""An invented service, installed by an entry point of its own: its manifest runs from `check` to `done`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import UsageError
+from batchgen.services import registry
+from batchgen.testing import Imitation
+from tests.batches import write_manifest
+from tests.conftest import Command
+from tests.imitations import queueworks
+from tests.waiting import JOBS, rows
+
+pytestmark = pytest.mark.usefixtures("plugins")
+
+CLIPS = [
+    {"id": "lighthouse", "model": "shortfilm", "prompt": "A lighthouse."},
+    {"id": "refused", "model": "shortfilm", "prompt": "Something forbidden."},
+    {"id": "balloon", "model": "shortfilm", "prompt": "A balloon."},
+]
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Imitation]:
+    with queueworks(tmp_path) as served:
+        yield served
+
+
+def test_a_manifest_runs_from_check_to_done_on_a_service_that_batchgen_does_not_know(
+    tmp_path: Path, batchgen: Command, service: Imitation
+) -> None:
+    write_manifest(tmp_path / "m.yaml", CLIPS, service="queueworks", defaults={})
+    account = {"QUEUEWORKS_URL": service.base_url, "QUEUEWORKS_KEY": "any"}
+    assert batchgen("check", "m.yaml").returncode == 0
+    planned = batchgen("plan", "m.yaml", **account)
+    assert "3  shortfilm  $0.25 each, $0.75" in planned.stdout
+    assert "the service keeps a finished file for 2 h" in planned.stdout
+
+    ended = batchgen("run", "m.yaml", **account)
+    assert ended.returncode == 3, ended.stderr
+    assert "refused failed: prompt: refused by moderation: this prompt breaks our rules" in ended.stderr
+    jobs = rows(tmp_path / "batchgen.db", f"{JOBS} ORDER BY jobs.id, outputs.number")
+    assert [(job["key"], job["state"], job["path"]) for job in jobs] == [
+        ("lighthouse", "done", "m/lighthouse.mp4"),
+        ("lighthouse", "done", "m/lighthouse-2.mp4"),
+        ("refused", "failed", None),
+        ("balloon", "done", "m/balloon.mp4"),
+        ("balloon", "done", "m/balloon-2.mp4"),
+    ]
+    assert all((tmp_path / job["path"]).stat().st_size == job["bytes"] for job in jobs if job["path"])
+    attempts = rows(tmp_path / "batchgen.db", "SELECT * FROM attempts WHERE generation_id IS NOT NULL")
+    assert [attempt["generation_id"] for attempt in attempts] == list(service.accepted())
+    assert {(attempt["cost_usd"], attempt["charge_source"]) for attempt in attempts} == {("0.25", "poll")}
+    assert all(attempt["collect_by"] > attempt["finished_at"] for attempt in attempts)
+    assert "0.5" in json.loads(batchgen("status", "m.yaml", "--json").stdout)["cost_usd"]
+
+    missing = batchgen("run", "m.yaml")
+    assert missing.returncode == 4
+    assert "Set QUEUEWORKS_KEY" in missing.stderr
+
+
+def test_a_service_that_is_not_installed_is_refused_with_those_that_are(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", CLIPS, service="queuework", defaults={})
+    refused = batchgen("check", "m.yaml")
+    assert refused.returncode == 2
+    assert "there is no service `queuework`" in refused.stderr
+    assert "did you mean queueworks?" in refused.stderr
+
+
+def test_an_entry_point_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, target in (("gone", "no_such_module:PLUGIN"), ("odd", "json:dumps")):
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {target}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match="'gone' cannot be loaded: No module named"):
+        registry.plugin("gone")
+    with pytest.raises(UsageError, match="'odd' cannot be used"):
+        registry.plugin("odd")
+    with pytest.raises(UsageError, match="no service 'other' here; installed: aimlapi"):
+        registry.plugin("other")
