@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import leases, submission
+from batchgen.jobtable import delivery, leases, polling, submission
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import metadata, timings
-from batchgen.services.base import Rejected
+from batchgen.services.base import Finished, Rejected
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
@@ -90,10 +90,6 @@ def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
     assert table.cancel("is-pending") == ["is-pending"]
 
 
-def scalar(connection: Connection, sql: str) -> object:
-    return connection.exec_driver_sql(sql).scalar()
-
-
 def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     table.sync("mona")
     table.accept(table.intend()[0], "g-1", "0.2800005")
@@ -102,11 +98,41 @@ def test_money_is_exact_and_reads_as_it_was_written(table: Table) -> None:
     table.accept(table.intend()[0], "g-2", "12345678.5")
     assert [str(attempt.cost_usd) for attempt in table.attempts()] == ["0.2800005", "12345678.5"]
     total = Decimal("12345678.7800005")
-    for sql, amount in (
-        ("SELECT sum(cost_usd) FROM attempts", total),
-        ("SELECT spent_nanousd FROM batches", total * 10**9),
-    ):
-        assert table.database.read_now(scalar, sql) == amount
+
+    def ask(sql: str) -> object:
+        return table.database.read_now(lambda connection: connection.exec_driver_sql(sql).scalar())
+
+    assert ask("SELECT sum(cost_usd) FROM attempts") == total
+    assert ask("SELECT spent_nanousd FROM batches") == total * 10**9
+
+
+def test_a_generation_of_another_attempt_is_not_taken_and_the_job_is_unconfirmed(table: Table) -> None:
+    table.bring(State.GENERATING, "lisa")
+    table.accept(table.bring(State.SUBMITTING), "g-lisa")
+    assert table.states() == {"lisa": "generating", "mona": "unconfirmed"}
+    take = text("UPDATE attempts SET outcome = 'accepted', generation_id = 'g-lisa' WHERE generation_id IS NULL")
+    with pytest.raises(StorageError, match="ux_attempts_generation"):
+        table.change(lambda connection: connection.execute(take) and None)
+
+
+def test_a_delivered_file_without_a_size_is_refused(table: Table) -> None:
+    table.bring(State.DONE)
+    with pytest.raises(StorageError, match="delivered_has_file"):
+        table.change(lambda connection: connection.execute(text("UPDATE outputs SET bytes = NULL")) and None)
+
+
+def test_what_the_service_deletes_first_is_downloaded_first(table: Table) -> None:
+    for key, hours in (("a", None), ("b", 9), ("c", 2)):
+        table.bring(State.GENERATING, key)
+        (job,) = table.claim(State.GENERATING)
+        collect_by = table.now + hours * HOUR if hours else None
+        table.change(polling.finished, job, RUN, Finished(("https://cdn.test/v.mp4",)), table.now, collect_by)
+    until = table.now + HOUR
+    claims = [
+        table.change(delivery.claim_downloads, table.batch_id, RUN, table.now, until, 1, results_expire=True)
+        for _ in range(3)
+    ]
+    assert [job.key for (job,) in claims] == ["c", "b", "a"]
 
 
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:
