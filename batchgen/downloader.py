@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.files.checker import Checker
+from batchgen.files.fsync import FolderSync, sync
 from batchgen.files.part import Part, find_placed
 from batchgen.files.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
 from batchgen.jobs import ErrorClass, Job, Output, State
@@ -24,6 +25,7 @@ from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services import http
 from batchgen.services.base import Failed, Finished, Throttled, Unavailable
+from batchgen.services.file_server import Expired, NoFile, VersionChanged, validator, whole_size
 from batchgen.stage import LEASE, RunContext, Stage
 
 T = TypeVar("T")
@@ -31,13 +33,13 @@ T = TypeVar("T")
 PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
 SMALL_PIECE_BYTES = 256 << 10  # below this the hand-over costs more than to hash and write
 PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
+CLAIMED_PER_CONNECTION = 4  # jobs that wait for it: small files must not run out between two claims
 VERIFYING_MAX = 256  # files being checked and renamed: bounds the leases, they cost little else
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
 SAME_BAD_BYTES = 3  # so many times the same undecodable file is taken for what the service has
 RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pass within seconds
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
-SIZE_DIGITS_MAX = 18  # of a size in a header: an exabyte; longer numbers are not believed
 DISK_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 )
@@ -48,19 +50,11 @@ class TryFailed(Exception):
     """This try brought no whole file, and another follows; `str(error)` says why."""
 
 
-class Expired(Exception):
-    """The file server does not know this address, or not any more."""
-
-
 class Gone(Exception):
     """The service does not have the file any more."""
 
     def __init__(self, outcome: Failed) -> None:
         self.outcome = outcome
-
-
-class VersionChanged(Exception):
-    """What lies in the `.part` is not the beginning of the file that the server has now."""
 
 
 class Abandoned(Exception):
@@ -77,6 +71,7 @@ class Downloader(Stage):
         self.client = http.download_client(at_once)
         self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
         self.checker = Checker()
+        self.folders = FolderSync(partial(self.on_disk, sync))
 
     async def finish(self) -> None:
         """Claim nothing more, break off the downloads, and wait until the files that have arrived are delivered."""
@@ -95,9 +90,9 @@ class Downloader(Stage):
     def capacity(self) -> int:
         if self.context.disk or self.stopping:
             return 0
-        # As many jobs again wait for a connection, so that none is free while the next jobs are claimed.
+        # Claimed jobs wait for a connection, so that none is free while the next jobs are claimed.
         downloading = len(self.tasks) - self.verifying
-        return min(2 * self.at_once - downloading, VERIFYING_MAX - self.verifying)
+        return min((1 + CLAIMED_PER_CONNECTION) * self.at_once - downloading, VERIFYING_MAX - self.verifying)
 
     async def tick(self, now: datetime) -> datetime | None:
         if self.capacity <= 0:
@@ -131,7 +126,7 @@ class Downloader(Stage):
             run, now = self.context.run, clock.utcnow()
             await self.context.database.write(polling.failed, job, run, failed, now, leaving=leaving)
             return
-        except (TryFailed, NotVideo, Undecodable) as error:
+        except (TryFailed, NoFile, NotVideo, Undecodable) as error:
             reason = str(error)
         except OSError as error:
             reason = f"{job.output_path}: {error.strerror or error}"
@@ -153,7 +148,10 @@ class Downloader(Stage):
         """Fetch a file, verify it, and deliver it."""
         part = Part(self.path_of(job, output), output.etag)
         async with self.client.free_connections:
-            await self.fetch(job, output, part)
+            try:
+                await self.fetch(job, output, part)
+            finally:
+                await part.background.wait()
         self.verifying += 1
         self.wakeup.set()
         try:
@@ -196,13 +194,11 @@ class Downloader(Stage):
         """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers."""
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
         async with self.client.stream("GET", url, headers=headers) as response:
-            total = whole_size(response, part)
+            total = whole_size(response, part.size, part.etag)
             if response.status_code == 200:
                 part.restart(validator(response))
-            if part.size != total:
+            if part.size != total or part.is_stale:
                 await self.append_body(job, output, part, response)
-            else:
-                await self.on_disk(partial(part.append, (), is_last=True))
         if total is not None and part.size < total:
             raise http.Interrupted(f"{part.size} of {total} bytes came")
         if total is not None and part.size > total:
@@ -249,7 +245,8 @@ class Downloader(Stage):
                 await self.on_disk(part.append, ())
             await self.write(delivery.begun, job, output, part.etag)
             part.recorded_etag = part.etag
-        await self.on_disk(partial(part.append, chunks, is_last=is_last))
+        await self.on_disk(part.append, chunks)
+        await part.background.grow(part.size, partial(self.on_disk, part.sync))
 
     async def ask_address(self, job: Job, output: Output) -> str:
         """A fresh address for the same file, from the service's free fetch endpoint.
@@ -284,6 +281,7 @@ class Downloader(Stage):
         # Before the rename: after a crash between rename and row, the next run recognises the file by this.
         await self.write(delivery.verified, job, output, part.size, part.sha256)
         path = await self.on_disk(part.place)
+        await self.folders.sync(path.parent)
         await self.record_delivery(job, output, part.size, part.sha256, path, remark)
 
     async def deliver_placed(self, job: Job, output: Output) -> bool:
@@ -300,37 +298,3 @@ class Downloader(Stage):
     ) -> None:
         placed = path.relative_to(self.context.folder).as_posix()
         await self.write(delivery.placed, job, output, size, sha256, placed, clock.utcnow(), remark)
-
-
-def whole_size(response: http.Response, part: Part) -> int | None:
-    """The size of the whole file, as the answer gives it; None if it does not.
-
-    Raises `Expired`, `VersionChanged` if the answer does not continue the `.part`, `TryFailed` if it has no file.
-    """
-    status = f"{response.status_code} {response.reason_phrase}"
-    span = response.headers.get("content-range", "")
-    total = as_size(span.rpartition("/")[2])
-    is_same_version = validator(response) in (None, part.etag)
-    match response.status_code:
-        case 200:
-            return as_size(response.headers.get("content-length", ""))
-        case 206 if is_same_version and span.startswith(f"bytes {part.size}-"):
-            return total
-        case 416 if total == part.size:
-            return total
-        case 206 | 416:
-            raise VersionChanged
-        case 401 | 403 | 404 | 410:
-            raise Expired(status)
-    raise TryFailed(f"the file server answers {status}")
-
-
-def validator(response: http.Response) -> str | None:
-    """What names this version of the file in an If-Range header (RFC 9110): a strong ETag, else the date."""
-    etag = response.headers.get("etag", "")
-    return etag if etag.startswith('"') else response.headers.get("last-modified") or None
-
-
-def as_size(text: str) -> int | None:
-    """A size in a header; None if it is not a plausible one."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= SIZE_DIGITS_MAX else None

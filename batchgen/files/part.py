@@ -6,11 +6,12 @@ Everything here may wait for the disk, so the downloader calls it in a thread. E
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from threading import Lock
+
+from batchgen.files.fsync import BackgroundSync, make_folder, sync
 
 RENAMING = Lock()
 """Held from the choice of a free name to the rename, so that no other download of this run takes the name."""
@@ -29,6 +30,7 @@ class Part:
         """The version that the job's row names."""
         self.is_stale = True
         """What lies on the disk is not the beginning of this file: the next bytes replace it."""
+        self.background = BackgroundSync()
         self._hash = hashlib.sha256()
 
     def resume(self) -> None:
@@ -44,53 +46,45 @@ class Part:
         """Begin again, for the bytes of version `etag`. Leaves the disk as it is until the first of them."""
         self.size, self.etag, self.is_stale, self._hash = 0, etag, True, hashlib.sha256()
 
-    def append(self, chunks: Iterable[bytes], *, is_last: bool = False) -> None:
-        """Write and hash bytes at the end; fsync them if they are the last. Creates the folder where it is missing."""
+    def append(self, chunks: Iterable[bytes]) -> None:
+        """Write and hash bytes at the end. Creates the file, and its folder where it is missing."""
+        # Every call lets another thread in, which costs more than to copy the bytes.
+        content = b"".join(chunks)
         if self.is_stale:
             make_folder(self.path.parent)
-        with self.path.open("wb" if self.is_stale else "ab") as file:
+        # Not "ab": if a failed sync has removed the file, the rest must not become a file of its own.
+        with self.path.open("wb" if self.is_stale else "r+b") as file:
             self.is_stale = False
-            for chunk in chunks:
-                file.write(chunk)
-                self._hash.update(chunk)
-                self.size += len(chunk)
-            if is_last:
-                file.flush()
-                os.fsync(file.fileno())
+            file.seek(self.size)
+            file.write(content)
+        self._hash.update(content)
+        self.size += len(content)
 
     @property
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
-    def place(self) -> Path:
-        """Rename the file to the first free name for its target, durably; returns that name.
+    def sync(self) -> None:
+        """fsync what has been written. If that fails, the file is removed.
 
-        The bytes have to be synced first, or a power cut could leave the name without them.
+        Linux forgets the pages that it could not write and reports that once, so another try would find no error.
         """
+        try:
+            sync(self.path)
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def place(self) -> Path:
+        """Sync the file, and rename it to the first free name for its target; returns that name.
+
+        The name is durable once its folder is synced.
+        """
+        self.sync()
         with RENAMING:
             path = next(path for path in names_for(self.target) if not path.exists())
             self.path.replace(path)
-        sync(path.parent)
         return path
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, durably: each new name is synced in the folder that holds it."""
-    if not folder.exists():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync(folder.parent)
-
-
-def sync(path: Path) -> None:
-    """fsync a file, or a folder for the names in it. Windows neither needs nor allows the second."""
-    if os.name != "posix" and path.is_dir():
-        return
-    file = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def names_for(target: Path) -> Iterator[Path]:
