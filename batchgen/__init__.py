@@ -3,6 +3,74 @@
 A manifest of jobs becomes rows in a job table, and four small stages — scheduler, poller, downloader, reconciler — move
 each row forward with guarded updates until its video lies on disk. The table alone is the truth; the process may die at
 any instant, and the same command goes on.
+
+    result = batchgen.run("m.yaml", max_cost=50, on_event=print)
+
+The names below are the public Python API. They are imported when they are first used, so that a program which only asks
+for the version waits for nothing.
 """
 
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchgen.api import BatchStatus, Check, RunEvent, RunOptions, Synced, arun, check, plan, run, status
+    from batchgen.dry_run import Plan
+    from batchgen.ending import RunResult
+    from batchgen.errors import (
+        AccountError,
+        BatchgenError,
+        ExitCode,
+        ManifestChanged,
+        ManifestInvalid,
+        ServiceUnreachable,
+        StorageError,
+        UsageError,
+    )
+    from batchgen.jobs import State
+    from batchgen.jobtable.statistics import Event, JobResult
+
 __version__ = "0.1.0"
+__all__ = [
+    "AccountError",
+    "BatchStatus",
+    "BatchgenError",
+    "Check",
+    "Event",
+    "ExitCode",
+    "JobResult",
+    "ManifestChanged",
+    "ManifestInvalid",
+    "Plan",
+    "RunEvent",
+    "RunOptions",
+    "RunResult",
+    "ServiceUnreachable",
+    "State",
+    "StorageError",
+    "Synced",
+    "UsageError",
+    "arun",
+    "check",
+    "plan",
+    "run",
+    "status",
+]
+
+_MODULES = {
+    "errors": {name for name in __all__ if name.endswith(("Error", "Invalid", "Changed", "Unreachable", "Code"))},
+    "jobs": {"State"},
+    "ending": {"RunResult"},
+    "jobtable.statistics": {"Event", "JobResult"},
+}
+
+# A library leaves it to the program where its log goes.
+logging.getLogger("batchgen").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = next((module for module, names in _MODULES.items() if name in names), "api")
+    return getattr(importlib.import_module(f"batchgen.{module}"), name)

@@ -132,6 +132,7 @@ class Downloader(Stage):
             reason = f"{job.output_path}: {error.strerror or error}"
             if error.errno in DISK_ERRORS:
                 self.context.disk = self.context.disk or reason
+        self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
         wait = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
         await self.context.database.write(delivery.postponed, job, self.context.run, reason, clock.utcnow() + wait)
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable import selection, statistics
-from batchgen.jobtable.statistics import BatchSummary
+from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice
 from batchgen.services.account import Variables
@@ -30,6 +30,23 @@ class Ending:
     exit_code: ExitCode
     message: str
     batch_summary: BatchSummary
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended, and how the batch stands."""
+
+    exit_code: ExitCode
+    message: str
+    batch: str
+    summary: BatchSummary
+    jobs: list[JobResult]
+    """Every job of the batch, in the manifest's order."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every job that the run was about is delivered."""
+        return self.exit_code is ExitCode.DELIVERED
 
 
 def judge(

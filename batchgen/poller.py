@@ -73,6 +73,7 @@ class Poller(Stage):
     async def record(self, job: Job, outcome: FetchOutcome) -> None:
         context, now = self.context, clock.utcnow()
         write = context.database.write
+        self.log_answer("poll", job, outcome)
         if isinstance(outcome, Unavailable) and outcome.http_status is None:
             context.contact.silent(outcome.reason, now)
         else:

@@ -89,6 +89,7 @@ class Reconciler(Stage):
     def decide(self, connection: Connection, job: Job, search: Search, now: datetime) -> None:
         """What the service says of one attempt: accepted, failed there, or not known yet."""
         finding = search.findings.get(job.attempt.client_request_id)
+        self.log_answer("search", job, finding)
         match finding:
             case Adopted():
                 deadline = now + timedelta(minutes=self.context.limits.deadline_minutes)

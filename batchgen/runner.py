@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -37,6 +38,7 @@ from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import LEASE, RunContext, Stage
 
+LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
 IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody notified is noticed after it
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
@@ -95,14 +97,14 @@ class Runner:
             write = self.database.write
             host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
             await write(leases.begin_run, self.id, self.batch_id, host, pid, now, self.selection)
+            LOG.info("run.started", extra={"run": self.id})
             code = ExitCode.INTERNAL_ERROR
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
                 await write(leases.wake_waiting, self.batch_id, clock.utcnow())
                 await self.prepare()
-                with self.listening():
-                    await self.turn_all()
+                await self.turn_all()
                 choose, now = self.scheduler.choose, clock.utcnow()
                 ending = await self.database.read(judge, self.context, self.signal, choose, now)
                 code = ending.exit_code
@@ -111,6 +113,7 @@ class Runner:
                 code = error.exit_code
                 raise
             finally:
+                LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow())
 

@@ -128,6 +128,7 @@ class Scheduler(Stage):
         """Write down the outcome of a create request, and slow down or stop where it says so."""
         context, now = self.context, clock.utcnow()
         write = context.database.write
+        self.log_answer("create", job, outcome)
         if isinstance(outcome, NotSent):
             context.contact.silent(outcome.reason, now)
         else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from batchgen.jobs import Job
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Terms
@@ -90,6 +92,7 @@ class Stage:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.wakeup = asyncio.Event()
         self.stopping = False
+        self.log = logging.getLogger(f"batchgen.{type(self).__name__.lower()}")
         self.failure: BaseException | None = None
         """An exception that no task may raise: a defect, or a job table that cannot be used. It ends the run."""
         self.on_change: Callable[[Stage, bool], None] = lambda _stage, _moved: None
@@ -101,6 +104,11 @@ class Stage:
 
     async def tick(self, now: datetime) -> datetime | None:
         raise NotImplementedError
+
+    def log_answer(self, request: str, job: Job, outcome: object) -> None:
+        """Log what a request came to, as `<request>.<outcome>` with the fields `job` and `reason`."""
+        fields = {"job": job.key, "reason": getattr(outcome, "reason", None)}
+        self.log.debug(f"{request}.{type(outcome).__name__.lower()}", extra=fields)
 
     def begin(self, work: Coroutine[Any, Any, bool | None]) -> None:
         """Run `work` as a task. When it ends, `on_change` is called; with False if it returned False: no job moved."""

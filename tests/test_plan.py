@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+from batchgen.dry_run import PlanRequest, make_plan
 from batchgen.jobtable.selection import Selection
 from batchgen.manifest import Limits
-from batchgen.plan import PlanRequest, make_plan
 from tests.table import MODEL, Table, spec
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from pathlib import Path
 
 import click
 
+from batchgen import api
 from batchgen.cli import options
-from batchgen.errors import ManifestInvalid
-from batchgen.manifest import read
 from batchgen.report.terminal import print_json
 from batchgen.report.words import plural
 
@@ -21,16 +18,10 @@ from batchgen.report.words import plural
 @options.json_lines
 def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None:
     """All problems are shown at once, with exit code 2."""
-    valid = read(manifest, validate=validate)
-    if online:
-        from batchgen.services.remote_images import problems
-
-        if unreachable := asyncio.run(problems(valid)):
-            raise ManifestInvalid(unreachable)
-    models = Counter(job.model for job in valid.jobs)
+    valid = api.check(manifest, validate=validate, online=online)
     if as_json:
-        print_json({"batch": valid.batch, "jobs": len(valid.jobs), "models": models})
+        print_json({"batch": valid.batch, "jobs": valid.jobs, "models": valid.models})
         return
-    click.echo(f"{valid.batch}: {plural(len(valid.jobs), 'job')}, all valid")
-    for model, number in models.most_common():
+    click.echo(f"{valid.batch}: {plural(valid.jobs, 'job')}, all valid")
+    for model, number in sorted(valid.models.items(), key=lambda entry: -entry[1]):
         click.echo(f"  {number:6}  {model}")

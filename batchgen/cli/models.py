@@ -83,7 +83,7 @@ def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
 
     Raises `ServiceUnreachable` where a new list cannot be had.
     """
-    if not refresh and not options.table_exists(location):
+    if not refresh and not Path(location).exists() and "://" not in str(location):
         return None
     from batchgen.jobtable import pricelist
     from batchgen.jobtable.database import Database  # It takes longer to import than all else here.

@@ -47,16 +47,6 @@ def add(*options: Callable[[C], C]) -> Callable[[C], C]:
 jobs_of_batch = add(manifest, ids, db, simulate)
 
 
-def table_location(db: str | None, manifest: Path) -> str | Path:
-    """Where the job table is: `--db`, else beside the manifest, whatever the working directory."""
-    return db or manifest.absolute().parent / "batchgen.db"
-
-
-def table_exists(location: str | Path) -> bool:
-    """Whether there is a job table, as far as can be seen without opening it: a URL is taken to have one."""
-    return "://" in str(location) or Path(location).exists()
-
-
 def next_command(name: str) -> str:
     """Another command on the same manifest and job table, for a person to type: `batchgen retry m.yaml`."""
     context = click.get_current_context()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -15,18 +14,17 @@ import click
 from batchgen import api, clock
 from batchgen.cli import options
 from batchgen.cli.plan import show_plan
-from batchgen.cli.run_options import limits_of, run_options, selection_of
+from batchgen.cli.run_options import run_options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import statistics
-from batchgen.jobtable.database import Database
 from batchgen.jobtable.sync import Batch, OnChanged
+from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import counts, local_time, plural, shortened, summary_json, summary_line
 from batchgen.runner import Runner, RunSpec
-from batchgen.services.base import Service
 
 FAILURES_SHOWN = 5
 
@@ -45,6 +43,7 @@ FAILURES_SHOWN = 5
     help="For jobs that were edited after they were sent: keep the paid video, or pay for a new one as well.",
 )
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
+@click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
 @options.json_lines
 def command(
     manifest: Path,
@@ -55,33 +54,27 @@ def command(
     log_file: Path | None,
     as_json: bool,
     dry_run: bool,
+    verbose: int,
     **typed: Any,
 ) -> None:
     """After Ctrl-C, a crash or a power cut, run it again: nothing is submitted or downloaded twice.
 
     The first Ctrl-C waits for create requests on the wire and ends; the second ends at once.
     """
+    run_options: Any = {"db": db, "simulate": simulate, "validate": validate, "changed": changed, **typed}
     if dry_run:
-        show_plan(db, manifest, typed, simulate=simulate, validate=validate, as_json=as_json)
+        show_plan(manifest, run_options, as_json=as_json)
         return
-    location = options.table_location(db, manifest)
+
+    async def run(log: IO[str] | None) -> Ending:
+        async with api.open_run(manifest, run_options) as opened:
+            announce(opened.spec, as_json)
+            return await run_with_progress(opened, as_json, log)
+
+    log_to_stderr(verbose)
     with ExitStack() as stack:
-        database = stack.enter_context(Database(location)) if options.table_exists(location) else None
-        jobs = api.read_manifest(manifest, database, simulate=simulate, validate=validate)
-        jobs = replace(jobs, limits=limits_of(jobs.limits, typed))
-        account = api.account_of(jobs)
         log = stack.enter_context(open_log(log_file)) if log_file else None
-        # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
-        database = database or stack.enter_context(Database(location))
-
-        async def run() -> Ending:
-            selection, until = selection_of(typed), typed["until"]
-            spec = await api.prepare_run(database, jobs, changed or "refuse", selection, until)
-            announce(spec, as_json)
-            async with api.open_service(jobs, account, database) as service:
-                return await run_with_progress(database, service, spec, as_json, log)
-
-        ending = asyncio.run(run())
+        ending = asyncio.run(run(log))
     sys.exit(ending.exit_code)
 
 
@@ -93,18 +86,17 @@ def open_log(path: Path) -> IO[str]:
         raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
 
-async def run_with_progress(
-    database: Database, service: Service, spec: RunSpec, as_json: bool, log: IO[str] | None
-) -> Ending:
+async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | None) -> Ending:
     """Run the batch to its end, showing its progress, and print the result."""
-    batch_id, batch = spec.synced.batch_id, spec.batch
-    runner = Runner(database, service, spec)
-    after, notice = await database.read(statistics.last_event), partial(notice_of, runner)
+    database, spec, runner = opened.database, opened.spec, opened.runner
+    batch_id, batch, after = spec.synced.batch_id, spec.batch, opened.last_event
+    notice = partial(notice_of, runner)
     progress = Progress(database, batch_id, batch.name, after, as_json=as_json, log=log, notice=notice)
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
     try:
-        ending = await runner.run()
+        with runner.listening():
+            ending = await runner.run()
     finally:
         ended.set()
         await following

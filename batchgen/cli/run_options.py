@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -13,8 +11,7 @@ import click
 
 from batchgen import clock
 from batchgen.cli.options import add
-from batchgen.jobtable.selection import Selection
-from batchgen.manifest import AUTO, Limits
+from batchgen.manifest import AUTO
 
 
 def usd(text: str) -> Decimal:
@@ -71,14 +68,3 @@ run_options = add(
     click.option("--sample", type=click.IntRange(1), help="Send only so many jobs, drawn by id: always the same."),
     click.option("--limit", type=click.IntRange(1), help="Send only so many jobs, the first ones: always the same."),
 )
-
-
-def limits_of(manifest_limits: Limits, typed: Mapping[str, Any]) -> Limits:
-    """The manifest's limits, with those that were typed instead."""
-    names = ("submits_per_minute", "in_flight", "downloads", "max_cost")
-    return replace(manifest_limits, **{name: typed[name] for name in names if typed[name] is not None})
-
-
-def selection_of(typed: Mapping[str, Any]) -> Selection:
-    """The jobs that the options select."""
-    return Selection(*(typed[name] for name in ("only", "where", "sample", "limit")))

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from batchgen.jobs import State
 from batchgen.jobtable import in_flight, ledger
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import LimitKind, attempts, batches, events, jobs, limits
+from batchgen.jobtable.schema import LimitKind, attempts, batches, events, jobs, limits, outputs
 from batchgen.jobtable.transition import next_due
 
 EVENTS_AT_ONCE = 500
@@ -52,6 +53,19 @@ class Blocker:
     jobs: int
     collect_by: datetime | None = None
     """When the service may delete the first of the files that wait to be downloaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How one job stands. Money in USD."""
+
+    id: str
+    state: State
+    path: Path | None
+    """Its first file, once that is delivered."""
+    error: str | None
+    cost_usd: Decimal | None
+    """Of its last attempt, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +187,14 @@ def last_event(connection: Connection) -> int:
     return int(connection.execute(select(func.coalesce(func.max(events.c.id), 0))).scalar_one())
 
 
+def job_results(connection: Connection, batch_id: int, folder: Path) -> list[JobResult]:
+    """Every job of a batch, in the manifest's order. Paths are those below `folder`."""
+    return [
+        JobResult(key, State(state), folder / path if path else None, error, cost)
+        for key, state, error, cost, path in connection.execute(RESULTS, {"in_batch": batch_id})
+    ]
+
+
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
     """At most `capacity` failed jobs, the newest first, each with its error."""
     failed = select(jobs.c.key, jobs.c.error).where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
@@ -186,6 +208,13 @@ COUNT_LATE = select(func.count()).where(
     jobs.c.batch_id == bindparam("in_batch"),
     jobs.c.state == State.GENERATING,
     bindparam("now", type_=attempts.c.deadline_at.type) >= PLANNED_UNTIL,
+)
+RESULTS = (
+    select(jobs.c.key, jobs.c.state, jobs.c.error, attempts.c.cost_usd, outputs.c.path)
+    .outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .outerjoin(outputs, (outputs.c.attempt_id == attempts.c.id) & (outputs.c.number == 1))
+    .where(jobs.c.batch_id == bindparam("in_batch"))
+    .order_by(jobs.c.id)
 )
 EVENTS = (
     select(events.c.id, events.c.at, jobs.c.key, events.c.from_state, events.c.to_state, events.c.detail)

@@ -8,9 +8,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from batchgen.dry_run import ModelCost, Plan
 from batchgen.jobs import State
 from batchgen.manifest import AUTO
-from batchgen.plan import ModelCost, Plan
 from batchgen.report.words import counts, dollars, duration, local_time, plural
 
 LEARNED = " (learned from the account, or assumed)"

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import IO
 
 from batchgen import clock
+from batchgen.api import log_event
 from batchgen.jobs import State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.database import Database
@@ -115,6 +116,7 @@ class Progress:
 
     def write_event(self, event: Event) -> None:
         self.last_line_at = clock.utcnow()
+        log_event(event)
         if self.as_json:
             print_json(event_json(event))
         elif not self.display:

@@ -1,0 +1,64 @@
+"""Where the job table of a manifest is, and which of its batches the manifest made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Row, select
+
+from batchgen.errors import UsageError
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import batches
+
+StoredBatch = Row[tuple[int, str, str, str]]
+"""The columns id, name, service and manifest_path of a batch."""
+
+
+def stored_batches(connection: Connection) -> list[StoredBatch]:
+    """Every batch in the job table."""
+    columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path)
+    return list(connection.execute(select(*columns).order_by(batches.c.id)))
+
+
+def is_from(batch: StoredBatch, manifest: Path) -> bool:
+    """Whether this manifest made the batch, by whatever path it is named, even if its folder has been moved since."""
+    stored = Path(batch.manifest_path)
+    if stored.exists() and manifest.exists():
+        return stored.samefile(manifest)
+    absolute = Path(os.path.normpath(manifest.absolute()))  # without "..", but with symbolic links as they are
+    return stored == absolute or (not stored.exists() and stored.name == manifest.name)
+
+
+def table_location(db: str | Path | None, manifest: Path) -> str | Path:
+    """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest, whatever the working directory."""
+    return db or os.environ.get("BATCHGEN_DB") or manifest.absolute().parent / "batchgen.db"
+
+
+def table_exists(location: str | Path) -> bool:
+    """Whether there is a job table, as far as can be seen without opening it: a URL is taken to have one."""
+    return "://" in str(location) or Path(location).exists()
+
+
+@contextmanager
+def open_table(db: str | Path | None, manifest: Path | None) -> Iterator[Database]:
+    """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
+    location = table_location(db, manifest or Path("batchgen.db"))
+    if not table_exists(location):
+        missing = f"{manifest}: there is no such manifest\n" if manifest and not manifest.exists() else ""
+        raise UsageError(f"{missing}{location}: there is no job table yet; a run makes it")
+    with Database(location) as database:
+        yield database
+
+
+def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
+    """The batches that a manifest made: a real one, a simulated one, or both. Raises `UsageError` if there is none."""
+    stored = database.read_now(stored_batches)
+    matching = [batch for batch in stored if is_from(batch, manifest)]
+    if not matching:
+        location = database.path or database.url.render_as_string(hide_password=True)
+        manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"
+        raise UsageError(f"{manifest}: is not in the job table {location}, which has {manifests}")
+    return matching

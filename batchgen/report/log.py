@@ -1,0 +1,26 @@
+"""The log on standard error, for `-v`: what stages ask and are answered, and with `-vv` every request."""
+
+import logging
+from typing import Any
+
+STANDARD = frozenset(vars(logging.makeLogRecord({})))
+"""The attributes of every record. The others are fields."""
+
+
+class FieldFormatter(logging.Formatter):
+    """A line with the time, the logger, the event's name, and its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {name: value for name, value in vars(record).items() if name not in STANDARD}
+        shown = (f"{name}={value}" for name, value in fields.items() if value not in (None, ""))
+        return " ".join((super().format(record), *shown))
+
+
+def log_to_stderr(verbosity: int) -> None:
+    """Show the log of batchgen; with a verbosity of 2, that of its HTTP library as well. Neither shows a key."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(FieldFormatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
+    for name in ("batchgen", "httpx2")[:verbosity]:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(handler)
