@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from batchgen.jobs import State
 from batchgen.simulator.faults import NAMES
+from batchgen.simulator.ledger import Generation
 from tests.campaign.__main__ import run_trials
-from tests.campaign.audit import AuditResult
+from tests.campaign.audit import AuditResult, check_totals, delivery_defect
 from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_SENT
 from tests.campaign.points import CrashPoint, parse, run_crash_point
 from tests.campaign.scenarios import KINDS, SHARES, SINGLE_FAULTS, Interruption, Scenario, scenarios
 from tests.campaign.table import BLOCK, README, TOP_README, problem_report, summary, table, write
 from tests.campaign.trial import Trial, run_scenario
 from tests.readme_blocks import block_names, read_block
+from tests.table import Table
 
 KILL = Interruption("SIGKILL", 6, 0.1)
 SLICE = (
@@ -55,6 +60,64 @@ def test_the_campaign_finds_a_batchgen_that_pays_twice_and_one_that_gives_up(tmp
         assert scenario.command in problem_report(trials)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["001", "002"], "folders of failed trials stay"
     assert {"batchgen.db", "service.ledger"} <= {path.name for path in (tmp_path / "001").iterdir()}
+
+
+def test_the_audit_compares_the_batch_s_totals_with_the_service_and_the_files(table: Table) -> None:
+    table.bring(State.DONE)
+    assert list(check_totals(table.folder, [])) == []
+    wrong = text("UPDATE batches SET spent_nanousd = 1, delivered_bytes = 1")
+    table.change(lambda connection: connection.execute(wrong) and None)
+    assert list(check_totals(table.folder, [])) == [
+        "the service charged 0 USD, the batch says 1 billionths",
+        "9 bytes were delivered, the batch says 1",
+    ]
+
+
+GENERATION = Generation(
+    model="m",
+    endpoint="/",
+    body="{}",
+    digest="00",
+    prompt="job 0",
+    seconds=5.0,
+    aspect=None,
+    image=None,
+    micro_usd=0,
+    id="g-1",
+    nth=0,
+    client_request_id="c-1",
+    file="v.mp4",
+    created_at="2026",
+    finishes_at="2026",
+    outcome="completed",
+)
+JOB: dict[str, Any] = {"key": "j0", "state": "done", "error": None, "output_path": "j0.mp4", "current": 1}
+FILE: dict[str, Any] = {"path": "j0.mp4", "delivered_at": "2026", "bytes": 3, "sha256": "00"}
+
+
+@pytest.mark.parametrize(
+    ("job", "files", "defect"),
+    [
+        (None, [], "no attempt has its id"),
+        ({"current": 0}, [FILE], "its job j0 has another attempt"),
+        ({"state": "failed", "error": "gone"}, [FILE], "its job j0 is failed (gone)"),
+        ({}, [], "j0 is done with j0.mp4, its files are []"),
+        ({}, [FILE, FILE], "j0 is done with j0.mp4, its files are"),
+        ({}, [{**FILE, "delivered_at": None}], "j0 is done with j0.mp4, its files are"),
+        ({}, [{**FILE, "path": "j1.mp4"}], "j0 is done with j0.mp4, its files are"),
+        ({}, [FILE], "j0.mp4 is missing"),
+    ],
+)
+def test_the_audit_finds_a_delivery_that_its_rows_do_not_describe(
+    tmp_path: Path, job: dict[str, Any] | None, files: list[dict[str, Any]], defect: str
+) -> None:
+    row = None if job is None else {**JOB, **job}
+    assert (delivery_defect(tmp_path, row, files, GENERATION, b"") or "").startswith(defect)
+
+
+def test_the_audit_compares_a_file_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "j0.mp4").write_bytes(b"abc")
+    assert delivery_defect(tmp_path, JOB, [FILE], GENERATION, b"abc") == "j0.mp4 is not what the row of its file says"
 
 
 def test_every_fault_of_the_simulator_has_a_row() -> None:

@@ -158,9 +158,10 @@ def check_attempts(folder: Path, ledger: Ledger, generations: list[Generation]) 
 
 
 def check_totals(folder: Path, generations: list[Generation]) -> Iterator[str]:
-    """The batch's running totals are what the service charged, and the bytes that were delivered."""
+    """The batch's running totals are what the service charged or named as charge, and the bytes that were delivered."""
     (batch,) = rows(folder / "batchgen.db", "SELECT * FROM batches")
-    charged = sum((generation.cost_usd for generation in generations if generation.outcome == "completed"), Decimal(0))
+    # A stuck generation has not ended: it counts as the price that the answer to its create named.
+    charged = sum((generation.cost_usd for generation in generations if generation.outcome != "error"), Decimal(0))
     if Decimal(batch["spent_nanousd"]).scaleb(-9) != charged:
         yield f"the service charged {charged} USD, the batch says {batch['spent_nanousd']} billionths"
     sizes = "SELECT coalesce(sum(bytes), 0) AS bytes FROM outputs WHERE delivered_at IS NOT NULL"
