@@ -33,7 +33,7 @@ def test_the_demo_brings_eight_different_playable_videos_and_a_second_run_asks_f
     folder = manifests
     first = batchgen("run", folder / "demo.yaml")
     assert (first.returncode, first.stdout.count("\n")) == (0, 1)
-    assert first.stdout.startswith("demo: 8 done; ")
+    assert first.stdout.startswith("demo-simulated: 8 done; ")
     assert "(simulated); every job is delivered" in first.stdout
     database = folder / "batchgen.db"
     check_delivered(folder, database)

@@ -166,6 +166,7 @@ def test_a_file_that_was_half_there_when_killed_continues_by_range(
     part = tmp_path / "m/n0.mp4.part"
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
+    until(lambda: part.exists() and part.stat().st_size)  # the row names the version before the first bytes are there
     running.signal(signal.SIGKILL)
     running.end()
     had = part.stat().st_size

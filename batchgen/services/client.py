@@ -65,9 +65,7 @@ class ApiClient:
         seconds = http.FETCH_SECONDS if seconds is None else seconds
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
-            return await self._exchange(
-                self._questions, method, path, headers, None, seconds or http.FETCH_SECONDS, with_key=with_key
-            )
+            return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
         except (*http.FAILURES, *http.BAD_ADDRESS) as error:
             return Unavailable(http.describe(error, self._key))
 
