@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from freezegun.api import FrozenDateTimeFactory
 
 from batchgen.simulator import AccountLimits
 
@@ -210,11 +211,16 @@ async def test_no_more_requests_pass_in_a_minute_than_the_account_allows() -> No
         assert 1 <= int(responses[-1].headers["retry-after"]) <= 60
 
 
-async def test_creates_have_a_rate_limit_of_their_own_which_throttled_ones_do_not_prolong() -> None:
+async def test_creates_have_a_rate_limit_of_their_own_which_throttled_ones_do_not_prolong(
+    clock: FrozenDateTimeFactory,
+) -> None:
     async with simulated(speed=600, limits=AccountLimits(creates_per_minute=2)) as client:
-        statuses = [(await client.post(UNIVERSAL, json=body(f"{number}"))).status_code for number in range(4)]
-        assert statuses == [201, 201, 429, 429]
-        while (response := await client.post(UNIVERSAL, json=body("again"))).status_code == 429:
-            assert 0 < float(response.headers["retry-after"]) <= 0.1, "a minute is 0.1 s at this speed"
-            await asyncio.sleep(0.01)
-        assert response.status_code == 201
+        responses = [await client.post(UNIVERSAL, json=body(f"{number}")) for number in range(4)]
+        assert [response.status_code for response in responses] == [201, 201, 429, 429]
+        wait = float(responses[-1].headers["retry-after"])
+        assert wait == 0.1, "a minute is 0.1 s at this speed"
+        clock.tick(timedelta(seconds=wait - 0.001))
+        late = [await client.post(UNIVERSAL, json=body("again")) for _ in range(2)]
+        assert [response.status_code for response in late] == [429, 429], "as many as would fill the limit again"
+        clock.tick(timedelta(seconds=0.001))
+        assert (await client.post(UNIVERSAL, json=body("again"))).status_code == 201
