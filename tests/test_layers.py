@@ -20,7 +20,7 @@ LAYERS = (
     {"jobtable"},
     {"limits"},
     {"stage", "scheduler", "poller", "downloader", "reconciler"},
-    {"ending", "runner", "plan", "simulator", "testing"},
+    {"ending", "runner", "dry_run", "simulator", "testing"},
     {"api"},
     {"report"},
     {"cli"},

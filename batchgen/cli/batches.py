@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from batchgen.cli.options import next_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
@@ -20,7 +21,7 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
 
     Raises `UsageError` where the manifest was never run.
     """
-    with open_table(db, manifest) as database:
+    with open_table(db, manifest, next_command("run")) as database:
         candidates = batches_of(database, manifest)
         matching = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
         if not matching and len(candidates) > 1:

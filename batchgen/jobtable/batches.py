@@ -43,12 +43,15 @@ def table_exists(location: str | Path) -> bool:
 
 
 @contextmanager
-def open_table(db: str | Path | None, manifest: Path | None) -> Iterator[Database]:
-    """The job table of a manifest that was run before. Raises `UsageError` where there is none."""
+def open_table(db: str | Path | None, manifest: Path | None, run_command: str = "a run") -> Iterator[Database]:
+    """The job table of a manifest that was run before.
+
+    Raises `UsageError` where there is none, which says what makes one.
+    """
     location = table_location(db, manifest or Path("batchgen.db"))
     if not table_exists(location):
         missing = f"{manifest}: there is no such manifest\n" if manifest and not manifest.exists() else ""
-        raise UsageError(f"{missing}{location}: there is no job table yet; a run makes it")
+        raise UsageError(f"{missing}{location}: there is no job table yet; {run_command} makes it")
     with Database(location) as database:
         yield database
 

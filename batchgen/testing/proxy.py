@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -61,7 +61,7 @@ class Proxy:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
-            writer.close()
+            await close(writer)
 
     async def answer(self, raw: bytes) -> bytes:
         method, path, _ = raw.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
@@ -80,9 +80,17 @@ class Proxy:
         head, _, body = raw.partition(b"\r\n\r\n")
         head = re.sub(rb"\r\nconnection:[^\r]*", b"", head, flags=re.IGNORECASE) + b"\r\nConnection: close"
         writer.write(head + b"\r\n\r\n" + body)
-        answer = await reader.read()
-        writer.close()
-        return answer
+        try:
+            return await reader.read()
+        finally:
+            await close(writer)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and wait until it is closed."""
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def read_message(reader: asyncio.StreamReader) -> bytes:
