@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from sqlalchemy import update
 
 from batchgen import downloader
 from batchgen.downloader import SAME_BAD_BYTES
+from batchgen.files import fsync
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs
@@ -102,6 +104,38 @@ async def test_the_name_that_a_dead_run_gave_is_synced_before_the_row_says_done(
         await turn(stage)
     assert log.steps == [("fsync", ".", "downloading")]
     assert table.row().state == "done"
+
+
+async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux reports a lost write once: whoever syncs later hears nothing of it."""
+    monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(fsync, "SYNC_BYTES", HALF)
+    sync_to_disk = os.fsync
+    digests: list[str | None] = []
+    """What the row says of the verified file, at each sync."""
+
+    def fail_once(descriptor: int) -> None:
+        digests.append(table.row().sha256)
+        if len(digests) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync_to_disk(descriptor)
+
+    async with serving(full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
+        context = context_of(table, ScriptedService())
+        async with downloading(context) as stage:
+            monkeypatch.setattr(os, "fsync", fail_once)
+            await turn(stage)
+        assert digests == [None], "no sync began before the file was verified"
+        assert context.disk == "mona.mp4: Input/output error"
+        assert (table.row().state, table.row().failures) == ("downloading", 1)
+        assert not target.with_name("mona.mp4.part").exists(), "another try would believe what lies there"
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await run_tries(stage, table, clock, 1)
+    assert requested_ranges(wire) == [NO_RANGE, NO_RANGE]
+    assert target.read_bytes() == CLIP
 
 
 def placed_by_a_dead_run(table: Table, url: str, content: bytes = CLIP) -> None:

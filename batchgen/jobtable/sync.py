@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
+from batchgen.files.part import numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.columns import UTCDateTime
@@ -265,7 +266,7 @@ def shorten(value: Any, longest: int = 60) -> str:
 def archive_version(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
     """Rename a job and its file to a free `key~N`, so that a new version takes its key. It keeps its generation."""
     folder, old = batch.manifest.parent, Path(row.output_path)
-    names = ((f"{row.key}~{n}", old.with_name(f"{old.stem}~{n}{old.suffix}")) for n in count(1))
+    names = ((f"{row.key}~{n}", numbered(old, n)) for n in count(1))
     # While our file is at its path, a file at a new name is somebody else's. Otherwise it is ours, moved by an earlier
     # redo whose transaction was lost.
     must_move = (folder / old).exists()
