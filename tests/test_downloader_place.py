@@ -117,7 +117,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
     """What the row says of the verified file, at each sync."""
 
     def fail_once(descriptor: int) -> None:
-        digests.append(table.row().sha256)
+        digests.append(table.output().sha256)
         if len(digests) == 1:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync_to_disk(descriptor)

@@ -58,7 +58,12 @@ def module_of(path: Path) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it; `from a import b` gives `a.b` where that is a module."""
+    """Every module that a file imports, anywhere in it; `from a import b` gives `a.b` where that is a module.
+
+    The package itself imports its public names when they are first used; only type checkers see where from.
+    """
+    if path == PACKAGE / "__init__.py":
+        return
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

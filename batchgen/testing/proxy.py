@@ -39,6 +39,7 @@ class Proxy:
         self.host, self.port = urlsplit(service_url).hostname, urlsplit(service_url).port
         self.is_create = is_create
         self.base_url = ""
+        self.connections: set[asyncio.Task[None]] = set()
         self.requests: list[Request] = []
         self.create_faults: list[Fault] = []
         """One for each create request to come; those beyond are left alone."""
@@ -53,6 +54,9 @@ class Proxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, with one request."""
+        if task := asyncio.current_task():
+            self.connections.add(task)
+            task.add_done_callback(self.connections.discard)
         try:
             raw = await read_message(reader)
             if raw:
@@ -113,6 +117,10 @@ async def proxied(service_url: str, is_create: IsCreate) -> AsyncIterator[Proxy]
         yield proxy
     finally:
         server.close()
+        connections = list(proxy.connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
 
 
 def replaced(status: int, body: str = "", headers: str = "") -> Callable[[bytes], bytes]:
