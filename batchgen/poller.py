@@ -16,14 +16,21 @@ from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import FEWEST_TO_CORRECT, MINUTE
-from batchgen.limits.generation_times import backoff, duration_of
+from batchgen.limits.generation_times import SHORTEST_SECONDS, backoff, duration_of, kind_of
 from batchgen.limits.rate import LimitKey
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, RunContext, Stage
 
 POLLS_WITHOUT_FILE = 5  # "completed" without a file so often in a row is final
-RETRY_FIRST_SECONDS = 2.0
-RETRY_LONGEST_SECONDS = 120.0
+RETRY_FIRST_SECONDS = 2.0  # after "completed" without a file
+RETRY_SHARE = 0.02  # of a generation's expected time or age: the pause after a poll without an answer
+RETRY_LONGEST_SECONDS = 120.0  # between two polls of a job while the service answers nobody
+EARLIEST_END = 0.75  # of the age at which an end was seen, however long before the last poll was
+
+
+def ended_after(before: float, age: float) -> float:
+    """The time in seconds to learn from a generation that was at work at age `before` and had ended at `age`."""
+    return (max(before, age * EARLIEST_END) + age) / 2
 
 
 class Poller(Stage):
@@ -35,6 +42,8 @@ class Poller(Stage):
         self.answered_at: deque[datetime] = deque()
         """When the polls of this run were answered, in the last minute."""
         self.backing_off = self.rate_limited = False
+        self.failing_since: datetime | None = None
+        """The first poll without an answer since the last one with an answer, of whatever job."""
 
     async def tick(self, now: datetime) -> datetime | None:
         if self.capacity <= 0:
@@ -78,31 +87,38 @@ class Poller(Stage):
             context.contact.silent(outcome.reason, now)
         else:
             context.contact.answered()
-        pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+        usual = max(context.times.times(*kind_of(job)).median, self.age(job, now))
+        pause = timedelta(seconds=max(RETRY_SHARE * usual, SHORTEST_SECONDS))
         repeated = isinstance(outcome, Finished) and job.attempt.remote_status == outcome.word
         polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
         match outcome:
             case Working(word):
                 await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now))
             case Finished(files=()) if polls < POLLS_WITHOUT_FILE:
-                await write(polling.without_file, job, context.run, outcome.word, polls, now + pause)
+                wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+                await write(polling.without_file, job, context.run, outcome.word, polls, now + wait)
             case Finished(files=()):
                 message = f"the service says {outcome.word!r} and names no file"
                 failed = Failed(message, outcome.word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
                 await write(polling.failed, job, context.run, failed, now)
             case Finished():
                 if timing := await write(self.complete, job, outcome, now):
-                    context.times.learn(job.model, duration_of(job.request), timing)
+                    await self.learn(job, timing, now)
             case Failed():
+                context.times.forget(job)
                 await write(polling.failed, job, context.run, outcome, now)
             case Throttled():
                 await write(self.throttled, job, outcome, now, now + pause)
             case Unavailable():
                 if outcome.trouble is Trouble.AUTH:
                     context.lock_out(outcome)
-                wait = max(pause, outcome.retry_after or timedelta(0))
+                self.failing_since = self.failing_since or now
+                # While every poll fails, the pause grows with the time since then, so it doubles from poll to poll.
+                outage = min(now - self.failing_since, timedelta(seconds=RETRY_LONGEST_SECONDS))
+                wait = max(pause, outage, outcome.retry_after or timedelta(0))
                 await write(polling.unanswered, job, context.run, outcome.reason, now + wait)
         if not isinstance(outcome, Throttled | Unavailable):
+            self.failing_since = None
             self.answered_at.append(now)
             while self.answered_at[0] < now - MINUTE:
                 self.answered_at.popleft()
@@ -134,7 +150,7 @@ class Poller(Stage):
 
     def complete(self, connection: Connection, job: Job, outcome: Finished, now: datetime) -> Timing | None:
         """Store that the files exist, and learn its generation time: it ended between the poll before and this one."""
-        features, accepted_at = self.context.service.features, job.attempt.answered_at or now
+        features = self.context.service.features
         source, collect_by = ChargeSource.POLL, None
         if features.charges is ChargeSource.ESTIMATE and outcome.cost_usd is None and job.attempt.cost_usd is None:
             outcome, source = replace(outcome, cost_usd=job.attempt.estimated_usd), ChargeSource.ESTIMATE
@@ -142,10 +158,34 @@ class Poller(Stage):
             collect_by = now + features.keeps_results_for
         if not polling.finished(connection, job, self.context.run, outcome, now, collect_by, source):
             return None
-        age = max((now - accepted_at).total_seconds(), 0.001)
-        before = ((job.attempt.polled_at or accepted_at) - accepted_at).total_seconds()
-        seconds = (max(before, age / 2) + age) / 2
-        return timings.learn(connection, job.service, job.model, duration_of(job.request), seconds)
+        age = max(self.age(job, now), 0.001)
+        before = self.age(job, job.attempt.polled_at or job.attempt.answered_at or now)
+        return timings.learn(connection, job.service, job.model, duration_of(job.request), ended_after(before, age))
+
+    async def learn(self, job: Job, timing: Timing, now: datetime) -> None:
+        """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""
+        context, times = self.context, self.context.times
+        if not times.learn(job, timing):
+            return
+        earlier: dict[int, tuple[datetime, datetime]] = {}
+        for other, planned_at in await context.database.read(polling.planned, context.batch_id, job.model, now):
+            accepted_at = other.attempt.answered_at
+            if kind_of(other) != kind_of(job) or not accepted_at or self.is_late(other, now):
+                continue
+            age = times.next_age(other, self.age(other, other.attempt.polled_at or accepted_at))
+            best = max(accepted_at + timedelta(seconds=age), now)
+            if best < planned_at:
+                earlier[other.id] = planned_at, best
+        await context.database.write(polling.bring_forward, earlier)
+
+    @staticmethod
+    def is_late(job: Job, now: datetime) -> bool:
+        return job.attempt.deadline_at is not None and job.attempt.deadline_at <= now
+
+    @staticmethod
+    def age(job: Job, at: datetime) -> float:
+        """The seconds from the acceptance of a generation to `at`."""
+        return (at - (job.attempt.answered_at or at)).total_seconds()
 
     def next_poll_at(self, job: Job, now: datetime) -> datetime:
         return self.context.times.next_poll_at(job, job.attempt.answered_at or now, job.attempt.deadline_at or now, now)

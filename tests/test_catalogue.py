@@ -9,9 +9,9 @@ import pytest
 from jsonschema_rs import Draft202012Validator
 
 from batchgen import catalogue
-from batchgen.catalogue import pointers
+from batchgen.catalogue import durations, pointers
 from batchgen.catalogue.register import DATA
-from tests.catalogue import build
+from tests.catalogue import build, times
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -295,11 +295,23 @@ def test_links_and_files_are_found_at_any_depth() -> None:
         (STANDARD, None, 210),
         (MASTER, 5, 330),
         (MASTER, 10, 750),
+        (STANDARD, "6", 210),
+        (STANDARD, 7.5, 420),
+        (STANDARD, "nan", 210),
+        ("minimax/hailuo-02", 6, 270),
+        ("minimax/hailuo-02", 10, 510),
+        ("veo2", 8, 45),
         ("?", 5, 180),
     ],
 )
 def test_generation_times_are_the_documented_ones(model: str, duration: object, seconds: float) -> None:
     assert catalogue.typical_seconds(model, duration) == seconds
+
+
+def test_the_shipped_generation_times_are_what_the_script_makes_and_belong_to_documented_models() -> None:
+    assert durations.DATA.read_text("utf-8") == times.text()
+    assert set(times.PAGES) <= set(catalogue.models())
+    assert all(1 <= catalogue.typical_seconds(model) <= 3_600 for model in catalogue.models())
 
 
 @pytest.mark.parametrize("name", ["plain", "a/b", "a~b", "~1", "/", "", "ü"])

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.catalogue import typical_seconds
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import statistics, submission
-from batchgen.jobtable.schema import LimitKind
+from batchgen.jobtable.schema import LimitKind, jobs
+from batchgen.jobtable.transition import guarded_update
 from batchgen.limits import rate
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
-from batchgen.poller import POLLS_WITHOUT_FILE, Poller
+from batchgen.poller import POLLS_WITHOUT_FILE, RETRY_SHARE, Poller
 from batchgen.services.base import (
     Adoption,
     Failed,
@@ -28,11 +32,14 @@ from batchgen.services.base import (
     Unavailable,
     Working,
 )
+from tests.benchmarks.polling import draw
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import ACCOUNT, HOUR, LEASE, RUN, Table
+from tests.table import ACCOUNT, HOUR, LEASE, MODEL, RUN, Table
 
 SECOND = timedelta(seconds=1)
+MEDIAN = timedelta(seconds=typical_seconds(MODEL))
+SOON = MEDIAN * RETRY_SHARE
 URL = "https://cdn.test/v.mp4"
 VIDEOLESS = "completed, but without a file"
 
@@ -64,7 +71,7 @@ OUTCOMES: list[tuple[str, FetchOutcome, State, dict[str, Any]]] = [
         },
     ),
     ("failed without a word", Failed("error"), State.FAILED, {"error": "error"}),
-    ("no answer", Unavailable("cut"), State.GENERATING, {"failures": 1, "error": "cut", "next_at": NOON + 2 * SECOND}),
+    ("no answer", Unavailable("cut"), State.GENERATING, {"failures": 1, "error": "cut", "next_at": NOON + SOON}),
     (
         "unknown there",
         Unavailable("404: lag", http_status=404),
@@ -196,6 +203,80 @@ async def test_a_failed_poll_never_fails_the_job(table: Table, clock: Clock) -> 
     assert table.row().next_at - datetime.now(NOON.tzinfo) == timedelta(minutes=2), "the longest pause"
     await repeat(poller, clock, table, 1)
     assert (table.row().state, table.row().failures, table.row().error) == ("downloading", 0, None)
+
+
+class UnreliableService(ScriptedService):
+    """Answers a share of the polls. A generation is finished from its moment in `ends` on."""
+
+    def __init__(self, answered: float, ends: dict[str, datetime]) -> None:
+        super().__init__()
+        self.answered, self.ends, self.chance = answered, ends, Random(1)
+        self.noticed: dict[str, timedelta] = {}
+
+    async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
+        await super().fetch(handle)
+        generation_id = handle["id"]
+        now, end = datetime.now(NOON.tzinfo), self.ends[generation_id]
+        if self.chance.random() >= self.answered:
+            return Unavailable("cut")
+        if now < end:
+            return Working("queued")
+        self.noticed[generation_id] = now - end
+        return Finished((URL,))
+
+
+async def poll_due(poller: Poller, clock: Clock, table: Table) -> None:
+    """Move the clock past the next due poll, and poll what is due and within the rate."""
+    due = min(row.next_at for row in table.rows() if row.state == State.GENERATING)
+    clock.move_to(max(due, datetime.now(NOON.tzinfo)) + SECOND / 10)
+    await turn(poller)
+
+
+async def test_a_poll_without_an_answer_is_repeated_soon_so_bad_luck_delays_no_job(table: Table, clock: Clock) -> None:
+    ends = {f"g-j{number:02}": NOON + timedelta(seconds=seconds) for number, seconds in enumerate(draw(30))}
+    for generation in ends:
+        table.bring(State.GENERATING, generation.removeprefix("g-"))
+    service = UnreliableService(0.5, ends)
+    poller = Poller(context_of(table, service), 30)
+    while len(service.noticed) < len(ends):
+        await poll_due(poller, clock, table)
+    late = sorted(service.noticed.values())
+    assert late[-1] < 0.25 * MEDIAN
+    assert sum(late, timedelta(0)) / len(late) < 0.06 * MEDIAN
+
+
+async def test_polls_of_a_service_that_answers_nobody_become_rare_and_then_frequent_again(
+    table: Table, clock: Clock
+) -> None:
+    for number in range(8):
+        table.bring(State.GENERATING, f"j{number}")
+    service = UnreliableService(0.0, {f"g-j{number}": NOON + HOUR for number in range(8)})
+    poller = Poller(context_of(table, service), 8)
+    while datetime.now(NOON.tzinfo) < NOON + HOUR / 2:
+        await poll_due(poller, clock, table)
+    assert len(service.fetched) < 8 * 30
+    assert min(row.next_at for row in table.rows()) <= datetime.now(NOON.tzinfo) + timedelta(minutes=2)
+    service.answered = 1.0
+    while not all(row.failures == 0 for row in table.rows()):
+        await poll_due(poller, clock, table)
+    service.answered = 0.0
+    await poll_due(poller, clock, table)
+    failed = [row for row in table.rows() if row.failures]
+    assert failed
+    assert all(row.next_at - datetime.now(NOON.tzinfo) < timedelta(minutes=1) for row in failed)
+
+
+async def test_what_one_poll_learns_brings_forward_the_polls_of_the_same_kind(table: Table, clock: Clock) -> None:
+    for key in ("scout", "waiting", "retrying"):
+        table.bring(State.GENERATING, key)
+    for key, failures in (("waiting", 0), ("retrying", 1)):
+        later = {"next_at": NOON + HOUR, "failures": failures}
+        table.change(guarded_update, jobs, {"id": table.row(key).id}, later)
+    clock.move_to(NOON + MEDIAN / 10)
+    await turn(Poller(context_of(table, ScriptedService(fetches=[Finished((URL,))])), 8))
+    assert table.row("scout").state == "downloading"
+    assert table.row("waiting").next_at == NOON + MEDIAN / 10, "it is probably finished as well"
+    assert table.row("retrying").next_at == NOON + HOUR, "the service may have asked for the pause"
 
 
 async def test_a_generation_with_an_unknown_status_is_polled_beyond_its_deadline(table: Table, clock: Clock) -> None:

@@ -1,30 +1,39 @@
 """How long a generation usually takes, as the service's documentation says."""
 
+import json
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+DATA = Path(__file__).with_name("generation_times.json")
+"""model → clip length in seconds → middle of the documented range of generation times, in seconds."""
 LONGEST_CLIP_SECONDS = 100_000.0
 """A longer one is no clip but a mistake."""
 DEFAULT_SECONDS = 180.0
 """For a model without a documented time. A guess; the run replaces it by measured times."""
+DEFAULT_LENGTH = 5.0  # of a clip, in seconds: of the examples in the documentation
 
-_DOCUMENTED = {
-    # model: {clip length in seconds: middle of the documented range in seconds}
-    "kling-video/v2.1/standard/image-to-video": {5: 210.0, 10: 420.0},
-    "klingai/v2.1-master-image-to-video": {5: 330.0, 10: 750.0},
-}
+
+@cache
+def _documented() -> dict[str, dict[float, float]]:
+    data = json.loads(DATA.read_bytes())
+    return {model: {float(length): seconds for length, seconds in times.items()} for model, times in data.items()}
 
 
 def typical_seconds(model: str, duration: object = None) -> float:
-    """The median generation time in seconds of a clip of `duration` seconds; of 5 seconds where it is no number."""
-    documented = _DOCUMENTED.get(model)
+    """The median generation time in seconds of a clip of `duration` seconds; of 5 seconds where it is no number.
+
+    The documented length that is nearest counts, the longer of two.
+    """
+    documented = _documented().get(model)
     if documented is None:
         return DEFAULT_SECONDS
     try:
         length = float(str(duration))
     except ValueError:
-        length = 5.0
-    return documented[10] if length > 5 else documented[5]
+        length = DEFAULT_LENGTH
+    return documented[min(documented, key=lambda candidate: (abs(candidate - length), -candidate))]
 
 
 def clip_seconds(params: Mapping[str, Any]) -> float | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, bindparam, insert, select
 
 from batchgen.jobs import ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.schema import attempts, outputs
+from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.schema import attempts, jobs, outputs
 from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move, update_leased
 from batchgen.services.base import Failed, Finished, explain
 
@@ -29,6 +31,23 @@ def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_
     return update_leased(connection, job, worker, **failure, **NO_LEASE) and update_remote(
         connection, job, remote_status=None
     )
+
+
+def planned(connection: Connection, batch_id: int, model: str, now: datetime) -> list[tuple[Job, datetime]]:
+    """The generations of a model with their next poll, where that is later than `now` and is not a retry."""
+    params = {"in_batch": batch_id, "of_model": model, "now": now}
+    next_poll_at = {row.id: row.next_at for row in connection.execute(PLANNED, params)}
+    return [(job, next_poll_at[job.id]) for job in load_jobs(connection, list(next_poll_at))]
+
+
+def bring_forward(connection: Connection, earlier: Mapping[int, tuple[datetime, datetime]]) -> None:
+    """Poll jobs earlier: from the planned to the new time, by job id.
+
+    A job that was claimed or polled meanwhile has another `next_at`, and is left alone.
+    """
+    for job_id, (next_at, new) in earlier.items():
+        guard = {"id": job_id, "state": State.GENERATING, "next_at": next_at}
+        guarded_update(connection, jobs, guard, {"next_at": new})
 
 
 def without_file(connection: Connection, job: Job, worker: str, word: str, failures: int, next_at: datetime) -> bool:
@@ -107,3 +126,12 @@ def leave(
 
 
 INSERT_OUTPUT = insert(outputs)
+
+PLANNED = select(jobs.c.id, jobs.c.next_at).where(
+    jobs.c.batch_id == bindparam("in_batch"),
+    jobs.c.state == State.GENERATING,
+    jobs.c.next_at > bindparam("now", type_=jobs.c.next_at.type),
+    jobs.c.model == bindparam("of_model"),
+    jobs.c.leased_by.is_(None),
+    jobs.c.failures == 0,
+)

@@ -1,64 +1,106 @@
-"""How long generations take, and so when to poll: seldom while one cannot be finished, often when it is likely to be.
+"""How long generations take, by model and clip length, and so when each is polled (the method: `poll_schedule.py`).
 
-Times are taken to be lognormal, by model and clip length. The distribution starts from the service's own figures or
-else the documented ones, and every finished generation sharpens it; the table keeps mean and variance by Welford's
-method (`jobtable/timings.py`), so that learning is one row.
+The distribution starts from the service's own figure or else the documented time. What the polls of this run saw is
+kept here; the table keeps mean and variance of the times that ended (`jobtable/timings.py`).
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 from batchgen.catalogue import typical_seconds
 from batchgen.jobs import Job
 from batchgen.jobtable.timings import Timing
+from batchgen.limits.lognormal_fit import PRIOR_SIGMA, fit
 from batchgen.limits.poll_schedule import PollSchedule, TimeDistribution
 
 POLL_COST = 0.0024
 """What a poll is worth, as a share of the median: 0.5 s of delay for a generation of 210 s, so about 8 polls."""
-PRIOR_WEIGHT = 2.0  # generations that the first guess counts for
-PRIOR_SIGMA = 0.3
+SCOUT_COST = 8 * POLL_COST  # of a scout's poll: several scouts search the same times
+SCOUTS = 12  # running generations that search: together they poll at ages 3 % apart
+SCOUT_FIRST_SECONDS = 0.25  # age of a scout at its first poll: a service that answers at once is noticed at once
+SCOUT_GROWTH = 1.4  # of a scout's age from poll to poll, at most
+EARLY_GROWTH, EARLY_SHARE = 2.0, 0.03  # the growth at ages below this share of the first guess
+OTHERS_GROWTH = 4.0  # of the age of the others from poll to poll, at least: the scouts may all be stuck
+OTHERS_FIRST = 2.0  # times the first guess: age of the others at their first poll
+FAR_SHARE = 0.3  # of models whose times are far from the first guess
+PLAUSIBLE_FACTOR = 10.0  # between the service's figure and the documented time; beyond it, the figure is not believed
+FEW = 20  # ended generations: until then, polls are brought forward when more is learned
+WORTH_RECOMPUTING = 1.25  # times as many ended generations as the poll schedule in use was made from
+STUCK_SHARE = 0.01  # of the generations: so many of the oldest unfinished ones may be stuck, and are not evidence
+SLACK = 0.001  # of the median: polls wait for multiples of it, so that one claim takes several (timer slack)
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_SECONDS = 0.05  # between two polls of a generation
 LATE_SECONDS = 300.0  # between two polls of a generation that is past its deadline
-WORTH_RECOMPUTING = 1.25  # times as many generations as the poll schedule in use was made from
 Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below the mean and so many sigmas
-NOTHING_LEARNED = Timing()
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What was seen of the generations of one model and clip length, and what follows from it."""
+
+    timing: Timing = field(default_factory=Timing)
+    unfinished: dict[int, float] = field(default_factory=dict)
+    """The age in seconds at which the last poll saw a generation at work, by job id."""
+    scouts: dict[int, float] = field(default_factory=dict)
+    """The age in seconds at which each scout is first polled, by job id."""
+    fitted: tuple[int, TimeDistribution, PollSchedule] | None = None
+    """The distribution and the schedule that follow, with the number of ended generations that they are made from."""
+
+    @property
+    def is_outdated(self) -> bool:
+        count = self.fitted[0] if self.fitted else -1
+        return self.timing.count > count and self.timing.count >= count * WORTH_RECOMPUTING
+
+    def log_ages(self) -> Counter[float]:
+        """How many generations are unfinished, by the logarithm of their age, without those that may be stuck."""
+        ages = sorted(self.unfinished.values())
+        stuck = math.ceil(STUCK_SHARE * (self.timing.count + len(ages)))
+        return Counter(round(math.log(age), 2) for age in ages[: max(len(ages) - stuck, 0)])
 
 
 class GenerationTimes:
-    """The distribution of generation times by model and clip length, and the poll schedules that follow from it.
+    """The distribution of generation times by model and clip length, and the polls that follow from it.
 
     `measured` holds medians in seconds by model, from the service; `timings` what the table has learned.
     """
 
     def __init__(self, measured: Mapping[str, float], timings: Mapping[tuple[str, str], Timing]) -> None:
         self._measured = measured
-        self._timings = dict(timings)
-        self._schedules: dict[tuple[str, str], tuple[int, PollSchedule]] = {}
-        """The poll schedules in use, each with the number of generations that it was made from."""
+        self._evidence = defaultdict(Evidence, {kind: Evidence(timing) for kind, timing in timings.items()})
 
     def first_guess(self, model: str, duration: str) -> float:
-        """The median generation time to start from, in seconds."""
-        try:
-            documented = typical_seconds(model, float(duration))
-        except ValueError:
-            documented = typical_seconds(model, None)
-        if model not in self._measured:
-            return documented
-        return self._measured[model] * documented / typical_seconds(model, None)
+        """The median to start from, in seconds: the service's figure, unless the documented time contradicts it."""
+        documented, usual = typical_seconds(model, duration), typical_seconds(model)
+        figure = self._measured.get(model, usual)
+        is_plausible = usual / PLAUSIBLE_FACTOR <= figure <= usual * PLAUSIBLE_FACTOR
+        return documented * figure / usual if is_plausible else documented
 
     def times(self, model: str, duration: str) -> TimeDistribution:
-        """The distribution as far as it is known: the first guess and all that was learned, weighed together."""
-        guess = math.log(self.first_guess(model, duration))
-        timing = self._timings.get((model, duration), NOTHING_LEARNED)
-        weight = PRIOR_WEIGHT + timing.count
-        mu = (PRIOR_WEIGHT * guess + timing.count * timing.log_mean) / weight
-        spread = PRIOR_WEIGHT * PRIOR_SIGMA**2 + timing.log_m2
-        spread += PRIOR_WEIGHT * timing.count / weight * (timing.log_mean - guess) ** 2
-        return TimeDistribution(mu, max(math.sqrt(spread / weight * (1 + 1 / weight)), 0.01))
+        """The distribution as far as it is known: around the first guess until a generation has ended, then the fit."""
+        return self._fitted(model, duration)[1]
+
+    def poll_schedule(self, model: str, duration: str) -> PollSchedule:
+        """The optimal schedule for what is known; for scouts, where nothing is."""
+        return self._fitted(model, duration)[2]
+
+    def _fitted(self, model: str, duration: str) -> tuple[int, TimeDistribution, PollSchedule]:
+        evidence = self._evidence[model, duration]
+        fitted, timing = evidence.fitted, evidence.timing
+        if not fitted or evidence.is_outdated:
+            guess = math.log(self.first_guess(model, duration))
+            times, tail, cost = TimeDistribution(guess, PRIOR_SIGMA), FAR_SHARE, SCOUT_COST
+            if timing.count:
+                times = TimeDistribution(*fit(timing, evidence.log_ages(), guess))
+                tail, cost = times.tail, POLL_COST
+            schedule = PollSchedule(replace(times, tail=tail), cost * times.median)
+            evidence.fitted = fitted = timing.count, times, schedule
+        return fitted
 
     def p90(self, model: str, request: str) -> timedelta:
         """The time within which nine of ten such generations end."""
@@ -72,27 +114,53 @@ class GenerationTimes:
         times = self.times(model, duration_of(request))
         return timedelta(seconds=math.exp(times.mu + z * times.sigma))
 
-    def learn(self, model: str, duration: str, timing: Timing) -> None:
-        """Take over what the table has learned; the poll schedule follows once that is worth computing."""
-        self._timings[model, duration] = timing
-        generations, _ = self._schedules.get((model, duration), (timing.count, None))
-        if timing.count >= generations * WORTH_RECOMPUTING:
-            self._schedules.pop((model, duration), None)
+    def learn(self, job: Job, timing: Timing) -> bool:
+        """Take over what the table has learned from a job that ended. Returns whether polls may come forward."""
+        self.forget(job)
+        evidence = self._evidence[kind_of(job)]
+        evidence.timing = timing
+        return timing.count <= FEW and evidence.is_outdated
 
-    def poll_schedule(self, model: str, duration: str) -> PollSchedule:
-        if (model, duration) not in self._schedules:
-            times = self.times(model, duration)
-            generations = self._timings.get((model, duration), NOTHING_LEARNED).count
-            self._schedules[model, duration] = generations, PollSchedule(times, POLL_COST * times.median)
-        return self._schedules[model, duration][1]
+    def forget(self, job: Job) -> None:
+        """A generation is no evidence any more. If it was a scout, another may become one."""
+        evidence = self._evidence[kind_of(job)]
+        evidence.unfinished.pop(job.id, None)
+        evidence.scouts.pop(job.id, None)
 
     def next_poll_at(self, job: Job, submitted_at: datetime, deadline_at: datetime, now: datetime) -> datetime:
         """When to poll next for a generation that was not finished at `now`."""
         if now >= deadline_at:
+            self.forget(job)
             return now + timedelta(seconds=LATE_SECONDS)
         age = max((now - submitted_at).total_seconds(), 0.0)
-        after = self.poll_schedule(job.model, duration_of(job.request)).after(age)
-        return max(submitted_at + timedelta(seconds=after), now + timedelta(seconds=SHORTEST_SECONDS))
+        if age:
+            self._evidence[kind_of(job)].unfinished[job.id] = age
+        at = submitted_at + timedelta(seconds=self.next_age(job, age))
+        slack = timedelta(seconds=SLACK * self.times(*kind_of(job)).median)
+        at += (EPOCH - at) % max(slack, timedelta.resolution)
+        return max(at, now + timedelta(seconds=SHORTEST_SECONDS))
+
+    def next_age(self, job: Job, age: float) -> float:
+        """The age in seconds at which to poll for a generation that was not finished at `age`."""
+        kind = kind_of(job)
+        evidence, schedule = self._evidence[kind], self.poll_schedule(*kind)
+        if evidence.timing.count:
+            return schedule.after(age)
+        if len(evidence.scouts) < SCOUTS:
+            apart = SCOUT_GROWTH ** (len(evidence.scouts) / SCOUTS)
+            evidence.scouts.setdefault(job.id, SCOUT_FIRST_SECONDS * apart)
+        if job.id not in evidence.scouts:
+            return max(age * OTHERS_GROWTH, OTHERS_FIRST * self.first_guess(*kind))
+        search = evidence.scouts[job.id]
+        while search <= age * 1.001:
+            is_early = search < EARLY_SHARE * self.first_guess(*kind)
+            search *= EARLY_GROWTH if is_early else SCOUT_GROWTH
+        return min(search, schedule.after(age)) if age < schedule.ages[-1] else search
+
+
+def kind_of(job: Job) -> tuple[str, str]:
+    """The model and the clip's length, on which the time of a generation depends."""
+    return job.model, duration_of(job.request)
 
 
 def duration_of(request: str) -> str:

@@ -1,12 +1,20 @@
 """When to poll for something that ends at an unknown moment: the schedule that costs least, for a known distribution.
 
-A poll has a cost, in seconds of delay that it is worth; noticing late costs the delay itself. With F the distribution
-of the time T, S = 1 - F, G the integral of F, and W(t) the least cost still to come (weighted by S) after a poll at age
-t that saw nothing:
+A poll has a cost, in seconds of delay that it is worth; noticing late costs the delay itself. This is the optimal
+inspection policy of Barlow and Proschan (1965). With F the distribution of the time T, S = 1 - F, G the integral of F,
+and W(t) the least cost still to come (weighted by S) after a poll at age t that saw nothing:
 
     W(t) = min over s > t of  cost · S(t) + G(s) - G(t) - (s - t) · F(t) + W(s)
 
-This is the optimal inspection policy of Barlow and Proschan (1965), solved backwards on a grid. Times are in seconds.
+It is solved backwards on a grid. Times are in seconds.
+
+The distribution is lognormal and is learned (`generation_times.py`):
+- Nothing has ended yet: the first guess may be wrong by a factor of ten. A few generations are scouts. Each is polled
+  at ages that grow by a factor (exponential search: Bentley and Yao, 1976), a little apart from those of the other
+  scouts, and more often around the guess. All other generations wait for what the scouts find.
+- Some have ended: the distribution is fitted to these and to the ages of the unfinished ones, which are censored times
+  (survival analysis; `lognormal_fit.py`). It is wide while few have ended. Every generation follows its optimal
+  schedule; while few have ended, polls that were planned for later are brought forward.
 """
 
 from __future__ import annotations
@@ -22,7 +30,6 @@ TAIL_WEIGHT = 0.01
 """The share of generations of no usual time. Without it, the schedule would poll a straggler ever more often."""
 TAIL_SIGMA = 1.0
 TAIL_STEP = 0.1  # of the age, between two polls of what has outlived the grid
-TAIL_POLLS = 40  # beyond the grid that are reckoned with: by then, 45 times its last age
 
 
 def normal(z: float) -> float:
@@ -84,7 +91,7 @@ class PollSchedule:
         following = [last] * len(ages)
         # `ahead` is the part of the cost of a poll that depends on its age alone: G(s) + W(s).
         ahead = [0.0] * len(ages)
-        ahead[last] = area[last] + self.cost_beyond(times, poll_cost)
+        ahead[last] = area[last]  # the cost past the grid is left out: few generations come there
         for here in range(last - 1, -1, -1):
             share = ended[here]
             best, choice = math.inf, last
@@ -96,15 +103,6 @@ class PollSchedule:
             following[here] = choice
             ahead[here] = best + poll_cost * (1 - share) + ages[here] * share
         return following
-
-    def cost_beyond(self, times: TimeDistribution, poll_cost: float) -> float:
-        """The cost past the grid, where the intervals between polls grow in proportion to the age."""
-        cost, age = 0.0, self.ages[-1]
-        for _ in range(TAIL_POLLS):
-            after, share = age * (1 + TAIL_STEP), times.cdf(age)
-            cost += poll_cost * (1 - share) + times.integral(after) - times.integral(age) - (after - age) * share
-            age = after
-        return cost
 
     def after(self, age: float) -> float:
         """The age of the next poll of a generation that was still at work at `age`."""

@@ -18,7 +18,6 @@ PARTS = (
     "startup",
     "demo",
     "throughput",
-    "in_flight",
     "memory",
     "downloads",
     "polling",
