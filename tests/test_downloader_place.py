@@ -16,7 +16,6 @@ from sqlalchemy import update
 
 from batchgen import downloader
 from batchgen.downloader import SAME_BAD_BYTES
-from batchgen.files import fsync
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs
@@ -111,7 +110,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
 ) -> None:
     """Linux reports a lost write once: whoever syncs later hears nothing of it."""
     monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
-    monkeypatch.setattr(fsync, "SYNC_BYTES", HALF)
+    monkeypatch.setattr(downloader, "SYNC_BYTES", HALF)
     sync_to_disk = os.fsync
     digests: list[str | None] = []
     """What the row says of the verified file, at each sync."""
