@@ -16,8 +16,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.files.checker import Checker
-from batchgen.files.fsync import FolderSync, sync
-from batchgen.files.part import Part, find_placed
+from batchgen.files.part import FolderSync, Part, find_placed, sync_folder
 from batchgen.files.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
 from batchgen.jobs import ErrorClass, Job, Output, State
 from batchgen.jobtable import delivery, polling
@@ -33,7 +32,8 @@ T = TypeVar("T")
 PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
 SMALL_PIECE_BYTES = 256 << 10  # below this the hand-over costs more than to hash and write
 PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
-CLAIMED_PER_CONNECTION = 4  # jobs that wait for it: small files must not run out between two claims
+SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so much in tens of milliseconds
+CLAIMED_PER_CONNECTION = 2  # jobs that wait for it: small files must not run out between two claims
 VERIFYING_MAX = 256  # files being checked and renamed: bounds the leases, they cost little else
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
@@ -71,7 +71,7 @@ class Downloader(Stage):
         self.client = http.download_client(at_once)
         self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
         self.checker = Checker()
-        self.folders = FolderSync(partial(self.on_disk, sync))
+        self.folders = FolderSync(partial(self.on_disk, sync_folder))
 
     async def finish(self) -> None:
         """Claim nothing more, break off the downloads, and wait until the files that have arrived are delivered."""
@@ -152,7 +152,8 @@ class Downloader(Stage):
             try:
                 await self.fetch(job, output, part)
             finally:
-                await part.background.wait()
+                if part.syncing:
+                    await part.syncing
         self.verifying += 1
         self.wakeup.set()
         try:
@@ -247,7 +248,11 @@ class Downloader(Stage):
             await self.write(delivery.begun, job, output, part.etag)
             part.recorded_etag = part.etag
         await self.on_disk(part.append, chunks)
-        await part.background.grow(part.size, partial(self.on_disk, part.sync))
+        if part.size - part.size_at_sync >= SYNC_BYTES:
+            if part.syncing:
+                await part.syncing  # bounds what the disk has yet to write
+            part.size_at_sync = part.size
+            part.syncing = asyncio.create_task(self.on_disk(part.sync))
 
     async def ask_address(self, job: Job, output: Output) -> str:
         """A fresh address for the same file, from the service's free fetch endpoint.

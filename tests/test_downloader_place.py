@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from sqlalchemy import update
 
 from batchgen import downloader
 from batchgen.downloader import SAME_BAD_BYTES
-from batchgen.files import fsync
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs
@@ -106,12 +106,13 @@ async def test_the_name_that_a_dead_run_gave_is_synced_before_the_row_says_done(
     assert table.row().state == "done"
 
 
+@pytest.mark.parametrize("sync_bytes", [1, HALF + 1], ids=["more syncs follow", "the only sync"])
 async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
-    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, sync_bytes: int
 ) -> None:
     """Linux reports a lost write once: whoever syncs later hears nothing of it."""
     monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
-    monkeypatch.setattr(fsync, "SYNC_BYTES", HALF)
+    monkeypatch.setattr(downloader, "SYNC_BYTES", sync_bytes)
     sync_to_disk = os.fsync
     digests: list[str | None] = []
     """What the row says of the verified file, at each sync."""
@@ -119,10 +120,13 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
     def fail_once(descriptor: int) -> None:
         digests.append(table.output().sha256)
         if len(digests) == 1:
+            while os.fstat(descriptor).st_size < len(CLIP):  # the rest comes while the disk is busy
+                time.sleep(0.001)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync_to_disk(descriptor)
 
-    async with serving(full_answer()) as wire:
+    full = full_answer()
+    async with serving(Drip([cut_off(full, HALF), full[-len(CLIP) + HALF :]]), full) as wire:
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
         context = context_of(table, ScriptedService())
         async with downloading(context) as stage:

@@ -5,13 +5,14 @@ Everything here may wait for the disk, so the downloader calls it in a thread. E
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from threading import Lock
-
-from batchgen.files.fsync import BackgroundSync, make_folder, sync
+from weakref import WeakValueDictionary
 
 RENAMING = Lock()
 """Held from the choice of a free name to the rename, so that no other download of this run takes the name."""
@@ -30,7 +31,9 @@ class Part:
         """The version that the job's row names."""
         self.is_stale = True
         """What lies on the disk is not the beginning of this file: the next bytes replace it."""
-        self.background = BackgroundSync()
+        self.syncing: asyncio.Future[None] | None = None
+        """The last sync that began beside the stream. Its error has to reach the job: it is reported only once."""
+        self.size_at_sync = 0
         self._hash = hashlib.sha256()
 
     def resume(self) -> None:
@@ -65,15 +68,16 @@ class Part:
         return self._hash.hexdigest()
 
     def sync(self) -> None:
-        """fsync what has been written. If that fails, the file is removed.
+        """fsync what has been written. If the disk has lost a part of it, the file is removed.
 
         Linux forgets the pages that it could not write and reports that once, so another try would find no error.
         """
-        try:
-            sync(self.path)
-        except OSError:
-            self.path.unlink(missing_ok=True)
-            raise
+        with self.path.open("r+b") as file:
+            try:
+                os.fsync(file.fileno())
+            except OSError:
+                self.path.unlink(missing_ok=True)
+                raise
 
     def place(self) -> Path:
         """Sync the file, and rename it to the first free name for its target; returns that name.
@@ -85,6 +89,46 @@ class Part:
             path = next(path for path in names_for(self.target) if not path.exists())
             self.path.replace(path)
         return path
+
+
+class FolderSync:
+    """Group commit for folders: files that are renamed while a folder is being synced share the sync that follows."""
+
+    def __init__(self, sync_once: Callable[[Path], Awaitable[None]]) -> None:
+        self.sync_once = sync_once
+        self.turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
+        self.following: dict[Path, asyncio.Task[None]] = {}
+
+    async def sync(self, folder: Path) -> None:
+        """Return once a sync has ended that began after this call. Raises `OSError`."""
+        if folder not in self.following:
+            self.following[folder] = asyncio.create_task(self._sync_next(folder))
+        # A caller that is cancelled must not cancel the sync of the others.
+        await asyncio.shield(self.following[folder])
+
+    async def _sync_next(self, folder: Path) -> None:
+        async with self.turns.setdefault(folder, asyncio.Lock()):
+            # A sync that has begun may miss a name: whoever calls from now on waits for another.
+            del self.following[folder]
+            await self.sync_once(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, durably: each new name is synced in the folder that holds it."""
+    if not folder.exists():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """fsync a folder, for the names in it. Windows neither needs nor allows that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def names_for(target: Path) -> Iterator[Path]:
@@ -106,6 +150,6 @@ def find_placed(target: Path, size: int, sha256: str) -> Path | None:
         if path.is_file() and path.stat().st_size == size:
             with path.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                    sync(path.parent)
+                    sync_folder(path.parent)
                     return path
     return None

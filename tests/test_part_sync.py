@@ -1,4 +1,4 @@
-"""fsync beside other work: what it covers, what shares it, and that its errors reach whoever relies on it."""
+"""fsync of a folder, shared by the files in it, and of a `.part`: errors reach whoever relies on it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.files import fsync
-from batchgen.files.fsync import BackgroundSync, FolderSync
-from batchgen.files.part import Part
+from batchgen.files.part import FolderSync, Part
 
 FOLDER = Path("clips")
 
@@ -88,29 +86,6 @@ async def test_a_cancelled_caller_leaves_the_sync_to_the_others() -> None:
         sync.set_result(None)
         await other
     assert len(gated.running) == 1
-
-
-async def test_a_growing_file_is_synced_again_only_after_enough_bytes_and_after_the_sync_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fsync, "SYNC_BYTES", 100)
-    gated = GatedSync()
-    background = BackgroundSync()
-    async with asyncio.timeout(10):
-        await background.grow(99, gated)
-        assert background.running is None
-        await background.grow(100, gated)
-        sync = await gated.next()
-        await background.grow(199, gated)
-        growing = asyncio.create_task(background.grow(200, gated))
-        await asyncio.sleep(0)
-        assert not growing.done(), "the disk would fall behind without bound"
-        sync.set_result(None)
-        await growing
-        (await gated.next()).set_exception(OSError(errno.EIO, "Input/output error"))
-        with pytest.raises(OSError, match="Input/output"):
-            await background.wait()
-    assert len(gated.running) == 2
 
 
 def test_a_part_whose_sync_fails_is_removed_and_does_not_come_back(
