@@ -164,13 +164,16 @@ class Poller(Stage):
 
     async def learn(self, job: Job, timing: Timing, now: datetime) -> None:
         """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""
+        if self.context.times.learn(job, timing):
+            await self.bring_forward(job.model, now, kind_of(job))
+
+    async def bring_forward(self, model: str, now: datetime, kind: tuple[str, str] | None = None) -> None:
+        """Poll earlier what was planned too late for what is known now: of one kind, or of all kinds of a model."""
         context, times = self.context, self.context.times
-        if not times.learn(job, timing):
-            return
         earlier: dict[int, tuple[datetime, datetime]] = {}
-        for other, planned_at in await context.database.read(polling.planned, context.batch_id, job.model, now):
+        for other, planned_at in await context.database.read(polling.planned, context.batch_id, model, now):
             accepted_at = other.attempt.answered_at
-            if kind_of(other) != kind_of(job) or not accepted_at or self.is_late(other, now):
+            if kind not in (None, kind_of(other)) or not accepted_at or self.is_late(other, now):
                 continue
             age = times.next_age(other, self.age(other, other.attempt.polled_at or accepted_at))
             best = max(accepted_at + timedelta(seconds=age), now)

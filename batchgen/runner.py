@@ -104,6 +104,8 @@ class Runner:
                 await asyncio.to_thread(liveness.sweep, self.database.path)
                 await write(leases.wake_waiting, self.batch_id, clock.utcnow())
                 await self.prepare()
+                for model in self.context.models:  # An earlier run may have planned polls knowing less.
+                    await self.poller.bring_forward(model, clock.utcnow())
                 await self.turn_all()
                 choose, now = self.scheduler.choose, clock.utcnow()
                 ending = await self.database.read(judge, self.context, self.signal, choose, now)

@@ -14,10 +14,11 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.catalogue import typical_seconds
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
-from batchgen.jobtable import statistics, submission
+from batchgen.jobtable import statistics, submission, timings
 from batchgen.jobtable.schema import LimitKind, jobs
 from batchgen.jobtable.transition import guarded_update
 from batchgen.limits import rate
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
 from batchgen.poller import POLLS_WITHOUT_FILE, RETRY_SHARE, Poller
@@ -277,6 +278,19 @@ async def test_what_one_poll_learns_brings_forward_the_polls_of_the_same_kind(ta
     assert table.row("scout").state == "downloading"
     assert table.row("waiting").next_at == NOON + MEDIAN / 10, "it is probably finished as well"
     assert table.row("retrying").next_at == NOON + HOUR, "the service may have asked for the pause"
+
+
+async def test_a_new_run_brings_forward_what_an_earlier_one_planned_too_late(table: Table, clock: Clock) -> None:
+    """It was killed between what it learned and the polls that follow from it."""
+    for key in ("ended", "waiting"):
+        table.bring(State.GENERATING, key)
+    table.change(guarded_update, jobs, {"id": table.row("waiting").id}, {"next_at": NOON + HOUR})
+    context = context_of(table, ScriptedService())
+    timing = table.change(timings.learn, "aimlapi", MODEL, "", 10.0)
+    context.times = GenerationTimes({}, {(MODEL, ""): timing})
+    clock.move_to(NOON + MEDIAN)
+    await Poller(context, 8).bring_forward(MODEL, NOON + MEDIAN)
+    assert table.row("waiting").next_at < NOON + 1.5 * MEDIAN
 
 
 async def test_a_generation_with_an_unknown_status_is_polled_beyond_its_deadline(table: Table, clock: Clock) -> None:
