@@ -69,6 +69,10 @@ _MODULES = {
 logging.getLogger("batchgen").addHandler(logging.NullHandler())
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

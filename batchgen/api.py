@@ -140,8 +140,10 @@ async def arun(
             await follow(opened, show, ended)
             ending = await asyncio.shield(running)
         except BaseException:
-            opened.runner.stop(signal.SIGINT)
-            await asyncio.wait([running])
+            while not running.done():
+                opened.runner.stop(signal.SIGINT)  # cancelled again, it ends at once, as after a second Ctrl-C
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([running])
             raise
         jobs = await database.read(statistics.job_results, spec.synced.batch_id, spec.folder)
     return RunResult(ending.exit_code, ending.message, spec.batch.name, ending.batch_summary, jobs)
@@ -157,7 +159,7 @@ def plan(manifest: str | Path, **options: Unpack[RunOptions]) -> Plan:
         if database is None:
             folder = stack.enter_context(TemporaryDirectory())
             database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
-        return complete(plan_run(database, parsed, selection_of(options), options.get("until")))
+        return complete(plan_run(database, parsed, selection_of(options), until_of(options)))
 
 
 def check(manifest: str | Path, *, validate: bool = True, online: bool = False) -> Check:
@@ -236,6 +238,7 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
 
 def open_manifest(path: Path, options: RunOptions, stack: ExitStack) -> tuple[Database | None, Manifest]:
     """The job table, if there is one, and the manifest with the limits that the options name instead of its own."""
+    refuse_wrong(options)
     location = batches.table_location(options.get("db"), path)
     database = stack.enter_context(Database(location)) if batches.table_exists(location) else None
     simulate, validate = options.get("simulate", False), options.get("validate", True)
@@ -264,6 +267,24 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
 def simulated_name(batch: str) -> str:
     """The name of a batch's simulation."""
     return f"{batch}-{SIMULATED}"
+
+
+def refuse_wrong(options: RunOptions) -> None:
+    """Raises `TypeError` for an option that does not exist (it may be a cap), `UsageError` for an impossible value."""
+    if unknown := options.keys() - RunOptions.__annotations__.keys():
+        raise TypeError(f"there is no option {' and '.join(sorted(unknown))}")
+    if options.get("changed") not in (None, "refuse", "keep", "redo"):
+        raise UsageError(f"changed: {options['changed']!r} is neither refuse, keep nor redo")
+    for name, value in options.items():
+        is_number = name in ("sample", "limit", "in_flight", "downloads") and value not in (None, "auto")
+        if is_number and not (isinstance(value, int) and value > 0):
+            raise UsageError(f"{name}: {value!r} is not a number of at least 1")
+
+
+def until_of(options: RunOptions) -> datetime | None:
+    """The time that the options name, in this machine's time zone unless it has one."""
+    until = options.get("until")
+    return until.astimezone() if until else None
 
 
 def limits_of(manifest_limits: Limits, options: RunOptions) -> Limits:
@@ -310,7 +331,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
-    terms = Terms(manifest.limits.max_cost, options.get("until"), selected)
+    terms = Terms(manifest.limits.max_cost, until_of(options), selected)
     return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs)
 
 

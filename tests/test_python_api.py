@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,38 @@ def test_options_mean_what_they_mean_on_the_command_line(manifest: Path) -> None
 def test_an_amount_that_is_none_is_refused(manifest: Path, amount: Any) -> None:
     with pytest.raises(batchgen.UsageError, match="max_cost"):
         batchgen.run(manifest, max_cost=amount)
+
+
+def test_a_misspelt_option_is_refused(manifest: Path) -> None:
+    """A cap that is not heeded would cost money."""
+    misspelt: Any = {"max_csot": 5}
+    for function in (batchgen.run, batchgen.plan):
+        with pytest.raises(TypeError, match="max_csot"):
+            function(manifest, **misspelt)
+    assert "run" in dir(batchgen)
+
+
+@pytest.mark.parametrize("option", [{"changed": "kep"}, {"sample": -1}, {"limit": 0}, {"in_flight": 0}])
+def test_an_impossible_value_is_refused(manifest: Path, option: Any) -> None:
+    with pytest.raises(batchgen.UsageError, match=next(iter(option))):
+        batchgen.run(manifest, **option)
+
+
+def test_a_time_without_a_zone_is_local(manifest: Path) -> None:
+    assert batchgen.plan(manifest, until=datetime.now() + timedelta(days=1)).in_time == 2  # noqa: DTZ005
+
+
+async def test_a_run_that_is_cancelled_twice_ends_before_its_table_is_closed(manifest: Path) -> None:
+    begun = asyncio.Event()
+    running = asyncio.create_task(batchgen.arun(manifest, on_event=lambda _event: begun.set()))
+    await begun.wait()
+    for _ in range(2):
+        running.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    (run,) = rows(manifest.parent / "batchgen.db", "SELECT exit_code, ended_at FROM runs")
+    assert run["ended_at"]
 
 
 def test_errors_are_those_of_the_tree(tmp_path: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
