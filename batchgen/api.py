@@ -35,7 +35,7 @@ from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits, Manifest, read
-from batchgen.runner import Runner, RunSpec
+from batchgen.runner import Runner, RunSpec, wait_for
 from batchgen.services.account import Account, read_account, read_public_account
 from batchgen.services.base import Service
 from batchgen.services.registry import SIMULATOR, plugin
@@ -369,10 +369,7 @@ async def follow(opened: OpenRun, show: Callable[[Event], object], ended: asynci
     database, batch_id, last = opened.database, opened.spec.synced.batch_id, opened.last_event
     is_last = False
     while not is_last:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FOLLOW_SECONDS):
-                await ended.wait()
-        is_last = ended.is_set()
+        is_last = await wait_for(ended, FOLLOW_SECONDS)
         while (page := await database.read(statistics.events_since, batch_id, last))[1] != last:
             events, last = page
             for event in events:

@@ -214,4 +214,4 @@ async def connect(account: Account, _state: Path | None = None) -> AsyncIterator
         await service.close()
 
 
-PLUGIN = Plugin("AI/ML API", VARIABLES, connect, handle_of)
+PLUGIN = Plugin(VARIABLES, connect, handle_of)

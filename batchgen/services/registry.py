@@ -25,8 +25,6 @@ SIMULATOR = "simulator"
 class Plugin:
     """What a service offers: an entry point of `GROUP`, with the service's name, leads to one."""
 
-    title: str
-    """The service's name in sentences."""
     variables: Variables
     open: Callable[[Account, Path | None], AbstractAsyncContextManager[Service]]
     """Connects to the service. The path is of a file beside the job table, for a service that keeps state itself."""

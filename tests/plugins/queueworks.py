@@ -146,4 +146,4 @@ async def connect(account: Account, _state: Path | None) -> AsyncIterator[Servic
         await service.close()
 
 
-PLUGIN = Plugin("Queueworks", VARIABLES, connect, lambda generation_id, _: {"url": f"/requests/{generation_id}"})
+PLUGIN = Plugin(VARIABLES, connect, lambda generation_id, _: {"url": f"/requests/{generation_id}"})

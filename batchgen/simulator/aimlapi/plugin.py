@@ -26,4 +26,4 @@ async def connect(_account: Account, ledger: Path | None) -> AsyncIterator[Servi
             await service.close()
 
 
-PLUGIN = Plugin("the simulator", Variables(), connect, handle_of)
+PLUGIN = Plugin(Variables(), connect, handle_of)
