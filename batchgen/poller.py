@@ -171,7 +171,8 @@ class Poller(Stage):
         """Poll earlier what was planned too late for what is known now: of one kind, or of all kinds of a model."""
         context, times = self.context, self.context.times
         earlier: dict[int, tuple[datetime, datetime]] = {}
-        for other, planned_at in await context.database.read(polling.planned, context.batch_id, model, now):
+        # Through the writer: what was planned with less knowledge has been written before this.
+        for other, planned_at in await context.database.write(polling.planned, context.batch_id, model, now):
             accepted_at = other.attempt.answered_at
             if kind not in (None, kind_of(other)) or not accepted_at or self.is_late(other, now):
                 continue

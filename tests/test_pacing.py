@@ -228,6 +228,14 @@ def test_a_stuck_generation_is_no_evidence() -> None:
     assert (after.median, after.sigma) == pytest.approx((before.median, before.sigma), rel=0.15)
 
 
+def test_polls_come_forward_also_when_another_run_has_learned_most() -> None:
+    times = GenerationTimes({}, {})
+    times.next_poll_at(job(1, duration=int(DURATION)), NOON, NOON + timedelta(hours=1), NOON)
+    assert times.learn(job(2, duration=int(DURATION)), timing_of(*draw(30))), "this run knew nothing until now"
+    assert times.times(MODEL, DURATION).median == pytest.approx(MEDIAN_SECONDS, rel=0.2)
+    assert not times.learn(job(3, duration=int(DURATION)), timing_of(*draw(60)))
+
+
 def test_a_service_that_changes_is_learned_anew() -> None:
     timing = timing_of(*[100.0] * MEMORY, *[200.0] * (4 * MEMORY))
     assert timing.count == MEMORY

@@ -53,8 +53,12 @@ class Evidence:
     """The distribution and the schedule that follow, with the number of ended generations that they are made from."""
 
     @property
+    def fitted_count(self) -> int:
+        return self.fitted[0] if self.fitted else -1
+
+    @property
     def is_outdated(self) -> bool:
-        count = self.fitted[0] if self.fitted else -1
+        count = self.fitted_count
         return self.timing.count > count and self.timing.count >= count * WORTH_RECOMPUTING
 
     def log_ages(self) -> Counter[float]:
@@ -119,7 +123,8 @@ class GenerationTimes:
         self.forget(job)
         evidence = self._evidence[kind_of(job)]
         evidence.timing = timing
-        return timing.count <= FEW and evidence.is_outdated
+        # Another run may have taught the table more than FEW since this run last fitted.
+        return evidence.fitted_count < FEW and evidence.is_outdated
 
     def forget(self, job: Job) -> None:
         """A generation is no evidence any more. If it was a scout, another may become one."""
