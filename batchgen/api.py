@@ -168,7 +168,8 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
     if online:
         from batchgen.services.remote_images import problems
 
-        if unreachable := complete(problems(valid)):
+        service = read_public_account(plugin(valid.service).variables, valid.folder)
+        if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
     return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs))
 

@@ -22,7 +22,7 @@ from batchgen.jobs import ErrorClass, Job, Output, State
 from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
-from batchgen.services import http
+from batchgen.services import file_server, http
 from batchgen.services.base import Failed, Finished, Throttled, Unavailable
 from batchgen.services.file_server import Expired, NoFile, VersionChanged, validator, whole_size
 from batchgen.stage import LEASE, RunContext, Stage
@@ -68,7 +68,7 @@ class Downloader(Stage):
         super().__init__(context, at_once)
         self.verifying = 0
         """Files that have arrived and are being checked and renamed. They hold no connection."""
-        self.client = http.download_client(at_once)
+        self.client = file_server.client(at_once)
         self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
         self.checker = Checker()
         self.folders = FolderSync(partial(self.on_disk, sync_folder))
@@ -195,7 +195,7 @@ class Downloader(Stage):
     async def receive(self, job: Job, output: Output, part: Part, url: str) -> None:
         """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers."""
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-        async with self.client.stream("GET", url, headers=headers) as response:
+        async with file_server.open_file(self.client, url, headers, self.context.service.base_url) as response:
             total = whole_size(response, part.size, part.etag)
             if response.status_code == 200:
                 part.restart(validator(response))
@@ -213,7 +213,7 @@ class Downloader(Stage):
         length, due = 0, time() + PIECE_SECONDS
         writing: asyncio.Task[None] | None = None
         try:
-            async for chunk in http.stream_body(response):
+            async for chunk in file_server.stream_body(response):
                 chunks.append(chunk)
                 length += len(chunk)
                 if self.stopping:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.files import local_files
 from batchgen.jobs import ErrorClass, Job
-from batchgen.jobtable import submission
+from batchgen.jobtable import polling, submission
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
@@ -136,9 +136,11 @@ class Scheduler(Stage):
         self.failures = self.failures + 1 if isinstance(outcome, NotSent | Unknown) else 0
         match outcome:
             case Accepted():
+                # The acceptance first: nothing that follows from it may stand in its way.
                 deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+                await write(self.accept, job, admitted, outcome, now, deadline, digests)
                 next_poll_at = context.times.next_poll_at(job, now, deadline, now)
-                await write(self.accept, job, admitted, outcome, now, deadline, next_poll_at, digests)
+                await write(polling.bring_forward, {job.id: (deadline, next_poll_at)})
             case Rejected():
                 await write(submission.rejected, job, outcome, now)
             case Unknown():
@@ -163,10 +165,9 @@ class Scheduler(Stage):
         outcome: Accepted,
         now: datetime,
         deadline: datetime,
-        next_poll_at: datetime,
         digests: str | None,
     ) -> None:
-        submission.accepted(connection, job, outcome, now, deadline, next_poll_at, digests)
+        submission.accepted(connection, job, outcome, now, deadline, deadline, digests)
         self.admission.accepted(connection, job.model, admitted, now)
 
     def return_unsent(self, connection: Connection, job: Job, outcome: NotSent, now: datetime) -> None:

@@ -46,7 +46,7 @@ class ScriptedService(Service):
     features: Features = field(default_factory=lambda: Features(Adoption.EXACT_ID, charges=ChargeSource.LEDGER))
     variables: Variables = VARIABLES
     name: str = "aimlapi"
-    base_url: str = "https://api.test"
+    base_url: str = "http://127.0.0.1:9"
     account: str = "0badcafe"
     submitted: list[Submission] = field(default_factory=list)
     fetched: list[Mapping[str, Any]] = field(default_factory=list)

@@ -61,7 +61,9 @@ async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown
     async with serving(by_path) as wire:
         jobs = [job(path.strip("/").replace(".", "-"), wire.base_url + path) for path in (*right, *wrong)]
         manifest = write_manifest(tmp_path / "m.yaml", jobs)
-        checked = await asyncio.to_thread(batchgen, "check", manifest, "--online", AIMLAPI_API_KEY="a-secret-key")
+        checked = await asyncio.to_thread(
+            batchgen, "check", manifest, "--online", AIMLAPI_API_KEY="a-secret-key", **NEARBY
+        )
     assert checked.returncode == 2, checked.stderr
     lines = [line for line in checked.stderr.splitlines() if "the image" in line]
     assert len(lines) == len(wrong)
@@ -73,6 +75,10 @@ async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown
     assert {request.path for request in ranged} == {*right[-3:], "/signed-and-expired"}
 
 
+NEARBY = {"AIMLAPI_BASE_URL": "http://127.0.0.1:9"}
+"""A service of this machine, which can fetch images of this machine."""
+
+
 @pytest.mark.parametrize(
     "host",
     [f"127.0.0.1:{closed_port()}", f"{'a' * 70}.invalid", "[::", "127.0.0.1:99999"],
@@ -80,7 +86,7 @@ async def test_every_remote_image_that_cannot_be_fetched_or_is_no_image_is_shown
 )
 async def test_a_server_that_cannot_be_reached_is_a_problem(tmp_path: Path, batchgen: Command, host: str) -> None:
     path = write_manifest(tmp_path / "m.yaml", [job("mona", f"http://{host}/mona.png")])
-    checked = await asyncio.to_thread(batchgen, "check", path, "--online")
+    checked = await asyncio.to_thread(batchgen, "check", path, "--online", **NEARBY)
     assert checked.returncode == 2, checked.stderr
     assert f"the image http://{host}/mona.png of the job `mona` cannot be reached: " in checked.stderr
 
@@ -91,7 +97,7 @@ async def test_an_image_of_many_jobs_is_requested_once_and_shown_at_the_first_of
     async with serving(by_path) as wire:
         link = f"{wire.base_url}/gone.png"
         path = write_manifest(tmp_path / "m.yaml", [job(f"take-{number}", link) for number in range(10)])
-        checked = await asyncio.to_thread(batchgen, "check", path, "--online")
+        checked = await asyncio.to_thread(batchgen, "check", path, "--online", **NEARBY)
     assert checked.stderr.count("the image") == 1
     assert f"the image {link} of the job `take-0` and 9 more jobs cannot be fetched" in checked.stderr
     first = next(number for number, line in enumerate(path.read_text().splitlines(), 1) if "take-0" in line)
@@ -109,7 +115,7 @@ async def test_an_image_of_an_included_row_is_shown_where_it_is_written(tmp_path
         entry = '{id: "{{ sku }}", rows: products.csv, image_url: "{{ photo }}"}'
         (parts / "products.yaml").write_text(f"{defaults}\njobs:\n  - {entry}\n")
         (tmp_path / "m.yaml").write_text("include: parts/products.yaml\n")
-        checked = await asyncio.to_thread(batchgen, "check", "m.yaml", "--online")
+        checked = await asyncio.to_thread(batchgen, "check", "m.yaml", "--online", **NEARBY)
     assert checked.returncode == 2
     assert "parts/products.yaml:3:1: the image" in checked.stderr
     assert "of the job `cup` (products.csv:3) cannot be fetched" in checked.stderr
@@ -121,7 +127,7 @@ async def test_the_images_of_a_model_newer_than_the_catalogue_are_recognised_by_
     async with serving(by_path) as wire:
         new = {**job("mona", f"{wire.base_url}/gone.png"), "model": "kling-video/v9"}
         path = write_manifest(tmp_path / "m.yaml", [new])
-        checked = await asyncio.to_thread(batchgen, "check", path, "--online", "--no-validate")
+        checked = await asyncio.to_thread(batchgen, "check", path, "--online", "--no-validate", **NEARBY)
     assert checked.returncode == 2
     assert "answers 404" in checked.stderr
 
@@ -133,7 +139,7 @@ async def test_images_are_requested_only_with_online_and_a_valid_manifest_stays_
         path = write_manifest(tmp_path / "m.yaml", [job("mona", f"{wire.base_url}/ok.png")])
         plain = await asyncio.to_thread(batchgen, "check", path, "--json")
         assert not wire.requests
-        online = await asyncio.to_thread(batchgen, "check", path, "--json", "--online")
+        online = await asyncio.to_thread(batchgen, "check", path, "--json", "--online", **NEARBY)
         assert [(request.method, request.path) for request in wire.requests] == [("HEAD", "/ok.png")]
     assert plain.returncode == online.returncode == 0
     assert json.loads(plain.stdout) == json.loads(online.stdout)

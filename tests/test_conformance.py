@@ -90,7 +90,7 @@ def with_defect(imitation: Imitation, method: str, defect: Method) -> None:
     @asynccontextmanager
     async def opened(account: Account, state: Path | None) -> AsyncIterator[Service]:
         ACCOUNTS.append(account)
-        async with plugin.open(account, state) as service:
+        async with plugin.connect(account, state) as service:
             original = getattr(service, method)
 
             async def replacement(argument: Any) -> Any:
@@ -100,7 +100,7 @@ def with_defect(imitation: Imitation, method: str, defect: Method) -> None:
             setattr(service, method, replacement)
             yield service
 
-    imitation.plugin = replace(plugin, open=opened)
+    imitation.plugin = replace(plugin, connect=opened)
 
 
 DEFECTS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.services import http
+from batchgen.services import file_server, http
 from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import AT_ONCE, Accepted, Submission, Working
 from tests.certificates import server_tls, trusting_the_authority
@@ -158,7 +158,7 @@ async def test_a_head_answer_with_a_length_has_no_body_to_wait_for() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 70000\r\n\r\n")
         await hang(reader, writer)
 
-    async with listening(head) as port, http.download_client(1) as client:
+    async with listening(head) as port, file_server.client(1) as client:
         url = f"http://127.0.0.1:{port}/image.png"
         answered = await http.exchange(client, "HEAD", url, seconds=5)
     assert (answered.status, answered.headers["content-length"], answered.body) == (200, "70000", b"")
@@ -172,21 +172,22 @@ async def test_a_download_is_redirected_to_its_place_and_not_in_a_circle() -> No
         location = {"/a": "/b", "/b": "/c", "/round": "/round"}.get(request.path)
         return answer(302, b"", {"Location": location}) if location else answer(200, b"the file")
 
-    async with serving(by_path) as wire, http.download_client(1) as client:
-        async with client.stream("GET", wire.base_url + "/a", headers={"Range": "bytes=1-"}) as response:
+    async with serving(by_path) as wire, file_server.client(1) as client:
+        headers = {"Range": "bytes=1-"}
+        async with file_server.open_file(client, wire.base_url + "/a", headers, wire.base_url) as response:
             assert await response.aread() == b"the file"
         assert {request.headers["range"] for request in wire.requests} == {"bytes=1-"}
         assert {request.headers["accept-encoding"] for request in wire.requests} == {"identity"}
         with pytest.raises(http.FAILURES, match="redirects"):
-            async with client.stream("GET", wire.base_url + "/round"):
+            async with file_server.open_file(client, wire.base_url + "/round", {}, wire.base_url):
                 pass
 
 
 @pytest.mark.parametrize("location", ["ftp://files.test/v.mp4", "http://[::1/v.mp4", "http://127.0.0.1:port/"])
 async def test_a_redirect_to_what_is_no_address_is_a_failure(location: str) -> None:
-    async with serving(answer(302, b"", {"Location": location})) as wire, http.download_client(1) as client:
+    async with serving(answer(302, b"", {"Location": location})) as wire, file_server.client(1) as client:
         with pytest.raises((*http.FAILURES, *http.BAD_ADDRESS)):
-            async with client.stream("GET", wire.base_url):
+            async with file_server.open_file(client, wire.base_url, {}, wire.base_url):
                 pass
 
 
@@ -194,7 +195,7 @@ async def test_what_came_before_a_connection_broke_is_read_first() -> None:
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
     async with (
         listening(sends(cut)) as port,
-        http.download_client(1) as client,
+        file_server.client(1) as client,
         client.stream("GET", f"http://127.0.0.1:{port}/") as response,
     ):
         chunks = http.stream_body(response)
@@ -215,7 +216,7 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
         await hang(reader, writer)
 
     with trusting_the_authority(tmp_path):
-        client = http.download_client(1)
+        client = file_server.client(1)
     async with listening(corrupt, server_tls()) as port, client:
         with pytest.raises(http.FAILURES):
             async with client.stream("GET", f"https://127.0.0.1:{port}/") as response:
@@ -223,9 +224,11 @@ async def test_a_download_over_tls_that_turns_to_nonsense_is_a_failure_of_the_ne
                     pass
 
 
-async def test_the_library_s_log_names_each_request_and_never_the_key(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_names_each_request_and_never_the_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     async with listening(answer_ok) as port, service(f"http://127.0.0.1:{port}") as api:
         await api.balance()
-    assert "/v2/billing" in caplog.text
-    assert "sk-1234567890" not in caplog.text
+    (record,) = [record for record in caplog.records if record.name == "batchgen.http"]
+    assert (record.message, record.method) == ("http.200", "GET")  # type: ignore[attr-defined]
+    assert record.url.endswith("/v2/billing")  # type: ignore[attr-defined]
+    assert "sk-1234567890" not in "".join(str(vars(record)) for record in caplog.records)

@@ -17,6 +17,8 @@ from batchgen.catalogue import register
 
 STEP = Decimal("0.0000001")
 """USD. The job table stores multiples of it; a price in between is rounded up, so that a budget is never exceeded."""
+USD_MAX = 1_000_000_000
+"""No price and no account comes near it; what does is a mistake."""
 PER_GENERATION = frozenset({"video", "generation", "request", "clip", "call", "run", "item", "unit"})
 """Names of units of which a generation has one."""
 PER_SECOND = frozenset({"second", "seconds", "sec", "s"})
@@ -36,7 +38,7 @@ def quote(pricing: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | No
                 return None
     except (KeyError, TypeError, ValueError, AttributeError, InvalidOperation, ZeroDivisionError):
         return None  # The entry has none of the documented shapes.
-    if cost is None or not cost.is_finite() or cost < 0:
+    if cost is None or not cost.is_finite() or not 0 <= cost < USD_MAX:
         return None
     return cost.quantize(STEP, ROUND_UP)
 

@@ -32,11 +32,11 @@ from batchgen.services.base import (
     Unknown,
     Working,
 )
-from batchgen.services.http import Answer, without_key
+from batchgen.services.http import Answer
+from batchgen.services.text import without_key
 
 CREDITS_PER_USD = 2_000_000  # as the service documents it
 VIDEO_TYPE = "internal/video-generations/submit"
-USD_MAX = 1_000_000_000  # no account and no price comes near it; what does is a mistake
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
 ACCOUNT_TROUBLES = {401: Trouble.AUTH, 402: Trouble.CREDITS, 403: Trouble.CREDITS}
@@ -100,7 +100,7 @@ def read_amount(value: Any, per_usd: int = 1) -> Decimal | None:
         amount = Decimal(str(value)) / per_usd
     except ArithmeticError:
         return None
-    return amount if amount.is_finite() and 0 <= amount < USD_MAX else None
+    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def excerpt(answer: Answer) -> str:

@@ -1,10 +1,122 @@
-"""What a file server's answer says about the file: whether it continues what is on the disk, and its whole size."""
+"""Requests to file servers, which no key ever reaches, and what an answer says about the file.
+
+The address of a file comes from outside. No redirect leads from https to http, and a service on the internet cannot
+lead into the private network of whoever runs this.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
 from batchgen.services import http
 
+HEAD_SECONDS = 60.0  # until the head of an answer is there, whole
+PIECE_SECONDS = 60.0  # between two pieces of a file; a whole file may take hours
+SLOWEST_BYTES = 32 << 10  # in `PIECE_SECONDS`: a server that sends less holds up a connection on purpose
+REDIRECTS_MAX = 10
 SIZE_DIGITS_MAX = 18  # of a size in a header: an exabyte; longer numbers are not believed
+
+
+def client(at_once: int) -> http.Client:
+    """A client for at most `at_once` files at a time. Raises `UsageError`, see `http.py`."""
+    return http.file_client(at_once, PIECE_SECONDS)
+
+
+class FileProgress(http.Progress):
+    """Refuses a connection into a private network, unless the service at `base_url` is in a private network itself.
+
+    The address is judged when the connection stands and nothing was sent: a name may mean another address each time.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__()
+        self._base_url, self._host = base_url, ""
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        await super().__call__(event, info)
+        if event.endswith("connect_tcp.started"):
+            self._host = str(info.get("host"))
+        elif event.endswith("connect_tcp.complete") and self._host not in proxies():
+            stream = info["return_value"]
+            address = str(stream.get_extra_info("server_addr")[0])
+            if is_private(address) and not await leads_to_private(self._base_url):
+                await stream.aclose()
+                raise http.Refused(f"{self._host} is {address}, which is not on the internet: not followed")
+
+
+@cache
+def proxies() -> frozenset[str | None]:
+    """The hosts of the proxies that the environment names."""
+    return frozenset(urlsplit(address).hostname for address in getproxies().values())
+
+
+def is_private(address: str) -> bool:
+    """Whether an IP address is of this machine or of a private network."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed
+    return not parsed.is_global
+
+
+async def leads_to_private(url: str) -> bool:
+    """Whether the host of an address is in a private network."""
+    try:
+        host = urlsplit(url).hostname
+        if not host:
+            return False
+        hosts = await asyncio.get_running_loop().getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # `ValueError`: the host is no name
+        return False
+    return any(is_private(str(host[4][0])) for host in hosts)
+
+
+@asynccontextmanager
+async def open_file(
+    client: http.Client, url: str, headers: Mapping[str, str], base_url: str, method: str = "GET"
+) -> AsyncIterator[http.Response]:
+    """The answer for a file, behind redirects, of which no body is read. `base_url` is of the service that named it.
+
+    Raises `FAILURES`, `BAD_ADDRESS`.
+    """
+    progress = FileProgress(base_url)
+    request = client.build_request(method, url, headers=headers, extensions={"trace": progress})
+    for _ in range(1 + REDIRECTS_MAX):
+        with progress.classifying():
+            async with asyncio.timeout(HEAD_SECONDS):
+                response = await client.send(request, stream=True)
+        try:
+            if not response.has_redirect_location:
+                yield response
+                return
+            if response.next_request is None:
+                raise http.Refused(f"{request.url.host} leads to what is no address")
+            if request.url.scheme == "https" != response.next_request.url.scheme:
+                raise http.Refused(f"{request.url.host} leads from https to {response.next_request.url.scheme}")
+            request = response.next_request
+        finally:
+            await response.aclose()
+    raise http.Refused(f"more than {REDIRECTS_MAX} redirects")
+
+
+async def stream_body(response: http.Response) -> AsyncIterator[bytes]:
+    """The body as it is sent. Raises `FAILURES`, also where it comes too slowly to be an honest server."""
+    time = asyncio.get_running_loop().time
+    received, since = 0, time()
+    async for piece in http.stream_body(response):
+        yield piece
+        received += len(piece)
+        if time() - since >= PIECE_SECONDS:
+            if received < SLOWEST_BYTES:
+                raise http.Interrupted(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
+            received, since = 0, time()
 
 
 class NoFile(Exception):

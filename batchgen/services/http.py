@@ -6,8 +6,10 @@ Only this module and the downloader send requests. Times are in seconds.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
+import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,20 +22,32 @@ import httpx2 as httpx
 from batchgen import __version__
 from batchgen.errors import UsageError
 from batchgen.services.base import AT_ONCE
+from batchgen.services.text import body_without_key, printable, without_key
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
 POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests than connections, so none waits
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
-DOWNLOAD_SECONDS = 60.0  # between two pieces of a file; a whole file may take hours
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer; a page of 100 rows has some 100 kB
+HEADER_CHARS_MAX = 8_000  # of one header that is read: an address fits
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
+ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
+
+# The library logs reason phrases and whole addresses, in which a server may repeat a key. `exchange` has its own log.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
+LOG = logging.getLogger("batchgen.http")
 
 Response = httpx.Response
 Interrupted = httpx.RemoteProtocolError
+
+
+class Refused(httpx.RequestError):
+    """This side does not follow where an answer leads."""
+
 
 BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
 """What an unusable URL raises. `UnicodeError`: its host, or a header, has characters that cannot be sent."""
@@ -134,11 +148,10 @@ def api_client() -> Client:
     return _client(AT_ONCE, kept=AT_ONCE)
 
 
-def download_client(at_once: int) -> Client:
-    """For at most `at_once` files at a time, byte for byte as they are stored. Follows redirects; knows no key."""
-    client = _client(at_once, kept=at_once, seconds=DOWNLOAD_SECONDS)
+def file_client(at_once: int, seconds: float) -> Client:
+    """For at most `at_once` files at a time, byte for byte as they are stored. Knows no key. See `file_server.py`."""
+    client = _client(at_once, kept=at_once, seconds=seconds)
     client.headers.update({"Accept": "*/*", "Accept-Encoding": "identity"})
-    client.follow_redirects = True
     return client
 
 
@@ -154,7 +167,11 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
                 max_connections=connections, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_SECONDS
             ),
             timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS, pool=POOL_SECONDS),
-            headers={"Accept": "application/json", "User-Agent": f"batchgen/{__version__}"},
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": f"batchgen/{__version__}",
+            },
             # No request depends on what an earlier answer left behind.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
@@ -180,13 +197,14 @@ def trusted_certificates() -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer, its body decoded. `key` is the one that was sent."""
+    """A whole answer, its body decoded, without the key. Names of `headers` are in lower case."""
 
     status: int
     reason: str
     headers: Mapping[str, str]
     body: bytes
     key: str = field(default="", repr=False)
+    """The key that was sent: JSON has ways to write it that its bytes do not show."""
 
 
 async def exchange(
@@ -215,7 +233,17 @@ async def exchange(
         ):
             if with_body:
                 body = await read_body(response)
-    return Answer(response.status_code, response.reason_phrase, response.headers, body, key)
+    LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, key)})
+    return Answer(
+        response.status_code,
+        printable(without_key(response.reason_phrase, key), REASON_CHARS_MAX),
+        {
+            name.lower(): printable(without_key(value, key), HEADER_CHARS_MAX)
+            for name, value in response.headers.items()
+        },
+        body_without_key(body, key),
+        key,
+    )
 
 
 async def stream_body(response: Response) -> AsyncIterator[bytes]:
@@ -227,13 +255,26 @@ async def stream_body(response: Response) -> AsyncIterator[bytes]:
 
 
 async def read_body(response: Response) -> bytes:
-    """The decoded body, of at most `BODY_BYTES_MAX`."""
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
+    """The decoded body, of at most `BODY_BYTES_MAX`. The decoder has that bound: a few kB may decode to gigabytes."""
+    body, decoder = bytearray(), decoder_of(response)
+    async for piece in response.aiter_raw():
+        # zlib takes 0 for "no limit"; here it is at least 1.
+        body += decoder.decompress(piece, BODY_BYTES_MAX + 1 - len(body)) if decoder else piece
         if len(body) > BODY_BYTES_MAX:
             raise Interrupted(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
+    if decoder and body and not decoder.eof:
+        raise Interrupted("the answer's encoding ends early")
     return bytes(body)
+
+
+def decoder_of(response: Response) -> Any:
+    """What decodes the body; None where it is not encoded."""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ENCODINGS:
+        raise Interrupted(f"the answer has an encoding that was not asked for: {encoding!r}")
+    return zlib.decompressobj(ENCODINGS[encoding])
 
 
 def describe(error: Exception, key: str = "") -> str:
@@ -249,7 +290,7 @@ def describe(error: Exception, key: str = "") -> str:
     if type(error) in words:
         return words[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
-    return without_key(str(cause) or type(cause).__name__, key)[:REASON_CHARS_MAX]
+    return printable(without_key(str(cause) or type(cause).__name__, key), REASON_CHARS_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -257,8 +298,3 @@ def root_cause(error: BaseException) -> BaseException:
     # The library passes on an error as the argument of its own.
     causes = error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__, *error.args[:1])
     return next((root_cause(cause) for cause in causes if isinstance(cause, BaseException)), error)
-
-
-def without_key(text: str, key: str) -> str:
-    """`text` with the key blotted out: a service may repeat the one that it refuses."""
-    return text.replace(key, "…") if key else text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -13,6 +13,7 @@ from typing import Any
 from batchgen.errors import UsageError
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import Service
+from batchgen.services.boundary import BoundedService
 
 GROUP = "batchgen.services"
 DEFAULT = "aimlapi"
@@ -26,10 +27,16 @@ class Plugin:
     """What a service offers: an entry point of `GROUP`, with the service's name, leads to one."""
 
     variables: Variables
-    open: Callable[[Account, Path | None], AbstractAsyncContextManager[Service]]
+    connect: Callable[[Account, Path | None], AbstractAsyncContextManager[Service]]
     """Connects to the service. The path is of a file beside the job table, for a service that keeps state itself."""
     handle_of: Callable[[str, str], Mapping[str, Any]]
     """The handle of a generation that a person names, by its id and the endpoint of its job."""
+
+    @asynccontextmanager
+    async def open(self, account: Account, state: Path | None) -> AsyncIterator[Service]:
+        """The service behind the boundary that every answer has to pass."""
+        async with self.connect(account, state) as service:
+            yield BoundedService(service, account.key)
 
 
 @cache

@@ -10,8 +10,9 @@ from batchgen import catalogue
 from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest import Manifest
-from batchgen.services import http
+from batchgen.services import file_server, http
 from batchgen.services.base import AT_ONCE
+from batchgen.services.text import printable
 
 ANSWER_SECONDS = 10.0  # an image server that takes longer would time out for the video service, too
 LINK_CHARS_MAX = 200  # of a link in a message; signed links are longer than a line
@@ -27,14 +28,17 @@ NOT_AN_IMAGE = (
 """Content types that no image is served with. A server that sends none, or a general one, may still have an image."""
 
 
-async def problems(manifest: Manifest) -> list[Problem]:
-    """What is wrong with the remote images of `manifest`: one problem a link, placed at the first job that uses it."""
+async def problems(manifest: Manifest, base_url: str) -> list[Problem]:
+    """What is wrong with the remote images of `manifest`: one problem a link, placed at the first job that uses it.
+
+    `base_url` is of the service that will fetch them.
+    """
     users: dict[str, list[JobSpec]] = {}
     for job in manifest.jobs:
         for link in dict.fromkeys(remote_images(job)):
             users.setdefault(link, []).append(job)
-    async with http.download_client(AT_ONCE) as client:
-        faults = await asyncio.gather(*(check(client, link) for link in users))
+    async with file_server.client(AT_ONCE) as client:
+        faults = await asyncio.gather(*(check(client, link, base_url) for link in users))
     return [
         Problem(describe_fault(link, fault, jobs), jobs[0].source or manifest.path, jobs[0].line)
         for (link, jobs), fault in zip(users.items(), faults, strict=True)
@@ -51,22 +55,29 @@ def remote_images(job: JobSpec) -> Iterator[str]:
             yield link.value
 
 
-async def check(client: http.Client, link: str) -> str | None:
+async def check(client: http.Client, link: str, base_url: str) -> str | None:
     """What is wrong with the image at `link`, or None. Downloads no image."""
     try:
         for method, headers in REQUESTS.items():
-            answer = await http.exchange(client, method, link, headers, with_body=False, seconds=ANSWER_SECONDS)
-            if answer.status not in HEAD_REFUSED:
+            async with (
+                client.free_connections,
+                asyncio.timeout(ANSWER_SECONDS),
+                file_server.open_file(client, link, headers, base_url, method) as response,
+            ):
+                status = response.status_code
+                content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if status not in HEAD_REFUSED:
                 break
+    except TimeoutError:
+        return "cannot be reached: no answer in time"
     except http.BAD_ADDRESS:
         return "cannot be reached: the address, or the one it redirects to, is not valid"
     except http.FAILURES as error:
         return f"cannot be reached: {http.describe(error)}"
-    if answer.status >= 400:
-        return f"cannot be fetched: its server answers {answer.status}"
-    content_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if status >= 400:
+        return f"cannot be fetched: its server answers {status}"
     if content_type.startswith(NOT_AN_IMAGE):
-        return f"is not an image: its server says {content_type}"
+        return f"is not an image: its server says {printable(content_type, LINK_CHARS_MAX)}"
     return None
 
 

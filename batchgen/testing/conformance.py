@@ -150,7 +150,7 @@ async def a_request_is_sent_once_and_followed_to_its_files(bench: Bench) -> None
 
 
 async def a_service_that_cannot_be_reached_has_accepted_nothing(bench: Bench) -> None:
-    async with bench.imitation.plugin.open(Account("http://127.0.0.1:9", KEY), None) as nowhere:
+    async with bench.imitation.plugin.connect(Account("http://127.0.0.1:9", KEY), None) as nowhere:
         outcome = await nowhere.submit(replace(bench.imitation.submission("nowhere"), client_request_id="batchgen-0"))
     expect(isinstance(outcome, NotSent), f"a refused connection became {outcome!r}")
 
@@ -283,7 +283,7 @@ async def bench_of(imitation: Imitation) -> AsyncIterator[Bench]:
     """A bench for one case."""
     async with (
         proxied(imitation.base_url, imitation.is_create) as proxy,
-        imitation.plugin.open(Account(proxy.base_url, KEY), None) as service,
+        imitation.plugin.connect(Account(proxy.base_url, KEY), None) as service,
     ):
         yield Bench(imitation, proxy, service)
 

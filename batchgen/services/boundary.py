@@ -1,0 +1,258 @@
+"""The boundary to a service: behind it, every outcome has bounded, printable values, without the key, or is none.
+
+A plug-in reads answers that may hold anything. Whatever it returns is judged here, once, and whatever it raises becomes
+an outcome: `Unknown` for a create request, which may be charged, and `Unavailable` for a question. What is a remark,
+such as a message, is cut to its length. What is an identity, such as an id or an address, is taken whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from batchgen.catalogue.prices import USD_MAX
+from batchgen.jobs import ErrorClass
+from batchgen.services.base import (
+    Absent,
+    Accepted,
+    Adopted,
+    Ambiguous,
+    Blocked,
+    Cancelled,
+    CancelOutcome,
+    Failed,
+    FetchOutcome,
+    Finding,
+    Finished,
+    Limit,
+    Listing,
+    NotSent,
+    Rejected,
+    SentAttempt,
+    Service,
+    Submission,
+    SubmitOutcome,
+    Throttled,
+    TooLate,
+    Trouble,
+    Unavailable,
+    Unknown,
+    Unsupported,
+    Working,
+)
+from batchgen.services.text import BLOT, printable, without_key
+
+LOG = logging.getLogger("batchgen.services")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MESSAGE_CHARS = 2_000  # validation errors of several fields fit
+WORD_CHARS = 100  # of a status, or of the name of a parameter
+ID_CHARS = 500  # the longest documented id has some 100
+ADDRESS_CHARS = 8_000  # a signed address has up to 2,000
+HANDLE_CHARS = 20_000  # of its JSON: several addresses fit
+FILES_MAX = 100  # of one generation
+PRICING_CHARS = 200_000  # of the JSON of one model's prices
+PRICING_DEPTH = 12  # the documented shapes nest 4 deep
+MODELS_MAX = 20_000  # of a price list; today's has some 700
+PAUSE_MAX = timedelta(days=1)  # a longer one would outlast every run
+GENERATION_SECONDS = 0.001, 30 * 86_400.0  # no generation takes less, or longer
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+CLOCK_SLACK = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
+
+SUBMIT_OUTCOMES = (Accepted, Rejected, NotSent, Unknown, Throttled, Blocked)
+PREPARE_OUTCOMES = (Rejected, NotSent, Throttled, Blocked)
+FETCH_OUTCOMES = (Working, Finished, Failed, Unavailable, Throttled)
+FINDINGS = (Adopted, Absent, Ambiguous)
+CANCEL_OUTCOMES = (Cancelled, TooLate, Unsupported, Unavailable, Throttled)
+
+
+class OutOfBounds(Exception):
+    """A value that cannot be taken, in words."""
+
+
+class BoundedService(Service):
+    """A plug-in's service behind the boundary. No call raises; `key` appears in nothing that it returns."""
+
+    def __init__(self, service: Service, key: str = "") -> None:
+        self._service, self._key = service, key
+        self.name, self.account, self.base_url = service.name, service.account, service.base_url
+        self.features, self.variables = service.features, service.variables
+
+    async def close(self) -> None:
+        await self._service.close()
+
+    async def prepare(self, submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+        def bound(outcome: Any) -> Any:
+            return self._handle(outcome) if isinstance(outcome, Mapping) else self._outcome(PREPARE_OUTCOMES, outcome)
+
+        return await self._call(self._service.prepare, bound, NotSent, submission)
+
+    async def submit(self, submission: Submission) -> SubmitOutcome:
+        return await self._call(self._service.submit, partial(self._outcome, SUBMIT_OUTCOMES), Unknown, submission)
+
+    async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
+        return await self._call(self._service.fetch, partial(self._outcome, FETCH_OUTCOMES), Unavailable, handle)
+
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+        intent_at = {attempt.client_request_id: attempt.intent_at for attempt in attempts}
+
+        def bound(answer: Any) -> Any:
+            if not isinstance(answer, Mapping):
+                return self._outcome((Unavailable, Throttled), answer)
+            return {id_: self._finding(answer[id_], intent_at[id_]) for id_ in answer.keys() & intent_at.keys()}
+
+        return await self._call(self._service.find, bound, Unavailable, attempts)
+
+    async def cancel(self, handle: Mapping[str, Any]) -> CancelOutcome:
+        return await self._call(self._service.cancel, partial(self._outcome, CANCEL_OUTCOMES), Unavailable, handle)
+
+    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
+        def bound(charges: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+            return {generation_id: usd for generation_id, usd in charges.items() if amount(usd) is not None}
+
+        return await self._call(self._service.charges, bound, lambda _reason: {}, start, end)
+
+    async def balance(self) -> Decimal | None:
+        return await self._call(self._service.balance, amount, lambda _reason: None)
+
+    async def catalogue(self, etag: str | None = None) -> Listing | None:
+        return await self._call(self._service.catalogue, self._listing, lambda _reason: None, etag)
+
+    async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
+        def bound(seconds: Mapping[str, float]) -> Mapping[str, float]:
+            least, most = GENERATION_SECONDS
+            return {model: seconds[model] for model in models if least <= seconds.get(model, math.nan) <= most}
+
+        return await self._call(self._service.typical_seconds, bound, lambda _reason: {}, models)
+
+    async def _call(
+        self,
+        function: Callable[P, Awaitable[T]],
+        bound: Callable[[T], T],
+        failure: Callable[[str], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """The bounded outcome of a call; `failure(reason)` where there is none."""
+        try:
+            return bound(await function(*args, **kwargs))
+        except Exception as error:  # Only here anything may be raised: an answer, or a plug-in, can be odd in any way.
+            detail = str(error) if isinstance(error, OutOfBounds) else f"{type(error).__name__}: {error}"
+            reason = self._text(f"the answer cannot be used: {detail}")
+        LOG.warning(f"{function.__name__}.unusable", extra={"reason": reason})
+        return failure(reason)
+
+    def _outcome(self, types: tuple[type, ...], outcome: Any) -> Any:
+        """The outcome with its values bounded. Raises `OutOfBounds`."""
+        if not is_dataclass(outcome) or isinstance(outcome, type) or not isinstance(outcome, types):
+            raise OutOfBounds(f"it is a {type(outcome).__name__}")
+        bounds: dict[str, Callable[[Any], Any]] = {
+            **dict.fromkeys(("reason", "message", "proof"), self._text),
+            **dict.fromkeys(("word", "input"), lambda text: self._text(text, WORD_CHARS)),
+            "generation_id": self._id,
+            "handle": self._handle,
+            "files": self._addresses,
+            "cost_usd": amount,
+            "http_status": status,
+            "retry_after": pause,
+            "kind": ErrorClass,
+            "trouble": lambda trouble: trouble and Trouble(trouble),
+            "limit": lambda limit: limit and Limit(limit),
+            "as_of": moment,
+        }
+        names = [field.name for field in fields(outcome) if field.name in bounds]
+        return replace(outcome, **{name: bounds[name](getattr(outcome, name)) for name in names})
+
+    def _finding(self, finding: Finding, intent_at: datetime) -> Finding:
+        """A finding; `Ambiguous`, which leaves it to a person, where its generation has no usable id."""
+        try:
+            bounded: Finding = self._outcome(FINDINGS, finding)
+        except OutOfBounds as error:
+            return Ambiguous(self._text(f"the service has it, but {error}"))
+        if isinstance(bounded, Adopted) and not is_near(bounded.accepted_at, intent_at):
+            return replace(bounded, accepted_at=intent_at)
+        return bounded
+
+    def _listing(self, listing: Listing | None) -> Listing | None:
+        if not listing or listing.pricing is None:
+            return listing
+        entries = [(model, entry) for model, entry in listing.pricing.items() if self._is_plain(model, ID_CHARS)]
+        pricing = {model: entry for model, entry in entries[:MODELS_MAX] if is_pricing(entry)}
+        etag = listing.etag if listing.etag and self._is_plain(listing.etag, ID_CHARS) else None
+        return Listing(etag, pricing)
+
+    def _text(self, text: object, most: int = MESSAGE_CHARS) -> str:
+        return printable(without_key(str(text), self._key), most)
+
+    def _id(self, generation_id: str) -> str:
+        if not self._is_plain(generation_id, ID_CHARS):
+            raise OutOfBounds(f"its generation id is none: {self._text(generation_id, WORD_CHARS)!r}")
+        return generation_id
+
+    def _addresses(self, files: Sequence[str]) -> tuple[str, ...]:
+        if len(files) > FILES_MAX:
+            raise OutOfBounds(f"it names {len(files)} files")
+        for address in files:
+            if not self._is_plain(address, ADDRESS_CHARS):
+                raise OutOfBounds(f"the address of a file is none: {self._text(address, WORD_CHARS)!r}")
+        return tuple(files)
+
+    def _handle(self, handle: Mapping[str, Any]) -> Mapping[str, Any]:
+        written = json.dumps(dict(handle), ensure_ascii=False, allow_nan=False)
+        if not self._is_plain(written, HANDLE_CHARS):
+            raise OutOfBounds("what finds the generation again is too long or not printable")
+        return handle
+
+    def _is_plain(self, text: object, most: int) -> bool:
+        """Whether a text can be kept exactly as it is."""
+        is_whole = isinstance(text, str) and 0 < len(text) <= most and printable(text, most) == text
+        return is_whole and BLOT not in text and without_key(text, self._key) == text  # type: ignore[operator, arg-type]
+
+
+def amount(usd: Decimal | None) -> Decimal | None:
+    """An amount of money; None where it is none. A generation is not lost because its price is odd."""
+    is_amount = isinstance(usd, Decimal) and usd.is_finite() and 0 <= usd < USD_MAX
+    return usd if is_amount else None
+
+
+def status(code: int | None) -> int | None:
+    return code if isinstance(code, int) and 100 <= code <= 999 else None
+
+
+def pause(duration: timedelta | None) -> timedelta | None:
+    return None if duration is None else min(max(duration, timedelta(0)), PAUSE_MAX)
+
+
+def moment(time: datetime) -> datetime:
+    if not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
+        raise OutOfBounds(f"its time is {time}")
+    return time
+
+
+def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
+    """Whether a request that was sent at `intent_at` can have been accepted then, by another clock."""
+    try:
+        return abs(moment(accepted_at) - intent_at) <= CLOCK_SLACK
+    except OutOfBounds:
+        return False
+
+
+def is_pricing(entry: str) -> bool:
+    """Whether the JSON of a model's prices is an object of a sensible size and depth."""
+    if len(entry) > PRICING_CHARS:
+        return False
+    values: list[Any] = [json.loads(entry)]
+    if not isinstance(values[0], dict):
+        return False
+    for _ in range(PRICING_DEPTH):
+        containers = [value for value in values if isinstance(value, dict | list)]
+        values = [part for value in containers for part in (value.values() if isinstance(value, dict) else value)]
+    return not any(isinstance(value, dict | list) for value in values)
