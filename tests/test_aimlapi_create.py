@@ -86,7 +86,7 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ),
     *(
         (f"a cost of {value}", answer(201, CREATED, {"x-aimlapi-usd-spent": value}), Accepted("g-1", None, 201))
-        for value in ("", "much", "-1", "NaN", "Infinity", "1e30", "1e9999999", "-1e9999999")
+        for value in ("", "much", "-1", "NaN", "Infinity", "1e9999999", "-1e9999999")
     ),
     ("400", error(400, "duration must be 5"), Rejected("400: duration must be 5", 400)),
     ("400 with a list", error(400, ["a", "b"]), Rejected("400: a; b", 400)),

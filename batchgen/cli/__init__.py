@@ -13,6 +13,7 @@ import click
 
 from batchgen import __version__
 from batchgen.errors import BatchgenError, ExitCode
+from batchgen.report.terminal import print_lines
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -49,7 +50,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # before a run handles signals, or after it has ended
-            click.echo("interrupted; the same command goes on where this one stopped", err=True)
+            print_lines("interrupted; the same command goes on where this one stopped", err=True)
             sys.exit(ExitCode.INTERRUPTED)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,13 +83,13 @@ def main() -> None:
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:
-        click.echo(f"{error}", err=True)
+        print_lines(*str(error).split("\n"), err=True)
         sys.exit(error.exit_code)
     except Exception:
         import traceback  # Imported here: it takes a fifth of the time of --help, and only a defect needs it.
 
         traceback.print_exc()
-        click.echo(
+        print_lines(
             "This is a defect in batchgen; please report the lines above. Nothing is lost: what was sent is in the"
             " job table, and the same command goes on.",
             err=True,

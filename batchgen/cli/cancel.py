@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
 from batchgen.jobs import State
 from batchgen.jobtable import commands
+from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
 
@@ -25,6 +24,6 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         keys = job_keys(database, batch_id, ids, default=cancellable, allowed=cancellable, verb="cancelled")
         cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
     if not cancelled:
-        click.echo("every job has been sent or has ended: there is nothing to cancel")
+        print_lines("every job has been sent or has ended: there is nothing to cancel")
         return
-    click.echo(f"{plural(len(cancelled), 'job')} cancelled: {shortened(cancelled)}")
+    print_lines(f"{plural(len(cancelled), 'job')} cancelled: {shortened(cancelled)}")

@@ -8,7 +8,7 @@ import click
 
 from batchgen import api
 from batchgen.cli import options
-from batchgen.report.terminal import print_json
+from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import plural
 
 
@@ -22,6 +22,6 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
     if as_json:
         print_json({"batch": valid.batch, "jobs": valid.jobs, "models": valid.models})
         return
-    click.echo(f"{valid.batch}: {plural(valid.jobs, 'job')}, all valid")
+    print_lines(f"{valid.batch}: {plural(valid.jobs, 'job')}, all valid")
     for model, number in sorted(valid.models.items(), key=lambda entry: -entry[1]):
-        click.echo(f"  {number:6}  {model}")
+        print_lines(f"  {number:6}  {model}")

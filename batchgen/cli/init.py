@@ -8,6 +8,7 @@ import click
 
 from batchgen.errors import StorageError, UsageError
 from batchgen.manifest import schema
+from batchgen.report.terminal import print_lines
 
 
 @click.argument("path", type=click.Path(path_type=Path), default=Path("manifest.yaml"))
@@ -30,7 +31,7 @@ def command(path: Path) -> None:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
-    click.echo(f"Next: batchgen check {path}, and then batchgen run {path}")
+    print_lines(f"Next: batchgen check {path}, and then batchgen run {path}")
 
 
 def example_manifest(name: str) -> str:

@@ -12,7 +12,7 @@ from batchgen import catalogue, clock
 from batchgen.cli import options
 from batchgen.errors import ServiceUnreachable, UsageError
 from batchgen.report.models import model_json, model_lines, price
-from batchgen.report.terminal import print_json
+from batchgen.report.terminal import print_json, print_lines
 from batchgen.services import registry
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
             print_json(model_json(name, entry, with_schemas=True))
             return
         for line in model_lines(name, entry, prices.listed_at if prices and entry else None):
-            click.echo(line)
+            print_lines(line)
         return
     for model in matching_models(words, sorted(pricing)):
         if as_json:
@@ -50,7 +50,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
         else:
             kinds = ", ".join(catalogue.kinds(model)) if catalogue.is_known(model) else UNKNOWN_KINDS
             cost = f"  {price(pricing[model])}" if model in pricing else ""
-            click.echo(f"{model:56}  {kinds}{cost}")
+            print_lines(f"{model:56}  {kinds}{cost}")
 
 
 def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
 from batchgen import api, clock
 from batchgen.cli import options
 from batchgen.cli.run_options import run_options
 from batchgen.report.plan import plan_json, plan_lines
-from batchgen.report.terminal import print_json
+from batchgen.report.terminal import print_json, print_lines
 
 
 @options.manifest
@@ -36,4 +34,4 @@ def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> N
     if as_json:
         print_json(plan_json(plan))
     else:
-        click.echo("\n".join(plan_lines(plan, clock.utcnow())))
+        print_lines(*plan_lines(plan, clock.utcnow()))

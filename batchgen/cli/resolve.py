@@ -14,6 +14,7 @@ from batchgen.errors import UsageError
 from batchgen.jobs import Job
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
+from batchgen.report.terminal import print_lines
 from batchgen.report.words import duration, plural, shortened
 from batchgen.services.base import Adopted
 from batchgen.services.registry import plugin
@@ -61,12 +62,12 @@ def command(
             else:
                 show(job, now)
     if not jobs:
-        click.echo("no job is held for a person")
+        print_lines("no job is held for a person")
     elif generation_id or resubmit or give_up:
-        click.echo(f"{plural(len(jobs), 'job')} settled: {keys}")
-        click.echo(f"Next: {options.next_command('run')}", err=True)
+        print_lines(f"{plural(len(jobs), 'job')} settled: {keys}")
+        print_lines(f"Next: {options.next_command('run')}", err=True)
     else:
-        click.echo(
+        print_lines(
             "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."
             " If not: --resubmit or --give-up.",
             err=True,
@@ -84,7 +85,9 @@ def held_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[J
 def show(job: Job, now: datetime) -> None:
     """Print what a person needs to find the request at the service."""
     attempt = job.attempt
-    click.echo(f"{job.key}  {job.model}")
-    click.echo(f"  sent {attempt.intent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.intent_at)} ago")
-    click.echo(f"  X-Client-Request-Id: {attempt.client_request_id}")
-    click.echo(f"  {job.error}")
+    print_lines(f"{job.key}  {job.model}")
+    print_lines(
+        f"  sent {attempt.intent_at.astimezone():%Y-%m-%d %H:%M:%S %Z}, {duration(now - attempt.intent_at)} ago"
+    )
+    print_lines(f"  X-Client-Request-Id: {attempt.client_request_id}")
+    print_lines(f"  {job.error}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
 from batchgen.jobs import State
 from batchgen.jobtable import commands
+from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
 
@@ -25,7 +24,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         keys = job_keys(database, batch_id, ids, default={State.FAILED}, allowed=retriable, verb="retried")
         retried = database.write_now(commands.retry, batch_id, keys, clock.utcnow())
     if not retried:
-        click.echo("no job has failed: there is nothing to retry")
+        print_lines("no job has failed: there is nothing to retry")
         return
-    click.echo(f"{plural(len(retried), 'job')} pending again: {shortened(retried)}")
-    click.echo(f"Next: {options.next_command('run')}", err=True)
+    print_lines(f"{plural(len(retried), 'job')} pending again: {shortened(retried)}")
+    print_lines(f"Next: {options.next_command('run')}", err=True)

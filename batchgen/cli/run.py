@@ -22,7 +22,7 @@ from batchgen.jobtable import statistics
 from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
-from batchgen.report.terminal import OutputStream, print_json
+from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import counts, local_time, plural, shortened, summary_json, summary_line
 from batchgen.runner import Runner, RunSpec
 
@@ -126,11 +126,11 @@ def announce(spec: RunSpec, as_json: bool) -> None:
             ("changed after they were sent: kept as they are", len(synced.changed) - synced.redone),
         ]
     )
-    click.echo(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
+    print_lines(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
     if synced.occupied:
-        click.echo(
-            f"These files exist already, and this job table did not make them: {shortened(synced.occupied, 5)}."
-            "\nThey are kept; the new videos get other names beside them. If they were paid for under another job"
+        print_lines(
+            f"These files exist already, and this job table did not make them: {shortened(synced.occupied, 5)}.",
+            "They are kept; the new videos get other names beside them. If they were paid for under another job"
             " table, stop now (Ctrl-C) and name that table with --db.",
             err=True,
         )

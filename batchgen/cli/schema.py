@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from batchgen.manifest import schema
+from batchgen.report.terminal import print_lines
 
 
 def command() -> None:
@@ -15,4 +14,4 @@ def command() -> None:
     and as the first line of a manifest beside it:
     # yaml-language-server: $schema=manifest.schema.json
     """
-    click.echo(schema.text(), nl=False)
+    print_lines(*schema.text().splitlines())

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from batchgen.report.terminal import print_lines
 from batchgen.simulator import AccountLimits, Simulation, run_forever
 from batchgen.simulator.faults import NAMES
 
@@ -51,8 +52,8 @@ def command(host: str, port: int, **settings: Any) -> None:
     variables = registry.plugin(registry.DEFAULT).variables
 
     def print_url(base_url: str) -> None:
-        click.echo(base_url)
-        click.echo(f"{variables.base_url}={base_url} {variables.key}=any batchgen run …   (Ctrl-C ends it)", err=True)
+        print_lines(base_url)
+        print_lines(f"{variables.base_url}={base_url} {variables.key}=any batchgen run …   (Ctrl-C ends it)", err=True)
 
     run_forever(Simulation(**settings), host, port, print_url)
 

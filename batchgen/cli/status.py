@@ -9,7 +9,7 @@ import click
 
 from batchgen import api, clock
 from batchgen.cli import options
-from batchgen.report.terminal import print_json
+from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import blocker_line, plural, summary_json, summary_line
 
 
@@ -23,7 +23,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
         if as_json:
             print_json({**summary_json(batch.name, summary, blockers), "runs": status.runs})
             continue
-        click.echo(summary_line(batch.name, batch.service, summary))
+        print_lines(summary_line(batch.name, batch.service, summary))
         lines = [blocker_line(blocker, clock.utcnow()) for blocker in blockers] + status.failures
         if status.runs:
             lines.append(f"{plural(status.runs, 'run')} at work")
@@ -31,4 +31,4 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
             command_line = f"batchgen run {shlex.quote(str(manifest or batch.manifest_path))}"
             lines.append(f"no run is at work: `{command_line}` goes on")
         for line in lines:
-            click.echo(f"  {line}")
+            print_lines(f"  {line}")

@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from batchgen.services.text import visible
+
 STANDARD = frozenset(vars(logging.makeLogRecord({})))
 """The attributes of every record. The others are fields."""
 
@@ -12,7 +14,7 @@ class FieldFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = {name: value for name, value in vars(record).items() if name not in STANDARD}
-        shown = (f"{name}={value}" for name, value in fields.items() if value not in (None, ""))
+        shown = (f"{name}={visible(str(value))}" for name, value in fields.items() if value not in (None, ""))
         return " ".join((super().format(record), *shown))
 
 

@@ -11,6 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
+from batchgen.services.text import visible, visible_json
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -21,12 +23,16 @@ class OutputStream:
     def __init__(self, stream: IO[str]) -> None:
         self.stream: IO[str] | None = stream
 
-    def write(self, line: str, end: str = "\n") -> None:
-        """Write and flush a line. The first failure silences the stream for good."""
+    def write(self, line: str) -> None:
+        """Write and flush a line, whatever is in it. The first failure silences the stream for good."""
+        self.write_raw(visible(line) + "\n")
+
+    def write_raw(self, text: str) -> None:
+        """Write and flush text which may control the terminal."""
         if self.stream is None:
             return
         try:
-            self.stream.write(line + end)
+            self.stream.write(text)
             self.stream.flush()
         except (OSError, ValueError):
             # Text left in the buffer would fail again when the interpreter exits, and change the exit code.
@@ -37,9 +43,18 @@ class OutputStream:
             self.stream = None
 
 
+def print_lines(*lines: str, err: bool = False) -> None:
+    """Write lines to standard output or standard error. What came from a file or a service cannot harm a terminal."""
+    import click
+
+    for line in lines:
+        click.echo(visible(line), err=err)
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact."""
-    OutputStream(sys.stdout).write(json.dumps(document, ensure_ascii=False, default=text_of))
+    line = visible_json(json.dumps(document, ensure_ascii=False, default=text_of))
+    OutputStream(sys.stdout).write_raw(line + "\n")
 
 
 def text_of(value: datetime | Decimal) -> str:
@@ -71,14 +86,15 @@ class RedrawnLines:
 
     def draw(self, content: RenderableType) -> None:
         """Replace what was drawn last."""
-        from rich.segment import SegmentLines
+        from rich.segment import Segment, SegmentLines
 
         width = max(self.console.width - 1, 1)
         options = self.console.options.update(width=width, height=None)
         lines = self.console.render_lines(content, options, pad=False)[: max(self.console.height - 1, 1)]
+        lines = [[Segment(visible(text), style, control) for text, style, control in line] for line in lines]
         with self.console.capture() as captured:
             self.console.print(SegmentLines(lines, new_lines=True), end="")
-        self.output.write(self.erase_sequence() + captured.get(), end="")
+        self.output.write_raw(self.erase_sequence() + captured.get())
         self.widths = [sum(segment.cell_length for segment in line) for line in lines]
 
     def erase_sequence(self) -> str:
@@ -87,5 +103,5 @@ class RedrawnLines:
         return f"\x1b[{rows}A\r\x1b[J" if rows else ""
 
     def close(self) -> None:
-        self.output.write(self.erase_sequence(), end="")
+        self.output.write_raw(self.erase_sequence())
         self.widths = []

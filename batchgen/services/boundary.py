@@ -182,8 +182,10 @@ class BoundedService(Service):
         return bounded
 
     def _listing(self, listing: Listing | None) -> Listing | None:
-        if not listing or listing.pricing is None:
-            return listing
+        if listing is None:
+            return None
+        if listing.pricing is None:
+            return Listing(listing.etag, None)
         entries = [(model, entry) for model, entry in listing.pricing.items() if self._is_plain(model, ID_CHARS)]
         pricing = {model: entry for model, entry in entries[:MODELS_MAX] if is_pricing(entry)}
         etag = listing.etag if listing.etag and self._is_plain(listing.etag, ID_CHARS) else None
@@ -232,7 +234,7 @@ def pause(duration: timedelta | None) -> timedelta | None:
 
 
 def moment(time: datetime) -> datetime:
-    if not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
+    if not isinstance(time, datetime) or not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
         raise OutOfBounds(f"its time is {time}")
     return time
 

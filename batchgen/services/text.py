@@ -1,5 +1,7 @@
 """Text from outside: made printable, bounded in length, and without the key."""
 
+import json
+
 BLOT = "…"
 """Stands where a key was: a service may repeat the one that it refuses."""
 KEY_CHARS_MIN = 8  # of a key that is blotted out: a shorter one is no secret, and would damage ordinary words
@@ -8,7 +10,26 @@ JOINERS = "\u200c\u200d"  # invisible, and parts of emoji and of words
 
 def printable(text: str, most: int) -> str:
     """One line of at most `most` characters. What moves a cursor, breaks a line or turns its direction is a space."""
-    return "".join(char if char.isprintable() or char in JOINERS else " " for char in text[:most]).strip()
+    return "".join(char if is_harmless(char) else " " for char in text[:most]).strip()
+
+
+def is_harmless(char: str) -> bool:
+    """Whether a terminal shows a character as itself, and stays on its line."""
+    return char.isprintable() or char in JOINERS
+
+
+def visible(line: str) -> str:
+    """The same line with an escape, such as \\x1b or \\n, for each character that would do something to a terminal."""
+    if line.isprintable():
+        return line
+    return "".join(char if is_harmless(char) else char.encode("unicode_escape").decode() for char in line)
+
+
+def visible_json(line: str) -> str:
+    """The same for a line of JSON, with the escapes of JSON."""
+    if line.isprintable():
+        return line
+    return "".join(char if is_harmless(char) else json.dumps(char)[1:-1] for char in line)
 
 
 def without_key(text: str, key: str) -> str:

@@ -1,0 +1,282 @@
+"""The boundary to a service: whatever a plug-in returns or raises becomes an outcome of bounded values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from batchgen.jobs import ErrorClass
+from batchgen.services.account import Variables
+from batchgen.services.base import (
+    Absent,
+    Accepted,
+    Adopted,
+    Adoption,
+    Ambiguous,
+    Blocked,
+    Cancelled,
+    Failed,
+    Features,
+    Finished,
+    Listing,
+    NotSent,
+    Rejected,
+    SentAttempt,
+    Service,
+    Submission,
+    Throttled,
+    Trouble,
+    Unavailable,
+    Unknown,
+    Working,
+)
+from batchgen.services.boundary import PRICING_DEPTH, BoundedService
+from batchgen.services.text import printable, visible, visible_json
+from tests.conftest import NOON
+
+KEY = "sk-0123456789abcdef"
+SUBMISSION = Submission("m", "/create", "{}", "batchgen-1")
+ATTEMPT = SentAttempt("batchgen-1", "m", "/create", "{}", (), NOON)
+ESCAPES = "\x1b]52;c;cm0gLXJm\x07red\u202egpj.\n12:00:00  forged  done\x9b31m\ud800\0"
+
+
+@dataclass
+class Plugin(Service):
+    """A plug-in that answers every call with `answer`, or raises it."""
+
+    answer: Any
+    name: str = "odd"
+    base_url: str = "https://api.test"
+    account: str = "0badcafe"
+    features: Features = field(default_factory=lambda: Features(Adoption.EXACT_ID))
+    variables: Variables = field(default_factory=Variables)
+
+    async def reply(self, *_: Any) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    prepare = submit = fetch = find = cancel = charges = balance = catalogue = typical_seconds = reply  # type: ignore[assignment]
+
+    async def close(self) -> None:
+        pass
+
+
+def behind(answer: Any) -> BoundedService:
+    return BoundedService(Plugin(answer), KEY)
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["x"] = CIRCLE
+RAISED = [ValueError(f"Bearer {KEY}"), RecursionError(), OverflowError(), MemoryError(), KeyError("\ud800")]
+NOTHING: Any = None
+NONSENSE: list[Any] = [None, 0, "text", {"a": object()}, [], object, object(), Working, Finished(NOTHING)]
+ODD_IDS: dict[str, Any] = {
+    "an empty id": "",
+    "a number": 7,
+    "nothing": None,
+    "a list": ["g-1"],
+    "spaces around it": " g-1 ",
+    "a line break": "g-1\nforged",
+    "an escape": "g-1\x1b[2J",
+    "a zero byte": "g-1\0",
+    "half a surrogate pair": "g-\ud800",
+    "a turn of direction": "g-\u202e1",
+    "too long": "g" * 501,
+    "the key": f"g-{KEY}",
+    "where the key was": "g-…",
+}
+
+
+@pytest.mark.parametrize("answer", [*RAISED, *NONSENSE], ids=lambda answer: type(answer).__name__)
+async def test_a_call_that_raises_or_returns_nonsense_has_the_outcome_that_is_safe(answer: Any) -> None:
+    service = behind(answer)
+    submitted, fetched = await service.submit(SUBMISSION), await service.fetch({})
+    assert isinstance(submitted, Unknown), "it may be charged"
+    assert isinstance(fetched, Unavailable), "it says nothing about the generation"
+    assert isinstance(await service.cancel({}), Unavailable)
+    assert isinstance(await service.find([ATTEMPT]), Unavailable | dict)
+    assert await service.charges(NOON, NOON) in ({}, {"a": None})
+    assert await service.balance() is None
+    assert await service.typical_seconds(["m"]) == {}
+    assert await service.catalogue() is None
+    assert KEY not in submitted.reason + fetched.reason
+
+
+@pytest.mark.parametrize("generation_id", ODD_IDS.values(), ids=ODD_IDS)
+async def test_an_id_that_cannot_be_kept_as_it_is_is_no_acceptance(generation_id: Any) -> None:
+    assert isinstance(await behind(Accepted(generation_id)).submit(SUBMISSION), Unknown)
+    adopted = Adopted(generation_id, NOON)
+    findings = await behind({"batchgen-1": adopted, "somebody else's": adopted}).find([ATTEMPT])
+    assert isinstance(findings, dict)
+    assert [type(finding) for finding in findings.values()] == [Ambiguous], "it is neither lost nor sent again"
+
+
+@pytest.mark.parametrize(
+    "generation_id", ["b906d239:kling-video/v2.1/master/image-to-video", "7" * 18, "é-日本", "g" * 500]
+)
+async def test_an_id_of_any_documented_shape_is_taken_as_it_is(generation_id: str) -> None:
+    accepted = Accepted(generation_id, Decimal("0.2941"), 201, {"url": "https://a.test/x?y=z"})
+    assert await behind(accepted).submit(SUBMISSION) == accepted
+
+
+HANDLES: dict[str, Any] = {
+    "a line break": {"url": "https://a.test/\u2028"},
+    "the key": {"url": f"https://a.test/?key={KEY}"},
+    "too long": {"url": "u" * 20_000},
+    "no JSON": {"url": object()},
+    "not a number": {"x": math.nan},
+    "a circle": CIRCLE,
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("handle", HANDLES.values(), ids=HANDLES)
+async def test_a_handle_that_cannot_be_kept_is_no_acceptance(handle: Any) -> None:
+    assert isinstance(await behind(Accepted("g-1", handle=handle)).submit(SUBMISSION), Unknown)
+    assert isinstance(await behind(handle).prepare(SUBMISSION), NotSent)
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [Decimal("1e30"), Decimal(10**9), Decimal(-1), Decimal("NaN"), Decimal("sNaN"), Decimal("-Infinity"), 0.1, "1"],
+)
+async def test_an_odd_price_loses_no_generation(cost: Any) -> None:
+    assert await behind(Accepted("g-1", cost)).submit(SUBMISSION) == Accepted("g-1", None)
+    assert await behind(Finished(("https://a.test/v.mp4",), cost_usd=cost)).fetch({}) == Finished(
+        ("https://a.test/v.mp4",)
+    )
+    assert await behind({"g-1": cost, "g-2": Decimal(1)}).charges(NOON, NOON) == {"g-2": Decimal(1)}
+    assert await behind(cost).balance() is None
+
+
+TEXTS = [
+    (Rejected(ESCAPES, input=ESCAPES), "submit"),
+    (NotSent(f"{ESCAPES} {KEY}"), "submit"),
+    (Unknown(KEY * 1000), "submit"),
+    (Throttled(ESCAPES * 1000), "submit"),
+    (Blocked(Trouble.AUTH, f"wrong key {KEY}"), "submit"),
+    (Working(ESCAPES * 100), "fetch"),
+    (Failed(ESCAPES, KEY, input=KEY), "fetch"),
+    (Unavailable(f"{KEY}{ESCAPES}"), "fetch"),
+    (Unavailable(ESCAPES), "cancel"),
+]
+
+
+@pytest.mark.parametrize(("outcome", "call"), TEXTS, ids=lambda value: type(value).__name__)
+async def test_every_text_is_one_printable_line_of_bounded_length_without_the_key(outcome: Any, call: str) -> None:
+    argument: Any = SUBMISSION if call == "submit" else {}
+    bounded = await getattr(behind(outcome), call)(argument)
+    assert type(bounded) is type(outcome)
+    texts = [value for value in vars_of(bounded) if type(value) is str]
+    assert texts
+    assert all(text.isprintable() and len(text) <= 2_000 and KEY not in text for text in texts)
+
+
+def vars_of(outcome: Any) -> list[Any]:
+    return [getattr(outcome, name) for name in outcome.__slots__]
+
+
+@pytest.mark.parametrize(
+    "address", ["", None, 7, "https://a.test/\n", f"https://a.test/{KEY}", "https://a.test/\x1b", "h" * 8_001]
+)
+async def test_an_address_that_cannot_be_kept_is_no_end(address: Any) -> None:
+    assert isinstance(await behind(Finished((address,))).fetch({}), Unavailable)
+
+
+async def test_a_generation_has_at_most_a_hundred_files() -> None:
+    assert isinstance(await behind(Finished(("https://a.test/v.mp4",) * 101)).fetch({}), Unavailable)
+
+
+@pytest.mark.parametrize(
+    ("pause", "bounded"),
+    [
+        (timedelta(days=365_000), timedelta(days=1)),
+        (timedelta(-1), timedelta(0)),
+        (timedelta(seconds=7), timedelta(seconds=7)),
+        (None, None),
+    ],
+)
+async def test_a_pause_lasts_at_most_a_day(pause: timedelta | None, bounded: timedelta | None) -> None:
+    assert await behind(Throttled("429", pause)).submit(SUBMISSION) == Throttled("429", bounded)
+
+
+@pytest.mark.parametrize("status", [0, 99, 1000, 10**30, "200", None])
+async def test_a_status_that_is_none_is_left_out(status: Any) -> None:
+    assert await behind(Unknown("?", status)).submit(SUBMISSION) == Unknown("?", None)
+
+
+@pytest.mark.parametrize("kind", ["moderation", ErrorClass.MODERATION])
+async def test_a_kind_of_failure_is_one_that_is_declared(kind: Any) -> None:
+    assert await behind(Failed("no", kind=kind)).fetch({}) == Failed("no", kind=ErrorClass.MODERATION)
+    assert isinstance(await behind(Failed("no", kind="bad luck")).fetch({}), Unavailable)  # type: ignore[arg-type]
+    assert isinstance(await behind(Blocked("tired", "no")).submit(SUBMISSION), Unknown)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "accepted_at",
+    [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+        NOON.replace(tzinfo=None),
+        NOON + timedelta(days=2),
+        NOON - timedelta(days=2),
+        None,
+    ],
+)
+async def test_an_impossible_time_of_acceptance_is_that_of_sending(accepted_at: Any) -> None:
+    findings = await behind({"batchgen-1": Adopted("g-1", accepted_at)}).find([ATTEMPT])
+    assert findings == {"batchgen-1": Adopted("g-1", NOON)}
+    assert await behind({"batchgen-1": Absent(NOON)}).find([ATTEMPT]) == {"batchgen-1": Absent(NOON)}
+
+
+async def test_a_time_that_proves_absence_has_to_be_one() -> None:
+    findings = await behind({"batchgen-1": Absent(NOON.replace(tzinfo=None))}).find([ATTEMPT])
+    assert isinstance(findings, dict)
+    assert isinstance(findings["batchgen-1"], Ambiguous)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e300, math.inf, math.nan, None, "210"])
+async def test_a_median_that_no_generation_takes_is_left_out(seconds: Any) -> None:
+    times = await behind({"m": seconds, "other": 210.0}).typical_seconds(["m", "other"])
+    assert times in ({"other": 210.0}, {})
+
+
+def nested(depth: int) -> str:
+    return '{"kind": ' + "[" * depth + "]" * depth + "}"
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_kept"),
+    [
+        ('{"kind": "variable"}', True),
+        (nested(PRICING_DEPTH - 2), True),
+        (nested(PRICING_DEPTH + 1), False),
+        ("[]", False),
+        ('{"kind": "' + "x" * 200_000 + '"}', False),
+    ],
+)
+async def test_prices_have_a_sensible_size_and_depth(entry: str, is_kept: bool) -> None:
+    listing = await behind(Listing("etag", {"m": entry, "x\n": "{}"})).catalogue()
+    assert listing == Listing("etag", {"m": entry} if is_kept else {})
+
+
+@pytest.mark.parametrize("entry", [nested(50_000), "{", ""])
+async def test_prices_that_are_no_json_are_no_list(entry: str) -> None:
+    assert await behind(Listing("etag", {"m": entry})).catalogue() is None
+
+
+async def test_a_cancellation_is_no_answer() -> None:
+    assert await behind(Cancelled(Decimal("1e30"))).cancel({}) == Cancelled(None)
+
+
+def test_what_is_shown_cannot_control_a_terminal() -> None:
+    assert printable("a\tb\r\n\x1b[2Jc", 100) == "a b   [2Jc"
+    assert visible("a\tb\x1b[2J\u202e\n") == "a\\tb\\x1b[2J\\u202e\\n"
+    assert visible("Grüße, 日本, 👩\u200d🎨") == "Grüße, 日本, 👩\u200d🎨"
+    assert visible_json('{"a": "\x9b\u202e\U000e0001"}') == '{"a": "\\u009b\\u202e\\udb40\\udc01"}'
