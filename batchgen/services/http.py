@@ -31,14 +31,14 @@ UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at th
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer; a page of 100 rows has some 100 kB
-HEADER_CHARS_MAX = 8_000  # of one header that is read: an address fits
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
 ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
-# The library logs reason phrases and whole addresses, in which a server may repeat a key. `exchange` has its own log.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
+for library in ("httpx2", "httpcore2"):
+    # They log reason phrases, headers and whole addresses, in which a server may repeat a key. `exchange` logs itself.
+    logging.getLogger(library).setLevel(logging.WARNING)
 LOG = logging.getLogger("batchgen.http")
 
 Response = httpx.Response
@@ -237,10 +237,7 @@ async def exchange(
     return Answer(
         response.status_code,
         printable(without_key(response.reason_phrase, key), REASON_CHARS_MAX),
-        {
-            name.lower(): printable(without_key(value, key), HEADER_CHARS_MAX)
-            for name, value in response.headers.items()
-        },
+        {name.lower(): without_key(value, key) for name, value in response.headers.items()},
         body_without_key(body, key),
         key,
     )
