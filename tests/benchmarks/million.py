@@ -93,15 +93,8 @@ def bulk_insert(connection: Connection, rows: int) -> None:
         "UPDATE numbers SET sent = state <> 'pending', accepted = state NOT IN ('pending', 'unconfirmed'),"
         " done = state = 'done'"
     )
-    order("PRAGMA defer_foreign_keys = ON")  # jobs and attempts refer to one another
-    order(
-        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
-        " fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
-        f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
-        f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
-        " '[]', printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
-        f" '{NOW}', iif(done, '{NOW}', NULL), iif(done OR NOT sent, NULL, '{NOW}') FROM numbers"
-    )
+    # Jobs and attempts refer to one another. Attempts come first: SQLite finds those of a new job by an index.
+    order("PRAGMA defer_foreign_keys = ON")
     order(
         "INSERT INTO attempts (id, job_id, number, service, account, model, client_request_id, intent_at, answered_at,"
         " outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
@@ -109,6 +102,14 @@ def bulk_insert(connection: Connection, rows: int) -> None:
         " iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL), iif(accepted, '{}', NULL),"
         f" '{LATER}', iif(state IN ('done', 'downloading'), '{NOW}', NULL), iif(accepted, '0.28', NULL),"
         " iif(accepted, 'poll', NULL) FROM numbers WHERE sent"
+    )
+    order(
+        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        " fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
+        f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
+        f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
+        " '[]', printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
+        f" '{NOW}', iif(done, '{NOW}', NULL), iif(done OR NOT sent, NULL, '{NOW}') FROM numbers"
     )
     order(
         "INSERT INTO outputs (attempt_id, number, url, path, bytes, sha256, delivered_at)"
