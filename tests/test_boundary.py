@@ -39,6 +39,11 @@ from batchgen.services.boundary import PRICING_DEPTH, BoundedService
 from batchgen.services.text import printable, visible, visible_json
 from tests.conftest import NOON
 
+pytestmark = pytest.mark.hostile(
+    "odd values in what a service answers",
+    "an unknown create, a poll without an answer, or the value left out; no exception, no key",
+)
+
 KEY = "sk-0123456789abcdef"
 SUBMISSION = Submission("m", "/create", "{}", "batchgen-1")
 ATTEMPT = SentAttempt("batchgen-1", "m", "/create", "{}", (), NOON)

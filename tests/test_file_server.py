@@ -12,6 +12,11 @@ from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import Handler, hang, listening, read_head, sends
 from tests.wire import answer
 
+pytestmark = pytest.mark.hostile(
+    "addresses, redirects and drips of file servers",
+    "not followed, or given up in time; the job says why and tries again",
+)
+
 LOCAL = "http://127.0.0.1:1"
 PUBLIC = "https://8.8.8.8"
 FILE = answer(200, b"the file")

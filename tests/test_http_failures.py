@@ -23,6 +23,10 @@ from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, Handler, hang, listening, never_read, read_head, sends
 from tests.wire import answer, closed_port
 
+pytestmark = pytest.mark.hostile(
+    "answers that break, drip, swell or never end", "a create is unknown, or provably not sent"
+)
+
 KEY = "sk-secret-0123456789"
 SUBMISSION = Submission("m", "/v2/video/generations", '{"prompt": "a"}', "batchgen-1")
 LARGE = Submission("m", "/v2/video/generations", " " * 8 * MEGABYTE, "batchgen-1")

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from tests.hostile.answers import run_answers
 from tests.hostile.files import run_files
+from tests.hostile.kinds import run_variants, table
+from tests.readme_blocks import machine, write_block
 
+README = Path(__file__).with_name("README.md")
 ANSWERS, FILES = 20_000, 1_000
 PROBLEMS_SHOWN = 20
 
@@ -24,7 +27,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same answers and files (1)")
     parser.add_argument("--answers", type=int, default=ANSWERS, help=f"at least so many ({ANSWERS})")
     parser.add_argument("--files", type=int, default=FILES, help=f"so many videos and images ({FILES})")
+    parser.add_argument("--write", action="store_true", help="put both tables into tests/hostile/README.md")
     options = parser.parse_args()
+    if options.write and (options.answers < ANSWERS or options.files < FILES):
+        parser.error(f"only at least {ANSWERS} answers and {FILES} files are written")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="batchgen-hostile-") as name:
         answers, files = Path(name) / "answers", Path(name) / "files"
@@ -33,13 +39,26 @@ def main() -> int:
         result = run_answers(options.answers, options.seed, answers)
         refused, problems = run_files(options.files, options.seed, files)
     outcomes = ", ".join(f"{number} {kind}" for kind, number in sorted(result.outcomes.items()))
-    print(f"{result.answers} answers: {outcomes} of create requests; {result.accepted} ids taken")
-    print(f"{options.files} files: refused {', '.join(f'{number} {kind}' for kind, number in sorted(refused.items()))}")
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(refused.items()))
     problems = result.problems + problems
-    print(f"{len(problems)} problems in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    lines = (
+        f"{result.answers:,} answers, {options.files:,} files: {len(problems)} problems.\n",
+        f"- Of the create requests: {outcomes}. Ids taken: {result.accepted:,}, each from its own answer.",
+        f"- Of the files, refused: {kinds}.",
+    )
+    print(*lines, sep="\n")
+    print(f"{time.monotonic() - began:.0f} s, seed {options.seed}", file=sys.stderr)
     for problem in problems[:PROBLEMS_SHOWN]:
         print(f"\n{problem}", file=sys.stderr)
-    return 1 if problems else 0
+    if problems:
+        return 1
+    if options.write:
+        tally = run_variants()
+        if tally.failed:
+            return 1
+        write_block(README, "drawn", "\n".join((*lines, f"\nSeed {options.seed}, {machine()}.")))
+        write_block(README, "kinds", table(tally))
+    return 0
 
 
 if __name__ == "__main__":
