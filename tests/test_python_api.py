@@ -222,6 +222,6 @@ def test_v_shows_the_log_and_vv_every_request(manifest: Path, batchgen_command: 
 
     shown = run("-vv")
     assert re.search(r"batchgen\.scheduler create\.accepted job=clip-[01]", shown)
-    assert "httpx2 HTTP Request: POST" in shown
+    assert re.search(r"batchgen\.http http\.20[01] method=POST url=http://127", shown)
     assert KEY not in shown
-    assert "httpx2" not in run("-v")
+    assert "batchgen.http" not in run("-v")

@@ -19,10 +19,13 @@ class FieldFormatter(logging.Formatter):
 
 
 def log_to_stderr(verbosity: int) -> None:
-    """Show the log of batchgen; with a verbosity of 2, that of its HTTP library as well. Neither shows a key."""
+    """Show the log of batchgen; with a verbosity of 2, every request as well. Without verbosity, nothing."""
+    if not verbosity:
+        return
     handler = logging.StreamHandler()
     handler.setFormatter(FieldFormatter("%(asctime)s %(name)s %(message)s", "%H:%M:%S"))
-    for name in ("batchgen", "httpx2")[:verbosity]:
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.DEBUG)
-        logger.addHandler(handler)
+    logger = logging.getLogger("batchgen")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    if verbosity == 1:
+        logging.getLogger("batchgen.http").setLevel(logging.INFO)
