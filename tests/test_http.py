@@ -107,8 +107,12 @@ async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(mo
     assert most == AT_ONCE
 
 
-async def test_no_cookie_is_sent_back() -> None:
-    reply = answer(200, {"status": "queued"}, {"Set-Cookie": "a=b; Path=/"})
+@pytest.mark.parametrize(
+    "cookie",
+    ["a=b; Path=/", f"a=b; expires=Mon, 01 Jan {'9' * 5_000} 00:00:00 GMT", "a=b; version=²", "=;;; domain=\x7f"],
+)
+async def test_no_cookie_is_read_or_sent_back(cookie: str) -> None:
+    reply = answer(200, {"status": "queued"}, {"Set-Cookie": cookie})
     async with serving(reply) as wire, service(wire.base_url) as api:
         await api.fetch(HANDLE)
         await api.fetch(HANDLE)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpx2 as httpx
@@ -36,11 +36,9 @@ ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflat
 """The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
-for library in ("httpx2", "httpcore2"):
-    # They log reason phrases, headers and whole addresses, in which a server may repeat a key. `exchange` logs itself.
+for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, in which a server may repeat the key.
     logging.getLogger(library).setLevel(logging.WARNING)
 LOG = logging.getLogger("batchgen.http")
-
 Response = httpx.Response
 Interrupted = httpx.RemoteProtocolError
 
@@ -122,6 +120,13 @@ class Progress:
             await self._connection.aclose()
 
 
+class NoCookies(CookieJar):
+    """Reads no cookie: no request depends on an earlier answer, and the library prints a traceback for an odd one."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        pass
+
+
 class Client(httpx.AsyncClient):
     """An `httpx.AsyncClient` whose failures are all `FAILURES`, and `NOT_SENT` only where nothing was sent."""
 
@@ -139,7 +144,7 @@ class Client(httpx.AsyncClient):
 
 
 def create_client() -> Client:
-    """For requests that cost money: every one gets a new connection, since a kept one may be half dead."""
+    """For requests that cost money: each has a new connection, since a kept one may be half dead."""
     return _client(AT_ONCE, kept=0)
 
 
@@ -172,8 +177,7 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
                 "Accept-Encoding": "gzip",
                 "User-Agent": f"batchgen/{__version__}",
             },
-            # No request depends on what an earlier answer left behind.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            cookies=NoCookies(),
         )
     except (ValueError, httpx.InvalidURL) as error:
         # The message of the library would show a proxy's password.

@@ -12,6 +12,7 @@ import logging
 import random
 import re
 import traceback
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -270,7 +271,9 @@ def run_answers(number: int, seed: int, folder: Path) -> Result:
         while result.answers < number:
             place = folder / f"{trial:04}"
             place.mkdir()
-            asyncio.run(run_trial(random.Random(f"{seed}-{trial}"), result, place))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # a library may warn with a traceback in its message
+                asyncio.run(run_trial(random.Random(f"{seed}-{trial}"), result, place))
             result.problems += [
                 f"the key is in {path.name}: {keys_in(path)}" for path in place.rglob("*") if has_key(path)
             ]
@@ -280,7 +283,7 @@ def run_answers(number: int, seed: int, folder: Path) -> Result:
         logger.setLevel(level)
     if result.accepted < result.answers * LEAST_ACCEPTED:
         result.problems.append(f"only {result.accepted} ids were taken: most answers came to nothing")
-    result.problems += [f"the key is in the log: {line[:300]}" for line in log.lines]
+    result.problems += [f"the log has the key or an error: {line[:300]}" for line in log.lines]
     return result
 
 
@@ -313,12 +316,12 @@ def keys_in(path: Path) -> list[bytes]:
 
 
 class KeyFinder(logging.Handler):
-    """Keeps each log line in which the key stands."""
+    """Keeps each log line in which the key stands, and every error: asyncio logs what nobody has caught."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if KEY in str(vars(record)):
+        if KEY in str(vars(record)) or record.levelno >= logging.ERROR:
             self.lines.append(record.getMessage())

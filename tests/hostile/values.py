@@ -34,6 +34,7 @@ HEADERS = {
     "Content-Encoding": ["gzip", "br", "deflate", "zstd", "gzip, gzip", KEY, "identity"],
     "Content-Length": ["0", "1", "-1", DIGITS, "1e3", "²", "5, 5", "100000000"],
     "Transfer-Encoding": ["chunked", "gzip, chunked", "identity"],
+    "Set-Cookie": [f"a=b; expires=Mon, 01 Jan {DIGITS} 00:00:00 GMT", f"a={KEY}", "a=b; version=²", "=;;; domain=\x7f"],
     "ETag": [f'"{KEY}"', '"' + "x" * 9_000 + '"', 'W/"a"', "\x1b[2J", ""],
     "Location": ["/", "http://[::1", f"https://{KEY}.test/", "//", "ftp://a/"],
     "x-inference-id": [KEY, "g\x1b[2J", "g" * 6_000, "", "g-1"],
