@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text
 
-from batchgen.jobs import JobSpec, Outcome, State
+from batchgen.jobs import JobSpec, Kind, Outcome, State
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
@@ -27,7 +27,7 @@ from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits
 from batchgen.limits.forecast import Forecast, Waiting, forecast
-from batchgen.limits.generation_times import GenerationTimes, duration_of
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import AUTO, Limits
 
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
@@ -75,10 +75,10 @@ class Snapshot:
     left_out: int
     """Pending jobs that are not selected."""
     generating: Sequence[Row[Any, Any, Any]]
-    """Model, request and time of submission of each generation that the service is working on."""
+    """Model, clip length and time of submission of each generation that the service is working on."""
     totals: Totals
     prices: PriceList
-    timings: Mapping[tuple[str, str], Timing]
+    timings: Mapping[Kind, Timing]
     learned: list[LearnedLimits]
 
 
@@ -192,16 +192,15 @@ def forecast_finish(
 ) -> Forecast:
     """Simulate the affordable jobs beside all that the service is working on already."""
     generation_times = GenerationTimes(request.medians, table.timings)
-    by_kind: dict[tuple[str, str], Waiting] = {}
+    by_kind: dict[Kind, Waiting] = {}
     waiting = []
     for job in table.pending[:affordable]:
-        kind = job.model, duration_of(job.request)
-        if kind not in by_kind:
-            longest = generation_times.p90(job.model, job.request).total_seconds()
-            by_kind[kind] = Waiting(generation_times.times(*kind), longest)
-        waiting.append(by_kind[kind])
+        if job.kind not in by_kind:
+            longest = generation_times.p90(*job.kind).total_seconds()
+            by_kind[job.kind] = Waiting(generation_times.times(*job.kind), longest)
+        waiting.append(by_kind[job.kind])
     running = [
-        (generation_times.times(row.model, duration_of(row.request)), max((now - row.answered_at).total_seconds(), 0))
+        (generation_times.times(row.model, row.clip_seconds or 0.0), max((now - row.answered_at).total_seconds(), 0))
         for row in table.generating
     ]
     until = (request.until - now).total_seconds() if request.until else None
@@ -209,7 +208,7 @@ def forecast_finish(
 
 
 GENERATING = (
-    select(jobs.c.model, jobs.c.request, attempts.c.answered_at)
+    select(jobs.c.model, jobs.c.clip_seconds, attempts.c.answered_at)
     .join_from(attempts, jobs, jobs.c.attempt_id == attempts.c.id)
     .where(
         attempts.c.service == bindparam("of_service"),

@@ -199,6 +199,10 @@ class Output:
     delivered_at: datetime | None = None
 
 
+Kind = tuple[str, float]
+"""On which the time of a generation depends: the model, and the clip's length in seconds, 0 where none is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job with its current attempt, as a stage that holds its lease sees it."""
@@ -220,3 +224,7 @@ class Job:
     attempt: Attempt
     outputs: tuple[Output, ...] = ()
     """Only for a download."""
+
+    @property
+    def kind(self) -> Kind:
+        return self.model, self.clip_seconds or 0.0

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.jobs import ChargeSource, ErrorClass, Job, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, State
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import FEWEST_TO_CORRECT, MINUTE
-from batchgen.limits.generation_times import SHORTEST_SECONDS, backoff, duration_of, kind_of
+from batchgen.limits.generation_times import SHORTEST_SECONDS, backoff
 from batchgen.limits.rate import LimitKey
 from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, RunContext, Stage
@@ -87,7 +87,7 @@ class Poller(Stage):
             context.contact.silent(outcome.reason, now)
         else:
             context.contact.answered()
-        usual = max(context.times.times(*kind_of(job)).median, self.age(job, now))
+        usual = max(context.times.times(*job.kind).median, self.age(job, now))
         pause = timedelta(seconds=max(RETRY_SHARE * usual, SHORTEST_SECONDS))
         repeated = isinstance(outcome, Finished) and job.attempt.remote_status == outcome.word
         polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
@@ -160,21 +160,21 @@ class Poller(Stage):
             return None
         age = max(self.age(job, now), 0.001)
         before = self.age(job, job.attempt.polled_at or job.attempt.answered_at or now)
-        return timings.learn(connection, job.service, job.model, duration_of(job.request), ended_after(before, age))
+        return timings.learn(connection, job.service, job.kind, ended_after(before, age))
 
     async def learn(self, job: Job, timing: Timing, now: datetime) -> None:
         """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""
         if self.context.times.learn(job, timing):
-            await self.bring_forward(job.model, now, kind_of(job))
+            await self.bring_forward(job.model, now, job.kind)
 
-    async def bring_forward(self, model: str, now: datetime, kind: tuple[str, str] | None = None) -> None:
+    async def bring_forward(self, model: str, now: datetime, kind: Kind | None = None) -> None:
         """Poll earlier what was planned too late for what is known now: of one kind, or of all kinds of a model."""
         context, times = self.context, self.context.times
         earlier: dict[int, tuple[datetime, datetime]] = {}
         # Through the writer: what was planned with less knowledge has been written before this.
         for other, planned_at in await context.database.write(polling.planned, context.batch_id, model, now):
             accepted_at = other.attempt.answered_at
-            if kind not in (None, kind_of(other)) or not accepted_at or self.is_late(other, now):
+            if kind not in (None, other.kind) or not accepted_at or self.is_late(other, now):
                 continue
             age = times.next_age(other, self.age(other, other.attempt.polled_at or accepted_at))
             best = max(accepted_at + timedelta(seconds=age), now)

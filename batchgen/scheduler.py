@@ -82,7 +82,7 @@ class Scheduler(Stage):
             context.hold = budget.HOLD_REASONS[choice.hold]
         # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
         chosen = [
-            replace(candidate, deadline_at=now + context.times.p99(candidate.model, candidate.request))
+            replace(candidate, deadline_at=now + context.times.p99(*candidate.kind))
             for candidate in within(choice.chosen, capacity)
         ]
         service, until = context.service, now + LEASE

@@ -37,6 +37,8 @@ ACCOUNT = "0badcafe"
 def spec(key: str = "mona", *, image: str = "https://example.com/mona.jpg", **changes: Any) -> JobSpec:
     """A job of a manifest; `prompt` and other parameters go into its request."""
     fields = {name: changes.pop(name) for name in list(changes) if name in JobSpec.__dataclass_fields__}
+    if duration := changes.get("duration"):
+        fields.setdefault("clip_seconds", float(duration))
     request = json.dumps({"model": MODEL, "prompt": "She puts on glasses.", "image_url": image, **changes})
     return replace(JobSpec(key, MODEL, ENDPOINT, request, f"{key}.mp4"), **fields)
 

@@ -21,7 +21,7 @@ from tests.processes import gather
 def note(connection: Connection, name: str, number: int | None = 0) -> str:
     """Insert a row into a table without foreign keys."""
     connection.execute(
-        insert(timings).values(service="s", model=name, clip_seconds="5", generations=number, log_mean=0, log_m2=0)
+        insert(timings).values(service="s", model=name, clip_seconds=5.0, generations=number, log_mean=0, log_m2=0)
     )
     return name
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import Counter
@@ -118,8 +117,8 @@ def test_the_shortened_search_finds_what_an_exhaustive_one_does(sigma: float, co
         assert chosen == pytest.approx(min(ahead), rel=1e-9)
 
 
-def job(number: int = 1, **request: Any) -> Any:
-    return SimpleNamespace(id=number, model=MODEL, request=json.dumps({"model": MODEL, **request}))
+def job(number: int = 1, duration: float = 0.0) -> Any:
+    return SimpleNamespace(id=number, kind=(MODEL, duration))
 
 
 def timing_of(*seconds: float) -> Timing:
@@ -168,10 +167,10 @@ def test_a_job_takes_the_place_of_a_scout_that_failed() -> None:
 
 
 def test_the_first_guess_is_the_service_s_own_figure_scaled_to_the_clip_s_length() -> None:
-    documented = typical_seconds(MODEL, 10) / typical_seconds(MODEL, None)
-    assert GenerationTimes({}, {}).first_guess(MODEL, "10") == typical_seconds(MODEL, 10)
-    assert GenerationTimes({MODEL: 60.0}, {}).first_guess(MODEL, "10") == pytest.approx(60.0 * documented)
-    assert GenerationTimes({}, {}).first_guess("a-model-of-tomorrow", "") > 0
+    documented = typical_seconds(MODEL, 10) / typical_seconds(MODEL)
+    assert GenerationTimes({}, {}).first_guess(MODEL, 10.0) == typical_seconds(MODEL, 10)
+    assert GenerationTimes({MODEL: 60.0}, {}).first_guess(MODEL, 10.0) == pytest.approx(60.0 * documented)
+    assert GenerationTimes({}, {}).first_guess("a-model-of-tomorrow", 0.0) > 0
 
 
 @pytest.mark.parametrize("figure", [math.inf, -math.inf, math.nan, 0.0, -5.0, 1.2, 1e-300, 1e300, 86_400.0])
@@ -220,9 +219,9 @@ def test_a_fit_is_finite_whatever_was_seen(seconds: list[float], log_ages: dict[
 def test_a_stuck_generation_is_no_evidence() -> None:
     times = GenerationTimes({}, {(MODEL, DURATION): timing_of(*draw(50))})
     before = times.times(MODEL, DURATION)
-    stuck = job(1, duration=int(DURATION))
+    stuck = job(1, duration=DURATION)
     times.next_poll_at(stuck, NOON - timedelta(hours=9), NOON + timedelta(hours=1), NOON)
-    times.learn(job(2, duration=int(DURATION)), timing_of(*draw(70)))
+    times.learn(job(2, duration=DURATION), timing_of(*draw(70)))
     after = times.times(MODEL, DURATION)
     assert STUCK_SHARE * 70 < 1
     assert (after.median, after.sigma) == pytest.approx((before.median, before.sigma), rel=0.15)
@@ -230,10 +229,10 @@ def test_a_stuck_generation_is_no_evidence() -> None:
 
 def test_polls_come_forward_also_when_another_run_has_learned_most() -> None:
     times = GenerationTimes({}, {})
-    times.next_poll_at(job(1, duration=int(DURATION)), NOON, NOON + timedelta(hours=1), NOON)
-    assert times.learn(job(2, duration=int(DURATION)), timing_of(*draw(30))), "this run knew nothing until now"
+    times.next_poll_at(job(1, duration=DURATION), NOON, NOON + timedelta(hours=1), NOON)
+    assert times.learn(job(2, duration=DURATION), timing_of(*draw(30))), "this run knew nothing until now"
     assert times.times(MODEL, DURATION).median == pytest.approx(MEDIAN_SECONDS, rel=0.2)
-    assert not times.learn(job(3, duration=int(DURATION)), timing_of(*draw(60)))
+    assert not times.learn(job(3, duration=DURATION), timing_of(*draw(60)))
 
 
 def test_a_service_that_changes_is_learned_anew() -> None:

@@ -286,8 +286,8 @@ async def test_a_new_run_brings_forward_what_an_earlier_one_planned_too_late(tab
         table.bring(State.GENERATING, key)
     table.change(guarded_update, jobs, {"id": table.row("waiting").id}, {"next_at": NOON + HOUR})
     context = context_of(table, ScriptedService())
-    timing = table.change(timings.learn, "aimlapi", MODEL, "", 10.0)
-    context.times = GenerationTimes({}, {(MODEL, ""): timing})
+    timing = table.change(timings.learn, "aimlapi", (MODEL, 0.0), 10.0)
+    context.times = GenerationTimes({}, {(MODEL, 0.0): timing})
     clock.move_to(NOON + MEDIAN)
     await Poller(context, 8).bring_forward(MODEL, NOON + MEDIAN)
     assert table.row("waiting").next_at < NOON + 1.5 * MEDIAN

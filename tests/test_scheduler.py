@@ -205,7 +205,7 @@ async def test_an_unconfirmed_attempt_counts_as_in_flight_for_as_long_as_a_gener
     scheduler, reconciler = Scheduler(context, 8), Reconciler(context, 1)
     await turn(scheduler)
     assert list(table.states().values()).count("unconfirmed") == 2
-    longest = context.times.p99(MODEL, table.row("j0").request)
+    longest = context.times.p99(MODEL, 0.0)
     clock.tick(longest - SECONDS)
     await turn(reconciler)
     await turn(scheduler)
@@ -230,7 +230,7 @@ async def test_an_attempt_of_a_run_that_died_counts_as_in_flight_no_longer(table
     scheduler = Scheduler(context_of(table, other, limits), 8)
     await turn(scheduler)
     assert other.submitted == []
-    clock.tick(scheduler.context.times.p99(MODEL, table.row("a").request))
+    clock.tick(scheduler.context.times.p99(MODEL, 0.0))
     await turn(scheduler)
     assert table.states() == {"a": "unconfirmed", "b": "generating"}
     assert service.gate

@@ -21,18 +21,15 @@ def _documented() -> dict[str, dict[float, float]]:
     return {model: {float(length): seconds for length, seconds in times.items()} for model, times in data.items()}
 
 
-def typical_seconds(model: str, duration: object = None) -> float:
-    """The median generation time in seconds of a clip of `duration` seconds; of 5 seconds where it is no number.
+def typical_seconds(model: str, clip_seconds: float = 0.0) -> float:
+    """The median generation time in seconds of a clip of so many seconds; of 5 seconds where it is 0.
 
     The documented length that is nearest counts, the longer of two.
     """
     documented = _documented().get(model)
     if documented is None:
         return DEFAULT_SECONDS
-    try:
-        length = float(str(duration))
-    except ValueError:
-        length = DEFAULT_LENGTH
+    length = clip_seconds or DEFAULT_LENGTH
     return documented[min(documented, key=lambda candidate: (abs(candidate - length), -candidate))]
 
 

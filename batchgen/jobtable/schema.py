@@ -240,7 +240,7 @@ timings = Table(
     metadata,
     Column("service", Text, primary_key=True),
     Column("model", Text, primary_key=True),
-    Column("clip_seconds", Text, primary_key=True),
+    Column("clip_seconds", Float, primary_key=True),
     Column("generations", Integer, nullable=False),
     Column("log_mean", Float, nullable=False),
     Column("log_m2", Float, nullable=False),

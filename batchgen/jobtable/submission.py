@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, jobs
@@ -35,9 +35,14 @@ class Candidate:
     model: str
     endpoint: str
     request: str
+    clip_seconds: float | None
     estimated_usd: Decimal | None = None
     deadline_at: datetime | None = None
     """Until when its generation may run: until then it counts as in flight, if it is not known to be accepted."""
+
+    @property
+    def kind(self) -> Kind:
+        return self.model, self.clip_seconds or 0.0
 
 
 def ready(
@@ -222,7 +227,7 @@ SENT = (State.SUBMITTING, State.UNCONFIRMED)
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING).limit(1)
 
 READY = (
-    select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request)
+    select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds)
     .where(
         jobs.c.batch_id == bindparam("in_batch"),
         jobs.c.state == State.PENDING,

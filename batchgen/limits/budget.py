@@ -83,7 +83,7 @@ def choose(
     pending = submission.ready(
         connection, batch_id, now, capacity + LOOKAHEAD * bool(terms.until), terms.selected, full_models
     )
-    in_time = [job for job in pending if not terms.until or now + times.p90(job.model, job.request) <= terms.until]
+    in_time = [job for job in pending if not terms.until or now + times.p90(*job.kind) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
     if terms.max_cost is None:
         return Choice([priced(job, prices) for job in in_time[:capacity]], hold)

@@ -6,7 +6,6 @@ kept here; the table keeps mean and variance of the times that ended (`jobtable/
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from batchgen.catalogue import typical_seconds
-from batchgen.jobs import Job
+from batchgen.jobs import Job, Kind
 from batchgen.jobtable.timings import Timing
 from batchgen.limits.lognormal_fit import PRIOR_SIGMA, fit
 from batchgen.limits.poll_schedule import PollSchedule, TimeDistribution
@@ -74,30 +73,30 @@ class GenerationTimes:
     `measured` holds medians in seconds by model, from the service; `timings` what the table has learned.
     """
 
-    def __init__(self, measured: Mapping[str, float], timings: Mapping[tuple[str, str], Timing]) -> None:
+    def __init__(self, measured: Mapping[str, float], timings: Mapping[Kind, Timing]) -> None:
         self._measured = measured
         self._evidence = defaultdict(Evidence, {kind: Evidence(timing) for kind, timing in timings.items()})
 
-    def first_guess(self, model: str, duration: str) -> float:
+    def first_guess(self, model: str, clip_seconds: float) -> float:
         """The median to start from, in seconds: the service's figure, unless the documented time contradicts it."""
-        documented, usual = typical_seconds(model, duration), typical_seconds(model)
+        documented, usual = typical_seconds(model, clip_seconds), typical_seconds(model)
         figure = self._measured.get(model, usual)
         is_plausible = usual / PLAUSIBLE_FACTOR <= figure <= usual * PLAUSIBLE_FACTOR
         return documented * figure / usual if is_plausible else documented
 
-    def times(self, model: str, duration: str) -> TimeDistribution:
+    def times(self, model: str, clip_seconds: float) -> TimeDistribution:
         """The distribution as far as it is known: around the first guess until a generation has ended, then the fit."""
-        return self._fitted(model, duration)[1]
+        return self._fitted(model, clip_seconds)[1]
 
-    def poll_schedule(self, model: str, duration: str) -> PollSchedule:
+    def poll_schedule(self, model: str, clip_seconds: float) -> PollSchedule:
         """The optimal schedule for what is known; for scouts, where nothing is."""
-        return self._fitted(model, duration)[2]
+        return self._fitted(model, clip_seconds)[2]
 
-    def _fitted(self, model: str, duration: str) -> tuple[int, TimeDistribution, PollSchedule]:
-        evidence = self._evidence[model, duration]
+    def _fitted(self, model: str, clip_seconds: float) -> tuple[int, TimeDistribution, PollSchedule]:
+        evidence = self._evidence[model, clip_seconds]
         fitted, timing = evidence.fitted, evidence.timing
         if not fitted or evidence.is_outdated:
-            guess = math.log(self.first_guess(model, duration))
+            guess = math.log(self.first_guess(model, clip_seconds))
             times, tail, cost = TimeDistribution(guess, PRIOR_SIGMA), FAR_SHARE, SCOUT_COST
             if timing.count:
                 times = TimeDistribution(*fit(timing, evidence.log_ages(), guess))
@@ -106,29 +105,29 @@ class GenerationTimes:
             evidence.fitted = fitted = timing.count, times, schedule
         return fitted
 
-    def p90(self, model: str, request: str) -> timedelta:
+    def p90(self, model: str, clip_seconds: float) -> timedelta:
         """The time within which nine of ten such generations end."""
-        return self._quantile(model, request, Z_90)
+        return self._quantile(model, clip_seconds, Z_90)
 
-    def p99(self, model: str, request: str) -> timedelta:
+    def p99(self, model: str, clip_seconds: float) -> timedelta:
         """The time within which 99 of 100 such generations end."""
-        return self._quantile(model, request, Z_99)
+        return self._quantile(model, clip_seconds, Z_99)
 
-    def _quantile(self, model: str, request: str, z: float) -> timedelta:
-        times = self.times(model, duration_of(request))
+    def _quantile(self, model: str, clip_seconds: float, z: float) -> timedelta:
+        times = self.times(model, clip_seconds)
         return timedelta(seconds=math.exp(times.mu + z * times.sigma))
 
     def learn(self, job: Job, timing: Timing) -> bool:
         """Take over what the table has learned from a job that ended. Returns whether polls may come forward."""
         self.forget(job)
-        evidence = self._evidence[kind_of(job)]
+        evidence = self._evidence[job.kind]
         evidence.timing = timing
         # Another run may have taught the table more than FEW since this run last fitted.
         return evidence.fitted_count < FEW and evidence.is_outdated
 
     def forget(self, job: Job) -> None:
         """A generation is no evidence any more. If it was a scout, another may become one."""
-        evidence = self._evidence[kind_of(job)]
+        evidence = self._evidence[job.kind]
         evidence.unfinished.pop(job.id, None)
         evidence.scouts.pop(job.id, None)
 
@@ -139,15 +138,15 @@ class GenerationTimes:
             return now + timedelta(seconds=LATE_SECONDS)
         age = max((now - submitted_at).total_seconds(), 0.0)
         if age:
-            self._evidence[kind_of(job)].unfinished[job.id] = age
+            self._evidence[job.kind].unfinished[job.id] = age
         at = submitted_at + timedelta(seconds=self.next_age(job, age))
-        slack = timedelta(seconds=SLACK * self.times(*kind_of(job)).median)
+        slack = timedelta(seconds=SLACK * self.times(*job.kind).median)
         at += (EPOCH - at) % max(slack, timedelta.resolution)
         return max(at, now + timedelta(seconds=SHORTEST_SECONDS))
 
     def next_age(self, job: Job, age: float) -> float:
         """The age in seconds at which to poll for a generation that was not finished at `age`."""
-        kind = kind_of(job)
+        kind = job.kind
         evidence, schedule = self._evidence[kind], self.poll_schedule(*kind)
         if evidence.timing.count:
             return schedule.after(age)
@@ -161,16 +160,6 @@ class GenerationTimes:
             is_early = search < EARLY_SHARE * self.first_guess(*kind)
             search *= EARLY_GROWTH if is_early else SCOUT_GROWTH
         return min(search, schedule.after(age)) if age < schedule.ages[-1] else search
-
-
-def kind_of(job: Job) -> tuple[str, str]:
-    """The model and the clip's length, on which the time of a generation depends."""
-    return job.model, duration_of(job.request)
-
-
-def duration_of(request: str) -> str:
-    """The clip's length as a request names it; "" where it names none."""
-    return str(json.loads(request).get("duration", ""))
 
 
 def backoff(failures: int, first_seconds: float, longest_seconds: float) -> timedelta:

@@ -208,7 +208,7 @@ def upgrade() -> None:
         "timings",
         sa.Column("service", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
-        sa.Column("clip_seconds", sa.Text, nullable=False),
+        sa.Column("clip_seconds", sa.Float, nullable=False),
         sa.Column("generations", sa.Integer, nullable=False),
         sa.Column("log_mean", sa.Float, nullable=False),
         sa.Column("log_m2", sa.Float, nullable=False),

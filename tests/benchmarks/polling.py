@@ -8,7 +8,6 @@ the poll that sees it. The optimum knows the distribution, and has the same mean
 from __future__ import annotations
 
 import heapq
-import json
 import math
 import random
 import statistics
@@ -29,7 +28,7 @@ from tests.benchmarks.makespan import perfect
 from tests.benchmarks.measure import Figure
 
 MEDIAN_SECONDS, SIGMA = 210.0, 0.18
-MODEL, DURATION = "kling-video/v2.1/standard/image-to-video", "5"  # documented with 210 s: the first guess
+MODEL, DURATION = "kling-video/v2.1/standard/image-to-video", 5.0  # documented with 210 s: the first guess
 FIXED_SECONDS = 10.0
 FINE_GRID = 900
 PRICES = tuple(0.03 * 1.25**number for number in range(30))  # of a poll in seconds: from 0.03 to 19
@@ -122,9 +121,8 @@ class ColdRun:
 
     def submit(self, now: datetime) -> None:
         if new := next(self.waiting, None):
-            request = json.dumps({"duration": int(DURATION)})
             job: Any = SimpleNamespace(
-                id=new[0], model=MODEL, request=request, submitted_at=now, seconds=new[1], seen=0.0, next_at=now
+                id=new[0], kind=(MODEL, DURATION), submitted_at=now, seconds=new[1], seen=0.0, next_at=now
             )
             self.running[job.id] = job
             self.plan(job, self.learned.next_poll_at(job, now, NEVER, now))
