@@ -1,13 +1,37 @@
-"""The key and the address of a service: from the environment, else from a `.env` beside the manifest."""
+"""The key and the address of a service, as one pair: both from the environment, or both from a `.env` file.
+
+The `.env` lies beside the manifest, in a folder that somebody else may have written. So its address never gets a key of
+the environment, and nothing in it is filled in from the environment.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
 import re
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from batchgen.errors import AccountError, UsageError
+
+LOG = logging.getLogger("batchgen.services")
+ALLOW_HTTP = "BATCHGEN_ALLOW_HTTP"
+"""Set to 1 in the environment, it allows `http://` to other machines. A `.env` cannot set it."""
+DOTENV_BYTES_MAX = 64 << 10  # a few lines are usual; a file that is longer is something else
+ADDRESS = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[a-z0-9](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>(?:/[a-z0-9._~!$&'()*+,;=:%-]+)*)/*",
+    re.IGNORECASE | re.ASCII,
+)
+"""An address that every library reads in the same way: no user, query or fragment, nothing that needs an encoding."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +51,154 @@ class Account:
     key: str = field(default="", repr=False)
 
 
-def read_variable(name: str, folder: Path) -> str:
-    """A variable of the environment, else of the `.env` in `folder`; "" where neither has it."""
-    from dotenv import dotenv_values
-
-    return (os.environ.get(name) or dotenv_values(folder / ".env").get(name) or "").strip()
-
-
 def read_public_account(variables: Variables, folder: Path) -> Account:
-    """The account without its key, for requests that need none. Raises `UsageError` for an invalid address."""
-    if not variables.base_url:
-        return Account(variables.default_base_url)
-    base_url = (read_variable(variables.base_url, folder) or variables.default_base_url).rstrip("/")
-    if not re.match(r"https?://[^/\s]+", base_url):
-        raise UsageError(
-            f"{variables.base_url} is {base_url!r}, which is not an address like {variables.default_base_url}"
-        )
-    if re.search(r"/v\d+$", base_url):
-        raise UsageError(
-            f"{variables.base_url} is {base_url!r}: leave the version out, as in {variables.default_base_url}"
-        )
-    return Account(base_url)
+    """The account without its key, for requests that need none: the address that a run would use.
+
+    Raises `UsageError` for an invalid address, an address whose key comes from elsewhere, an unreadable `.env`.
+    """
+    return Account(read_pair(variables, folder).base_url)
 
 
 def read_account(variables: Variables, folder: Path) -> Account:
     """The account for a manifest in `folder`.
 
-    Raises `AccountError` for a missing or malformed key, `UsageError` for an invalid address.
+    Raises `AccountError` for a missing or malformed key, otherwise `UsageError` as `read_public_account` does.
     """
-    public = read_public_account(variables, folder)
-    if not variables.key:
-        return public
-    key = read_variable(variables.key, folder)
-    if not key:
+    pair = read_pair(variables, folder)
+    if variables.key and not pair.key:
         raise AccountError(
             f"no API key. Set {variables.key} in the environment, or write {variables.key}=… into {folder / '.env'}."
             "\nTo try batchgen without a key, and for nothing, add --simulate."
         )
-    if not re.fullmatch(r"[\x21-\x7e]+", key):
+    if pair.key and not re.fullmatch(r"[\x21-\x7e]+", pair.key):
         raise AccountError(
             f"{variables.key} holds characters that no key has (a space, a line break, a quote from a document?)"
         )
-    return Account(public.base_url, key)
+    return pair
+
+
+def read_pair(variables: Variables, folder: Path) -> Account:
+    """Key and address from the source that has the key: the environment, else the `.env` in `folder`.
+
+    Where the other source names another address, the key could go to the wrong one, so that a person has to decide.
+    """
+    path = folder / ".env"
+    key, address = (os.environ.get(name, "").strip() for name in (variables.key, variables.base_url))
+    if not variables.base_url or (address and (key or not variables.key)):
+        return Account(checked(address, variables, "the environment"), key)
+    try:
+        beside = read_dotenv(path)
+    except UsageError as error:
+        if not key:
+            raise
+        LOG.warning("dotenv.ignored", extra={"reason": str(error)})
+        beside = {}
+    other_key, other_address = (beside.get(name, "").strip() for name in (variables.key, variables.base_url))
+    source, other = "the environment", str(path)
+    if other_key and not key:
+        source, other = other, source
+        key, address, other_address = other_key, other_address, address
+    if not key:  # no key can go anywhere
+        return Account(checked(address or other_address, variables, source if address else other))
+    base_url = checked(address, variables, source)
+    if other_address and checked(other_address, variables, other) != base_url:
+        raise UsageError(
+            f"{variables.key} comes from {source}, and {variables.base_url} from {other}. A key is sent only to the"
+            f" address that stands beside it. To use that address, set {variables.base_url} in {source} too;"
+            f" otherwise remove it from {other}."
+        )
+    return Account(base_url, key)
+
+
+def read_dotenv(path: Path) -> Mapping[str, str]:
+    """The variables of a `.env` file, as they are written there; none where it does not exist. Raises `UsageError`."""
+    try:
+        # The file is opened before it is judged, so that it cannot be exchanged in between. Without O_NONBLOCK, a FIFO
+        # would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        try:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            content = os.read(descriptor, DOTENV_BYTES_MAX + 1) if is_file else b""
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not is_file:
+        raise UsageError(f"{path} is not a file: remove it, or set the variables in the environment")
+    if len(content) > DOTENV_BYTES_MAX:
+        raise UsageError(f"{path} is longer than {DOTENV_BYTES_MAX >> 10} kB, so it is not a file of settings")
+    return parse_dotenv(content, path)
+
+
+def parse_dotenv(content: bytes, path: Path) -> Mapping[str, str]:
+    """The variables of a `.env` file's content. Raises `UsageError` where it is not UTF-8."""
+    from dotenv import dotenv_values
+
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        wrong = f"byte 0x{content[error.start]:02x} in line {line} is not UTF-8"
+        raise UsageError(f"{path}: {wrong}; save the file as UTF-8") from None
+    if "\0" in text:
+        raise UsageError(f"{path} holds NUL characters (UTF-16?); save the file as UTF-8")
+    # With interpolation, a line such as ADDRESS=https://example.com/${KEY} would send the key of the environment away.
+    values = dotenv_values(stream=StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value}
+
+
+def checked(address: str, variables: Variables, source: str) -> str:
+    """An address in its normal form, or the default one for "". Raises `UsageError`, without repeating a password."""
+    if not address:
+        return variables.default_base_url
+
+    def wrong(reason: str) -> UsageError:
+        return UsageError(f"{variables.base_url} in {source} {reason}, as in {variables.default_base_url}")
+
+    parts = ADDRESS.fullmatch(address)
+    if not parts or not is_host(parts["host"]) or not 0 < int(parts["port"] or 1) < 65_536:
+        if "@" in address:
+            raise wrong("holds a user name or a password: write the address alone")
+        if re.search(r"[?#]", address):
+            raise wrong("holds a query or a fragment (? or #): write the address alone")
+        raise wrong("is not an address: write the scheme, the host and perhaps a port")
+    path = parts["path"]
+    if re.search(r"/\.\.?(/|$)|%2e|%2f|%5c", path, re.IGNORECASE):
+        raise wrong("leads through . or ..: write the path as it is")
+    if re.search(r"/v\d+$", path):
+        raise wrong("ends with a version: leave it out")
+    base_url = origin_of(address) + path
+    if base_url.startswith("http:") and not is_loopback(parts["host"]) and os.environ.get(ALLOW_HTTP) != "1":
+        raise UsageError(
+            f"{variables.base_url} in {source} is {base_url}, which would send the key without encryption."
+            f" Use https://, or set {ALLOW_HTTP}=1 in the environment where the network is your own."
+        )
+    return base_url
+
+
+def is_host(host: str) -> bool:
+    """Whether a host is a name, or an IP address that all libraries read in the same way."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        # Some libraries take 127.1, 0x7f.1 or 2130706433 for an IP address, others for a name.
+        return not host.startswith("[") and not re.search(r"(^|\.)(0x[0-9a-f]*|[0-9]+)\.?$", host, re.IGNORECASE)
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: 127.0.0.0/8, ::1 or localhost."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address (RFC 6454), such as `https://api.example.com`. Raises `ValueError`."""
+    parts = urlsplit(url)
+    scheme, host, port = parts.scheme.lower(), (parts.hostname or "").lower(), parts.port
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS.get(scheme) else "")
