@@ -93,10 +93,10 @@ def database(tmp_path: Path, empty_table: Path) -> Iterator[Database]:
 
 
 class Simulator:
-    """The address and the ledger file of a running simulator."""
+    """The address, the ledger file and the control address of a running simulator."""
 
-    def __init__(self, base_url: str, ledger: Path) -> None:
-        self.base_url, self.ledger = base_url, ledger
+    def __init__(self, base_url: str, ledger: Path, control_url: str) -> None:
+        self.base_url, self.ledger, self.control_url = base_url, ledger, control_url
 
     @property
     def environment(self) -> dict[str, str]:
@@ -112,7 +112,8 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout
-        yield Simulator(process.stdout.readline().strip(), ledger_path)
+        base_url, control_url = (process.stdout.readline().strip() for _ in range(2))
+        yield Simulator(base_url, ledger_path, control_url)
     finally:
         process.terminate()  # a killed one leaves its clips in the temporary folder
         process.communicate()
@@ -125,7 +126,7 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     Each runs on a thread of the test, because starting a process takes longer than most batches.
     """
     from batchgen.cli import load
-    from batchgen.simulator import Simulation
+    from batchgen.simulator import Simulation, control_url
     from tests.serving import served
 
     ledger = tmp_path / "simulator.ledger"
@@ -136,8 +137,9 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
             arguments = ["--ledger", str(ledger), *options, *fault_options]
             settings = load("simulate").make_context("simulate", arguments).params
             del settings["host"], settings["port"]
-            environment = running.enter_context(served(Simulation(**settings)))
-            return Simulator(environment["AIMLAPI_BASE_URL"], ledger)
+            simulation = Simulation(**settings)
+            base_url = running.enter_context(served(simulation))["AIMLAPI_BASE_URL"]
+            return Simulator(base_url, ledger, control_url(base_url, simulation))
 
         yield start
 

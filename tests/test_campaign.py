@@ -85,6 +85,7 @@ GENERATION = Generation(
     micro_usd=0,
     id="g-1",
     nth=0,
+    key="",
     client_request_id="c-1",
     file="v.mp4",
     created_at="2026",

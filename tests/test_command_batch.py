@@ -23,10 +23,6 @@ def lines_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def put_faults(base_url: str, faults: dict[str, object]) -> None:
-    httpx.put(f"{base_url}/_simulator/faults", json=faults).raise_for_status()
-
-
 def test_json_lines_are_all_of_standard_output_and_report_every_transition(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

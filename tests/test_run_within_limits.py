@@ -11,7 +11,7 @@ import pytest
 
 from batchgen.simulator import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.serving import served
 from tests.waiting import rows, states, until
 
@@ -138,13 +138,13 @@ def test_when_the_key_is_refused_midway_paid_generations_are_still_collected(
     write_manifest(tmp_path / "m.yaml", 8, limits={"submits_per_minute": 240, "in_flight": 4})
     running = launch("run", "m.yaml", **simulator.environment)
     until(lambda: states(database).get("generating", 0) > 1)
-    put_faults(simulator.base_url, {"create": {"auth_401": 1}})
+    put_faults(simulator, {"create": {"auth_401": 1}})
     ended = running.end()
     assert ended.returncode == 4
     collected = states(database)
     assert set(collected) == {"done", "pending"}
     assert collected["done"] == len(Bill(simulator.ledger).accepted)
-    put_faults(simulator.base_url, {})
+    put_faults(simulator, {})
     ended = launch("run", "m.yaml", "--submits-per-minute", "6000", **simulator.environment).end()
     assert ended.returncode == 0, ended.stderr
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (8, 0)
@@ -168,5 +168,5 @@ def test_without_credits_paid_generations_are_collected_and_the_next_run_goes_on
     check_delivered(tmp_path, database)
 
 
-def put_faults(base_url: str, faults: dict[str, object]) -> None:
-    httpx.put(f"{base_url}/_simulator/faults", json=faults).raise_for_status()
+def put_faults(simulator: Simulator, faults: dict[str, object]) -> None:
+    httpx.put(f"{simulator.control_url}/faults", json=faults).raise_for_status()

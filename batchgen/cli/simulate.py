@@ -1,6 +1,7 @@
 """`batchgen simulate`: serve the simulator alone."""
 
 import json
+import sys
 from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 
 import click
 
-from batchgen.report.terminal import print_lines
-from batchgen.simulator import AccountLimits, Simulation, run_forever
+from batchgen.report.terminal import OutputStream, print_lines
+from batchgen.simulator import AccountLimits, Simulation, control_url, run_forever
 from batchgen.simulator.faults import NAMES
 
 LIMITS = ", ".join(field.name for field in fields(AccountLimits))
@@ -44,6 +45,9 @@ def command(host: str, port: int, **settings: Any) -> None:
     as long as the service documents for its model and length, divided by --speed. To measure a client and not the
     simulator: --instant --speed 100000.
 
+    The second line is the address of the controls, which only its reader can use: GET …/ledger shows what was accepted,
+    PUT …/faults replaces the faults.
+
     To see how a client handles faults: --faults '{"create": {"throttle_429": 0.1}}'. A fault is a probability, or an
     object with some of probability, count, bytes, seconds and retry_after. These are all:
     """
@@ -51,11 +55,14 @@ def command(host: str, port: int, **settings: Any) -> None:
 
     variables = registry.plugin(registry.DEFAULT).variables
 
+    simulation = Simulation(**settings)
+
     def print_url(base_url: str) -> None:
-        print_lines(base_url)
+        # At once: a reader that takes only the first line may close the stream after it.
+        OutputStream(sys.stdout).write_raw(f"{base_url}\n{control_url(base_url, simulation)}\n")
         print_lines(f"{variables.base_url}={base_url} {variables.key}=any batchgen run …   (Ctrl-C ends it)", err=True)
 
-    run_forever(Simulation(**settings), host, port, print_url)
+    run_forever(simulation, host, port, print_url)
 
 
 for place, names in NAMES.items():

@@ -17,7 +17,7 @@ prices. All else is shared and knows no API. A request passes these modules:
 """
 
 from batchgen.simulator.ledger import Ledger
-from batchgen.simulator.server import run_forever, serve
+from batchgen.simulator.server import control_url, run_forever, serve
 from batchgen.simulator.service import AccountLimits, Simulation
 
-__all__ = ["AccountLimits", "Ledger", "Simulation", "run_forever", "serve"]
+__all__ = ["AccountLimits", "Ledger", "Simulation", "control_url", "run_forever", "serve"]

@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -80,12 +81,16 @@ class Endpoint:
 
     def _record_of(self, request: Request) -> RequestRecord:
         request.state.request_id = str(uuid.uuid4())
+        request.state.reserved_id = str(uuid.uuid4()) if self.kind == "create" else None
         client_request_id = request.headers.get("x-client-request-id", "")
+        key = request.headers.get("authorization", "").partition(" ")[2]
         return RequestRecord(
             at=timestamp(utcnow()),
             kind=self.kind,
             path=request.url.path,
             request_id=request.state.request_id,
             client_request_id=client_request_id if CLIENT_REQUEST_ID.fullmatch(client_request_id) else None,
+            reserved_id=request.state.reserved_id,
+            key=sha256(key.encode()).hexdigest()[:16] if key else "",
             key_leaked=self.kind == "cdn" and "authorization" in request.headers,
         )

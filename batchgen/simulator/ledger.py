@@ -40,6 +40,7 @@ class Generation(GenerationRequest):
     id: str
     nth: int  # how many generations of the same body came before
     client_request_id: str | None
+    key: str  # a digest of the API key of its create request
     file: str  # the video's name at the file server
     created_at: str
     finishes_at: str | None  # `None`: never
@@ -65,6 +66,8 @@ class RequestRecord:
     path: str
     request_id: str
     client_request_id: str | None
+    reserved_id: str | None  # of a create request: the id that its generation has if it is accepted
+    key: str  # a digest of the API key; empty without one
     key_leaked: bool  # an Authorization header reached the file server
     status: int | None = None  # `None`: the connection was cut or never answered
     generation_id: str | None = None

@@ -1,11 +1,13 @@
 """The simulated service on a socket: inside a running event loop, or as a process of its own."""
 
 import asyncio
+import hmac
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -26,8 +28,8 @@ def application(service: SimulatedService) -> Starlette:
         routes=[
             *aimlapi.ROUTES,
             *file_server.ROUTES,
-            Route("/_simulator/faults", put_faults, methods=["PUT"]),
-            Route("/_simulator/ledger", get_ledger),
+            Route("/_simulator/{token}/faults", put_faults, methods=["PUT"]),
+            Route("/_simulator/{token}/ledger", get_ledger),
         ],
         exception_handlers=aimlapi.EXCEPTION_HANDLERS,
         debug=True,  # a defect of the simulator is answered with its traceback
@@ -36,9 +38,22 @@ def application(service: SimulatedService) -> Starlette:
     return app
 
 
+def control_url(base_url: str, simulation: Simulation) -> str:
+    """The address of the control endpoints, for whoever started the simulator and nobody else."""
+    return f"{base_url}/_simulator/{simulation.control_token}"
+
+
+def controlled(request: Request) -> SimulatedService:
+    """The service that a control request is about. Raises 404 for a wrong token, as for any unknown path."""
+    service: SimulatedService = request.app.state.service
+    if not hmac.compare_digest(request.path_params["token"].encode(), service.simulation.control_token.encode()):
+        raise HTTPException(404)
+    return service
+
+
 async def put_faults(request: Request) -> Response:
     """Replace the faults in force by those of the body. The answer tells how often each had happened."""
-    faults: Faults = request.app.state.service.faults
+    faults: Faults = controlled(request).faults
     fired = faults.fired
     try:
         faults.replace(await request.json())
@@ -49,7 +64,7 @@ async def put_faults(request: Request) -> Response:
 
 async def get_ledger(request: Request) -> Response:
     """What was accepted, what of it more than once, and where the API key leaked."""
-    ledger: Ledger = request.app.state.service.ledger
+    ledger: Ledger = controlled(request).ledger
     accepted = [vars(generation) for generation in ledger.accepted()]
     return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
 

@@ -61,6 +61,8 @@ class Simulation:
     limits: AccountLimits = AccountLimits()
     instant: bool = False  # serve copies of one small clip, each with other bytes, and render nothing
     lag_seconds: float = 30.0  # how late a create request appears in the service's log
+    control_token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
+    """Whoever knows it may use the control endpoints: other programs and web pages reach the port as well."""
 
     def __post_init__(self) -> None:
         if not self.speed > 0:
@@ -136,6 +138,7 @@ class SimulatedService:
             id=generation_id,
             nth=nth,
             client_request_id=record.client_request_id,
+            key=record.key,
             file=f"{secrets.token_urlsafe(16)}.mp4",
             created_at=timestamp(now),
             finishes_at=None if outcome == "stuck" else timestamp(now + self.compressed(seconds)),

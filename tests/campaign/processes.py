@@ -65,6 +65,7 @@ class Service:
         with self.process.stdout as output:
             if not output.readline():
                 raise AssertionError(f"the service does not start: {' '.join(command)}")
+            self.control_url = output.readline().decode().strip()
 
     def kill(self) -> None:
         self.process.kill()
@@ -76,7 +77,7 @@ class Service:
         self.process.wait()
 
     def clear_faults(self) -> None:
-        request = urllib.request.Request(f"{self.base_url}/_simulator/faults", b"{}", method="PUT")
+        request = urllib.request.Request(f"{self.control_url}/faults", b"{}", method="PUT")
         urllib.request.urlopen(request, timeout=30).close()
 
 

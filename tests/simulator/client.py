@@ -17,6 +17,8 @@ KLING = "/v2/generate/video/kling/generation"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
 VERIFY = ssl.create_default_context()  # shared: a client takes longer to make its own than to talk
+TOKEN = "test-token"
+CONTROL = f"/_simulator/{TOKEN}"
 KEY = {"Authorization": "Bearer a-key"}
 INSTANT_SPEED = 1e9  # a generation has finished when its id arrives
 
@@ -26,17 +28,24 @@ def body(prompt: str = "Mona Lisa puts on glasses.", **params: Any) -> dict[str,
 
 
 @asynccontextmanager
-async def simulated(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def simulated(**settings: Any) -> AsyncIterator[Client]:
     """A client of a new simulation, whose generations end at once with small clips unless `settings` say otherwise."""
     async with (
-        serve(Simulation(**{"speed": INSTANT_SPEED, "instant": True, **settings})) as base_url,
+        serve(Simulation(**{"speed": INSTANT_SPEED, "instant": True, "control_token": TOKEN, **settings})) as base_url,
         client_of(base_url) as client,
     ):
         yield client
 
 
-def client_of(base_url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=base_url, headers=KEY, trust_env=False, verify=VERIFY, timeout=10)
+class Client(httpx.AsyncClient):
+    control = CONTROL
+    """The address of the simulator's controls."""
+
+
+def client_of(base_url: str, control: str = CONTROL) -> Client:
+    client = Client(base_url=base_url, headers=KEY, trust_env=False, verify=VERIFY, timeout=10)
+    client.control = control
+    return client
 
 
 async def create(client: httpx.AsyncClient, path: str = UNIVERSAL, prompt: str = "a", **params: Any) -> str:
@@ -59,22 +68,22 @@ async def finish(client: httpx.AsyncClient, generation_id: str, path: str = UNIV
         await asyncio.sleep(0.01)
 
 
-async def set_faults(client: httpx.AsyncClient, faults: dict[str, Any]) -> httpx.Response:
-    return await client.put("/_simulator/faults", json=faults)
+async def set_faults(client: Client, faults: dict[str, Any]) -> httpx.Response:
+    return await client.put(f"{client.control}/faults", json=faults)
 
 
-async def ledger(client: httpx.AsyncClient) -> dict[str, Any]:
-    content: dict[str, Any] = (await client.get("/_simulator/ledger")).json()
+async def ledger(client: Client) -> dict[str, Any]:
+    content: dict[str, Any] = (await client.get(f"{client.control}/ledger")).json()
     return content
 
 
-async def accepted(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+async def accepted(client: Client) -> list[dict[str, Any]]:
     """The generations in the ledger, oldest first."""
     generations: list[dict[str, Any]] = (await ledger(client))["accepted"]
     return generations
 
 
-async def wait_for_acceptance(client: httpx.AsyncClient) -> None:
+async def wait_for_acceptance(client: Client) -> None:
     """Wait until the ledger has a generation, whether its create was answered or not."""
     while True:
         if await accepted(client):

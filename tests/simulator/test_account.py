@@ -46,8 +46,24 @@ async def test_refused_creates_are_in_the_log_as_failed_but_not_those_without_a_
         await client.post(UNIVERSAL, json={"model": "x-t2v"}, headers={"X-Client-Request-Id": "bad"})
         await client.post(UNIVERSAL, json=body(), headers={"Authorization": "no"})
         (row,) = (await log(client))["data"]
-        assert (row["client_request_id"], row["status"], row["inference_id"]) == ("bad", "failed", None)
+        assert (row["client_request_id"], row["status"]) == ("bad", "failed")
         assert row["cost"]["credits"] == 0
+
+
+async def test_a_refused_create_has_an_inference_id_that_leads_to_no_generation() -> None:
+    async with simulated() as client:
+        refused = await client.post(UNIVERSAL, json={"model": "x-t2v"})
+        (row,) = (await log(client))["data"]
+        assert row["inference_id"] == refused.headers["x-inference-id"]
+        assert (await fetch(client, row["inference_id"])).status_code == 404
+
+
+async def test_log_and_charges_are_those_of_the_asking_key() -> None:
+    async with simulated() as client:
+        await finish(client, await create(client))
+        assert (len((await log(client))["data"]), len((await charges(client))["data"])) == (1, 1)
+        client.headers["Authorization"] = "Bearer another-key"
+        assert ((await log(client))["data"], (await charges(client))["data"]) == ([], [])
 
 
 async def test_an_accepted_create_without_an_answer_is_in_the_log() -> None:
@@ -111,6 +127,14 @@ async def test_the_log_is_of_the_time_between_two_moments() -> None:
         ("/v2/logs", {"start": "2026-01-02T00:00:00Z", "end": "2026-01-01T00:00:00Z"}, "end"),
         ("/v2/logs", {"status": "failed"}, "status"),
         ("/v2/billing/transactions", {"direction": "CHARGE", "cursor": "?"}, "cursor"),
+        ("/v2/billing/transactions", {"direction": "CHARGE", "cursor": "3.0123456789abcdef"}, "cursor"),
+        ("/v2/billing/transactions", {"direction": "CHARGE", "page": "2"}, "page"),
+        ("/v2/billing/transactions", {"direction": "CHARGE", "type": "REFUND"}, "type"),
+        (
+            "/v2/billing/transactions",
+            {"direction": "CHARGE", "from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+            "to",
+        ),
         ("/v2/billing/transactions", {"direction": "TOPUP"}, "direction"),
         ("/v2/billing/transactions", {}, "direction"),
     ],
@@ -162,9 +186,8 @@ async def test_charges_are_paged_by_cursor_and_each_is_listed_once() -> None:
         for generation_id in ids:
             await finish(client, generation_id)
         listed: list[str] = []
-        cursor: str | None = "0"
-        while cursor is not None:
-            page = await charges(client, limit="3", cursor=cursor)
+        page = await charges(client, limit="3")
+        while cursor := page["pagination"]["next_cursor"]:
             listed += [row["reference_id"] for row in page["data"]]
-            cursor = page["pagination"]["next_cursor"]
-        assert sorted(listed) == sorted(ids)
+            page = await charges(client, limit="3", cursor=cursor)
+        assert sorted(listed + [row["reference_id"] for row in page["data"]]) == sorted(ids)

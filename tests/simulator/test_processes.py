@@ -35,29 +35,29 @@ from .client import (
 
 
 @contextmanager
-def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A simulator in a process, and its base URL."""
+def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """A simulator in a process, its base URL and the address of its controls."""
     command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", "--instant", "--speed", str(INSTANT_SPEED)]
     with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout
-            yield running, running.stdout.readline().strip()
+            yield running, running.stdout.readline().strip(), running.stdout.readline().strip()
         finally:
             running.terminate()
 
 
 async def test_a_killed_service_still_has_its_generations(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
-    with process("--ledger", str(path)) as (running, base_url):
+    with process("--ledger", str(path)) as (running, base_url, _):
         async with client_of(base_url) as client:
             generation_id = await create(client)
             running.kill()
             running.wait()
-    with process("--ledger", str(path)) as (_, base_url):
+    with process("--ledger", str(path)) as (_, base_url, _):
         async with client_of(base_url) as client:
             video = (await finish(client, generation_id))["video"]
             first = await download(video["url"])
-    with process("--ledger", str(path)) as (_, base_url):
+    with process("--ledger", str(path)) as (_, base_url, _):
         async with client_of(base_url) as client:
             again = await download((await finish(client, generation_id))["video"]["url"])
     assert (again.content, again.headers["etag"]) == (first.content, first.headers["etag"])
@@ -66,8 +66,8 @@ async def test_a_killed_service_still_has_its_generations(tmp_path: Path) -> Non
 async def test_a_create_without_an_answer_is_in_the_ledger_of_a_killed_service(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     faults = json.dumps({"create": {"accept_then_stall": 1}})
-    with process("--ledger", str(path), "--faults", faults) as (running, base_url):
-        async with client_of(base_url) as client:
+    with process("--ledger", str(path), "--faults", faults) as (running, base_url, control):
+        async with client_of(base_url, control) as client:
             stalled = asyncio.create_task(client.post(UNIVERSAL, json=body()))
             await wait_for_acceptance(client)
             running.kill()
@@ -81,8 +81,8 @@ async def test_a_create_without_an_answer_is_in_the_ledger_of_a_killed_service(t
 
 async def test_two_processes_share_one_ledger(tmp_path: Path) -> None:
     path = str(tmp_path / "ledger.db")
-    with process("--ledger", path) as (_, one), process("--ledger", path) as (_, two):
-        async with client_of(one) as first, client_of(two) as second:
+    with process("--ledger", path) as (_, one, control), process("--ledger", path) as (_, two, _):
+        async with client_of(one, control) as first, client_of(two) as second:
 
             async def create_many(client: httpx.AsyncClient, name: str) -> list[str]:
                 return [await create(client, prompt=f"{name} {number}") for number in range(40)]
@@ -98,8 +98,9 @@ async def test_two_processes_share_one_ledger(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_cleanly(number: signal.Signals) -> None:
-    with process() as (running, base_url):
+    with process() as (running, base_url, control):
         assert base_url.startswith("http://127.0.0.1:")
+        assert control.startswith(f"{base_url}/_simulator/")
         running.send_signal(number)
         output, errors = running.communicate()
         assert (running.returncode, output) == (0, "")
@@ -117,7 +118,7 @@ def test_a_signal_ends_the_process_cleanly(number: signal.Signals) -> None:
     ],
 )
 def test_a_simulator_that_cannot_start_says_why_in_one_line(arguments: list[str], code: int, word: str) -> None:
-    with process(*arguments) as (running, _):
+    with process(*arguments) as (running, *_):
         _, errors = running.communicate()
         assert running.returncode == code
         assert word in errors
@@ -125,7 +126,7 @@ def test_a_simulator_that_cannot_start_says_why_in_one_line(arguments: list[str]
 
 
 async def test_the_limits_of_the_account_are_options() -> None:
-    with process("--limits", '{"balance_usd": 0.30}') as (_, base_url):
+    with process("--limits", '{"balance_usd": 0.30}') as (_, base_url, _):
         async with client_of(base_url) as client:
             statuses = [(await client.post(UNIVERSAL, json=body(f"{number}"))).status_code for number in range(2)]
             assert statuses == [201, 403]

@@ -42,7 +42,11 @@ async def error_response(request: Request, error: Exception) -> Response:
         "statusCode": error.status_code,
         "timestamp": utcnow().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
-    return JSONResponse(content, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    # A refused create has an id as well, in its answer and in the log: an id is no proof of a generation.
+    if error.status_code != 401 and (reserved_id := getattr(request.state, "reserved_id", None)):
+        headers["x-inference-id"] = reserved_id
+    return JSONResponse(content, error.status_code, headers)
 
 
 EXCEPTION_HANDLERS: dict[type[Exception], ExceptionHandler] = {HTTPException: error_response}

@@ -1,10 +1,13 @@
 """The account: the service's log of create calls, which is late; the balance; and the charges.
 
-A generation is charged when it completes, and not at all if it fails.
+A generation is charged when it completes, and not at all if it fails. Log and charges are those of the asking key.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -17,21 +20,23 @@ from batchgen.simulator.service import error_of
 
 UNLIMITED_BALANCE_USD = Decimal(1_000_000)  # what an account without a limit shows
 PAGE_ROWS, PAGE_ROWS_MAX = 20, 100
+OFFSET_MAX = 10**9
 LOG_WINDOW, LOG_WINDOW_MAX = timedelta(hours=24), timedelta(days=92)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 LOG = """
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', r.at) AS created, iif(r.generation_id IS NULL, 'failed', 'succeeded') AS status,
-       r.model, r.request_id, r.generation_id AS inference_id, r.client_request_id,
+       r.model, r.request_id, r.reserved_id AS inference_id, r.client_request_id,
        iif(g.outcome IS NULL OR g.outcome = 'error', 0, g.micro_usd) AS cost
 FROM requests AS r LEFT JOIN generations AS g ON g.id = r.generation_id
-WHERE r.kind = 'create' AND r.logged_at <= ? AND r.at BETWEEN ? AND ? ORDER BY r.at DESC, r.n DESC"""
+WHERE r.kind = 'create' AND r.key = ? AND r.logged_at <= ? AND r.at BETWEEN ? AND ? ORDER BY r.at DESC, r.n DESC"""
 
 CHARGES = """
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', finishes_at) AS created_at, 'CHARGE' AS direction, 'MODEL_USAGE' AS type,
        model, id AS reference_id, micro_usd AS amount
 FROM generations
-WHERE outcome = 'completed' AND finishes_at <= ? AND finishes_at BETWEEN ? AND ? ORDER BY finishes_at DESC, id DESC"""
+WHERE outcome = 'completed' AND key = ? AND finishes_at <= ? AND finishes_at BETWEEN ? AND ?
+ORDER BY finishes_at DESC, id DESC"""
 
 
 async def log(call: Call) -> Response:
@@ -47,7 +52,8 @@ async def log(call: Call) -> Response:
         raise HTTPException(400, "end: Must not be before start")
     if end - start > LOG_WINDOW_MAX:
         raise HTTPException(400, f"start: The range must not be longer than {LOG_WINDOW_MAX.days} days")
-    return _page(call, LOG, start, end, "cost", "offset")
+    offset = _integer(call, "offset", 0, 0, OFFSET_MAX)
+    return JSONResponse(_page(call, LOG, start, end, "cost", offset))
 
 
 async def balance(call: Call) -> Response:
@@ -59,25 +65,46 @@ async def balance(call: Call) -> Response:
 
 async def transactions(call: Call) -> Response:
     """`GET /v2/billing/transactions?direction=CHARGE`: charges between two moments, newest first."""
-    call.refuse_unknown("from", "to", "direction", "limit", "cursor")
+    call.refuse_unknown("from", "to", "direction", "type", "limit", "cursor")
     if call.request.query_params.get("direction") != "CHARGE":
         raise HTTPException(400, "direction: The simulator lists only CHARGE")
-    return _page(call, CHARGES, _moment(call, "from", LONG_AGO), _moment(call, "to", utcnow()), "amount", "cursor")
+    if call.request.query_params.get("type", "MODEL_USAGE") != "MODEL_USAGE":
+        raise HTTPException(400, "type: The simulator lists only MODEL_USAGE")
+    start, end = _moment(call, "from", LONG_AGO), _moment(call, "to", utcnow())
+    if end <= start:
+        raise HTTPException(400, "to: Must be after from")
+    page = _page(call, CHARGES, start, end, "amount", _offset_of(call))
+    paging = page["pagination"]
+    following = _cursor(call, paging["offset"] + paging["limit"]) if paging["has_more"] else None
+    return JSONResponse({"data": page["data"], "pagination": {"limit": paging["limit"], "next_cursor": following}})
 
 
-def _page(call: Call, sql: str, start: datetime, end: datetime, money: str, position: str) -> Response:
-    """A page of rows from the query parameter `position` on. The column `money` becomes an amount in two units."""
-    limit, offset = _integer(call, "limit", PAGE_ROWS, 1, PAGE_ROWS_MAX), _integer(call, position, 0, 0, 10**9)
-    ledger, moments = call.service.ledger, [timestamp(moment) for moment in (utcnow(), start, end)]
-    total = ledger.query(f"SELECT count(*) AS total FROM ({sql})", *moments)[0]["total"]  # noqa: S608
-    rows = ledger.query(f"{sql} LIMIT ? OFFSET ?", *moments, limit, offset)
+def _cursor(call: Call, offset: int) -> str:
+    """A cursor that leads to the rows from `offset` on, in a query that is otherwise the same."""
+    same = sorted((name, value) for name, value in call.request.query_params.items() if name != "cursor")
+    return f"{offset}.{sha256(repr((call.record.key, same, offset)).encode()).hexdigest()[:16]}"
+
+
+def _offset_of(call: Call) -> int:
+    """Where the page of the query begins. Raises 400 for a cursor that no answer to this query had."""
+    if (cursor := call.request.query_params.get("cursor")) is None:
+        return 0
+    offset = cursor.partition(".")[0]
+    if not re.fullmatch("[0-9]{1,9}", offset) or cursor != _cursor(call, int(offset)):
+        raise HTTPException(400, "cursor: Invalid cursor")
+    return int(offset)
+
+
+def _page(call: Call, sql: str, start: datetime, end: datetime, money: str, offset: int) -> dict[str, Any]:
+    """A page of the asking key's rows, from the row `offset` on. The column `money` becomes an amount in two units."""
+    limit = _integer(call, "limit", PAGE_ROWS, 1, PAGE_ROWS_MAX)
+    ledger, values = call.service.ledger, [call.record.key, *map(timestamp, (utcnow(), start, end))]
+    total = ledger.query(f"SELECT count(*) AS total FROM ({sql})", *values)[0]["total"]  # noqa: S608
+    rows = ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit, offset)
     for row in rows:
         row[money] = {"usd": float(usd(row[money])), "credits": row[money] * CREDITS_PER_MICRO_USD}
-    has_more = offset + limit < total
-    paging = {"limit": limit, "offset": offset, "total": total, "has_more": has_more}
-    return JSONResponse(
-        {"data": rows, "pagination": paging | {"next_cursor": str(offset + limit) if has_more else None}}
-    )
+    paging = {"limit": limit, "offset": offset, "total": total, "has_more": offset + limit < total}
+    return {"data": rows, "pagination": paging}
 
 
 def _moment(call: Call, name: str, default: datetime) -> datetime:

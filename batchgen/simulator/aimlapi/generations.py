@@ -56,6 +56,7 @@ async def create(call: Call) -> ASGIApp:
     if not fault or fault.name not in UNANSWERED:
         record.status = fault.status if fault and fault.status else status
     generation_id = new_id(request.model, uniform(service.simulation.seed, "id", request.digest))
+    record.reserved_id = call.request.state.reserved_id = generation_id
     generation = service.accept(request, images.get(request.image or ""), generation_id, record)
     call.is_recorded = True
     headers = {

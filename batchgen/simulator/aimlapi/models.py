@@ -38,10 +38,16 @@ def clip_seconds(params: dict[str, object]) -> float:
 
 
 async def catalogue(call: Call) -> Response:
-    """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`."""
-    call.refuse_unknown("include")
+    """`GET /v1/models`: every documented model, with an ETag; with prices where `include=pricing`.
+
+    `id` selects models by their ids or aliases, with commas between them.
+    """
+    call.refuse_unknown("include", "id")
     has_prices = "pricing" in call.request.query_params.get("include", "").split(",")
-    rows: list[dict[str, Any]] = [{"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models()]
+    names = {ALIASES.get(name, name) for name in call.request.query_params.get("id", "").split(",")} - {""}
+    rows: list[dict[str, Any]] = [
+        {"id": model, "aliases": aliases_of(model), "type": VIDEO} for model in models() if not names or model in names
+    ]
     if has_prices:
         rows = [row | {"pricing": _pricing(row["id"])} for row in rows]
     answer = JSONResponse({"object": "list", "data": rows})
