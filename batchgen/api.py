@@ -24,7 +24,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack
 from batchgen import clock
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import RunResult
-from batchgen.errors import ManifestInvalid, UsageError
+from batchgen.errors import BatchgenError, ManifestInvalid, UsageError
 from batchgen.files import liveness
 from batchgen.jobtable import batches, leases, selection, statistics, sync
 from batchgen.jobtable.batches import StoredBatch
@@ -36,7 +36,7 @@ from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits, Manifest, read
 from batchgen.runner import Runner, RunSpec, wait_for
-from batchgen.services.account import Account, read_account, read_public_account
+from batchgen.services.account import Account, origin_of, read_account, read_public_account
 from batchgen.services.base import Service
 from batchgen.services.registry import SIMULATOR, plugin
 
@@ -113,6 +113,8 @@ class OpenRun:
     runner: Runner
     last_event: int
     """The newest event in the table before the run."""
+    elsewhere: list[Blocker]
+    """The jobs that were sent to another address, for which the run does not ask."""
 
 
 def run(
@@ -182,13 +184,22 @@ def status(manifest: str | Path | None = None, *, db: str | Path | None = None) 
         return [status_of(database, batch) for batch in stored]
 
 
+def origin_in_use(batch: StoredBatch) -> str | None:
+    """The origin that a run of the batch would ask; None where that cannot be said."""
+    try:
+        service = plugin(batch.service)
+        return origin_of(read_public_account(service.variables, Path(batch.manifest_path).parent).base_url)
+    except (BatchgenError, ValueError):
+        return None
+
+
 def status_of(database: Database, batch: StoredBatch) -> BatchStatus:
     now, read_now = clock.utcnow(), database.read_now
     unended = read_now(leases.unended, batch.id)
     return BatchStatus(
         batch,
         read_now(statistics.batch_summary, batch.id, now),
-        read_now(statistics.blockers, batch.id, now),
+        read_now(statistics.blockers, batch.id, now, None, origin_in_use(batch)),
         read_now(statistics.failures, batch.id),
         len(unended) - len(liveness.dead(database.path, unended)),
     )
@@ -234,7 +245,8 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         spec = await prepare_run(database, manifest, options)
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
-            yield OpenRun(database, spec, Runner(database, service, spec), last_event)
+            elsewhere = await database.read(statistics.elsewhere, spec.synced.batch_id, service.origin)
+            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere)
 
 
 def open_manifest(path: Path, options: RunOptions, stack: ExitStack) -> tuple[Database | None, Manifest]:

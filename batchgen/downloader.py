@@ -259,7 +259,7 @@ class Downloader(Stage):
 
         Raises `Gone` where the service says that it has the file no more.
         """
-        outcome = await self.context.service.fetch(job.attempt.handle)
+        outcome = await self.context.fetch(job)
         if isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED:
             raise Gone(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
         if not isinstance(outcome, Finished) or len(outcome.files) < output.number:

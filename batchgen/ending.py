@@ -74,7 +74,11 @@ def judge(
     if choice.hold and not choice.chosen:
         return Ending(ExitCode.LIMIT_REACHED, budget.explanation(choice, context.terms), summary)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
-    return Ending(ExitCode.INCOMPLETE, message + not_selected, summary)
+    absent = statistics.elsewhere(connection, context.batch_id, context.service.origin)
+    reasons = "".join(
+        f"; {blocker.jobs} of them: sent to {blocker.origin}, and asked for only there" for blocker in absent
+    )
+    return Ending(ExitCode.INCOMPLETE, message + not_selected + reasons, summary)
 
 
 def explain_block(blocked: Blocked, variables: Variables) -> str:

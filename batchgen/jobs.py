@@ -169,6 +169,10 @@ class Attempt:
     client_request_id: str
     intent_at: datetime
     """When its intent was committed, just before it was sent."""
+    account: str = ""
+    """A label of the key that it was sent with."""
+    origin: str = ""
+    """Scheme, host and port that it was sent to; "" where the service had no lasting address."""
     answered_at: datetime | None = None
     """When the service took it or refused it; of an adopted attempt, when the service says that it took it."""
     generation_id: str | None = None

@@ -56,7 +56,7 @@ class Poller(Stage):
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
         """Lease due generations, as many as the rate of polls allows."""
         context = self.context
-        due = next_due(connection, context.batch_id, State.GENERATING)
+        due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         if due is None or due > now:
             return [], due
         per_minute = context.limits.polls_per_minute
@@ -68,14 +68,15 @@ class Poller(Stage):
             number = 1 - len(self.tasks)
         if number <= 0:
             return [], None if allowance.number else allowance.next_at
-        jobs = claim_due(connection, context.batch_id, State.GENERATING, context.run, now, now + LEASE, number)
+        origin, until = context.service.origin, now + LEASE
+        jobs = claim_due(connection, context.batch_id, State.GENERATING, context.run, now, until, number, origin)
         rate.spend(connection, self.key, per_minute, len(jobs), now)
-        due = next_due(connection, context.batch_id, State.GENERATING)
+        due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         return jobs, max(due, allowance.next_at) if due and allowance.next_at else due
 
     async def poll(self, job: Job) -> bool:
         """Fetch one generation and write the answer down. Returns whether the job may have changed its state."""
-        outcome = await self.context.service.fetch(job.attempt.handle)
+        outcome = await self.context.fetch(job)
         await self.record(job, outcome)
         return isinstance(outcome, Finished | Failed)
 
@@ -83,7 +84,7 @@ class Poller(Stage):
         context, now = self.context, clock.utcnow()
         write = context.database.write
         self.log_answer("poll", job, outcome)
-        if isinstance(outcome, Unavailable) and outcome.http_status is None:
+        if isinstance(outcome, Unavailable) and outcome.http_status is None and not outcome.trouble:
             context.contact.silent(outcome.reason, now)
         else:
             context.contact.answered()

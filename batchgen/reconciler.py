@@ -25,6 +25,11 @@ UNREAD_RETRIES = 30
 """How often a service is asked that does not answer, or not to the end: about an hour. Then a person decides."""
 SAME_FAILURES = 3
 """A job that failed so often in the same way, while other jobs were accepted, is itself at fault."""
+OTHER_KEY = (
+    "it was sent with another key, and what this key's account shows says nothing about it. Run with that key again,"
+    " or look for it on the service's site"
+)
+"""Services show the requests of the asking key only: taken for absent, it could be bought twice."""
 WINDOW = timedelta(minutes=90)
 """Attempts sent within it are searched for together."""
 
@@ -56,8 +61,9 @@ class Reconciler(Stage):
         """The unconfirmed jobs whose next search is due, and when the next one is."""
         batch_id, run = self.context.batch_id, self.context.run
         leases.recover_expired(connection, batch_id, now)
-        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run, now, now + LEASE, UNCONFIRMED_AT_ONCE)
-        due = [next_due(connection, batch_id, state) for state in (State.UNCONFIRMED, State.SUBMITTING)]
+        origin, until = self.context.service.origin, now + LEASE
+        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run, now, until, UNCONFIRMED_AT_ONCE, origin)
+        due = [next_due(connection, batch_id, state, origin) for state in (State.UNCONFIRMED, State.SUBMITTING)]
         return jobs, min((moment for moment in due if moment), default=None)
 
     async def reconcile(self, jobs: Sequence[Job]) -> None:
@@ -94,6 +100,8 @@ class Reconciler(Stage):
             case Adopted():
                 deadline = now + timedelta(minutes=self.context.limits.deadline_minutes)
                 reconciliation.adopted(connection, job, finding, now, deadline)
+            case Absent() if job.attempt.account != self.context.service.account:
+                reconciliation.hold(connection, job, OTHER_KEY)
             case Absent(proof=proof) if proof:
                 self.refute(connection, job, proof, now)
             case Ambiguous(reason):

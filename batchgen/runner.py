@@ -102,7 +102,7 @@ class Runner:
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
-                await write(leases.wake_waiting, self.batch_id, clock.utcnow())
+                await write(leases.wake_waiting, self.batch_id, clock.utcnow(), self.context.service.origin)
                 await self.prepare()
                 for model in self.context.models:  # An earlier run may have planned polls knowing less.
                     await self.poller.bring_forward(model, clock.utcnow())
@@ -227,7 +227,7 @@ class Runner:
             if (await self.database.read(self.scheduler.choose, now, 1)).chosen:
                 return True
             states.remove(State.PENDING)
-        return await self.database.read(statistics.any_open, self.batch_id, states, now)
+        return await self.database.read(statistics.any_open, self.batch_id, states, now, self.context.service.origin)
 
     async def charges_came(self) -> bool:
         """Read charges that no answer named. One on which everything waits may be late, so it is asked for again."""

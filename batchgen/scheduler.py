@@ -87,7 +87,7 @@ class Scheduler(Stage):
         ]
         service, until = context.service, now + LEASE
         jobs = submission.intend(
-            connection, context.batch_id, context.run, now, until, service.name, service.account, chosen
+            connection, context.batch_id, context.run, now, until, service.name, service.account, chosen, service.origin
         )
         self.admission.spend(connection, [job.model for job in jobs], now)
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]

@@ -16,7 +16,7 @@ from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Terms
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
-from batchgen.services.base import Blocked, Service, Trouble, Unavailable
+from batchgen.services.base import Blocked, FetchOutcome, Service, Trouble, Unavailable
 
 LEASE = timedelta(minutes=5)
 """How long a claimed job stays with a run that no longer renews its leases. No single request may take this long."""
@@ -72,6 +72,12 @@ class RunContext:
     """What a person should know although the run goes on."""
     disk: str | None = None
     """Set once the output folder cannot be written: the run neither downloads nor submits."""
+
+    async def fetch(self, job: Job) -> FetchOutcome:
+        """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""
+        if job.attempt.origin not in ("", self.service.origin):
+            return Unavailable(f"it was sent to {job.attempt.origin}, and only there it can be asked for")
+        return await self.service.fetch(job.attempt.handle)
 
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""

@@ -51,6 +51,8 @@ class Table:
     folder: Path
     now: datetime = NOON
     batch_id: int = 0
+    origin: str = ""
+    """Where requests are sent; "" is a service whose address does not last."""
 
     def change(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         return self.database.write_now(function, *args, **kwargs)
@@ -119,7 +121,8 @@ class Table:
     def intend(self, worker: str = RUN, capacity: int = 100) -> list[Job]:
         ready = self.change(submission.ready, self.batch_id, self.now, capacity)
         until = self.now + LEASE
-        return self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, ready)
+        sent = ("aimlapi", ACCOUNT, ready, self.origin)
+        return self.change(submission.intend, self.batch_id, worker, self.now, until, *sent)
 
     def claim(self, state: State, worker: str = RUN, capacity: int = 100) -> list[Job]:
         claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)

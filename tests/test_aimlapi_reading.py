@@ -13,11 +13,10 @@ import pytest
 
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
-from batchgen.services.aimlapi import AFTER, BEFORE, AimlApi, handle_of
+from batchgen.services.aimlapi import AFTER, BEFORE, handle_of
 from batchgen.services.base import (
     AT_ONCE,
     Absent,
-    Accepted,
     Adopted,
     Failed,
     FetchOutcome,
@@ -131,22 +130,29 @@ async def test_any_id_arrives_as_it_is(name: str) -> None:
     assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
-async def test_a_generation_is_fetched_where_it_was_submitted() -> None:
-    async with serving(status("queued")) as then, serving(status("queued")) as now, service(now.base_url) as api:
-        await api.fetch({**handle_of("g-1", ENDPOINT), "base_url": then.base_url})
-    assert (len(then.requests), len(now.requests)) == (1, 0)
+ELSEWHERE = [
+    "{0}",
+    "//{1}/x",
+    "@{1}/x",
+    "\\\\{1}/x",
+    ":x@{1}/",
+    ".{1}/",
+    "http://{1}/x",
+    "HTTP://{1}/x",
+    "{2}@{1}/x",
+    "http:{1}/x",
+]
+"""Endpoints of a hostile row: each is tried with the address of another server."""
 
 
-async def test_the_address_of_a_service_that_moves_is_in_no_handle() -> None:
-    """A simulator has another address in every run."""
-    async with serving(answer(201, {"id": "g-1"})) as then, serving(status("queued")) as now:
-        moving = AimlApi(then.base_url, KEY, has_lasting_address=False)
-        accepted = await moving.submit(SUBMISSION)
-        await moving.close()
-        assert isinstance(accepted, Accepted)
-        async with service(now.base_url) as api:
-            assert await api.fetch(accepted.handle) == Working("queued")
-    assert (len(then.requests), len(now.requests)) == (1, 1)
+@pytest.mark.parametrize("endpoint", ELSEWHERE)
+async def test_the_key_goes_to_no_address_that_a_row_names(endpoint: str) -> None:
+    async with serving(status("queued")) as other, serving(status("queued")) as own, service(own.base_url) as api:
+        host = other.base_url.removeprefix("http://")
+        handle = handle_of("g-1", endpoint.format(other.base_url, host, own.base_url.removeprefix("http:")))
+        await api.fetch({**handle, "base_url": other.base_url})
+        await api.submit(replace(SUBMISSION, endpoint=handle["endpoint"]))
+    assert other.connections == 0
 
 
 @pytest.mark.parametrize("reply", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
@@ -191,10 +197,9 @@ def row(number: int, **changes: Any) -> dict[str, Any]:
     return {**usual, **changes}
 
 
-def adopted(number: int, generation_id: str = "", cost: str | None = "0.28", *, at: str = "") -> Adopted:
+def adopted(number: int, generation_id: str = "", cost: str | None = "0.28") -> Adopted:
     generation_id = generation_id or f"g-{number}"
-    handle = {**handle_of(generation_id, ENDPOINT), "base_url": at}
-    return Adopted(generation_id, NOON, Decimal(cost) if cost else None, handle)
+    return Adopted(generation_id, NOON, Decimal(cost) if cost else None, handle_of(generation_id, ENDPOINT))
 
 
 def pages(total: int, name: str = "data") -> Any:
@@ -215,7 +220,7 @@ async def test_the_log_is_read_to_its_end(clock: object, total: int) -> None:
     async with serving(pages(total)) as wire, service(wire.base_url) as api:
         findings = await api.find(attempts)
         assert findings == {
-            attempt.client_request_id: adopted(number, at=wire.base_url) if number < total else Absent(NOON)
+            attempt.client_request_id: adopted(number) if number < total else Absent(NOON)
             for number, attempt in enumerate(attempts)
         }
     assert len(wire.requests) == max(1, -(-total // 100))
@@ -296,8 +301,6 @@ async def test_a_row_of_the_log_has_one_meaning(
 ) -> None:
     rows: list[Any] = [None, "text", 3, [], row(0, **changes)]
     async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
-        if isinstance(finding, Adopted):
-            finding = replace(finding, handle={**finding.handle, "base_url": wire.base_url})
         assert await api.find([sent(0, NOON - SECOND)]) == ({"batchgen-0": finding} if finding else {})
 
 
@@ -305,7 +308,7 @@ async def test_a_row_of_the_log_has_one_meaning(
 async def test_of_several_rows_the_one_with_a_generation_counts(order: int) -> None:
     rows = [row(0), row(0, inference_id=None, status="failed")][::order]
     async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
-        assert await api.find([sent(0)]) == {"batchgen-0": adopted(0, at=wire.base_url)}
+        assert await api.find([sent(0)]) == {"batchgen-0": adopted(0)}
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------

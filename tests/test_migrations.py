@@ -79,9 +79,9 @@ def with_a_job(connection: Connection) -> None:
         " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 'mona.mp4', '2026')"
     )
     insert(
-        "INSERT INTO attempts (job_id, number, service, account, model, client_request_id, intent_at, deadline_at,"
-        " outcome, generation_id)"
-        " VALUES (1, 1, 'aimlapi', '0badcafe', 'm', 'c', '2026', '2026', 'accepted', 'g-1')"
+        "INSERT INTO attempts (job_id, number, service, account, origin, model, client_request_id, intent_at,"
+        " deadline_at, outcome, generation_id)"
+        " VALUES (1, 1, 'aimlapi', '0badcafe', '', 'm', 'c', '2026', '2026', 'accepted', 'g-1')"
     )
     insert("UPDATE jobs SET state = 'generating', attempt_id = 1")
     insert("INSERT INTO outputs (attempt_id, number, url) VALUES (1, 1, 'https://cdn.test/v.mp4')")

@@ -58,6 +58,7 @@ ATTEMPT = {
     "number": 1,
     "service": "aimlapi",
     "account": "0badcafe",
+    "origin": "",
     "model": "m",
     "client_request_id": "c-1",
     "intent_at": NOW,

@@ -19,11 +19,12 @@ from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import statistics
+from batchgen.jobtable.statistics import Blocker
 from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
-from batchgen.report.words import counts, local_time, plural, shortened, summary_json, summary_line
+from batchgen.report.words import blocker_line, counts, local_time, plural, shortened, summary_json, summary_line
 from batchgen.runner import Runner, RunSpec
 
 FAILURES_SHOWN = 5
@@ -69,6 +70,7 @@ def command(
     async def run(log: IO[str] | None) -> Ending:
         async with api.open_run(manifest, run_options) as opened:
             announce(opened.spec, as_json)
+            announce_elsewhere(opened.elsewhere, as_json)
             return await run_with_progress(opened, as_json, log)
 
     log_to_stderr(verbose)
@@ -91,7 +93,16 @@ async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | N
     database, spec, runner = opened.database, opened.spec, opened.runner
     batch_id, batch, after = spec.synced.batch_id, spec.batch, opened.last_event
     notice = partial(notice_of, runner)
-    progress = Progress(database, batch_id, batch.name, after, as_json=as_json, log=log, notice=notice)
+    progress = Progress(
+        database,
+        batch_id,
+        batch.name,
+        after,
+        as_json=as_json,
+        log=log,
+        notice=notice,
+        origin=runner.context.service.origin,
+    )
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
     try:
@@ -134,6 +145,15 @@ def announce(spec: RunSpec, as_json: bool) -> None:
             " table, stop now (Ctrl-C) and name that table with --db.",
             err=True,
         )
+
+
+def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
+    """Say which jobs were sent to another address: the run does not ask for them."""
+    for blocker in blockers:
+        if as_json:
+            print_json({"event": "elsewhere", "jobs": blocker.jobs, "origin": blocker.origin})
+        else:
+            print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
 def notice_of(runner: Runner) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.schema import attempts, jobs, runs
 from batchgen.jobtable.submission import move_to_unconfirmed
-from batchgen.jobtable.transition import NO_LEASE, guarded_update
+from batchgen.jobtable.transition import NO_LEASE, SENT_HERE, guarded_update
 
 RUN_ENDED = "the run ended while the request may have been on the wire"
 
@@ -74,8 +74,10 @@ def recover(connection: Connection, condition: ColumnElement[bool], now: datetim
     return len(rows)
 
 
-def wake_waiting(connection: Connection, batch_id: int, now: datetime) -> None:
+def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: str = "") -> None:
     """At the start of a run, make due at once what waits since an earlier run for a time or for a person.
+
+    What is held for a person stays held where the service at `origin` cannot be asked for it.
 
     Pauses of the whole service stay; they are in the table `limits`.
     """
@@ -87,4 +89,4 @@ def wake_waiting(connection: Connection, batch_id: int, now: datetime) -> None:
     unplanned = (jobs.c.state == State.GENERATING, is_late | (jobs.c.failures > 0))
     connection.execute(update(jobs).where(*free, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
-    connection.execute(update(jobs).where(*free, *held).values(next_at=now))
+    connection.execute(update(jobs).where(*free, *held, SENT_HERE).values(next_at=now), {"this_origin": origin})

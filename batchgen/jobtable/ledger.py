@@ -139,9 +139,9 @@ def keep_highest_charge(connection: Connection, service: str, model: str, cost: 
         guarded_update(connection, prices, {"service": service, "model": model}, {"highest_usd": cost})
 
 
-def uncharged(connection: Connection, batch_id: int) -> list[UnchargedAttempt]:
-    """The attempts whose charges are to be looked up in the service's transactions, oldest first."""
-    rows = connection.execute(UNCHARGED, {"in_batch": batch_id})
+def uncharged(connection: Connection, batch_id: int, origin: str = "") -> list[UnchargedAttempt]:
+    """The attempts whose charges are to be looked up in the transactions of the service at `origin`, oldest first."""
+    rows = connection.execute(UNCHARGED, {"in_batch": batch_id, "this_origin": origin})
     return sorted((UnchargedAttempt(*row) for row in rows), key=lambda attempt: attempt.intent_at)
 
 
@@ -181,6 +181,7 @@ UNCHARGED = (
     .where(
         text(ATTEMPT_IS_UNCHARGED),
         attempts.c.finished_at.is_not(None) | attempts.c.released_at.is_not(None),
+        attempts.c.origin.in_(["", bindparam("this_origin")]),
         select(jobs.c.id).where(jobs.c.id == attempts.c.job_id, jobs.c.batch_id == bindparam("in_batch")).exists(),
     )
     .order_by(attempts.c.job_id)

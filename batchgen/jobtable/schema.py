@@ -137,6 +137,7 @@ attempts = Table(
     Column("number", Integer, nullable=False),
     Column("service", Text, nullable=False),
     Column("account", Text, nullable=False),
+    Column("origin", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("client_request_id", Text, nullable=False, unique=True),
     Column("intent_at", UTCDateTime, nullable=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +15,14 @@ from batchgen.jobs import State
 from batchgen.jobtable import in_flight, ledger
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import LimitKind, attempts, batches, events, jobs, limits, outputs
-from batchgen.jobtable.transition import next_due
+from batchgen.jobtable.transition import SENT_HERE, next_due
 
 EVENTS_AT_ONCE = 500
 """Events read in one query: bounds its memory and its time."""
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
+ASKED_FOR = (State.GENERATING, State.UNCONFIRMED)
+"""The states in which a job advances by what the service says about it."""
 STUCK_FAILURES = 8
 """Failures in a row after which a download is left to a later run: with the backoff, some minutes."""
 
@@ -53,6 +56,8 @@ class Blocker:
     jobs: int
     collect_by: datetime | None = None
     """When the service may delete the first of the files that wait to be downloaded."""
+    origin: str | None = None
+    """Where they were sent, if that is not the service in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +85,27 @@ class Event:
     detail: str | None
 
 
-def any_open(connection: Connection, batch_id: int, advanceable: Sequence[State], now: datetime) -> bool:
-    """Whether this run can still bring a job forward.
+def any_open(
+    connection: Connection, batch_id: int, advanceable: Sequence[State], now: datetime, origin: str = ""
+) -> bool:
+    """Whether this run, whose service is at `origin`, can still bring a job forward.
 
-    It cannot where a job is held for a person, or waits for a time after which a later run will take it up.
+    It cannot where a job is held for a person, waits for a time after which a later run will take it up, or was sent to
+    another origin.
     """
     for state in advanceable:
         where = [jobs.c.batch_id == batch_id, jobs.c.state == state]
         due = jobs.c.leased_by.is_not(None) | (jobs.c.next_at <= now)
         if state == State.UNCONFIRMED:
             where.append(jobs.c.next_at.is_not(None))
-        elif state == State.GENERATING:
+        if state in ASKED_FOR:
+            where.append(SENT_HERE)
+        if state == State.GENERATING:
             where.append((now < PLANNED_UNTIL) | due)
-        elif state == State.DOWNLOADING:
+        if state == State.DOWNLOADING:
             where.append((jobs.c.failures < STUCK_FAILURES) | due)
-        if connection.execute(select(jobs.c.id).where(*where).limit(1)).first():
+        params = {"this_origin": origin} if state in ASKED_FOR else {}
+        if connection.execute(select(jobs.c.id).where(*where).limit(1), params).first():
             return True
     return False
 
@@ -120,10 +131,40 @@ def count(connection: Connection, batch_id: int, state: State, condition: Column
     return connection.execute(select(func.count()).select_from(jobs).where(*of_state, condition)).scalar_one()
 
 
+def elsewhere(connection: Connection, batch_id: int, origin: str) -> list[Blocker]:
+    """The jobs that the service at `origin` is not asked for, because they were sent to another one."""
+    numbers: Counter[str] = Counter()
+    for (_, other), number in sent_elsewhere(connection, batch_id, origin).items():
+        numbers[other] += number
+    return [
+        Blocker(
+            f"the service at {other}, where {'it was' if number == 1 else 'they were'} sent: a run that is set to that"
+            " address, with its key, goes on",
+            None,
+            number,
+            origin=other,
+        )
+        for other, number in sorted(numbers.items())
+    ]
+
+
+def sent_elsewhere(connection: Connection, batch_id: int, origin: str) -> dict[tuple[State, str], int]:
+    """How many jobs that no person holds wait for other origins, by state and origin."""
+    rows = connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin})
+    return {(State(state), other): number for state, other, number in rows}
+
+
 def blockers(
-    connection: Connection, batch_id: int, now: datetime, summary: BatchSummary | None = None
+    connection: Connection,
+    batch_id: int,
+    now: datetime,
+    summary: BatchSummary | None = None,
+    origin: str | None = None,
 ) -> list[Blocker]:
-    """What a batch waits for, most urgent first. `summary` saves counting again."""
+    """What a batch waits for, most urgent first. `summary` saves counting again.
+
+    With `origin`, that of the service in use, it says which jobs were sent to another one.
+    """
     summary = summary or batch_summary(connection, batch_id, now)
     blocked = [
         Blocker(f"a pause to end: {row.reason}", row.paused_until, summary.counts[State.PENDING])
@@ -135,8 +176,13 @@ def blockers(
         State.UNCONFIRMED: "the service to tell whether a request was accepted",
         State.PENDING: f"a free place within the limits{learned_limits(connection, batch_id, now)}",
     }
+    absent = Counter[State]()
+    if origin is not None:
+        for (state, _), number in sent_elsewhere(connection, batch_id, origin).items():
+            absent[state] += number
+        blocked += elsewhere(connection, batch_id, origin)
     for state, reason in waiting_for.items():
-        number = summary.counts[state] - (summary.held if state == State.UNCONFIRMED else 0)
+        number = summary.counts[state] - absent[state] - (summary.held if state == State.UNCONFIRMED else 0)
         if number:
             collect_by = None
             if state == State.DOWNLOADING:
@@ -222,6 +268,17 @@ EVENTS = (
     .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
+)
+SENT_ELSEWHERE = (
+    select(jobs.c.state, attempts.c.origin, func.count())
+    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .where(
+        jobs.c.batch_id == bindparam("in_batch"),
+        jobs.c.state.in_(ASKED_FOR),
+        (jobs.c.state == State.GENERATING) | jobs.c.next_at.is_not(None),
+        attempts.c.origin.not_in(["", bindparam("this_origin")]),
+    )
+    .group_by(jobs.c.state, attempts.c.origin)
 )
 COLLECT_BY = (
     select(func.min(attempts.c.collect_by))

@@ -84,16 +84,17 @@ def intend(
     service: str,
     account: str,
     chosen: Sequence[Candidate],
+    origin: str = "",
 ) -> list[Job]:
     """Claim the `chosen` pending jobs, with one new attempt each: the intent to send a create request.
 
     Returns them in the order of `chosen`, in which they are sent. Nothing may be sent before this is durable. The
-    estimates are reserved in the same transaction.
+    estimates are reserved in the same transaction. Only at `origin` may the requests be asked for; "" is any address.
     """
     if not chosen:
         return []
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
-    new = {"service": service, "account": account, "intent_at": now, "outcome": Outcome.SENDING}
+    new = {"service": service, "account": account, "origin": origin, "intent_at": now, "outcome": Outcome.SENDING}
     connection.execute(
         INSERT_ATTEMPT,
         [

@@ -16,7 +16,7 @@ from sqlalchemy import BindParameter, Connection, Select, Table, Update, bindpar
 
 from batchgen.jobs import TRANSITIONS, Job, State
 from batchgen.jobtable.rows import load_jobs
-from batchgen.jobtable.schema import events, jobs
+from batchgen.jobtable.schema import attempts, events, jobs
 
 ENDED_AT = {State.DONE: "delivered_at", State.FAILED: "failed_at", State.CANCELLED: "cancelled_at"}
 """The column with the time at which a job ended in a state."""
@@ -111,10 +111,22 @@ def update_leased(connection: Connection, job: Job, worker: str, **values: Any) 
 
 
 def claim_due(
-    connection: Connection, batch_id: int, state: State, worker: str, now: datetime, until: datetime, capacity: int
+    connection: Connection,
+    batch_id: int,
+    state: State,
+    worker: str,
+    now: datetime,
+    until: datetime,
+    capacity: int,
+    origin: str | None = None,
 ) -> list[Job]:
-    """Lease up to `capacity` due jobs of a state to `worker`, the longest due first."""
-    return load_jobs(connection, lease_due(connection, LEASE_DUE, batch_id, state, worker, now, until, capacity))
+    """Lease up to `capacity` due jobs of a state to `worker`, the longest due first.
+
+    With `origin`, of the jobs that were sent there.
+    """
+    statement = LEASE_DUE if origin is None else LEASE_DUE_HERE
+    ids = lease_due(connection, statement, batch_id, state, worker, now, until, capacity, origin)
+    return load_jobs(connection, ids)
 
 
 def lease_due(
@@ -126,19 +138,36 @@ def lease_due(
     now: datetime,
     until: datetime,
     capacity: int,
+    origin: str | None = None,
 ) -> list[int]:
     """Lease jobs by a statement such as `LEASE_DUE`. Returns their row ids."""
     params = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity}
+    params |= {} if origin is None else {"this_origin": origin}
     rows = connection.execute(statement, {**params, "worker": worker, "until": until})
     return list(rows.scalars())
 
 
-def next_due(connection: Connection, batch_id: int, state: State) -> datetime | None:
-    """When the first job of a state is due or its lease ends; None where no job waits for a time."""
-    return connection.execute(FIRST_DUE, {"in_batch": batch_id, "in_state": state}).scalar()
+def next_due(connection: Connection, batch_id: int, state: State, origin: str | None = None) -> datetime | None:
+    """When the first job of a state is due or its lease ends; None where no job waits for a time.
+
+    With `origin`, of the jobs that were sent there.
+    """
+    params = {"in_batch": batch_id, "in_state": state}
+    if origin is None:
+        return connection.execute(FIRST_DUE, params).scalar()
+    return connection.execute(FIRST_DUE_HERE, {**params, "this_origin": origin}).scalar()
 
 
 INSERT_EVENT = insert(events)
+
+SENT_HERE = (
+    select(attempts.c.id)
+    .where(attempts.c.id == jobs.c.attempt_id, attempts.c.origin.in_(["", bindparam("this_origin")]))
+    .correlate(jobs)
+    .exists()
+)
+"""The job's request was sent to this run's origin, or to a service whose address does not last. Only such a job may be
+asked for: the key goes to no other address, and another service does not know the job."""
 
 IN_BATCH_AND_STATE = (jobs.c.batch_id == bindparam("in_batch")) & (jobs.c.state == bindparam("in_state"))
 
@@ -161,7 +190,9 @@ def lease(due: Select[tuple[int]]) -> Update:
 
 LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))
 """The longest due first."""
+LEASE_DUE_HERE = lease(DUE.where(SENT_HERE).order_by(jobs.c.next_at))
 
 FIRST_DUE = (
     select(jobs.c.next_at).where(IN_BATCH_AND_STATE, jobs.c.next_at.is_not(None)).order_by(jobs.c.next_at).limit(1)
 )
+FIRST_DUE_HERE = FIRST_DUE.where(SENT_HERE)

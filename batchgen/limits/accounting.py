@@ -39,7 +39,7 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
     """Charge ended generations by the service's transactions, where no answer named the charge. True if any was new."""
     if service.features.charges is not ChargeSource.LEDGER:
         return False
-    uncharged = await database.read(ledger.uncharged, batch_id)
+    uncharged = await database.read(ledger.uncharged, batch_id, service.origin)
     if not uncharged:
         return False
     amounts = await service.charges(uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW)

@@ -41,6 +41,7 @@ class Progress:
         log: IO[str] | None = None,
         stream: IO[str] | None = None,
         notice: Callable[[], str] = str,
+        origin: str | None = None,
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
@@ -51,6 +52,8 @@ class Progress:
             self.display = None
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
+        self.origin = origin
+        """Of the service in use: jobs that were sent elsewhere are shown as such."""
         self.last_line_at = clock.utcnow()
 
     async def follow(self, ended: asyncio.Event) -> None:
@@ -96,11 +99,11 @@ class Progress:
         now = clock.utcnow()
         if self.display:
             view.summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
-            view.blockers = await self.database.read(statistics.blockers, self.batch_id, now)
+            view.blockers = await self.database.read(statistics.blockers, self.batch_id, now, None, self.origin)
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
         elif now - self.last_line_at >= SILENCE:
             self.last_line_at = now
-            for blocker in await self.database.read(statistics.blockers, self.batch_id, now):
+            for blocker in await self.database.read(statistics.blockers, self.batch_id, now, None, self.origin):
                 self.write_remark(blocker_line(blocker, now))
 
     def show_notice(self, view: LiveView) -> None:

@@ -146,6 +146,7 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] 
                 "until": blocker.until,
                 "jobs": blocker.jobs,
                 "collect_by": blocker.collect_by,
+                "origin": blocker.origin,
             }
             for blocker in blockers
         ],

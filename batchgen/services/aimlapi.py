@@ -52,7 +52,7 @@ FEATURES = Features(adopt=Adoption.EXACT_ID, charges=ChargeSource.LEDGER)
 
 
 def handle_of(generation_id: str, endpoint: str) -> dict[str, str]:
-    """What `fetch` needs to ask for a generation, at the address in use."""
+    """What `fetch` needs to ask for a generation. It names no address: a row may have come from anywhere."""
     return {"generation_id": generation_id, "endpoint": endpoint}
 
 
@@ -70,20 +70,15 @@ class LogPage:
 
 
 class AimlApi(Service):
-    """The AI/ML API at `base_url` (which has no version in it), used with one key. Safe to use concurrently.
-
-    With a lasting address, a generation is asked for where it was submitted.
-
-    """
+    """The AI/ML API at `base_url` (which has no version in it), used with one key. Safe to use concurrently."""
 
     def __init__(self, base_url: str, key: str, *, name: str = "aimlapi", has_lasting_address: bool = True) -> None:
         self.name = name
         self.account = hashlib.blake2b(key.encode(), digest_size=4, person=b"batchgen").hexdigest()
-        self.features = FEATURES
+        self.features = replace(FEATURES, has_lasting_address=has_lasting_address)
         self.variables = VARIABLES
         self._api = ApiClient(base_url, key)
         self.base_url = self._api.base_url
-        self._has_lasting_address = has_lasting_address
 
     async def close(self) -> None:
         await self._api.close()
@@ -97,18 +92,12 @@ class AimlApi(Service):
             return answer
         outcome = answers.read_create(answer)
         if isinstance(outcome, Accepted):
-            return replace(outcome, handle=self._handle(outcome.generation_id, submission.endpoint))
+            return replace(outcome, handle=handle_of(outcome.generation_id, submission.endpoint))
         return outcome
-
-    def _handle(self, generation_id: str, endpoint: str) -> dict[str, str]:
-        """What `fetch` needs. It names the address, which may be another one in a later run."""
-        address = {"base_url": self.base_url} if self._has_lasting_address else {}
-        return {**handle_of(generation_id, endpoint), **address}
 
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Its id may hold `:` and `/`, which travel percent-encoded."""
-        url = handle.get("base_url", self.base_url) + handle["endpoint"]
-        answer = await self._api.ask(url, {"generation_id": handle["generation_id"]})
+        answer = await self._api.ask(handle["endpoint"], {"generation_id": handle["generation_id"]})
         return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer)
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
@@ -124,7 +113,7 @@ class AimlApi(Service):
         for attempt in attempts:
             row = rows.get(attempt.client_request_id)
             if row and row.generation_id:
-                handle = self._handle(row.generation_id, attempt.endpoint)
+                handle = handle_of(row.generation_id, attempt.endpoint)
                 accepted_at = row.created or attempt.intent_at
                 findings[attempt.client_request_id] = Adopted(row.generation_id, accepted_at, row.cost_usd, handle)
             elif row and not row.succeeded:

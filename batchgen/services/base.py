@@ -18,7 +18,7 @@ from typing import Any
 
 from batchgen.catalogue import pointers
 from batchgen.jobs import ChargeSource, ErrorClass
-from batchgen.services.account import Variables
+from batchgen.services.account import Variables, origin_of
 
 AT_ONCE = 16  # requests of one kind on the wire (creates, questions): enough for hundreds of jobs a minute
 
@@ -57,6 +57,8 @@ class Features:
     """How long it keeps a finished file; None where nothing is said."""
     charges: ChargeSource = ChargeSource.ESTIMATE
     """Where the true cost of a generation comes from."""
+    has_lasting_address: bool = True
+    """Whether it has the same address in every run; a simulator of its own has not."""
     prepares: bool = False
     """Whether `Service.prepare` has work to do before a create request."""
 
@@ -318,6 +320,11 @@ class Service(ABC):
     account: str
     features: Features
     variables: Variables
+
+    @property
+    def origin(self) -> str:
+        """The origin of its address, the only one that gets the key; "" where the address does not last."""
+        return origin_of(self.base_url) if self.features.has_lasting_address else ""
 
     async def prepare(self, _submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
         """Free work before the paid request, such as uploads. What it returns is stored with the attempt beforehand."""

@@ -15,6 +15,8 @@ from batchgen.services.base import Blocked, NotSent, Trouble, Unavailable, Unkno
 class ApiClient:
     """Sends to the API at `base_url`, with `Authorization: <scheme> <key>`. Safe to use concurrently.
 
+    No request, with or without the key, goes to another origin, whatever a handle or a row of the job table says.
+
     Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
     """
 
@@ -66,7 +68,9 @@ class ApiClient:
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
             return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
-        except (*http.FAILURES, *http.BAD_ADDRESS) as error:
+        except http.BAD_ADDRESS as error:
+            return Unavailable(http.describe(error, self._key), Trouble.ADDRESS)
+        except http.FAILURES as error:
             return Unavailable(http.describe(error, self._key))
 
     async def ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
@@ -87,6 +91,8 @@ class ApiClient:
     ) -> http.Answer:
         """`path` begins at the base URL, or is a whole URL."""
         url = path if "://" in path else self.base_url + path
+        if http.origin_of(url) != http.origin_of(self.base_url):
+            raise http.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
         key = self._key if with_key else ""
         answer = await http.exchange(client, method, url, headers, body, key=key, scheme=self._scheme, seconds=seconds)
         self.clock_offset = answers.clock_offset(answer, clock.utcnow())

@@ -47,6 +47,10 @@ class Refused(httpx.RequestError):
     """This side does not follow where an answer leads."""
 
 
+class OtherOrigin(httpx.UnsupportedProtocol):
+    """The address is not at the API, so that nothing is sent there."""
+
+
 BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
 """What an unusable URL raises. `UnicodeError`: its host, or a header, has characters that cannot be sent."""
 
@@ -141,6 +145,12 @@ class Client(httpx.AsyncClient):
                 return await super().send(request, **options)
         finally:
             await progress.close_failed_handshake()
+
+
+def origin_of(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of an address, as the library that sends reads it. Raises `BAD_ADDRESS`."""
+    parsed = httpx.URL(url)
+    return parsed.scheme, parsed.host, parsed.port
 
 
 def create_client() -> Client:

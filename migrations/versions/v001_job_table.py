@@ -99,6 +99,7 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("service", sa.Text, nullable=False),
         sa.Column("account", sa.Text, nullable=False),
+        sa.Column("origin", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("client_request_id", sa.Text, nullable=False),
         sa.Column("intent_at", TIME, nullable=False),

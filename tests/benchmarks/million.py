@@ -96,9 +96,9 @@ def bulk_insert(connection: Connection, rows: int) -> None:
     # Jobs and attempts refer to one another. Attempts come first: SQLite finds those of a new job by an index.
     order("PRAGMA defer_foreign_keys = ON")
     order(
-        "INSERT INTO attempts (id, job_id, number, service, account, model, client_request_id, intent_at, answered_at,"
-        " outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
-        f" SELECT i, i, 1, 'aimlapi', 'a', '{MODEL}', 'c-' || i, '{NOW}', iif(accepted, '{NOW}', NULL),"
+        "INSERT INTO attempts (id, job_id, number, service, account, origin, model, client_request_id, intent_at,"
+        " answered_at, outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
+        f" SELECT i, i, 1, 'aimlapi', 'a', '', '{MODEL}', 'c-' || i, '{NOW}', iif(accepted, '{NOW}', NULL),"
         " iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL), iif(accepted, '{}', NULL),"
         f" '{LATER}', iif(state IN ('done', 'downloading'), '{NOW}', NULL), iif(accepted, '0.28', NULL),"
         " iif(accepted, 'poll', NULL) FROM numbers WHERE sent"
