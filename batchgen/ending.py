@@ -86,6 +86,8 @@ def explain_block(blocked: Blocked, variables: Variables) -> str:
     advice = {
         Trouble.AUTH: f"the service refuses the key. Set a valid {variables.key}",
         Trouble.CREDITS: "the account has no credits left, or its plan allows no more. Top it up",
+        Trouble.KEY: "the key may not do this: it lacks a scope, or has reached a limit of its own. Change that at the"
+        f" service, or set another {variables.key}",
         Trouble.ADDRESS: f"the address answers, but is not this service. Check {variables.base_url}",
     }[blocked.trouble]
     return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"

@@ -42,7 +42,7 @@ Statements = list[tuple[str, Any]]
 
 
 def claimed(connection: Connection, batch_id: int, state: State) -> Any:
-    (job, *_) = claim_due(connection, batch_id, state, RUN, NOON, SOON, 8)
+    (job, *_) = claim_due(connection, batch_id, state, RUN, NOON, SOON, 8, "https://api.example")
     return job
 
 
@@ -120,6 +120,8 @@ HOT_QUERIES: dict[str, Query] = {
     "any pending": submission.any_pending,
     "any open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],
     "next due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
+    "next due here": lambda c, b: [next_due(c, b, state, "https://api.example") for state in AT_WORK],
+    "sent elsewhere": lambda c, b: statistics.elsewhere(c, b, "https://api.example"),
     "batch summary": lambda c, b: statistics.batch_summary(c, b, NOON),
     "blockers": lambda c, b: statistics.blockers(c, b, NOON),
     "events since": lambda c, b: statistics.events_since(c, b, statistics.last_event(c) - 5),

@@ -11,6 +11,10 @@ import pytest
 from batchgen.errors import AccountError, BatchgenError, UsageError
 from batchgen.services.account import Account, Variables, origin_of, read_account, read_public_account
 
+pytestmark = pytest.mark.hostile(
+    "an address or a key from a folder that somebody else wrote", "an error that says what to set; the key stays"
+)
+
 HOME = "https://api.service.example"
 ELSEWHERE = "https://evil.example"
 VARIABLES = Variables("SERVICE_KEY", "SERVICE_URL", HOME)

@@ -57,6 +57,7 @@ def throttled(seconds: float | None = None) -> Throttled:
 CREATED = {"id": "g-1", "status": "queued"}
 DIGITS = 789339022468063304
 LONG = "b906d239-77b0:kling-video/v2.1/master/image-to-video"
+NESTED = Rejected("400: " + '{"error":' * 22 + '{"', 400)
 ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ("200", answer(200, CREATED), Accepted("g-1", None, 200)),
     ("201", answer(201, CREATED), Accepted("g-1", None, 201)),
@@ -85,12 +86,44 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
         Accepted("g-1", Decimal("0.2800005"), 201),
     ),
     *(
+        (
+            f"what it cost, in the body: {usage}",
+            answer(201, {**CREATED, "meta": {"usage": usage}}),
+            Accepted("g-1", cost, 201),
+        )
+        for usage, cost in (
+            ({"credits_used": 560001}, Decimal("0.2800005")),
+            ({"usd_spent": 0.2800005}, Decimal("0.2800005")),
+            ({"usd_spent": "0.28"}, Decimal("0.28")),
+            ({"credits_used": 0, "usd_spent": 0}, None),
+            ({"credits_used": "much"}, None),
+            ([560001], None),
+        )
+    ),
+    *(
         (f"a cost of {value}", answer(201, CREATED, {"x-aimlapi-usd-spent": value}), Accepted("g-1", None, 201))
         for value in ("", "much", "-1", "NaN", "Infinity", "1e9999999", "-1e9999999")
     ),
     ("400", error(400, "duration must be 5"), Rejected("400: duration must be 5", 400)),
     ("400 with a list", error(400, ["a", "b"]), Rejected("400: a; b", 400)),
     ("400 with an error in it", answer(400, {"error": {"message": "no"}}), Rejected("400: no", 400)),
+    (
+        "400 with details",
+        answer(400, {"message": "Invalid", "error": {"detail": [{"loc": ["body", "duration"], "msg": "must be 5"}]}}),
+        Rejected("400: Invalid: body.duration: must be 5", 400),
+    ),
+    (
+        "422 with details alone",
+        answer(422, {"detail": [{"loc": ["prompt"], "msg": "too long"}, {"loc": ["seed"], "msg": "not a number"}]}),
+        Rejected("422: prompt: too long; seed: not a number", 422),
+    ),
+    ("422 with a detail that is a text", answer(422, {"detail": "no such app"}), Rejected("422: no such app", 422)),
+    (
+        "400 with the status's name beside the message",
+        answer(400, {"message": "no", "error": "Bad Request", "statusCode": "400"}),
+        Rejected("400: no", 400),
+    ),
+    ("400 with details that nest without end", answer(400, b'{"error":' * 900 + b"1" + b"}" * 900), NESTED),
     ("400 with nothing in it", answer(400), Rejected("400: Bad Request", 400)),
     ("400 with a page", answer(400, b"<html>no</html>"), Rejected("400: <html>no</html>", 400)),
     ("413", error(413), Rejected("413: sorry", 413)),
@@ -103,6 +136,19 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ("401", error(401), Blocked(Trouble.AUTH, "401: sorry", 401)),
     ("402", error(402), Blocked(Trouble.CREDITS, "402: sorry", 402)),
     ("403", error(403), Blocked(Trouble.CREDITS, "403: sorry", 403)),
+    *(
+        (f"403: {words}", error(403, words), Blocked(Trouble.KEY, f"403: {words}", 403))
+        for words in (
+            "The key lacks the scope model:generate",
+            "You have reached the limit of the key",
+            "This API key has exceeded its spending limit",
+            "Insufficient permissions",
+        )
+    ),
+    *(
+        (f"403: {words}", error(403, words), Blocked(Trouble.CREDITS, f"403: {words}", 403))
+        for words in ("You have run out of credits", "Your plan's limit is reached")
+    ),
     ("404", error(404), Blocked(Trouble.ADDRESS, "404: sorry", 404)),
     ("405", error(405), Blocked(Trouble.ADDRESS, "405: sorry", 405)),
     ("429", error(429), throttled()),

@@ -50,14 +50,29 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
     *(
         (word, status(word, video={"url": URL}), Finished((URL,), word))
-        for word in ("completed", "complete", "COMPLETED")
+        for word in ("completed", "complete", "COMPLETED", "succeeded")
     ),
     (
         "with its cost",
         status("completed", video={"url": URL, "file_size": 9}, meta={"usage": {"credits_used": 560001}}),
         Finished((URL,), "completed", Decimal("0.2800005")),
     ),
-    ("a list of videos", status("completed", video=[{"url": URL}]), Finished((URL,))),
+    ("a list of one video", status("completed", video=[{"url": URL}]), Finished((URL,))),
+    ("a list of videos", status("completed", video=[{"url": URL}, {"url": f"{URL}2"}]), Finished((URL, f"{URL}2"))),
+    ("a list of links", status("succeeded", video=[URL, f"{URL}2"]), Finished((URL, f"{URL}2"), "succeeded")),
+    ("a list with the same link twice", status("completed", video=[URL, {"url": URL}]), Finished((URL,))),
+    ("a list with something else in it", status("completed", video=[None, 3, {}, URL]), Finished((URL,))),
+    (
+        "with its cost in USD",
+        status("completed", video=URL, meta={"usage": {"usd_spent": 0.28}}),
+        Finished((URL,), "completed", Decimal("0.28")),
+    ),
+    (
+        "error with details",
+        status("error", error={"detail": [{"loc": ["body", "image_url"], "msg": "Failed to download the image"}]}),
+        Failed("error: body.image_url: Failed to download the image", kind=ErrorClass.INPUT_FILE),
+    ),
+    ("error with a list", status("error", error=[{"msg": "a"}, "b"]), Failed("a; b")),
     ("a bare url", status("completed", video=URL), Finished((URL,))),
     ("no video", status("completed"), Finished(())),
     ("a null video", status("completed", video=None, meta=None), Finished(())),
@@ -79,6 +94,9 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
             "The result has expired": ErrorClass.EXPIRED,
             "No workers available, try again later": ErrorClass.CAPACITY,
             "The image could not be downloaded": ErrorClass.INPUT_FILE,
+            "Failed to download the image": ErrorClass.INPUT_FILE,
+            "Could not decode the audio file": ErrorClass.INPUT_FILE,
+            "Failed to generate the video. Please try again.": ErrorClass.UNKNOWN,
             "Internal server error": ErrorClass.INTERNAL,
             "Something happened": ErrorClass.UNKNOWN,
         }.items()
@@ -251,7 +269,7 @@ async def test_the_log_is_asked_for_a_window_of_the_service_s_clock(clock: objec
 
 
 async def test_absence_from_a_log_too_long_to_be_read_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchgen.services.aimlapi.PAGES_MAX", 3)
+    monkeypatch.setattr("batchgen.services.aimlapi.service.PAGES_MAX", 3)
     async with serving(pages(301)) as wire, service(wire.base_url) as api:
         findings = await api.find([sent(299), sent(300)])
     assert isinstance(findings, Mapping)
@@ -302,6 +320,69 @@ async def test_a_row_of_the_log_has_one_meaning(
     rows: list[Any] = [None, "text", 3, [], row(0, **changes)]
     async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
         assert await api.find([sent(0, NOON - SECOND)]) == ({"batchgen-0": finding} if finding else {})
+
+
+FAILED = [row(0, status="failed", cost={"usd": 0})]
+NOT_FOUND = error(404, "Generation with id g-0 is not found")
+ASKED: list[tuple[str, Any, Adopted | Absent | None]] = [
+    ("is not found", NOT_FOUND, FAILED_THERE),
+    ("is at work", status("generating"), adopted(0, cost=None)),
+    ("has finished", status("completed", video=URL), adopted(0, cost=None)),
+    ("has failed", status("error", error="x"), adopted(0, cost=None)),
+    *((f"cannot be asked for now: {code}", error(code), None) for code in (401, 403, 429, 500, 503)),
+    ("cannot be asked for now: no answer", Reset(), None),
+    ("cannot be asked for now: a page", answer(200, b"<html>"), None),
+]
+
+
+@pytest.mark.parametrize(("reply", "finding"), [case[1:] for case in ASKED], ids=[case[0] for case in ASKED])
+async def test_the_id_of_a_failed_row_is_believed_only_as_far_as_it_leads(
+    clock: object, reply: Any, finding: Adopted | Absent | None
+) -> None:
+    def reply_to(request: Request) -> Any:
+        return answer(200, {"data": FAILED}) if request.path == "/v2/logs" else reply
+
+    async with serving(reply_to) as wire, service(wire.base_url) as api:
+        assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {})
+    assert wire.requests[-1].query == {"generation_id": ["g-0"]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "finding"),
+    [
+        ([row(0, inference_id="g-x", status="failed"), row(0)], adopted(0)),
+        ([row(0), row(0, inference_id="g-x", status="failed")], adopted(0)),
+        ([row(0, inference_id=None), row(0, status="failed")], None),
+        ([row(0, status="failed"), row(0, status="failed", inference_id="g-x")], FAILED_THERE),
+        ([row(0, status="Failed")], FAILED_THERE),
+    ],
+)
+async def test_several_rows_of_one_request_are_read_together(
+    clock: object, rows: list[Any], finding: Adopted | Absent | None
+) -> None:
+    def reply_to(request: Request) -> Any:
+        return answer(200, {"data": rows}) if request.path == "/v2/logs" else NOT_FOUND
+
+    async with serving(reply_to) as wire, service(wire.base_url) as api:
+        assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {})
+
+
+CHARGES: list[tuple[Any, dict[str, Decimal]]] = [
+    ({"reference_id": "g-0", "amount": {"credits": 560000, "usd": 0.28}}, {"g-0": Decimal("0.28")}),
+    ({"reference_id": "g-0", "amount": {"usd": 0.28}, "direction": "CHARGE"}, {"g-0": Decimal("0.28")}),
+    ({"reference_id": None, "amount": {"usd": 0.28}}, {}),
+    ({"reference_id": "g-0", "amount": {"usd": 5}, "direction": "TOPUP", "type": "REFUND"}, {}),
+    ({"reference_id": "g-0", "amount": None}, {}),
+    (None, {}),
+]
+
+
+@pytest.mark.parametrize(("transaction", "charges"), CHARGES)
+async def test_a_transaction_is_a_charge_of_its_generation_or_none(
+    transaction: Any, charges: dict[str, Decimal]
+) -> None:
+    async with serving(answer(200, {"data": [transaction], "pagination": {}})) as wire, service(wire.base_url) as api:
+        assert await api.charges(START, END) == charges
 
 
 @pytest.mark.parametrize("order", [1, -1])

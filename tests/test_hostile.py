@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from batchgen.services import answers, boundary, text
+from batchgen.services import boundary, text
+from batchgen.services.aimlapi import answers
 from batchgen.services.base import Accepted
 from tests.hostile.answers import run_answers
 from tests.hostile.files import run_files

@@ -27,6 +27,11 @@ from tests.serving import served
 from tests.table import MINUTE, SECOND, Table
 from tests.waiting import states, until
 
+pytestmark = pytest.mark.hostile(
+    "jobs that were sent to another address, or with another key",
+    "they are shown with their address, and not asked for",
+)
+
 HERE, THERE = "http://127.0.0.1:9", "https://api.other.example"
 ASKED_FOR = [State.GENERATING, State.UNCONFIRMED]
 

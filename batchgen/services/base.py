@@ -68,6 +68,7 @@ class Trouble(StrEnum):
 
     AUTH = "auth"  #: the key is missing, wrong or revoked
     CREDITS = "credits"  #: out of credits, or a limit of the plan
+    KEY = "key"  #: the key lacks a permission (scope), or has reached a limit of its own
     ADDRESS = "address"  #: the base URL answers, but is not this service
 
 

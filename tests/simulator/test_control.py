@@ -8,6 +8,10 @@ from batchgen.simulator import Simulation, control_url
 
 from .client import CONTROL, TOKEN, create, ledger, set_faults, simulated
 
+pytestmark = pytest.mark.hostile(
+    "a local program or a web page that controls the simulator", "404, as for any unknown path"
+)
+
 STRANGERS = [
     "/_simulator",
     "/_simulator/",

@@ -1,4 +1,4 @@
-"""The AI/ML API: its endpoints, called over HTTP. Source: the service's reference, August 2026.
+"""The AI/ML API: its endpoints, called over HTTP.
 
 Create and fetch share a path; the request log, the metrics and the billing have their own.
 """
@@ -17,17 +17,21 @@ from typing import Any
 
 from batchgen import clock
 from batchgen.jobs import ChargeSource
-from batchgen.services import answers, http
+from batchgen.services import http
 from batchgen.services.account import Account, Variables
-from batchgen.services.answers import LoggedRequest
+from batchgen.services.aimlapi import answers
+from batchgen.services.aimlapi.answers import LoggedRequest
+from batchgen.services.answers import json_object, nested, read_amount, read_unavailable
 from batchgen.services.base import (
     Absent,
     Accepted,
     Adopted,
     Adoption,
+    Failed,
     Features,
     FetchOutcome,
     Finding,
+    Finished,
     Listing,
     LocalFile,
     SentAttempt,
@@ -36,6 +40,7 @@ from batchgen.services.base import (
     SubmitOutcome,
     Throttled,
     Unavailable,
+    Working,
 )
 from batchgen.services.client import ApiClient
 from batchgen.services.registry import Plugin
@@ -44,8 +49,7 @@ BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
 """How far around the time of sending the log is read: clocks differ, and requests take their time."""
 PAGE_ROWS = 100  # of the log, of the charges, and names of models in one request: the service allows no more
 PAGES_MAX = 100  # 10,000 requests or charges: a batch of that size. The log answers at most 200 calls a minute
-CATALOGUE_SECONDS = 3.0  # a run can start without fresh prices, so it waits for them only briefly
-
+CATALOGUE_SECONDS = 20.0  # the list has 1.3 MB, and a slow line takes a while; a run does not wait for it
 
 VARIABLES = Variables("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "https://api.aimlapi.com")
 FEATURES = Features(adopt=Adoption.EXACT_ID, charges=ChargeSource.LEDGER)
@@ -107,20 +111,38 @@ class AimlApi(Service):
         page = await self._log(min(sent_at) - BEFORE, max(sent_at) + AFTER)
         if not isinstance(page, LogPage):
             return page
-        # A request may be logged several times on its way. The row that names a generation is the one that counts.
-        rows = {row.client_request_id: row for row in sorted(page.rows, key=lambda row: row.generation_id is not None)}
-        findings: dict[str, Finding] = {}
-        for attempt in attempts:
-            row = rows.get(attempt.client_request_id)
-            if row and row.generation_id:
-                handle = handle_of(row.generation_id, attempt.endpoint)
-                accepted_at = row.created or attempt.intent_at
-                findings[attempt.client_request_id] = Adopted(row.generation_id, accepted_at, row.cost_usd, handle)
-            elif row and not row.succeeded:
-                findings[attempt.client_request_id] = Absent(asked_at, "the service's log shows that it failed there")
-            elif page.complete and not row:
-                findings[attempt.client_request_id] = Absent(asked_at)
-        return findings
+        rows: dict[str, list[LoggedRequest]] = {}
+        for row in page.rows:
+            rows.setdefault(row.client_request_id, []).append(row)
+        findings = await asyncio.gather(
+            *(self._finding(attempt, rows.get(attempt.client_request_id, []), asked_at, page) for attempt in attempts)
+        )
+        return {
+            attempt.client_request_id: finding
+            for attempt, finding in zip(attempts, findings, strict=True)
+            if finding is not None
+        }
+
+    async def _finding(
+        self, attempt: SentAttempt, rows: Sequence[LoggedRequest], as_of: datetime, page: LogPage
+    ) -> Finding | None:
+        """What the rows of one request say; None where that is not certain. It may be logged several times."""
+        if not rows:
+            return Absent(as_of) if page.complete else None
+        for row in rows:
+            if row.succeeded and row.generation_id:
+                return adopted(attempt, row, row.generation_id)
+        if any(row.succeeded for row in rows):
+            return None  # taken, but nobody knows as what
+        for row in rows:
+            # A failed request has an id too, so the row proves nothing: the id leads to a generation, or to none.
+            if row.generation_id:
+                outcome = await self.fetch(handle_of(row.generation_id, attempt.endpoint))
+                if isinstance(outcome, Working | Finished | Failed):
+                    return adopted(attempt, row, row.generation_id)
+                if not isinstance(outcome, Unavailable) or outcome.http_status != 404:
+                    return None
+        return Absent(as_of, "the service's log shows that it failed there")
 
     async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""
@@ -132,13 +154,13 @@ class AimlApi(Service):
             if isinstance(answer, Unavailable):
                 return answer
             if answer.status != 200:
-                return answers.read_unavailable(answer)
-            document = answers.json_object(answer)
+                return read_unavailable(answer)
+            document = json_object(answer)
             rows = document.get("data", document.get("logs", document.get("items")))
             if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
             logged += [request for row in rows if (request := answers.read_log_row(row))]
-            if not rows or not answers.nested(document, "pagination", "has_more"):
+            if not rows or not nested(document, "pagination", "has_more"):
                 return LogPage(logged)
         return LogPage(logged, complete=False)
 
@@ -154,7 +176,7 @@ class AimlApi(Service):
                     generation_id, amount = transaction
                     # A generation may be charged in parts.
                     charges[generation_id] = charges.get(generation_id, Decimal(0)) + amount
-            cursor = answers.nested(document, "pagination", "next_cursor")
+            cursor = nested(document, "pagination", "next_cursor")
             if not rows or not cursor:
                 break
             params["cursor"] = cursor
@@ -164,7 +186,7 @@ class AimlApi(Service):
         """What the account has left, in USD; None where the service does not say."""
         document = await self._api.ask_json("/v2/billing", {})
         is_usd = document.get("currency", "USD") == "USD"
-        return answers.read_amount(document.get("current_balance")) if is_usd else None
+        return read_amount(document.get("current_balance")) if is_usd else None
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
         """The price list of the video models; None where it does not come within `CATALOGUE_SECONDS`."""
@@ -191,6 +213,11 @@ class AimlApi(Service):
                 except (KeyError, TypeError, ValueError):
                     continue
         return medians
+
+
+def adopted(attempt: SentAttempt, row: LoggedRequest, generation_id: str) -> Adopted:
+    handle = handle_of(generation_id, attempt.endpoint)
+    return Adopted(generation_id, row.created or attempt.intent_at, row.cost_usd, handle)
 
 
 @asynccontextmanager

@@ -1,0 +1,187 @@
+"""What answers of the AI/ML API mean for the job, the money and the account.
+
+Amounts of money are exact: they are read digit by digit as written, never as floats.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from batchgen import catalogue
+from batchgen.jobs import ErrorClass
+from batchgen.services.answers import (
+    describe_error,
+    error_message,
+    excerpt,
+    json_object,
+    kind_of,
+    nested,
+    read_amount,
+    read_throttled,
+    read_unavailable,
+    trouble_of,
+)
+from batchgen.services.base import (
+    Accepted,
+    Blocked,
+    Failed,
+    FetchOutcome,
+    Finished,
+    Listing,
+    Rejected,
+    SubmitOutcome,
+    Trouble,
+    Unavailable,
+    Unknown,
+    Working,
+)
+from batchgen.services.http import Answer
+
+CREDITS_PER_USD = 2_000_000  # as the service documents it
+VIDEO_TYPE = "internal/video-generations/submit"
+FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
+FAILED_WORDS = frozenset({"error", "failed", "failure"})
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """A create call as the service's request log has it. `cost_usd` is None while it is zero: not charged yet.
+
+    A failed call has a `generation_id` as well. `created` is None where the log names no readable time.
+    """
+
+    client_request_id: str
+    generation_id: str | None
+    succeeded: bool
+    created: datetime | None
+    cost_usd: Decimal | None = None
+
+
+def read_create(answer: Answer) -> SubmitOutcome:
+    """The outcome of a create call. Whatever may be charged, and names no generation, is `Unknown`."""
+    status = answer.status
+    if 200 <= status < 300:
+        document = json_object(answer)
+        generation_id = document.get("id") or document.get("generation_id") or answer.headers.get("x-inference-id")
+        if isinstance(generation_id, str | int) and str(generation_id).strip():
+            # A charge of zero is one that is not known yet.
+            return Accepted(str(generation_id), charge_in_headers(answer) or read_usage(document) or None, status)
+        return Unknown(f"{status} without a generation id: {excerpt(answer) or 'empty'}", status)
+    if trouble := trouble_of(status, error_message(answer)):
+        return Blocked(trouble, error_message(answer), status)
+    if status in (404, 405):
+        # A missing model, or a wrong address: the scheduler knows whether this address has accepted anything.
+        return Blocked(Trouble.ADDRESS, error_message(answer), status)
+    if status == 429:
+        return read_throttled(answer)
+    if status in (400, 413, 414, 415, 422, 451):
+        message = error_message(answer)
+        is_moderation = status == 451 or kind_of(message) is ErrorClass.MODERATION
+        return Rejected(message, status, ErrorClass.MODERATION if is_moderation else ErrorClass.PARAMETER)
+    # The service may have accepted it: a 408, a 409 "duplicate", every 5xx and every redirect.
+    return Unknown(error_message(answer), status)
+
+
+def read_fetch(answer: Answer) -> FetchOutcome:
+    """The state of a generation. A status word that is neither of success nor of failure means `Working`."""
+    if answer.status != 200:
+        return read_unavailable(answer)
+    document = json_object(answer)
+    word = document.get("status")
+    if not isinstance(word, str) or not word.strip():
+        return Unavailable(f"200 without a status: {excerpt(answer) or 'empty'}", http_status=200)
+    word = word.strip()
+    if word.lower() in FAILED_WORDS:
+        return read_failure(document.get("error"), word)
+    if word.lower() in FINISHED_WORDS:
+        return read_finished(document, word)
+    return Working(word)
+
+
+def read_failure(error: Any, word: str) -> Failed:
+    """A generation that failed at the service. `error` is an object, a list of details, a text, or missing."""
+    message = describe_error(error)
+    if isinstance(error, dict):
+        name = describe_error(error.get("name")) or "error"
+        message = f"{name}: {message}" if message else name
+    message = message or "error: the service gives no reason"
+    return Failed(message, word, kind_of(message))
+
+
+def read_finished(document: dict[str, Any], word: str) -> Finished:
+    """A finished generation. Its `video` is an object or a bare address, or a list of such."""
+    video = document.get("video")
+    entries = video if isinstance(video, list) else [video]
+    addresses = [entry.get("url") if isinstance(entry, dict) else entry for entry in entries]
+    files = dict.fromkeys(address for address in addresses if isinstance(address, str) and address)
+    return Finished(tuple(files), word, read_usage(document))
+
+
+def read_usage(document: dict[str, Any]) -> Decimal | None:
+    """The charge in USD that the body of an answer names."""
+    usage = nested(document, "meta", "usage")
+    in_credits = read_amount(nested(usage, "credits_used"), CREDITS_PER_USD)
+    return read_amount(nested(usage, "usd_spent")) if in_credits is None else in_credits
+
+
+def read_log_row(row: Any) -> LoggedRequest | None:
+    """A row of the request log; None without a client request id, since only that id leads to an attempt."""
+    client_request_id, generation_id = nested(row, "client_request_id"), nested(row, "inference_id")
+    if not isinstance(client_request_id, str) or not client_request_id:
+        return None
+    try:
+        created = datetime.fromisoformat(row["created"])
+    except (KeyError, TypeError, ValueError):
+        created = None  # The row counts all the same: without it, its request would be taken for absent.
+    if created and not created.tzinfo:
+        created = created.replace(tzinfo=UTC)
+    return LoggedRequest(
+        client_request_id=client_request_id,
+        generation_id=str(generation_id) if generation_id else None,
+        succeeded=str(row.get("status")).lower() not in FAILED_WORDS,  # an unknown word is no proof of failure
+        created=created,
+        cost_usd=read_amount(nested(row, "cost", "usd")) or None,
+    )
+
+
+def charge_in_headers(answer: Answer) -> Decimal | None:
+    """The charge in USD in the headers of a create answer; None for zero, which means that it is not charged yet."""
+    usd = read_amount(answer.headers.get("x-aimlapi-usd-spent"))
+    return usd or read_amount(answer.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD) or None
+
+
+def read_transaction(row: Any) -> tuple[str, Decimal] | None:
+    """The generation id and the amount in USD of a row of the transactions; None where either is missing."""
+    generation_id = nested(row, "reference_id")
+    exact = read_amount(nested(row, "amount", "credits"), CREDITS_PER_USD)
+    charge = read_amount(nested(row, "amount", "usd")) if exact is None else exact
+    is_charge = row.get("direction", "CHARGE") == "CHARGE" if isinstance(row, dict) else False
+    return (str(generation_id), charge) if generation_id and charge is not None and is_charge else None
+
+
+def read_price_list(answer: Answer) -> Listing | None:
+    """The prices of all video models, by the names under which they are documented, else by their ids.
+
+    A name that is one model's id and another's alias stands for the id.
+    """
+    try:
+        # Floats stay texts, so that a price keeps its digits.
+        rows = json_object(answer, read_float=str)["data"]
+        by_alias: dict[str, str] = {}
+        by_id: dict[str, str] = {}
+        for row in rows:
+            is_priced = isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)
+            if not is_priced or row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
+                continue
+            pricing = json.dumps(row["pricing"], sort_keys=True)
+            aliases = [name for name in row.get("aliases") or () if catalogue.is_known(name)]
+            by_alias |= dict.fromkeys(aliases, pricing)
+            if not aliases or catalogue.is_known(row["id"]):
+                by_id[row["id"]] = pricing
+    except (KeyError, TypeError):
+        return None
+    return Listing(answer.headers.get("etag"), by_alias | by_id)
