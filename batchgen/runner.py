@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from batchgen.ending import Ending, judge
 from batchgen.errors import ExitCode, ServiceUnreachable
 from batchgen.files import liveness
 from batchgen.jobs import State
-from batchgen.jobtable import leases, statistics, timings
+from batchgen.jobtable import leases, pricelist, statistics, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, SyncResult
@@ -44,6 +44,8 @@ IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
+MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
+QUESTION_SECONDS = 60.0  # for one of them: a plug-in has closer bounds of its own
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
 OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
@@ -104,9 +106,8 @@ class Runner:
                 await asyncio.to_thread(liveness.sweep, self.database.path)
                 await write(leases.wake_waiting, self.batch_id, clock.utcnow(), self.context.service.origin)
                 await self.prepare()
-                for model in self.context.models:  # An earlier run may have planned polls knowing less.
-                    await self.poller.bring_forward(model, clock.utcnow())
-                await self.turn_all()
+                async with self.asking_beside():
+                    await self.turn_all()
                 choose, now = self.scheduler.choose, clock.utcnow()
                 ending = await self.database.read(judge, self.context, self.signal, choose, now)
                 code = ending.exit_code
@@ -129,18 +130,62 @@ class Runner:
             self.notify(*self.stages)
 
     async def prepare(self) -> None:
-        """Ask the service for generation times, prices and the balance, before the first job is claimed."""
+        """Begin with the prices and the generation times that the table has."""
         context = self.context
-        database, service, now = self.database, context.service, clock.utcnow()
-        measured, balance, context.prices = await asyncio.gather(
-            service.typical_seconds(context.models),
-            service.balance(),
-            accounting.learn_prices(database, service, now),
-        )
+        context.prices = await self.database.read(pricelist.load, context.service.name)
+        context.times = GenerationTimes({}, await self.database.read(timings.load, context.service.name))
+
+    @contextlib.asynccontextmanager
+    async def asking_beside(self) -> AsyncIterator[None]:
+        """Ask the service for what a run is better with, beside the run: a slow answer holds up nothing.
+
+        Most answers come within a moment, for which the run waits: then even its first polls are planned well.
+        """
+        self.context.awaits_prices = self.context.terms.max_cost is not None
+        questions = [self.ask_times(), self.ask_money()]
+        tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
+        try:
+            await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
+            if self.context.awaits_prices:
+                self.context.hold = "the price list has not come yet, which max_cost needs"
+            for model in self.context.models:  # An earlier run may have planned polls knowing less.
+                await self.poller.bring_forward(model, clock.utcnow())
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ask_times(self) -> None:
+        """Take over the service's median generation times, and poll earlier what they show to be planned too late."""
+        context = self.context
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUESTION_SECONDS):
+                measured = await context.service.typical_seconds(context.models)
+            context.times.take_over(measured)
+            for model in measured:
+                await self.poller.bring_forward(model, clock.utcnow())
+            self.notify(self.poller)
+
+    async def ask_prices(self) -> None:
+        """Take over the service's price list; without an answer, the stored one counts."""
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUESTION_SECONDS):
+                    self.context.prices = await accounting.learn_prices(
+                        self.database, self.context.service, clock.utcnow()
+                    )
+        finally:
+            self.context.awaits_prices = False
+            self.notify(self.scheduler)
+
+    async def ask_money(self) -> None:
+        """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
+        context = self.context
+        balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
         context.warning = await accounting.warn_of_balance(
-            database, balance, context.batch_id, context.terms, context.prices, now
+            self.database, balance, context.batch_id, context.terms, context.prices, clock.utcnow()
         )
-        context.times = GenerationTimes(measured, await database.read(timings.load, service.name))
 
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.
@@ -215,7 +260,7 @@ class Runner:
             if any(stage.failure for stage in self.stages):
                 self.end()
             self.give_up_silence(clock.utcnow())
-            if any(stage.tasks for stage in self.stages):
+            if any(stage.tasks for stage in self.stages) or self.context.awaits_prices:
                 continue
             if not await self.can_advance() and not await self.charges_came():
                 self.end()

@@ -28,6 +28,7 @@ from batchgen.services.base import (
     Submission,
     SubmitOutcome,
     Throttled,
+    Trouble,
     Unknown,
 )
 from batchgen.stage import LEASE, RunContext, Stage
@@ -45,11 +46,13 @@ class Scheduler(Stage):
         service = context.service
         self.admission = Admission(service, context.limits, context.models)
         self.failures = 0
+        self.not_found: dict[str, Blocked] = {}
+        """Models for which the address answers "not found", while it has never accepted anything."""
         self.on_unconfirmed: Callable[[], None] = lambda: None
 
     @property
     def capacity(self) -> int:
-        if self.context.blocked or self.context.disk:
+        if self.context.blocked or self.context.disk or self.context.awaits_prices:
             return 0
         probing = self.failures >= FAILURES_TO_PROBE
         return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity
@@ -76,7 +79,13 @@ class Scheduler(Stage):
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
                 context.hold, context.hold_until = capacity.pause_reason, capacity.next_at
             return [], capacity.next_at if pending else None
-        choice = self.choose(connection, now, capacity.number, capacity.full_models)
+        if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
+            self.not_found.clear()
+        choice = self.choose(connection, now, capacity.number, {*capacity.full_models, *self.not_found})
+        if self.not_found and not choice.chosen and not self.tasks:
+            # No other model shows that this is the service.
+            context.blocked = context.blocked or next(iter(self.not_found.values()))
+            return [], None
         context.hold, context.hold_until = "", None
         if choice.hold and not choice.chosen:
             context.hold = budget.HOLD_REASONS[choice.hold]
@@ -153,6 +162,8 @@ class Scheduler(Stage):
                 await write(self.return_unsent, job, outcome, now)
             case Throttled():
                 await write(self.return_throttled, job, admitted, outcome, now)
+            case Blocked(trouble=Trouble.ADDRESS):
+                await write(self.return_not_found, job, outcome, now)
             case Blocked():
                 context.blocked = context.blocked or outcome
                 await write(submission.returned, job, outcome, now)
@@ -169,6 +180,14 @@ class Scheduler(Stage):
     ) -> None:
         submission.accepted(connection, job, outcome, now, deadline, deadline, digests)
         self.admission.accepted(connection, job.model, admitted, now)
+
+    def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
+        """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""
+        if submission.has_accepted(connection, self.context.service.name, self.context.service.origin):
+            submission.rejected(connection, job, Rejected(outcome.reason, outcome.http_status), now)
+        else:
+            self.not_found.setdefault(job.model, outcome)
+            submission.returned(connection, job, outcome, now)
 
     def return_unsent(self, connection: Connection, job: Job, outcome: NotSent, now: datetime) -> None:
         submission.returned(connection, job, outcome, now)

@@ -68,6 +68,8 @@ class RunContext:
     """Why pending jobs are not submitted although the limits have capacity. Empty while they are."""
     hold_until: datetime | None = None
     """When the hold ends, where that is known."""
+    awaits_prices: bool = False
+    """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk: str | None = None

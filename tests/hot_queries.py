@@ -102,8 +102,8 @@ def adopt(connection: Connection, batch_id: int) -> None:
     assert reconciliation.adopted(connection, job, Adopted("g-hot", NOON), NOON, SOON)
 
 
-SORTED = {"downloads by expiry"}
-"""These sort the due downloads: what they are sorted by lies in another table than what they are found by."""
+SORTED = {"downloads by expiry", "sent elsewhere"}
+"""These sort by what lies in another table than what their rows are selected by."""
 CHARGE = {"cost_usd": Decimal(1), "charge_source": ChargeSource.LEDGER}
 HOT_QUERIES: dict[str, Query] = {
     "claim and answer": send,

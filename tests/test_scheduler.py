@@ -15,6 +15,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobtable import sync
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest import Limits
@@ -296,7 +297,68 @@ async def test_a_429_pauses_all_runs_for_as_long_as_the_service_asks(table: Tabl
     assert pause_of(table).failures == 0
 
 
-@pytest.mark.parametrize("trouble", [Trouble.AUTH, Trouble.CREDITS, Trouble.ADDRESS])
+NOT_FOUND = Blocked(Trouble.ADDRESS, "404: not found", 404)
+
+
+def by_model(service: ScriptedService, outcomes: dict[str, SubmitOutcome]) -> ScriptedService:
+    """Let the service answer each create by its model."""
+    submit = service.submit
+
+    async def answer(submission: Submission) -> SubmitOutcome:
+        outcome = await submit(submission)
+        return outcomes.get(submission.model, outcome)
+
+    service.submit = answer  # type: ignore[method-assign]
+    return service
+
+
+@pytest.mark.parametrize("first", ["missing", "there"])
+async def test_a_model_that_the_service_does_not_have_fails_its_own_jobs_only(
+    table: Table, clock: Clock, first: str
+) -> None:
+    models = {"missing": "no/such", "there": MODEL}
+    order = [first, *(name for name in models if name != first)]
+    table.sync(*(spec(f"{name}-{number}", model=models[name]) for name in order for number in range(2)))
+    service = by_model(ScriptedService(), {"no/such": NOT_FOUND})
+    context = context_of(table, service, FAST)
+    scheduler = Scheduler(context, 1)
+    for _ in range(8):
+        await turn(scheduler)
+    assert context.blocked is None
+    assert table.states() == {
+        "missing-0": "failed",
+        "missing-1": "failed",
+        "there-0": "generating",
+        "there-1": "generating",
+    }
+    assert table.row("missing-0").error == "404: not found"
+
+
+async def test_at_an_address_that_accepted_jobs_in_an_earlier_run_a_missing_model_fails(
+    table: Table, clock: Clock
+) -> None:
+    table.origin = "http://127.0.0.1:9"
+    table.bring(State.DONE, "earlier")
+    table.change(sync.add_jobs, table.batch_id, "aimlapi", [spec("mona")], NOON)
+    context = context_of(table, ScriptedService([NOT_FOUND]))
+    await turn(Scheduler(context, 8))
+    assert (table.states()["mona"], context.blocked) == ("failed", None)
+
+
+@pytest.mark.parametrize("models", [[MODEL], [MODEL, "another", "a third"]], ids=len)
+async def test_an_address_that_never_accepted_anything_is_not_the_service(
+    table: Table, clock: Clock, models: list[str]
+) -> None:
+    table.sync(*(spec(f"job-{number}", model=models[number % len(models)]) for number in range(6)))
+    context = context_of(table, ScriptedService([NOT_FOUND]), FAST)
+    scheduler = Scheduler(context, 2)
+    for _ in range(8):
+        await turn(scheduler)
+    assert context.blocked == NOT_FOUND
+    assert set(table.states().values()) == {"pending"}
+
+
+@pytest.mark.parametrize("trouble", [Trouble.AUTH, Trouble.CREDITS, Trouble.KEY])
 async def test_a_blocked_account_stops_submits_and_fails_no_job(table: Table, clock: Clock, trouble: Trouble) -> None:
     table.sync("a", "b", "c")
     service = ScriptedService([Accepted("g-1"), Blocked(trouble, "no", 403)])

@@ -180,6 +180,11 @@ def accepted(
     return leave(connection, job, State.GENERATING, now, detail=outcome.generation_id, next_at=next_at)
 
 
+def has_accepted(connection: Connection, service: str, origin: str) -> bool:
+    """Whether the service at this origin has ever accepted a request."""
+    return connection.execute(ANY_ACCEPTED, {"of_service": service, "at_origin": origin}).first() is not None
+
+
 def owns_generation(connection: Connection, job: Job, generation_id: str) -> bool:
     """Whether another attempt of the same service and account has this generation."""
     params = {"of_attempt": job.attempt.id, "with_id": generation_id}
@@ -254,6 +259,16 @@ CLAIM_PENDING = (
         leased_until=bindparam("until"),
         next_at=bindparam("until"),
     )
+)
+
+ANY_ACCEPTED = (
+    select(attempts.c.id)
+    .where(
+        attempts.c.service == bindparam("of_service"),
+        attempts.c.origin == bindparam("at_origin"),
+        attempts.c.outcome == Outcome.ACCEPTED,
+    )
+    .limit(1)
 )
 
 _own = attempts.alias("own")

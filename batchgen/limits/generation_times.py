@@ -117,6 +117,12 @@ class GenerationTimes:
         times = self.times(model, clip_seconds)
         return timedelta(seconds=math.exp(times.mu + z * times.sigma))
 
+    def take_over(self, measured: Mapping[str, float]) -> None:
+        """Begin from the service's own medians, which came after the first polls were planned."""
+        self._measured = measured
+        for evidence in self._evidence.values():
+            evidence.fitted = None
+
     def learn(self, job: Job, timing: Timing) -> bool:
         """Take over what the table has learned from a job that ended. Returns whether polls may come forward."""
         self.forget(job)
