@@ -1,0 +1,113 @@
+"""What a run asks for beside its work: prices, generation times, the balance. A slow answer holds up nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+import pytest
+
+from batchgen import runner
+from batchgen.errors import ExitCode
+from batchgen.jobtable import pricelist
+from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.sync import SyncResult
+from batchgen.limits.budget import Terms
+from batchgen.manifest import Limits
+from batchgen.runner import Runner, RunSpec
+from batchgen.services.base import Listing, Rejected, Submission, SubmitOutcome
+from tests.conftest import NOON
+from tests.scripted import ScriptedService
+from tests.table import MODEL, Table
+
+pytestmark = pytest.mark.hostile(
+    "prices, medians and balances that never come",
+    "the run goes on; only a cap on the cost waits for prices, in bounds",
+)
+FAST = Limits(submits_per_minute=60_000, in_flight=100)
+PRICE = json.dumps({"kind": "fixed", "units": [{"name": "video", "price": "0.25", "per": 1}]})
+
+
+@dataclass
+class SlowService(ScriptedService):
+    """Answers creates at once; every other answer waits for `released`."""
+
+    submits: Sequence[SubmitOutcome] = (Rejected("no faces", 400),)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+    submitted_before: int = -1
+    """The creates that were sent before the price list came."""
+
+    async def submit(self, submission: Submission) -> SubmitOutcome:
+        outcome = await super().submit(submission)
+        if len(self.submitted) == 2:
+            self.released.set()
+        return outcome
+
+    async def catalogue(self, _etag: str | None = None) -> Listing | None:
+        self.asked.set()
+        await self.released.wait()
+        self.submitted_before = len(self.submitted)
+        return Listing(None, {MODEL: PRICE})
+
+    async def typical_seconds(self, _models: Sequence[str]) -> Mapping[str, float]:
+        await self.released.wait()
+        return {}
+
+    async def balance(self) -> Decimal | None:
+        await self.released.wait()
+        return Decimal(5)
+
+
+def run_of(table: Table, service: ScriptedService, max_cost: Decimal | None = None) -> Runner:
+    result: SyncResult = table.sync("a", "b")
+    terms = Terms(max_cost)
+    spec = RunSpec(table.batch, 2, result, table.folder, FAST, [MODEL], terms, Selection((), None, None, None))
+    return Runner(table.database, service, spec)
+
+
+@pytest.fixture(autouse=True)
+def _short_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MOMENT_SECONDS", 0.01)
+
+
+async def test_a_run_does_not_wait_for_prices_and_takes_them_over_when_they_come(table: Table) -> None:
+    service = SlowService()
+    run = run_of(table, service)
+    assert (await run.run()).exit_code is ExitCode.INCOMPLETE
+    assert (len(service.submitted), service.submitted_before) == (2, 2)
+    assert set(run.context.prices.listed) == {MODEL}
+
+
+async def test_answers_that_never_come_do_not_keep_a_run_from_its_end(table: Table) -> None:
+    service = SlowService()
+    service.released.set = lambda: None  # type: ignore[method-assign]
+    assert (await run_of(table, service).run()).exit_code is ExitCode.INCOMPLETE
+    assert len(service.submitted) == 2
+
+
+async def test_a_cap_on_the_cost_waits_for_the_prices(table: Table) -> None:
+    service = SlowService()
+    run = run_of(table, service, Decimal("0.30"))
+    running = asyncio.create_task(run.run())
+    await service.asked.wait()
+    assert run.context.awaits_prices
+    service.released.set()
+    ending = await running
+    # A refused job costs nothing, so that both fit under the cap, one after the other.
+    assert (ending.exit_code, service.submitted_before) == (ExitCode.INCOMPLETE, 0)
+    assert [attempt.estimated_usd for attempt in table.attempts()] == [Decimal("0.25")] * len(table.attempts())
+
+
+async def test_without_an_answer_in_time_a_cap_goes_by_the_stored_prices(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "QUESTION_SECONDS", 0.05)
+    table.change(pricelist.store, "aimlapi", Listing(None, {MODEL: PRICE}), NOON)
+    service = SlowService()
+    service.released.set = lambda: None  # type: ignore[method-assign]
+    assert (await run_of(table, service, Decimal("0.10")).run()).exit_code is ExitCode.LIMIT_REACHED
+    assert service.submitted == []
