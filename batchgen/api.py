@@ -196,12 +196,15 @@ def origin_in_use(batch: StoredBatch) -> str | None:
 def status_of(database: Database, batch: StoredBatch) -> BatchStatus:
     now, read_now = clock.utcnow(), database.read_now
     unended = read_now(leases.unended, batch.id)
+    runs = len(unended) - len(liveness.dead(database.path, unended))
+    # A run at work may have been given another address than this command, and knows best where its jobs are.
+    origin = None if runs else origin_in_use(batch)
     return BatchStatus(
         batch,
         read_now(statistics.batch_summary, batch.id, now),
-        read_now(statistics.blockers, batch.id, now, None, origin_in_use(batch)),
+        read_now(statistics.blockers, batch.id, now, None, origin),
         read_now(statistics.failures, batch.id),
-        len(unended) - len(liveness.dead(database.path, unended)),
+        runs,
     )
 
 

@@ -27,9 +27,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
         lines = [blocker_line(blocker, clock.utcnow()) for blocker in blockers] + status.failures
         if status.runs:
             lines.append(f"{plural(status.runs, 'run')} at work")
-        elif sum(not blocker.origin for blocker in blockers) > bool(
-            summary.held
-        ):  # a run can do nothing for jobs that are held for a person
+        elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
             command_line = f"batchgen run {shlex.quote(str(manifest or batch.manifest_path))}"
             lines.append(f"no run is at work: `{command_line}` goes on")
         for line in lines:
