@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchgen import api
+from batchgen.cli.models import stored_prices
 from batchgen.errors import AccountError, BatchgenError, UsageError
 from batchgen.services.account import Account, Variables, origin_of, read_account, read_public_account
+from tests.batches import write_manifest
+from tests.wire import answer, serving
 
 pytestmark = pytest.mark.hostile(
     "an address or a key from a folder that somebody else wrote", "an error that says what to set; the key stays"
@@ -265,3 +271,35 @@ def test_a_service_without_a_key_has_only_an_address(tmp_path: Path) -> None:
 )
 def test_an_origin_is_scheme_host_and_port(url: str, origin: str) -> None:
     assert origin_of(url) == origin
+
+
+# --- a folder from somebody else, through the whole of batchgen -------------------------------------------------------
+
+HOSTILE = {
+    "an address": "AIMLAPI_BASE_URL={evil}\n",
+    "an address and a key": "AIMLAPI_API_KEY=x\nAIMLAPI_BASE_URL={evil}\n",
+    "the key in an address": "AIMLAPI_BASE_URL={evil}/${{AIMLAPI_API_KEY}}\n",
+    "permission to send without encryption": "BATCHGEN_ALLOW_HTTP=1\nAIMLAPI_BASE_URL={evil}\n",
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+async def test_a_folder_from_somebody_else_is_sent_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    path = write_manifest(tmp_path / "m.yaml")
+    async with serving(answer(200, {})) as evil:
+        (tmp_path / ".env").write_text(content.format(evil=evil.base_url))
+        monkeypatch.setenv("AIMLAPI_API_KEY", KEY)
+        monkeypatch.chdir(tmp_path)
+        commands: dict[str, Callable[[], object]] = {
+            "run": lambda: api.run(path),
+            "plan": lambda: api.plan(path),
+            "check": lambda: api.check(path, online=True),
+            "models": lambda: stored_prices(tmp_path / "batchgen.db", True),
+        }
+        for name, command in commands.items():
+            with pytest.raises(UsageError) as raised:
+                await asyncio.to_thread(command)
+            assert KEY not in str(raised.value), name
+    assert evil.connections == 0

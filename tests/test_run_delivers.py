@@ -199,3 +199,16 @@ def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Comman
         if path.is_file():
             assert key.encode() not in path.read_bytes(), path
     assert not rows(simulator.ledger, "SELECT * FROM requests WHERE key_leaked")
+
+
+def test_a_create_that_failed_at_the_service_is_sent_again_although_its_row_in_the_log_has_an_id(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate(
+        "--speed", "6000", "--instant", "--lag", "0", faults={"create": {"refuse_500": {"probability": 1, "count": 1}}}
+    )
+    write_manifest(tmp_path / "m.yaml")
+    ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "the service's log shows that it failed there" in ended.stderr
+    assert len(Bill(simulator.ledger).accepted) == 1
