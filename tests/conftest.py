@@ -36,6 +36,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "
 REMOVED_VARIABLES = (
     "AIMLAPI_API_KEY",  # a test must never reach the developer's own account
     "AIMLAPI_BASE_URL",
+    "BATCHGEN_ALLOW_HTTP",
     "BATCHGEN_DB",
     "COLUMNS",
     "FORCE_COLOR",
