@@ -103,7 +103,7 @@ async def test_requests_beyond_the_number_of_connections_wait_and_do_not_fail(mo
         fetches = [api.fetch(HANDLE) for _ in range(number)]
         assert await asyncio.gather(*fetches) == [Working("queued")] * number
         outcomes = await asyncio.gather(*(api.submit(SUBMISSION) for _ in range(number)))
-    assert outcomes == [Accepted("g-1", None, 200, {**HANDLE, "base_url": api.base_url})] * number
+    assert outcomes == [Accepted("g-1", None, 200, HANDLE)] * number
     assert most == AT_ONCE
 
 
