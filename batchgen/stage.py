@@ -72,6 +72,8 @@ class RunContext:
     """What a person should know although the run goes on."""
     disk: str | None = None
     """Set once the output folder cannot be written: the run neither downloads nor submits."""
+    obstacles: dict[str, str] = field(default_factory=dict)
+    """Jobs whose file cannot be written although others can, by key, each with the reason."""
 
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""

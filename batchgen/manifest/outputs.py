@@ -9,8 +9,8 @@ from batchgen.manifest.diagnostics import Location
 
 PART = ".part"
 """The suffix of an unfinished download."""
-LONGEST_NAME = 255 - len(PART)
-"""Bytes of one name in a path: most file systems take 255, and the unfinished download needs its suffix."""
+LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
+"""Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
 LONGEST_PATH = 1_000
 """Bytes of a path: macOS takes 1,024, with the manifest's folder."""
 UNSAFE = re.compile(r'[<>:"|?*\\]')

@@ -1,0 +1,167 @@
+"""A disk that is full, cannot be written, or is filled by one file: nothing is lost, and the other files arrive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.files.disk_space import FILE_BYTES_MAX
+from batchgen.jobs import State
+from batchgen.jobtable import delivery
+from batchgen.jobtable.statistics import STUCK_FAILURES
+from batchgen.services import transfer
+from batchgen.services.base import Finished
+from tests.disks import small_disk
+from tests.fileserver import (
+    CLIP,
+    HALF,
+    NO_RANGE,
+    V1,
+    downloading,
+    finished_generation,
+    full_answer,
+    part_of,
+    range_from,
+    requested_ranges,
+    run_tries,
+)
+from tests.scripted import ScriptedService, context_of, turn
+from tests.table import RUN, Table
+from tests.wire import answer, serving
+
+MB = 1 << 20
+ENDLESS = CLIP + b"\0" * (10 * MB)  # more than the disk of these tests holds
+
+
+@pytest.fixture
+def disk(table: Table) -> Iterator[Path]:
+    """A disk of 8 MB for the videos. The job table lies elsewhere."""
+    with small_disk(table.folder / "disk", 8 * MB) as folder:
+        table.folder = folder
+        yield folder
+
+
+def another_finished_generation(table: Table, key: str, url: str) -> None:
+    table.bring(State.DOWNLOADING, key)
+    for job in table.claim(State.DOWNLOADING):
+        if job.key == key:
+            table.change(delivery.relocated, job, RUN, job.outputs[0], url)
+    table.bury()
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["full", "read-only"])
+async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
+    table: Table, clock: Clock, read_only: bool
+) -> None:
+    async with serving(full_answer()) as wire:
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        root = table.folder
+        with small_disk(root / "disk", 8 * MB, read_only=read_only) as table.folder:
+            if not read_only:
+                (table.folder / "ballast").write_bytes(b"\0" * (8 * MB - 64 * 1024))
+            context = context_of(table, service)
+            async with downloading(context) as stage:
+                await turn(stage)
+                assert context.disk
+                assert context.disk.startswith("mona.mp4: ")
+                row = table.row()
+                assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
+                assert table.attempt().generation_id == "g-mona"
+                assert row.error == context.disk
+                assert stage.capacity == 0
+                requests = len(wire.requests)
+                await run_tries(stage, table, clock, 3)
+                assert len(wire.requests) == requests, "no more downloads in this run"
+                assert not list(table.folder.glob("*.part"))
+        # There is space again, and another run.
+        table.folder = root
+        async with downloading(context_of(table, service)) as stage:
+            await run_tries(stage, table, clock, 1)
+    assert table.row().state == "done"
+    assert (root / table.row().output_path).read_bytes() == CLIP
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        full_answer(ENDLESS, Content_Length=None),
+        full_answer(ENDLESS),
+        full_answer(CLIP, Content_Length=str(10**17)),
+        answer(206, CLIP, {"ETag": V1, "Content-Length": None, "Content-Range": f"bytes {HALF}-9/{10**17}"}),
+        answer(206, ENDLESS, {"ETag": V1, "Content-Length": None, "Content-Range": f"bytes {HALF}-9/{9 * MB}"}),
+    ],
+    ids=[
+        "no length, and no end",
+        "larger than the disk",
+        "claims 100 PB",
+        "claims 100 PB in its range",
+        "more than is free",
+    ],
+)
+async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_arrive(
+    table: Table, disk: Path, clock: Clock, hostile: bytes
+) -> None:
+    async with serving(lambda request: hostile if request.path == "/hostile" else full_answer()) as wire:
+        is_range = hostile.startswith(b"HTTP/1.1 206")
+        finished_generation(
+            table, f"{wire.base_url}/hostile", CLIP[:HALF] if is_range else None, V1 if is_range else None
+        )
+        context = context_of(table, ScriptedService())
+        async with downloading(context) as stage:
+            await turn(stage)
+            assert context.disk is None, "the disk is not full"
+            assert table.row().state == "downloading"
+            assert table.row().failures >= STUCK_FAILURES, "the run would wait for it"
+            assert os.listdir(disk) == []  # noqa: PTH208
+            another_finished_generation(table, "lisa", f"{wire.base_url}/lisa.mp4")
+            await turn(stage)
+    assert table.row("lisa").state == "done"
+    assert context.obstacles == {"mona": table.row("mona").error}
+
+
+@pytest.mark.parametrize(
+    ("large", "reason"),
+    [
+        (full_answer(CLIP, Content_Length=None), "sends more than"),
+        (full_answer(CLIP), "no video has more than"),
+    ],
+    ids=["no length", "its length"],
+)
+async def test_a_file_larger_than_any_video_is_refused_and_leaves_nothing(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, large: bytes, reason: str
+) -> None:
+    monkeypatch.setattr(transfer, "FILE_BYTES_MAX", len(CLIP) - 1)
+    async with serving(large) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        context = context_of(table, ScriptedService())
+        async with downloading(context) as stage:
+            await turn(stage)
+    assert reason in table.row().error
+    assert (table.row().state, context.disk, len(wire.requests)) == ("downloading", None, 1)
+    assert not part_of(table).exists()
+
+
+async def test_a_body_that_is_longer_than_the_range_says_is_not_appended(table: Table, clock: Clock) -> None:
+    span = f"bytes {HALF}-{len(CLIP) - 1}/{len(CLIP)}"
+    too_long = answer(206, CLIP[HALF:] + b"more", {"ETag": V1, "Content-Length": None, "Content-Range": span})
+    async with serving(too_long, full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4", CLIP[:HALF], V1)
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert requested_ranges(wire) == [range_from(HALF), NO_RANGE]
+    assert target.read_bytes() == CLIP
+
+
+async def test_a_part_larger_than_any_video_is_not_read_but_replaced(table: Table, clock: Clock) -> None:
+    async with serving(full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4", b"", V1)
+        os.truncate(part_of(table), FILE_BYTES_MAX + 1)  # a sparse file: reading it would take minutes
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert requested_ranges(wire) == [NO_RANGE]
+    assert target.read_bytes() == CLIP
