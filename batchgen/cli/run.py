@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -17,6 +18,7 @@ from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
+from batchgen.files import safe_open
 from batchgen.jobs import State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.sync import Batch, OnChanged
@@ -81,7 +83,7 @@ def command(
 def open_log(path: Path) -> IO[str]:
     """Open the log file, before anything costs money. Raises `StorageError`."""
     try:
-        return path.open("a", encoding="utf-8")
+        return os.fdopen(safe_open.open_log(path), "a", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"--log-file {path}: {error.strerror}") from error
 

@@ -45,7 +45,7 @@ class Directory:
     def __init__(self, path: Path, descriptor: int | None) -> None:
         self.path = path
         self.descriptor = descriptor
-        """The handle of the folder; None on Windows."""
+        """The handle of the folder; None where names are looked up by its path: on Windows, or for a single file."""
 
     def __enter__(self) -> Directory:
         return self
@@ -60,7 +60,7 @@ class Directory:
 
     def locate(self, name: str) -> str:
         """`name` as the functions of `os` need it beside `dir_fd=self.descriptor`."""
-        return name if HAS_HANDLES else str(self.path / name)
+        return str(self.path / name) if self.descriptor is None else name
 
     def stat(self, name: str) -> os.stat_result | None:
         """What lies at a name itself, links not followed; None where nothing does."""
@@ -122,7 +122,7 @@ class Directory:
             status = self.stat(name)
         if status and not stat.S_ISDIR(status.st_mode):
             raise unsafe(path, is_a(status, path), "a folder for videos belongs there")
-        if not HAS_HANDLES:
+        if self.descriptor is None:
             if status is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
             return Directory(path, None)
@@ -176,8 +176,7 @@ def unsafe(path: Path, fault: str, reason: str = "batchgen writes only a file of
 
 def open_log(path: Path) -> int:
     """Open a file to append to it, as a descriptor. Raises `UnsafePath`, `OSError`."""
-    with open_directory(path.parent) as directory:
-        return directory.open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return Directory(path.parent, None).open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
 
 def judge_database(path: Path) -> None:
@@ -185,14 +184,20 @@ def judge_database(path: Path) -> None:
 
     They are not opened here: POSIX drops a process's locks on a file when any descriptor of it is closed.
     """
-    with open_directory(path.parent) as directory:
-        for suffix in DATABASE_SUFFIXES:
-            name = path.name + suffix
-            if status := directory.stat(name):
-                directory.judge(name, status)
+    folder = Directory(path.parent, None)
+    for suffix in DATABASE_SUFFIXES:
+        if status := folder.stat(path.name + suffix):
+            folder.judge(path.name + suffix, status)
 
 
 def create_database(path: Path) -> None:
-    """Make an empty private file where there is none; SQLite gives its journals the permissions of the database."""
-    with open_directory(path.parent) as directory, suppress(FileExistsError):
-        os.close(directory.open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    """Make an empty private file where there is none; SQLite gives its journals the permissions of the database.
+
+    Raises `StorageError`.
+    """
+    try:
+        os.close(Directory(path.parent, None).open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path}: the file cannot be used: {error.strerror}") from error
