@@ -23,8 +23,9 @@ BUSY_TIMEOUT_MS = 30_000
 """How long a transaction waits for the write lock of another process, before a person is told."""
 LOCK_TRIES = 20
 """How often it waits so long: after ten minutes, whoever holds the lock has forgotten it."""
-WAL_TRIES, WAL_PAUSE_SECONDS = 600, 0.05
-"""How often the switch to write-ahead logging is tried while other processes use the database: for half a minute."""
+WAL_TRIES, WAL_PAUSE_MS = 600, 50
+"""How often the switch to write-ahead logging is tried while other processes use the database: for a minute at most."""
+END_IT = "has locked the job table. End it, then run the same command"
 PAUSE = threading.Event()
 """Never set."""
 TAKE_WRITE_LOCK = f"""
@@ -69,8 +70,12 @@ def existing_file(url: URL, mode: str) -> URL:
     return URL.create("sqlite", database=f"file:{quote(str(url.database))}", query={"mode": mode, "uri": "true"})
 
 
-def use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Switch to write-ahead logging. The switch ignores the busy time-out, so it is tried again and again."""
+def use_write_ahead_log(connection: sqlite3.Connection, path: Path | None = None) -> None:
+    """Switch to write-ahead logging. SQLite sometimes ignores its busy time-out for that, so it is tried again.
+
+    Raises `StorageError` where another process, even one that only reads, keeps the table busy.
+    """
+    connection.execute(f"PRAGMA busy_timeout={WAL_PAUSE_MS}")
     for _ in range(WAL_TRIES):
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -78,11 +83,8 @@ def use_write_ahead_log(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise
-        # Another writer is waited for here, a reader for the pause.
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("COMMIT")
-        PAUSE.wait(WAL_PAUSE_SECONDS)
-    raise sqlite3.OperationalError("database is locked")
+        PAUSE.wait(WAL_PAUSE_MS / 1000)
+    raise StorageError(f"{path}: {lock_holders(path)} {END_IT}")
 
 
 def make_engine(
@@ -105,9 +107,9 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool, impatient: thread
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin at the first write, after the reads it depends on
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        use_write_ahead_log(connection)
+        use_write_ahead_log(connection, path)
         for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
             "synchronous=FULL",  # an intent must survive a power cut
             f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
             f"query_only={'OFF' if writing else 'ON'}",
@@ -128,7 +130,7 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool, impatient: thread
                 if code != sqlite3.SQLITE_BUSY or impatient.is_set():
                     raise
             LOG.warning(f"{path} is locked by {lock_holders(path)}; this run waits for it")
-        raise StorageError(f"{path}: {lock_holders(path)} has locked the job table. End it, then run the same command")
+        raise StorageError(f"{path}: {lock_holders(path)} {END_IT}")
 
     return engine
 
