@@ -44,10 +44,11 @@ class Checker:
 
     async def check(self, path: Path) -> None:
         """Check a whole file, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
+        seconds = await asyncio.to_thread(seconds_for, path)
         async with self._turn:
             child = await self._ensure_child()
             try:
-                error = await outcome_of(child, path)
+                error = await outcome_of(child, path, seconds)
             except BaseException:
                 # An answer may still come. The next file must not get it.
                 await self._end_child()
@@ -88,14 +89,13 @@ async def start() -> Process:
     )
 
 
-async def outcome_of(child: Process, path: Path) -> Exception | None:
+async def outcome_of(child: Process, path: Path, seconds: int) -> Exception | None:
     """What is wrong with a file; None if nothing.
 
     Raises `Undecodable` if the file ended the child, and `OSError` if the child cannot check anything.
     """
     assert child.stdin
     assert child.stdout
-    seconds = await asyncio.to_thread(seconds_for, path)
     try:
         async with asyncio.timeout(seconds):
             with contextlib.suppress(ConnectionError):  # it has just ended; its exit code says why
