@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.files.checker import Checker
-from batchgen.files.disk_space import check_space, is_scarce
+from batchgen.files.disk_space import DISK_ERRORS, NO_SPACE, DiskFull, check_space, is_scarce
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.files.part import FolderSync, Part, PartBusy
 from batchgen.files.safe_open import UnsafePath
@@ -41,11 +41,6 @@ SAME_BAD_BYTES = 3  # so many times the same undecodable file is taken for what 
 RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pass within seconds
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
 NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_ERRORS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
-)
-"""Errors that the next file would meet as well."""
 
 
 class TryFailed(Exception):
@@ -172,8 +167,10 @@ class Downloader(Stage):
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
+            # A system that refuses the first byte has no space for any file, or no quota, or no more names.
+            is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
             await self.on_disk(part.discard)
-            if await self.on_disk(is_scarce, self.outputs.root):
+            if is_full or await self.on_disk(is_scarce, self.outputs.root):
                 raise
             raise Obstructed(f"{job.output_path}: {error.strerror}") from error
         finally:

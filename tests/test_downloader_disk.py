@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.files.disk_space import FILE_BYTES_MAX
+from batchgen.files.disk_space import FILE_BYTES_MAX, free_and_reserve
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.services import transfer
 from batchgen.services.base import Finished
@@ -38,11 +41,14 @@ ENDLESS = CLIP + b"\0" * (10 * MB)  # more than the disk of these tests holds
 
 
 @pytest.fixture
-def disk(table: Table) -> Iterator[Path]:
-    """A disk of 8 MB for the videos. The job table lies elsewhere."""
-    with small_disk(table.folder / "disk", 8 * MB) as folder:
-        table.folder = folder
-        yield folder
+def table(tmp_path: Path, empty_table: Path) -> Iterator[Table]:
+    """A job table in a folder of its own, on a disk of 8 MB that the videos share."""
+    with small_disk(tmp_path / "disk", 8 * MB) as disk:
+        shutil.copyfile(empty_table, disk / "batchgen.db")
+        with Database(disk / "batchgen.db") as database:
+            table = Table(database, disk)
+            table.sync()
+            yield table
 
 
 def another_finished_generation(table: Table, key: str, url: str) -> None:
@@ -53,18 +59,15 @@ def another_finished_generation(table: Table, key: str, url: str) -> None:
     table.bury()
 
 
-@pytest.mark.parametrize("read_only", [False, True], ids=["full", "read-only"])
-async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
-    table: Table, clock: Clock, read_only: bool
+async def check_stops_downloads_and_loses_nothing(
+    table: Table, clock: Clock, spoil: Callable[[], AbstractContextManager[object]]
 ) -> None:
+    """A run stops its downloads while `spoil` lasts; the next one goes on."""
     async with serving(full_answer()) as wire:
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        root = table.folder
-        with small_disk(root / "disk", 8 * MB, read_only=read_only) as table.folder:
-            if not read_only:
-                (table.folder / "ballast").write_bytes(b"\0" * (8 * MB - 64 * 1024))
-            context = context_of(table, service)
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
+        context = context_of(table, service)
+        with spoil():
             async with downloading(context) as stage:
                 await turn(stage)
                 assert context.disk
@@ -77,13 +80,30 @@ async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
                 requests = len(wire.requests)
                 await run_tries(stage, table, clock, 3)
                 assert len(wire.requests) == requests, "no more downloads in this run"
-                assert not list(table.folder.glob("*.part"))
-        # There is space again, and another run.
-        table.folder = root
+                assert not part_of(table).exists()
         async with downloading(context_of(table, service)) as stage:
             await run_tries(stage, table, clock, 1)
     assert table.row().state == "done"
-    assert (root / table.row().output_path).read_bytes() == CLIP
+    assert target.read_bytes() == CLIP
+
+
+async def test_a_full_disk_stops_downloads_and_the_job_table_can_still_be_written(table: Table, clock: Clock) -> None:
+    @contextmanager
+    def fill() -> Iterator[None]:
+        ballast = table.folder / "ballast"
+        free = shutil.disk_usage(table.folder).free
+        ballast.write_bytes(b"\0" * (free - free_and_reserve(table.folder)[1]))
+        yield
+        ballast.unlink()
+
+    await check_stops_downloads_and_loses_nothing(table, clock, fill)
+
+
+async def test_a_disk_that_may_only_be_read_stops_downloads(database: Database, tmp_path: Path, clock: Clock) -> None:
+    table = Table(database, tmp_path / "videos")
+    table.sync()
+    table.folder.mkdir()
+    await check_stops_downloads_and_loses_nothing(table, clock, lambda: small_disk(table.folder, MB, read_only=True))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +124,7 @@ async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
     ],
 )
 async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_arrive(
-    table: Table, disk: Path, clock: Clock, hostile: bytes
+    table: Table, clock: Clock, hostile: bytes
 ) -> None:
     async with serving(lambda request: hostile if request.path == "/hostile" else full_answer()) as wire:
         is_range = hostile.startswith(b"HTTP/1.1 206")
@@ -117,7 +137,7 @@ async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_
             assert context.disk is None, "the disk is not full"
             assert table.row().state == "downloading"
             assert table.row().failures >= STUCK_FAILURES, "the run would wait for it"
-            assert os.listdir(disk) == []  # noqa: PTH208
+            assert not [name for name in os.listdir(table.folder) if "mona" in name]  # noqa: PTH208
             another_finished_generation(table, "lisa", f"{wire.base_url}/lisa.mp4")
             await turn(stage)
     assert table.row("lisa").state == "done"

@@ -150,7 +150,8 @@ def notice_of(runner: Runner) -> str:
     elif context.hold:
         until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
         reason = f"no more submits for now: {context.hold}{until}"
-    return "; ".join(filter(None, (reason, context.warning)))
+    waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
+    return "; ".join(filter(None, (reason, waiting, context.warning)))
 
 
 def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
+from batchgen.errors import StorageError
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
 from batchgen.manifest.outputs import path_fault, tidy
 
@@ -49,17 +50,24 @@ class OutputFolder:
             return False
 
     def rename(self, old: str, new: str) -> None:
-        """Give an output another name in its folder. Raises `FileExistsError`, `FileNotFoundError`, `UnsafePath`."""
-        with self.open_parent(old) as directory:
-            directory.move(name_of(old), name_of(new))
+        """Give an output another name in its folder, which is free. Raises `FileNotFoundError`, `StorageError`."""
+        try:
+            with self.open_parent(old) as directory:
+                directory.move(name_of(old), name_of(new))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{self.root / old}: cannot be renamed to {new}: {error.strerror}") from error
 
     def judge_folders(self, outputs: Iterable[str]) -> None:
-        """Raise `UnsafePath` if a link or a file stands where a folder of outputs belongs, before anything is paid."""
+        """Raise `StorageError` if a link or a file stands where a folder of outputs belongs."""
         for folder in {output.rpartition("/")[0] for output in outputs}:
             try:
                 self.open_parent(f"{folder}/x" if folder else "x").close()
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise StorageError(f"{self.root / folder}: cannot be opened: {error.strerror}") from error
 
 
 def name_of(output: str) -> str:
