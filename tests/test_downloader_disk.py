@@ -36,6 +36,10 @@ from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table
 from tests.wire import answer, serving
 
+pytestmark = pytest.mark.hostile(
+    "bodies larger than told, than the disk or than any video; a full disk",
+    "the file's space is given back, the other files arrive, and the job table can be written",
+)
 MB = 1 << 20
 ENDLESS = CLIP + b"\0" * (10 * MB)  # more than the disk of these tests holds
 

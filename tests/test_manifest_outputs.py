@@ -84,6 +84,9 @@ def test_a_safe_path_is_accepted(path: str) -> None:
         ("é" * 119, "longer than 237"),
         ("/".join(["abc"] * 300), "longer than 1000"),
         ("x.mp4.part", "unfinished"),
+        ("batchgen.db", "of a job table"),
+        ("a/jobs.DB-journal", "of a job table"),
+        ("batchgen.db.run-0123456789ab", "of a job table"),
         ("x.PART", "unfinished"),
     ],
 )

@@ -18,6 +18,7 @@ from batchgen.files.safe_open import UnsafePath
 from batchgen.jobtable import leases
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
+from batchgen.simulator.ledger import Ledger
 from tests.batches import write_manifest
 from tests.conftest import Command
 from tests.fileserver import (
@@ -38,6 +39,10 @@ from tests.scripted import ScriptedService, context_of, turn
 from tests.table import Table, spec
 from tests.wire import serving
 
+pytestmark = pytest.mark.hostile(
+    "the disk: links, pipes, devices, folders and others' files where batchgen writes",
+    "nothing is written through them; the message names the path and what to do, and the same command goes on after",
+)
 RUN = "0123456789ab"
 
 
@@ -138,7 +143,15 @@ async def test_the_manifests_own_folder_may_be_reached_through_a_link(table: Tab
             "a\\..\\b.mp4",
         ),
         *("", ".", "./out.mp4", "a/./out.mp4", "a//out.mp4", "a/", "nul.mp4", "aux/out.mp4", "a\0.mp4", "a\n.mp4"),
-        *("out.mp4.part", ".bashrc", ".git/hooks/out.mp4", "x" * 250, "d/" * 500 + "out.mp4", "out.mp4 "),
+        *(
+            "out.mp4.part",
+            "batchgen.db-journal",
+            ".bashrc",
+            ".git/hooks/out.mp4",
+            "x" * 250,
+            "d/" * 500 + "out.mp4",
+            "out.mp4 ",
+        ),
     ],
     ids=lambda path: ascii(path[:20]),
 )
@@ -149,7 +162,7 @@ async def test_a_row_whose_path_leaves_the_folder_or_is_no_name_writes_nothing(
         finished_generation(table, f"{wire.base_url}/v.mp4")
         set_output(table, path)
         outside = sorted(table.folder.parent.iterdir())
-        await check_waits_then_arrives(table, None, "The job table has this path")
+        await check_waits_then_arrives(table, None, "Give its job another `output:`")
     assert sorted(table.folder.parent.iterdir()) == outside
 
 
@@ -200,6 +213,14 @@ def test_no_job_table_is_opened_whose_files_are_not_its_own(
     plant(planted, home)
     with pytest.raises(StorageError, match=planted.name), Database(path):
         pass
+    home.check_untouched()
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
+def test_the_simulator_keeps_its_ledger_in_no_file_but_its_own(tmp_path: Path, home: Home, plant: Plant) -> None:
+    plant(tmp_path / "batchgen.db.simulator", home)
+    with pytest.raises(StorageError, match=r"batchgen\.db\.simulator: .*Move it away"):
+        Ledger(tmp_path / "batchgen.db.simulator")
     home.check_untouched()
 
 

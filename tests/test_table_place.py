@@ -24,6 +24,10 @@ from tests.scripted import ScriptedService, context_of
 from tests.table import Table, spec
 from tests.waiting import rows, until
 
+pytestmark = pytest.mark.hostile(
+    "the job table moved, replaced or locked by another process",
+    "the run waits or ends with a sentence; the same command does not pay again",
+)
 RUN = "0123456789ab"
 
 
@@ -98,6 +102,15 @@ def test_a_table_that_is_gone_is_not_made_again_while_a_run_has_left_its_lock_fi
             pass
     with Database(path):
         pass
+
+
+def test_where_the_lock_file_was_taken_as_well_the_run_leaves_another(tmp_path: Path) -> None:
+    path = tmp_path / "batchgen.db"
+    with liveness.lock_held(path, RUN) as lock:
+        lock.record()
+        (tmp_path / f"batchgen.db.run-{RUN}").unlink()
+        lock.stays = True
+    assert liveness.recorded_runs(path) == [RUN]
 
 
 def test_a_table_that_does_not_have_the_run_of_a_lock_file_is_another_one(database: Database, tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def lock_held(database: Path | None, run: str) -> Iterator[RunLock]:
         try:
             yield lock
         finally:
-            remove_locked(directory, name if not lock.stays else None, descriptor)
+            if lock.stays:
+                with suppress(OSError, UnsafePath):  # whoever took the table may have taken this file as well
+                    leave_trace(directory, name)
+            remove_locked(directory, None if lock.stays else name, descriptor)
 
 
 def make_locked(directory: Directory, name: str) -> int:
@@ -85,6 +88,14 @@ def make_locked(directory: Directory, name: str) -> int:
         f"{directory.path / name}: the lock of this run cannot be made ({reason}). Choose another --db, in a folder"
         " that can be written, on a disk whose file system has locks"
     )
+
+
+def leave_trace(directory: Directory, name: str) -> None:
+    """Make sure that the next run sees that one was at work here."""
+    if directory.stat(name) is None:
+        descriptor = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(descriptor, RECORDED)
+        os.close(descriptor)
 
 
 def remove_locked(directory: Directory, name: str | None, descriptor: int) -> None:

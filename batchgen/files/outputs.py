@@ -29,7 +29,7 @@ class OutputFolder:
         """The folder of an output, opened part by part. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
         fault = path_fault(output) or (tidy(output) != output and "the output path has a part that is a dot")
         if fault:
-            raise UnsafePath(f"{output!a}: {fault}. The job table has this path; nothing was written to it")
+            raise UnsafePath(f"{output!a}: {fault}. Give its job another `output:`")
         directory = open_directory(self.root)
         for name in output.split("/")[:-1]:
             with directory:

@@ -140,8 +140,9 @@ class Directory:
         hard links gets an empty file first, which only one process can make; then the rename replaces that one.
         """
         handles = {"src_dir_fd": self.descriptor, "dst_dir_fd": self.descriptor}
+        no_links = {} if self.descriptor is None else {"follow_symlinks": False}
         try:
-            os.link(self.locate(old), self.locate(new), follow_symlinks=False, **handles)
+            os.link(self.locate(old), self.locate(new), **handles, **no_links)  # type: ignore[arg-type]
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
