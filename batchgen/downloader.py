@@ -174,8 +174,9 @@ class Downloader(Stage):
                 raise
             raise Obstructed(f"{job.output_path}: {error.strerror}") from error
         finally:
-            # Cancelled, this does not wait: a thread that still writes is waited for in another thread.
-            await asyncio.shield(self.on_disk(part.close))
+            if part.is_open:
+                # Cancelled, this does not wait: a thread that still writes is waited for in another thread.
+                await asyncio.shield(self.on_disk(part.close))
 
     async def download(self, job: Job, output: Output, part: Part) -> None:
         """Fetch a file, verify it, and deliver it."""

@@ -118,7 +118,7 @@ class Part:
             os.close(descriptor)
 
     def place(self) -> str:
-        """Sync the file, and rename it to the first free name for its target; returns that name, as an output path.
+        """Sync the file, rename it to the first free name for its target, and close it. Returns that name.
 
         The name is durable once its folder is synced.
         """
@@ -130,6 +130,7 @@ class Part:
             for path in paths_for(self.target):
                 with suppress(FileExistsError):
                     directory.move(self.name, name_of(path))
+                    self.close()
                     return path
         raise AssertionError("the names never end")
 
@@ -152,6 +153,11 @@ class Part:
                     directory.sync()
                     return path
         return None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` has something to do. A cancelled caller may have left a thread that is opening the file."""
+        return self._descriptor is not None or self._guard.locked()
 
     def discard(self) -> None:
         """Remove the file, which gives its space back."""

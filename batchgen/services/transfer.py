@@ -41,8 +41,9 @@ async def receive(
 ) -> None:
     """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers.
 
-    `check_space` is called with the number of bytes that are to come, as far as the answer gives it. Raises `Expired`,
-    `NoFile`, `VersionChanged`, `TooLarge`, `Stopped`, and `FAILURES` or `BAD_ADDRESS` of `http.py`.
+    `check_space` is called with the number of bytes that are to come, where the answer gives a large one.
+
+    Raises `Expired`, `NoFile`, `VersionChanged`, `TooLarge`, `Stopped`, and `FAILURES` or `BAD_ADDRESS` of `http.py`.
     """
     headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
     async with file_server.open_file(client, url, headers, base_url) as response:
@@ -54,7 +55,8 @@ async def receive(
                 f"the file server offers {megabytes(total)}; no video has more than {megabytes(FILE_BYTES_MAX)}"
             )
         if part.size != total or part.is_stale:
-            await check_space(total - part.size if total is not None else 0)
+            if total is not None and total > PIECE_BYTES:  # otherwise the first piece is all of it, and checks itself
+                await check_space(total - part.size)
             await store_body(response, part, total, store, is_stopping)
     if total is not None and part.size < total:
         raise http.Interrupted(f"{part.size} of {total} bytes came")
