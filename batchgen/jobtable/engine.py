@@ -9,7 +9,6 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
@@ -67,7 +66,8 @@ def path_of(url: URL) -> Path | None:
 
 def existing_file(url: URL, mode: str) -> URL:
     """The same SQLite database, opened in a mode of SQLite that never makes a file: "rw" or "ro"."""
-    return URL.create("sqlite", database=f"file:{quote(str(url.database))}", query={"mode": mode, "uri": "true"})
+    address = Path(str(url.database)).absolute().as_uri()
+    return URL.create("sqlite", database=address, query={"mode": mode, "uri": "true"})
 
 
 def use_write_ahead_log(connection: sqlite3.Connection, path: Path | None = None) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from batchgen.errors import StorageError
 from batchgen.files.liveness import lock_name, recorded_runs
-from batchgen.files.safe_open import judge_database
+from batchgen.files.safe_open import UnsafePath, judge_database
 from batchgen.jobtable.schema import runs
 
 LOST = (
@@ -44,6 +44,8 @@ def is_missing(path: Path) -> bool:
         traces += [journal.name] if journal.exists() and journal.stat().st_size else []
         if path.exists() and path.stat().st_size:
             return False
+    except UnsafePath as error:
+        raise UnsafePath(f"{error}; or name another table with --db") from error
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}") from error
     if traces:
