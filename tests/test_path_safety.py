@@ -14,6 +14,8 @@ from sqlalchemy import update
 
 from batchgen.errors import StorageError, UsageError
 from batchgen.files import liveness, safe_open
+from batchgen.files.outputs import OutputFolder
+from batchgen.files.part import Part
 from batchgen.files.safe_open import UnsafePath
 from batchgen.jobtable import leases
 from batchgen.jobtable.database import Database
@@ -155,15 +157,24 @@ async def test_the_manifests_own_folder_may_be_reached_through_a_link(table: Tab
     ],
     ids=lambda path: ascii(path[:20]),
 )
-async def test_a_row_whose_path_leaves_the_folder_or_is_no_name_writes_nothing(
-    table: Table, clock: Clock, path: str
-) -> None:
+def test_no_path_of_a_row_leaves_the_folder_or_is_no_name(tmp_path: Path, path: str) -> None:
+    outputs = OutputFolder(tmp_path / "manifest")
+    outputs.root.mkdir()
+    part = Part(outputs, path, "batchgen-1")
+    for use in (lambda: part.append([b"x"]), lambda: outputs.exists(path), lambda: outputs.rename(path, "new.mp4")):
+        with pytest.raises(UnsafePath, match="Give its job another `output:`"):
+            use()
+    assert sorted(tmp_path.rglob("*")) == [outputs.root]
+
+
+@pytest.mark.parametrize("path", ["../out.mp4", "a\0.mp4"], ids=ascii)
+async def test_a_row_whose_path_is_not_safe_waits_for_another(table: Table, clock: Clock, path: str) -> None:
     async with serving(full_answer()) as wire:
         finished_generation(table, f"{wire.base_url}/v.mp4")
         set_output(table, path)
-        outside = sorted(table.folder.parent.iterdir())
+        outside = os.listdir(table.folder.parent)  # noqa: PTH208
         await check_waits_then_arrives(table, None, "Give its job another `output:`")
-    assert sorted(table.folder.parent.iterdir()) == outside
+    assert os.listdir(table.folder.parent) == outside  # noqa: PTH208
 
 
 # --- two job tables of one folder ---
