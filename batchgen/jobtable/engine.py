@@ -18,17 +18,19 @@ from batchgen.errors import StorageError, UsageError
 
 LOG = logging.getLogger("batchgen.jobtable")
 
-BUSY_TIMEOUT_MS = 30_000
-"""How long a transaction waits for the write lock of another process, before a person is told."""
-LOCK_TRIES = 20
-"""How often it waits so long: after ten minutes, whoever holds the lock has forgotten it."""
+BUSY_TIMEOUT_MS = 5_000
+"""How long SQLite waits for the lock of another process, deaf to everything: a second Ctrl-C must end a run soon."""
+LOCK_TRIES = 120
+"""How often a transaction waits so long: after ten minutes, whoever holds the lock has forgotten it."""
+LOCK_TIMEOUT_MS = 30_000
+"""How long PostgreSQL waits for the lock of another writer."""
 WAL_TRIES, WAL_PAUSE_MS = 600, 50
 """How often the switch to write-ahead logging is tried while other processes use the database: for a minute at most."""
 END_IT = "has locked the job table. End it, then run the same command"
 PAUSE = threading.Event()
 """Never set."""
 TAKE_WRITE_LOCK = f"""
-SELECT set_config('lock_timeout', '{BUSY_TIMEOUT_MS}ms', true),
+SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),
        set_config('idle_in_transaction_session_timeout', '5min', true),
        pg_advisory_xact_lock(7274331)
 """
@@ -121,7 +123,7 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool, impatient: thread
         if not writing:
             connection.exec_driver_sql("BEGIN")
             return
-        for _ in range(LOCK_TRIES):
+        for number in range(LOCK_TRIES):
             try:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 return
@@ -129,7 +131,8 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool, impatient: thread
                 code = getattr(error.orig, "sqlite_errorcode", None)
                 if code != sqlite3.SQLITE_BUSY or impatient.is_set():
                     raise
-            LOG.warning(f"{path} is locked by {lock_holders(path)}; this run waits for it")
+            if not number:
+                LOG.warning(f"{path} is locked by {lock_holders(path)}; this run waits for it")
         raise StorageError(f"{path}: {lock_holders(path)} {END_IT}")
 
     return engine
