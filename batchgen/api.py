@@ -26,6 +26,7 @@ from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid, UsageError
 from batchgen.files import liveness
+from batchgen.files.outputs import OutputFolder
 from batchgen.jobtable import batches, leases, selection, statistics, sync
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
@@ -341,6 +342,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
     batch, jobs = batch_of(manifest), selection_of(options)
+    OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
     on_changed = options.get("changed") or "refuse"
     synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed)
     number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))

@@ -7,16 +7,18 @@ import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.files.checker import Checker
-from batchgen.files.part import FolderSync, Part, find_placed, sync_folder
+from batchgen.files.disk_space import DISK_ERRORS, NO_SPACE, DiskFull, check_space, is_scarce
+from batchgen.files.outputs import OutputFolder, numbered
+from batchgen.files.part import FolderSync, Part, PartBusy
+from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import HEAD_BYTES, KIND_BYTES, NotVideo, Undecodable, check_head
 from batchgen.jobs import ErrorClass, Job, Output, State
 from batchgen.jobtable import delivery, polling
@@ -24,30 +26,29 @@ from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services import file_server, http
 from batchgen.services.base import Failed, Finished, Throttled, Unavailable
-from batchgen.services.file_server import Expired, NoFile, VersionChanged, validator, whole_size
+from batchgen.services.file_server import Expired, NoFile, VersionChanged
+from batchgen.services.transfer import Stopped, TooLarge, receive
 from batchgen.stage import LEASE, RunContext, Stage
 
 T = TypeVar("T")
 
-PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
-SMALL_PIECE_BYTES = 256 << 10  # below this the hand-over costs more than to hash and write
-PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
 SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so much in tens of milliseconds
 CLAIMED_PER_CONNECTION = 2  # jobs that wait for it: small files must not run out between two claims
-VERIFYING_MAX = 256  # files being checked and renamed: bounds the leases, they cost little else
+VERIFYING_MAX = 128  # files being checked and renamed: bounds the leases and the open files
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
 SAME_BAD_BYTES = 3  # so many times the same undecodable file is taken for what the service has
 RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pass within seconds
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
-DISK_ERRORS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
-)
-"""Errors that the next file would meet as well."""
+NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
 
 
 class TryFailed(Exception):
     """This try brought no whole file, and another follows; `str(error)` says why."""
+
+
+class Obstructed(Exception):
+    """This job cannot be written to the disk, others may; a later run tries again. `str(error)` says why."""
 
 
 class Gone(Exception):
@@ -71,7 +72,8 @@ class Downloader(Stage):
         self.client = file_server.client(at_once)
         self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
         self.checker = Checker()
-        self.folders = FolderSync(partial(self.on_disk, sync_folder))
+        self.outputs = OutputFolder(context.folder)
+        self.folders = FolderSync(partial(self.on_disk, self.outputs.sync))
 
     async def finish(self) -> None:
         """Claim nothing more, break off the downloads, and wait until the files that have arrived are delivered."""
@@ -116,17 +118,22 @@ class Downloader(Stage):
         """Try once to deliver a video. Why a try failed, and when the next follows, is written to the row."""
         try:
             for output in job.outputs:
-                if not output.delivered_at and not await self.deliver_placed(job, output):
-                    await self.download(job, output)
+                if not output.delivered_at:
+                    await self.deliver_output(job, output)
+            self.context.obstacles.pop(job.key, None)
             return
-        except Abandoned:
+        except (Abandoned, Stopped):
             return
         except Gone as error:
-            failed, leaving = error.outcome, State.DOWNLOADING
-            run, now = self.context.run, clock.utcnow()
-            await self.context.database.write(polling.failed, job, run, failed, now, leaving=leaving)
+            run, leaving = self.context.run, State.DOWNLOADING
+            await self.context.database.write(polling.failed, job, run, error.outcome, clock.utcnow(), leaving=leaving)
             return
-        except (TryFailed, NoFile, NotVideo, Undecodable) as error:
+        except (UnsafePath, TooLarge, Obstructed) as error:
+            self.context.obstacles[job.key] = reason = str(error)
+            next_at = clock.utcnow() + NEXT_RUN
+            await self.context.database.write(delivery.left_to_next_run, job, self.context.run, reason, next_at)
+            return
+        except (TryFailed, NoFile, NotVideo, Undecodable, PartBusy) as error:
             reason = str(error)
         except OSError as error:
             reason = f"{job.output_path}: {error.strerror or error}"
@@ -145,9 +152,34 @@ class Downloader(Stage):
         if not await self.context.database.write(function, job, self.context.run, *values):
             raise Abandoned
 
-    async def download(self, job: Job, output: Output) -> None:
+    async def deliver_output(self, job: Job, output: Output) -> None:
+        """Deliver a file: one that a dead run has put in its place, else from its address.
+
+        Where it fills the disk, or is not to be had any more, the `.part` gives its space back.
+        """
+        part = Part(self.outputs, path_of(job, output), job.attempt.client_request_id, output.etag)
+        try:
+            if not await self.deliver_placed(job, output, part):
+                await self.download(job, output, part)
+        except (TooLarge, Gone):
+            await self.on_disk(part.discard)
+            raise
+        except OSError as error:
+            if error.errno not in NO_SPACE:
+                raise
+            # A system that refuses the first byte has no space for any file, or no quota, or no more names.
+            is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
+            await self.on_disk(part.discard)
+            if is_full or await self.on_disk(is_scarce, self.outputs.root):
+                raise
+            raise Obstructed(f"{job.output_path}: {error.strerror}") from error
+        finally:
+            if part.is_open:
+                # Cancelled, this does not wait: a thread that still writes is waited for in another thread.
+                await asyncio.shield(self.on_disk(part.close))
+
+    async def download(self, job: Job, output: Output, part: Part) -> None:
         """Fetch a file, verify it, and deliver it."""
-        part = Part(self.path_of(job, output), output.etag)
         async with self.client.free_connections:
             try:
                 await self.fetch(job, output, part)
@@ -161,14 +193,11 @@ class Downloader(Stage):
         finally:
             self.verifying -= 1
 
-    def path_of(self, job: Job, output: Output) -> Path:
-        """Where a file goes: the first one of a generation to the job's own path, the others beside it."""
-        path = self.context.folder / job.output_path
-        return path if output.number == 1 else path.with_name(f"{path.stem}-{output.number}{path.suffix}")
-
     async def fetch(self, job: Job, output: Output, part: Part) -> None:
         """Fill the `.part` to its end. A cut connection is resumed, and an expired address is replaced."""
         url, is_fresh = output.url if job.failures < TRIES_PER_ADDRESS else None, False
+        base_url, store = self.context.service.base_url, partial(self.append, job, output, part)
+        check = partial(self.on_disk, check_space, self.outputs.root)
         if part.recorded_etag:
             await self.on_disk(part.resume)
         for _ in range(CONNECTIONS_PER_TRY):
@@ -178,7 +207,7 @@ class Downloader(Stage):
                 url, is_fresh = await self.ask_address(job, output), True
             size_before = part.size
             try:
-                return await self.receive(job, output, part, url)
+                return await receive(self.client, url, base_url, part, store, check, lambda: self.stopping)
             except Expired as error:
                 if is_fresh:
                     raise TryFailed(f"the video's address does not work: {error}") from error
@@ -191,48 +220,6 @@ class Downloader(Stage):
                 if not self.stopping and part.size <= size_before:
                     raise TryFailed(f"the file server: {http.describe(error)}") from error
         raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
-
-    async def receive(self, job: Job, output: Output, part: Part, url: str) -> None:
-        """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers."""
-        headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-        async with file_server.open_file(self.client, url, headers, self.context.service.base_url) as response:
-            total = whole_size(response, part.size, part.etag)
-            if response.status_code == 200:
-                part.restart(validator(response))
-            if part.size != total or part.is_stale:
-                await self.append_body(job, output, part, response)
-        if total is not None and part.size < total:
-            raise http.Interrupted(f"{part.size} of {total} bytes came")
-        if total is not None and part.size > total:
-            raise VersionChanged
-
-    async def append_body(self, job: Job, output: Output, part: Part, response: http.Response) -> None:
-        """Append the body to the `.part`, in pieces. What came before a failure is kept."""
-        time = asyncio.get_running_loop().time
-        chunks: list[bytes] = []
-        length, due = 0, time() + PIECE_SECONDS
-        writing: asyncio.Task[None] | None = None
-        try:
-            async for chunk in file_server.stream_body(response):
-                chunks.append(chunk)
-                length += len(chunk)
-                if self.stopping:
-                    raise Abandoned
-                if length >= PIECE_BYTES or (length >= SMALL_PIECE_BYTES and time() >= due):
-                    if writing:
-                        await writing
-                    # The disk has this piece while the next one comes.
-                    writing = asyncio.create_task(self.append(job, output, part, chunks))
-                    chunks, length, due = [], 0, time() + PIECE_SECONDS
-            if writing:
-                await writing
-        except Exception:
-            if writing:
-                await writing
-            if chunks:
-                await self.append(job, output, part, chunks)
-            raise
-        await self.append(job, output, part, chunks, is_last=True)
 
     async def append(
         self, job: Job, output: Output, part: Part, chunks: Sequence[bytes], *, is_last: bool = False
@@ -275,32 +262,36 @@ class Downloader(Stage):
         try:
             await self.checker.check(part.path)
         except NotVideo:
-            await self.on_disk(part.path.unlink)
+            await self.on_disk(part.discard)
             raise
         except Undecodable as error:
             is_settled = output.sha256 == part.sha256 and job.failures + 1 >= SAME_BAD_BYTES
             if not is_settled:
                 await self.write(delivery.verified, job, output, part.size, part.sha256)
-                await self.on_disk(part.path.unlink)
+                await self.on_disk(part.discard)
                 raise
             remark = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
         # Before the rename: after a crash between rename and row, the next run recognises the file by this.
         await self.write(delivery.verified, job, output, part.size, part.sha256)
         path = await self.on_disk(part.place)
-        await self.folders.sync(path.parent)
+        await self.folders.sync(path)
         await self.record_delivery(job, output, part.size, part.sha256, path, remark)
 
-    async def deliver_placed(self, job: Job, output: Output) -> bool:
+    async def deliver_placed(self, job: Job, output: Output, part: Part) -> bool:
         """Deliver a file that a run has put in its place before it died; False if there is none."""
         if not output.sha256 or not output.bytes:
             return False
-        path = await self.on_disk(find_placed, self.path_of(job, output), output.bytes, output.sha256)
+        path = await self.on_disk(part.find_placed, output.bytes, output.sha256)
         if path:
             await self.record_delivery(job, output, output.bytes, output.sha256, path)
         return path is not None
 
     async def record_delivery(
-        self, job: Job, output: Output, size: int, sha256: str, path: Path, remark: str | None = None
+        self, job: Job, output: Output, size: int, sha256: str, path: str, remark: str | None = None
     ) -> None:
-        placed = path.relative_to(self.context.folder).as_posix()
-        await self.write(delivery.placed, job, output, size, sha256, placed, clock.utcnow(), remark)
+        await self.write(delivery.placed, job, output, size, sha256, path, clock.utcnow(), remark)
+
+
+def path_of(job: Job, output: Output) -> str:
+    """Where a file goes: the first one of a generation to the job's own path, the others beside it."""
+    return job.output_path if output.number == 1 else numbered(job.output_path, output.number, "-")

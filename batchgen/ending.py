@@ -67,6 +67,11 @@ def judge(
     if context.disk:
         message = f"{context.disk}. Free some disk, then run the same command: what is paid waits"
         return Ending(ExitCode.STORAGE, message, summary)
+    if context.obstacles:
+        number, reason = len(context.obstacles), next(iter(context.obstacles.values()))
+        others = f" (and {number - 1} more like it)" if number > 1 else ""
+        message = f"{missing} of {selected} jobs not delivered; {reason}{others}. What is paid waits"
+        return Ending(ExitCode.STORAGE, message, summary)
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
         return Ending(code, explain_block(blocked, context.service.variables), summary)

@@ -24,7 +24,7 @@ from batchgen.ending import Ending, judge
 from batchgen.errors import ExitCode, ServiceUnreachable
 from batchgen.files import liveness
 from batchgen.jobs import State
-from batchgen.jobtable import leases, pricelist, statistics, timings
+from batchgen.jobtable import leases, place, pricelist, statistics, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, SyncResult
@@ -95,10 +95,12 @@ class Runner:
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
-        with liveness.lock_held(self.database.path, self.id):
+        await self.database.read(place.check_runs, self.database.path)
+        with liveness.lock_held(self.database.path, self.id) as lock:
             write = self.database.write
             host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
             await write(leases.begin_run, self.id, self.batch_id, host, pid, now, self.selection)
+            lock.record()
             LOG.info("run.started", extra={"run": self.id})
             code = ExitCode.INTERNAL_ERROR
             try:
@@ -119,9 +121,14 @@ class Runner:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow())
+                lock.stays = not self.database.is_in_place()
 
     async def recover(self) -> None:
-        """Release the leases of dead runs. A request of theirs that may have been sent becomes unconfirmed."""
+        """Release the leases of dead runs. A request of theirs that may have been sent becomes unconfirmed.
+
+        Raises `StorageError` where the job table has lost its place.
+        """
+        self.database.check_in_place()
         holders = await self.database.read(leases.holders)
         holders.pop(self.id, None)
         dead = await asyncio.to_thread(liveness.dead, self.database.path, holders)
@@ -340,6 +347,7 @@ class Runner:
             if self.end_watch:
                 self.end_watch.cancel()  # It may be waiting for the service to list charges.
         else:
+            self.database.impatient.set()
             cancel_tasks(*self.stages)
 
 

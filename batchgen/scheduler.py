@@ -95,6 +95,7 @@ class Scheduler(Stage):
             for candidate in within(choice.chosen, capacity)
         ]
         service, until = context.service, now + LEASE
+        context.database.check_in_place()
         jobs = submission.intend(
             connection, context.batch_id, context.run, now, until, service.name, service.account, chosen, service.origin
         )

@@ -74,6 +74,8 @@ class RunContext:
     """What a person should know although the run goes on."""
     disk: str | None = None
     """Set once the output folder cannot be written: the run neither downloads nor submits."""
+    obstacles: dict[str, str] = field(default_factory=dict)
+    """Jobs whose file cannot be written although others can, by key, each with the reason."""
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

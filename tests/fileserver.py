@@ -12,6 +12,8 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.downloader import Downloader
 from batchgen.files import video
 from batchgen.files.checker import Checker
+from batchgen.files.outputs import OutputFolder
+from batchgen.files.part import Part
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.simulator.rendering import tiny
@@ -94,10 +96,14 @@ def finished_generation(table: Table, url: str, part: bytes | None = None, etag:
     if etag:
         table.change(delivery.begun, job, RUN, job.outputs[0], etag)
     table.bury()
-    target = table.folder / "mona.mp4"
     if part is not None:
-        target.with_name("mona.mp4.part").write_bytes(part)
-    return target
+        part_of(table).write_bytes(part)
+    return table.folder / "mona.mp4"
+
+
+def part_of(table: Table) -> Path:
+    """The `.part` of the newest attempt of mona."""
+    return Part(OutputFolder(table.folder), "mona.mp4", table.attempt().client_request_id).path
 
 
 async def run_tries(stage: Downloader, table: Table, clock: Clock, times: int) -> None:

@@ -182,6 +182,33 @@ async def test_the_child_does_not_get_the_api_key(
     assert b"test-key" not in environment
 
 
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs Linux, to see the limits of a process")
+async def test_the_child_has_no_other_files_open_and_can_use_little(
+    checker: Checker, tmp_path: Path, hanging: HangingFile
+) -> None:
+    inheritable = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(inheritable, True)
+    check = asyncio.create_task(checker.check(hanging.path))
+    await hanging.opened()
+    process = Path(f"/proc/{children(os.getpid())[0]}")
+    limits = {line[:26].strip(): line[26:].split()[0] for line in (process / "limits").read_text().splitlines()}
+    files = {link.name: link.readlink() for link in (process / "fd").iterdir()}
+    assert files.keys() - {"0", "1", "2"} == {name for name, path in files.items() if path == hanging.path}
+    assert int(limits["Max cpu time"]) <= 2 * module.CHECK_SECONDS + 2
+    assert int(limits["Max address space"]) == video.MEMORY_BYTES
+    assert int(limits["Max open files"]) == video.OPEN_FILES
+    assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
+    assert (process / "oom_score_adj").read_text().strip() == "1000", "where memory is short, the run must go on"
+    check.cancel()
+    os.close(inheritable)
+
+
+async def test_a_large_file_gets_the_time_to_be_read(tmp_path: Path) -> None:
+    large = clip(tmp_path)
+    os.truncate(large, 600 * module.CHECK_BYTES_PER_SECOND)
+    assert module.seconds_for(large) == module.CHECK_SECONDS + 600
+
+
 async def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(
     checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

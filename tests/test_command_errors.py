@@ -18,6 +18,7 @@ from batchgen.errors import ExitCode
 from batchgen.jobtable.database import Database
 from tests.batches import STANDARD, write_image, write_manifest
 from tests.conftest import Command, Simulate
+from tests.disks import small_disk
 from tests.waiting import rows, states
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -163,20 +164,13 @@ def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
     write_manifest(tmp_path / "m.yaml", 3, output="out/{{ id }}.mp4")
-    if os.geteuid() == 0:  # root may write in any folder, but nobody can make a file in /sys
-        (tmp_path / "out").symlink_to("/sys")
-    else:
-        (tmp_path / "out").mkdir(mode=0o555)
-    ended = batchgen("run", "m.yaml", **simulator.environment)
+    with small_disk(tmp_path / "out", 1 << 20, read_only=True):
+        ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 8, ended.stderr
     assert "Free some disk, then run the same command" in ended.stdout
     assert "Traceback" not in ended.stderr
     assert "failed" not in states(tmp_path / "batchgen.db")
 
-    if (tmp_path / "out").is_symlink():
-        (tmp_path / "out").unlink()
-    else:
-        (tmp_path / "out").rmdir()
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0, ended.stderr
     assert len(rows(simulator.ledger, "SELECT * FROM generations")) == 3

@@ -13,7 +13,6 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.engine import use_write_ahead_log
 from batchgen.jobtable.schema import timings
 from tests.processes import gather
 
@@ -185,27 +184,6 @@ with Database(sys.argv[1]) as database:
 @pytest.mark.parametrize("round_", range(3))
 def test_four_first_runs_at_once_all_open_a_complete_table(tmp_path: Path, round_: int) -> None:
     assert gather(OPEN, [tmp_path / "new.db"] * 4) == ["0"] * 4
-
-
-def test_the_switch_to_a_write_ahead_log_waits_for_a_writer(tmp_path: Path) -> None:
-    """SQLite refuses this one statement at once, whatever `busy_timeout` says."""
-    with (
-        closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other,
-        closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as ours,
-    ):
-        other.execute("BEGIN IMMEDIATE")
-        other.execute("CREATE TABLE begun (id)")
-        statements: list[str] = []
-
-        def listen(statement: str) -> None:
-            statements.append(statement)
-            if statement == "BEGIN IMMEDIATE":
-                other.execute("COMMIT")
-
-        ours.set_trace_callback(listen)
-        use_write_ahead_log(ours)
-        assert statements == ["PRAGMA journal_mode=WAL", "BEGIN IMMEDIATE", "COMMIT", "PRAGMA journal_mode=WAL"]
-        assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_closing_commits_the_queued_writes(tmp_path: Path) -> None:

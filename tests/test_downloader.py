@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen import downloader
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling
+from batchgen.services import transfer
 from batchgen.services.base import Finished, Unavailable
 from tests.fileserver import (
     CLIP,
@@ -29,6 +29,7 @@ from tests.fileserver import (
     downloading,
     finished_generation,
     full_answer,
+    part_of,
     partial_answer,
     range_from,
     requested_ranges,
@@ -195,7 +196,7 @@ async def test_a_video_arrives_whole(table: Table, clock: Clock, case: Case) -> 
         hashlib.sha256(case.content).hexdigest(),
     )
     assert (row.output_path, row.failures, row.error, row.leased_by) == ("mona.mp4", 0, None, None)
-    assert not target.with_name("mona.mp4.part").exists()
+    assert not part_of(table).exists()
     assert service.fetched == []
     for request in wire.requests:
         assert request.headers["accept-encoding"] == "identity"
@@ -208,7 +209,7 @@ OFFSETS = sorted({*range(1, 40), *range(40, len(CLIP), 997), len(CLIP) - 1})
 async def test_a_video_cut_anywhere_is_resumed_from_there(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 1_000)
     table.sync(*(spec(f"j{offset:05}") for offset in OFFSETS))
     for job in table.intend(capacity=999):
         table.accept(job, f"g-{job.key}")

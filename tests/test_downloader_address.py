@@ -20,6 +20,7 @@ from tests.fileserver import (
     downloading,
     finished_generation,
     full_answer,
+    part_of,
     partial_answer,
     range_from,
     requested_ranges,
@@ -67,7 +68,7 @@ async def test_an_address_that_the_service_does_not_give_now_is_requested_later(
             assert table.row().state == "downloading"
             assert table.row().failures == 1
             assert "new address" in table.row().error
-            assert target.with_name("mona.mp4.part").read_bytes() == CLIP[:HALF]
+            assert part_of(table).read_bytes() == CLIP[:HALF]
             await run_tries(stage, table, clock, 1)
     assert target.read_bytes() == CLIP
 

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
-from sqlalchemy import update
 
 from batchgen import downloader
 from batchgen.downloader import SAME_BAD_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
-from batchgen.jobtable.schema import jobs
+from batchgen.services import transfer
 from batchgen.services.base import Finished
 from tests.conftest import NOON
 from tests.fileserver import (
@@ -31,6 +30,7 @@ from tests.fileserver import (
     downloading,
     finished_generation,
     full_answer,
+    part_of,
     partial_answer,
     range_from,
     requested_ranges,
@@ -44,24 +44,24 @@ from tests.wire import Drip, serving
 
 @dataclass
 class DiskLog:
-    """Every fsync and rename, in order: of which file or folder, and in which state the row was then."""
+    """Every fsync and link, in order: of which file or folder, and in which state the row was then."""
 
     table: Table
     steps: list[tuple[str, str, str]] = field(default_factory=list)
 
     def observe(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        fsync, replace = os.fsync, os.replace
+        fsync, link = os.fsync, os.link
 
         def fsync_observed(descriptor: int) -> None:
             fsync(descriptor)
             self.note("fsync", Path(f"/proc/self/fd/{descriptor}").resolve())
 
-        def replace_observed(source: Path, target: Path) -> None:
-            replace(source, target)
-            self.note("rename", Path(target))
+        def link_observed(source: str, target: str, *, dst_dir_fd: int, **options: Any) -> None:
+            link(source, target, dst_dir_fd=dst_dir_fd, **options)
+            self.note("link", Path(f"/proc/self/fd/{dst_dir_fd}").resolve() / target)
 
         monkeypatch.setattr(os, "fsync", fsync_observed)
-        monkeypatch.setattr(os, "replace", replace_observed)
+        monkeypatch.setattr(os, "link", link_observed)
 
     def note(self, what: str, path: Path) -> None:
         size = f", {path.stat().st_size} bytes" if path.is_file() else ""
@@ -86,8 +86,8 @@ async def test_the_file_is_synced_before_it_gets_its_name_and_the_name_before_th
         # A new folder is a name in its parent.
         ("fsync", ".", "downloading"),
         ("fsync", "a", "downloading"),
-        ("fsync", f"a/b/mona.mp4.part, {WHOLE}", "downloading"),
-        ("rename", f"a/b/mona.mp4, {WHOLE}", "downloading"),
+        ("fsync", f"a/b/{part_of(table).name}, {WHOLE}", "downloading"),
+        ("link", f"a/b/mona.mp4, {WHOLE}", "downloading"),
         ("fsync", "a/b", "downloading"),
     ]
     assert table.row().state == "done"
@@ -111,7 +111,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, sync_bytes: int
 ) -> None:
     """Linux reports a lost write once: whoever syncs later hears nothing of it."""
-    monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 1_000)
     monkeypatch.setattr(downloader, "SYNC_BYTES", sync_bytes)
     sync_to_disk = os.fsync
     digests: list[str | None] = []
@@ -135,7 +135,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
         assert digests == [None], "no sync began before the file was verified"
         assert context.disk == "mona.mp4: Input/output error"
         assert (table.row().state, table.row().failures) == ("downloading", 1)
-        assert not target.with_name("mona.mp4.part").exists(), "another try would believe what lies there"
+        assert not part_of(table).exists(), "another try would believe what lies there"
         async with downloading(context_of(table, ScriptedService())) as stage:
             await run_tries(stage, table, clock, 1)
     assert requested_ranges(wire) == [NO_RANGE, NO_RANGE]
@@ -210,11 +210,11 @@ async def test_the_same_undecodable_bytes_are_delivered_at_the_third_time(table:
 async def test_a_run_that_stops_does_not_wait_for_a_silent_server_and_the_next_run_resumes(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloader, "PIECE_BYTES", 1_000)
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 1_000)
     silent = Drip([cut_off(full_answer(), HALF), *[b""] * 20_000])
     async with serving(silent, lambda request: partial_answer(int(request.headers["range"][6:-1]))) as wire:
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
-        part = target.with_name("mona.mp4.part")
+        part = part_of(table)
         async with downloading(context_of(table, ScriptedService())) as stage:
             await stage.tick(NOON)
             while not (part.exists() and part.stat().st_size):  # noqa: ASYNC110 - nothing tells when it grows
@@ -241,67 +241,3 @@ async def test_a_run_that_has_lost_its_lease_writes_no_more(table: Table, clock:
             await turn(stage)
     assert (table.row().state, table.row().leased_by, table.row().failures) == ("downloading", "another run", 0)
     assert not target.exists()
-
-
-def set_output(table: Table, output: str) -> None:
-    table.change(lambda connection: connection.execute(update(jobs).values(output_path=output)) and None)
-
-
-def a_full_disk(table: Table) -> None:
-    """The kernel refuses what is written to /dev/full, with the ENOSPC of a full disk."""
-    table.folder.joinpath("mona.mp4.part").symlink_to("/dev/full")
-
-
-def a_folder_that_cannot_be_written(table: Table) -> None:
-    """Nobody can create files in /sys."""
-    set_output(table, "sys/mona.mp4")
-    table.folder.joinpath("sys").symlink_to("/sys")
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists() or not Path("/sys").is_dir(), reason="needs Linux")
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [(a_full_disk, "mona.mp4: No space left"), (a_folder_that_cannot_be_written, "sys/mona.mp4: ")],
-    ids=["full", "read-only"],
-)
-async def test_a_disk_that_cannot_be_used_stops_downloads_and_loses_nothing(
-    table: Table, clock: Clock, spoil: Any, reason: str
-) -> None:
-    async with serving(full_answer()) as wire:
-        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        spoil(table)
-        context = context_of(table, service)
-        async with downloading(context) as stage:
-            await turn(stage)
-            assert context.disk
-            assert context.disk.startswith(reason)
-            row = table.row()
-            assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
-            assert table.attempt().generation_id == "g-mona"
-            assert row.error == context.disk
-            assert stage.capacity == 0
-            requests = len(wire.requests)
-            await run_tries(stage, table, clock, 3)
-            assert len(wire.requests) == requests, "no more downloads in this run"
-        # There is space again, and another run.
-        table.folder.joinpath("mona.mp4.part").unlink(missing_ok=True)
-        table.folder.joinpath("sys").unlink(missing_ok=True)
-        async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, 1)
-    assert table.row().state == "done"
-    assert (table.folder / table.row().output_path).read_bytes() == CLIP
-
-
-async def test_a_target_that_cannot_be_created_stops_only_its_own_job(table: Table, clock: Clock) -> None:
-    """A file is where its folder should be: other jobs have other folders."""
-    async with serving(full_answer()) as wire:
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        set_output(table, "file/mona.mp4")
-        table.folder.joinpath("file").write_text("here")
-        context = context_of(table, ScriptedService())
-        async with downloading(context) as stage:
-            await turn(stage)
-    assert context.disk is None
-    assert (table.row().state, table.row().failures) == ("downloading", 1)
-    assert table.row().error.startswith("file/mona.mp4: ")

@@ -116,6 +116,7 @@ def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monke
 
 
 def test_every_migration_can_be_applied_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.db").touch()
     engine = make_engine(URL.create("sqlite", database=str(tmp_path / "a.db")), writing=True)
     for script in reversed(list(chain().walk_revisions())):
         with engine.begin() as connection:

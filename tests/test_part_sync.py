@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.files.outputs import OutputFolder
 from batchgen.files.part import FolderSync, Part
 
-FOLDER = Path("clips")
+OUTPUT = "clips/a.mp4"
 
 
 class GatedSync:
@@ -21,7 +22,7 @@ class GatedSync:
         self.running: list[asyncio.Future[None]] = []
         self.began = asyncio.Event()
 
-    async def __call__(self, _folder: Path | None = None) -> None:
+    async def __call__(self, _output: str | None = None) -> None:
         self.running.append(asyncio.get_running_loop().create_future())
         self.began.set()
         await self.running[-1]
@@ -37,9 +38,9 @@ async def test_files_renamed_while_a_folder_is_synced_share_the_next_sync_and_wa
     gated = GatedSync()
     folders = FolderSync(gated)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(folders.sync(FOLDER))
+        first = tasks.create_task(folders.sync(OUTPUT))
         sync = await gated.next()
-        others = [tasks.create_task(folders.sync(FOLDER)) for _ in range(5)]
+        others = [tasks.create_task(folders.sync(OUTPUT)) for _ in range(5)]
         await asyncio.sleep(0)
         sync.set_result(None)
         await first
@@ -54,9 +55,9 @@ async def test_a_folder_does_not_wait_for_another() -> None:
     gated = GatedSync()
     folders = FolderSync(gated)
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        tasks.create_task(folders.sync(FOLDER))
+        tasks.create_task(folders.sync(OUTPUT))
         first = await gated.next()
-        other = tasks.create_task(folders.sync(FOLDER / "spring"))
+        other = tasks.create_task(folders.sync("clips/spring/a.mp4"))
         (await gated.next()).set_result(None)
         await other
         first.set_result(None)
@@ -66,11 +67,11 @@ async def test_a_folder_that_cannot_be_synced_fails_every_file_that_waits_and_no
     gated = GatedSync()
     folders = FolderSync(gated)
     async with asyncio.timeout(10):
-        files = [asyncio.create_task(folders.sync(FOLDER)) for _ in range(3)]
+        files = [asyncio.create_task(folders.sync(OUTPUT)) for _ in range(3)]
         (await gated.next()).set_exception(OSError(errno.EIO, "Input/output error"))
         errors = await asyncio.gather(*files, return_exceptions=True)
         assert [type(error) for error in errors] == [OSError] * 3
-        later = asyncio.create_task(folders.sync(FOLDER))
+        later = asyncio.create_task(folders.sync(OUTPUT))
         (await gated.next()).set_result(None)
         await later
 
@@ -79,7 +80,7 @@ async def test_a_cancelled_caller_leaves_the_sync_to_the_others() -> None:
     gated = GatedSync()
     folders = FolderSync(gated)
     async with asyncio.timeout(10):
-        cancelled, other = (asyncio.create_task(folders.sync(FOLDER)) for _ in range(2))
+        cancelled, other = (asyncio.create_task(folders.sync(OUTPUT)) for _ in range(2))
         sync = await gated.next()
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
@@ -91,7 +92,7 @@ async def test_a_cancelled_caller_leaves_the_sync_to_the_others() -> None:
 def test_a_part_whose_sync_fails_is_removed_and_does_not_come_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part = Part(tmp_path / "a.mp4")
+    part = Part(OutputFolder(tmp_path), "a.mp4", "batchgen-1")
     part.append([b"first"])
 
     def fail(_descriptor: int) -> None:

@@ -163,10 +163,10 @@ def test_a_file_that_was_half_there_when_killed_continues_by_range(
 ) -> None:
     simulator = simulate("--speed", "6000", faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
     manifest = write_large(tmp_path, 1)
-    part = tmp_path / "m/n0.mp4.part"
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
-    until(lambda: part.exists() and part.stat().st_size)  # the row names the version before the first bytes are there
+    (part,) = until(lambda: list((tmp_path / "m").glob("n0.mp4.*.part")))
+    until(lambda: part.stat().st_size)  # the row names the version before the first bytes are there
     running.signal(signal.SIGKILL)
     running.end()
     had = part.stat().st_size
@@ -183,11 +183,11 @@ def test_a_signal_during_a_download_keeps_what_has_come(
 ) -> None:
     simulator = simulate("--speed", "6000", faults={"cdn": {"slow": {"seconds": 2, "count": 1}}})
     manifest = write_large(tmp_path, 1)
-    part = tmp_path / "m/n0.mp4.part"
     running = launch("run", manifest, **simulator.environment)
     until(lambda: rows(tmp_path / "batchgen.db", RESUMABLE))
     running.signal(signal.SIGINT)
     assert running.end().returncode == 130
+    (part,) = (tmp_path / "m").glob("n0.mp4.*.part")
     assert part.stat().st_size > 0
 
     ended = batchgen("run", manifest, **simulator.environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -24,9 +25,9 @@ def command(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(example_manifest(path.name))
-        schema_path = path.with_name("manifest.schema.json")
-        if not schema_path.exists():
-            schema_path.write_text(schema.text(), "utf-8")
+        # "x" follows no link, not even one to nowhere, and opens nothing that exists.
+        with suppress(FileExistsError), path.with_name("manifest.schema.json").open("x", encoding="utf-8") as file:
+            file.write(schema.text())
     except FileExistsError:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:

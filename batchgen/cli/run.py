@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -17,6 +18,7 @@ from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
+from batchgen.files import safe_open
 from batchgen.jobs import State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.statistics import Blocker
@@ -83,7 +85,7 @@ def command(
 def open_log(path: Path) -> IO[str]:
     """Open the log file, before anything costs money. Raises `StorageError`."""
     try:
-        return path.open("a", encoding="utf-8")
+        return os.fdopen(safe_open.open_log(path), "a", encoding="utf-8")
     except OSError as error:
         raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
@@ -168,7 +170,8 @@ def notice_of(runner: Runner) -> str:
     elif context.hold:
         until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
         reason = f"no more submits for now: {context.hold}{until}"
-    return "; ".join(filter(None, (reason, context.warning)))
+    waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
+    return "; ".join(filter(None, (reason, waiting, context.warning)))
 
 
 def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:

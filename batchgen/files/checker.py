@@ -18,7 +18,8 @@ from pathlib import Path
 from batchgen.files import video
 from batchgen.files.video import NotVideo, Undecodable
 
-CHECK_SECONDS = 300  # for one file: several GB on a slow network disk take minutes, a decoder that hangs takes for ever
+CHECK_SECONDS = 30  # for one file: a clip takes milliseconds, a file that makes the decoder hang takes for ever
+CHECK_BYTES_PER_SECOND = 10 << 20  # more time for a large file: so fast at least is it read from a slow network disk
 ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "HOME", "APPDATA", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 """All of the environment that the child gets: what Python needs to find its packages. The API key is not among it."""
 
@@ -43,10 +44,11 @@ class Checker:
 
     async def check(self, path: Path) -> None:
         """Check a whole file, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
+        seconds = await asyncio.to_thread(seconds_for, path)
         async with self._turn:
             child = await self._ensure_child()
             try:
-                error = await outcome_of(child, path)
+                error = await outcome_of(child, path, seconds)
             except BaseException:
                 # An answer may still come. The next file must not get it.
                 await self._end_child()
@@ -78,7 +80,7 @@ async def start() -> Process:
     """Start a child. Raises `OSError`."""
     return await asyncio.create_subprocess_exec(
         # -P: a module in the current folder must not be imported in place of a library.
-        *(sys.executable, "-P", video.__file__, str(CHECK_SECONDS)),
+        *(sys.executable, "-P", video.__file__),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
@@ -87,7 +89,7 @@ async def start() -> Process:
     )
 
 
-async def outcome_of(child: Process, path: Path) -> Exception | None:
+async def outcome_of(child: Process, path: Path, seconds: int) -> Exception | None:
     """What is wrong with a file; None if nothing.
 
     Raises `Undecodable` if the file ended the child, and `OSError` if the child cannot check anything.
@@ -95,21 +97,26 @@ async def outcome_of(child: Process, path: Path) -> Exception | None:
     assert child.stdin
     assert child.stdout
     try:
-        async with asyncio.timeout(CHECK_SECONDS):
+        async with asyncio.timeout(seconds):
             with contextlib.suppress(ConnectionError):  # it has just ended; its exit code says why
-                child.stdin.write(json.dumps(str(path)).encode() + b"\n")
+                child.stdin.write(json.dumps([str(path), seconds]).encode() + b"\n")
                 await child.stdin.drain()
             line = await child.stdout.readline()
         if line.endswith(b"\n"):
             return error_in(line)
     except TimeoutError:
-        raise Undecodable(f"the decoder did not finish within {CHECK_SECONDS} s") from None
+        raise Undecodable(f"the decoder did not finish within {seconds} s") from None
     except (ValueError, RecursionError):  # a file may make the decoder do anything
         raise Undecodable("the decoder wrote something else than an outcome") from None
     if (code := await child.wait()) < 0:
         raise Undecodable(f"the decoder crashed (signal {-code})")
     advice = f"is PyAV installed? Try: {sys.executable} -c 'import av'"
     raise OSError(errno.ENOEXEC, f"the check of videos does not start (exit code {code}); {advice}")
+
+
+def seconds_for(path: Path) -> int:
+    """How long the check of a file may take."""
+    return CHECK_SECONDS + path.stat().st_size // CHECK_BYTES_PER_SECOND
 
 
 def error_in(line: bytes) -> Exception | None:

@@ -2,17 +2,27 @@
 
 That holds however a run dies: kill -9, a power cut, a container that is thrown away. It needs no process ids and no
 heartbeats. A database without a file (PostgreSQL) has no such locks: there a run counts as alive until its lease ends.
+
+The file of a run that the job table knows holds a sentence. Where such a file lies and its table does not, the table
+was moved, deleted or replaced, and a run on a new one would pay again.
 """
 
 from __future__ import annotations
 
-import glob
+import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from batchgen.errors import StorageError
+from batchgen.files.lock import try_lock
+from batchgen.files.safe_open import Directory, UnsafePath, open_directory
+
+RUN_ID = re.compile(r"[0-9a-f]{12}")
+RECORDED = b"A run of batchgen is or was at work on the job table of this name.\n"
+LOCK_TRIES = 100  # of a new lock file, which another run may take for a dead one's and remove
 
 
 def host_name() -> str:
@@ -20,46 +30,141 @@ def host_name() -> str:
     return platform.node() or "unknown"
 
 
-def lock_file(database: Path, run: str) -> Path:
-    return database.with_name(f"{database.name}.run-{run}")
+def lock_name(database: Path, run: str) -> str:
+    return f"{database.name}.run-{run}"
+
+
+class RunLock:
+    """The lock file of a live run."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self.descriptor = descriptor
+        self.stays = False
+        """The file is kept at the end, for the next run to see."""
+
+    def record(self) -> None:
+        """Write that the job table knows this run."""
+        if self.descriptor is not None:
+            os.write(self.descriptor, RECORDED)
 
 
 @contextmanager
-def lock_held(database: Path | None, run: str) -> Iterator[None]:
-    """Show other runs that this one is alive, until the block ends."""
+def lock_held(database: Path | None, run: str) -> Iterator[RunLock]:
+    """Show other runs that this one is alive, until the block ends. Raises `StorageError`."""
     if database is None:
-        yield
+        yield RunLock(None)
         return
-    path = lock_file(database, run)
-    with FileLock(path):
+    name = lock_name(database, run)
+    try:
+        directory = open_directory(database.parent)
+    except OSError as error:
+        raise StorageError(f"{database.parent}: {error.strerror}") from error
+    with directory:
+        descriptor = make_locked(directory, name)
+        lock = RunLock(descriptor)
         try:
-            yield
+            yield lock
         finally:
-            path.unlink(missing_ok=True)
+            if lock.stays:
+                with suppress(OSError, UnsafePath):  # whoever took the table may have taken this file as well
+                    leave_trace(directory, name)
+            remove_locked(directory, None if lock.stays else name, descriptor)
+
+
+def make_locked(directory: Directory, name: str) -> int:
+    """A new lock file, locked. Raises `StorageError`."""
+    try:
+        for _ in range(LOCK_TRIES):
+            with suppress(FileExistsError):  # another run is removing the last one
+                descriptor = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                status = os.fstat(descriptor)
+                if try_lock(descriptor) and (current := directory.stat(name)) and os.path.samestat(status, current):
+                    return descriptor
+                os.close(descriptor)
+        reason = "something else has its name"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise StorageError(
+        f"{directory.path / name}: the lock of this run cannot be made ({reason}). Choose another --db, in a folder"
+        " that can be written, on a disk whose file system has locks"
+    )
+
+
+def leave_trace(directory: Directory, name: str) -> None:
+    """Make sure that the next run sees that one was at work here."""
+    if directory.stat(name) is None:
+        descriptor = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        os.write(descriptor, RECORDED)
+        os.close(descriptor)
+
+
+def remove_locked(directory: Directory, name: str | None, descriptor: int) -> None:
+    """Remove a file under its lock, then release the lock. Windows removes no file that is open."""
+    if name and os.name == "posix":
+        directory.unlink(name)
+    os.close(descriptor)
+    if name and os.name != "posix":
+        directory.unlink(name)
 
 
 def dead(database: Path | None, hosts: Mapping[str, str]) -> list[str]:
-    """The runs (id → host) that are certainly dead. One that cannot be judged from this machine is left out."""
-    if database is None:
+    """The runs (id → host) that are certainly dead. One that cannot be judged from this machine is left out.
+
+    Raises `UnsafePath` where something else than a lock file of ours has the name of one.
+    """
+    if database is None or not hosts:
         return []
-    return [run for run, host in hosts.items() if remove_if_dead(lock_file(database, run), host)]
+    with open_directory(database.parent) as directory:
+        return [run for run, host in hosts.items() if is_dead(directory, database, run, host)]
+
+
+def is_dead(directory: Directory, database: Path, run: str, host: str) -> bool:
+    """Whether nobody holds the lock file of a run; if so, it is removed."""
+    name = lock_name(database, run)
+    if not RUN_ID.fullmatch(run) or directory.stat(name) is None:
+        # A run removes its lock file as it ends. One on another machine may have a file that is not visible here.
+        return host == host_name()
+    return remove_if_unlocked(directory, name)
+
+
+def remove_if_unlocked(directory: Directory, name: str) -> bool:
+    """Whether nobody holds this lock file. It is removed then, if nothing but a run has written to it."""
+    try:
+        descriptor = directory.open(name, os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    if not try_lock(descriptor):
+        os.close(descriptor)
+        return False
+    is_lock_file = os.read(descriptor, len(RECORDED) + 1) in (b"", RECORDED)
+    remove_locked(directory, name if is_lock_file else None, descriptor)
+    return True
 
 
 def sweep(database: Path | None) -> None:
-    """Remove the lock files that dead runs left beside the database."""
+    """Remove the lock files that dead runs left beside the database. What others have put there stays."""
     if database is not None:
-        for path in database.parent.glob(f"{glob.escape(database.name)}.run-*"):
-            remove_if_dead(path, host_name())
+        with open_directory(database.parent) as directory:
+            for run in runs_with_files(directory, database):
+                with suppress(OSError, UnsafePath):
+                    remove_if_unlocked(directory, lock_name(database, run))
 
 
-def remove_if_dead(path: Path, host: str) -> bool:
-    """Whether nobody holds this lock file; if so, it is removed."""
-    if not path.exists():
-        # A run removes its lock file as it ends. One on another machine may have a file that is not visible here.
-        return host == host_name()
-    try:
-        with FileLock(path, timeout=0):
-            path.unlink(missing_ok=True)
-    except Timeout:
-        return False
-    return True
+def recorded_runs(database: Path) -> list[str]:
+    """The runs, dead or alive, that are in the job table of this name, by their lock files."""
+    recorded = []
+    with open_directory(database.parent) as directory:
+        for run in runs_with_files(directory, database):
+            with suppress(OSError, UnsafePath):
+                descriptor = directory.open(lock_name(database, run), os.O_RDONLY)
+                if os.read(descriptor, len(RECORDED)) == RECORDED:
+                    recorded.append(run)
+                os.close(descriptor)
+    return recorded
+
+
+def runs_with_files(directory: Directory, database: Path) -> list[str]:
+    prefix = lock_name(database, "")
+    names = os.listdir(directory.descriptor if directory.descriptor is not None else directory.path)  # noqa: PTH208
+    runs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return sorted(run for run in runs if RUN_ID.fullmatch(run))

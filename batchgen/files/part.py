@@ -1,6 +1,10 @@
 """A download on its way to its target: a `.part` file beside it, hashed as it grows, renamed once it is whole.
 
-Everything here may wait for the disk, so the downloader calls it in a thread. Everything here may raise `OSError`.
+The name of a `.part` has that of its target and of its attempt: clip.mp4.1f3a9c0be2d4.part. So no two jobs, manifests
+or job tables of one folder share one; a lock keeps out a second process that works on the same attempt.
+
+Everything here may wait for the disk, so the downloader calls it in a thread. Everything here may raise `OSError` and
+`UnsafePath`.
 """
 
 from __future__ import annotations
@@ -8,22 +12,35 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from itertools import count
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from weakref import WeakValueDictionary
 
-RENAMING = Lock()
-"""Held from the choice of a free name to the rename, so that no other download of this run takes the name."""
+from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
+from batchgen.files.lock import try_lock
+from batchgen.files.outputs import OutputFolder, name_of, paths_for
+from batchgen.files.safe_open import Directory, UnsafePath
+
+MARK_CHARS = 12  # of an attempt's id, in the name of its `.part`: 48 bits, so that no two attempts share one
+
+
+class PartBusy(Exception):
+    """Another process writes this `.part`."""
 
 
 class Part:
-    """The `.part` file of one target. After an `OSError`, `size` and `sha256` may be wrong: make a new `Part`."""
+    """The `.part` file of one target. After an `OSError`, `size` and `sha256` may be wrong: make a new `Part`.
 
-    def __init__(self, target: Path, recorded_etag: str | None = None) -> None:
+    It stays open and locked from its first byte until `close`. Its methods may be called from several threads.
+    """
+
+    def __init__(self, outputs: OutputFolder, target: str, attempt: str, recorded_etag: str | None = None) -> None:
+        self.outputs = outputs
         self.target = target
-        self.path = target.with_name(target.name + ".part")
+        self.name = f"{name_of(target)}.{mark_of(attempt)}.part"
         self.size = 0
         self.etag: str | None = None
         """The version of the file that these bytes belong to: its ETag or, without one, its Last-Modified date."""
@@ -35,31 +52,49 @@ class Part:
         """The last sync that began beside the stream. Its error has to reach the job: it is reported only once."""
         self.size_at_sync = 0
         self._hash = hashlib.sha256()
+        self._descriptor: int | None = None
+        self._guard = Lock()
+        """Held while the descriptor is used: a number that was closed may be another file's in the next moment."""
+
+    @property
+    def path(self) -> Path:
+        """For the check of the whole file, which opens it by itself."""
+        return (self.outputs.root / self.target).with_name(self.name)
 
     def resume(self) -> None:
         """Continue the file that an earlier try left, if the row names its version. Reads it once, for the hash."""
-        if self.recorded_etag is None or not self.path.exists():
+        if self.recorded_etag is None:
             return
-        self.etag, self.is_stale = self.recorded_etag, False
-        with self.path.open("rb") as file:
-            self._hash = hashlib.file_digest(file, "sha256")
-            self.size = file.tell()
+        with self._guard, suppress(FileNotFoundError):
+            descriptor = self._open(create=False)
+            if os.fstat(descriptor).st_size > FILE_BYTES_MAX:
+                return
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                self._hash = hashlib.file_digest(file, "sha256")
+                self.size = file.tell()
+            self.etag, self.is_stale = self.recorded_etag, False
 
     def restart(self, etag: str | None = None) -> None:
         """Begin again, for the bytes of version `etag`. Leaves the disk as it is until the first of them."""
         self.size, self.etag, self.is_stale, self._hash = 0, etag, True, hashlib.sha256()
 
     def append(self, chunks: Iterable[bytes]) -> None:
-        """Write and hash bytes at the end. Creates the file, and its folder where it is missing."""
-        if self.is_stale:
-            make_folder(self.path.parent)
-        # Not "ab": if a failed sync has removed the file, the rest must not become a file of its own.
-        with self.path.open("wb" if self.is_stale else "r+b") as file:
-            self.is_stale = False
-            file.seek(self.size)
+        """Write and hash bytes at the end. Creates the file, and its folder where it is missing.
+
+        Raises `DiskFull`, `PartBusy`.
+        """
+        with self._guard:
+            # If a failed sync has removed the file, the rest must not become a file of its own.
+            descriptor = self._open(create=self.is_stale)
+            if self.is_stale:
+                os.ftruncate(descriptor, 0)
+                self.is_stale = False
+            check_space(descriptor if os.name == "posix" else self.outputs.root, sum(map(len, chunks)))
+            os.lseek(descriptor, self.size, os.SEEK_SET)
             # Write and hash each chunk while the processor's cache has it: joined chunks cost a third more system time.
             for chunk in chunks:
-                file.write(chunk)
+                write_whole(descriptor, chunk)
                 self._hash.update(chunk)
                 self.size += len(chunk)
 
@@ -72,84 +107,135 @@ class Part:
 
         Linux forgets the pages that it could not write and reports that once, so another try would find no error.
         """
-        with self.path.open("r+b") as file:
-            try:
-                os.fsync(file.fileno())
-            except OSError:
-                self.path.unlink(missing_ok=True)
-                raise
+        with self._guard:
+            descriptor = os.dup(self._open(create=False))  # the stream goes on meanwhile
+        try:
+            os.fsync(descriptor)
+        except OSError:
+            self.discard()
+            raise
+        finally:
+            os.close(descriptor)
 
-    def place(self) -> Path:
-        """Sync the file, and rename it to the first free name for its target; returns that name.
+    def place(self) -> str:
+        """Sync the file, rename it to the first free name for its target, and close it. Returns that name.
 
         The name is durable once its folder is synced.
         """
+        if hasattr(os, "fchmod"):
+            with self._guard, suppress(PermissionError):  # FAT has no permissions
+                os.fchmod(self._open(create=False), self.outputs.video_mode)
         self.sync()
-        with RENAMING:
-            path = next(path for path in names_for(self.target) if not path.exists())
-            self.path.replace(path)
-        return path
+        with self.outputs.open_parent(self.target) as directory:
+            for path in paths_for(self.target):
+                with suppress(FileExistsError):
+                    directory.move(self.name, name_of(path))
+                    self.close()
+                    return path
+        raise AssertionError("the names never end")
+
+    def find_placed(self, size: int, sha256: str) -> str | None:
+        """The output that has exactly this content, its name made durable; None if there is none.
+
+        A run that died while it placed the file may have left the `.part` as a second name of it, which is removed.
+        """
+        if size > FILE_BYTES_MAX:
+            return None
+        with suppress(FileNotFoundError), self.outputs.open_parent(self.target) as directory:
+            for path in paths_for(self.target):
+                placed = directory.stat(name_of(path))
+                if placed is None:
+                    return None
+                if placed.st_size == size and digest_of(directory, name_of(path)) == sha256:
+                    leftover = directory.stat(self.name)
+                    if leftover and os.path.samestat(leftover, placed):
+                        directory.unlink(self.name)
+                    directory.sync()
+                    return path
+        return None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `close` has something to do. A cancelled caller may have left a thread that is opening the file."""
+        return self._descriptor is not None or self._guard.locked()
+
+    def discard(self) -> None:
+        """Remove the file, which gives its space back."""
+        with self._guard, suppress(FileNotFoundError, PartBusy, UnsafePath):
+            self._open(create=False)
+            with self.outputs.open_parent(self.target) as directory:
+                directory.unlink(self.name)
+        self.close()
+
+    def close(self) -> None:
+        """Release the file and its lock."""
+        with self._guard:
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _open(self, *, create: bool) -> int:
+        """The descriptor of the file, opened and locked at the first call. Raises `PartBusy`, `FileNotFoundError`."""
+        if self._descriptor is None:
+            with self.outputs.open_parent(self.target, create=create) as directory:
+                descriptor = directory.open(self.name, os.O_RDWR | (os.O_CREAT if create else 0))
+                if not is_own(directory, self.name, descriptor):
+                    os.close(descriptor)
+                    raise PartBusy(f"another process downloads {self.target}")
+            self._descriptor = descriptor
+        return self._descriptor
+
+
+def is_own(directory: Directory, name: str, descriptor: int) -> bool:
+    """Lock a file that was just opened. False if another process has it, or has placed or removed it meanwhile."""
+    with suppress(OSError):  # Some file systems have no locks. The lease of the job keeps other runs out.
+        if not try_lock(descriptor):
+            return False
+    status = directory.stat(name)
+    return status is not None and os.path.samestat(status, os.fstat(descriptor))
+
+
+def mark_of(attempt: str) -> str:
+    """The part of an attempt's client request id that names its `.part`; a digest where the id is not one of ours."""
+    match = re.fullmatch(r"batchgen-([0-9a-f]{32})", attempt)
+    return (match[1] if match else hashlib.sha256(attempt.encode("utf-8", "replace")).hexdigest())[:MARK_CHARS]
+
+
+def write_whole(descriptor: int, content: bytes) -> None:
+    """Write all of it: the system may take a part at a time."""
+    written = os.write(descriptor, content)
+    while written < len(content):
+        written += os.write(descriptor, memoryview(content)[written:])
+
+
+def digest_of(directory: Directory, name: str) -> str | None:
+    """The SHA-256 of a regular file; None for what is not one, or may not be read."""
+    try:
+        descriptor = directory.open(name, os.O_RDONLY)
+    except (OSError, UnsafePath):
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FolderSync:
     """Group commit for folders: files that are renamed while a folder is being synced share the sync that follows."""
 
-    def __init__(self, sync_once: Callable[[Path], Awaitable[None]]) -> None:
+    def __init__(self, sync_once: Callable[[str], Awaitable[None]]) -> None:
         self.sync_once = sync_once
-        self.turns: WeakValueDictionary[Path, asyncio.Lock] = WeakValueDictionary()
-        self.following: dict[Path, asyncio.Task[None]] = {}
+        self.turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.following: dict[str, asyncio.Task[None]] = {}
 
-    async def sync(self, folder: Path) -> None:
-        """Return once a sync has ended that began after this call. Raises `OSError`."""
+    async def sync(self, output: str) -> None:
+        """Return once a sync of the output's folder has ended that began after this call. Raises `OSError`."""
+        folder = output.rpartition("/")[0]
         if folder not in self.following:
-            self.following[folder] = asyncio.create_task(self._sync_next(folder))
+            self.following[folder] = asyncio.create_task(self._sync_next(folder, output))
         # A caller that is cancelled must not cancel the sync of the others.
         await asyncio.shield(self.following[folder])
 
-    async def _sync_next(self, folder: Path) -> None:
+    async def _sync_next(self, folder: str, output: str) -> None:
         async with self.turns.setdefault(folder, asyncio.Lock()):
             # A sync that has begun may miss a name: whoever calls from now on waits for another.
             del self.following[folder]
-            await self.sync_once(folder)
-
-
-def make_folder(folder: Path) -> None:
-    """Create a folder and its missing parents, durably: each new name is synced in the folder that holds it."""
-    if not folder.exists():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """fsync a folder, for the names in it. Windows neither needs nor allows that."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def names_for(target: Path) -> Iterator[Path]:
-    """The names that a file for `target` may get: clip.mp4, else clip~1.mp4, clip~2.mp4 and so on."""
-    yield target
-    yield from (numbered(target, number) for number in count(1))
-
-
-def numbered(path: Path, number: int) -> Path:
-    """The name of another file for the same job: clip.mp4 → clip~2.mp4."""
-    return path.with_name(f"{path.stem}~{number}{path.suffix}")
-
-
-def find_placed(target: Path, size: int, sha256: str) -> Path | None:
-    """The file for `target` that has exactly this content, its name made durable; None if there is none."""
-    for path in names_for(target):
-        if not path.exists():
-            return None
-        if path.is_file() and path.stat().st_size == size:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                    sync_folder(path.parent)
-                    return path
-    return None
+            await self.sync_once(output)

@@ -1,7 +1,7 @@
 """Is this file a whole video? A captive portal's page, a truncated file and a clip that does not decode are not.
 
-`checker.py` runs this file by its path, as a filter in a child process: `python video.py SECONDS` reads paths and
-writes outcomes, one line of JSON each. So nothing of the package is imported here.
+`checker.py` runs this file by its path, as a filter in a child process: `python video.py` reads paths with the seconds
+allowed for each, and writes outcomes, one line of JSON each. So nothing of the package is imported here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 HEAD_BYTES = 40  # shown of a file that is no video
 KIND_BYTES = 12  # enough to tell what kind of file it is
 MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
+OPEN_FILES = 32  # in the child process, which reads one file at a time
 
 
 class NotVideo(Exception):
@@ -69,7 +70,8 @@ def check(path: Path) -> None:
     import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
 
     try:
-        with av.open(str(path)) as container:
+        # A container may name other files and addresses: they are not followed.
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             stream = container.streams.video[0]
             stream.codec_context.skip_frame = "NONKEY"
             stream.thread_type = "NONE"  # starting threads takes longer than decoding these few frames
@@ -94,28 +96,55 @@ def outcome_of(path: Path) -> dict[str, Any]:
 
 
 def limit_resources() -> None:
-    """Bound what a hostile file can make the decoder do: no file is written, no core is dumped, memory is limited."""
+    """Bound what a hostile file can make the decoder do: it writes no file, and its memory and open files are few."""
+    with contextlib.suppress(OSError):  # Linux: where memory is short, this process goes first, and not the run
+        Path("/proc/self/oom_score_adj").write_text("1000", "utf-8")
+    if resource := resources():
+        for kind, limit in (
+            (resource.RLIMIT_AS, MEMORY_BYTES),
+            (resource.RLIMIT_NOFILE, OPEN_FILES),
+            (resource.RLIMIT_FSIZE, 0),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            with contextlib.suppress(ValueError, OSError):  # the system has a lower limit, or does not know this one
+                resource.setrlimit(kind, (limit, limit))
+
+
+def limit_time(seconds: int) -> None:
+    """End this process if the next file takes longer; 0: no file is being checked.
+
+    The run kills a child that takes too long, by the clock. The processor's time is for one that the run cannot see to,
+    and the alarm for one whose run was killed; so they come later.
+    """
+    getattr(signal, "alarm", lambda _seconds: None)(2 * seconds)  # Windows has none
+    if resource := resources():
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        most = int(used.ru_utime + used.ru_stime) + 2 * seconds if seconds else hard
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def resources() -> Any:
+    """The module `resource`; None on Windows, which has none."""
     try:
         import resource
-    except ImportError:  # Windows
-        return
-    for kind, limit in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):  # the system has a lower limit, or does not know this one
-            resource.setrlimit(kind, (limit, limit))
+    except ImportError:
+        return None
+    return resource
 
 
-def main(seconds: int) -> None:
-    """Check each file that a line of standard input names. `seconds` is what the run allows for one file."""
+def main() -> None:
+    """Check each file of a line of standard input: its path, and the seconds that the run allows for it, as JSON."""
     import av  # noqa: F401  The first file must not wait for it.
 
     limit_resources()
-    alarm = getattr(signal, "alarm", lambda _seconds: None)  # Windows has none
     for line in sys.stdin.buffer:
-        # The run kills a child that takes too long. The alarm kills one whose run was killed, so it comes later.
-        alarm(2 * seconds)
-        os.write(1, json.dumps(outcome_of(Path(json.loads(line)))).encode() + b"\n")
-        alarm(0)
+        path, seconds = json.loads(line)
+        limit_time(seconds)
+        os.write(1, json.dumps(outcome_of(Path(path))).encode() + b"\n")
+        limit_time(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

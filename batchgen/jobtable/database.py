@@ -6,6 +6,7 @@ Writes go through one writer thread. Reads have an engine of their own, so that 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from batchgen.errors import StorageError
+from batchgen.jobtable import place
 from batchgen.jobtable.engine import database_url, make_engine, path_of
 from batchgen.jobtable.migrations import bring_up, is_current
 from batchgen.jobtable.writer import Writer
@@ -43,20 +45,33 @@ class Database:
     `StorageError` for a file that cannot be used. In each case nothing has been written.
     """
 
-    def __init__(self, place: str | Path) -> None:
-        self.url = database_url(place)
+    def __init__(self, location: str | Path) -> None:
+        self.url = database_url(location)
         self.path = path_of(self.url)
         """The file of an SQLite database; None for PostgreSQL."""
+        self.impatient = threading.Event()
+        """Set once nobody waits any more for a lock that another process holds on the table."""
 
     def __enter__(self) -> Self:
         with errors_for_people(self.url):
             if not is_current(self.url):
                 bring_up(self.url)
-            self.engine = make_engine(self.url, writing=True)
+            self.engine = make_engine(self.url, writing=True, impatient=self.impatient)
             self.engine.connect().close()  # a file that cannot be written is noticed before anything is sent
-        self.reading = make_engine(self.url, writing=False)
+            self.reading = make_engine(self.url, writing=False)
+            self.reading.connect().close()  # of the same file, whatever happens to its name
+        self.file = self.path.stat() if self.path else None
         self.writer = Writer(self.engine)
         return self
+
+    def is_in_place(self) -> bool:
+        """Whether the file that is open still has its name."""
+        return self.path is None or self.file is None or place.is_at(self.path, self.file)
+
+    def check_in_place(self) -> None:
+        """Raise `StorageError` if the file was moved, deleted or replaced: the next run would not see what it has."""
+        if not self.is_in_place():
+            raise StorageError(f"{self.path}: {place.LOST}")
 
     def __exit__(self, *_: object) -> None:
         self.writer.close()

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, bindparam, select
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
+from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import DUE, LEASE_DUE, NO_LEASE, Increment, guarded_update, lease, lease_due, move
 from batchgen.jobtable.transition import update_leased as update_job
 
@@ -56,6 +57,12 @@ def update_output(connection: Connection, job: Job, worker: str, output: Output,
 def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
     return update_job(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
+
+
+def left_to_next_run(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
+    """The file cannot be written now: keep why, and do not wait for it. The next run tries again, or `next_at`."""
+    failures = max(job.failures + 1, STUCK_FAILURES)
+    return update_job(connection, job, worker, failures=failures, error=reason, next_at=next_at, **NO_LEASE)
 
 
 def placed(

@@ -8,7 +8,9 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
+from batchgen.files.safe_open import create_database
 from batchgen.jobtable.engine import inspection_engine, make_engine, path_of
+from batchgen.jobtable.place import is_missing
 
 HEAD = "v001"
 """The newest migration. It is repeated here (a test compares) because importing Alembic takes 600 ms at every start."""
@@ -50,13 +52,15 @@ def bring_up(url: URL) -> None:
 
     Foreign keys are checked at the end only, because SQLite changes a table by making another one in its place.
     """
+    if path := path_of(url):
+        create_database(path)
     engine = make_engine(url, writing=True, foreign_keys=False)
     try:
         with engine.begin() as connection:
             if version_of(connection) != HEAD:  # another process may have done it meanwhile
                 migrate(connection)
-                if path_of(url) and (orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
-                    raise StorageError(f"{path_of(url)}: {len(orphans)} rows refer to rows that do not exist")
+                if path and (orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
+                    raise StorageError(f"{path}: {len(orphans)} rows refer to rows that do not exist")
     finally:
         engine.dispose()
 
@@ -73,7 +77,7 @@ def is_current(url: URL) -> bool:
         raise StorageError(f"{path}: this is a folder; --db names a file")
     if path and not path.parent.is_dir():
         raise StorageError(f"{path}: its folder does not exist; create it or choose another --db")
-    if path and (not path.exists() or path.stat().st_size == 0):
+    if path and is_missing(path):
         return False
     engine = inspection_engine(url)
     try:

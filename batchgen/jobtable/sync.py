@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
-from batchgen.files.part import numbered
+from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.columns import UTCDateTime
@@ -265,23 +265,23 @@ def shorten(value: Any, longest: int = 60) -> str:
 
 def archive_version(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
     """Rename a job and its file to a free `key~N`, so that a new version takes its key. It keeps its generation."""
-    folder, old = batch.manifest.parent, Path(row.output_path)
+    folder, old = OutputFolder(batch.manifest.parent), row.output_path
     names = ((f"{row.key}~{n}", numbered(old, n)) for n in count(1))
     # While our file is at its path, a file at a new name is somebody else's. Otherwise it is ours, moved by an earlier
     # redo whose transaction was lost.
-    must_move = (folder / old).exists()
+    must_move = folder.exists(old)
     key, new = next(
         (key, path)
         for key, path in names
-        if not commands.states_of(connection, row.batch_id, [key]) and not (must_move and (folder / path).exists())
+        if not commands.states_of(connection, row.batch_id, [key]) and not (must_move and folder.exists(path))
     )
     # The file first: if the transaction is lost, the next redo finds the file moved.
     with suppress(FileNotFoundError):
-        (folder / old).rename(folder / new)
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new.as_posix()))
+        folder.rename(old, new)
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
     # The first file of a generation is at the job's path.
     first = (outputs.c.attempt_id == row.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
-    connection.execute(update(outputs).where(*first).values(path=new.as_posix()))
+    connection.execute(update(outputs).where(*first).values(path=new))
     record_event(connection, row.id, row.batch_id, now, State(row.state), State(row.state), f"archived as {key}")
 
 

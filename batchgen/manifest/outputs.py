@@ -9,10 +9,12 @@ from batchgen.manifest.diagnostics import Location
 
 PART = ".part"
 """The suffix of an unfinished download."""
-LONGEST_NAME = 255 - len(PART)
-"""Bytes of one name in a path: most file systems take 255, and the unfinished download needs its suffix."""
+LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
+"""Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
 LONGEST_PATH = 1_000
 """Bytes of a path: macOS takes 1,024, with the manifest's folder."""
+TABLE = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
+"""Names of a job table and of what lies beside it. SQLite removes a journal that it cannot read."""
 UNSAFE = re.compile(r'[<>:"|?*\\]')
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
@@ -38,6 +40,8 @@ def path_fault(path: str) -> str | None:
         return "the output path has no name in it"
     if path.casefold().endswith(PART):
         return f"a name that ends in {PART} is that of an unfinished download"
+    if TABLE.search(path.rpartition("/")[2]):
+        return "a name with .db is that of a job table, or of a file that belongs to one"
     return None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchgen.errors import StorageError
+from batchgen.files.safe_open import create_database, judge_database
 
 OPEN_ATTEMPTS = 500  # to enter WAL mode while other processes do the same; each attempt waits for one of them
 
@@ -107,13 +108,16 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         try:
+            if path:
+                judge_database(path)
+                create_database(path)
             self._db = sqlite3.connect(path or ":memory:", 30, isolation_level="IMMEDIATE", check_same_thread=False)
             self._db.row_factory = sqlite3.Row
             self._enter_wal()
             # A killed process loses nothing that it committed. Only a power cut could, which no simulation outlives.
             self._db.execute("PRAGMA synchronous = OFF")
             self._db.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise StorageError(f"the simulator's ledger {path} cannot be used: {error}") from error
 
     def _enter_wal(self) -> None:

@@ -1,0 +1,51 @@
+"""Bounds of a download: the largest file, and a reserve of free disk that is left to the job table."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import sys
+from pathlib import Path
+
+FILE_BYTES_MAX = 16 << 30  # of one video: an hour of 4K at 35 Mbit/s; a body without an end stops here
+RESERVE_BYTES = 256 << 20  # of free disk that no download takes: the job table and its journal must be able to grow
+RESERVE_SHARE = 20  # of a small disk, a twentieth is kept instead
+SCARCE = 2  # times the reserve: with less than this free, the disk is full for every download
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+DISK_ERRORS = NO_SPACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""Errors that the next file would meet as well."""
+
+
+class DiskFull(OSError):
+    """A download would take the reserve of free disk."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.ENOSPC, message)
+
+
+def check_space(place: int | Path, size: int) -> None:
+    """Raise `DiskFull` if `size` bytes more would take the reserve of the disk that a file or folder is on."""
+    free, reserve = free_and_reserve(place)
+    if free - size < reserve:
+        raise DiskFull(
+            f"the disk is full: {megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table,"
+            f" and {megabytes(size)} more are needed"
+        )
+
+
+def is_scarce(place: int | Path) -> bool:
+    """Whether the disk is full for every download, rather than too small for a large one."""
+    free, reserve = free_and_reserve(place)
+    return free < SCARCE * reserve
+
+
+def free_and_reserve(place: int | Path) -> tuple[int, int]:
+    """The bytes that are free, and how many of them are kept."""
+    usage = shutil.disk_usage(place)
+    if not usage.total:  # some network file systems do not say
+        return sys.maxsize, 0
+    return usage.free, min(RESERVE_BYTES, usage.total // RESERVE_SHARE)
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,32 @@
+"""A lock on an open file, which the system releases when its holder closes it or dies, however that comes about.
+
+`flock` on POSIX, `msvcrt.locking` on Windows. The libraries that lock files take a path, which they open themselves:
+they would follow what `safe_open.py` refuses.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+LOCKED_BYTE = 1 << 30  # on Windows a locked byte cannot be read by others, so it lies behind any content
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file without waiting; False while another descriptor holds the lock.
+
+    Raises `OSError` where the file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""The folder of a manifest, below which every output lies. Paths are judged again, and no link is followed.
+
+A path comes from a row of the job table, and the table may have come with the folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+
+from batchgen.errors import StorageError
+from batchgen.files.safe_open import Directory, UnsafePath, open_directory
+from batchgen.manifest.outputs import path_fault, tidy
+
+
+class OutputFolder:
+    """Opens what lies below the manifest's folder. Paths are relative to it, with `/` between the parts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        umask = os.umask(0o077)  # it can be read only by setting it
+        os.umask(umask)
+        self.video_mode = 0o666 & ~umask
+        """The permissions that a new file of this user gets."""
+
+    def open_parent(self, output: str, *, create: bool = False) -> Directory:
+        """The folder of an output, opened part by part. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
+        fault = path_fault(output) or (tidy(output) != output and "the output path has a part that is a dot")
+        if fault:
+            raise UnsafePath(f"{output!a}: {fault}. Give its job another `output:`")
+        directory = open_directory(self.root)
+        for name in output.split("/")[:-1]:
+            with directory:
+                directory = directory.open_folder(name, create=create)
+        return directory
+
+    def sync(self, output: str) -> None:
+        """fsync the folder of an output, for the names in it."""
+        with self.open_parent(output) as directory:
+            directory.sync()
+
+    def exists(self, output: str) -> bool:
+        """Whether anything lies at an output's path, be it a link to nowhere."""
+        try:
+            with self.open_parent(output) as directory:
+                return directory.stat(name_of(output)) is not None
+        except FileNotFoundError:
+            return False
+
+    def rename(self, old: str, new: str) -> None:
+        """Give an output another name in its folder, which is free. Raises `FileNotFoundError`, `StorageError`."""
+        try:
+            with self.open_parent(old) as directory:
+                directory.move(name_of(old), name_of(new))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{self.root / old}: cannot be renamed to {new}: {error.strerror}") from error
+
+    def judge_folders(self, outputs: Iterable[str]) -> None:
+        """Raise `StorageError` if a link or a file stands where a folder of outputs belongs."""
+        for folder in {output.rpartition("/")[0] for output in outputs}:
+            try:
+                self.open_parent(f"{folder}/x" if folder else "x").close()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StorageError(f"{self.root / folder}: cannot be opened: {error.strerror}") from error
+
+
+def name_of(output: str) -> str:
+    return output.rpartition("/")[2]
+
+
+def paths_for(target: str) -> Iterator[str]:
+    """The names that a file for `target` may get: clip.mp4, else clip~1.mp4, clip~2.mp4 and so on."""
+    yield target
+    yield from (numbered(target, number) for number in count(1))
+
+
+def numbered(output: str, number: int, mark: str = "~") -> str:
+    """The name of another file for the same job: clip.mp4 → clip~2.mp4."""
+    folder, slash, name = output.rpartition("/")
+    return f"{folder}{slash}{Path(name).stem}{mark}{number}{Path(name).suffix}"

@@ -1,0 +1,204 @@
+"""Path safety: the one module that opens the files that batchgen makes: videos, `.part` files, locks, tables, logs.
+
+A manifest's folder may come from somebody else, and git and tar carry links. So nothing is opened through a link, and
+nothing is written but a regular file with one name that belongs to the user. On POSIX a folder is a handle, from which
+names are opened without following links (openat, `O_NOFOLLOW`); on Windows, which lacks both, a plain check of each
+name comes before it is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from batchgen.errors import StorageError
+
+PRIVATE = 0o600  # the permissions of what only batchgen reads: tables, locks, logs and unfinished downloads
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+FLAGS = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+"""Of every open. `O_NONBLOCK`: a named pipe must not hold up whoever opens it."""
+FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
+HAS_HANDLES = {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.supports_dir_fd
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""Errors of a file system without hard links, such as FAT."""
+KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+DATABASE_SUFFIXES = ("", "-wal", "-shm", "-journal")  # the files that SQLite keeps for one database
+
+
+class UnsafePath(StorageError):
+    """What lies at a path is not batchgen's to write. The message names the path, what is there, and what to do."""
+
+
+class Directory:
+    """A folder whose names are opened without following links. A context manager; `path` is for messages."""
+
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        """The handle of the folder; None where names are looked up by its path: on Windows, or for a single file."""
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def locate(self, name: str) -> str:
+        """`name` as the functions of `os` need it beside `dir_fd=self.descriptor`."""
+        return str(self.path / name) if self.descriptor is None else name
+
+    def stat(self, name: str) -> os.stat_result | None:
+        """What lies at a name itself, links not followed; None where nothing does."""
+        try:
+            return os.stat(self.locate(name), dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def open(self, name: str, flags: int) -> int:
+        """Open a regular file, for writing one of ours, and return its descriptor. A new one is private.
+
+        Raises `UnsafePath`, `OSError`. `O_TRUNC` is not for `flags`: it would empty the file before it is judged.
+        """
+        is_read = not flags & (os.O_WRONLY | os.O_RDWR)
+        before = self.stat(name)
+        if before:  # a device must not even be opened
+            self.judge(name, before, is_read=is_read)
+        try:
+            descriptor = os.open(self.locate(name), flags | FLAGS, PRIVATE, dir_fd=self.descriptor)
+        except PermissionError as error:
+            if before is None:  # the folder may not be written
+                raise
+            raise unsafe(self.path / name, "may not be written: its permissions forbid it") from error
+        try:
+            self.judge(name, os.fstat(descriptor), is_read=is_read)
+        except UnsafePath:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def judge(self, name: str, status: os.stat_result, *, is_read: bool = False) -> None:
+        """Raise `UnsafePath` if this is not a regular file, or one to write that has other names or another owner.
+
+        The owner of the folder counts as the user: a share shows all files as one owner's, and whoever owns a folder
+        may replace every file in it anyway.
+        """
+        path = self.path / name
+        if not stat.S_ISREG(status.st_mode):
+            raise unsafe(path, is_a(status, path))
+        if is_read:
+            return
+        if status.st_nlink > 1:
+            raise unsafe(path, "has a second name (a hard link), so it may be a file of yours")
+        if HAS_HANDLES and status.st_uid not in (os.geteuid(), self.owner):
+            raise unsafe(path, f"belongs to another user (uid {status.st_uid})")
+
+    @property
+    def owner(self) -> int:
+        return (self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)).st_uid
+
+    def open_folder(self, name: str, *, create: bool) -> Directory:
+        """A folder in this one, its name durable if it is made. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
+        path = self.path / name
+        status = self.stat(name)
+        if status is None and create:
+            with suppress(FileExistsError):  # another download needs it as well
+                os.mkdir(self.locate(name), dir_fd=self.descriptor)
+            self.sync()
+            status = self.stat(name)
+        if status and not stat.S_ISDIR(status.st_mode):
+            raise unsafe(path, is_a(status, path), "a folder for videos belongs there")
+        if self.descriptor is None:
+            if status is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+            return Directory(path, None)
+        return Directory(path, os.open(name, FOLDER_FLAGS | NO_FOLLOW, dir_fd=self.descriptor))
+
+    def unlink(self, name: str) -> None:
+        """Remove a name, if it is there."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.locate(name), dir_fd=self.descriptor)
+
+    def move(self, old: str, new: str) -> None:
+        """Give a file another name that is free. Raises `FileExistsError` where it is not, `OSError`.
+
+        A link is made and the old name removed, because a rename would replace what is there. A file system without
+        hard links gets an empty file first, which only one process can make; then the rename replaces that one.
+        """
+        handles = {"src_dir_fd": self.descriptor, "dst_dir_fd": self.descriptor}
+        no_links = {} if self.descriptor is None else {"follow_symlinks": False}
+        try:
+            os.link(self.locate(old), self.locate(new), **handles, **no_links)  # type: ignore[arg-type]
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            os.close(os.open(self.locate(new), os.O_CREAT | os.O_EXCL | FLAGS, PRIVATE, dir_fd=self.descriptor))
+            os.replace(self.locate(old), self.locate(new), **handles)  # noqa: PTH105  a Path has no handle
+        else:
+            self.unlink(old)
+
+    def sync(self) -> None:
+        """fsync the folder, for the names in it. Windows neither needs nor allows that."""
+        if self.descriptor is not None:
+            os.fsync(self.descriptor)
+
+
+def open_directory(path: Path) -> Directory:
+    """A folder that a person has named: it may be reached through links. Raises `OSError`."""
+    return Directory(path, os.open(path, FOLDER_FLAGS) if HAS_HANDLES else None)
+
+
+def is_a(status: os.stat_result, path: Path) -> str:
+    """What lies at a path, with the target where it is a link: "is a symbolic link to /etc/passwd"."""
+    kind = KINDS.get(stat.S_IFMT(status.st_mode), "a file")
+    if stat.S_ISLNK(status.st_mode):
+        with suppress(OSError):
+            return f"is {kind} to {ascii(str(path.readlink()))[1:-1]}"
+    return f"is {kind}"
+
+
+def unsafe(path: Path, fault: str, reason: str = "batchgen writes only a file of its own there") -> UnsafePath:
+    return UnsafePath(f"{path}: {fault}; {reason}. Move it away, then run the same command")
+
+
+def open_log(path: Path) -> int:
+    """Open a file to append to it, as a descriptor. Raises `UnsafePath`, `OSError`."""
+    return Directory(path.parent, None).open(path.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def judge_database(path: Path) -> None:
+    """Raise `UnsafePath` if an SQLite database or one of its journals is not a file of ours.
+
+    They are not opened here: POSIX drops a process's locks on a file when any descriptor of it is closed.
+    """
+    folder = Directory(path.parent, None)
+    for suffix in DATABASE_SUFFIXES:
+        if status := folder.stat(path.name + suffix):
+            folder.judge(path.name + suffix, status)
+
+
+def create_database(path: Path) -> None:
+    """Make an empty private file where there is none; SQLite gives its journals the permissions of the database.
+
+    Raises `StorageError`.
+    """
+    try:
+        os.close(Directory(path.parent, None).open(path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path}: the file cannot be used: {error.strerror}") from error

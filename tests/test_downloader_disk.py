@@ -1,0 +1,191 @@
+"""A disk that is full, cannot be written, or is filled by one file: nothing is lost, and the other files arrive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.files.disk_space import FILE_BYTES_MAX, free_and_reserve
+from batchgen.jobs import State
+from batchgen.jobtable import delivery
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.statistics import STUCK_FAILURES
+from batchgen.services import transfer
+from batchgen.services.base import Finished
+from tests.disks import small_disk
+from tests.fileserver import (
+    CLIP,
+    HALF,
+    NO_RANGE,
+    V1,
+    downloading,
+    finished_generation,
+    full_answer,
+    part_of,
+    range_from,
+    requested_ranges,
+    run_tries,
+)
+from tests.scripted import ScriptedService, context_of, turn
+from tests.table import RUN, Table
+from tests.wire import answer, serving
+
+pytestmark = pytest.mark.hostile(
+    "bodies larger than told, than the disk or than any video; a full disk",
+    "the file's space is given back, the other files arrive, and the job table can be written",
+)
+MB = 1 << 20
+ENDLESS = CLIP + b"\0" * (10 * MB)  # more than the disk of these tests holds
+
+
+@pytest.fixture
+def table(tmp_path: Path, empty_table: Path) -> Iterator[Table]:
+    """A job table in a folder of its own, on a disk of 8 MB that the videos share."""
+    with small_disk(tmp_path / "disk", 8 * MB) as disk:
+        shutil.copyfile(empty_table, disk / "batchgen.db")
+        with Database(disk / "batchgen.db") as database:
+            table = Table(database, disk)
+            table.sync()
+            yield table
+
+
+def another_finished_generation(table: Table, key: str, url: str) -> None:
+    table.bring(State.DOWNLOADING, key)
+    for job in table.claim(State.DOWNLOADING):
+        if job.key == key:
+            table.change(delivery.relocated, job, RUN, job.outputs[0], url)
+    table.bury()
+
+
+async def check_stops_downloads_and_loses_nothing(
+    table: Table, clock: Clock, spoil: Callable[[], AbstractContextManager[object]]
+) -> None:
+    """A run stops its downloads while `spoil` lasts; the next one goes on."""
+    async with serving(full_answer()) as wire:
+        service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
+        target = finished_generation(table, f"{wire.base_url}/v.mp4")
+        context = context_of(table, service)
+        with spoil():
+            async with downloading(context) as stage:
+                await turn(stage)
+                assert context.disk
+                assert context.disk.startswith("mona.mp4: ")
+                row = table.row()
+                assert (row.state, row.failures, row.leased_by) == ("downloading", 1, None)
+                assert table.attempt().generation_id == "g-mona"
+                assert row.error == context.disk
+                assert stage.capacity == 0
+                requests = len(wire.requests)
+                await run_tries(stage, table, clock, 3)
+                assert len(wire.requests) == requests, "no more downloads in this run"
+                assert not part_of(table).exists()
+        async with downloading(context_of(table, service)) as stage:
+            await run_tries(stage, table, clock, 1)
+    assert table.row().state == "done"
+    assert target.read_bytes() == CLIP
+
+
+async def test_a_full_disk_stops_downloads_and_the_job_table_can_still_be_written(table: Table, clock: Clock) -> None:
+    @contextmanager
+    def fill() -> Iterator[None]:
+        ballast = table.folder / "ballast"
+        free = shutil.disk_usage(table.folder).free
+        ballast.write_bytes(b"\0" * (free - free_and_reserve(table.folder)[1]))
+        yield
+        ballast.unlink()
+
+    await check_stops_downloads_and_loses_nothing(table, clock, fill)
+
+
+async def test_a_disk_that_may_only_be_read_stops_downloads(database: Database, tmp_path: Path, clock: Clock) -> None:
+    table = Table(database, tmp_path / "videos")
+    table.sync()
+    table.folder.mkdir()
+    await check_stops_downloads_and_loses_nothing(table, clock, lambda: small_disk(table.folder, MB, read_only=True))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        full_answer(ENDLESS, Content_Length=None),
+        full_answer(ENDLESS),
+        full_answer(CLIP, Content_Length=str(10**17)),
+        answer(206, CLIP, {"ETag": V1, "Content-Length": None, "Content-Range": f"bytes {HALF}-9/{10**17}"}),
+        answer(206, ENDLESS, {"ETag": V1, "Content-Length": None, "Content-Range": f"bytes {HALF}-9/{9 * MB}"}),
+    ],
+    ids=[
+        "no length, and no end",
+        "larger than the disk",
+        "claims 100 PB",
+        "claims 100 PB in its range",
+        "more than is free",
+    ],
+)
+async def test_one_file_that_fills_the_disk_gives_its_space_back_and_the_others_arrive(
+    table: Table, clock: Clock, hostile: bytes
+) -> None:
+    async with serving(lambda request: hostile if request.path == "/hostile" else full_answer()) as wire:
+        is_range = hostile.startswith(b"HTTP/1.1 206")
+        finished_generation(
+            table, f"{wire.base_url}/hostile", CLIP[:HALF] if is_range else None, V1 if is_range else None
+        )
+        context = context_of(table, ScriptedService())
+        async with downloading(context) as stage:
+            await turn(stage)
+            assert context.disk is None, "the disk is not full"
+            assert table.row().state == "downloading"
+            assert table.row().failures >= STUCK_FAILURES, "the run would wait for it"
+            assert not [name for name in os.listdir(table.folder) if "mona" in name]  # noqa: PTH208
+            another_finished_generation(table, "lisa", f"{wire.base_url}/lisa.mp4")
+            await turn(stage)
+    assert table.row("lisa").state == "done"
+    assert context.obstacles == {"mona": table.row("mona").error}
+
+
+@pytest.mark.parametrize(
+    ("large", "reason"),
+    [
+        (full_answer(CLIP, Content_Length=None), "sends more than"),
+        (full_answer(CLIP), "no video has more than"),
+    ],
+    ids=["no length", "its length"],
+)
+async def test_a_file_larger_than_any_video_is_refused_and_leaves_nothing(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, large: bytes, reason: str
+) -> None:
+    monkeypatch.setattr(transfer, "FILE_BYTES_MAX", len(CLIP) - 1)
+    async with serving(large) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        context = context_of(table, ScriptedService())
+        async with downloading(context) as stage:
+            await turn(stage)
+    assert reason in table.row().error
+    assert (table.row().state, context.disk, len(wire.requests)) == ("downloading", None, 1)
+    assert not part_of(table).exists()
+
+
+async def test_a_body_that_is_longer_than_the_range_says_is_not_appended(table: Table, clock: Clock) -> None:
+    span = f"bytes {HALF}-{len(CLIP) - 1}/{len(CLIP)}"
+    too_long = answer(206, CLIP[HALF:] + b"more", {"ETag": V1, "Content-Length": None, "Content-Range": span})
+    async with serving(too_long, full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4", CLIP[:HALF], V1)
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert requested_ranges(wire) == [range_from(HALF), NO_RANGE]
+    assert target.read_bytes() == CLIP
+
+
+async def test_a_part_larger_than_any_video_is_not_read_but_replaced(table: Table, clock: Clock) -> None:
+    async with serving(full_answer()) as wire:
+        target = finished_generation(table, f"{wire.base_url}/v.mp4", b"", V1)
+        os.truncate(part_of(table), FILE_BYTES_MAX + 1)  # a sparse file: reading it would take minutes
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert requested_ranges(wire) == [NO_RANGE]
+    assert target.read_bytes() == CLIP
