@@ -86,11 +86,12 @@ RunEvent = Synced | Event
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A valid manifest, and how many of its jobs each model has."""
+    """A valid manifest, how many of its jobs each model has, and what may go wrong all the same."""
 
     batch: str
     jobs: int
     models: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
         service = read_public_account(plugin(valid.service).variables, valid.folder)
         if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
-    return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs))
+    return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
 
 
 def status(manifest: str | Path | None = None, *, db: str | Path | None = None) -> list[BatchStatus]:

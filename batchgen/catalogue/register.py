@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from batchgen.catalogue import rules
 from batchgen.catalogue.wording import COMPARED
 
 DATA = Path(__file__).with_name("models.json")
@@ -18,10 +19,7 @@ Style = Literal["universal", "legacy"]
 UNIVERSAL = "/v2/video/generations"
 VENDOR = "/v2/generate/video/"
 
-ALIASES = {
-    # The service's answers call the master model by this older name.
-    "kling-video/v2.1/master/image-to-video": "klingai/v2.1-master-image-to-video",
-}
+ALIASES = rules.aliases()
 
 
 @cache
@@ -37,13 +35,18 @@ def models() -> tuple[str, ...]:
 
 
 def is_known(model: str) -> bool:
-    """Whether `model` is documented."""
-    return model in _catalogue()
+    """Whether a model of this name or alias is documented."""
+    return canonical(model) in _catalogue()
+
+
+def canonical(name: str) -> str:
+    """The name under which a model is documented; an unknown name stays as it is."""
+    return ALIASES.get(name, name)
 
 
 def model_of(name: str) -> str | None:
     """The documented model of this name or alias."""
-    name = ALIASES.get(name, name)
+    name = canonical(name)
     return name if name in _catalogue() else None
 
 
@@ -71,11 +74,17 @@ def _similarity(name: str, model: str) -> float:
 def endpoint(model: str, style: Style = "universal") -> str:
     """The path of the create and fetch calls of `model` in this style.
 
-    A model that is not served in this style gets the path that it has. Raises KeyError for an unknown model.
+    A model that is not served in this style gets the path that it has: see `is_served`. Raises KeyError for an unknown
+    model.
     """
-    paths = sorted(_catalogue()[model])
+    paths = sorted(endpoints(model))
     of_style = [path for path in paths if style_of(path) == style]
     return (of_style or [path for path in paths if path == UNIVERSAL] or paths)[0]
+
+
+def is_served(model: str, style: Style) -> bool:
+    """Whether the model has a path of this style. On the universal path a model may stand in by its only other one."""
+    return style == "universal" or any(style_of(path) == style for path in endpoints(model))
 
 
 def style_of(path: str) -> str:
@@ -85,9 +94,9 @@ def style_of(path: str) -> str:
 
 def schema(model: str, endpoint: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of the request body. Raises KeyError for an unknown model or path."""
-    return _catalogue()[model][endpoint]
+    return _catalogue()[canonical(model)][endpoint]
 
 
 def endpoints(model: str) -> tuple[str, ...]:
     """All paths that serve `model`."""
-    return tuple(_catalogue()[model])
+    return tuple(_catalogue()[canonical(model)])

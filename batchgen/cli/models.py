@@ -11,7 +11,7 @@ import click
 from batchgen import catalogue, clock
 from batchgen.cli import options
 from batchgen.errors import ServiceUnreachable, UsageError
-from batchgen.report.models import model_json, model_lines, price
+from batchgen.report.models import RETIRED, model_json, model_lines, price
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.services import registry
 
@@ -49,6 +49,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
             print_json(model_json(model, pricing.get(model), with_schemas=False))
         else:
             kinds = ", ".join(catalogue.kinds(model)) if catalogue.is_known(model) else UNKNOWN_KINDS
+            kinds += RETIRED if catalogue.is_retired(model) else ""
             cost = f"  {price(pricing[model])}" if model in pricing else ""
             print_lines(f"{model:56}  {kinds}{cost}")
 

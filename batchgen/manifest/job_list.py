@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from batchgen.catalogue import is_known, pointers
+from batchgen.catalogue.links import Medium
+from batchgen.files.input_file import InputFault
+from batchgen.files.media import LocalMedium, inspect
 from batchgen.jobs import JobSpec
+from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, Origin
-from batchgen.manifest.folder import Folder, image_fault
+from batchgen.manifest.folder import Folder
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.nodes import Node
@@ -73,7 +77,7 @@ class Entry:
 
 
 class TooManyJobs(Exception):
-    """The manifest has more than `MOST_JOBS` jobs."""
+    """The manifest makes more jobs, or larger ones, than fit into memory. `str(error)` says which."""
 
 
 class JobList:
@@ -85,9 +89,12 @@ class JobList:
         self.validate = validate
         self.already_sent = cache(already_sent)
         self.specs: list[JobSpec] = []
+        self.chars = self.values = 0
+        """The characters and the values in all requests."""
         self.ids: dict[str, Location] = {}
         self.folder = main.folder.path
-        self.image_faults: dict[str, str | None] = {}
+        self.media: dict[tuple[str, Medium], LocalMedium | InputFault] = {}
+        """The local files that requests name, each judged once, however many jobs use it."""
         self.outputs = Outputs()
         self.templates = Templates()
 
@@ -95,24 +102,41 @@ class JobList:
         """Whether the catalogue describes this model of the batch's service."""
         return self.header.service.is_catalogued and is_known(model)
 
-    def append(self, spec: JobSpec) -> None:
-        """Raises TooManyJobs."""
+    def append(self, spec: JobSpec, values: int) -> None:
+        """Append a job whose request has so many `values`. Raises TooManyJobs."""
         if len(self.specs) >= MOST_JOBS:
-            raise TooManyJobs
+            raise TooManyJobs(f"the manifest has more than {MOST_JOBS:,} jobs")
         self.specs.append(spec)
+        self.chars += len(spec.request)
+        self.values += values
+        number = len(self.specs)
+        for size, noun, most, typical in (
+            (self.chars, "characters", bounds.REQUESTS_CHARS, bounds.TYPICAL_CHARS),
+            (self.values, "values", bounds.REQUESTS_VALUES, bounds.TYPICAL_VALUES),
+        ):
+            if size > most + typical * number:
+                message = f"the first {number:,} jobs have {size:,} {noun} in their requests"
+                raise TooManyJobs(f"{message}: that is too much for one manifest")
 
     def remove(self, file: ManifestFile, first: int) -> None:
         """Remove the jobs of `file`, which are the specs from the index `first` on, so that it can be read again."""
+        self.chars -= sum(len(spec.request) for spec in self.specs[first:])
         del self.specs[first:]
         for table in (self.ids, self.outputs.files, self.outputs.folders):
             for key in [key for key, location in table.items() if location.diagnostics is file.diagnostics]:
                 del table[key]
 
-    def image_fault(self, path: str) -> str | None:
-        """What is wrong with a local image, or None. Each image is checked once, however many jobs use it."""
-        if path not in self.image_faults:
-            self.image_faults[path] = image_fault(self.folder, path)
-        return self.image_faults[path]
+    def local_medium(self, path: str, medium: Medium) -> LocalMedium:
+        """The local file at `path`. Raises InputFault where it cannot be sent."""
+        if (path, medium) not in self.media:
+            try:
+                self.media[path, medium] = inspect(self.folder, path, medium)
+            except InputFault as fault:
+                self.media[path, medium] = fault
+        inspected = self.media[path, medium]
+        if isinstance(inspected, InputFault):
+            raise inspected
+        return inspected
 
     def reserve_id(self, key: str, location: Location) -> str | None:
         """`key` for the job at `location`; None where another job has it, which is reported."""

@@ -5,19 +5,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchgen.catalogue import is_retired
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
 from batchgen.jobs import JobSpec
-from batchgen.manifest.diagnostics import Diagnostics, Location
+from batchgen.manifest import bounds
+from batchgen.manifest.diagnostics import Diagnostics, Location, TooManyProblems
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_builder import JobBuilder
-from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
 from batchgen.manifest.source import SAVE_AS_UTF8, InvalidValue, Marked, Position, SourceText, read_bytes
+
+DIVIDE = "divide it into several manifests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,12 @@ class Manifest:
     sha256: str
     """SHA-256 of the manifest file's bytes, in hex."""
     jobs: list[JobSpec]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may go wrong although every job is valid."""
+        models = sorted({job.model for job in self.jobs})
+        return tuple(f"{model}: the service no longer supports this model" for model in models if is_retired(model))
 
 
 def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = None) -> Manifest:
@@ -69,7 +78,7 @@ def _read_manifest(path: Path) -> bytes:
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
             raise InvalidValue("this is a folder, not a manifest", "name the YAML file in it")
-    return read_bytes(path, "manifest", "there is no such manifest")
+    return read_bytes(path, "manifest", "there is no such manifest", bounds.MANIFEST_BYTES)
 
 
 def _decode(path: Path, raw: bytes) -> SourceText:
@@ -99,15 +108,20 @@ class _Reader:
         """Raises ManifestInvalid."""
         try:
             self.read_file(self.main, ())
-        except TooManyJobs:
-            message = f"the manifest has more than {MOST_JOBS:,} jobs"
-            self.main.header.diagnostics.add(Position(1, 1), message, "divide it into several manifests")
+        except TooManyJobs as error:
+            self.complete = False
+            self.problems.append(Problem(str(error), self.main.diagnostics.source.path, hint=DIVIDE))
+        except TooManyProblems:
+            self.complete = False
+            message = "the manifest has so many problems that the rest of it was not read"
+            self.problems.append(Problem(message, self.main.diagnostics.source.path, hint="mend those below first"))
         if self.complete:
             files = self.main.folder.files_read
             includes = [path for path, kind in files.items() if kind == "include"]
             rows = [path for path, kind in files.items() if kind == "rows"]
             manifest = self.main.diagnostics.source.path.name
-            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.image_faults)
+            media = dict.fromkeys(path for path, _ in self.jobs.media)
+            self.jobs.outputs.report_overwrites([manifest, *includes], rows, media)
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
@@ -144,6 +158,9 @@ class _Reader:
             return
         self.included[identity] = location
         file.folder.add_file(node.value, "include")
+        if len(self.included) > bounds.INCLUDES:
+            location.report(f"a batch has at most {bounds.INCLUDES:,} manifests", DIVIDE)
+            return
         try:
             source = _decode(shown, _read_manifest(path))
         except InvalidValue as error:

@@ -6,7 +6,7 @@ same data as JSON Schema 2020-12, one model a line. The same source gives the sa
 The output differs from the source in these points:
 - Every object with named properties is closed: the service ignores a misspelt parameter silently, and charges for the
   video all the same.
-- Images have no `format: uri`: they may be local files until the request is sent.
+- Media have no `format: uri`: they may be local files until the request is sent.
 - A default that is text for a number ("5") becomes the number.
 - `x-media` (image, video or audio) marks the values that are links or files.
 """
@@ -70,8 +70,7 @@ def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
     media = medium(name, kind)
     if media and converted.get("type") == "string":
         converted["x-media"] = media
-        if media == "image":
-            converted.pop("format", None)
+        converted.pop("format", None)
     return {"anyOf": [converted, {"type": "null"}]} if schema.get("nullable") else converted
 
 
