@@ -25,6 +25,8 @@ def matching_files(folder: Path, pattern: str) -> list[str]:
     parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
     if len(parts) > bounds.GLOB_DEPTH:
         raise InvalidValue(f"the pattern has more than {bounds.GLOB_DEPTH} parts")
+    if parts and parts[-1] == "**":
+        parts = (*parts, "*")
     return sorted(set(search.below("", parts)))
 
 
@@ -32,13 +34,18 @@ class _Search:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries = 0
+        self.searched: set[tuple[str, int]] = set()
+        """The folders with the number of parts that were left of the pattern: several `**` lead to one many times."""
 
     def below(self, prefix: str, parts: tuple[str, ...]) -> Iterator[str]:
         """The files under the folder `prefix` that match the rest of the pattern."""
+        if (prefix, len(parts)) in self.searched:
+            return
+        self.searched.add((prefix, len(parts)))
         part, rest = parts[0], parts[1:]
         if part == "**":
             for path in self.folders(prefix, 0):
-                yield from self.below(path, rest or ("*",))
+                yield from self.below(path, rest)
         elif not MAGIC.search(part):
             path = f"{prefix}{part}"
             if rest:

@@ -131,12 +131,14 @@ class _Reader:
         header = file.header
         self.diagnostics.append(header.diagnostics)
         first = len(self.jobs.specs)
-        if self.scan(file, read_header=True):
-            # Header keys stand after the jobs and apply to them as well: the jobs are read again with all keys known.
-            self.jobs.remove(file, first)
-            file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
-            self.scan(file, read_header=False)
-        self.diagnostics.append(file.diagnostics)
+        try:
+            if self.scan(file, read_header=True):
+                # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
+                self.jobs.remove(file, first)
+                file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
+                self.scan(file, read_header=False)
+        finally:
+            self.diagnostics.append(file.diagnostics)
         for node in header.includes:
             self.include(node, file, (*chain, file.diagnostics.source.path))
 
@@ -145,7 +147,7 @@ class _Reader:
         path, shown = file.folder.path / node.value, file.folder.shown / node.value
         try:
             identity = path.resolve()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # before Python 3.13, a link to itself is a RuntimeError
             identity = path
         if identity in self.included:
             first = self.included[identity]
