@@ -25,7 +25,9 @@ def matching_files(folder: Path, pattern: str) -> list[str]:
     parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
     if len(parts) > bounds.GLOB_DEPTH:
         raise InvalidValue(f"the pattern has more than {bounds.GLOB_DEPTH} parts")
-    if parts and parts[-1] == "**":
+    if not parts:
+        return []
+    if parts[-1] == "**":
         parts = (*parts, "*")
     return sorted(set(search.below("", parts)))
 
