@@ -19,6 +19,8 @@ LINK = re.compile(r"[a-z]+://[^\s/?#]\S*", re.IGNORECASE)
 DATA = re.compile(r"data:", re.IGNORECASE)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://")
 
+NOUNS = {"image": "an image", "video": "a video", "audio": "a sound"}
+
 Params = dict[str, Any]
 
 
@@ -87,8 +89,7 @@ def local_path(jobs: JobList, entry: Entry, key: str | None, model: str, link: L
         return None
     is_text = DATA.match(value) is not None or is_base64(value, medium)
     if not is_text and SCHEME.match(value):
-        article = "a" if medium == "video" else "an"
-        entry.report(node, f"{article} {medium} must be a link (http, https), a data URI or a local path")
+        entry.report(node, f"{NOUNS[medium]} must be a link (http, https), a data URI or a local path")
         return None
     path = entry.file.folder.join(value)
     try:
