@@ -10,6 +10,7 @@ from jsonschema_rs import Draft202012Validator
 
 from batchgen import catalogue
 from batchgen.catalogue import durations, pointers
+from batchgen.catalogue.openapi import convert
 from batchgen.catalogue.register import DATA
 from tests.catalogue import build, times
 
@@ -70,7 +71,7 @@ def test_openapi_becomes_json_schema() -> None:
             "frame": {"anyOf": [{"type": "string"}, {"nullable": True}]},
         },
     }
-    schema = build.convert(source)
+    schema = convert(source)
     assert schema["properties"] == {
         "model": {"enum": ["one", "two"]},
         "seed": {"anyOf": [{"type": "integer"}, {"type": "null"}]},

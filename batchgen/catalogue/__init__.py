@@ -8,12 +8,15 @@ from batchgen.catalogue.durations import clip_seconds, typical_seconds
 from batchgen.catalogue.links import Link, kinds, media
 from batchgen.catalogue.prices import quote, with_defaults
 from batchgen.catalogue.register import (
+    LearnedModel,
     Style,
     canonical,
     endpoint,
     endpoints,
     is_known,
     is_served,
+    learn,
+    learned_at,
     model_of,
     models,
     nearest,
@@ -25,6 +28,7 @@ from batchgen.catalogue.validation import INTEGER, Violation, checked, parameter
 
 __all__ = [
     "INTEGER",
+    "LearnedModel",
     "Link",
     "Style",
     "Violation",
@@ -37,6 +41,8 @@ __all__ = [
     "is_retired",
     "is_served",
     "kinds",
+    "learn",
+    "learned_at",
     "media",
     "model_of",
     "models",

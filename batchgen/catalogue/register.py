@@ -2,6 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from pathlib import Path
@@ -22,6 +25,41 @@ VENDOR = "/v2/generate/video/"
 ALIASES = rules.aliases()
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedModel:
+    """A model that is newer than the catalogue: path → schema, as the service documented it at a time."""
+
+    schemas: Mapping[str, dict[str, Any]]
+    documented_at: datetime
+
+
+_learned: dict[str, LearnedModel] = {}
+_learned_aliases: dict[str, str] = {}
+
+
+def learn(models: Mapping[str, LearnedModel], names: Mapping[str, str]) -> None:
+    """Add models, and further names of models, that the service documents live. A process keeps what it learned first.
+
+    What the catalogue has stays as it is.
+    """
+    for model, learned in models.items():
+        _learned.setdefault(model, learned)
+    for alias, model in names.items():
+        _learned_aliases.setdefault(alias, model)
+
+
+def learned_at(model: str) -> datetime | None:
+    """When the service documented a model that the catalogue does not have; None for a model of the catalogue."""
+    learned = None if canonical(model) in _catalogue() else _learned.get(canonical(model))
+    return learned.documented_at if learned else None
+
+
+def _paths(model: str) -> Mapping[str, dict[str, Any]]:
+    """Path → schema. Raises KeyError for an unknown model."""
+    name = canonical(model)
+    return _catalogue()[name] if name in _catalogue() else _learned[name].schemas
+
+
 @cache
 def _catalogue() -> dict[str, dict[str, dict[str, Any]]]:
     data: dict[str, dict[str, dict[str, Any]]] = json.loads(DATA.read_bytes())
@@ -36,18 +74,20 @@ def models() -> tuple[str, ...]:
 
 def is_known(model: str) -> bool:
     """Whether a model of this name or alias is documented."""
-    return canonical(model) in _catalogue()
+    return canonical(model) in _catalogue() or canonical(model) in _learned
 
 
 def canonical(name: str) -> str:
     """The name under which a model is documented; an unknown name stays as it is."""
-    return ALIASES.get(name, name)
+    if name in _catalogue() or name in ALIASES:
+        return ALIASES.get(name, name)
+    return _learned_aliases.get(name, name)
 
 
 def model_of(name: str) -> str | None:
     """The documented model of this name or alias."""
     name = canonical(name)
-    return name if name in _catalogue() else None
+    return name if is_known(name) else None
 
 
 def nearest(name: str) -> list[str]:
@@ -94,9 +134,9 @@ def style_of(path: str) -> str:
 
 def schema(model: str, endpoint: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of the request body. Raises KeyError for an unknown model or path."""
-    return _catalogue()[canonical(model)][endpoint]
+    return _paths(model)[endpoint]
 
 
 def endpoints(model: str) -> tuple[str, ...]:
     """All paths that serve `model`."""
-    return tuple(_catalogue()[canonical(model)])
+    return tuple(_paths(model))

@@ -83,11 +83,14 @@ class TooManyJobs(Exception):
 class JobList:
     """Collects the jobs. The `specs` can be sent if there are no diagnostics in the end."""
 
-    def __init__(self, main: ManifestFile, *, validate: bool, already_sent: SentIds) -> None:
+    def __init__(
+        self, main: ManifestFile, *, validate: bool, already_sent: SentIds, learn_models: Callable[[], object]
+    ) -> None:
         self.header = main.header
         self.diagnostics = main.header.diagnostics
         self.validate = validate
         self.already_sent = cache(already_sent)
+        self.learn_models = cache(learn_models)
         self.specs: list[JobSpec] = []
         self.chars = self.values = 0
         """The characters and the values in all requests."""
@@ -100,7 +103,11 @@ class JobList:
 
     def documents(self, model: str) -> bool:
         """Whether the catalogue describes this model of the batch's service."""
-        return self.header.service.is_catalogued and is_known(model)
+        if not self.header.service.is_catalogued:
+            return False
+        if not is_known(model):
+            self.learn_models()
+        return is_known(model)
 
     def append(self, spec: JobSpec, values: int) -> None:
         """Append a job whose request has so many `values`. Raises TooManyJobs."""

@@ -1,11 +1,12 @@
 """Reads a manifest and the manifests that it includes."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.catalogue import is_retired
+from batchgen.catalogue import is_retired, learned_at
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
@@ -43,22 +44,32 @@ class Manifest:
     def warnings(self) -> tuple[str, ...]:
         """What may go wrong although every job is valid."""
         models = sorted({job.model for job in self.jobs})
-        return tuple(f"{model}: the service no longer supports this model" for model in models if is_retired(model))
+        retired = [f"{model}: the service no longer supports this model" for model in models if is_retired(model)]
+        live = [(model, at) for model in models if (at := learned_at(model))]
+        notes = [f"{model}: checked by its live document of {at:%Y-%m-%d}, not by the catalogue" for model, at in live]
+        return (*retired, *notes)
 
 
-def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = None) -> Manifest:
+def read(
+    path: Path,
+    *,
+    validate: bool = True,
+    already_sent: SentIds | None = None,
+    learn_models: Callable[[], object] = lambda: None,
+) -> Manifest:
     """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
 
     Without `validate`, and for a service that the catalogue does not describe, models and parameters are not checked.
     `already_sent` returns the ids of jobs that were sent before, by the batch's name and its service: their images may
-    be gone. It is called only if an image is missing. Raises ManifestInvalid with all problems.
+    be gone. It is called only if an image is missing. `learn_models` lets the catalogue know models that are newer; it
+    is called only if a model is unknown. Raises ManifestInvalid with all problems.
     """
     try:
         raw = _read_manifest(path)
     except InvalidValue as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
     already_sent = already_sent or (lambda _batch, _service: ())
-    reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent)
+    reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader.read_all()
     header = reader.main.header
     return Manifest(
@@ -93,10 +104,12 @@ def _decode(path: Path, raw: bytes) -> SourceText:
 class _Reader:
     """Reads the main manifest and its includes into one list of jobs."""
 
-    def __init__(self, source: SourceText, *, validate: bool, already_sent: SentIds) -> None:
+    def __init__(
+        self, source: SourceText, *, validate: bool, already_sent: SentIds, learn_models: Callable[[], object]
+    ) -> None:
         folder = Folder(source.path.absolute().parent, shown=source.path.parent)
         self.main = _open(source, folder, source.path.stem)
-        self.jobs = JobList(self.main, validate=validate, already_sent=already_sent)
+        self.jobs = JobList(self.main, validate=validate, already_sent=already_sent, learn_models=learn_models)
         self.diagnostics: list[Diagnostics] = []
         self.problems: list[Problem] = []
         self.included: dict[Path, Location | None] = {folder.path.joinpath(source.path.name).resolve(): None}

@@ -20,7 +20,7 @@ def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: dateti
     default = catalogue.endpoint(model)
     others = [endpoint for endpoint in catalogue.endpoints(model) if endpoint != default]
     yield model
-    yield f"  {', '.join(catalogue.kinds(model))}{RETIRED if catalogue.is_retired(model) else ''}"
+    yield f"  {', '.join(catalogue.kinds(model))}{RETIRED if catalogue.is_retired(model) else ''}{learned_note(model)}"
     for endpoint in (default, *others):
         yield f"  {catalogue.style_of(endpoint):<10} {endpoint}"
     listed = f" (as listed {listed_at.astimezone():%Y-%m-%d})" if listed_at else ""
@@ -32,6 +32,12 @@ def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: dateti
         if more := [name for name in catalogue.parameters(model, endpoint) if name not in parameters]:
             yield f"on {catalogue.style_of(endpoint)}, also:"
             yield from parameter_lines(catalogue.schema(model, endpoint), more)
+
+
+def learned_note(model: str) -> str:
+    """That a model's parameters are those of its live document, with the date; empty for a model of the catalogue."""
+    documented_at = catalogue.learned_at(model)
+    return f" (by its live document of {documented_at:%Y-%m-%d})" if documented_at else ""
 
 
 def parameter_lines(body: Schema, names: Sequence[str]) -> Iterator[str]:
