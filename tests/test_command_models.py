@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,9 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     assert "--no-validate" in lines["kling/odd"]
     assert "kling-ten" not in lines
 
+    (stored,) = rows(tmp_path / "batchgen.db", "SELECT schemas FROM prices WHERE model = 'kling/v10'")
+    schemas = json.loads(stored["schemas"])
+    assert "pattern" not in stored["schemas"]
     for name in ("kling/v10", "kling-ten"):
         checked = batchgen("check", job(name, duration="10"))
         assert checked.returncode == 0
@@ -203,6 +207,11 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     assert "did you mean seed?" in batchgen("check", job("kling/v10", sed=7)).stderr
     assert batchgen("check", job("vendor:text")).returncode == 0
     assert "there is no model" in batchgen("check", job("kling/odd")).stderr
+    with sqlite3.connect(tmp_path / "batchgen.db") as table:
+        table.execute("UPDATE prices SET schemas = '{\"/x\": [1]}' WHERE model = 'kling/v10'")
+    assert "there is no model `kling/v10`" in batchgen("check", job("kling/v10")).stderr
+    with sqlite3.connect(tmp_path / "batchgen.db") as table:
+        table.execute("UPDATE prices SET schemas = ? WHERE model = 'kling/v10'", [json.dumps(schemas)])
     planned = batchgen("plan", job("kling-ten"), AIMLAPI_BASE_URL="http://127.0.0.1:9")
     assert planned.returncode == 0
     assert "0.50" in planned.stdout

@@ -64,7 +64,7 @@ BOMBS = {
     ),
     "a job with 5,001 values": (
         f"jobs: [{{id: a, model: {TEXT}, prompt: x, y: [{'1, ' * 5_001}]}}]",
-        "more than 5,000 values",
+        "the job has more than 5,000 values",
     ),
     "an entry with 100,001 values": (f"batch: [{'1, ' * 100_001}]", "this has more than 100,000 values"),
     "10,001 keys": (
@@ -108,6 +108,12 @@ def test_of_300_000_problems_on_a_line_the_first_are_shown_and_the_rest_is_not_r
     assert len(error.problems) <= bounds.PROBLEMS + 1
     assert "so many problems that the rest of it was not read" in error.problems[0].message
     assert sum("^" in problem.hint for problem in error.problems) == SHOWN_PROBLEMS
+
+
+def test_manifests_that_include_one_another_in_a_long_row_are_refused(tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}.yaml").write_text(f"include: {number + 1}.yaml\n")
+    assert "50 that include one another" in str(refused(tmp_path / "0.yaml"))
 
 
 ROWS = {

@@ -9,13 +9,23 @@ The output differs from the source in these points:
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
+
+from jsonschema_rs import Draft202012Validator
 
 from batchgen.catalogue.links import medium
 
 Schema = dict[str, Any]
 
+ODD = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What a document of another form raises."""
+SCHEMA_CHARS = 200_000
+"""The JSON of one model's schemas: the largest documented one has 8,000 characters."""
+DEPTH_MAX = 20
+"""Levels of its values: the deepest documented one has 12."""
+PATH = re.compile(r"/[A-Za-z0-9/_.-]{1,200}")
 KEYWORDS = {
     *("type", "enum", "const", "default", "deprecated", "format", "nullable", "properties", "required", "items"),
     *("anyOf", "oneOf", "allOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
@@ -27,21 +37,39 @@ KEYWORDS = {
 def request_schemas(document: Mapping[str, Any], model: str) -> dict[str, Schema]:
     """Path → JSON Schema of the request body of `model`, for each path of an OpenAPI document that creates its videos.
 
-    Raises LookupError, TypeError, ValueError or AttributeError where the document is not of the expected form.
+    Raises one of `ODD`.
     """
-    schemas = dict(_requests(document, model))
-    for schema in schemas.values():
+    requests = {
+        path: methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for path, methods in document["paths"].items()
+        if "post" in methods
+    }
+    return usable(
+        {path: body for path, body in requests.items() if model in body["properties"]["model"].get("enum", [model])},
+        model,
+    )
+
+
+def usable(schemas: Mapping[str, Schema], model: str) -> dict[str, Schema]:
+    """Schemas by path, from a document or from a job table, with nothing in them but what a check needs.
+
+    Raises one of `ODD` where they are too large or not of the expected form.
+    """
+    if not schemas or depth_of(schemas) > DEPTH_MAX or len(json.dumps(schemas)) > SCHEMA_CHARS:
+        raise ValueError("there is no schema, or one without measure")
+    converted = {path: convert(schema) for path, schema in schemas.items()}
+    for path, schema in converted.items():
+        if not PATH.fullmatch(path):
+            raise ValueError("the path is none of this service")
         schema["properties"]["model"] = {"const": model}
-        schema.setdefault("required", ["model"])
-    return schemas
+        schema["required"] = [str(name) for name in schema.get("required", ["model"])]
+        Draft202012Validator(schema)
+    return converted
 
 
-def _requests(document: Mapping[str, Any], model: str) -> Iterator[tuple[str, Schema]]:
-    for path, methods in document["paths"].items():
-        if "post" in methods:
-            schema = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
-            if model in schema["properties"]["model"].get("enum", [model]):
-                yield str(path), convert(schema)
+def depth_of(value: Any) -> int:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(depth_of, children), default=0)
 
 
 def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:

@@ -9,8 +9,8 @@ LISTED = 12
 """At most so many alternatives are listed in one message; more would bury it."""
 COMPARED = 100
 """Characters of a name that are compared: comparing takes time in the square of the length."""
-CANDIDATES = 1_000
-"""Names that one is compared with: a row has no more columns."""
+CANDIDATES = 200
+"""Names that one is compared with, for the same reason."""
 
 TYPE_NAMES = {
     "integer": "a whole number",

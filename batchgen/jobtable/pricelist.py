@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -13,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from batchgen.catalogue import LearnedModel, canonical, learn, quote, with_defaults
+from batchgen.catalogue.openapi import ODD, usable
 from batchgen.jobtable.schema import prices
 from batchgen.services.base import Listing
 
@@ -102,7 +104,10 @@ def store_schemas(
 def learn_models(connection: Connection, service: str) -> None:
     """Let the catalogue know the models and names that `models --refresh` has stored."""
     rows = list(connection.execute(select(prices).where(prices.c.service == service)))
-    learned = {
-        row.model: LearnedModel(json.loads(row.schemas), row.documented_at) for row in rows if row.schemas is not None
-    }
+    learned: dict[str, LearnedModel] = {}
+    for row in rows:
+        # A table may have come with a manifest of somebody else: what is in it is judged again.
+        with suppress(*ODD):
+            if row.schemas and row.documented_at:
+                learned[row.model] = LearnedModel(usable(json.loads(row.schemas), row.model), row.documented_at)
     learn(learned, {row.model: row.alias_of for row in rows if row.alias_of is not None})

@@ -20,6 +20,8 @@ from batchgen.jobs import State
 from batchgen.jobtable.condition import bounded, condition
 from batchgen.jobtable.schema import jobs
 
+COMPARED = 1_000
+"""Ids that a pattern without a match is compared with, to suggest one: comparing a million takes a minute."""
 CHUNK = 500
 """Ids in one statement: below the least number of parameters that any SQLite allows (999)."""
 
@@ -95,7 +97,7 @@ def find(connection: Connection, batch_id: int, selection: Selection) -> list[in
         rows = connection.execute(ordered).all()
     for pattern in selection.only:
         if not any(fnmatchcase(row.key, pattern) for row in rows):
-            similar = get_close_matches(pattern.strip("*?"), [row.key for row in rows], n=3, cutoff=0.4)
+            similar = get_close_matches(pattern.strip("*?"), [row.key for row in rows[:COMPARED]], n=3, cutoff=0.4)
             hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
             raise UsageError(f"--only {pattern}: fits the id of no job{hint}")
     if selection.only:

@@ -34,13 +34,15 @@ LINK_CHARS = 8_000
 """A link: signed addresses have up to 2,000 characters, and few servers take more than 8,000."""
 INCLUDES = 1_000
 """Manifests of one batch."""
+INCLUDE_DEPTH = 50
+"""Manifests that include one another in a row: reading them recurses."""
 GLOB_ENTRIES = 200_000
 """Files and folders that one glob may look at: beyond it the search takes seconds."""
 GLOB_DEPTH = 64
 """Folders inside one another that `**` descends into."""
 MESSAGE_CHARS = 500
 """A message or hint. Values in it are shortened before; this holds for those that nobody thought of."""
-PROBLEMS = 1_000
+PROBLEMS = 500
 """Different problems of one file: then its reading stops."""
 REPORTS = 20_000
 """Problems of one file, equal ones of other rows counted: then its reading stops."""

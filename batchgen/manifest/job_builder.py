@@ -40,9 +40,9 @@ class JobBuilder:
 
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
-        values = values_in(node for name, node in self.fields.items() if name not in JOB_KEYS or name == "extra")
+        values = values_in(node for name, node in self.fields.items() if name not in MULTIPLIERS)
         if values > bounds.REQUEST_VALUES:
-            message = f"the job's parameters have more than {bounds.REQUEST_VALUES:,} values, aliases included"
+            message = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
             self.report(self.entry.node, message)
             return
         if self.fields.keys().isdisjoint(MULTIPLIERS):

@@ -173,8 +173,9 @@ class _Reader:
             return
         self.included[identity] = location
         file.folder.add_file(node.value, "include")
-        if len(self.included) > bounds.INCLUDES:
-            location.report(f"a batch has at most {bounds.INCLUDES:,} manifests", DIVIDE)
+        if len(self.included) > bounds.INCLUDES or len(chain) > bounds.INCLUDE_DEPTH:
+            most = f"at most {bounds.INCLUDES:,} manifests, and {bounds.INCLUDE_DEPTH} that include one another"
+            location.report(f"a batch has {most}", DIVIDE)
             return
         try:
             source = _decode(shown, _read_manifest(path))

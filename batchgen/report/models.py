@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from batchgen import catalogue
+from batchgen.catalogue.rules import conditions
 
 Schema = Mapping[str, Any]
 
@@ -32,6 +33,8 @@ def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: dateti
         if more := [name for name in catalogue.parameters(model, endpoint) if name not in parameters]:
             yield f"on {catalogue.style_of(endpoint)}, also:"
             yield from parameter_lines(catalogue.schema(model, endpoint), more)
+    for condition in conditions(catalogue.canonical(model)):
+        yield f"the model {condition.message}"
 
 
 def learned_note(model: str) -> str:
