@@ -1,7 +1,7 @@
 """Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from batchgen import catalogue
@@ -40,7 +40,7 @@ class JobBuilder:
 
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
-        values = values_in(node for name, node in self.fields.items() if name not in MULTIPLIERS)
+        values = values_in(self.fields)
         if values > bounds.REQUEST_VALUES:
             message = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
             self.report(self.entry.node, message)
@@ -283,9 +283,10 @@ class JobBuilder:
         return tag
 
 
-def values_in(nodes: Iterable[Node]) -> int:
-    """The number of values in some nodes at any depth, counted a little beyond `bounds.REQUEST_VALUES`."""
-    number, waiting = 0, list(nodes)
+def values_in(fields: Mapping[str, Node]) -> int:
+    """The number of values at any depth in an entry's fields, counted a little beyond `bounds.REQUEST_VALUES`."""
+    number = len(fields)
+    waiting = [node for name, node in fields.items() if type(node.value) in (dict, list) and name not in MULTIPLIERS]
     while waiting and number <= bounds.REQUEST_VALUES:
         value = waiting.pop().value
         number += 1

@@ -91,6 +91,8 @@ class JobList:
         self.validate = validate
         self.already_sent = cache(already_sent)
         self.learn_models = cache(learn_models)
+        self.documented: dict[str, bool] = {}
+        """Whether the catalogue has a model, by its name."""
         self.specs: list[JobSpec] = []
         self.chars = self.values = 0
         """The characters and the values in all requests."""
@@ -105,9 +107,11 @@ class JobList:
         """Whether the catalogue describes this model of the batch's service."""
         if not self.header.service.is_catalogued:
             return False
-        if not is_known(model):
-            self.learn_models()
-        return is_known(model)
+        if model not in self.documented:
+            if not is_known(model):
+                self.learn_models()
+            self.documented[model] = is_known(model)
+        return self.documented[model]
 
     def append(self, spec: JobSpec, values: int) -> None:
         """Append a job whose request has so many `values`. Raises TooManyJobs."""
@@ -117,13 +121,10 @@ class JobList:
         self.chars += len(spec.request)
         self.values += values
         number = len(self.specs)
-        for size, noun, most, typical in (
-            (self.chars, "characters", bounds.REQUESTS_CHARS, bounds.TYPICAL_CHARS),
-            (self.values, "values", bounds.REQUESTS_VALUES, bounds.TYPICAL_VALUES),
-        ):
-            if size > most + typical * number:
-                message = f"the first {number:,} jobs have {size:,} {noun} in their requests"
-                raise TooManyJobs(f"{message}: that is too much for one manifest")
+        if self.chars > bounds.REQUESTS_CHARS + bounds.TYPICAL_CHARS * number:
+            raise TooManyJobs(f"the first {number:,} jobs have {self.chars:,} characters in their requests: too many")
+        if self.values > bounds.REQUESTS_VALUES + bounds.TYPICAL_VALUES * number:
+            raise TooManyJobs(f"the first {number:,} jobs have {self.values:,} values in their requests: too many")
 
     def remove(self, file: ManifestFile, first: int) -> None:
         """Remove the jobs of `file`, which are the specs from the index `first` on, so that it can be read again."""
