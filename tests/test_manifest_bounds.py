@@ -66,7 +66,11 @@ BOMBS = {
         f"jobs: [{{id: a, model: {TEXT}, prompt: x, y: [{'1, ' * 5_001}]}}]",
         "the job has more than 5,000 values",
     ),
-    "an entry with 100,001 values": (f"batch: [{'1, ' * 100_001}]", "this has more than 100,000 values"),
+    "a list of 40,000 values in a thousand jobs": (
+        f"jobs: [{{id: x, model: {TEXT}, prompt: '{{{{ x }}}}', count: 1000, matrix: {{x: [[{'1, ' * 40_000}]]}}}}]",
+        "the job has more than 5,000 values",
+    ),
+    "an entry with 50,001 values": (f"batch: [{'1, ' * 50_001}]", "this has more than 50,000 values"),
     "10,001 keys": (
         f"jobs: [{{{', '.join(f'k{n}: 1' for n in range(10_001))}}}]",
         "this mapping has more than 10,000 keys",

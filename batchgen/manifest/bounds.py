@@ -14,7 +14,7 @@ COLUMNS = 1_000
 """Names in one row: spreadsheets have a few dozen."""
 MAPPING_KEYS = 10_000
 """Keys of one mapping. The largest documented request has some 60."""
-ENTRY_VALUES = 100_000
+ENTRY_VALUES = 50_000
 """Values in one job or header key as it is written: a matrix may list so many files."""
 REQUEST_VALUES = 5_000
 """Values in one request, aliases included: the largest documented one, with its motion masks, has some 1,000."""

@@ -21,6 +21,7 @@ from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, tem
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
+TOO_MANY_VALUES = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
 Values = Mapping[str, Any]
 """The values that a template can use, by name."""
 
@@ -40,10 +41,9 @@ class JobBuilder:
 
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
-        values = values_in(self.fields)
+        values = request.values_in(self.fields)
         if values > bounds.REQUEST_VALUES:
-            message = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
-            self.report(self.entry.node, message)
+            self.report(self.entry.node, TOO_MANY_VALUES)
             return
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
@@ -74,6 +74,9 @@ class JobBuilder:
         filled = ((name, self.filled(node, values)) for name, node in self.params.items())
         params = {name: value for name, value in filled if value is not None}
         extra = self.extra_params(values, params)
+        if request.values_in(params) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
+            self.report(self.entry.node, TOO_MANY_VALUES)
+            self.broken, params = True, {}
         endpoint = ""
         pointers: tuple[str, ...] = ()
         if model:
@@ -281,17 +284,3 @@ class JobBuilder:
             self.report(node, f"a tag {fault}")
             return None
         return tag
-
-
-def values_in(fields: Mapping[str, Node]) -> int:
-    """The number of values at any depth in an entry's fields, counted a little beyond `bounds.REQUEST_VALUES`."""
-    number = len(fields)
-    waiting = [node for name, node in fields.items() if type(node.value) in (dict, list) and name not in MULTIPLIERS]
-    while waiting and number <= bounds.REQUEST_VALUES:
-        value = waiting.pop().value
-        number += 1
-        if type(value) is dict:
-            waiting += value.values()
-        elif type(value) is list:
-            waiting += value
-    return number

@@ -1,6 +1,7 @@
 """The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -11,8 +12,9 @@ from batchgen.catalogue.wording import suggestion
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import inspect_text, is_base64
 from batchgen.manifest import bounds
-from batchgen.manifest.job_keys import JOB_KEYS
+from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
 from batchgen.manifest.job_list import Entry, JobList
+from batchgen.manifest.nodes import Node
 
 HTTP = re.compile(r"https?://", re.IGNORECASE)
 LINK = re.compile(r"[a-z]+://[^\s/?#]\S*", re.IGNORECASE)
@@ -130,3 +132,19 @@ def report(entry: Entry, violation: Violation) -> None:
         entry.report(parent.keys.get(name, parent), violation.message, hint)
     else:
         entry.report(entry.key_position(name), violation.message, hint)
+
+
+def values_in(fields: Mapping[str, Any]) -> int:
+    """The number of values at any depth in nodes or in what they were filled with, counted little beyond the bound."""
+    number = len(fields)
+    waiting = [value for name, value in fields.items() if name not in MULTIPLIERS]
+    while waiting and number <= bounds.REQUEST_VALUES:
+        value = waiting.pop()
+        value = value.value if type(value) is Node else value
+        if type(value) is dict:
+            waiting += value.values()
+            number += len(value)
+        elif type(value) is list:
+            waiting += value
+            number += len(value)
+    return number
