@@ -155,6 +155,7 @@ ODD_DOCUMENTS: dict[str, bytes] = {
 }
 
 
+@pytest.mark.hostile("live documents of models that are none", "the model stays unknown")
 @pytest.mark.parametrize("document", ODD_DOCUMENTS.values(), ids=ODD_DOCUMENTS)
 def test_an_odd_document_gives_no_schema(document: bytes) -> None:
     assert read_document(document, "kling/v10") is None

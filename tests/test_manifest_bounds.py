@@ -22,6 +22,11 @@ TEXT = "klingai/v2.1-master-text-to-video"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 GIGABYTES = 2**30
 
+pytestmark = pytest.mark.hostile(
+    "manifests and files without measure or end",
+    "file, line and column, and a sentence",
+)
+
 
 def refused(path: Path) -> ManifestInvalid:
     with pytest.raises(ManifestInvalid) as caught:

@@ -232,6 +232,7 @@ def test_extra_parameters_are_sent_as_they_are_and_others_are_still_checked(fold
             manifest.read(path)
 
 
+@pytest.mark.hostile("mangled and exchanged media files", "refused before anything is sent; the job fails, not the run")
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_mangled_image_is_a_fault_and_nothing_else(kind: str) -> None:
     content, draw = picture(kind, 64, 64), random.Random(kind)
@@ -247,6 +248,7 @@ def test_a_mangled_image_is_a_fault_and_nothing_else(kind: str) -> None:
             assert str(fault).isprintable()
 
 
+@pytest.mark.hostile("mangled and exchanged media files", "refused before anything is sent; the job fails, not the run")
 def test_an_image_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
     header = picture("PNG", 8, 8)
     bomb = header[:16] + (100_000).to_bytes(4, "big") * 2 + header[24:]
@@ -287,6 +289,7 @@ def become_a_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+@pytest.mark.hostile("mangled and exchanged media files", "refused before anything is sent; the job fails, not the run")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
