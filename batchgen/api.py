@@ -27,7 +27,7 @@ from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid, UsageError
 from batchgen.files import liveness
 from batchgen.files.outputs import OutputFolder
-from batchgen.jobtable import batches, leases, selection, statistics, sync
+from batchgen.jobtable import batches, leases, pricelist, selection, statistics, sync
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
@@ -39,7 +39,7 @@ from batchgen.manifest import Limits, Manifest, read
 from batchgen.runner import Runner, RunSpec, wait_for
 from batchgen.services.account import Account, origin_of, read_account, read_public_account
 from batchgen.services.base import Service
-from batchgen.services.registry import SIMULATOR, plugin
+from batchgen.services.registry import DEFAULT, SIMULATOR, plugin
 
 SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
 FOLLOW_SECONDS = 1.0  # between two reads of the events: a caller needs no more
@@ -87,11 +87,12 @@ RunEvent = Synced | Event
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A valid manifest, and how many of its jobs each model has."""
+    """A valid manifest, how many of its jobs each model has, and what may go wrong all the same."""
 
     batch: str
     jobs: int
     models: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +168,21 @@ def plan(manifest: str | Path, **options: Unpack[RunOptions]) -> Plan:
 
 def check(manifest: str | Path, *, validate: bool = True, online: bool = False) -> Check:
     """Validate a manifest, and with `online` fetch its remote images. Raises `ManifestInvalid` with all problems."""
-    valid = read(Path(manifest), validate=validate)
+    location = batches.table_location(None, Path(manifest))
+
+    def learn_models() -> None:
+        if batches.table_exists(location):
+            with Database(location) as database:
+                database.read_now(pricelist.learn_models, DEFAULT)
+
+    valid = read(Path(manifest), validate=validate, learn_models=learn_models)
     if online:
         from batchgen.services.remote_images import problems
 
         service = read_public_account(plugin(valid.service).variables, valid.folder)
         if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
-    return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs))
+    return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
 
 
 def status(manifest: str | Path | None = None, *, db: str | Path | None = None) -> list[BatchStatus]:
@@ -273,7 +281,11 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
         name = simulated_name(batch) if simulate or service == SIMULATOR else batch
         return database.read_now(sync.sent_keys, name) if database else ()
 
-    manifest = read(path, validate=validate, already_sent=sent_keys)
+    def learn_models() -> None:
+        if database:
+            database.read_now(pricelist.learn_models, DEFAULT)
+
+    manifest = read(path, validate=validate, already_sent=sent_keys, learn_models=learn_models)
     if not simulate and manifest.service != SIMULATOR:
         return manifest
     # The same jobs, in a batch and a folder of their own: nothing real is touched.

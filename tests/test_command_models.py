@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,11 @@ import pytest
 
 from batchgen import catalogue
 from batchgen.report.models import describe, model_lines
+from batchgen.services.model_documents import read_document
 from tests.batches import STANDARD, TEXT_MODEL
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
-from tests.wire import answer, serving
+from tests.wire import Request, answer, serving
 
 
 def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Command) -> None:
@@ -108,6 +111,111 @@ async def test_a_live_video_model_that_is_not_in_the_catalogue_is_listed_and_oth
     assert "chat" not in shown.stdout
     (line,) = batchgen("models", "v9", "--json").stdout.splitlines()
     assert (json.loads(line)["model"], json.loads(line)["types"]) == ("kling/v9", [])
+
+
+DOCUMENT = {
+    "paths": {
+        "/v2/video/generations": {
+            "get": {},
+            "post": {
+                "requestBody": {
+                    "content": {
+                        "application/json": {
+                            "schema": {
+                                "type": "object",
+                                "required": ["model", "prompt"],
+                                "properties": {
+                                    "model": {"type": "string", "enum": ["kling/v10"]},
+                                    "prompt": {"type": "string", "pattern": "(a*)*b", "description": "What is seen."},
+                                    "image_url": {"type": "string", "format": "uri"},
+                                    "duration": {"type": "integer", "enum": [5, 10], "default": "5"},
+                                    "seed": {"type": "integer", "nullable": True},
+                                },
+                            }
+                        }
+                    }
+                }
+            },
+        }
+    }
+}
+ODD_DOCUMENTS: dict[str, bytes] = {
+    "no JSON": b"<html>",
+    "JSON of another form": b'{"paths": {"/x": {"post": []}}}',
+    "an empty document": b"",
+    "deep nesting": b"[" * 100_000,
+    "a schema of a megabyte": json.dumps(DOCUMENT)
+    .replace("What is seen.", "x")
+    .replace('"prompt": {', '"prompt": {"enum": [' + ", ".join(f'"{n}"' for n in range(100_000)) + "], ")
+    .encode(),
+    "a type that is none": json.dumps(DOCUMENT).replace('"integer"', '"intger"').encode(),
+    "a path to elsewhere": json.dumps(DOCUMENT).replace("/v2/video/generations", "https://elsewhere.test/x").encode(),
+    "another model": json.dumps(DOCUMENT).replace("kling/v10", "kling/v11").encode(),
+    "a gigabyte of zeros": gzip.compress(bytes(1 << 25)),
+}
+
+
+@pytest.mark.hostile("live documents of models that are none", "the model stays unknown")
+@pytest.mark.parametrize("document", ODD_DOCUMENTS.values(), ids=ODD_DOCUMENTS)
+def test_an_odd_document_gives_no_schema(document: bytes) -> None:
+    assert read_document(document, "kling/v10") is None
+
+
+async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    pricing = {"kind": "fixed", "units": [{"name": "video", "measure": "count", "price": 0.5, "per": 1}]}
+    video = {"type": "internal/video-generations/submit", "pricing": pricing}
+    requests: list[Request] = []
+
+    def respond(request: Request) -> bytes:
+        requests.append(request)
+        documents = {"/v10.json": json.dumps(DOCUMENT).encode(), "/odd.json": b"<html>"}
+        if request.path in documents:
+            return answer(200, documents[request.path])
+        listed = [
+            {"id": "kling/v10", "aliases": ["kling-ten"], "info": {"docsJson": f"{wire.base_url}/v10.json"}, **video},
+            {"id": "kling/odd", "info": {"docsJson": f"{wire.base_url}/odd.json"}, **video},
+            {"id": "kling/nowhere", "info": {"docsJson": "http://127.0.0.1:9/x.json"}, **video},
+            {"id": "vendor:text", "aliases": [TEXT_MODEL], "info": {"docsJson": f"{wire.base_url}/t.json"}, **video},
+        ]
+        return answer(200, {"data": listed})
+
+    def job(model: str, **params: object) -> Path:
+        path = tmp_path / "m.yaml"
+        path.write_text(json.dumps({"jobs": [{"id": "a", "model": model, "prompt": "x", **params}]}))
+        return path
+
+    assert "there is no model `kling/v10`" in batchgen("check", job("kling/v10")).stderr
+    async with serving(respond) as wire:
+        key = {"AIMLAPI_BASE_URL": wire.base_url, "AIMLAPI_API_KEY": "sk-never-sent"}
+        listed = await asyncio.to_thread(batchgen, "models", "--refresh", "kling/", **key)
+    assert sorted(request.path for request in requests[1:]) == ["/odd.json", "/v10.json"]
+    assert not any("authorization" in request.headers for request in requests)
+    lines = {line.split()[0]: line for line in listed.stdout.splitlines()}
+    assert "text-to-video, image-to-video (by its live document of 20" in lines["kling/v10"]
+    assert "--no-validate" in lines["kling/odd"]
+    assert "kling-ten" not in lines
+
+    (stored,) = rows(tmp_path / "batchgen.db", "SELECT schemas FROM prices WHERE model = 'kling/v10'")
+    schemas = json.loads(stored["schemas"])
+    assert "pattern" not in stored["schemas"]
+    for name in ("kling/v10", "kling-ten"):
+        checked = batchgen("check", job(name, duration="10"))
+        assert checked.returncode == 0
+        assert f"warning: {name}: checked by its live document of 20" in checked.stderr
+    assert "`duration` must be 5 or 10, not 7" in batchgen("check", job("kling-ten", duration=7)).stderr
+    assert "did you mean seed?" in batchgen("check", job("kling/v10", sed=7)).stderr
+    assert batchgen("check", job("vendor:text")).returncode == 0
+    assert "there is no model" in batchgen("check", job("kling/odd")).stderr
+    with sqlite3.connect(tmp_path / "batchgen.db") as table:
+        table.execute("UPDATE prices SET schemas = '{\"/x\": [1]}' WHERE model = 'kling/v10'")
+    assert "there is no model `kling/v10`" in batchgen("check", job("kling/v10")).stderr
+    with sqlite3.connect(tmp_path / "batchgen.db") as table:
+        table.execute("UPDATE prices SET schemas = ? WHERE model = 'kling/v10'", [json.dumps(schemas)])
+    planned = batchgen("plan", job("kling-ten"), AIMLAPI_BASE_URL="http://127.0.0.1:9")
+    assert planned.returncode == 0
+    assert "0.50" in planned.stdout
 
 
 def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Path) -> None:

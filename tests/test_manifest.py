@@ -17,6 +17,7 @@ from batchgen.manifest import AUTO, Limits, Manifest
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAC0lEQVR4nGNgQAYAAA4AAamRc7EAAAAASUVORK5CYII="
 TEXT = "klingai/v2.1-master-text-to-video"
 MANIFESTS = Path(__file__).parents[1] / "manifests"
 
@@ -179,7 +180,8 @@ def test_anchors_and_merges_share_parameters_between_jobs(folder: Path) -> None:
         ("sub/../a.png", ("/image_url",)),
         ("http://example.com/a.png", ()),
         ("HTTPS://example.com/a.png?x=1#y", ()),
-        ("data:image/png;base64,iVBORw0KGgo=", ()),
+        (f"data:image/png;base64,{PNG}", ()),
+        (PNG, ()),
     ],
 )
 def test_an_image_is_a_link_or_a_local_file(folder: Path, value: str, files: tuple[str, ...]) -> None:

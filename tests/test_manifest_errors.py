@@ -163,8 +163,9 @@ GOLDEN = {
         "1:25 `model` must be text, not 5",
     ),
     "an unknown model": (
-        "jobs: [{id: one, model: kling-video/v2.1/master/image-to-video, image_url: a.png}]\n",
-        f"1:25 there is no model `kling-video/v2.1/master/image-to-video` | did you mean {MASTER}?",
+        "jobs: [{id: one, model: klingai/v2.1-mastr-image-to-video, image_url: a.png}]\n",
+        f"1:25 there is no model `klingai/v2.1-mastr-image-to-video` | did you mean {MASTER},"
+        " klingai/v2-master-image-to-video or klingai/v2.1-master-text-to-video?",
     ),
     "a model like no other": (
         "defaults: {model: qqqq}\njobs: [{id: one}, {id: two}]\n",
@@ -219,18 +220,18 @@ GOLDEN = {
         """,
         "3:24 the file is empty\n"
         "4:24 the file is not an image (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF)\n"
-        "5:24 the file cannot be read: it is damaged\n"
+        "5:24 the image is damaged\n"
         "6:24 this is a folder, not an image\n"
         "7:24 this is not a regular file\n"
         "8:24 there is no such file beside the manifest: a.png/x\n"
         "9:24 an image must be a link (http, https), a data URI or a local path\n"
         "10:24 this is not a path\n"
-        "11:24 an image must be a link (http, https), a data URI or a local path\n"
+        "11:24 a link has no spaces and names a host | such as https://example.com/a.png\n"
         "12:24 there is no such file beside the manifest: ~/a.png",
     ),
     "a local video": (
         "jobs: [{id: one, model: runway/gen4_aleph, prompt: x, video_url: v.mp4}]\n",
-        "1:66 a video must be a link: only images are sent from local files | begin with https://",
+        "1:66 there is no such file beside the manifest: v.mp4",
     ),
     "priority and tags": (
         f"""\

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from batchgen.catalogue import register
+
 DATA = Path(__file__).with_name("generation_times.json")
 """model → clip length in seconds → middle of the documented range of generation times, in seconds."""
 LONGEST_CLIP_SECONDS = 100_000.0
@@ -26,7 +28,7 @@ def typical_seconds(model: str, clip_seconds: float = 0.0) -> float:
 
     The documented length that is nearest counts, the longer of two.
     """
-    documented = _documented().get(model)
+    documented = _documented().get(register.canonical(model))
     if documented is None:
         return DEFAULT_SECONDS
     length = clip_seconds or DEFAULT_LENGTH

@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from difflib import SequenceMatcher
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from batchgen.catalogue import rules
 from batchgen.catalogue.wording import COMPARED
 
 DATA = Path(__file__).with_name("models.json")
@@ -18,10 +22,42 @@ Style = Literal["universal", "legacy"]
 UNIVERSAL = "/v2/video/generations"
 VENDOR = "/v2/generate/video/"
 
-ALIASES = {
-    # The service's answers call the master model by this older name.
-    "kling-video/v2.1/master/image-to-video": "klingai/v2.1-master-image-to-video",
-}
+ALIASES = rules.aliases()
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedModel:
+    """A model that is newer than the catalogue: path → schema, as the service documented it at a time."""
+
+    schemas: Mapping[str, dict[str, Any]]
+    documented_at: datetime
+
+
+_learned: dict[str, LearnedModel] = {}
+_learned_aliases: dict[str, str] = {}
+
+
+def learn(models: Mapping[str, LearnedModel], names: Mapping[str, str]) -> None:
+    """Add models, and further names of models, that the service documents live. A process keeps what it learned first.
+
+    What the catalogue has stays as it is.
+    """
+    for model, learned in models.items():
+        _learned.setdefault(model, learned)
+    for alias, model in names.items():
+        _learned_aliases.setdefault(alias, model)
+
+
+def learned_at(model: str) -> datetime | None:
+    """When the service documented a model that the catalogue does not have; None for a model of the catalogue."""
+    learned = None if canonical(model) in _catalogue() else _learned.get(canonical(model))
+    return learned.documented_at if learned else None
+
+
+def _paths(model: str) -> Mapping[str, dict[str, Any]]:
+    """Path → schema. Raises KeyError for an unknown model."""
+    name = canonical(model)
+    return _catalogue()[name] if name in _catalogue() else _learned[name].schemas
 
 
 @cache
@@ -37,14 +73,21 @@ def models() -> tuple[str, ...]:
 
 
 def is_known(model: str) -> bool:
-    """Whether `model` is documented."""
-    return model in _catalogue()
+    """Whether a model of this name or alias is documented."""
+    return canonical(model) in _catalogue() or canonical(model) in _learned
+
+
+def canonical(name: str) -> str:
+    """The name under which a model is documented; an unknown name stays as it is."""
+    if name in _catalogue() or name in ALIASES:
+        return ALIASES.get(name, name)
+    return _learned_aliases.get(name, name)
 
 
 def model_of(name: str) -> str | None:
     """The documented model of this name or alias."""
-    name = ALIASES.get(name, name)
-    return name if name in _catalogue() else None
+    name = canonical(name)
+    return name if is_known(name) else None
 
 
 def nearest(name: str) -> list[str]:
@@ -71,11 +114,17 @@ def _similarity(name: str, model: str) -> float:
 def endpoint(model: str, style: Style = "universal") -> str:
     """The path of the create and fetch calls of `model` in this style.
 
-    A model that is not served in this style gets the path that it has. Raises KeyError for an unknown model.
+    A model that is not served in this style gets the path that it has: see `is_served`. Raises KeyError for an unknown
+    model.
     """
-    paths = sorted(_catalogue()[model])
+    paths = sorted(endpoints(model))
     of_style = [path for path in paths if style_of(path) == style]
     return (of_style or [path for path in paths if path == UNIVERSAL] or paths)[0]
+
+
+def is_served(model: str, style: Style) -> bool:
+    """Whether the model has a path of this style. On the universal path a model may stand in by its only other one."""
+    return style == "universal" or any(style_of(path) == style for path in endpoints(model))
 
 
 def style_of(path: str) -> str:
@@ -85,9 +134,9 @@ def style_of(path: str) -> str:
 
 def schema(model: str, endpoint: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of the request body. Raises KeyError for an unknown model or path."""
-    return _catalogue()[model][endpoint]
+    return _paths(model)[endpoint]
 
 
 def endpoints(model: str) -> tuple[str, ...]:
     """All paths that serve `model`."""
-    return tuple(_catalogue()[model])
+    return tuple(_paths(model))

@@ -4,15 +4,18 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 
-from batchgen.catalogue import register
+from batchgen.catalogue import register, rules
 from batchgen.catalogue.pointers import join, split
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+VIOLATIONS = 200
+"""Errors of one request that are explained: a list of a thousand wrong values needs no thousand messages."""
 NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
 
 
@@ -48,16 +51,25 @@ def checked(
     """
     validator = _validator(model, endpoint)
     if validator.is_valid(params):
-        return params, []
+        return params, _broken_rules(model, params)
     convertible = _convertible(model, endpoint)
     params = {name: _fit(convertible[name], value) if name in convertible else value for name, value in params.items()}
     first: dict[str, Violation] = {}
     # One violation a value: the errors are sorted by how much they explain.
-    for error in sorted(validator.iter_errors(params), key=_rank):
+    for error in sorted(islice(validator.iter_errors(params), VIOLATIONS), key=_rank):
         for violation in _explain(model, endpoint, error, other_keys):
             key = violation.message if _keyword(error) == "Required" else violation.pointer
             first.setdefault(key, violation)
-    return params, list(first.values())
+    return params, list(first.values()) or _broken_rules(model, params)
+
+
+def _broken_rules(model: str, params: Mapping[str, Any]) -> list[Violation]:
+    """The violations of rules between parameters. A null counts as a parameter that is not there."""
+    present = {name: value for name, value in params.items() if value is not None}
+    return [
+        Violation(f"/{condition.parameter}" if condition.parameter in params else "", f"`{model}` {condition.message}")
+        for condition in rules.broken(register.canonical(model), present)
+    ]
 
 
 def violations(model: str, endpoint: str, params: Mapping[str, Any]) -> list[Violation]:
@@ -99,6 +111,9 @@ def _fit(schema: Mapping[str, Any], value: Any) -> Any:
             return value.lower() == "true"
         case bool():
             return value
+        case str() if expected == "string" and allowed and value not in allowed:
+            same = [word for word in allowed if isinstance(word, str) and word.casefold() == value.casefold()]
+            return same[0] if len(same) == 1 else value
         case int() | float() if expected == "string" and str(value) in (allowed or ()):
             return str(value)
         case int() if expected == "string" and NUMBER.fullmatch(str(schema.get("default"))):

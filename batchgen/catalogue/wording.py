@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 LISTED = 12
 """At most so many alternatives are listed in one message; more would bury it."""
 COMPARED = 100
 """Characters of a name that are compared: comparing takes time in the square of the length."""
-
+CANDIDATES = 200
+"""Names that one is compared with, for the same reason."""
 
 TYPE_NAMES = {
     "integer": "a whole number",
@@ -32,7 +34,13 @@ def listed(values: Sequence[object], conjunction: str = "and") -> str:
 
 def nearest_hint(name: str, candidates: Collection[str]) -> str:
     """The hint "did you mean …?" with the most similar candidate; empty where none is similar."""
-    matches = get_close_matches(name[:COMPARED], candidates, n=1)
+    return _nearest_hint(name[:COMPARED], tuple(candidates)[:CANDIDATES])
+
+
+@lru_cache(maxsize=1_000)
+def _nearest_hint(name: str, candidates: tuple[str, ...]) -> str:
+    """The same for the thousand rows that have the same mistake, because comparing is slow."""
+    matches = get_close_matches(name, candidates, n=1)
     return f"did you mean {matches[0]}?" if matches else ""
 
 

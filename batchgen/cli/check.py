@@ -20,8 +20,11 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
     """All problems are shown at once, with exit code 2."""
     valid = api.check(manifest, validate=validate, online=online)
     if as_json:
-        print_json({"batch": valid.batch, "jobs": valid.jobs, "models": valid.models})
+        warnings = {"warnings": valid.warnings} if valid.warnings else {}
+        print_json({"batch": valid.batch, "jobs": valid.jobs, "models": valid.models, **warnings})
         return
+    for warning in valid.warnings:
+        print_lines(f"warning: {warning}", err=True)
     print_lines(f"{valid.batch}: {plural(valid.jobs, 'job')}, all valid")
     for model, number in sorted(valid.models.items(), key=lambda entry: -entry[1]):
         print_lines(f"  {number:6}  {model}")

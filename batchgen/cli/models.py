@@ -11,7 +11,7 @@ import click
 from batchgen import catalogue, clock
 from batchgen.cli import options
 from batchgen.errors import ServiceUnreachable, UsageError
-from batchgen.report.models import model_json, model_lines, price
+from batchgen.report.models import RETIRED, learned_note, model_json, model_lines, price
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.services import registry
 
@@ -49,6 +49,8 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
             print_json(model_json(model, pricing.get(model), with_schemas=False))
         else:
             kinds = ", ".join(catalogue.kinds(model)) if catalogue.is_known(model) else UNKNOWN_KINDS
+            kinds += learned_note(model)
+            kinds += RETIRED if catalogue.is_retired(model) else ""
             cost = f"  {price(pricing[model])}" if model in pricing else ""
             print_lines(f"{model:56}  {kinds}{cost}")
 
@@ -58,7 +60,7 @@ def matching_models(words: tuple[str, ...], listed: list[str]) -> list[str]:
 
     Raises `UsageError` if there is none.
     """
-    newer = [model for model in listed if not catalogue.is_known(model)]
+    newer = [model for model in listed if catalogue.model_of(model) not in catalogue.models()]
     models = [
         model for model in (*catalogue.models(), *newer) if all(matches(model, word.casefold()) for word in words)
     ]
@@ -91,14 +93,20 @@ def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
     with Database(location) as database:
         if refresh:
             asyncio.run(refresh_from_service(database))
+        database.read_now(pricelist.learn_models, registry.DEFAULT)
         return database.read_now(pricelist.load, registry.DEFAULT)
 
 
 async def refresh_from_service(database: Database) -> None:
+    from batchgen.jobtable import pricelist
     from batchgen.limits.accounting import refresh_prices
     from batchgen.services.account import read_public_account
+    from batchgen.services.model_documents import fetch_schemas
 
     plugin = registry.plugin(registry.DEFAULT)
     async with plugin.open(read_public_account(plugin.variables, Path.cwd()), None) as service:
         if not await refresh_prices(database, service, clock.utcnow()):
             raise ServiceUnreachable(f"{service.base_url} gives no price list; the stored one is kept")
+        documents = await database.read(pricelist.documents, registry.DEFAULT)
+        schemas = await fetch_schemas(documents, service.base_url)
+        await database.write(pricelist.store_schemas, registry.DEFAULT, schemas, clock.utcnow())

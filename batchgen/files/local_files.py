@@ -3,11 +3,14 @@
 import hashlib
 import json
 import mimetypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from batchgen.catalogue.pointers import parent_of
+from batchgen.files.input_file import InputFault, megabytes, open_input
+from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
 from batchgen.services.base import LocalFile
 
 
@@ -26,13 +29,18 @@ def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str,
     for pointer in pointers:
         container, key = parent_of(document, pointer)
         name = container[key]
-        path = folder / name
         try:
-            status = path.stat()
-            content = path.read_bytes()
-        except OSError as error:
-            raise InputMissing(f"{name}: {error.strerror or error}") from error
-        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            with open_input(folder / name, MEDIA_BYTES) as file:
+                status = os.fstat(file.fileno())
+                content = file.read(MEDIA_BYTES + 1)
+        except InputFault as error:
+            raise InputMissing(f"{name}: {error}") from error
+        except (OSError, ValueError) as error:
+            raise InputMissing(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+        if not 0 < len(content) <= MEDIA_BYTES:
+            raise InputMissing(f"{name}: the file has changed: it has {megabytes(len(content))}")
+        by_name = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        media_type = media_type_of(content[:HEAD_BYTES]) or by_name
         files[pointer] = LocalFile(name, media_type, content)
         digest = hashlib.sha256(content).hexdigest()
         digests[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
@@ -50,9 +58,11 @@ def changed(folder: Path, digests: str | None) -> list[str]:
             status = (folder / name).stat()
             if (status.st_size, status.st_mtime_ns) == (sent["size"], sent["mtime_ns"]):
                 continue
-            with (folder / name).open("rb") as file:
+            with open_input(folder / name, MEDIA_BYTES) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != sent["sha256"]:
                     names.append(name)
-        except OSError:
+        except InputFault:
+            names.append(name)
+        except (OSError, ValueError):
             continue
     return names

@@ -1,8 +1,10 @@
-"""The last price list of a service, and the highest charge that was seen for each of its models."""
+"""The last price list of a service, the highest charge seen for each of its models, and live request schemas."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -11,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from batchgen.catalogue import quote, with_defaults
+from batchgen.catalogue import LearnedModel, canonical, learn, quote, with_defaults
+from batchgen.catalogue.openapi import ODD, usable
 from batchgen.jobtable.schema import prices
 from batchgen.services.base import Listing
 
@@ -31,9 +34,10 @@ class PriceList:
 
     def quote(self, model: str, endpoint: str, request: str) -> Decimal | None:
         """The price of this request in USD; None where the list has none."""
-        if model not in self.listed:
+        listed = model if model in self.listed else canonical(model)
+        if listed not in self.listed:
             return None
-        return quote(self.pricing[model], with_defaults(model, endpoint, json.loads(request)))
+        return quote(self.pricing[listed], with_defaults(model, endpoint, json.loads(request)))
 
     def estimate(self, model: str, endpoint: str, request: str) -> Decimal | None:
         """The listed price; where there is none, the highest charge seen for the model."""
@@ -66,11 +70,44 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
     if listing.pricing is None:
         connection.execute(of_service.where(prices.c.pricing.is_not(None)).values(listed_at=now))
         return
-    connection.execute(of_service.values(pricing=None, etag=None, listed_at=None))
+    nothing = dict.fromkeys(("pricing", "etag", "listed_at", "alias_of", "document_url"))
+    connection.execute(of_service.values(nothing))
+    rows: dict[str, dict[str, Any]] = {
+        model: {"pricing": entry, "etag": listing.etag, "listed_at": now} for model, entry in listing.pricing.items()
+    }
+    for column, texts in (("document_url", listing.documents), ("alias_of", listing.names)):
+        for model, value in texts.items():
+            rows.setdefault(model, {})[column] = value
     stored = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
-    for model, entry in listing.pricing.items():
-        row = {"pricing": entry, "etag": listing.etag, "listed_at": now}
+    for model, row in rows.items():
         if model in stored:
             connection.execute(of_service.where(prices.c.model == model).values(row))
         else:
             connection.execute(insert(prices).values(service=service, model=model, **row))
+
+
+def documents(connection: Connection, service: str) -> dict[str, str]:
+    """Model → address of its live document, for models that the catalogue lacks."""
+    of_service = (prices.c.service == service, prices.c.document_url.is_not(None))
+    return {row.model: row.document_url for row in connection.execute(select(prices).where(*of_service))}
+
+
+def store_schemas(
+    connection: Connection, service: str, schemas: Mapping[str, Mapping[str, Any]], now: datetime
+) -> None:
+    """Keep the request schemas of models, by path, as the service documents them now."""
+    for model, of_paths in schemas.items():
+        of_model = update(prices).where(prices.c.service == service, prices.c.model == model)
+        connection.execute(of_model.values(schemas=json.dumps(of_paths), documented_at=now))
+
+
+def learn_models(connection: Connection, service: str) -> None:
+    """Let the catalogue know the models and names that `models --refresh` has stored."""
+    rows = list(connection.execute(select(prices).where(prices.c.service == service)))
+    learned: dict[str, LearnedModel] = {}
+    for row in rows:
+        # A table may have come with a manifest of somebody else: what is in it is judged again.
+        with suppress(*ODD):
+            if row.schemas and row.documented_at:
+                learned[row.model] = LearnedModel(usable(json.loads(row.schemas), row.model), row.documented_at)
+    learn(learned, {row.model: row.alias_of for row in rows if row.alias_of is not None})

@@ -8,22 +8,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from itertools import pairwise
 
 from sqlalchemy import Connection, bindparam, func, select, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.errors import UsageError
 from batchgen.jobs import State
+from batchgen.jobtable.condition import bounded, condition
 from batchgen.jobtable.schema import jobs
 
+COMPARED = 1_000
+"""Ids that a pattern without a match is compared with, to suggest one: comparing a million takes a minute."""
 CHUNK = 500
 """Ids in one statement: below the least number of parameters that any SQLite allows (999)."""
-QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
-"""The characters that begin a quoted part of SQL, with those that end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,12 @@ def find(connection: Connection, batch_id: int, selection: Selection) -> list[in
     statement = select(jobs.c.id, jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state != State.CANCELLED)
     if selection.where is not None:
         statement = statement.where(text(condition(selection.where)))
-    try:
-        rows = connection.execute(statement.order_by(jobs.c.priority.desc(), jobs.c.id)).all()
-    except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        names = ", ".join(column.name for column in jobs.columns)
-        raise UsageError(f"--where: {reason}\nThe columns of a job: {names}") from None
+    ordered = statement.order_by(jobs.c.priority.desc(), jobs.c.id)
+    with bounded(connection) if selection.where is not None else nullcontext():
+        rows = connection.execute(ordered).all()
     for pattern in selection.only:
         if not any(fnmatchcase(row.key, pattern) for row in rows):
-            similar = get_close_matches(pattern.strip("*?"), [row.key for row in rows], n=3, cutoff=0.4)
+            similar = get_close_matches(pattern.strip("*?"), [row.key for row in rows[:COMPARED]], n=3, cutoff=0.4)
             hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
             raise UsageError(f"--only {pattern}: fits the id of no job{hint}")
     if selection.only:
@@ -118,25 +115,6 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
         return 0
     pending = select(func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
     return int(connection.execute(pending).scalar_one()) - selected.count(connection, State.PENDING)
-
-
-def condition(sql: str) -> str:
-    """`sql` as one condition in brackets. Raises `UsageError` where it could end the brackets or the statement."""
-    depth, end_quote = 0, ""
-    for sign, following in pairwise(f"{sql} "):
-        if end_quote:
-            end_quote = "" if sign == end_quote else end_quote
-        elif sign in QUOTES:
-            end_quote = QUOTES[sign]
-        elif sign == ";" or sign + following in ("--", "/*"):
-            raise UsageError(f"--where takes one condition, without {sign if sign == ';' else sign + following}: {sql}")
-        else:
-            depth += (sign == "(") - (sign == ")")
-        if depth < 0:
-            break
-    if depth or end_quote or not sql.strip():
-        raise UsageError(f"--where: the brackets or quotes do not match, or the condition is empty: {sql}")
-    return f"({sql})".replace(":", "\\:")
 
 
 ACCEPTED = select(jobs.c.id).where(

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from batchgen.errors import Problem
+from batchgen.errors import SHOWN_PROBLEMS, Problem
+from batchgen.manifest import bounds
 from batchgen.manifest.source import Marked, Position, SourceText, printable
 
 NAMED = 10
@@ -60,13 +61,21 @@ class Diagnostic:
         return f"{self.message} ({where})" if where else self.message
 
 
+class TooManyProblems(Exception):
+    """A file has so many problems that the rest of it is not worth reading."""
+
+
 class Diagnostics:
-    """The diagnostics of one file and of the files of rows that it names. The same one is kept once."""
+    """The diagnostics of one file and of the files of rows that it names. The same one is kept once.
+
+    Adding one raises `TooManyProblems` beyond `bounds.PROBLEMS` different or `bounds.REPORTS` equal ones.
+    """
 
     def __init__(self, source: SourceText) -> None:
         self.source = source
         self._diagnostics: dict[tuple[object, str], Diagnostic] = {}
         self._of_rows: list[Diagnostics] = []
+        self._reports = 0
 
     def of_rows(self, source: SourceText) -> Diagnostics:
         """Diagnostics for a file of rows; they count as diagnostics of this file."""
@@ -76,17 +85,21 @@ class Diagnostics:
     def add(self, where: Position | Marked, message: str, hint: str = "", origin: Origin | None = None) -> None:
         """Add a diagnostic; `hint` says what to do. The same mistake of another `origin` is only counted."""
         position = where if isinstance(where, Position) else Position.of(where)
+        message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
         exact, similar = (position, message), (position, shared_part(message))
         if origin:
             key = exact if exact in self._diagnostics else similar
             self._count(key, Diagnostic(position, message, hint, origin), origin)
         elif similar not in self._diagnostics:
             self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
+        self._count_report()
 
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""
+        message, hint = message[: bounds.MESSAGE_CHARS], hint[: bounds.MESSAGE_CHARS]
         diagnostic = Diagnostic(Position(origin.line, column, 0), message, hint, None)
         self._count(("row", shared_part(message)), diagnostic, origin)
+        self._count_report()
 
     def _count(self, key: tuple[object, str], new: Diagnostic, origin: Origin) -> None:
         first = self._diagnostics.setdefault(key, new)
@@ -95,21 +108,24 @@ class Diagnostics:
             if len(first.others) < NAMED:
                 first.others.append(origin)
 
+    def _count_report(self) -> None:
+        self._reports += 1
+        if self._reports >= bounds.REPORTS or len(self._diagnostics) >= bounds.PROBLEMS:
+            raise TooManyProblems
+
     def __len__(self) -> int:
         return len(self._diagnostics) + sum(map(len, self._of_rows))
 
     def problems(self) -> list[Problem]:
-        own = [
-            Problem(
-                printable(diagnostic.text()),
-                self.source.path,
-                diagnostic.position.line,
-                diagnostic.position.column,
-                self.source.excerpt(diagnostic.position, printable(diagnostic.hint)),
-            )
-            for diagnostic in self._diagnostics.values()
-        ]
+        """All of them in the order of the file. Those that no message will show come without their line."""
+        ordered = sorted(self._diagnostics.values(), key=lambda diagnostic: diagnostic.position)
+        own = [self._problem(diagnostic, number <= SHOWN_PROBLEMS) for number, diagnostic in enumerate(ordered, 1)]
         return own + [problem for rows in self._of_rows for problem in rows.problems()]
+
+    def _problem(self, diagnostic: Diagnostic, with_line: bool) -> Problem:
+        position, hint = diagnostic.position, printable(diagnostic.hint)
+        excerpt = self.source.excerpt(position, hint) if with_line else hint
+        return Problem(printable(diagnostic.text()), self.source.path, position.line, position.column, excerpt)
 
 
 class Location(NamedTuple):

@@ -1,15 +1,14 @@
 """Expands one entry to many jobs: its `rows`, times the cells of its `matrix`, times `count` takes."""
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from glob import iglob
-from itertools import islice, product
+from itertools import product
 from math import prod
 from typing import Any
 
 from batchgen.catalogue.wording import quoted
 from batchgen.manifest.diagnostics import Diagnostics, Origin
+from batchgen.manifest.file_pattern import matching_files
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, plain
@@ -50,6 +49,10 @@ def expansion(fields: Mapping[str, Node], folder: Folder, diagnostics: Diagnosti
     if (number := prod(map(len, axes.values())) * (takes or 1)) > MOST_JOBS:
         multiplier = fields["matrix"] if axes else fields["count"]
         diagnostics.add(multiplier, f"this makes {number:,} jobs; a manifest may have {MOST_JOBS:,}")
+        return None
+    if rows and rows.count(MOST_JOBS // max(number, 1)) * number > MOST_JOBS:
+        diagnostics.add(fields["rows"], f"the rows make more than {MOST_JOBS:,} jobs", "divide them into several files")
+    if len(diagnostics) > before:
         return None
     return Expansion(rows, axes, takes)
 
@@ -101,9 +104,10 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
 
 def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
     try:
-        # Path.glob refuses absolute patterns and matches hidden files.
-        paths = islice(iglob(node.value, root_dir=folder.path, recursive=True), MOST_JOBS + 1)  # noqa: PTH207
-        matches = sorted(path.replace(os.sep, "/") for path in paths if (folder.path / path).is_file())
+        matches = matching_files(folder.path, node.value)
+    except InvalidValue as error:
+        diagnostics.add(node, str(error), error.hint)
+        return []
     except (OSError, ValueError) as error:
         diagnostics.add(node, f"the glob cannot be read: {getattr(error, 'strerror', None) or error}")
         return []

@@ -8,7 +8,7 @@ from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.jobs import JobSpec
-from batchgen.manifest import request
+from batchgen.manifest import bounds, request
 from batchgen.manifest.diagnostics import Location
 from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.header import OUTPUT
@@ -21,6 +21,7 @@ from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, tem
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
+TOO_MANY_VALUES = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
 Values = Mapping[str, Any]
 """The values that a template can use, by name."""
 
@@ -40,15 +41,19 @@ class JobBuilder:
 
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
+        values = request.values_in(self.fields)
+        if values > bounds.REQUEST_VALUES:
+            self.report(self.entry.node, TOO_MANY_VALUES)
+            return
         if self.fields.keys().isdisjoint(MULTIPLIERS):
-            self.jobs.append(self.spec())
+            self.jobs.append(self.spec(), values)
             return
         file = self.entry.file
         expanded = expansion(self.fields, file.folder, file.diagnostics)
         if expanded is None or self.repeats_its_id(expanded):
             return
         for self.row, self.entry.origin in expanded.variants():
-            self.jobs.append(self.spec())
+            self.jobs.append(self.spec(), values)
 
     def repeats_its_id(self, expanded: Expansion) -> bool:
         """Whether all rows and cells would have the same id, which is reported. Takes get a suffix each."""
@@ -68,15 +73,19 @@ class JobBuilder:
         values = self.values(id=key or "", index=index, model=model or "")
         filled = ((name, self.filled(node, values)) for name, node in self.params.items())
         params = {name: value for name, value in filled if value is not None}
+        extra = self.extra_params(values, params)
+        if request.values_in(params) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
+            self.report(self.entry.node, TOO_MANY_VALUES)
+            self.broken, params = True, {}
         endpoint = ""
         pointers: tuple[str, ...] = ()
         if model:
             service = self.jobs.header.service
             endpoint = UNIVERSAL if service.is_catalogued else ""
             if self.jobs.documents(model):
-                endpoint = catalogue.endpoint(model, service.endpoint)
+                endpoint = self.endpoint(model)
             if not self.broken:
-                params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params)
+                params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params, extra)
         output = self.output(key, location, model, index, params) if key and location and model else None
         return JobSpec(
             key=key or "",
@@ -107,7 +116,8 @@ class JobBuilder:
             if name not in values:
                 values[name] = value
             elif str(values[name]) != str(value):
-                message = f"`{name}` means two things: it is {values[name]} for the job, and another in its row"
+                shown = str(values[name])[:60]
+                message = f"`{name}` means two things: it is {shown} for the job, and another in its row"
                 values[name] = Ambiguous(message)
         return values
 
@@ -164,6 +174,16 @@ class JobBuilder:
         self.report(node, f"there is no model `{name[:100]}`", hint)
         return None
 
+    def endpoint(self, model: str) -> str:
+        """The path that serves the model in the manifest's style. A style that it has not is reported."""
+        style = self.jobs.header.service.endpoint
+        if not catalogue.is_served(model, style):
+            message = f"`{model}` has no {style} endpoint, only {' and '.join(catalogue.endpoints(model))}"
+            self.report(
+                self.fields["model"], message, f"leave out `endpoint: {style}`, or give it a manifest of its own"
+            )
+        return catalogue.endpoint(model, style)
+
     def id(self, model: str) -> tuple[str | None, Location | None]:
         """The id of the current job, and where it is written."""
         node = self.entry.own("id")
@@ -214,6 +234,20 @@ class JobBuilder:
             return None
         path = tidy(path)
         return path if self.jobs.outputs.add(path, place) else None
+
+    def extra_params(self, values: Values, params: Values) -> dict[str, Any]:
+        """The parameters under `extra`, which are sent whatever the catalogue says."""
+        node = self.fields.get("extra")
+        if node is None or node.value is None:
+            return {}
+        if type(node.value) is not dict:
+            self.report(node, f"`extra` must be a mapping of parameters, not {quoted(node.value)}")
+            return {}
+        for name in node.value:
+            if name == "model" or name in params:
+                self.report(node.keys[name], f"`{name[:100]}` stands in the job and in its `extra`", "leave one out")
+        extra: dict[str, Any] = self.filled(node, values)
+        return extra
 
     def priority(self, values: Values) -> int:
         node = self.fields.get("priority")

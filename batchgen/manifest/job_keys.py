@@ -49,6 +49,10 @@ JOB_KEYS: dict[str, Schema] = {
         ],
     },
     "tags": {"description": "Your own words for this job.", "type": ["array", "null"], "items": NAME_SCHEMA},
+    "extra": {
+        "description": "Parameters that are sent as they are, though the catalogue does not have them.",
+        "type": ["object", "null"],
+    },
     "matrix": {
         "description": "One job for each combination of the values of these names.",
         "type": "object",

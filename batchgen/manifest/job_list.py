@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from batchgen.catalogue import is_known, pointers
+from batchgen.catalogue.links import Medium
+from batchgen.files.input_file import InputFault
+from batchgen.files.media import LocalMedium, inspect
 from batchgen.jobs import JobSpec
+from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, Origin
-from batchgen.manifest.folder import Folder, image_fault
+from batchgen.manifest.folder import Folder
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.nodes import Node
@@ -73,46 +77,74 @@ class Entry:
 
 
 class TooManyJobs(Exception):
-    """The manifest has more than `MOST_JOBS` jobs."""
+    """The manifest makes more jobs, or larger ones, than fit into memory. `str(error)` says which."""
 
 
 class JobList:
     """Collects the jobs. The `specs` can be sent if there are no diagnostics in the end."""
 
-    def __init__(self, main: ManifestFile, *, validate: bool, already_sent: SentIds) -> None:
+    def __init__(
+        self, main: ManifestFile, *, validate: bool, already_sent: SentIds, learn_models: Callable[[], object]
+    ) -> None:
         self.header = main.header
         self.diagnostics = main.header.diagnostics
         self.validate = validate
         self.already_sent = cache(already_sent)
+        self.learn_models = cache(learn_models)
+        self.documented: dict[str, bool] = {}
+        """Whether the catalogue has a model, by its name."""
         self.specs: list[JobSpec] = []
+        self.chars = self.values = 0
+        """The characters and the values in all requests."""
         self.ids: dict[str, Location] = {}
         self.folder = main.folder.path
-        self.image_faults: dict[str, str | None] = {}
+        self.media: dict[tuple[str, Medium], LocalMedium | InputFault] = {}
+        """The local files that requests name, each judged once, however many jobs use it."""
         self.outputs = Outputs()
         self.templates = Templates()
 
     def documents(self, model: str) -> bool:
         """Whether the catalogue describes this model of the batch's service."""
-        return self.header.service.is_catalogued and is_known(model)
+        if not self.header.service.is_catalogued:
+            return False
+        if model not in self.documented:
+            if not is_known(model):
+                self.learn_models()
+            self.documented[model] = is_known(model)
+        return self.documented[model]
 
-    def append(self, spec: JobSpec) -> None:
-        """Raises TooManyJobs."""
+    def append(self, spec: JobSpec, values: int) -> None:
+        """Append a job whose request has so many `values`. Raises TooManyJobs."""
         if len(self.specs) >= MOST_JOBS:
-            raise TooManyJobs
+            raise TooManyJobs(f"the manifest has more than {MOST_JOBS:,} jobs")
         self.specs.append(spec)
+        self.chars += len(spec.request)
+        self.values += values
+        number = len(self.specs)
+        if self.chars > bounds.REQUESTS_CHARS + bounds.TYPICAL_CHARS * number:
+            raise TooManyJobs(f"the first {number:,} jobs have {self.chars:,} characters in their requests: too many")
+        if self.values > bounds.REQUESTS_VALUES + bounds.TYPICAL_VALUES * number:
+            raise TooManyJobs(f"the first {number:,} jobs have {self.values:,} values in their requests: too many")
 
     def remove(self, file: ManifestFile, first: int) -> None:
         """Remove the jobs of `file`, which are the specs from the index `first` on, so that it can be read again."""
+        self.chars -= sum(len(spec.request) for spec in self.specs[first:])
         del self.specs[first:]
         for table in (self.ids, self.outputs.files, self.outputs.folders):
             for key in [key for key, location in table.items() if location.diagnostics is file.diagnostics]:
                 del table[key]
 
-    def image_fault(self, path: str) -> str | None:
-        """What is wrong with a local image, or None. Each image is checked once, however many jobs use it."""
-        if path not in self.image_faults:
-            self.image_faults[path] = image_fault(self.folder, path)
-        return self.image_faults[path]
+    def local_medium(self, path: str, medium: Medium) -> LocalMedium:
+        """The local file at `path`. Raises InputFault where it cannot be sent."""
+        if (path, medium) not in self.media:
+            try:
+                self.media[path, medium] = inspect(self.folder, path, medium)
+            except InputFault as fault:
+                self.media[path, medium] = fault
+        inspected = self.media[path, medium]
+        if isinstance(inspected, InputFault):
+            raise inspected
+        return inspected
 
     def reserve_id(self, key: str, location: Location) -> str | None:
         """`key` for the job at `location`; None where another job has it, which is reported."""

@@ -4,6 +4,7 @@ The messages come from the same models: what a key may be is read from its JSON 
 """
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -44,6 +45,7 @@ class KeySchema(GenerateJsonSchema):
         return number
 
 
+@cache
 def schema_of(model: type[BaseModel]) -> Schema:
     """The JSON Schema of a model, with the models inside it under `definitions`."""
     schema = model.model_json_schema(schema_generator=KeySchema, ref_template="#/definitions/{model}")

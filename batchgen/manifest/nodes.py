@@ -22,12 +22,13 @@ from yaml.events import (
 )
 from yaml.reader import ReaderError
 
+from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.source import Position
 
 MAX_DEPTH = 64
 """Levels of nesting: well below Python's recursion limit; the deepest documented request has 8."""
-MAX_ALIASED = 1_000_000
+MAX_ALIASED = 200_000
 """Values that aliases may add, beyond ten for each value in the text. More is an alias bomb."""
 
 Event = Any
@@ -40,6 +41,8 @@ KEYWORDS.update(dict.fromkeys(("true", "True", "TRUE"), True))
 KEYWORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
 INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 OTHER_BASE = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
+LONGEST_NUMBER = 400
+"""Characters of a number; the largest that a float holds has 309 digits."""
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
@@ -79,7 +82,7 @@ def resolve(text: str) -> Scalar:
             return int(text)
         if OTHER_BASE.fullmatch(text):
             return int(text, 0)
-        if FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        if len(text) <= LONGEST_NUMBER and FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
             return number
     return text
 
@@ -105,6 +108,8 @@ class _Composer:
         self.anchors: dict[str, Node | None] = {}
         self.sizes: dict[int, tuple[Node, int, int]] = {}
         self.composed = 0
+        self.most = 0
+        """The number of composed values at which the current job or header key has too many."""
         self.aliased = 0
         try:
             self.event: Callable[[], Event] = CSafeLoader(diagnostics.source.text).get_event
@@ -126,12 +131,14 @@ class _Composer:
                 self.stop(Position.of(key), "a key must be text")
             self.refuse_tag(key)
             value = self.event()
+            self.most = self.composed + bounds.ENTRY_VALUES
             if self.is_duplicate(key, seen):
                 self.compose(value, 1)
             elif key.value == streamed and type(value) is SequenceStartEvent:
                 self.refuse_tag(value)
                 yield key, Node([], "", value)
                 while type(item := self.event()) is not SequenceEndEvent:
+                    self.most = self.composed + bounds.ENTRY_VALUES
                     yield None, self.compose(item, 2)
             else:
                 yield key, self.compose(value, 1)
@@ -143,6 +150,9 @@ class _Composer:
     def compose(self, event: Event, depth: int) -> Node:
         kind = type(event)
         self.composed += 1
+        if self.composed > self.most:
+            message = f"this has more than {bounds.ENTRY_VALUES:,} values"
+            self.stop(Position.of(event), message, "divide it; many rows belong into a CSV or JSONL file")
         if kind is ScalarEvent:
             text: str = event.value
             if event.tag is not None:
@@ -184,6 +194,8 @@ class _Composer:
             value = self.compose(event(), depth + 1)
             if name == "<<" and key.implicit[0]:
                 merges.append((key, value))
+            elif len(keys) >= bounds.MAPPING_KEYS:
+                self.stop(Position.of(value), f"this mapping has more than {bounds.MAPPING_KEYS:,} keys")
             elif name not in keys:
                 keys[name] = key
                 values[name] = value
@@ -197,16 +209,21 @@ class _Composer:
         self, merges: list[tuple[Event, Node]], values: dict[str, Node], keys: dict[str, Event]
     ) -> tuple[dict[str, Node], dict[str, Event]]:
         """Merge the mappings under `<<`. The mapping's own keys win, then the first of the merged mappings."""
-        merged_values: dict[str, Node] = {}
-        merged_keys: dict[str, Event] = {}
+        bases: list[Node] = []
         for key, node in merges:
             for base in node.value if type(node.value) is list else [node]:
                 if type(base.value) is not dict:
                     self.diagnostics.add(key, "`<<` takes a mapping, or a list of mappings")
                     continue
                 self.count_aliased(key, len(base.value))
-                merged_values = {**base.value, **merged_values}
-                merged_keys = {**base.keys, **merged_keys}
+                bases.append(base)
+        if sum(len(base.value) for base in bases) > bounds.ENTRY_VALUES:
+            self.stop(Position.of(merges[0][0]), f"`<<` merges more than {bounds.ENTRY_VALUES:,} keys")
+        merged_values: dict[str, Node] = {}
+        merged_keys: dict[str, Event] = {}
+        for base in reversed(bases):
+            merged_values.update(base.value)
+            merged_keys.update(base.keys)
         return {**merged_values, **values}, {**merged_keys, **keys}
 
     def alias(self, event: Event, depth: int) -> Node:
@@ -257,9 +274,10 @@ class _Composer:
     def fail(self, error: MarkedYAMLError | ReaderError) -> NoReturn:
         """Report an error of the parser. Raises ParsingStopped."""
         if isinstance(error, ReaderError):
-            lines = (self.diagnostics.source.text.encode()[: error.position].decode() + "?").splitlines()
+            source = self.diagnostics.source
+            offset = len(source.text.encode()[: error.position].decode())
             message = f"the character U+{error.character:04X} cannot stand in YAML"
-            self.stop(Position(len(lines), len(lines[-1])), message, "remove it")
+            self.stop(source.position_of(offset), message, "remove it")
         mark: Any = error.problem_mark or error.context_mark
         position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
         context = f" {error.context}" if error.context else ""

@@ -1,23 +1,27 @@
 """Reads a manifest and the manifests that it includes."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchgen.catalogue import is_retired, learned_at
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
 from batchgen.jobs import JobSpec
-from batchgen.manifest.diagnostics import Diagnostics, Location
+from batchgen.manifest import bounds
+from batchgen.manifest.diagnostics import Diagnostics, Location, TooManyProblems
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.header import Header
 from batchgen.manifest.job_builder import JobBuilder
-from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
 from batchgen.manifest.source import SAVE_AS_UTF8, InvalidValue, Marked, Position, SourceText, read_bytes
+
+DIVIDE = "divide it into several manifests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +40,36 @@ class Manifest:
     """SHA-256 of the manifest file's bytes, in hex."""
     jobs: list[JobSpec]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may go wrong although every job is valid."""
+        models = sorted({job.model for job in self.jobs})
+        retired = [f"{model}: the service no longer supports this model" for model in models if is_retired(model)]
+        live = [(model, at) for model in models if (at := learned_at(model))]
+        notes = [f"{model}: checked by its live document of {at:%Y-%m-%d}, not by the catalogue" for model, at in live]
+        return (*retired, *notes)
 
-def read(path: Path, *, validate: bool = True, already_sent: SentIds | None = None) -> Manifest:
+
+def read(
+    path: Path,
+    *,
+    validate: bool = True,
+    already_sent: SentIds | None = None,
+    learn_models: Callable[[], object] = lambda: None,
+) -> Manifest:
     """Read and check the manifest at `path`, to the last parameter and image. Writes and sends nothing.
 
     Without `validate`, and for a service that the catalogue does not describe, models and parameters are not checked.
     `already_sent` returns the ids of jobs that were sent before, by the batch's name and its service: their images may
-    be gone. It is called only if an image is missing. Raises ManifestInvalid with all problems.
+    be gone. It is called only if an image is missing. `learn_models` lets the catalogue know models that are newer; it
+    is called only if a model is unknown. Raises ManifestInvalid with all problems.
     """
     try:
         raw = _read_manifest(path)
     except InvalidValue as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
     already_sent = already_sent or (lambda _batch, _service: ())
-    reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent)
+    reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent, learn_models=learn_models)
     reader.read_all()
     header = reader.main.header
     return Manifest(
@@ -69,7 +89,7 @@ def _read_manifest(path: Path) -> bytes:
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
             raise InvalidValue("this is a folder, not a manifest", "name the YAML file in it")
-    return read_bytes(path, "manifest", "there is no such manifest")
+    return read_bytes(path, "manifest", "there is no such manifest", bounds.MANIFEST_BYTES)
 
 
 def _decode(path: Path, raw: bytes) -> SourceText:
@@ -84,10 +104,12 @@ def _decode(path: Path, raw: bytes) -> SourceText:
 class _Reader:
     """Reads the main manifest and its includes into one list of jobs."""
 
-    def __init__(self, source: SourceText, *, validate: bool, already_sent: SentIds) -> None:
+    def __init__(
+        self, source: SourceText, *, validate: bool, already_sent: SentIds, learn_models: Callable[[], object]
+    ) -> None:
         folder = Folder(source.path.absolute().parent, shown=source.path.parent)
         self.main = _open(source, folder, source.path.stem)
-        self.jobs = JobList(self.main, validate=validate, already_sent=already_sent)
+        self.jobs = JobList(self.main, validate=validate, already_sent=already_sent, learn_models=learn_models)
         self.diagnostics: list[Diagnostics] = []
         self.problems: list[Problem] = []
         self.included: dict[Path, Location | None] = {folder.path.joinpath(source.path.name).resolve(): None}
@@ -99,15 +121,20 @@ class _Reader:
         """Raises ManifestInvalid."""
         try:
             self.read_file(self.main, ())
-        except TooManyJobs:
-            message = f"the manifest has more than {MOST_JOBS:,} jobs"
-            self.main.header.diagnostics.add(Position(1, 1), message, "divide it into several manifests")
+        except TooManyJobs as error:
+            self.complete = False
+            self.problems.append(Problem(str(error), self.main.diagnostics.source.path, hint=DIVIDE))
+        except TooManyProblems:
+            self.complete = False
+            message = "the manifest has so many problems that the rest of it was not read"
+            self.problems.append(Problem(message, self.main.diagnostics.source.path, hint="mend those below first"))
         if self.complete:
             files = self.main.folder.files_read
             includes = [path for path, kind in files.items() if kind == "include"]
             rows = [path for path, kind in files.items() if kind == "rows"]
             manifest = self.main.diagnostics.source.path.name
-            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.image_faults)
+            media = dict.fromkeys(path for path, _ in self.jobs.media)
+            self.jobs.outputs.report_overwrites([manifest, *includes], rows, media)
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)
@@ -117,12 +144,14 @@ class _Reader:
         header = file.header
         self.diagnostics.append(header.diagnostics)
         first = len(self.jobs.specs)
-        if self.scan(file, read_header=True):
-            # Header keys stand after the jobs and apply to them as well: the jobs are read again with all keys known.
-            self.jobs.remove(file, first)
-            file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
-            self.scan(file, read_header=False)
-        self.diagnostics.append(file.diagnostics)
+        try:
+            if self.scan(file, read_header=True):
+                # Header keys stand after the jobs, to which they apply as well: the jobs are read again.
+                self.jobs.remove(file, first)
+                file = ManifestFile(header, file.folder, Diagnostics(file.diagnostics.source))
+                self.scan(file, read_header=False)
+        finally:
+            self.diagnostics.append(file.diagnostics)
         for node in header.includes:
             self.include(node, file, (*chain, file.diagnostics.source.path))
 
@@ -131,7 +160,7 @@ class _Reader:
         path, shown = file.folder.path / node.value, file.folder.shown / node.value
         try:
             identity = path.resolve()
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):  # before Python 3.13, a link to itself is a RuntimeError
             identity = path
         if identity in self.included:
             first = self.included[identity]
@@ -144,6 +173,10 @@ class _Reader:
             return
         self.included[identity] = location
         file.folder.add_file(node.value, "include")
+        if len(self.included) > bounds.INCLUDES or len(chain) > bounds.INCLUDE_DEPTH:
+            most = f"at most {bounds.INCLUDES:,} manifests, and {bounds.INCLUDE_DEPTH} that include one another"
+            location.report(f"a batch has {most}", DIVIDE)
+            return
         try:
             source = _decode(shown, _read_manifest(path))
         except InvalidValue as error:

@@ -1,14 +1,18 @@
 """Reads the rows of a CSV or JSONL file one at a time: each is a mapping of names to values."""
 
+import codecs
 import csv
+import io
 import json
 import math
 import re
-from collections.abc import Collection, Iterator
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
@@ -23,11 +27,26 @@ Row = tuple[int, dict[str, Any]]
 
 
 class RowsText(SourceText):
-    """The text of a file of rows. Other than in YAML, only a line feed ends a line."""
+    """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
 
-    @cached_property
-    def lines(self) -> list[str]:
-        return [line.rstrip("\r") for line in self.text.split("\n")]
+    Other than in YAML, only a line feed ends a line.
+    """
+
+    def __init__(self, path: Path, raw: bytes) -> None:
+        super().__init__(path, b"")
+        self.raw = raw.removeprefix(codecs.BOM_UTF8)
+        self._line = 1, 0
+        """The number and the beginning of the line that was looked up last."""
+
+    def line(self, number: int) -> str:
+        first, start = self._line if self._line[0] <= number else (1, 0)
+        for _ in range(number - first):
+            start = self.raw.find(b"\n", start) + 1
+            if not start:
+                return ""
+        self._line = number, start
+        end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
+        return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
 
 
 class ReadingStopped(Exception):
@@ -47,11 +66,14 @@ class RowsFile:
             raise InvalidValue(f"`rows` are read from {' and '.join(SUFFIXES)} files", "one row a line")
         self.name = shown.name
         self.axes = frozenset(axes)
-        source = RowsText(shown, read_bytes(path, "file", "there is no such file beside the manifest"))
+        raw = read_bytes(path, "file", "there is no such file beside the manifest", bounds.ROWS_BYTES)
+        source = RowsText(shown, raw)
         self.diagnostics = diagnostics.of_rows(source)
-        if source.encoding_fault:
-            self.diagnostics.add(*source.encoding_fault, SAVE_AS_UTF8)
-        self.text = source.text
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            self.diagnostics.add(Position(1, 1, 0), "the file is UTF-16", SAVE_AS_UTF8)
+        self.raw = source.raw
+        self.row_chars = 0
+        """The length of the current row so far; a quoted field may have line ends in it."""
 
     def __iter__(self) -> Iterator[Row]:
         """The rows in the order of the file. A row with a mistake is reported and left out."""
@@ -69,12 +91,40 @@ class RowsFile:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
     def _lines(self) -> Iterator[str]:
-        """The lines with their ends, one at a time: io.StringIO would hold four bytes for each character."""
-        start = 0
-        while start < len(self.text):
-            end = self.text.find("\n", start) + 1 or len(self.text)
-            yield self.text[start:end]
-            start = end
+        """The lines with their ends, one at a time. Raises ReadingStopped."""
+        read_line = partial(io.BytesIO(self.raw).readline, bounds.LINE_CHARS + 1)
+        self.row_chars = 0
+        for number, line in enumerate(iter(read_line, b""), 1):
+            self.row_chars += len(line)
+            if self.row_chars > bounds.LINE_CHARS:
+                message = f"a row has more than {bounds.LINE_CHARS:,} characters"
+                self.stop(number, message, "a line end or a closing quote is missing")
+            try:
+                yield line.decode()
+            except UnicodeDecodeError as error:
+                column = len(line[: error.start].decode()) + 1
+                message = f"byte 0x{line[error.start]:02x} is not UTF-8"
+                self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_UTF8)
+                raise ReadingStopped from None
+
+    def count(self, most: int) -> int:
+        """The number of rows, counted up to `most` and only where there may be so many."""
+        if self.raw.count(b"\n") < most:
+            return 0
+        with suppress(csv.Error, ReadingStopped):
+            if self.suffix == ".csv":
+                return self._count(csv.reader(self._lines()), most + 2) - 1  # without the header
+            return self._count((line.strip() for line in self._lines()), most + 1)
+        return 0
+
+    def _count(self, rows: Iterable[object], most: int) -> int:
+        number = 0
+        for row in rows:
+            self.row_chars = 0
+            number += bool(row)
+            if number == most:
+                break
+        return number
 
     def _csv(self) -> Iterator[Row]:
         reader = csv.reader(self._lines(), strict=True)
@@ -82,6 +132,7 @@ class RowsFile:
         header: list[str] | None = None
         try:
             for cells in reader:
+                self.row_chars = 0
                 if not cells:
                     pass
                 elif header is None:
@@ -98,6 +149,9 @@ class RowsFile:
             self.stop(first, f"this is not CSV: {_csv_fault(error)}", "put quotes around the field")
 
     def check_header(self, names: list[str], line: int) -> None:
+        if len(names) > bounds.COLUMNS:
+            message = f"the header has {len(names):,} columns; at most {bounds.COLUMNS:,} are allowed"
+            self.stop(line, message, "leave out the columns that no template uses")
         for name in sorted({name for name in names if name and names.count(name) > 1}):
             self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
         if not any(NAME.fullmatch(name) for name in names):
@@ -107,6 +161,7 @@ class RowsFile:
 
     def _jsonl(self) -> Iterator[Row]:
         for number, text in enumerate(self._lines(), 1):
+            self.row_chars = 0
             if text.isspace():
                 continue
             try:
@@ -151,6 +206,8 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > bounds.COLUMNS:
+        raise ValueError(f"the row has {len(pairs):,} names; at most {bounds.COLUMNS:,} are allowed")
     members = dict(pairs)
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]

@@ -5,6 +5,7 @@ than `batchgen check`: a missing parameter shows only when templates and default
 """
 
 import json
+from copy import deepcopy
 from typing import Any
 
 from batchgen import catalogue
@@ -28,7 +29,7 @@ def text() -> str:
 def schema() -> Schema:
     """The schema as JSON Schema of draft 7, which all editors read."""
     models = catalogue.models()
-    header = schema_of(HeaderKeys)
+    header = deepcopy(schema_of(HeaderKeys))
     keys = header["properties"]
     job_keys = {name: key for name, key in JOB_KEYS.items() if name not in NO_DEFAULTS}
     keys["defaults"] |= {"anyOf": [_ref("defaults"), {"type": "null"}]}

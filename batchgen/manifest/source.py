@@ -1,16 +1,21 @@
 """The text of a file: how it is read, positions in it, and the line at a position with a caret under it."""
 
-import stat
+import re
 import unicodedata
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 from yaml.error import Mark
 
+from batchgen.files.input_file import InputFault, read_input
+
 EXCERPT = 100
 """Characters of a line that an excerpt shows, so that it fits beside the line number in most terminals."""
 SAVE_AS_UTF8 = "save the file as UTF-8"
+LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+BLOCK = 1 << 20
+"""Characters that are split into lines at a time: the lines of a whole file would take many times its size."""
 
 
 class Marked(Protocol):
@@ -43,12 +48,12 @@ class InvalidValue(Exception):
         self.hint = hint
 
 
-def read_bytes(path: Path, noun: str, missing: str) -> bytes:
+def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
     """The content of a regular file, which messages call `noun`. Raises InvalidValue: `missing` if there is none."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidValue("this is not a regular file")
-        return path.read_bytes()
+        return read_input(path, most)
+    except InputFault as error:
+        raise InvalidValue(str(error)) from None
     except FileNotFoundError:
         raise InvalidValue(missing) from None
     except PermissionError:
@@ -74,13 +79,35 @@ class SourceText:
             self.encoding_fault = Position(len(lines), len(lines[-1]) + 1, 0), message
         self.text = self.text.removeprefix("\ufeff")
 
-    @cached_property
-    def lines(self) -> list[str]:
-        return self.text.splitlines()
+        self._block = 0, 0
+        """Where the last line that was looked up lies: the number of lines before its block, and the block's start."""
 
     def line(self, number: int) -> str:
         """The line of this number without its end; empty behind the last."""
-        return self.lines[number - 1] if number <= len(self.lines) else ""
+        before, start = self._block if self._block[0] < number else (0, 0)
+        for block in self.blocks(start):
+            lines = block.splitlines()
+            if number - before <= len(lines):
+                self._block = before, start
+                return lines[number - before - 1]
+            before, start = before + len(lines), start + len(block)
+        return ""
+
+    def blocks(self, start: int = 0) -> Iterator[str]:
+        """The text from `start` on, in blocks of whole lines."""
+        while start < len(self.text):
+            end = LINE_END.search(self.text, start + BLOCK)
+            yield self.text[start : (start := end.end() if end else len(self.text))]
+
+    def position_of(self, offset: int) -> Position:
+        """The position of the character at an offset from the beginning."""
+        number, start = 1, 0
+        for block in self.blocks():
+            if start + len(block) > offset:
+                lines = (block[: offset - start] + "?").splitlines()
+                return Position(number + len(lines) - 1, len(lines[-1]))
+            number, start = number + len(block.splitlines()), start + len(block)
+        return Position(number, 1)
 
     def excerpt(self, position: Position, hint: str) -> str:
         """The line at `position` with a caret under it, and `hint` beside the caret."""
@@ -88,9 +115,10 @@ class SourceText:
         column = min(position.column - 1, len(line))
         width = position.width or len(line.rstrip()) - column
         first = max(column - EXCERPT // 2, 0) if len(line) > EXCERPT else 0
-        before, marked, after = line[first:column], line[column : column + width], line[column + width :]
-        left = ("…" if first else "") + printable(before)
-        body, rest = printable(marked[:EXCERPT]), printable(after[: max(EXCERPT - len(before) - len(marked), 0)])
+        end_of_mark = column + max(min(width, EXCERPT), 0)
+        before, marked = line[first:column], line[column:end_of_mark]
+        after = line[end_of_mark : end_of_mark + max(EXCERPT - len(before) - len(marked), 0)]
+        left, body, rest = ("…" if first else "") + printable(before), printable(marked), printable(after)
         end = "…" if first + EXCERPT < len(line) else ""
         gutter = max(4, len(str(position.line)))
         caret = f"{' ' * terminal_width(left)}{'^' * max(terminal_width(body), 1)} {hint}".rstrip()

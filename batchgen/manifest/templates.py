@@ -17,6 +17,7 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
+from batchgen.manifest import bounds
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.source import InvalidValue
 
@@ -30,7 +31,7 @@ MOST_COMPILED = 1_000
 """Compiled templates in memory. Beyond it all are dropped: a manifest with more has a template a job."""
 
 STRING = r'"(?:\\.|[^"\\])*"|' + r"'(?:\\.|[^'\\])*'"
-EXPRESSION = re.compile(rf"\{{\{{((?:{STRING}|[^\"'}}]|\}}(?!\}}))*)\}}\}}", re.DOTALL)
+EXPRESSION = re.compile(rf"\{{\{{((?:{STRING}|[^\"'}}]|\}}(?!\}}))*+)\}}\}}", re.DOTALL)
 QUOTED = re.compile(STRING, re.DOTALL)
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
 SINGLE_NAME = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.[a-z]+)*)\s*\}\}", re.ASCII)
@@ -98,6 +99,8 @@ class TemplateNames:
     paths: tuple[tuple[str, ...], ...]
     single: tuple[str, ...] = ()
     """The path that is the whole template, if it is one: then the value keeps its type."""
+    chars: int = 0
+    """The length of all expressions: no value can stand in them more often."""
 
 
 class Templates:
@@ -139,6 +142,9 @@ class Templates:
             if uses.single:
                 return _part(values, *uses.single)
             used = {name: values[name] for name in uses.names}
+            longest = max((len(str(value)) for value in used.values()), default=0)
+            if longest * uses.chars > bounds.FILLED_CHARS and longest > LONGEST_TEXT:
+                raise BadTemplate(f"the template would become too long: a value in it has {longest:,} characters")
             for name, *parts in uses.paths:
                 if type(values[name]) is str:
                     _part(values, name, *parts)
@@ -162,19 +168,26 @@ class Templates:
         if len(self.compiled) >= MOST_COMPILED:
             self.compiled.clear()
             self.environment.clear_templates()
-        expressions = EXPRESSION.findall(template)
-        if STATEMENT.search(EXPRESSION.sub("", template)):
+        if len(template) > bounds.TEMPLATE_CHARS:
+            message = f"the template has {len(template):,} characters; at most {bounds.TEMPLATE_CHARS:,} are allowed"
+            raise BadTemplate(message)
+        expressions, text, unread = _parts_of(template)
+        if STATEMENT.search(text + unread):
             raise BadTemplate("a template has no statements", "use names and filters: {{ id | lower }}")
         for expression in expressions:
             _check_expression(expression)
+        unreadable = BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
+        if len(unread) > LONGEST_EXPRESSION:
+            raise unreadable
         self.environment.add_template(template, template)
-        if "{{" in EXPRESSION.sub("", template):
-            raise BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
+        if unread:
+            raise unreadable
         paths = sorted(self.environment.undeclared_variables_in_str(template, nested=True))
         names = tuple(sorted({path.partition(".")[0] for path in paths}))
         match = SINGLE_NAME.fullmatch(template)
         single = (match[1], *match[2].split(".")[1:]) if match and names == (match[1],) else ()
-        uses = TemplateNames(names, tuple(tuple(path.split(".")) for path in paths if "." in path), single)
+        dotted = tuple(tuple(path.split(".")) for path in paths if "." in path)
+        uses = TemplateNames(names, dotted, single, sum(map(len, expressions)))
         self.compiled[template] = uses
         return uses
 
@@ -195,6 +208,21 @@ def templated(node: Node) -> bool:
 def names_hint(name: str, names: tuple[str, ...]) -> str:
     """The hint for a name that a template does not know: the most similar one, and all of them."""
     return f"{nearest_hint(name, names)} known: {listed(names)}".strip()
+
+
+def _parts_of(template: str) -> tuple[list[str], str, str]:
+    """The expressions of a template, the text around them, and what follows from a `{{` that has no end."""
+    expressions: list[str] = []
+    text: list[str] = []
+    start = 0
+    while (opening := template.find("{{", start)) >= 0:
+        text.append(template[start:opening])
+        match = EXPRESSION.match(template, opening)
+        if match is None:
+            return expressions, "".join(text), template[opening:]
+        expressions.append(match[1])
+        start = match.end()
+    return expressions, "".join((*text, template[start:])), ""
 
 
 def _check_expression(expression: str) -> None:
@@ -244,6 +272,9 @@ def _replace(value: object, old: object, new: object) -> str:
 def _format(pattern: object, *values: object) -> str:
     if re.search(r"\d{3}|\*", str(pattern)):
         raise BadTemplate("`format` pads to at most 99 characters")
+    longest = max((len(str(value)) for value in values), default=0)
+    if len(str(pattern)) + str(pattern).count("%") * longest > LONGEST_TEXT:
+        raise BadTemplate("`format` makes the text too long")
     try:
         return str(pattern) % values
     except (TypeError, ValueError, OverflowError) as error:

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from batchgen import catalogue
+from batchgen.catalogue.rules import conditions
 
 Schema = Mapping[str, Any]
 
 TYPES = {"string": "text", "integer": "whole number", "array": "list", "object": "mapping", "boolean": "true or false"}
+RETIRED = " (the service no longer supports this model)"
 VALUES_SHOWN = 16  # of an enum: a few lines on a terminal
 
 
@@ -19,7 +21,7 @@ def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: dateti
     default = catalogue.endpoint(model)
     others = [endpoint for endpoint in catalogue.endpoints(model) if endpoint != default]
     yield model
-    yield f"  {', '.join(catalogue.kinds(model))}"
+    yield f"  {', '.join(catalogue.kinds(model))}{RETIRED if catalogue.is_retired(model) else ''}{learned_note(model)}"
     for endpoint in (default, *others):
         yield f"  {catalogue.style_of(endpoint):<10} {endpoint}"
     listed = f" (as listed {listed_at.astimezone():%Y-%m-%d})" if listed_at else ""
@@ -31,6 +33,14 @@ def model_lines(model: str, pricing: Mapping[str, Any] | None, listed_at: dateti
         if more := [name for name in catalogue.parameters(model, endpoint) if name not in parameters]:
             yield f"on {catalogue.style_of(endpoint)}, also:"
             yield from parameter_lines(catalogue.schema(model, endpoint), more)
+    for condition in conditions(catalogue.canonical(model)):
+        yield f"the model {condition.message}"
+
+
+def learned_note(model: str) -> str:
+    """That a model's parameters are those of its live document, with the date; empty for a model of the catalogue."""
+    documented_at = catalogue.learned_at(model)
+    return f" (by its live document of {documented_at:%Y-%m-%d})" if documented_at else ""
 
 
 def parameter_lines(body: Schema, names: Sequence[str]) -> Iterator[str]:
@@ -59,7 +69,7 @@ def allowed_values(parameter: Schema) -> str:
         more = f", … ({len(values)} in all)" if len(values) > VALUES_SHOWN else ""
         return ", ".join(str(value) for value in values[:VALUES_SHOWN]) + more
     if media := parameter.get("x-media"):
-        return f"{media}: a link{' or a local file' if media == 'image' else ''}"
+        return f"{media}: a link or a local file"
     kind = str(parameter.get("type", "anything"))
     if kind == "array":
         return f"list{length_bounds(parameter, 'Items')} of: {allowed_values(parameter.get('items', {}))}"
@@ -116,7 +126,8 @@ def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: b
     if not catalogue.is_known(model):
         return {"model": model, "types": [], "endpoints": [], "pricing": pricing, "parameters": []}
     endpoints = catalogue.endpoints(model)
-    row = {"model": model, "types": catalogue.kinds(model), "endpoints": endpoints, "pricing": pricing}
+    row: dict[str, Any] = {"model": model, "types": catalogue.kinds(model), "retired": catalogue.is_retired(model)}
+    row |= {"endpoints": endpoints, "pricing": pricing}
     if with_schemas:
         return {**row, "schemas": {endpoint: catalogue.schema(model, endpoint) for endpoint in endpoints}}
     return {**row, "parameters": catalogue.parameters(model, catalogue.endpoint(model))}

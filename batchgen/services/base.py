@@ -270,6 +270,10 @@ class Listing:
 
     etag: str | None
     pricing: Mapping[str, str] | None
+    documents: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Model → address of the OpenAPI document that has its request schema, for models that the catalogue lacks."""
+    names: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Further name → model, for names that the catalogue lacks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,14 @@ class BoundedService(Service):
         entries = [(model, entry) for model, entry in listing.pricing.items() if self._is_plain(model, ID_CHARS)]
         pricing = {model: entry for model, entry in entries[:MODELS_MAX] if is_pricing(entry)}
         etag = listing.etag if listing.etag and self._is_plain(listing.etag, ID_CHARS) else None
-        return Listing(etag, pricing)
+        return Listing(
+            etag, pricing, self._texts(listing.documents, ADDRESS_CHARS), self._texts(listing.names, ID_CHARS)
+        )
+
+    def _texts(self, texts: Mapping[str, str], most: int) -> dict[str, str]:
+        """What is printable and short enough of a mapping from names of models to texts."""
+        entries = list(texts.items())[:MODELS_MAX]
+        return {name: text for name, text in entries if self._is_plain(name, ID_CHARS) and self._is_plain(text, most)}
 
     def _text(self, text: object, most: int = MESSAGE_CHARS) -> str:
         return printable(without_key(str(text), self._key), most)

@@ -223,6 +223,10 @@ def upgrade() -> None:
         sa.Column("etag", sa.Text),
         sa.Column("listed_at", TIME),
         sa.Column("highest_usd", MONEY),
+        sa.Column("alias_of", sa.Text),
+        sa.Column("document_url", sa.Text),
+        sa.Column("schemas", sa.Text),
+        sa.Column("documented_at", TIME),
         sa.PrimaryKeyConstraint("service", "model", name="pk_prices"),
     )
     op.create_table(

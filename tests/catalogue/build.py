@@ -3,12 +3,7 @@
 SOURCE maps each model to its paths, and each path to the OpenAPI 3.0 schema of its request body. The output has the
 same data as JSON Schema 2020-12, one model a line. The same source gives the same bytes.
 
-The output differs from the source in these points:
-- Every object with named properties is closed: the service ignores a misspelt parameter silently, and charges for the
-  video all the same.
-- Images have no `format: uri`: they may be local files until the request is sent.
-- A default that is text for a number ("5") becomes the number.
-- `x-media` (image, video or audio) marks the values that are links or files.
+`batchgen/catalogue/openapi.py` says in which points the output differs from the source.
 """
 
 from __future__ import annotations
@@ -19,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from batchgen.catalogue.links import medium
+from batchgen.catalogue.openapi import convert
 from batchgen.catalogue.register import DATA
 
 UNIVERSAL = "/v2/video/generations"
@@ -38,51 +33,6 @@ EXTRA_PATHS: list[tuple[str, str, str]] = [
 ]
 
 Schema = dict[str, Any]
-
-
-def convert(schema: Schema, name: str = "", kind: str | None = None) -> Schema:
-    """An OpenAPI 3.0 schema as JSON Schema 2020-12. `kind` is the value of a `type` beside this schema's parameter."""
-    if set(schema) == {"nullable"}:
-        return {"type": "null"}
-    converted: Schema = {}
-    for key in sorted(set(schema) - {"nullable", "discriminator", "example", "xml"}):
-        match key, schema[key]:
-            case "properties", properties:
-                child_kind = sole(properties.get("type", {}))
-                converted[key] = {child: convert(properties[child], child, child_kind) for child in sorted(properties)}
-                converted["additionalProperties"] = False
-            case "required", bool():
-                pass  # A keyword of JSON Schema draft 3; the object's own list says the same.
-            case "items", items:
-                converted[key] = convert(items, name)
-            case "anyOf" | "oneOf" | "allOf", branches:
-                converted[key] = [convert(branch, name) for branch in branches]
-            case "exclusiveMinimum" | "exclusiveMaximum", bool(exclusive):
-                if exclusive:
-                    converted[key] = schema["m" + key.removeprefix("exclusiveM")]
-            case "minimum" | "maximum", bound:
-                if schema.get("exclusiveM" + key[1:]) is not True:
-                    converted[key] = bound
-            case "default", default:
-                converted[key] = number(default) if schema.get("type") in ("integer", "number") else default
-            case _, value:
-                converted[key] = value
-    media = medium(name, kind)
-    if media and converted.get("type") == "string":
-        converted["x-media"] = media
-        if media == "image":
-            converted.pop("format", None)
-    return {"anyOf": [converted, {"type": "null"}]} if schema.get("nullable") else converted
-
-
-def sole(schema: Schema) -> str | None:
-    """The only value that a schema allows, if there is one and it is text."""
-    allowed = schema.get("enum", [])
-    return allowed[0] if len(allowed) == 1 and isinstance(allowed[0], str) else None
-
-
-def number(default: Any) -> Any:
-    return json.loads(default) if isinstance(default, str) else default
 
 
 def build(source: dict[str, dict[str, Schema]]) -> dict[str, dict[str, Schema]]:

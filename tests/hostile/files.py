@@ -12,8 +12,9 @@ import av
 from PIL import Image
 
 from batchgen.files.checker import Checker
+from batchgen.files.input_file import InputFault
+from batchgen.files.media import FORMATS, inspect
 from batchgen.files.video import NotVideo, Undecodable
-from batchgen.manifest.folder import FORMATS, image_fault
 
 LENGTHS = [b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", bytes(4), b"\x00\x00\x00\x01"]
 IMAGES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff", "AVIF": "avif"}
@@ -69,7 +70,11 @@ def run_files(number: int, seed: int, folder: Path) -> tuple[dict[str, int], lis
     problems: list[str] = []
 
     def judge_image(path: Path) -> bool:
-        return image_fault(folder, path.name) is not None
+        try:
+            inspect(folder, path.name, "image")
+        except InputFault:
+            return True
+        return False
 
     async def judge_all() -> None:
         checker = Checker()

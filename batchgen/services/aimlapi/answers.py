@@ -173,15 +173,32 @@ def read_price_list(answer: Answer) -> Listing | None:
         rows = json_object(answer, read_float=str)["data"]
         by_alias: dict[str, str] = {}
         by_id: dict[str, str] = {}
+        documents: dict[str, str] = {}
+        names: dict[str, str] = {}
         for row in rows:
             is_priced = isinstance(row["id"], str) and isinstance(row.get("pricing"), dict)
             if not is_priced or row.get("type", VIDEO_TYPE) != VIDEO_TYPE:
                 continue
             pricing = json.dumps(row["pricing"], sort_keys=True)
+            names |= further_names(row)
+            url = nested(row, "info", "docsJson")
+            if isinstance(url, str) and row["id"] not in names and not catalogue.is_known(row["id"]):
+                documents[row["id"]] = url
             aliases = [name for name in row.get("aliases") or () if catalogue.is_known(name)]
             by_alias |= dict.fromkeys(aliases, pricing)
             if not aliases or catalogue.is_known(row["id"]):
                 by_id[row["id"]] = pricing
     except (KeyError, TypeError):
         return None
-    return Listing(answer.headers.get("etag"), by_alias | by_id)
+    return Listing(answer.headers.get("etag"), by_alias | by_id, documents, names)
+
+
+def further_names(row: dict[str, Any]) -> dict[str, str]:
+    """The names of a listed model that the catalogue lacks, with the one that it has; else with the model's id."""
+    names = [row["id"], *(name for name in row.get("aliases") or () if isinstance(name, str))]
+    documented = [name for name in names if catalogue.is_known(name)]
+    return {
+        name: documented[0] if documented else row["id"]
+        for name in names[bool(not documented) :]
+        if not catalogue.is_known(name)
+    }

@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue import endpoints, is_known, media, parameters, violations
+from batchgen.catalogue import Link, endpoints, is_known, media, parameters, violations
 from batchgen.catalogue.register import ALIASES, UNIVERSAL
+from batchgen.catalogue.rules import schemes
 from batchgen.clock import utcnow
+from batchgen.files.media import is_base64
 from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD, clip_seconds, price
 from batchgen.simulator.calls import Call
 from batchgen.simulator.connection import Silence, Truncated
@@ -177,10 +179,17 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     params = {name: value for name, value in body.items() if name in parameters(model, path)}
     reasons = [violation.message for violation in violations(model, path, params) if not violation.unknown]
     for link in () if reasons else media(params):
-        if not link.value.startswith(("http://", "https://")) and decode_data_uri(link.value) is None:
+        own = schemes(model, link.pointer.split("/")[1])
+        if not link.value.startswith(("http://", "https://", *own)) and decode_base64(link) is None:
             name = link.pointer.removeprefix("/").replace("/", ".")
             reasons.append(f"`{name}` must be an http(s) address or a base64 data URI")
     return "; ".join(reasons) or None
+
+
+def decode_base64(link: Link) -> bytes | None:
+    """The bytes of a medium that stands in the body itself, with or without the head of a data URI."""
+    is_bare = is_base64(link.value, link.medium)
+    return decode_data_uri(f"data:;base64,{link.value}" if is_bare else link.value)
 
 
 def decode_data_uri(value: object) -> bytes | None:

@@ -1,0 +1,100 @@
+"""What the service documents of its models in prose only: data (`rules.json`) and the functions that apply it.
+
+A rule names its models by shell patterns. `conditions` are JSON Schemas of the whole request with a sentence of their
+own; `images` bound local images; `addresses` are schemes beside http(s) that a medium may have; `retired` models are no
+longer served; `aliases` are further names of documented models.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from jsonschema_rs import Draft202012Validator
+
+DATA = Path(__file__).with_name("rules.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A rule between parameters. A breach is reported at `parameter`; `message` says what the model does."""
+
+    parameter: str
+    message: str
+    validator: Draft202012Validator
+
+
+@cache
+def _rules() -> dict[str, Any]:
+    rules: dict[str, Any] = json.loads(DATA.read_bytes())
+    return rules
+
+
+def _of_model(kind: str, model: str) -> list[dict[str, Any]]:
+    return [rule for rule in _rules()[kind] if any(fnmatchcase(model, pattern) for pattern in rule["models"])]
+
+
+def aliases() -> dict[str, str]:
+    """The documented model of each alias."""
+    names: dict[str, str] = _rules()["aliases"]
+    return names
+
+
+def is_retired(model: str) -> bool:
+    """Whether the service's documentation calls the model no longer supported."""
+    return model in _rules()["retired"]
+
+
+@cache
+def conditions(model: str) -> tuple[Condition, ...]:
+    """The rules between the parameters of a model."""
+    return tuple(
+        Condition(rule["parameter"], rule["message"], Draft202012Validator(rule["schema"]))
+        for rule in _of_model("conditions", model)
+    )
+
+
+@cache
+def schemes(model: str, parameter: str) -> tuple[str, ...]:
+    """The schemes that a medium may have as its address, such as "gs://", beside http(s)."""
+    return tuple(rule["scheme"] for rule in _of_model("addresses", model) if parameter in rule["parameters"])
+
+
+class Image(Protocol):
+    """An image with its size in bytes and in pixels."""
+
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+def image_fault(model: str, image: Image) -> str | None:
+    """Why the model refuses an image, or None."""
+    media_type, size, width, height = image.media_type, image.bytes, image.width, image.height
+    for rule in _of_model("images", model):
+        shorter, longer = sorted((width, height))
+        if media_type not in rule["formats"]:
+            names = " or ".join(name.removeprefix("image/").upper() for name in rule["formats"])
+            return f"`{model}` takes {names}, and this is {media_type.removeprefix('image/').upper()}"
+        if size > rule["bytes"]:
+            return f"`{model}` takes images of at most {rule['bytes'] // 1_000_000} MB"
+        if shorter < rule["shorter_side"]:
+            return f"`{model}` takes images of at least {rule['shorter_side']} pixels a side, not {width} × {height}"
+        if longer > rule["longest_ratio"] * shorter:
+            return (
+                f"`{model}` takes images at most {rule['longest_ratio']} times as long as wide, not {width} × {height}"
+            )
+    return None
+
+
+def broken(model: str, params: Mapping[str, Any]) -> list[Condition]:
+    """The conditions of the model that `params` do not meet."""
+    return [condition for condition in conditions(model) if not condition.validator.is_valid(params)]

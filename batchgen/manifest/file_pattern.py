@@ -1,0 +1,85 @@
+"""The files that match a shell pattern, such as `frames/**/*.png`, found by a bounded search.
+
+Other than `glob` of the standard library, `**` follows no links to folders, which may lead back to themselves.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from fnmatch import translate
+from pathlib import Path, PurePosixPath
+
+from batchgen.manifest import bounds
+from batchgen.manifest.source import InvalidValue
+
+MAGIC = re.compile(r"[*?\[]")
+
+
+def matching_files(folder: Path, pattern: str) -> list[str]:
+    """The paths of the files that match, relative to `folder` where the pattern is, sorted.
+
+    A name that begins with a dot matches only a pattern that does. Raises InvalidValue where there are too many to look
+    at, and OSError.
+    """
+    search = _Search(folder)
+    parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
+    if len(parts) > bounds.GLOB_DEPTH:
+        raise InvalidValue(f"the pattern has more than {bounds.GLOB_DEPTH} parts")
+    if not parts:
+        return []
+    if parts[-1] == "**":
+        parts = (*parts, "*")
+    return sorted(set(search.below("", parts)))
+
+
+class _Search:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries = 0
+        self.searched: set[tuple[str, int]] = set()
+        """The folders with the number of parts that were left of the pattern: several `**` lead to one many times."""
+
+    def below(self, prefix: str, parts: tuple[str, ...]) -> Iterator[str]:
+        """The files under the folder `prefix` that match the rest of the pattern."""
+        if (prefix, len(parts)) in self.searched:
+            return
+        self.searched.add((prefix, len(parts)))
+        part, rest = parts[0], parts[1:]
+        if part == "**":
+            for path in self.folders(prefix, 0):
+                yield from self.below(path, rest)
+        elif not MAGIC.search(part):
+            path = f"{prefix}{part}"
+            if rest:
+                yield from self.below(path if path.endswith("/") else f"{path}/", rest)
+            elif (self.folder / path).is_file():
+                yield path
+        else:
+            matches = re.compile(translate(part)).match
+            for entry in self.scan(prefix):
+                if matches(entry.name) and (part.startswith(".") or not entry.name.startswith(".")):
+                    if rest and entry.is_dir():
+                        yield from self.below(f"{prefix}{entry.name}/", rest)
+                    elif not rest and entry.is_file():
+                        yield f"{prefix}{entry.name}"
+
+    def folders(self, prefix: str, depth: int) -> Iterator[str]:
+        """A folder and all folders in it, links and hidden ones left out."""
+        yield prefix
+        if depth < bounds.GLOB_DEPTH:
+            for entry in self.scan(prefix):
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                    yield from self.folders(f"{prefix}{entry.name}/", depth + 1)
+
+    def scan(self, prefix: str) -> Iterator["os.DirEntry[str]"]:
+        try:
+            entries = os.scandir(self.folder / prefix)
+        except OSError:
+            return  # a folder that is missing or may not be read holds no match
+        with entries:
+            for entry in entries:
+                self.entries += 1
+                if self.entries > bounds.GLOB_ENTRIES:
+                    message = f"the pattern has to look at more than {bounds.GLOB_ENTRIES:,} files"
+                    raise InvalidValue(message, "name a smaller folder in it")
+                yield entry

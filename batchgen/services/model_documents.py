@@ -1,0 +1,51 @@
+"""Gets the request schemas of models that are newer than the catalogue, from the documents that the service names."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from batchgen.catalogue.openapi import ODD, request_schemas
+from batchgen.services import file_server, http
+
+DOCUMENTS_MAX = 50  # in one refresh: the service adds a few models a month
+AT_ONCE = 4  # each may have 16 MB in memory
+DOCUMENT_SECONDS = 20.0  # for one whole document; they have some 20 kB
+
+Schemas = Mapping[str, Mapping[str, Any]]
+"""Path → JSON Schema of the request body."""
+
+
+async def fetch_schemas(documents: Mapping[str, str], base_url: str) -> dict[str, Schemas]:
+    """The request schemas of models, from the documents at these addresses; a model whose document is odd is left out.
+
+    `base_url` is of the service that named the addresses. Documents may lie on another host, so no key is sent.
+    """
+    some = list(documents.items())[:DOCUMENTS_MAX]
+    turns = asyncio.Semaphore(AT_ONCE)
+    async with file_server.client(AT_ONCE) as client:
+
+        async def fetch(model: str, url: str) -> Schemas | None:
+            async with turns:
+                try:
+                    async with (
+                        asyncio.timeout(DOCUMENT_SECONDS),
+                        file_server.open_file(client, url, {}, base_url) as response,
+                    ):
+                        body = await http.read_body(response) if response.status_code == 200 else b""
+                except (TimeoutError, *http.BAD_ADDRESS, *http.FAILURES):
+                    return None
+            return await asyncio.to_thread(read_document, body, model)
+
+        schemas = await asyncio.gather(*(fetch(model, url) for model, url in some))
+    return {model: of_paths for (model, _), of_paths in zip(some, schemas, strict=True) if of_paths}
+
+
+def read_document(body: bytes, model: str) -> Schemas | None:
+    """The request schemas of a model in an OpenAPI document; None where they cannot be used."""
+    try:
+        return request_schemas(json.loads(body), model)
+    except ODD:
+        return None

@@ -1,0 +1,73 @@
+"""`--where`: what a condition may do, and for how long."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import UsageError
+from batchgen.jobtable import selection
+from batchgen.jobtable.selection import Selection
+from tests.table import Table, spec
+
+pytestmark = pytest.mark.hostile(
+    "conditions of `--where` that do more than read",
+    "refused, or stopped after a second or two",
+)
+
+FOREVER = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+BAD_CONDITIONS = {
+    "recursion without an end": (f"id IN ({FOREVER} SELECT x FROM n)", "may only read"),
+    "recursion inside a comparison": (f"(SELECT max(x) FROM ({FOREVER} SELECT x FROM n)) > 1", "may only read"),
+    "a join of a billion rows": (
+        f"(SELECT count(*) FROM {', '.join(f'sqlite_master AS m{n}' for n in range(10))}) > 1",
+        "takes too long and was stopped",
+    ),
+    "an extension": ("load_extension('/tmp/x.so') IS NULL", "may only read"),
+    "an extension in a subquery": ("EXISTS (SELECT load_extension('x', 'y'))", "may only read"),
+    "a pragma": ("(SELECT count(*) FROM pragma_journal_mode('delete')) > 0", "may only read"),
+    "a text of a gigabyte": ("length(hex(zeroblob(500000000))) > 1", "becomes too long"),
+    "a replacement that multiplies": (
+        "length(replace(hex(zeroblob(1000000)), '0', hex(zeroblob(1000)))) > 1",
+        "becomes too long",
+    ),
+    "an attachment": ("1); ATTACH 'x.db' AS x; --", "the brackets or quotes do not match"),
+    "a write": ("id IN (DELETE FROM jobs RETURNING id)", "syntax error"),
+    "300,000 brackets": ("(" * 300_000 + "1" + ")" * 300_000, "has 600,001 characters"),
+    "4,000 brackets": ("(" * 4_000 + "1" + ")" * 4_000, "--where"),
+    "a column that does not exist": ("colour = 'red'", "no such column"),
+}
+
+
+@pytest.mark.parametrize(("where", "message"), BAD_CONDITIONS.values(), ids=BAD_CONDITIONS)
+def test_a_condition_that_does_more_than_read_or_does_not_end_is_refused(
+    table: Table, where: str, message: str
+) -> None:
+    table.sync(spec("mona"))
+    options = replace(Selection(), where=where)
+    with pytest.raises(UsageError, match=message) as caught:
+        table.database.read_now(selection.find, table.batch_id, options)
+    assert str(caught.value).startswith("--where")
+    assert len(str(caught.value)) < 1_000 + len(where)
+
+
+def test_a_condition_may_read_other_tables_and_leaves_nothing_behind(table: Table, tmp_path: Path) -> None:
+    table.sync(spec("mona"), spec("lisa"))
+    where = (
+        "id NOT IN (SELECT job_id FROM attempts) AND json_extract(request, '$.model') LIKE '%k%' AND lower(key) > 'm'"
+    )
+    found = table.database.read_now(selection.find, table.batch_id, replace(Selection(), where=where))
+    assert len(found) == 1
+    with pytest.raises(UsageError):
+        table.database.read_now(
+            selection.find, table.batch_id, replace(Selection(), where=f"id IN ({FOREVER} SELECT x FROM n)")
+        )
+
+    def pragma(connection: object) -> object:
+        return connection.exec_driver_sql("PRAGMA user_version").scalar()  # type: ignore[attr-defined]
+
+    assert table.database.read_now(pragma) is not None
+    assert sqlite3.connect(table.database.path or "").execute("SELECT count(*) FROM jobs").fetchone() == (2,)
