@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.files.checker import Checker
+from batchgen.files.checker import Checker, Media
 from batchgen.files.disk_space import DISK_ERRORS, NO_SPACE, DiskFull, check_space, is_scarce
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.files.part import FolderSync, Part, PartBusy
@@ -258,9 +258,10 @@ class Downloader(Stage):
 
     async def verify_and_place(self, job: Job, output: Output, part: Part) -> None:
         """Check and rename the file. The row comes last, so it never names a file that a power cut could take."""
-        remark = None
+        remark: str | None = None
+        media: Media = {}
         try:
-            await self.checker.check(part.path)
+            media = await self.checker.check(part.path)
         except NotVideo:
             await self.on_disk(part.discard)
             raise
@@ -272,7 +273,7 @@ class Downloader(Stage):
                 raise
             remark = f"delivered as the service has it, the same {SAME_BAD_BYTES} times: {error}"
         # Before the rename: after a crash between rename and row, the next run recognises the file by this.
-        await self.write(delivery.verified, job, output, part.size, part.sha256)
+        await self.write(delivery.verified, job, output, part.size, part.sha256, media)
         path = await self.on_disk(part.place)
         await self.folders.sync(path)
         await self.record_delivery(job, output, part.size, part.sha256, path, remark)

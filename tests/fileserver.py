@@ -11,7 +11,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.downloader import Downloader
 from batchgen.files import video
-from batchgen.files.checker import Checker
+from batchgen.files.checker import Checker, Media
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.part import Part
 from batchgen.jobs import State
@@ -71,8 +71,8 @@ def range_from(start: int, etag: str = V1) -> tuple[str, str]:
 class CheckerInProcess(Checker):
     """Checks without a child process, whose start takes as long as the check of fifty clips."""
 
-    async def check(self, path: Path) -> None:
-        await asyncio.to_thread(video.check, path)
+    async def check(self, path: Path) -> Media:
+        return await asyncio.to_thread(video.check, path)
 
 
 @asynccontextmanager

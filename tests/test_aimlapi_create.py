@@ -61,6 +61,20 @@ NESTED = Rejected("400: " + '{"error":' * 22 + '{"', 400)
 ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ("200", answer(200, CREATED), Accepted("g-1", None, 200)),
     ("201", answer(201, CREATED), Accepted("g-1", None, 201)),
+    (
+        "no id but a yes",
+        answer(201, {"id": True, "generation_id": 0.5}),
+        Unknown('201 without a generation id: {"id": true, "generation_id": 0.5}', 201),
+    ),
+    ("the second of two names is an id", answer(201, {"id": True, "generation_id": "g-1"}), Accepted("g-1", None, 201)),
+    *(
+        (
+            f"{status}, given to another request",
+            answer(status, CREATED, {"x-client-request-id": "batchgen-of-another"}),
+            Unknown(f"{status}: a proxy gave the answer to another request (batchgen-of-another)", status),
+        )
+        for status in (201, 400, 401, 404, 429)
+    ),
     ("an id with : and /", answer(201, {"id": LONG}), Accepted(LONG, None, 201)),
     ("digits as text", answer(201, {"id": str(DIGITS)}), Accepted(str(DIGITS), None, 201)),
     (

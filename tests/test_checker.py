@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 from batchgen.files import checker as module
 from batchgen.files import video
-from batchgen.files.checker import Checker
+from batchgen.files.checker import Checker, read_outcome
 from batchgen.files.video import NotVideo, Undecodable
 from tests.fileserver import CLIP, undecodable_clip
 
@@ -103,6 +104,29 @@ async def test_what_is_wrong_with_a_file_is_raised_here(
         await checker.check(path)
 
 
+async def test_a_check_says_what_the_video_is(checker: Checker, tmp_path: Path) -> None:
+    media = await checker.check(clip(tmp_path))
+    assert (media["codec"], media["width"], media["height"], media["fps"]) == ("h264", 384, 216, 10.0)
+    assert media["seconds"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("line", "media"),
+    [
+        ({"codec": "h264", "width": 64, "seconds": 1e400, "fps": -1}, {"codec": "h264", "width": 64}),
+        ({"codec": "h264", "width": 10**30, "height": "64", "fps": True}, {"codec": "h264", "fps": True}),
+        ({"codec": "\x1b[2J", "width": 64}, {}),
+        ({"codec": "x" * 51}, {}),
+        ({}, {}),
+        ([], {}),
+    ],
+)
+def test_what_the_decoder_says_of_a_video_is_judged(line: object, media: dict[str, object]) -> None:
+    outcome = read_outcome(json.dumps(line).encode())
+    assert isinstance(outcome, dict)
+    assert {name: value for name, value in outcome.items() if value is not None} == media
+
+
 async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdict(
     checker: Checker, tmp_path: Path
 ) -> None:
@@ -111,7 +135,7 @@ async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdi
     odd = [clip(tmp_path, name=name) for name in names]
     checker.warm_up()
     verdicts = await asyncio.gather(*map(checker.check, [*[good, bad] * 60, *odd]), return_exceptions=True)
-    assert [type(verdict) for verdict in verdicts] == [type(None), NotVideo] * 60 + [type(None)] * len(odd)
+    assert [type(verdict) for verdict in verdicts] == [dict, NotVideo] * 60 + [dict] * len(odd)
     (child,) = children(os.getpid())
     await checker.check(good)
     assert children(os.getpid()) == [child]
@@ -126,7 +150,7 @@ async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_i
     (child,) = children(os.getpid())
     os.kill(child, signal.SIGSEGV)
     verdicts = await asyncio.gather(*checks, return_exceptions=True)
-    assert [type(verdict) for verdict in verdicts] == [type(None), Undecodable, type(None), NotVideo, type(None)]
+    assert [type(verdict) for verdict in verdicts] == [dict, Undecodable, dict, NotVideo, dict]
     assert "crashed (signal 11)" in str(verdicts[1])
 
 

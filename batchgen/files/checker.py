@@ -14,14 +14,19 @@ import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
+from typing import Any
 
 from batchgen.files import video
 from batchgen.files.video import NotVideo, Undecodable
 
 CHECK_SECONDS = 30  # for one file: a clip takes milliseconds, a file that makes the decoder hang takes for ever
 CHECK_BYTES_PER_SECOND = 10 << 20  # more time for a large file: so fast at least is it read from a slow network disk
+CODEC_CHARS = 50  # of the name of a codec
+NUMBER_MAX = 1_000_000  # of the seconds, pixels and frames a second of a video
 ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "HOME", "APPDATA", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 """All of the environment that the child gets: what Python needs to find its packages. The API key is not among it."""
+Media = dict[str, float | str | None]
+"""`seconds`, `width`, `height`, `fps` and `codec` of a video, as far as they are known."""
 
 
 class Checker:
@@ -42,19 +47,20 @@ class Checker:
             async with self._turn:
                 await self._ensure_child()
 
-    async def check(self, path: Path) -> None:
+    async def check(self, path: Path) -> Media:
         """Check a whole file, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
         seconds = await asyncio.to_thread(seconds_for, path)
         async with self._turn:
             child = await self._ensure_child()
             try:
-                error = await outcome_of(child, path, seconds)
+                outcome = await outcome_of(child, path, seconds)
             except BaseException:
                 # An answer may still come. The next file must not get it.
                 await self._end_child()
                 raise
-        if error:
-            raise error
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def close(self) -> None:
         """End the child. A check that is running fails."""
@@ -89,8 +95,8 @@ async def start() -> Process:
     )
 
 
-async def outcome_of(child: Process, path: Path, seconds: int) -> Exception | None:
-    """What is wrong with a file; None if nothing.
+async def outcome_of(child: Process, path: Path, seconds: int) -> Media | Exception:
+    """What the video is, or what is wrong with it.
 
     Raises `Undecodable` if the file ended the child, and `OSError` if the child cannot check anything.
     """
@@ -103,7 +109,7 @@ async def outcome_of(child: Process, path: Path, seconds: int) -> Exception | No
                 await child.stdin.drain()
             line = await child.stdout.readline()
         if line.endswith(b"\n"):
-            return error_in(line)
+            return read_outcome(line)
     except TimeoutError:
         raise Undecodable(f"the decoder did not finish within {seconds} s") from None
     except (ValueError, RecursionError):  # a file may make the decoder do anything
@@ -119,11 +125,20 @@ def seconds_for(path: Path) -> int:
     return CHECK_SECONDS + path.stat().st_size // CHECK_BYTES_PER_SECOND
 
 
-def error_in(line: bytes) -> Exception | None:
-    """The exception that `video.outcome_of` describes."""
-    match json.loads(line):
+def read_outcome(line: bytes) -> Media | Exception:
+    """What `video.outcome_of` has written. A file can make the decoder say anything, so each value is judged."""
+    outcome = json.loads(line)
+    match outcome:
         case {"error": "OSError", "errno": number, "message": message}:
             return OSError(number, message)
         case {"error": kind, "message": message}:
             return NotVideo(message) if kind == NotVideo.__name__ else Undecodable(message)
-    return None
+        case {"codec": str(codec)} if codec.isprintable() and len(codec) <= CODEC_CHARS:
+            numbers = {name: outcome.get(name) for name in ("seconds", "width", "height", "fps")}
+            return {"codec": codec, **{name: in_bounds(value) for name, value in numbers.items()}}
+    return {}
+
+
+def in_bounds(value: Any) -> float | None:
+    """A length, a size or a rate; None where no video has it."""
+    return value if isinstance(value, int | float) and 0 < value < NUMBER_MAX else None

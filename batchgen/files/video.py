@@ -57,10 +57,11 @@ def check_boxes(file: BinaryIO) -> None:
         raise NotVideo("the container has no index (moov)")
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> dict[str, Any]:
     """Check the whole file: its container, its packets, and that every key frame decodes.
 
-    Raises `NotVideo`, `Undecodable` or `OSError`.
+    Returns `seconds`, `width`, `height`, `fps` and `codec` as the file says them; None where it does not. Raises
+    `NotVideo`, `Undecodable` or `OSError`.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -76,23 +77,31 @@ def check(path: Path) -> None:
             stream.codec_context.skip_frame = "NONKEY"
             stream.thread_type = "NONE"  # starting threads takes longer than decoding these few frames
             frames = sum(1 for _ in container.decode(stream))
+            seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+            media = {
+                "seconds": seconds,
+                "width": stream.codec_context.width,
+                "height": stream.codec_context.height,
+                "fps": float(stream.average_rate) if stream.average_rate else None,
+                "codec": stream.codec_context.name,
+            }
     except IndexError:
         raise Undecodable("there is no video stream in it") from None
     except (av.FFmpegError, ValueError, MemoryError) as error:
         raise Undecodable(f"does not decode: {error or type(error).__name__}") from error
     if not frames:
         raise Undecodable("does not decode: no frame in it")
+    return media
 
 
 def outcome_of(path: Path) -> dict[str, Any]:
-    """What `check` raises for a file, as JSON: `error`, `message` and, for an `OSError`, `errno`; {} if nothing."""
+    """What `check` returns for a file as JSON; or what it raises: `error`, `message` and, for an `OSError`, `errno`."""
     try:
-        check(path)
+        return check(path)
     except OSError as error:
         return {"error": "OSError", "errno": error.errno, "message": error.strerror}
     except (NotVideo, Undecodable) as error:
         return {"error": type(error).__name__, "message": str(error)}
-    return {}
 
 
 def limit_resources() -> None:

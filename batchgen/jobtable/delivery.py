@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select
@@ -41,9 +43,20 @@ def relocated(connection: Connection, job: Job, worker: str, output: Output, url
     return update_output(connection, job, worker, output, url=url)
 
 
-def verified(connection: Connection, job: Job, worker: str, output: Output, size: int, sha256: str) -> bool:
-    """The `.part` is whole. Written before the rename, so that after a crash the renamed file is recognised as ours."""
-    return update_output(connection, job, worker, output, bytes=size, sha256=sha256)
+def verified(
+    connection: Connection,
+    job: Job,
+    worker: str,
+    output: Output,
+    size: int,
+    sha256: str,
+    media: Mapping[str, Any] = MappingProxyType({}),
+) -> bool:
+    """The `.part` is whole. Written before the rename, so that after a crash the renamed file is recognised as ours.
+
+    `media` has the columns that describe the video, as far as they are known.
+    """
+    return update_output(connection, job, worker, output, bytes=size, sha256=sha256, **media)
 
 
 def update_output(connection: Connection, job: Job, worker: str, output: Output, **values: Any) -> bool:

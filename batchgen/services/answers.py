@@ -20,6 +20,7 @@ from batchgen.services.http import Answer
 from batchgen.services.text import without_key
 
 RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
+CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 MESSAGE_CHARS = 2_000  # of the service's own message; validation errors of several fields fit
 ERRORS_MAX, ERROR_DEPTH = 20, 6  # of the errors in one answer, and how deep they nest: documented ones nest 3 deep
@@ -62,6 +63,12 @@ def nested(document: Any, *keys: str) -> Any:
     for key in keys:
         document = document.get(key) if isinstance(document, dict) else None
     return document
+
+
+def read_id(*values: Any) -> str | None:
+    """The first value that is an id: a text, or a whole number."""
+    ids = (str(value) for value in values if isinstance(value, str | int) and not isinstance(value, bool))
+    return next((id_ for id_ in ids if id_.strip()), None)
 
 
 def read_amount(value: Any, per_usd: int = 1) -> Decimal | None:
@@ -154,7 +161,8 @@ def parse_date(value: str) -> datetime | None:
 def clock_offset(answer: Answer, now: datetime) -> timedelta:
     """How far the server's clock is ahead of this machine's; zero where its Date header has no plausible date."""
     date = parse_date(answer.headers.get("date", ""))
-    return date - now if date and 2000 <= date.year < 2100 else timedelta(0)
+    offset = date - now if date else timedelta(0)
+    return offset if abs(offset) <= CLOCK_OFFSET_MAX else timedelta(0)
 
 
 def retry_after(answer: Answer, now: datetime) -> timedelta | None:

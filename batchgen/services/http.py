@@ -185,6 +185,7 @@ def _client(connections: int, *, kept: int, seconds: float | None = None) -> Cli
             headers={
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
+                "Cache-Control": "no-cache",  # A proxy must not repeat how a generation was doing a minute ago.
                 "User-Agent": f"batchgen/{__version__}",
             },
             cookies=NoCookies(),

@@ -21,6 +21,7 @@ from batchgen.services.answers import (
     kind_of,
     nested,
     read_amount,
+    read_id,
     read_throttled,
     read_unavailable,
     trouble_of,
@@ -66,10 +67,10 @@ def read_create(answer: Answer) -> SubmitOutcome:
     status = answer.status
     if 200 <= status < 300:
         document = json_object(answer)
-        generation_id = document.get("id") or document.get("generation_id") or answer.headers.get("x-inference-id")
-        if isinstance(generation_id, str | int) and str(generation_id).strip():
+        named = document.get("id"), document.get("generation_id"), answer.headers.get("x-inference-id")
+        if generation_id := read_id(*named):
             # A charge of zero is one that is not known yet.
-            return Accepted(str(generation_id), charge_in_headers(answer) or read_usage(document) or None, status)
+            return Accepted(generation_id, charge_in_headers(answer) or read_usage(document) or None, status)
         return Unknown(f"{status} without a generation id: {excerpt(answer) or 'empty'}", status)
     if trouble := trouble_of(status, error_message(answer)):
         return Blocked(trouble, error_message(answer), status)
@@ -141,7 +142,7 @@ def read_log_row(row: Any) -> LoggedRequest | None:
         created = created.replace(tzinfo=UTC)
     return LoggedRequest(
         client_request_id=client_request_id,
-        generation_id=str(generation_id) if generation_id else None,
+        generation_id=read_id(generation_id),
         succeeded=str(row.get("status")).lower() not in FAILED_WORDS,  # an unknown word is no proof of failure
         created=created,
         cost_usd=read_amount(nested(row, "cost", "usd")) or None,
@@ -156,11 +157,11 @@ def charge_in_headers(answer: Answer) -> Decimal | None:
 
 def read_transaction(row: Any) -> tuple[str, Decimal] | None:
     """The generation id and the amount in USD of a row of the transactions; None where either is missing."""
-    generation_id = nested(row, "reference_id")
+    generation_id = read_id(nested(row, "reference_id"))
     exact = read_amount(nested(row, "amount", "credits"), CREDITS_PER_USD)
     charge = read_amount(nested(row, "amount", "usd")) if exact is None else exact
     is_charge = row.get("direction", "CHARGE") == "CHARGE" if isinstance(row, dict) else False
-    return (str(generation_id), charge) if generation_id and charge is not None and is_charge else None
+    return (generation_id, charge) if generation_id and charge is not None and is_charge else None
 
 
 def read_price_list(answer: Answer) -> Listing | None:

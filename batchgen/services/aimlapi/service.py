@@ -40,6 +40,7 @@ from batchgen.services.base import (
     SubmitOutcome,
     Throttled,
     Unavailable,
+    Unknown,
     Working,
 )
 from batchgen.services.client import ApiClient
@@ -94,6 +95,9 @@ class AimlApi(Service):
         answer = await self._api.create(submission.endpoint, body, headers)
         if not isinstance(answer, http.Answer):
             return answer
+        echo = answer.headers.get("x-client-request-id", submission.client_request_id)
+        if echo != submission.client_request_id:
+            return Unknown(f"{answer.status}: a proxy gave the answer to another request ({echo})", answer.status)
         outcome = answers.read_create(answer)
         if isinstance(outcome, Accepted):
             return replace(outcome, handle=handle_of(outcome.generation_id, submission.endpoint))
