@@ -25,8 +25,8 @@ from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services import file_server, http
-from batchgen.services.base import Failed, Finished, Throttled, Unavailable
 from batchgen.services.file_server import Expired, NoFile, VersionChanged
+from batchgen.services.outcomes import Failed, Finished, Throttled, Unavailable
 from batchgen.services.transfer import Stopped, TooLarge, receive
 from batchgen.stage import LEASE, RunContext, Stage
 

@@ -16,7 +16,7 @@ from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice
 from batchgen.services.account import Variables
-from batchgen.services.base import Blocked, Trouble
+from batchgen.services.outcomes import Blocked, Trouble
 from batchgen.stage import RunContext
 
 Choose = Callable[[Connection, datetime, int], Choice]

@@ -18,7 +18,7 @@ from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import FEWEST_TO_CORRECT, MINUTE
 from batchgen.limits.generation_times import SHORTEST_SECONDS, backoff
 from batchgen.limits.rate import LimitKey
-from batchgen.services.base import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
+from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from batchgen.stage import LEASE, RunContext, Stage
 
 POLLS_WITHOUT_FILE = 5  # "completed" without a file so often in a row is final

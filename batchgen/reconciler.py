@@ -13,7 +13,8 @@ from batchgen.jobs import Job, State
 from batchgen.jobtable import leases, reconciliation
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
-from batchgen.services.base import Absent, Adopted, Adoption, Ambiguous, Finding, Trouble, Unavailable
+from batchgen.services.base import Adoption
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Trouble, Unavailable
 from batchgen.stage import LEASE, Stage
 
 RETRY_FIRST_SECONDS = 3.0

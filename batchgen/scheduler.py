@@ -19,13 +19,12 @@ from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
 from batchgen.limits.budget import Choice
-from batchgen.services.base import (
+from batchgen.services.base import LocalFile, Submission
+from batchgen.services.outcomes import (
     Accepted,
     Blocked,
-    LocalFile,
     NotSent,
     Rejected,
-    Submission,
     SubmitOutcome,
     Throttled,
     Trouble,

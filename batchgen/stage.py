@@ -16,7 +16,8 @@ from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Terms
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
-from batchgen.services.base import Blocked, FetchOutcome, Service, Trouble, Unavailable
+from batchgen.services.base import Service
+from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
 
 LEASE = timedelta(minutes=5)
 """How long a claimed job stays with a run that no longer renews its leases. No single request may take this long."""

@@ -27,7 +27,7 @@ from batchgen.jobtable import (
 )
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.services.base import Accepted, Adopted, Finished
+from batchgen.services.outcomes import Accepted, Adopted, Finished
 from tests.conftest import NOON
 from tests.table import ACCOUNT, MODEL
 

@@ -16,16 +16,12 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.services.account import Variables
 from batchgen.services.aimlapi import VARIABLES
-from batchgen.services.base import (
+from batchgen.services.base import Adoption, Features, SentAttempt, Service, Submission
+from batchgen.services.outcomes import (
     Absent,
     Accepted,
-    Adoption,
-    Features,
     FetchOutcome,
     Finding,
-    SentAttempt,
-    Service,
-    Submission,
     SubmitOutcome,
     Throttled,
     Unavailable,

@@ -20,7 +20,7 @@ from batchgen.jobtable.ledger import Entry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due
-from batchgen.services.base import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
+from batchgen.services.outcomes import Accepted, Adopted, Failed, Finished, Rejected, Throttled, Unknown
 from tests.conftest import NOON
 
 P = ParamSpec("P")

@@ -20,7 +20,7 @@ from batchgen.limits.adaptive import (
     STEP,
     LearnedLimit,
 )
-from batchgen.services.base import Limit, Throttled
+from batchgen.services.outcomes import Limit, Throttled
 from tests.conftest import NOON
 
 SECOND = timedelta(seconds=1)

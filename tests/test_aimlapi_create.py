@@ -16,14 +16,13 @@ import pytest
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi, handle_of
-from batchgen.services.base import (
+from batchgen.services.base import LocalFile, Submission
+from batchgen.services.outcomes import (
     Accepted,
     Blocked,
     Limit,
-    LocalFile,
     NotSent,
     Rejected,
-    Submission,
     SubmitOutcome,
     Throttled,
     Trouble,

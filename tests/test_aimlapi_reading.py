@@ -14,14 +14,13 @@ import pytest
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
 from batchgen.services.aimlapi import AFTER, BEFORE, handle_of
-from batchgen.services.base import (
-    AT_ONCE,
+from batchgen.services.base import AT_ONCE, SentAttempt
+from batchgen.services.outcomes import (
     Absent,
     Adopted,
     Failed,
     FetchOutcome,
     Finished,
-    SentAttempt,
     Throttled,
     Trouble,
     Unavailable,

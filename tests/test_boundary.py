@@ -12,30 +12,25 @@ import pytest
 
 from batchgen.jobs import ErrorClass
 from batchgen.services.account import Variables
-from batchgen.services.base import (
+from batchgen.services.base import Adoption, Features, Listing, SentAttempt, Service, Submission
+from batchgen.services.boundary import PRICING_DEPTH, BoundedService
+from batchgen.services.outcomes import (
     Absent,
     Accepted,
     Adopted,
-    Adoption,
     Ambiguous,
     Blocked,
     Cancelled,
     Failed,
-    Features,
     Finished,
-    Listing,
     NotSent,
     Rejected,
-    SentAttempt,
-    Service,
-    Submission,
     Throttled,
     Trouble,
     Unavailable,
     Unknown,
     Working,
 )
-from batchgen.services.boundary import PRICING_DEPTH, BoundedService
 from batchgen.services.text import printable, visible, visible_json
 from tests.conftest import NOON
 

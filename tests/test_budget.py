@@ -14,7 +14,8 @@ from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Choice, Hold, Terms, choose, explanation, forecast
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.services.base import Accepted, Listing
+from batchgen.services.base import Listing
+from batchgen.services.outcomes import Accepted
 from tests.processes import gather
 from tests.table import ACCOUNT, HOUR, LEASE, MINUTE, MODEL, RUN, Table, spec
 
@@ -202,7 +203,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable import submission
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.services.base import Accepted
+from batchgen.services.outcomes import Accepted
 path, worker = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)

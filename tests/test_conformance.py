@@ -13,7 +13,8 @@ import pytest
 
 from batchgen import clock
 from batchgen.services.account import Account
-from batchgen.services.base import Accepted, Adopted, Blocked, Finding, SentAttempt, Service, Submission, Unknown
+from batchgen.services.base import SentAttempt, Service, Submission
+from batchgen.services.outcomes import Accepted, Adopted, Blocked, Finding, Unknown
 from batchgen.testing import CASES, MOMENTS, Imitation, NotConformant, check_case, check_kill
 from tests.imitations import IMITATIONS
 

@@ -13,7 +13,7 @@ from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling
 from batchgen.services import transfer
-from batchgen.services.base import Finished, Unavailable
+from batchgen.services.outcomes import Finished, Unavailable
 from tests.fileserver import (
     CLIP,
     DATE,

@@ -10,7 +10,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen import downloader
 from batchgen.jobtable import statistics
-from batchgen.services.base import Finished, Unavailable, Working
+from batchgen.services.outcomes import Finished, Unavailable, Working
 from tests.fileserver import (
     CLIP,
     HALF,

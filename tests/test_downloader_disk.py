@@ -17,7 +17,7 @@ from batchgen.jobtable import delivery
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.services import transfer
-from batchgen.services.base import Finished
+from batchgen.services.outcomes import Finished
 from tests.disks import small_disk
 from tests.fileserver import (
     CLIP,

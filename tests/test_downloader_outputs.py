@@ -11,7 +11,8 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import delivery, polling
-from batchgen.services.base import Adoption, Failed, Features, Finished
+from batchgen.services.base import Adoption, Features
+from batchgen.services.outcomes import Failed, Finished
 from tests.conftest import NOON
 from tests.fileserver import CLIP, OTHER, V2, downloading, finished_generation, full_answer, run_tries
 from tests.scripted import ScriptedService, context_of, turn

@@ -19,7 +19,7 @@ from batchgen.downloader import SAME_BAD_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.services import transfer
-from batchgen.services.base import Finished
+from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.fileserver import (
     CLIP,

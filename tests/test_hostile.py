@@ -10,7 +10,7 @@ import pytest
 
 from batchgen.services import boundary, text
 from batchgen.services.aimlapi import answers
-from batchgen.services.base import Accepted
+from batchgen.services.outcomes import Accepted
 from tests.hostile.answers import run_answers
 from tests.hostile.files import run_files
 

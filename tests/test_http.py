@@ -12,7 +12,8 @@ import pytest
 
 from batchgen.services import file_server, http
 from batchgen.services.aimlapi import AimlApi, handle_of
-from batchgen.services.base import AT_ONCE, Accepted, Submission, Working
+from batchgen.services.base import AT_ONCE, Submission
+from batchgen.services.outcomes import Accepted, Working
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
 from tests.wire import Request, answer, serving

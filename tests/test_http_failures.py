@@ -18,7 +18,8 @@ import pytest
 
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi
-from batchgen.services.base import Accepted, NotSent, Submission, SubmitOutcome, Unknown
+from batchgen.services.base import Submission
+from batchgen.services.outcomes import Accepted, NotSent, SubmitOutcome, Unknown
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, Handler, hang, listening, never_read, read_head, sends
 from tests.wire import answer, closed_port

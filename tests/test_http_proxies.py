@@ -12,7 +12,7 @@ import pytest
 from batchgen.errors import UsageError
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi
-from batchgen.services.base import Accepted, NotSent, Unknown
+from batchgen.services.outcomes import Accepted, NotSent, Unknown
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, Handler, hang, listening, read_head, sends
 from tests.test_http import service

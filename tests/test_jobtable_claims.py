@@ -14,7 +14,7 @@ from batchgen.jobtable import delivery, in_flight, leases, polling, reconciliati
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.schema import attempts
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.services.base import Finished
+from batchgen.services.outcomes import Finished
 from tests.processes import gather
 from tests.table import ACCOUNT, HOUR, LEASE, MODEL, RUN, SECOND, Table, spec
 

@@ -8,7 +8,7 @@ import pytest
 
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import commands, polling, reconciliation, statistics
-from batchgen.services.base import Failed, Finished
+from batchgen.services.outcomes import Failed, Finished
 from tests.table import RUN, Table
 
 

@@ -39,7 +39,7 @@ from batchgen.jobtable.ledger import Entry, Totals
 from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
 from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
-from batchgen.services.base import (
+from batchgen.services.outcomes import (
     Accepted,
     Adopted,
     Blocked,

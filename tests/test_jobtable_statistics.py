@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling, statistics
-from batchgen.services.base import Finished
+from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.table import HOUR, RUN, Table
 

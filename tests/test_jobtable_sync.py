@@ -14,7 +14,7 @@ from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import submission, sync
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.sync import OnChanged
-from batchgen.services.base import Accepted
+from batchgen.services.outcomes import Accepted
 from tests.table import HOUR, Table, spec
 
 SENT = [state for state in State if not state.is_unsent]

@@ -14,7 +14,7 @@ from batchgen.jobs import TRANSITIONS, Attempt, ChargeSource, ErrorClass, Job, O
 from batchgen.jobtable import delivery, polling, reconciliation, statistics, submission
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.transition import move
-from batchgen.services.base import Accepted, Adopted, Blocked, Failed, Finished, NotSent, Rejected, Trouble
+from batchgen.services.outcomes import Accepted, Adopted, Blocked, Failed, Finished, NotSent, Rejected, Trouble
 from tests.conftest import NOON
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 

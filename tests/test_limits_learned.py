@@ -23,17 +23,8 @@ from batchgen.limits.rate import LimitKey
 from batchgen.manifest import AUTO, Limits
 from batchgen.poller import Poller
 from batchgen.scheduler import Scheduler
-from batchgen.services.base import (
-    Accepted,
-    Adoption,
-    Failed,
-    Features,
-    Finished,
-    Limit,
-    Queueing,
-    SubmitOutcome,
-    Throttled,
-)
+from batchgen.services.base import Adoption, Features, Queueing
+from batchgen.services.outcomes import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
 from batchgen.stage import RunContext
 from tests.conftest import NOON
 from tests.processes import gather
@@ -335,7 +326,7 @@ from datetime import datetime, UTC, timedelta
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.jobtable.database import Database
 from batchgen.manifest import AUTO, Limits
-from batchgen.services.base import Limit, Throttled
+from batchgen.services.outcomes import Limit, Throttled
 from tests.scripted import ScriptedService
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:

@@ -18,7 +18,8 @@ from batchgen.jobtable.schema import attempts
 from batchgen.manifest import Limits
 from batchgen.poller import Poller
 from batchgen.reconciler import OTHER_KEY, Reconciler
-from batchgen.services.base import Absent, Adopted, Adoption, Features, Finished, Unavailable, Working
+from batchgen.services.base import Adoption, Features
+from batchgen.services.outcomes import Absent, Adopted, Finished, Unavailable, Working
 from batchgen.simulator import Ledger, Simulation
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command, Launch

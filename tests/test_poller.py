@@ -22,17 +22,8 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
 from batchgen.poller import POLLS_WITHOUT_FILE, RETRY_SHARE, Poller
-from batchgen.services.base import (
-    Adoption,
-    Failed,
-    Features,
-    FetchOutcome,
-    Finished,
-    Throttled,
-    Trouble,
-    Unavailable,
-    Working,
-)
+from batchgen.services.base import Adoption, Features
+from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working
 from tests.benchmarks.polling import draw
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn

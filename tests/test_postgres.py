@@ -20,7 +20,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import delivery, leases, polling, submission
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import metadata, timings
-from batchgen.services.base import Finished, Rejected
+from batchgen.services.outcomes import Finished, Rejected
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements

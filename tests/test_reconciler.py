@@ -13,17 +13,8 @@ from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import submission
 from batchgen.manifest import Limits
 from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
-from batchgen.services.base import (
-    Absent,
-    Adopted,
-    Adoption,
-    Ambiguous,
-    Features,
-    Finding,
-    Throttled,
-    Trouble,
-    Unavailable,
-)
+from batchgen.services.base import Adoption, Features
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import HOUR, LEASE, MINUTE, SECOND, Table, spec

@@ -18,7 +18,8 @@ from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits
 from batchgen.runner import Runner, RunSpec
-from batchgen.services.base import Listing, Rejected, Submission, SubmitOutcome
+from batchgen.services.base import Listing, Submission
+from batchgen.services.outcomes import Rejected, SubmitOutcome
 from tests.conftest import NOON
 from tests.scripted import ScriptedService
 from tests.table import MODEL, Table

@@ -21,14 +21,12 @@ from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest import Limits
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
-from batchgen.services.base import (
+from batchgen.services.base import Adoption, Features, Submission
+from batchgen.services.outcomes import (
     Accepted,
-    Adoption,
     Blocked,
-    Features,
     NotSent,
     Rejected,
-    Submission,
     SubmitOutcome,
     Throttled,
     Trouble,

@@ -20,7 +20,7 @@ from batchgen.jobtable import submission
 from batchgen.jobtable.columns import Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import LimitKind, metadata
-from batchgen.services.base import Rejected
+from batchgen.services.outcomes import Rejected
 from tests.table import Table
 
 NOW = "2026-03-01T12:00:00.000000Z"

@@ -16,7 +16,7 @@ from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import duration, plural, shortened
-from batchgen.services.base import Adopted
+from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
 
 DEADLINE = timedelta(hours=1)  # for a generation that a person found at the service: the manifest's default

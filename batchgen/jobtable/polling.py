@@ -14,7 +14,7 @@ from batchgen.jobtable import ledger
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs, outputs
 from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move, update_leased
-from batchgen.services.base import Failed, Finished, explain
+from batchgen.services.outcomes import Failed, Finished, explain
 
 
 def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:

@@ -16,7 +16,8 @@ from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.submission import decide, owns_generation
 from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move
-from batchgen.services.base import Adopted, SentAttempt
+from batchgen.services.base import SentAttempt
+from batchgen.services.outcomes import Adopted
 
 
 def held_jobs(connection: Connection, batch_id: int) -> list[Job]:

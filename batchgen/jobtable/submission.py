@@ -22,7 +22,7 @@ from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, jobs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, Increment, guarded_update, move
-from batchgen.services.base import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
+from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
 
 UNDECIDED = tuple(outcome for outcome in Outcome if outcome.is_undecided)
 

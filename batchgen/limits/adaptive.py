@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from batchgen.services.base import Limit, Throttled
+from batchgen.services.outcomes import Limit, Throttled
 
 SLOW_START_LEAD = 2  # requests on the wire beyond what was accepted: about so many are refused when slow start ends
 STEP = 1 / 32  # of the window: the first additive increase, at least one; and the lead of slow start, with many

@@ -19,7 +19,8 @@ from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import MINUTE, LearnedLimits
 from batchgen.limits.rate import LimitKey
 from batchgen.manifest import AUTO, Limits
-from batchgen.services.base import Limit, Queueing, Service, Throttled
+from batchgen.services.base import Queueing, Service
+from batchgen.services.outcomes import Limit, Throttled
 
 MOST_IN_FLIGHT = 1_000  # the highest number that a manifest may name
 MOST_PER_MINUTE = 60_000.0  # the highest rate that a manifest may name

@@ -15,8 +15,8 @@ from typing import Any
 
 from batchgen import clock
 from batchgen.jobs import ErrorClass
-from batchgen.services.base import Limit, Throttled, Trouble, Unavailable
 from batchgen.services.http import Answer
+from batchgen.services.outcomes import Limit, Throttled, Trouble, Unavailable
 from batchgen.services.text import without_key
 
 RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run

@@ -19,7 +19,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from batchgen.catalogue.prices import USD_MAX
 from batchgen.jobs import ErrorClass
-from batchgen.services.base import (
+from batchgen.services.base import Listing, SentAttempt, Service, Submission
+from batchgen.services.outcomes import (
     Absent,
     Accepted,
     Adopted,
@@ -32,12 +33,8 @@ from batchgen.services.base import (
     Finding,
     Finished,
     Limit,
-    Listing,
     NotSent,
     Rejected,
-    SentAttempt,
-    Service,
-    Submission,
     SubmitOutcome,
     Throttled,
     TooLate,

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.services import answers, http
-from batchgen.services.base import Blocked, NotSent, Trouble, Unavailable, Unknown
+from batchgen.services.outcomes import Blocked, NotSent, Trouble, Unavailable, Unknown
 
 
 class ApiClient:

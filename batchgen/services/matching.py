@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from batchgen.services.base import Absent, Adopted, Ambiguous, Finding, SentAttempt
+from batchgen.services.base import SentAttempt
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""

@@ -11,19 +11,16 @@ from typing import Any, Protocol
 
 from batchgen import clock
 from batchgen.services.account import Account
-from batchgen.services.base import (
+from batchgen.services.base import Adoption, SentAttempt, Service, Submission
+from batchgen.services.outcomes import (
     Absent,
     Accepted,
     Adopted,
-    Adoption,
     Blocked,
     Finding,
     Finished,
     NotSent,
     Rejected,
-    SentAttempt,
-    Service,
-    Submission,
     Throttled,
     Unavailable,
     Unknown,

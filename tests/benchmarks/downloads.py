@@ -26,7 +26,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import polling
 from batchgen.jobtable.database import Database
 from batchgen.runner import BREATH_SECONDS
-from batchgen.services.base import Finished
+from batchgen.services.outcomes import Finished
 from batchgen.simulator.rendering import tiny
 from batchgen.stage import Stage
 from tests.benchmarks.measure import MEGABYTE, Figure, sized

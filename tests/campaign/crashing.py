@@ -24,7 +24,8 @@ from sqlalchemy import Connection, Engine, Pool, event
 
 from batchgen.cli import main
 from batchgen.services import aimlapi, http
-from batchgen.services.base import NotSent, Rejected, Submission, SubmitOutcome, Unknown
+from batchgen.services.base import Submission
+from batchgen.services.outcomes import NotSent, Rejected, SubmitOutcome, Unknown
 
 COMMIT_BEFORE = "crash point: before a commit"
 COMMIT_AFTER = "crash point: after a commit"

@@ -16,23 +16,27 @@ from batchgen.jobs import ChargeSource, ErrorClass
 from batchgen.services import answers, http
 from batchgen.services.account import Account, Variables
 from batchgen.services.base import (
-    Accepted,
     Adoption,
-    Blocked,
-    Cancelled,
     Cancelling,
-    CancelOutcome,
-    Failed,
     Features,
-    FetchOutcome,
-    Finding,
-    Finished,
     Listing,
     Queueing,
-    Rejected,
     SentAttempt,
     Service,
     Submission,
+)
+from batchgen.services.client import ApiClient
+from batchgen.services.matching import PastRequest, match
+from batchgen.services.outcomes import (
+    Accepted,
+    Blocked,
+    Cancelled,
+    CancelOutcome,
+    Failed,
+    FetchOutcome,
+    Finding,
+    Finished,
+    Rejected,
     SubmitOutcome,
     Throttled,
     TooLate,
@@ -41,8 +45,6 @@ from batchgen.services.base import (
     Unknown,
     Working,
 )
-from batchgen.services.client import ApiClient
-from batchgen.services.matching import PastRequest, match
 from batchgen.services.registry import Plugin
 
 VARIABLES = Variables("QUEUEWORKS_KEY", "QUEUEWORKS_URL", "https://queue.example")

@@ -26,13 +26,14 @@ from batchgen.services.answers import (
     read_unavailable,
     trouble_of,
 )
-from batchgen.services.base import (
+from batchgen.services.base import Listing
+from batchgen.services.http import Answer
+from batchgen.services.outcomes import (
     Accepted,
     Blocked,
     Failed,
     FetchOutcome,
     Finished,
-    Listing,
     Rejected,
     SubmitOutcome,
     Trouble,
@@ -40,7 +41,6 @@ from batchgen.services.base import (
     Unknown,
     Working,
 )
-from batchgen.services.http import Answer
 
 CREDITS_PER_USD = 2_000_000  # as the service documents it
 VIDEO_TYPE = "internal/video-generations/submit"

@@ -22,28 +22,22 @@ from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
 from batchgen.services.answers import json_object, nested, read_amount, read_unavailable
-from batchgen.services.base import (
+from batchgen.services.base import Adoption, Features, Listing, LocalFile, SentAttempt, Service, Submission
+from batchgen.services.client import ApiClient
+from batchgen.services.outcomes import (
     Absent,
     Accepted,
     Adopted,
-    Adoption,
     Failed,
-    Features,
     FetchOutcome,
     Finding,
     Finished,
-    Listing,
-    LocalFile,
-    SentAttempt,
-    Service,
-    Submission,
     SubmitOutcome,
     Throttled,
     Unavailable,
     Unknown,
     Working,
 )
-from batchgen.services.client import ApiClient
 from batchgen.services.registry import Plugin
 
 BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
