@@ -224,6 +224,7 @@ async def test_the_child_has_no_other_files_open_and_can_use_little(
     assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
     assert (process / "oom_score_adj").read_text().strip() == "1000", "where memory is short, the run must go on"
     check.cancel()
+    await asyncio.gather(check, return_exceptions=True)
     os.close(inheritable)
 
 

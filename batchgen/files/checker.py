@@ -79,7 +79,12 @@ class Checker:
             self._child = None
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
-            await child.wait()
+            # The pipes have to be at their end before the event loop is: what is left of them would be reported.
+            assert child.stdin
+            child.stdin.close()
+            with contextlib.suppress(OSError):
+                await child.stdin.wait_closed()
+            await child.communicate()
 
 
 async def start() -> Process:
