@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -117,9 +118,13 @@ class Stage:
         raise NotImplementedError
 
     def log_answer(self, request: str, job: Job, outcome: object) -> None:
-        """Log what a request came to, as `<request>.<outcome>` with the fields `job` and `reason`."""
+        """Log what a request came to, such as `create.not_sent`, with the fields `job` and `reason`.
+
+        None is `unread`: the service's memory could not be searched to the end.
+        """
         fields = {"job": job.key, "reason": getattr(outcome, "reason", None)}
-        self.log.debug(f"{request}.{type(outcome).__name__.lower()}", extra=fields)
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(outcome).__name__).lower() if outcome else "unread"
+        self.log.debug(f"{request}.{name}", extra=fields)
 
     def begin(self, work: Coroutine[Any, Any, bool | None]) -> None:
         """Run `work` as a task. When it ends, `on_change` is called; with False if it returned False: no job moved."""

@@ -256,3 +256,15 @@ async def test_an_adopted_handle_keeps_what_was_prepared_before_the_request(tabl
     ((searched,),) = service.searched
     assert searched.handle == {"upload": "u-1"}
     assert json.loads(table.attempt().handle) == {"upload": "u-1", "id": "g-1"}
+
+
+async def test_the_log_names_what_each_search_came_to(
+    table: Table, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "batchgen.reconciler")
+    table.bring(State.UNCONFIRMED)
+    reconciler = Reconciler(context_of(table, ScriptedService(findings=[None, Absent(NOON)])), 1)
+    for _ in range(2):
+        await turn(reconciler)
+        clock.tick(MINUTE)
+    assert [record.message for record in caplog.records] == ["search.unread", "search.absent"]
