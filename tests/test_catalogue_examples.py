@@ -10,6 +10,7 @@ import pytest
 
 from batchgen import catalogue, manifest
 from batchgen.errors import ManifestInvalid
+from tests.catalogue.pages import bodies, faults, parse
 
 EXAMPLES = json.loads(Path(__file__).with_name("catalogue").joinpath("examples.json").read_bytes())
 """The examples that the project has."""
@@ -74,3 +75,31 @@ def test_the_smallest_request_of_every_documented_path_is_valid_and_without_a_pa
             if name not in ("", "prompt"):
                 with pytest.raises(ManifestInvalid, match=f"needs `{name}`"):
                     check(tmp_path, {key: value for key, value in body.items() if key != name}, style)
+
+
+PAGE = """
+Don't forget the key.
+```python
+payload = {
+    "model": "veo2",  # a comment, and it's one with a {
+    "prompt": '''
+A wave's crest.
+''',
+}
+```
+```javascript
+const data = JSON.stringify({
+    model: 'veo2',
+    prompt: `A wave, says "now"`,
+    sound: true,
+});
+```
+"""
+
+
+def test_examples_are_read_from_python_and_javascript_and_judged(tmp_path: Path) -> None:
+    python, javascript = (parse(body) for body in bodies(PAGE))
+    assert python == {"model": "veo2", "prompt": "A wave's crest."}
+    assert javascript == {"model": "veo2", "prompt": 'A wave, says "now"', "sound": True}
+    assert faults(python, tmp_path / "m.yaml") == []
+    assert faults(javascript, tmp_path / "m.yaml") == ["`veo2` does not take `sound`"]
