@@ -258,6 +258,7 @@ def nested(depth: int) -> str:
         (nested(PRICING_DEPTH - 2), True),
         (nested(PRICING_DEPTH + 1), False),
         ("[]", False),
+        (f'{{"kind": "{KEY}"}}', False),
         ('{"kind": "' + "x" * 200_000 + '"}', False),
     ],
 )

@@ -92,9 +92,10 @@ async def until(condition: Callable[[], object]) -> None:
         (b"", NotVideo, "an empty file"),
         (CLIP[:-9], NotVideo, "the container is cut"),
         (undecodable_clip(), Undecodable, "does not decode"),
+        (CLIP.replace(b"avc1", b"zzzz"), Undecodable, "its codec is unknown"),
         (None, FileNotFoundError, "No such file"),
     ],
-    ids=["a page", "nothing", "a cut clip", "a broken clip", "no file"],
+    ids=["a page", "nothing", "a cut clip", "a broken clip", "an unknown codec", "no file"],
 )
 async def test_what_is_wrong_with_a_file_is_raised_here(
     checker: Checker, tmp_path: Path, content: bytes | None, error: type[Exception], words: str

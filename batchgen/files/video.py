@@ -74,6 +74,8 @@ def check(path: Path) -> dict[str, Any]:
         # A container may name other files and addresses: they are not followed.
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise Undecodable("its codec is unknown")
             stream.codec_context.skip_frame = "NONKEY"
             stream.thread_type = "NONE"  # starting threads takes longer than decoding these few frames
             frames = sum(1 for _ in container.decode(stream))
@@ -102,6 +104,8 @@ def outcome_of(path: Path) -> dict[str, Any]:
         return {"error": "OSError", "errno": error.errno, "message": error.strerror}
     except (NotVideo, Undecodable) as error:
         return {"error": type(error).__name__, "message": str(error)}
+    except Exception as error:  # A decoder of damaged bytes may raise anything.
+        return {"error": "Undecodable", "message": f"the decoder fails: {type(error).__name__}: {error}"}
 
 
 def limit_resources() -> None:

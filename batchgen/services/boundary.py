@@ -184,7 +184,8 @@ class BoundedService(Service):
         if listing.pricing is None:
             return Listing(listing.etag, None)
         entries = [(model, entry) for model, entry in listing.pricing.items() if self._is_plain(model, ID_CHARS)]
-        pricing = {model: entry for model, entry in entries[:MODELS_MAX] if is_pricing(entry)}
+        plain = ((model, entry) for model, entry in entries[:MODELS_MAX] if without_key(entry, self._key) == entry)
+        pricing = {model: entry for model, entry in plain if is_pricing(entry)}
         etag = listing.etag if listing.etag and self._is_plain(listing.etag, ID_CHARS) else None
         return Listing(
             etag, pricing, self._texts(listing.documents, ADDRESS_CHARS), self._texts(listing.names, ID_CHARS)

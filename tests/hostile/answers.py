@@ -100,13 +100,16 @@ class Result:
 
 
 class HostileService:
-    """A server that answers each request with a drawn answer, and remembers the last one."""
+    """A server that answers each request with a drawn answer, and remembers those of one call."""
 
     def __init__(self, chance: random.Random, result: Result) -> None:
         self.chance, self.result = chance, result
         self.base_url, self.generations = "", 0
         self.client_request_id = ""
-        self.sent = self.meant = b""
+        self.sent = b""
+        """The last answer."""
+        self.read: list[bytes] = []
+        """What a client could read since the call began: each answer, and the JSON in it before it was packed."""
 
     def document(self, target: str) -> Any:
         """What the service would answer."""
@@ -130,7 +133,8 @@ class HostileService:
             text = json.dumps(self.document(head.split()[1].decode()))
             text = text.replace("g-?", f"g-{self.generations}").replace("BASE", self.base_url)
             document = json.loads(text.replace("CLIENT", self.client_request_id))
-            self.sent, self.meant = values.answer(self.chance, document)
+            self.sent, meant = values.answer(self.chance, document)
+            self.read += [self.sent, meant]
             if b"/v.mp4" in head:  # a file server never has the key, so it cannot repeat it
                 self.sent = self.sent.replace(KEY.encode(), b"key").replace(values.ESCAPED_KEY.encode(), b"key")
             self.result.answers += 1
@@ -176,6 +180,7 @@ class Trial:
         self.result.problems.append(f"{text}\n    answered {self.hostile.sent[:600]!r}")
 
     async def create(self, scheduler: Scheduler, job: Job) -> None:
+        self.hostile.read.clear()
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id)
         outcome = await scheduler.send(job, request)
         self.count(outcome)
@@ -183,6 +188,7 @@ class Trial:
         self.judge_id(job)
 
     async def search(self, reconciler: Reconciler, job: Job) -> None:
+        self.hostile.read.clear()
         self.hostile.client_request_id = job.attempt.client_request_id
         await reconciler.reconcile([job])
         self.judge_id(job)
@@ -198,7 +204,7 @@ class Trial:
             self.problem(f"{job.key} is {state} with the id {generation_id!r}")
         if generation_id is not None:
             self.result.accepted += 1
-            if generation_id not in ids_in(self.hostile.sent + b" " + self.hostile.meant):
+            if generation_id not in ids_in(b" ".join(self.hostile.read)):
                 self.problem(f"{job.key} has the id {generation_id!r} of another answer")
 
     async def run(self) -> None:
