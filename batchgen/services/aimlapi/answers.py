@@ -67,8 +67,8 @@ def read_create(answer: Answer) -> SubmitOutcome:
     status = answer.status
     if 200 <= status < 300:
         document = json_object(answer)
-        named = document.get("id"), document.get("generation_id"), answer.headers.get("x-inference-id")
-        if generation_id := read_id(*named):
+        candidates = document.get("id"), document.get("generation_id"), answer.headers.get("x-inference-id")
+        if generation_id := read_id(*candidates):
             # A charge of zero is one that is not known yet.
             return Accepted(generation_id, charge_in_headers(answer) or read_usage(document) or None, status)
         return Unknown(f"{status} without a generation id: {excerpt(answer) or 'empty'}", status)
