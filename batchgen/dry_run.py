@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text
 
-from batchgen.jobs import JobSpec, Kind, Outcome, State
+from batchgen.jobs import JobSpec, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
@@ -200,7 +200,10 @@ def forecast_finish(
             by_kind[job.kind] = Waiting(generation_times.times(*job.kind), longest)
         waiting.append(by_kind[job.kind])
     running = [
-        (generation_times.times(row.model, row.clip_seconds or 0.0), max((now - row.answered_at).total_seconds(), 0))
+        (
+            generation_times.times(*timing_kind(row.model, row.clip_seconds)),
+            max((now - row.answered_at).total_seconds(), 0),
+        )
         for row in table.generating
     ]
     until = (request.until - now).total_seconds() if request.until else None

@@ -207,6 +207,10 @@ Kind = tuple[str, float]
 """On which the time of a generation depends: the model, and the clip's length in seconds, 0 where none is named."""
 
 
+def timing_kind(model: str, clip_seconds: float | None) -> Kind:
+    return model, clip_seconds or 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job with its current attempt, as a stage that holds its lease sees it."""
@@ -231,4 +235,4 @@ class Job:
 
     @property
     def kind(self) -> Kind:
-        return self.model, self.clip_seconds or 0.0
+        return timing_kind(self.model, self.clip_seconds)

@@ -31,7 +31,7 @@ from batchgen.services.outcomes import (
     Unknown,
     Working,
 )
-from batchgen.services.text import printable, visible, visible_json
+from batchgen.services.text import one_line, visible, visible_json
 from tests.conftest import NOON
 
 pytestmark = pytest.mark.hostile(
@@ -277,7 +277,7 @@ async def test_a_cancellation_is_no_answer() -> None:
 
 
 def test_what_is_shown_cannot_control_a_terminal() -> None:
-    assert printable("a\tb\r\n\x1b[2Jc", 100) == "a b   [2Jc"
+    assert one_line("a\tb\r\n\x1b[2Jc", 100) == "a b   [2Jc"
     assert visible("a\tb\x1b[2J\u202e\n") == "a\\tb\\x1b[2J\\u202e\\n"
     assert visible("Grüße, 日本, 👩\u200d🎨") == "Grüße, 日本, 👩\u200d🎨"
     assert visible_json('{"a": "\x9b\u202e\U000e0001"}') == '{"a": "\\u009b\\u202e\\udb40\\udc01"}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -133,8 +133,13 @@ def count(connection: Connection, batch_id: int, state: State, condition: Column
 
 def elsewhere(connection: Connection, batch_id: int, origin: str) -> list[Blocker]:
     """The jobs that the service at `origin` is not asked for, because they were sent to another one."""
+    return explain_elsewhere(sent_elsewhere(connection, batch_id, origin))
+
+
+def explain_elsewhere(sent: Mapping[tuple[State, str], int]) -> list[Blocker]:
+    """What `sent_elsewhere` returns, in words, one for each origin."""
     numbers: Counter[str] = Counter()
-    for (_, other), number in sent_elsewhere(connection, batch_id, origin).items():
+    for (_, other), number in sent.items():
         numbers[other] += number
     return [
         Blocker(
@@ -178,9 +183,10 @@ def blockers(
     }
     absent = Counter[State]()
     if origin is not None:
-        for (state, _), number in sent_elsewhere(connection, batch_id, origin).items():
+        sent = sent_elsewhere(connection, batch_id, origin)
+        for (state, _), number in sent.items():
             absent[state] += number
-        blocked += elsewhere(connection, batch_id, origin)
+        blocked += explain_elsewhere(sent)
     for state, reason in waiting_for.items():
         number = summary.counts[state] - absent[state] - (summary.held if state == State.UNCONFIRMED else 0)
         if number:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, jobs
@@ -42,7 +42,7 @@ class Candidate:
 
     @property
     def kind(self) -> Kind:
-        return self.model, self.clip_seconds or 0.0
+        return timing_kind(self.model, self.clip_seconds)
 
 
 def ready(

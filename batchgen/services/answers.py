@@ -16,13 +16,11 @@ from typing import Any
 from batchgen import clock
 from batchgen.jobs import ErrorClass
 from batchgen.services.http import Answer
-from batchgen.services.outcomes import Limit, Throttled, Trouble, Unavailable
-from batchgen.services.text import without_key
+from batchgen.services.outcomes import RETRY_AFTER_MAX, Limit, Throttled, Trouble, Unavailable
+from batchgen.services.text import MESSAGE_CHARS
 
-RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
 CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
-MESSAGE_CHARS = 2_000  # of the service's own message; validation errors of several fields fit
 ERRORS_MAX, ERROR_DEPTH = 20, 6  # of the errors in one answer, and how deep they nest: documented ones nest 3 deep
 
 KIND_WORDS = {
@@ -84,13 +82,13 @@ def read_amount(value: Any, per_usd: int = 1) -> Decimal | None:
 
 def excerpt(answer: Answer) -> str:
     """The beginning of a body as text, whatever it is."""
-    return without_key(answer.body.decode("utf-8", "replace"), answer.key).strip()[:EXCERPT_CHARS]
+    return answer.body.decode("utf-8", "replace").strip()[:EXCERPT_CHARS]
 
 
 def error_message(answer: Answer) -> str:
     """The status and the message of an error answer."""
     text = describe_error(json_object(answer)) or excerpt(answer) or answer.reason
-    return f"{answer.status}: {without_key(text, answer.key)[:MESSAGE_CHARS]}"
+    return f"{answer.status}: {text[:MESSAGE_CHARS]}"
 
 
 def describe_error(error: Any, depth: int = ERROR_DEPTH) -> str:

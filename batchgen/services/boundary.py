@@ -21,6 +21,7 @@ from batchgen.catalogue.prices import USD_MAX
 from batchgen.jobs import ErrorClass
 from batchgen.services.base import Listing, SentAttempt, Service, Submission
 from batchgen.services.outcomes import (
+    RETRY_AFTER_MAX,
     Absent,
     Accepted,
     Adopted,
@@ -44,13 +45,12 @@ from batchgen.services.outcomes import (
     Unsupported,
     Working,
 )
-from batchgen.services.text import BLOT, printable, without_key
+from batchgen.services.text import BLOT, MESSAGE_CHARS, one_line, without_key
 
 LOG = logging.getLogger("batchgen.services")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MESSAGE_CHARS = 2_000  # validation errors of several fields fit
 WORD_CHARS = 100  # of a status, or of the name of a parameter
 ID_CHARS = 500  # the longest documented id has some 100
 ADDRESS_CHARS = 8_000  # a signed address has up to 2,000
@@ -59,7 +59,6 @@ FILES_MAX = 100  # of one generation
 PRICING_CHARS = 200_000  # of the JSON of one model's prices
 PRICING_DEPTH = 12  # the documented shapes nest 4 deep
 MODELS_MAX = 20_000  # of a price list; today's has some 700
-PAUSE_MAX = timedelta(days=1)  # a longer one would outlast every run
 GENERATION_SECONDS = 0.001, 30 * 86_400.0  # no generation takes less, or longer
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 CLOCK_SLACK = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
@@ -197,7 +196,7 @@ class BoundedService(Service):
         return {name: text for name, text in entries if self._is_plain(name, ID_CHARS) and self._is_plain(text, most)}
 
     def _text(self, text: object, most: int = MESSAGE_CHARS) -> str:
-        return printable(without_key(str(text), self._key), most)
+        return one_line(without_key(str(text), self._key), most)
 
     def _id(self, generation_id: str) -> str:
         if not self._is_plain(generation_id, ID_CHARS):
@@ -220,7 +219,7 @@ class BoundedService(Service):
 
     def _is_plain(self, text: object, most: int) -> bool:
         """Whether a text can be kept exactly as it is."""
-        is_whole = isinstance(text, str) and 0 < len(text) <= most and printable(text, most) == text
+        is_whole = isinstance(text, str) and 0 < len(text) <= most and one_line(text, most) == text
         return is_whole and BLOT not in text and without_key(text, self._key) == text  # type: ignore[operator, arg-type]
 
 
@@ -235,7 +234,7 @@ def status(code: int | None) -> int | None:
 
 
 def pause(duration: timedelta | None) -> timedelta | None:
-    return None if duration is None else min(max(duration, timedelta(0)), PAUSE_MAX)
+    return None if duration is None else min(max(duration, timedelta(0)), RETRY_AFTER_MAX)
 
 
 def moment(time: datetime) -> datetime:

@@ -91,7 +91,7 @@ class ApiClient:
     ) -> http.Answer:
         """`path` begins at the base URL, or is a whole URL."""
         url = path if "://" in path else self.base_url + path
-        if http.origin_of(url) != http.origin_of(self.base_url):
+        if http.destination_of(url) != http.destination_of(self.base_url):
             raise http.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
         key = self._key if with_key else ""
         answer = await http.exchange(client, method, url, headers, body, key=key, scheme=self._scheme, seconds=seconds)

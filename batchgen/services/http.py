@@ -12,7 +12,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from http.cookiejar import CookieJar
 from typing import Any
@@ -22,7 +22,7 @@ import httpx2 as httpx
 from batchgen import __version__
 from batchgen.errors import UsageError
 from batchgen.services.base import AT_ONCE
-from batchgen.services.text import body_without_key, printable, without_key
+from batchgen.services.text import body_without_key, one_line, without_key
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
 POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests than connections, so none waits
@@ -147,7 +147,7 @@ class Client(httpx.AsyncClient):
             await progress.close_failed_handshake()
 
 
-def origin_of(url: str) -> tuple[str, str, int | None]:
+def destination_of(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port of an address, as the library that sends reads it. Raises `BAD_ADDRESS`."""
     parsed = httpx.URL(url)
     return parsed.scheme, parsed.host, parsed.port
@@ -218,8 +218,6 @@ class Answer:
     reason: str
     headers: Mapping[str, str]
     body: bytes
-    key: str = field(default="", repr=False)
-    """The key that was sent: JSON has ways to write it that its bytes do not show."""
 
 
 async def exchange(
@@ -251,10 +249,9 @@ async def exchange(
     LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, key)})
     return Answer(
         response.status_code,
-        printable(without_key(response.reason_phrase, key), REASON_CHARS_MAX),
+        one_line(without_key(response.reason_phrase, key), REASON_CHARS_MAX),
         {name.lower(): without_key(value, key) for name, value in response.headers.items()},
         body_without_key(body, key),
-        key,
     )
 
 
@@ -302,7 +299,7 @@ def describe(error: Exception, key: str = "") -> str:
     if type(error) in words:
         return words[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
-    return printable(without_key(str(cause) or type(cause).__name__, key), REASON_CHARS_MAX)
+    return one_line(without_key(str(cause) or type(cause).__name__, key), REASON_CHARS_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -11,6 +11,8 @@ from typing import Any
 
 from batchgen.jobs import ErrorClass
 
+RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
+
 
 class Trouble(StrEnum):
     """Why the account may not submit."""

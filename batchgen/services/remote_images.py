@@ -12,7 +12,7 @@ from batchgen.jobs import JobSpec
 from batchgen.manifest import Manifest
 from batchgen.services import file_server, http
 from batchgen.services.base import AT_ONCE
-from batchgen.services.text import printable
+from batchgen.services.text import one_line
 
 ANSWER_SECONDS = 10.0  # an image server that takes longer would time out for the video service, too
 LINK_CHARS_MAX = 200  # of a link in a message; signed links are longer than a line
@@ -77,7 +77,7 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
     if status >= 400:
         return f"cannot be fetched: its server answers {status}"
     if content_type.startswith(NOT_AN_IMAGE):
-        return f"is not an image: its server says {printable(content_type, LINK_CHARS_MAX)}"
+        return f"is not an image: its server says {one_line(content_type, LINK_CHARS_MAX)}"
     return None
 
 

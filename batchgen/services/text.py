@@ -2,13 +2,14 @@
 
 import json
 
+MESSAGE_CHARS = 2_000  # of a service's own message; validation errors of several fields fit
 BLOT = "…"
 """Stands where a key was: a service may repeat the one that it refuses."""
 KEY_CHARS_MIN = 8  # of a key that is blotted out: a shorter one is no secret, and would damage ordinary words
 JOINERS = "\u200c\u200d"  # invisible, and parts of emoji and of words
 
 
-def printable(text: str, most: int) -> str:
+def one_line(text: str, most: int) -> str:
     """One line of at most `most` characters. What moves a cursor, breaks a line or turns its direction is a space."""
     return "".join(char if is_harmless(char) else " " for char in text[:most]).strip()
 
