@@ -26,8 +26,9 @@ from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid, UsageError
 from batchgen.files import liveness
+from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder
-from batchgen.jobtable import batches, leases, pricelist, selection, statistics, sync
+from batchgen.jobtable import batches, fingerprint, leases, pricelist, selection, statistics, sync
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
@@ -348,6 +349,12 @@ def batch_of(manifest: Manifest) -> Batch:
     return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
 
 
+async def read_digests(database: Database, manifest: Manifest) -> FileDigests:
+    """The digests of the manifest's local files. Only what has changed since it was sent is read."""
+    recorded = await database.read(fingerprint.recorded_digests, manifest.batch)
+    return await asyncio.to_thread(fingerprint.read_digests, manifest.folder, manifest.jobs, recorded)
+
+
 async def prepare_run(database: Database, manifest: Manifest, options: RunOptions) -> RunSpec:
     """Write the manifest's jobs to the table, and select among them. Empties `manifest.jobs`.
 
@@ -356,7 +363,8 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     batch, jobs = batch_of(manifest), selection_of(options)
     OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
     on_changed = options.get("changed") or "refuse"
-    synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed)
+    digests = await read_digests(database, manifest)
+    synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed, digests)
     number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
@@ -373,7 +381,7 @@ async def plan_run(database: Database, manifest: Manifest, jobs: Selection, unti
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
     request = PlanRequest(
-        *(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until),
+        *(batch_of(manifest), manifest.jobs, await read_digests(database, manifest), manifest.limits, jobs, until),
         *(medians, has_prices, service.features.keeps_results_for),
     )
     return await make_plan(database, request, clock.utcnow())

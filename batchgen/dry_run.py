@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text
 
+from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.database import Database
@@ -40,6 +41,7 @@ class PlanRequest:
 
     batch: Batch
     specs: Sequence[JobSpec]
+    digests: FileDigests
     limits: Limits
     selection: Selection
     until: datetime | None
@@ -134,7 +136,7 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
     """Sync the manifest, read the table, and roll the sync back."""
     service = request.batch.service
     with connection.begin_nested() as savepoint:
-        synced = sync.sync_manifest(connection, request.batch, request.specs, now, "keep")
+        synced = sync.sync_manifest(connection, request.batch, request.specs, now, "keep", request.digests)
         batch_id = synced.batch_id
         selected = selection.select_jobs(connection, batch_id, request.selection)
         snapshot = Snapshot(

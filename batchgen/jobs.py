@@ -147,6 +147,8 @@ class JobSpec:
     """The length of the clip, where the request names it."""
     priority: int = 0
     tags: tuple[str, ...] = ()
+    take: int = 0
+    """Which of the takes of one request it is, from 1; 0 where the manifest asks for no takes."""
     source: Path | None = field(default=None, compare=False)
     """The file in which it is written, as a person would name it: the manifest, or one that the manifest includes."""
     line: int = 1
@@ -225,6 +227,9 @@ class Job:
     request: str
     clip_seconds: float | None
     input_pointers: tuple[str, ...]
+    fingerprint: str
+    """Of the request, with the content of its local files (see `jobtable/fingerprint.py`)."""
+    take: int
     output_path: str
     failures: int
     """In a row, of whatever its state is tried by: polls, searches, downloads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from batchgen import clock
 from batchgen.files import local_files
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import polling, submission
+from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
@@ -117,6 +119,9 @@ class Scheduler(Stage):
             missing = Rejected(f"{error}; nothing was sent", kind=ErrorClass.INPUT_FILE)
             await context.database.write(submission.rejected, job, missing, clock.utcnow())
             return
+        if digests and (now_fingerprint := fingerprint_as_read(job, digests)) != job.fingerprint:
+            await context.database.write(submission.outdated, job, now_fingerprint, clock.utcnow())
+            return
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
         await self.record(job, admitted, await self.send(job, request), digests)
 
@@ -206,6 +211,12 @@ async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], s
     if not job.input_pointers:
         return {}, None
     return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers)
+
+
+def fingerprint_as_read(job: Job, digests: str) -> str:
+    """The fingerprint of a job's request, with its local files as they were just read."""
+    content = {name: file["sha256"] for name, file in json.loads(digests).items()}
+    return fingerprint(job.endpoint, job.request, job.input_pointers, content.__getitem__, job.take)
 
 
 def within(chosen: Sequence[Candidate], capacity: Capacity) -> Iterator[Candidate]:

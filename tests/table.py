@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Row, select
 
+from batchgen.files.local_files import FileDigests
 from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.database import Database
@@ -173,10 +174,15 @@ class Table:
         """`worker` is dead: release its leases."""
         return self.change(leases.recover_dead, [worker], self.now)
 
+    def add(self, *specs: JobSpec) -> None:
+        """Add jobs to the batch, without a manifest."""
+        batch_id, digests = self.batch_id or self.sync().batch_id, FileDigests(self.folder)
+        self.change(sync.add_jobs, batch_id, "aimlapi", specs, digests, self.now)
+
     def bring(self, state: State, key: str = "mona", worker: str = RUN) -> Any:
         """Add a job and bring it into `state`, without a lease where possible; returns what its last stage held."""
         if key not in self.states():
-            self.change(sync.add_jobs, self.batch_id or self.sync().batch_id, "aimlapi", [spec(key)], self.now)
+            self.add(spec(key))
         if state in (State.PENDING, State.CANCELLED):
             return self.cancel(key) if state == State.CANCELLED else None
         intent = next(intent for intent in self.intend(worker) if intent.key == key)

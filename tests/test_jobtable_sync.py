@@ -10,8 +10,10 @@ import pytest
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
+from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import submission, sync
+from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.sync import OnChanged
 from batchgen.services.outcomes import Accepted
@@ -79,7 +81,7 @@ def test_an_unsent_job_follows_the_manifest(table: Table, edited: JobSpec) -> No
     stored = (row.request, row.endpoint, row.output_path, row.priority, tuple(json.loads(row.tags)))
     assert stored == (edited.request, edited.endpoint, edited.output, edited.priority, edited.tags)
     assert tuple(json.loads(row.input_pointers)) == edited.input_pointers
-    assert row.fingerprint == sync.fingerprint(edited)
+    assert row.fingerprint == fingerprint_of(edited, FileDigests(table.folder))
     assert table.events() == events  # no state was left
 
 

@@ -75,13 +75,13 @@ def with_a_job(connection: Connection) -> None:
     insert("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0, 0)")
     insert(
         "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
-        " fingerprint, tags, failures, output_path, created_at)"
-        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', '00', '[]', 0, 'mona.mp4', '2026')"
+        " take, fingerprint, tags, failures, output_path, created_at)"
+        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', 0, '00', '[]', 0, 'mona.mp4', '2026')"
     )
     insert(
-        "INSERT INTO attempts (job_id, number, service, account, origin, model, client_request_id, intent_at,"
-        " deadline_at, outcome, generation_id)"
-        " VALUES (1, 1, 'aimlapi', '0badcafe', '', 'm', 'c', '2026', '2026', 'accepted', 'g-1')"
+        "INSERT INTO attempts (job_id, number, service, account, origin, model, client_request_id, fingerprint,"
+        " intent_at, deadline_at, outcome, generation_id)"
+        " VALUES (1, 1, 'aimlapi', '0badcafe', '', 'm', 'c', '00', '2026', '2026', 'accepted', 'g-1')"
     )
     insert("UPDATE jobs SET state = 'generating', attempt_id = 1")
     insert("INSERT INTO outputs (attempt_id, number, url) VALUES (1, 1, 'https://cdn.test/v.mp4')")

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from batchgen.dry_run import PlanRequest, make_plan
+from batchgen.files.local_files import FileDigests
 from batchgen.jobtable.selection import Selection
 from batchgen.manifest import Limits
 from tests.table import MODEL, Table, spec
@@ -35,8 +36,8 @@ class MeasuredWhileOthersWrite(Mapping[str, float]):
 
 
 def request_for(table: Table, medians: Mapping[str, float]) -> PlanRequest:
-    specs = [spec("mona"), spec("lisa")]
-    return PlanRequest(table.batch, specs, Limits(), Selection(), None, medians, has_live_prices=False)
+    specs, digests = [spec("mona"), spec("lisa")], FileDigests(table.folder)
+    return PlanRequest(table.batch, specs, digests, Limits(), Selection(), None, medians, has_live_prices=False)
 
 
 async def test_another_connection_can_write_while_the_forecast_is_simulated(table: Table) -> None:

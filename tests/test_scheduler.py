@@ -15,7 +15,6 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ErrorClass, Outcome, State
-from batchgen.jobtable import sync
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest import Limits
@@ -337,7 +336,7 @@ async def test_at_an_address_that_accepted_jobs_in_an_earlier_run_a_missing_mode
 ) -> None:
     table.origin = "http://127.0.0.1:9"
     table.bring(State.DONE, "earlier")
-    table.change(sync.add_jobs, table.batch_id, "aimlapi", [spec("mona")], NOON)
+    table.add(spec("mona"))
     context = context_of(table, ScriptedService([NOT_FOUND]))
     await turn(Scheduler(context, 8))
     assert (table.states()["mona"], context.blocked) == ("failed", None)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import mimetypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +66,34 @@ def changed(folder: Path, digests: str | None) -> list[str]:
         except (OSError, ValueError):
             continue
     return names
+
+
+class FileDigests:
+    """The SHA-256 of local files by name, each file read at most once.
+
+    A file of the size and the time of modification that were recorded when it was sent is not read.
+    """
+
+    def __init__(self, folder: Path, recorded: Iterable[str | None] = ()) -> None:
+        self.folder = folder
+        self.recorded: dict[tuple[str, int, int], str] = {}
+        self.known: dict[str, str | None] = {}
+        for digests in filter(None, recorded):
+            for name, sent in json.loads(digests).items():
+                self.recorded[name, sent["size"], sent["mtime_ns"]] = sent["sha256"]
+
+    def of(self, name: str) -> str | None:
+        """The digest of a file as it is now; None for one that cannot be read."""
+        if name not in self.known:
+            self.known[name] = self.read(name)
+        return self.known[name]
+
+    def read(self, name: str) -> str | None:
+        try:
+            status = (self.folder / name).stat()
+            if sent := self.recorded.get((name, status.st_size, status.st_mtime_ns)):
+                return sent
+            with open_input(self.folder / name, MEDIA_BYTES) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (InputFault, OSError, ValueError):
+            return None

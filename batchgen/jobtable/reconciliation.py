@@ -42,12 +42,12 @@ def sent_attempt(job: Job) -> SentAttempt:
 
 def twins(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
     """The accepted attempts whose requests are the same as one of the lost ones, of any batch."""
-    same = select(jobs.c.fingerprint).where(jobs.c.id.in_([job.id for job in lost]))
+    same = select(attempts.c.fingerprint).where(attempts.c.id.in_([job.attempt.id for job in lost]))
     columns = (attempts.c.client_request_id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers)
     statement = (
         select(*columns, attempts.c.intent_at, attempts.c.generation_id)
         .join_from(jobs, attempts, attempts.c.job_id == jobs.c.id)
-        .where(jobs.c.fingerprint.in_(same), attempts.c.generation_id.is_not(None))
+        .where(attempts.c.fingerprint.in_(same), attempts.c.generation_id.is_not(None))
     )
     rows = connection.execute(statement)
     return [SentAttempt(*row[:4], tuple(json.loads(row.input_pointers)), *row[5:]) for row in rows]

@@ -97,7 +97,10 @@ jobs = Table(
     Column("request", Text, nullable=False),
     Column("clip_seconds", Float),
     Column("input_pointers", Text, nullable=False),
+    Column("take", Integer, nullable=False),
     Column("fingerprint", Text, nullable=False),
+    # The request that a person ordered although it was paid for before.
+    Column("repeat_ordered", Text),
     Column("output_path", Text, nullable=False),
     Column("tags", Text, nullable=False),
     Column("attempt_id", Integer, ForeignKey("attempts.id", use_alter=True)),
@@ -123,7 +126,6 @@ jobs = Table(
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
     Index("ix_jobs_due", "batch_id", "state", "next_at"),
-    Index("ix_jobs_fingerprint", "fingerprint"),
     Index("ix_jobs_leased", "leased_by", sqlite_where=text("leased_by IS NOT NULL")),
     Index("ix_jobs_failed", "batch_id", "failed_at", sqlite_where=text("failed_at IS NOT NULL")),
 )
@@ -140,6 +142,8 @@ attempts = Table(
     Column("origin", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("client_request_id", Text, nullable=False, unique=True),
+    # Of the request that was sent: the job's own may be another by now.
+    Column("fingerprint", Text, nullable=False),
     Column("intent_at", UTCDateTime, nullable=False),
     Column("answered_at", UTCDateTime),
     Column("outcome", Text, nullable=False),
@@ -170,6 +174,7 @@ attempts = Table(
     Index("ux_attempts_one_open", "job_id", unique=True, sqlite_where=text(ATTEMPT_IS_OPEN)),
     # The generation first: with the service first, SQLite would read all attempts of a service by this index.
     Index("ux_attempts_generation", "generation_id", "service", "account", unique=True),
+    Index("ix_attempts_fingerprint", "fingerprint"),
     Index("ix_attempts_in_flight", "service", "model", "outcome", sqlite_where=text(ATTEMPT_IS_IN_FLIGHT)),
     Index("ix_attempts_uncharged", "job_id", sqlite_where=text(ATTEMPT_IS_UNCHARGED)),
 )

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger
+from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, jobs
 from batchgen.jobtable.selection import Selected
@@ -36,6 +36,7 @@ class Candidate:
     endpoint: str
     request: str
     clip_seconds: float | None
+    fingerprint: str
     estimated_usd: Decimal | None = None
     deadline_at: datetime | None = None
     """Until when its generation may run: until then it counts as in flight, if it is not known to be accepted."""
@@ -102,7 +103,8 @@ def intend(
                 "job_id": job.id,
                 "of_job": job.id,
                 "model": job.model,
-                "client_request_id": f"batchgen-{uuid4().hex}",
+                "client_request_id": new_request_id(job.fingerprint),
+                "fingerprint": job.fingerprint,
                 "estimated_usd": job.estimated_usd,
                 "deadline_at": job.deadline_at or until,
                 **new,
@@ -214,6 +216,13 @@ def returned(
     return leave(connection, job, State.PENDING, now, detail=outcome.reason, **waiting)
 
 
+def outdated(connection: Connection, job: Job, fingerprint: str, now: datetime) -> bool:
+    """A local file has changed since the claim: nothing was sent, and the job is claimed again as what it is now."""
+    reason = "a local file has changed since the job was claimed"
+    decide(connection, job, Outcome.NOT_SENT, now, error=reason)
+    return leave(connection, job, State.PENDING, now, detail=reason, attempt_id=None, fingerprint=fingerprint)
+
+
 def unconfirmed(connection: Connection, job: Job, outcome: Unknown, now: datetime, next_at: datetime) -> bool:
     """It was sent and no readable answer came: it may be paid for, so only the service's memory or a person decides."""
     decide(connection, job, Outcome.UNCONFIRMED, now, http_status=outcome.http_status, error=outcome.reason)
@@ -233,7 +242,7 @@ SENT = (State.SUBMITTING, State.UNCONFIRMED)
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING).limit(1)
 
 READY = (
-    select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds)
+    select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds, jobs.c.fingerprint)
     .where(
         jobs.c.batch_id == bindparam("in_batch"),
         jobs.c.state == State.PENDING,

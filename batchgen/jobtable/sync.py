@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,14 +14,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, insert, literal, select, update
+from sqlalchemy import Connection, case, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
+from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.columns import UTCDateTime
+from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import move, record_event
 
@@ -33,6 +34,8 @@ READ_COLUMNS = (
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, jobs.c.priority),
     *(jobs.c.tags, jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id),
     *(attempts.c.input_digests, attempts.c.outcome, attempts.c.cost_usd),
+    # A file may get another name and keep its content, which is all that the fingerprint shows.
+    case((jobs.c.input_pointers != "[]", jobs.c.request)).label("request"),
 )
 """The columns that are compared with the manifest."""
 
@@ -77,11 +80,6 @@ class Batch:
     sha256: str
 
 
-def fingerprint(spec: JobSpec) -> str:
-    """A digest of what is paid for: another fingerprint is another video."""
-    return hashlib.sha256(f"{spec.endpoint}\n{spec.request}".encode()).hexdigest()
-
-
 def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
     """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
@@ -114,13 +112,19 @@ def sent_keys(connection: Connection, batch: str) -> set[str]:
 
 
 def sync_manifest(
-    connection: Connection, batch: Batch, specs: Sequence[JobSpec], now: datetime, on_changed: OnChanged = "refuse"
+    connection: Connection,
+    batch: Batch,
+    specs: Sequence[JobSpec],
+    now: datetime,
+    on_changed: OnChanged = "refuse",
+    digests: FileDigests | None = None,
 ) -> SyncResult:
     """Bring the job table up to date with a manifest, wholly or not at all.
 
     Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse".
     """
     result = SyncResult(open_batch(connection, batch, now))
+    digests = digests or FileDigests(batch.manifest.parent)
     with_attempt = select(*READ_COLUMNS).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
     of_batch = connection.execute(with_attempt.where(jobs.c.batch_id == result.batch_id))
     rows: dict[str, Any] = {row.key: row for row in of_batch}
@@ -131,14 +135,14 @@ def sync_manifest(
         if row is None:
             new.append(spec)
         elif State(row.state).is_unsent:
-            edited = follow_manifest(connection, row, spec, now)
+            edited = follow_manifest(connection, row, manifest_columns(spec, digests), now)
             result.edited += edited
             result.unchanged += not edited
-        elif row.fingerprint == fingerprint(spec) and not local_files.changed(batch.manifest.parent, row.input_digests):
+        elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
             move_output(connection, row, spec)
             result.unchanged += 1
         elif is_corrected(row, on_changed):
-            revive(connection, row, spec, now)
+            revive(connection, row, manifest_columns(spec, digests), now)
             result.edited += 1
         else:
             changed.append((row, spec))
@@ -153,16 +157,15 @@ def sync_manifest(
         result.redone = len(changed)
     result.unchanged += len(changed) - result.redone
     result.occupied = list(occupied_outputs(batch.manifest.parent, new))
-    add_jobs(connection, result.batch_id, batch.service, new, now)
+    add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
     return result
 
 
-def follow_manifest(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> bool:
+def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> bool:
     """Update an unsent job; one that has come back to the manifest is pending again. False if nothing changed."""
     is_back = row.state == State.CANCELLED and row.error_class == ErrorClass.GONE
-    values = manifest_columns(spec)
-    compared = ("fingerprint", "output_path", "priority", "tags")
+    compared = ("fingerprint", "output_path", "priority", "tags", *(("request",) if row.request else ()))
     if not is_back and all(getattr(row, name) == values[name] for name in compared):
         return False
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
@@ -183,9 +186,9 @@ def is_corrected(row: Any, on_changed: OnChanged) -> bool:
     return row.state == State.FAILED and on_changed != "keep" and (is_free or on_changed == "redo")
 
 
-def revive(connection: Connection, row: Any, spec: JobSpec, now: datetime) -> None:
+def revive(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> None:
     """Make a failed job pending as the manifest has it now. Its attempts stay."""
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**manifest_columns(spec)))
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
     commands.retry(connection, row.batch_id, [row.key], now)
 
 
@@ -198,7 +201,7 @@ def refusal(batch: Batch, changes: Sequence[Change]) -> str:
     )
 
 
-def manifest_columns(spec: JobSpec) -> dict[str, Any]:
+def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
     """The columns of a job that come from the manifest."""
     return {
         "priority": spec.priority,
@@ -207,7 +210,8 @@ def manifest_columns(spec: JobSpec) -> dict[str, Any]:
         "request": spec.request,
         "clip_seconds": spec.clip_seconds,
         "input_pointers": json_list(spec.input_pointers),
-        "fingerprint": fingerprint(spec),
+        "take": spec.take,
+        "fingerprint": fingerprint_of(spec, digests),
         "tags": json_list(spec.tags),
         "output_path": spec.output,
     }
@@ -217,7 +221,14 @@ def json_list(texts: tuple[str, ...]) -> str:
     return json.dumps(texts, ensure_ascii=False) if texts else "[]"
 
 
-def add_jobs(connection: Connection, batch_id: int, service: str, specs: Sequence[JobSpec], now: datetime) -> None:
+def add_jobs(
+    connection: Connection,
+    batch_id: int,
+    service: str,
+    specs: Sequence[JobSpec],
+    digests: FileDigests,
+    now: datetime,
+) -> None:
     """Insert new jobs, and an event for each."""
     if not specs:
         return
@@ -225,7 +236,7 @@ def add_jobs(connection: Connection, batch_id: int, service: str, specs: Sequenc
     new = {"batch_id": batch_id, "service": service, "state": State.PENDING, "failures": 0, "created_at": now}
     for start in range(0, len(specs), CHUNK_ROWS):
         chunk = specs[start : start + CHUNK_ROWS]
-        connection.execute(INSERT_JOBS, [{"key": spec.key, **new, **manifest_columns(spec)} for spec in chunk])
+        connection.execute(INSERT_JOBS, [{"key": spec.key, **new, **manifest_columns(spec, digests)} for spec in chunk])
     constants = (literal(now, UTCDateTime), literal(State.PENDING.value), literal("added"))
     added = select(jobs.c.batch_id, jobs.c.id, *constants)
     added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
@@ -254,7 +265,7 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, batch: Batc
     if sent.endpoint != spec.endpoint:
         phrases.append(f"endpoint: {sent.endpoint} → {spec.endpoint}")
     phrases += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.input_digests)]
-    return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the order of its parameters",))
+    return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
 
 
 def shorten(value: Any, longest: int = 60) -> str:

@@ -97,6 +97,7 @@ class JobBuilder:
             clip_seconds=catalogue.clip_seconds(params),
             priority=self.priority(values),
             tags=self.tags(values),
+            take=self.entry.origin.take if self.entry.origin else 0,
             source=self.entry.file.diagnostics.source.path,
             line=self.entry.line,
             origin=self.entry.origin,

@@ -55,7 +55,9 @@ def upgrade() -> None:
         sa.Column("request", sa.Text, nullable=False),
         sa.Column("clip_seconds", sa.Float),
         sa.Column("input_pointers", sa.Text, nullable=False),
+        sa.Column("take", sa.Integer, nullable=False),
         sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("repeat_ordered", sa.Text),
         sa.Column("output_path", sa.Text, nullable=False),
         sa.Column("tags", sa.Text, nullable=False),
         sa.Column("attempt_id", sa.Integer),
@@ -89,7 +91,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_pending", "jobs", ["batch_id", "state", sa.text("priority DESC"), "id"])
     op.create_index("ix_jobs_due", "jobs", ["batch_id", "state", "next_at"])
-    op.create_index("ix_jobs_fingerprint", "jobs", ["fingerprint"])
     partial_index("ix_jobs_leased", "jobs", ["leased_by"], "leased_by IS NOT NULL")
     partial_index("ix_jobs_failed", "jobs", ["batch_id", "failed_at"], "failed_at IS NOT NULL")
     op.create_table(
@@ -102,6 +103,7 @@ def upgrade() -> None:
         sa.Column("origin", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("client_request_id", sa.Text, nullable=False),
+        sa.Column("fingerprint", sa.Text, nullable=False),
         sa.Column("intent_at", TIME, nullable=False),
         sa.Column("answered_at", TIME),
         sa.Column("outcome", sa.Text, nullable=False),
@@ -142,6 +144,7 @@ def upgrade() -> None:
     unreleased = "released_at IS NULL AND outcome IN ('sending', 'unconfirmed', 'accepted')"
     partial_index("ux_attempts_one_open", "attempts", ["job_id"], unreleased, unique=True)
     op.create_index("ux_attempts_generation", "attempts", ["generation_id", "service", "account"], unique=True)
+    op.create_index("ix_attempts_fingerprint", "attempts", ["fingerprint"])
     partial_index(
         "ix_attempts_in_flight", "attempts", ["service", "model", "outcome"], f"finished_at IS NULL AND {unreleased}"
     )

@@ -96,19 +96,20 @@ def bulk_insert(connection: Connection, rows: int) -> None:
     # Jobs and attempts refer to one another. Attempts come first: SQLite finds those of a new job by an index.
     order("PRAGMA defer_foreign_keys = ON")
     order(
-        "INSERT INTO attempts (id, job_id, number, service, account, origin, model, client_request_id, intent_at,"
-        " answered_at, outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
-        f" SELECT i, i, 1, 'aimlapi', 'a', '', '{MODEL}', 'c-' || i, '{NOW}', iif(accepted, '{NOW}', NULL),"
+        "INSERT INTO attempts (id, job_id, number, service, account, origin, model, client_request_id, fingerprint,"
+        " intent_at, answered_at, outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
+        f" SELECT i, i, 1, 'aimlapi', 'a', '', '{MODEL}', 'c-' || i, printf('%064d', i), '{NOW}',"
+        f" iif(accepted, '{NOW}', NULL),"
         " iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL), iif(accepted, '{}', NULL),"
         f" '{LATER}', iif(state IN ('done', 'downloading'), '{NOW}', NULL), iif(accepted, '0.28', NULL),"
         " iif(accepted, 'poll', NULL) FROM numbers WHERE sent"
     )
     order(
         "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
-        " fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
+        " take, fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
         f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
         f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
-        " '[]', printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
+        " '[]', 0, printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
         f" '{NOW}', iif(done, '{NOW}', NULL), iif(done OR NOT sent, NULL, '{NOW}') FROM numbers"
     )
     order(
