@@ -1,0 +1,84 @@
+"""The fingerprint of a request: what is paid for, whatever the job, the manifest and the local files are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import Connection, select
+
+from batchgen.catalogue.pointers import parent_of
+from batchgen.files.local_files import FileDigests
+from batchgen.jobs import JobSpec
+from batchgen.jobtable.schema import attempts, batches, jobs
+
+DIGITS = 16
+"""How many digits of a fingerprint a client request id carries: 64 bits, too many to coincide by chance."""
+CLIENT_REQUEST_ID = re.compile(rf"batchgen-([0-9a-f]{{{DIGITS}}})-[0-9a-f]{{32}}")
+
+
+def fingerprint(
+    endpoint: str, request: str, pointers: Sequence[str], digest: Callable[[str], str], take: int = 0
+) -> str:
+    """A digest of what is paid for: another fingerprint is another video.
+
+    A local file counts by its content, which `digest` returns for its name. The order of the parameters does not count.
+    The first take is the same as a job without takes, which may get a `count` later.
+    """
+    document = json.loads(request)
+    for pointer in pointers:
+        container, key = parent_of(document, pointer)
+        container[key] = {"sha256": digest(container[key])}
+    body = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    parts = [endpoint, body, *([f"take {take}"] if take > 1 else [])]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def local_names(spec: JobSpec) -> list[str]:
+    """The local files of a job's request."""
+    if not spec.input_pointers:
+        return []
+    document = json.loads(spec.request)
+    places = (parent_of(document, pointer) for pointer in spec.input_pointers)
+    return [container[key] for container, key in places]
+
+
+def recorded_digests(connection: Connection, batch: str) -> list[str | None]:
+    """What was recorded of the local files of a batch when they were sent."""
+    digests = select(attempts.c.input_digests).join(jobs, attempts.c.job_id == jobs.c.id)
+    digests = digests.join(batches, jobs.c.batch_id == batches.c.id)
+    sent = digests.where(batches.c.name == batch, attempts.c.input_digests.is_not(None)).distinct()
+    return list(connection.execute(sent).scalars())
+
+
+def read_digests(folder: Path, specs: Sequence[JobSpec], recorded: Sequence[str | None]) -> FileDigests:
+    """Read the local files of all jobs: they may be large, so this comes before the transaction of the sync."""
+    digests = FileDigests(folder, recorded)
+    for spec in specs:
+        for name in local_names(spec):
+            digests.of(name)
+    return digests
+
+
+def fingerprint_of(spec: JobSpec, digests: FileDigests, sent: str | None = None) -> str:
+    """The fingerprint of a job's request; a file that cannot be read counts as it was `sent`."""
+
+    def digest(name: str) -> str:
+        return digests.of(name) or json.loads(sent or "{}").get(name, {}).get("sha256", "")
+
+    return fingerprint(spec.endpoint, spec.request, spec.input_pointers, digest, spec.take)
+
+
+def new_request_id(request_fingerprint: str) -> str:
+    """A client request id that no other request has. In the service's log, it shows which request it was."""
+    return f"batchgen-{request_fingerprint[:DIGITS]}-{uuid4().hex}"
+
+
+def digits_of(client_request_id: str) -> str | None:
+    """The first digits of the fingerprint in a client request id; None for an id of another program."""
+    match = CLIENT_REQUEST_ID.fullmatch(client_request_id)
+    return match.group(1) if match else None
