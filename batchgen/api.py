@@ -370,7 +370,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
     terms = Terms(manifest.limits.max_cost, until_of(options), selected)
-    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs)
+    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed)
 
 
 async def plan_run(database: Database, manifest: Manifest, jobs: Selection, until: datetime | None) -> Plan:

@@ -20,6 +20,8 @@ from batchgen.jobtable import ledger, pricelist, selection, statistics, submissi
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.repeats import Repeat, RepeatSearch
+from batchgen.jobtable.repeats import find as find_repeats
 from batchgen.jobtable.schema import ATTEMPT_IS_IN_FLIGHT, attempts, jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate
@@ -74,6 +76,8 @@ class Snapshot:
     states: dict[State, int]
     pending: list[Candidate]
     """The selected jobs that wait to be sent, in their order."""
+    repeats: list[Repeat]
+    """Pending jobs that were paid for before, or whose video is there: a run asks what becomes of them."""
     left_out: int
     """Pending jobs that are not selected."""
     generating: Sequence[Row[Any, Any, Any]]
@@ -139,10 +143,15 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         synced = sync.sync_manifest(connection, request.batch, request.specs, now, "keep", request.digests)
         batch_id = synced.batch_id
         selected = selection.select_jobs(connection, batch_id, request.selection)
+        search = RepeatSearch(batch_id, service, request.batch.manifest.parent, synced.orphans)
+        repeats = find_repeats(connection, search)
+        repeated = {repeat.job.id for repeat in repeats}
+        ready = submission.ready(connection, batch_id, now, ALL_JOBS, selected)
         snapshot = Snapshot(
             synced=synced,
+            repeats=repeats,
             states=statistics.batch_summary(connection, batch_id, now).counts,
-            pending=submission.ready(connection, batch_id, now, ALL_JOBS, selected),
+            pending=[job for job in ready if job.id not in repeated],
             left_out=selection.left_out(connection, batch_id, selected),
             generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
             totals=ledger.totals(connection, batch_id),

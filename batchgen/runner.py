@@ -24,18 +24,19 @@ from batchgen.ending import Ending, judge
 from batchgen.errors import ExitCode, ServiceUnreachable
 from batchgen.files import liveness
 from batchgen.jobs import State
-from batchgen.jobtable import leases, place, pricelist, statistics, timings
+from batchgen.jobtable import leases, place, pricelist, repeats, statistics, submission, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
-from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold, Terms
-from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.generation_times import GenerationTimes, backoff
 from batchgen.manifest import Limits
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import Scheduler
-from batchgen.services.base import AT_ONCE, Service
+from batchgen.services.base import AT_ONCE, History, PastGeneration, Service
+from batchgen.services.registry import plugin
 from batchgen.stage import LEASE, RunContext, Stage
 
 LOG = logging.getLogger("batchgen.run")
@@ -44,6 +45,8 @@ IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
+HISTORY_TRIES = 15  # of a log that does not answer: for about ten minutes
+HISTORY_FIRST_SECONDS, HISTORY_LONGEST_SECONDS = 1.0, 60.0  # between two of them
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 QUESTION_SECONDS = 60.0  # for one of them: a plug-in has closer bounds of its own
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
@@ -64,6 +67,8 @@ class RunSpec:
     terms: Terms
     selection: Selection
     """The options that `terms.selected` comes from."""
+    on_changed: OnChanged = "refuse"
+    """What a person said of jobs that were edited, or paid for before."""
 
 
 class Runner:
@@ -73,6 +78,7 @@ class Runner:
         self.database = database
         self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
+        self.spec = spec
         self.selection = None if spec.selection.is_everything else str(spec.selection)
         times = GenerationTimes({}, {})
         self.context = RunContext(
@@ -149,7 +155,8 @@ class Runner:
         Most answers come within a moment, for which the run waits: then even its first polls are planned well.
         """
         self.context.awaits_prices = self.context.terms.max_cost is not None
-        questions = [self.ask_times(), self.ask_money()]
+        self.context.awaits_history = True
+        questions = [self.ask_history(), self.ask_times(), self.ask_money()]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -162,6 +169,48 @@ class Runner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def ask_history(self) -> None:
+        """Before anything is sent, see what the table, the service's log and the disk have of the pending jobs.
+
+        Raises `ManifestChanged` where a person has to say what becomes of them.
+        """
+        context, service, synced = self.context, self.context.service, self.spec.synced
+        if await self.database.read(submission.any_pending, self.batch_id):
+            since = await self.database.read(repeats.compared_since, synced, clock.utcnow())
+            past, now = await self.read_history(since), clock.utcnow()
+            search = repeats.RepeatSearch(self.batch_id, service.name, context.folder, synced.orphans, past)
+            deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+            handle_of = plugin(self.spec.batch.service).handle_of
+            adopter = repeats.Adopter(self.id, service.account, service.origin, handle_of, deadline)
+            settled = await self.database.write(repeats.settle, search, adopter, self.spec.on_changed, now)
+            LOG.info("repeats.settled", extra={"jobs": len(settled), "changed": self.spec.on_changed})
+        context.awaits_history = False
+        self.notify(*self.stages)
+
+    async def read_history(self, since: datetime) -> Sequence[PastGeneration]:
+        """The generations that the service remembers. A log that does not answer is asked again for a while; then the
+        run goes on without it, and warns."""
+        context, failures = self.context, 0
+        while (answer := await context.service.history(since)) is not None:
+            if isinstance(answer, History):
+                context.contact.answered()
+                if answer.since > since:
+                    context.warning = f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC"
+                context.hold = ""
+                return answer.generations
+            if answer.http_status is None:
+                context.contact.silent(answer.reason, clock.utcnow())
+            else:
+                context.contact.answered()
+            failures += 1
+            if context.blocked or failures > HISTORY_TRIES or self.over.is_set():
+                context.warning = f"the service's log could not be compared with the jobs: {answer.reason}"
+                break
+            context.hold = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
+            pause = backoff(failures, HISTORY_FIRST_SECONDS, HISTORY_LONGEST_SECONDS)
+            await wait_for(self.over, pause.total_seconds())
+        return ()
 
     async def ask_times(self) -> None:
         """Take over the service's median generation times, and poll earlier what they show to be planned too late."""

@@ -53,7 +53,8 @@ class Scheduler(Stage):
 
     @property
     def capacity(self) -> int:
-        if self.context.blocked or self.context.disk or self.context.awaits_prices:
+        context = self.context
+        if context.blocked or context.disk or context.awaits_prices or context.awaits_history:
             return 0
         probing = self.failures >= FAILURES_TO_PROBE
         return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity

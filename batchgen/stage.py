@@ -72,6 +72,8 @@ class RunContext:
     """When the hold ends, where that is known."""
     awaits_prices: bool = False
     """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
+    awaits_history: bool = False
+    """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk: str | None = None

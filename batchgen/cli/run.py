@@ -26,7 +26,7 @@ from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
-from batchgen.report.words import blocker_line, counts, local_time, plural, shortened, summary_json, summary_line
+from batchgen.report.words import blocker_line, counts, local_time, plural, summary_json, summary_line
 from batchgen.runner import Runner, RunSpec
 
 FAILURES_SHOWN = 5
@@ -140,13 +140,6 @@ def announce(spec: RunSpec, as_json: bool) -> None:
         ]
     )
     print_lines(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
-    if synced.occupied:
-        print_lines(
-            f"These files exist already, and this job table did not make them: {shortened(synced.occupied, 5)}.",
-            "They are kept; the new videos get other names beside them. If they were paid for under another job"
-            " table, stop now (Ctrl-C) and name that table with --db.",
-            err=True,
-        )
 
 
 def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:

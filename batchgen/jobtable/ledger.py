@@ -12,10 +12,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, text
+from sqlalchemy import Connection, bindparam, func, insert, select, text
 
 from batchgen.jobs import ChargeSource, Job, Outcome
-from batchgen.jobtable.schema import ATTEMPT_IS_UNCHARGED, attempts, batches, jobs, prices
+from batchgen.jobtable.schema import ATTEMPT_IS_UNCHARGED, attempts, batches, jobs, outputs, prices
 from batchgen.jobtable.transition import Increment, guarded_update
 
 ZERO = Decimal(0)
@@ -130,6 +130,17 @@ def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None
         guarded_update(connection, batches, {"id": batch_id}, amounts)
 
 
+def move_totals(connection: Connection, job_id: int, left: int, entered: int) -> None:
+    """A job leaves a batch for another, and what it has cost and delivered counts there."""
+    rows = connection.execute(ENTRIES, {"of_job": job_id}).mappings()
+    entries = [Entry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+    amount = sum((entry.totals for entry in entries), Totals())
+    size = connection.execute(DELIVERED_BYTES, {"of_job": job_id}).scalar_one()
+    for batch_id, change, bytes_ in ((left, Totals() - amount, -size), (entered, amount, size)):
+        add_to_totals(connection, batch_id, change)
+        guarded_update(connection, batches, {"id": batch_id}, {"delivered_bytes": Increment(bytes_)})
+
+
 def keep_highest_charge(connection: Connection, service: str, model: str, cost: Decimal) -> None:
     """Remember a model's highest charge: it is the estimate where the price list has no price."""
     row = connection.execute(HIGHEST, {"of_service": service, "of_model": model}).one_or_none()
@@ -162,13 +173,17 @@ TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.u
     batches.c.id == bindparam("in_batch")
 )
 
-ENTRY = (
-    select(
-        *(jobs.c.batch_id, attempts.c.service, attempts.c.model),
-        *(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd),
-    )
-    .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
-    .where(attempts.c.id == bindparam("attempt"))
+_entries = select(
+    *(jobs.c.batch_id, attempts.c.service, attempts.c.model),
+    *(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd),
+).join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
+ENTRY = _entries.where(attempts.c.id == bindparam("attempt"))
+ENTRIES = _entries.where(attempts.c.job_id == bindparam("of_job"))
+
+DELIVERED_BYTES = (
+    select(func.coalesce(func.sum(outputs.c.bytes), 0))
+    .join(attempts, outputs.c.attempt_id == attempts.c.id)
+    .where(attempts.c.job_id == bindparam("of_job"), outputs.c.delivered_at.is_not(None))
 )
 
 HIGHEST = select(prices.c.highest_usd).where(

@@ -40,6 +40,8 @@ class Candidate:
     estimated_usd: Decimal | None = None
     deadline_at: datetime | None = None
     """Until when its generation may run: until then it counts as in flight, if it is not known to be accepted."""
+    client_request_id: str = ""
+    """Of a request that was sent already, by a job table that is lost."""
 
     @property
     def kind(self) -> Kind:
@@ -103,7 +105,7 @@ def intend(
                 "job_id": job.id,
                 "of_job": job.id,
                 "model": job.model,
-                "client_request_id": new_request_id(job.fingerprint),
+                "client_request_id": job.client_request_id or new_request_id(job.fingerprint),
                 "fingerprint": job.fingerprint,
                 "estimated_usd": job.estimated_usd,
                 "deadline_at": job.deadline_at or until,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -65,8 +63,8 @@ class SyncResult:
     unchanged: int = 0
     gone: int = 0
     redone: int = 0
-    occupied: list[str] = field(default_factory=list)
-    """Outputs of new jobs at which a file exists already, made by a person or by another job table."""
+    orphans: frozenset[int] = frozenset()
+    """The row ids of jobs that were sent and are no longer in the manifest."""
     changed: list[Change] = field(default_factory=list)
 
 
@@ -146,6 +144,7 @@ def sync_manifest(
             result.edited += 1
         else:
             changed.append((row, spec))
+    result.orphans = frozenset(row.id for row in rows.values() if not State(row.state).is_unsent)
     result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
     result.changed = [describe_change(connection, row, spec, batch) for row, spec in changed]
     if changed and on_changed == "refuse":
@@ -156,7 +155,6 @@ def sync_manifest(
             new.append(spec)
         result.redone = len(changed)
     result.unchanged += len(changed) - result.redone
-    result.occupied = list(occupied_outputs(batch.manifest.parent, new))
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
     return result
@@ -241,15 +239,6 @@ def add_jobs(
     added = select(jobs.c.batch_id, jobs.c.id, *constants)
     added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
     connection.execute(insert(events).from_select(("batch_id", "job_id", "at", "to_state", "detail"), added))
-
-
-def occupied_outputs(folder: Path, specs: Sequence[JobSpec]) -> Iterator[str]:
-    """The outputs at which a file exists. A folder that does not exist is tested once, not for each of its files."""
-    is_folder = cache(os.path.isdir)
-    for spec in specs:
-        path = f"{folder}/{spec.output}"
-        if is_folder(path.rpartition("/")[0]) and os.path.exists(path):  # noqa: PTH110  a hundred thousand of them
-            yield spec.output
 
 
 def describe_change(connection: Connection, row: Any, spec: JobSpec, batch: Batch) -> Change:

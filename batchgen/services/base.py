@@ -95,6 +95,24 @@ class SentAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class PastGeneration:
+    """A generation that the service remembers, with the client request id of the request that made it."""
+
+    client_request_id: str
+    generation_id: str
+    accepted_at: datetime
+    cost_usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The account's generations, as far back as `since`: the moment that was asked for, or where a bound was met."""
+
+    generations: Sequence[PastGeneration]
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """A price list: `pricing` is JSON by model name, aliases included; None where the list of `etag` is still valid."""
 
@@ -179,6 +197,10 @@ class Service(ABC):
         Returns what it says of each by client request id; one that is missing could not be searched for to the end.
         """
         return {}
+
+    async def history(self, _since: datetime) -> History | Unavailable | Throttled | None:
+        """The account's generations since a moment; None where the service does not keep client request ids."""
+        return None
 
     async def cancel(self, _handle: Mapping[str, Any]) -> CancelOutcome:
         """Cancel one generation."""

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from batchgen.catalogue.prices import USD_MAX
 from batchgen.jobs import ErrorClass
-from batchgen.services.base import Listing, SentAttempt, Service, Submission
+from batchgen.services.base import History, Listing, PastGeneration, SentAttempt, Service, Submission
 from batchgen.services.outcomes import (
     RETRY_AFTER_MAX,
     Absent,
@@ -107,6 +107,14 @@ class BoundedService(Service):
 
         return await self._call(self._service.find, bound, Unavailable, attempts)
 
+    async def history(self, since: datetime) -> History | Unavailable | Throttled | None:
+        def bound(answer: Any) -> Any:
+            if not isinstance(answer, History):
+                return answer and self._outcome((Unavailable, Throttled), answer)
+            return replace(answer, generations=[past for past in map(self._past, answer.generations) if past])
+
+        return await self._call(self._service.history, bound, Unavailable, since)
+
     async def cancel(self, handle: Mapping[str, Any]) -> CancelOutcome:
         return await self._call(self._service.cancel, partial(self._outcome, CANCEL_OUTCOMES), Unavailable, handle)
 
@@ -176,6 +184,16 @@ class BoundedService(Service):
         if isinstance(bounded, Adopted) and not is_near(bounded.accepted_at, intent_at):
             return replace(bounded, accepted_at=intent_at)
         return bounded
+
+    def _past(self, past: PastGeneration) -> PastGeneration | None:
+        """A generation of the service's memory; None for one that cannot be taken over as it is."""
+        ids = (past.client_request_id, past.generation_id)
+        try:
+            accepted_at = moment(past.accepted_at)
+        except OutOfBounds:
+            return None
+        is_whole = all(self._is_plain(text, ID_CHARS) for text in ids)
+        return replace(past, accepted_at=accepted_at, cost_usd=amount(past.cost_usd)) if is_whole else None
 
     def _listing(self, listing: Listing | None) -> Listing | None:
         if listing is None:

@@ -22,7 +22,17 @@ from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
 from batchgen.services.answers import json_object, nested, read_amount, read_unavailable
-from batchgen.services.base import Adoption, Features, Listing, LocalFile, SentAttempt, Service, Submission
+from batchgen.services.base import (
+    Adoption,
+    Features,
+    History,
+    Listing,
+    LocalFile,
+    PastGeneration,
+    SentAttempt,
+    Service,
+    Submission,
+)
 from batchgen.services.client import ApiClient
 from batchgen.services.outcomes import (
     Absent,
@@ -141,6 +151,19 @@ class AimlApi(Service):
                 if not isinstance(outcome, Unavailable) or outcome.http_status != 404:
                     return None
         return Absent(as_of, "the service's log shows that it failed there")
+
+    async def history(self, since: datetime) -> History | Unavailable | Throttled | None:
+        """The generations in the request log since a moment; the newest ones, where there are too many pages."""
+        page = await self._log(since, clock.utcnow() + AFTER)
+        if not isinstance(page, LogPage):
+            return page
+        generations = [
+            PastGeneration(row.client_request_id, row.generation_id, row.created or since, row.cost_usd)
+            for row in page.rows
+            if row.succeeded and row.generation_id
+        ]
+        oldest = min((past.accepted_at for past in generations), default=since)
+        return History(generations, since if page.complete else oldest)
 
     async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""

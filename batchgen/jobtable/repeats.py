@@ -1,0 +1,332 @@
+"""Repeats: pending jobs whose exact request was paid for before, under whatever name, or whose video is there already.
+
+The table knows a request by the fingerprint of an attempt, the service's log by the digits of it in a client request
+id, and the disk by the job's own output. A person says what becomes of a repeat: it is kept, or paid for again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, update
+
+from batchgen.errors import ManifestChanged, UsageError
+from batchgen.files.outputs import OutputFolder
+from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobtable import commands, ledger, reconciliation, submission
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.fingerprint import DIGITS, digits_of
+from batchgen.jobtable.rows import load_jobs
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs
+from batchgen.jobtable.submission import Candidate
+from batchgen.jobtable.sync import OnChanged, SyncResult
+from batchgen.jobtable.transition import record_event
+from batchgen.services.base import PastGeneration
+from batchgen.services.outcomes import Adopted, Unknown
+
+HISTORY = timedelta(days=30)
+"""How far back the service's log is compared with jobs that are new in a table. Services keep about three months."""
+SLACK = timedelta(hours=1)
+"""How far the clocks of this machine and of the service may differ."""
+SHOWN = 5
+"""Repeats that a message names one by one."""
+PAID_FAILURES = (ErrorClass.NO_FILE, ErrorClass.EXPIRED, ErrorClass.UNCONFIRMED)
+"""How a job fails whose generation was, or may have been, charged. The service charges nothing for other failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A pending job that was paid for before: by the job `owner` of the table, as `generation` of the service's log,
+    or, as far as anybody knows, as the file at its output."""
+
+    job: Any
+    owner: Any | None = None
+    generation: PastGeneration | None = None
+
+    def __str__(self) -> str:
+        if owner := self.owner:
+            return f"{self.job.key}: paid for as job {owner.key} of batch {owner.batch} ({owner.state})"
+        if past := self.generation:
+            cost = "" if past.cost_usd is None else f", {plain(past.cost_usd)} USD"
+            return (
+                f"{self.job.key}: the service's log has it: generation {past.generation_id}"
+                f" of {past.accepted_at.astimezone():%Y-%m-%d %H:%M}{cost}"
+            )
+        return f"{self.job.key}: {self.job.output_path} exists already, and no job of this table made it"
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatSearch:
+    """Where repeats of a batch are looked for."""
+
+    batch_id: int
+    service: str
+    folder: Path
+    """The manifest's folder, below which the outputs lie."""
+    orphans: Collection[int]
+    """The row ids of jobs of the batch that were sent and are no longer in the manifest."""
+    past: Sequence[PastGeneration] = ()
+    """What the service's log has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopter:
+    """The run that takes generations over from the service's log."""
+
+    run: str
+    account: str
+    origin: str
+    handle_of: Callable[[str, str], Mapping[str, Any]]
+    """The handle of a generation, by its id and the endpoint."""
+    deadline_at: datetime
+    """Until when a generation may run."""
+
+
+def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:
+    """From when on the service's log may have what the table lacks of the pending jobs.
+
+    A job that stayed as it is was compared by the run that sent the newest attempt: only what came after that attempt
+    can be missing, where the table is an older copy. A new job, and a new table, were never compared.
+    """
+    newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar()
+    first = now - HISTORY
+    return first if newest is None or synced.new or synced.edited or synced.redone else max(first, newest - SLACK)
+
+
+def settle(
+    connection: Connection, search: RepeatSearch, adopter: Adopter, on_changed: OnChanged, now: datetime
+) -> list[Repeat]:
+    """Find the repeats of a batch, and do with them what a person said. Returns them.
+
+    Raises `ManifestChanged` where there are any and nothing was said.
+    """
+    repeats = find(connection, search)
+    if not repeats:
+        return []
+    if on_changed == "refuse":
+        raise ManifestChanged(refusal(repeats))
+    for repeat in repeats:
+        if on_changed == "redo":
+            ordered = update(jobs).where(jobs.c.id == repeat.job.id)
+            connection.execute(ordered.values(repeat_ordered=repeat.job.fingerprint))
+        elif repeat.owner:
+            take_over(connection, repeat.job, repeat.owner, search.folder, now)
+        elif repeat.generation:
+            adopt(connection, adopter, search.service, repeat.job, repeat.generation, now)
+        else:
+            reason = f"not sent: {repeat.job.output_path} was there already, and is kept"
+            commands.cancel_row(connection, repeat.job, ErrorClass.PERSON, reason, now)
+    return repeats
+
+
+def refusal(repeats: Sequence[Repeat]) -> str:
+    more = len(repeats) - SHOWN
+    return (
+        f"{len(repeats)} job(s) were paid for before, or have their video already:\n"
+        + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
+        + (f"\n  and {more} more" if more > 0 else "")
+        + "\nNothing has been sent. Run again with --changed keep (take over what was paid for; nothing is paid)"
+        "\nor --changed redo (pay for these once more)."
+    )
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
+    """The repeats among the pending jobs, in the manifest's order.
+
+    A job that a person ordered again is none, and neither is one that was only paid for by its own earlier attempts.
+    """
+    pending = connection.execute(PENDING, {"in_batch": search.batch_id}).all()
+    owners = paid_elsewhere(connection, search)
+    past = unclaimed(connection, search)
+    repeats = []
+    for job in pending:
+        if candidates := owners.get(job.fingerprint):
+            repeats.append(Repeat(job, owner=candidates.pop(0)))
+        elif generations := past.get(job.fingerprint[:DIGITS]):
+            repeats.append(Repeat(job, generation=generations.pop(0)))
+    settled = {repeat.job.id for repeat in repeats}
+    others = [job for job in pending if job.id not in settled]
+    repeats += [Repeat(job) for job in with_output(connection, search.folder, others)]
+    return sorted(repeats, key=lambda repeat: int(repeat.job.id))
+
+
+def paid_elsewhere(connection: Connection, search: RepeatSearch) -> dict[str, list[Any]]:
+    """The jobs that own a paid attempt with the request of a pending one, by fingerprint.
+
+    Jobs that stand in the manifest beside it are none of them: a manifest may ask for one request many times.
+    """
+    owners: dict[str, list[Any]] = defaultdict(list)
+    params = {"in_batch": search.batch_id, "at_service": search.service}
+    for row in connection.execute(OWNERS, params):
+        is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
+        if not is_beside and not is_free(row):
+            owners[row.fingerprint].append(row)
+    return owners
+
+
+def is_free(owner: Any) -> bool:
+    """Whether the generation of a job costs nothing."""
+    failed = owner.state == State.FAILED and owner.error_class not in PAID_FAILURES
+    return owner.cost_usd == 0 or (failed and owner.cost_usd is None)
+
+
+def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
+    """The generations of the service's log that no attempt of this table has, by the digits of their requests."""
+    named = {digits: past for past in search.past if (digits := digits_of(past.client_request_id))}
+    if not named:
+        return {}
+    claimed: set[str] = set()
+    for chunk in chunks_of([past.client_request_id for past in search.past]):
+        claimed.update(connection.execute(BY_REQUEST, {"ids": chunk}).scalars())
+    for chunk in chunks_of([past.generation_id for past in search.past]):
+        claimed.update(connection.execute(BY_GENERATION, {"ids": chunk, "at_service": search.service}).scalars())
+    generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
+    for past in sorted(search.past, key=lambda past: past.accepted_at):
+        digits = digits_of(past.client_request_id)
+        if digits and not claimed & {past.client_request_id, past.generation_id}:
+            generations[digits][past.generation_id] = past
+    return {digits: list(by_id.values()) for digits, by_id in generations.items()}
+
+
+def chunks_of(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[first : first + commands.CHUNK] for first in range(0, len(values), commands.CHUNK))
+
+
+def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) -> list[Any]:
+    """The pending jobs at whose output a file lies that no job of the table is known to have made."""
+    is_folder = cache(os.path.isdir)  # a folder that does not exist is tested once, not for each of its files
+
+    def exists(output: str) -> bool:
+        path = f"{folder}/{output}"
+        return is_folder(path.rpartition("/")[0]) and os.path.exists(path)  # noqa: PTH110  a hundred thousand of them
+
+    present = [job for job in pending if exists(job.output_path)]
+    if not present:
+        return []
+    made = {row.path for row in connection.execute(MADE) if Path(row.manifest_path).parent == folder}
+    return [job for job in present if job.output_path not in made]
+
+
+# --- keeping ---------------------------------------------------------------------------------------------------------
+
+
+def adopt(
+    connection: Connection, adopter: Adopter, service: str, job: Any, past: PastGeneration, now: datetime
+) -> None:
+    """Give a pending job the generation of its request, as if the answer had been lost and found."""
+    candidate = Candidate(
+        *(job.id, job.model, job.endpoint, job.request, job.clip_seconds, job.fingerprint),
+        client_request_id=past.client_request_id,
+    )
+    until = adopter.deadline_at
+    by = (adopter.run, now, until, service, adopter.account)
+    (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
+    sent_at = update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at)
+    connection.execute(sent_at)
+    submission.unconfirmed(connection, sent, Unknown("only the service's log has this request"), now, now)
+    (lost,) = load_jobs(connection, [job.id])
+    handle = adopter.handle_of(past.generation_id, job.endpoint)
+    finding = Adopted(past.generation_id, past.accepted_at, past.cost_usd, handle)
+    reconciliation.adopted(connection, lost, finding, now, until)
+
+
+def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime) -> None:
+    """Exchange the names of a pending job and of the job that was paid for: the money, the generation and the file
+    come under the name that the manifest has now. The pending job is cancelled under the old name."""
+    if owner.leased_by is not None:
+        raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")
+    if Path(owner.manifest_path).parent != folder and owner.state == State.DONE:
+        raise UsageError(
+            f"{job.key}: paid for as job {owner.key} of batch {owner.batch}; its video lies in"
+            f" {Path(owner.manifest_path).parent}. Copy it to {job.output_path} and run again, or give --changed redo."
+        )
+    reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
+    record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
+    commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
+    for row, name in ((owner, {"key": f"~{owner.id}"}), (job, own_names(owner)), (owner, own_names(job))):
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**name))
+    if owner.batch_id != job.batch_id:
+        for row, left, entered in ((owner, owner.batch_id, job.batch_id), (job, job.batch_id, owner.batch_id)):
+            ledger.move_totals(connection, row.id, left, entered)
+    if owner.state == State.DONE:
+        move_file(connection, owner, job.output_path, folder)
+
+
+def own_names(job: Any) -> dict[str, Any]:
+    """The columns that name a job, and say where it belongs."""
+    return {name: getattr(job, name) for name in ("batch_id", "key", "priority", "tags", "output_path")}
+
+
+def move_file(connection: Connection, owner: Any, new: str, folder: Path) -> None:
+    """Move the first file of a delivered job to another output, unless it is gone or something lies there."""
+    first = (outputs.c.attempt_id == owner.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
+    old = connection.execute(select(outputs.c.path).where(*first)).scalar()
+    place = OutputFolder(folder)
+    if old and old != new and place.exists(old) and not place.exists(new):
+        place.rename(old, new)
+        connection.execute(update(outputs).where(*first).values(path=new))
+
+
+PENDING = (
+    select(
+        *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path),
+        *(jobs.c.priority, jobs.c.tags, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
+    )
+    .where(
+        jobs.c.batch_id == bindparam("in_batch"),
+        jobs.c.state == State.PENDING,
+        jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint),
+    )
+    .order_by(jobs.c.id)
+)
+
+_pending = jobs.alias("pending")
+OWNERS = (
+    select(
+        *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.output_path, jobs.c.priority, jobs.c.tags),
+        *(jobs.c.attempt_id, jobs.c.leased_by, jobs.c.error_class, attempts.c.fingerprint, attempts.c.cost_usd),
+        *(batches.c.name.label("batch"), batches.c.manifest_path),
+    )
+    .distinct()
+    .select_from(_pending)
+    .join(attempts, attempts.c.fingerprint == _pending.c.fingerprint)
+    .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
+    .join(batches, batches.c.id == jobs.c.batch_id)
+    .where(
+        _pending.c.batch_id == bindparam("in_batch"),
+        _pending.c.state == State.PENDING,
+        attempts.c.service == bindparam("at_service"),
+        attempts.c.outcome.in_([outcome for outcome in Outcome if outcome.may_be_paid]),
+        jobs.c.state != State.CANCELLED,
+        jobs.c.id != _pending.c.id,
+    )
+    .order_by(jobs.c.id)
+)
+BY_REQUEST = select(attempts.c.client_request_id).where(
+    attempts.c.client_request_id.in_(bindparam("ids", expanding=True))
+)
+BY_GENERATION = select(attempts.c.generation_id).where(
+    attempts.c.generation_id.in_(bindparam("ids", expanding=True)), attempts.c.service == bindparam("at_service")
+)
+MADE = (
+    select(outputs.c.path, batches.c.manifest_path)
+    .join(attempts, outputs.c.attempt_id == attempts.c.id)
+    .join(jobs, attempts.c.job_id == jobs.c.id)
+    .join(batches, jobs.c.batch_id == batches.c.id)
+    .where(outputs.c.path.is_not(None))
+)
+NEWEST = (
+    select(func.max(attempts.c.intent_at))
+    .join(jobs, attempts.c.job_id == jobs.c.id)
+    .where(jobs.c.batch_id == bindparam("in_batch"))
+)
