@@ -175,18 +175,27 @@ class Runner:
 
         Raises `ManifestChanged` where a person has to say what becomes of them.
         """
-        context, service, synced = self.context, self.context.service, self.spec.synced
+        context, synced = self.context, self.spec.synced
         if await self.database.read(submission.any_pending, self.batch_id):
             since = await self.database.read(repeats.compared_since, synced, clock.utcnow())
-            past, now = await self.read_history(since), clock.utcnow()
-            search = repeats.RepeatSearch(self.batch_id, service.name, context.folder, synced.orphans, past)
-            deadline = now + timedelta(minutes=context.limits.deadline_minutes)
-            handle_of = plugin(self.spec.batch.service).handle_of
-            adopter = repeats.Adopter(self.id, service.account, service.origin, handle_of, deadline)
-            settled = await self.database.write(repeats.settle, search, adopter, self.spec.on_changed, now)
-            LOG.info("repeats.settled", extra={"jobs": len(settled), "changed": self.spec.on_changed})
+            past = await self.read_history(since)
+            await self.settle_repeats(past, clock.utcnow())
         context.awaits_history = False
         self.notify(*self.stages)
+
+    async def settle_repeats(self, past: Sequence[PastGeneration], now: datetime) -> None:
+        """Do with the jobs that were paid for before what a person said. Raises `ManifestChanged`, `UsageError`."""
+        context, service, on_changed = self.context, self.context.service, self.spec.on_changed
+        orphans, folder = self.spec.synced.orphans, context.folder
+        search = repeats.RepeatSearch(self.batch_id, service.name, folder, orphans, past)
+        found = await self.database.read(repeats.find, search)
+        if on_changed == "keep":
+            found = await asyncio.to_thread(repeats.measured, found, folder)
+        deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+        handle_of = plugin(self.spec.batch.service).handle_of
+        adopter = repeats.Adopter(self.id, service.name, service.account, service.origin, handle_of, now, deadline)
+        await self.database.write(repeats.settle, found, folder, adopter, on_changed)
+        LOG.info("repeats.settled", extra={"jobs": len(found), "changed": on_changed})
 
     async def read_history(self, since: datetime) -> Sequence[PastGeneration]:
         """The generations that the service remembers. A log that does not answer is asked again for a while; then the

@@ -5,6 +5,7 @@ A path comes from a row of the job table, and the table may have come with the f
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from itertools import count
@@ -50,14 +51,25 @@ class OutputFolder:
             return False
 
     def rename(self, old: str, new: str) -> None:
-        """Give an output another name in its folder, which is free. Raises `FileNotFoundError`, `StorageError`."""
+        """Give an output another path, which is free. Raises `FileNotFoundError`, `StorageError`."""
         try:
-            with self.open_parent(old) as directory:
-                directory.move(name_of(old), name_of(new))
+            with self.open_parent(old) as directory, self.open_parent(new, create=True) as folder:
+                directory.move(name_of(old), name_of(new), folder)
         except FileNotFoundError:
             raise
         except OSError as error:
             raise StorageError(f"{self.root / old}: cannot be renamed to {new}: {error.strerror}") from error
+
+    def measure(self, output: str) -> tuple[int, str] | None:
+        """The size and the SHA-256 of an output; None for what is no file, or empty."""
+        try:
+            with self.open_parent(output) as directory:
+                descriptor = directory.open(name_of(output), os.O_RDONLY)
+            with os.fdopen(descriptor, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                return (file.tell(), digest) if file.tell() else None
+        except (OSError, UnsafePath):
+            return None
 
     def judge_folders(self, outputs: Iterable[str]) -> None:
         """Raise `StorageError` if a link or a file stands where a folder of outputs belongs."""

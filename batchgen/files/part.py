@@ -197,7 +197,7 @@ def is_own(directory: Directory, name: str, descriptor: int) -> bool:
 
 def mark_of(attempt: str) -> str:
     """The part of an attempt's client request id that names its `.part`; a digest where the id is not one of ours."""
-    match = re.fullmatch(r"batchgen-([0-9a-f]{32})", attempt)
+    match = re.fullmatch(r"batchgen-[0-9a-f]{16}-([0-9a-f]{32})", attempt)
     return (match[1] if match else hashlib.sha256(attempt.encode("utf-8", "replace")).hexdigest())[:MARK_CHARS]
 
 

@@ -133,21 +133,23 @@ class Directory:
         with suppress(FileNotFoundError):
             os.unlink(self.locate(name), dir_fd=self.descriptor)
 
-    def move(self, old: str, new: str) -> None:
-        """Give a file another name that is free. Raises `FileExistsError` where it is not, `OSError`.
+    def move(self, old: str, new: str, folder: Directory | None = None) -> None:
+        """Give a file another name that is free, here or in `folder`.
 
+        Raises `FileExistsError` where it is not free, `OSError`.
         A link is made and the old name removed, because a rename would replace what is there. A file system without
         hard links gets an empty file first, which only one process can make; then the rename replaces that one.
         """
-        handles = {"src_dir_fd": self.descriptor, "dst_dir_fd": self.descriptor}
+        folder = folder or self
+        handles = {"src_dir_fd": self.descriptor, "dst_dir_fd": folder.descriptor}
         no_links = {} if self.descriptor is None else {"follow_symlinks": False}
         try:
-            os.link(self.locate(old), self.locate(new), **handles, **no_links)  # type: ignore[arg-type]
+            os.link(self.locate(old), folder.locate(new), **handles, **no_links)  # type: ignore[arg-type]
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            os.close(os.open(self.locate(new), os.O_CREAT | os.O_EXCL | FLAGS, PRIVATE, dir_fd=self.descriptor))
-            os.replace(self.locate(old), self.locate(new), **handles)  # noqa: PTH105  a Path has no handle
+            os.close(os.open(folder.locate(new), os.O_CREAT | os.O_EXCL | FLAGS, PRIVATE, dir_fd=folder.descriptor))
+            os.replace(self.locate(old), folder.locate(new), **handles)  # noqa: PTH105  a Path has no handle
         else:
             self.unlink(old)
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.outputs import OutputFolder
-from batchgen.jobs import ErrorClass, Outcome, State
-from batchgen.jobtable import commands, ledger, reconciliation, submission
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
+from batchgen.jobtable import commands, ledger, polling, reconciliation, submission
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.jobtable.transition import record_event
+from batchgen.jobtable.transition import Increment, guarded_update, move, record_event
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Adopted, Unknown
 
@@ -49,6 +49,8 @@ class Repeat:
     job: Any
     owner: Any | None = None
     generation: PastGeneration | None = None
+    file: tuple[int, str] | None = None
+    """Size and SHA-256 of the file at the job's output, which is taken for the video of `generation`."""
 
     def __str__(self) -> str:
         if owner := self.owner:
@@ -81,10 +83,12 @@ class Adopter:
     """The run that takes generations over from the service's log."""
 
     run: str
+    service: str
     account: str
     origin: str
     handle_of: Callable[[str, str], Mapping[str, Any]]
     """The handle of a generation, by its id and the endpoint."""
+    now: datetime
     deadline_at: datetime
     """Until when a generation may run."""
 
@@ -100,30 +104,33 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     return first if newest is None or synced.new or synced.edited or synced.redone else max(first, newest - SLACK)
 
 
-def settle(
-    connection: Connection, search: RepeatSearch, adopter: Adopter, on_changed: OnChanged, now: datetime
-) -> list[Repeat]:
-    """Find the repeats of a batch, and do with them what a person said. Returns them.
+def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
+    """The repeats, with the files that lie at their outputs. It reads them to their ends, so no transaction is open."""
+    place = OutputFolder(folder)
+    return [
+        replace(repeat, file=place.measure(repeat.job.output_path)) if repeat.generation else repeat
+        for repeat in repeats
+    ]
 
-    Raises `ManifestChanged` where there are any and nothing was said.
-    """
-    repeats = find(connection, search)
-    if not repeats:
-        return []
-    if on_changed == "refuse":
+
+def settle(
+    connection: Connection, repeats: Sequence[Repeat], folder: Path, adopter: Adopter, on_changed: OnChanged
+) -> None:
+    """Do with the repeats what a person said. Raises `ManifestChanged` where nothing was said."""
+    now = adopter.now
+    if repeats and on_changed == "refuse":
         raise ManifestChanged(refusal(repeats))
     for repeat in repeats:
         if on_changed == "redo":
             ordered = update(jobs).where(jobs.c.id == repeat.job.id)
             connection.execute(ordered.values(repeat_ordered=repeat.job.fingerprint))
         elif repeat.owner:
-            take_over(connection, repeat.job, repeat.owner, search.folder, now)
+            take_over(connection, repeat.job, repeat.owner, folder, now)
         elif repeat.generation:
-            adopt(connection, adopter, search.service, repeat.job, repeat.generation, now)
+            adopt(connection, adopter, repeat.job, repeat.generation, repeat.file)
         else:
             reason = f"not sent: {repeat.job.output_path} was there already, and is kept"
             commands.cancel_row(connection, repeat.job, ErrorClass.PERSON, reason, now)
-    return repeats
 
 
 def refusal(repeats: Sequence[Repeat]) -> str:
@@ -221,15 +228,18 @@ def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) ->
 
 
 def adopt(
-    connection: Connection, adopter: Adopter, service: str, job: Any, past: PastGeneration, now: datetime
+    connection: Connection, adopter: Adopter, job: Any, past: PastGeneration, file: tuple[int, str] | None
 ) -> None:
-    """Give a pending job the generation of its request, as if the answer had been lost and found."""
+    """Give a pending job the generation of its request, as if the answer had been lost and found.
+
+    Where its video lies at the job's output, the job is done. If it has left its state, it stays as it is.
+    """
     candidate = Candidate(
         *(job.id, job.model, job.endpoint, job.request, job.clip_seconds, job.fingerprint),
         client_request_id=past.client_request_id,
     )
-    until = adopter.deadline_at
-    by = (adopter.run, now, until, service, adopter.account)
+    now, until = adopter.now, adopter.deadline_at
+    by = (adopter.run, now, until, adopter.service, adopter.account)
     (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
     sent_at = update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at)
     connection.execute(sent_at)
@@ -237,7 +247,20 @@ def adopt(
     (lost,) = load_jobs(connection, [job.id])
     handle = adopter.handle_of(past.generation_id, job.endpoint)
     finding = Adopted(past.generation_id, past.accepted_at, past.cost_usd, handle)
-    reconciliation.adopted(connection, lost, finding, now, until)
+    if reconciliation.adopted(connection, lost, finding, now, until) and file:
+        (adopted,) = load_jobs(connection, [job.id])
+        deliver(connection, adopted, *file, now)
+
+
+def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datetime) -> None:
+    """The video of a generation lies at the job's output already."""
+    path = job.output_path
+    polling.end(connection, job, "on disk", now, None, ChargeSource.LOG)
+    file = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
+    connection.execute(insert(outputs).values(attempt_id=job.attempt.id, number=1, url="", **file))
+    guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
+    move(connection, job, State.GENERATING, State.DOWNLOADING, now)
+    move(connection, job, State.DOWNLOADING, State.DONE, now, detail=f"{path}: the file was there already")
 
 
 def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime) -> None:
@@ -268,13 +291,15 @@ def own_names(job: Any) -> dict[str, Any]:
 
 
 def move_file(connection: Connection, owner: Any, new: str, folder: Path) -> None:
-    """Move the first file of a delivered job to another output, unless it is gone or something lies there."""
+    """Move the first file of a delivered job to another output. It stays where it is if something lies there."""
     first = (outputs.c.attempt_id == owner.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
-    old = connection.execute(select(outputs.c.path).where(*first)).scalar()
+    old = connection.execute(select(outputs.c.path).where(*first)).scalar_one()
     place = OutputFolder(folder)
-    if old and old != new and place.exists(old) and not place.exists(new):
+    if old != new and place.exists(old) and not place.exists(new):
         place.rename(old, new)
         connection.execute(update(outputs).where(*first).values(path=new))
+    else:
+        connection.execute(update(jobs).where(jobs.c.id == owner.id).values(output_path=old))
 
 
 PENDING = (

@@ -1,0 +1,249 @@
+"""What was paid for is known again under every name: by the table, by the service's log, by the file at its output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import batchgen
+from batchgen.errors import ExitCode, ManifestChanged
+from batchgen.jobs import State
+from batchgen.simulator import Simulation
+from tests.batches import MASTER, TEXT_MODEL, Bill, write_image, write_manifest
+from tests.serving import served
+from tests.waiting import rows, states
+
+JOBS = [{"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A harbour."}]
+PRICE = Decimal("1.47")
+
+
+@dataclass
+class Shop:
+    """A folder with a manifest, and the service that its jobs are bought from."""
+
+    folder: Path
+    bill: Bill
+    manifest: Path
+
+    def run(self, manifest: Path | None = None, **options: Any) -> batchgen.RunResult:
+        return batchgen.run(manifest or self.manifest, **options)
+
+    def bought(self) -> int:
+        return len(self.bill.accepted)
+
+    def forget(self) -> None:
+        for path in self.folder.glob("batchgen.db*"):
+            path.unlink()
+
+    def videos(self) -> list[str]:
+        return sorted(path.name for path in self.folder.rglob("*.mp4"))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    folder = tmp_path / "shop"
+    ledger = tmp_path / "simulator.ledger"
+    with served(Simulation(speed=2000, instant=True, ledger=ledger)) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        manifest = write_manifest(folder / "m.yaml", JOBS, output="out/{{ id }}.mp4")
+        yield Shop(folder, Bill(ledger), manifest)
+
+
+# --- how a table, a manifest or a name comes to forget what was paid for ---------------------------------------------
+
+
+def lose_the_table(shop: Shop) -> Path:
+    shop.run()
+    shop.forget()
+    return shop.manifest
+
+
+def lose_the_table_and_the_videos(shop: Shop) -> Path:
+    lose_the_table(shop)
+    shutil.rmtree(shop.folder / "out")
+    return shop.manifest
+
+
+def put_an_older_copy_back(shop: Shop) -> Path:
+    shop.run(limit=1)
+    shutil.copy(shop.folder / "batchgen.db", shop.folder / "copy")
+    shop.run()
+    shop.forget()
+    shutil.move(shop.folder / "copy", shop.folder / "batchgen.db")
+    return shop.manifest
+
+
+def run_from_another_folder(shop: Shop) -> Path:
+    shop.run()
+    elsewhere = shop.folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    os.chdir(elsewhere)  # BATCHGEN_DB is relative to it; the fixture's monkeypatch goes back
+    os.environ["BATCHGEN_DB"] = "jobs.db"
+    return shop.manifest
+
+
+def rename_the_manifest(shop: Shop) -> Path:
+    shop.run()
+    return shop.manifest.rename(shop.folder / "renamed.yaml")
+
+
+def copy_the_manifest(shop: Shop) -> Path:
+    shop.run()
+    return Path(shutil.copy(shop.manifest, shop.folder / "copied.yaml"))
+
+
+def name_the_batch(shop: Shop) -> Path:
+    shop.run()
+    return write_manifest(shop.manifest, JOBS, batch="summer", output="out/{{ id }}.mp4")
+
+
+def rename_the_batch_whose_name_is_in_the_outputs(shop: Shop) -> Path:
+    write_manifest(shop.manifest, JOBS, batch="spring")
+    shop.run()
+    return write_manifest(shop.manifest, JOBS, batch="summer")
+
+
+def prefix_the_ids(shop: Shop) -> Path:
+    shop.run()
+    renamed = [{**job, "id": f"a-{job['id']}"} for job in JOBS]
+    return write_manifest(shop.manifest, renamed, output="out/{{ id }}.mp4")
+
+
+def sort_the_parameters(shop: Shop) -> Path:
+    shop.run()
+    shop.forget()
+    sorted_jobs = [{"prompt": job["prompt"], "duration": 5, "id": job["id"], "model": TEXT_MODEL} for job in JOBS]
+    return write_manifest(shop.manifest, sorted_jobs, defaults={"tags": ["x"]}, output="out/{{ id }}.mp4")
+
+
+def rename_the_image_and_lose_the_table(shop: Shop) -> Path:
+    write_image(shop.folder / "a.png", 400, 400)
+    jobs = [{**job, "image_url": "a.png"} for job in JOBS]
+    write_manifest(shop.manifest, jobs, defaults={"model": MASTER}, output="out/{{ id }}.mp4")
+    shop.run()
+    shop.forget()
+    (shop.folder / "a.png").rename(shop.folder / "b.png")
+    renamed = [{**job, "image_url": "b.png"} for job in JOBS]
+    return write_manifest(shop.manifest, renamed, defaults={"model": MASTER}, output="out/{{ id }}.mp4")
+
+
+def write_takes_and_lose_the_table(shop: Shop) -> Path:
+    write_manifest(shop.manifest, [{"id": "a", "prompt": "A lighthouse.", "count": 2}], output="out/{{ id }}.mp4")
+    return lose_the_table(shop)
+
+
+FORGETTING: list[Callable[[Shop], Path]] = [
+    lose_the_table,
+    lose_the_table_and_the_videos,
+    put_an_older_copy_back,
+    run_from_another_folder,
+    rename_the_manifest,
+    copy_the_manifest,
+    name_the_batch,
+    rename_the_batch_whose_name_is_in_the_outputs,
+    prefix_the_ids,
+    sort_the_parameters,
+    rename_the_image_and_lose_the_table,
+    write_takes_and_lose_the_table,
+]
+
+
+@pytest.mark.parametrize("forget", FORGETTING, ids=lambda forget: forget.__name__)
+def test_a_request_that_was_paid_for_is_not_bought_again_without_a_word(
+    forget: Callable[[Shop], Path], shop: Shop
+) -> None:
+    manifest = forget(shop)
+    with pytest.raises(ManifestChanged, match="paid for before") as refused:
+        shop.run(manifest)
+    assert refused.value.exit_code is ExitCode.USAGE
+    assert shop.bought() == 2
+
+    kept = shop.run(manifest, changed="keep")
+    assert (kept.exit_code, shop.bought()) == (ExitCode.DELIVERED, 2), kept.message
+    assert len(shop.videos()) == 2
+    delivered = [job.path for job in kept.jobs if job.state is State.DONE]
+    assert len(delivered) == 2
+    assert all(path and path.exists() for path in delivered)
+
+    again = shop.run(manifest)
+    assert (again.exit_code, shop.bought()) == (ExitCode.DELIVERED, 2)
+
+
+@pytest.mark.parametrize("forget", [lose_the_table, rename_the_manifest], ids=lambda forget: forget.__name__)
+def test_with_redo_it_is_paid_for_once_more_and_only_once(forget: Callable[[Shop], Path], shop: Shop) -> None:
+    manifest = forget(shop)
+    assert shop.run(manifest, changed="redo", limit=1).exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 3
+    assert shop.run(manifest).exit_code is ExitCode.DELIVERED, "what was ordered once need not be ordered again"
+    assert shop.bought() == 4
+    assert len(shop.videos()) == 4
+    assert shop.run(manifest).exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 4
+
+
+@pytest.mark.parametrize("forget", [lose_the_table, rename_the_manifest, prefix_the_ids], ids=lambda f: f.__name__)
+def test_a_cap_follows_the_money(forget: Callable[[Shop], Path], shop: Shop) -> None:
+    manifest = forget(shop)
+    document = manifest.read_text() + "- {id: three, prompt: A pier.}\n"
+    manifest.write_text(document)
+    capped = shop.run(manifest, changed="keep", max_cost=2 * PRICE + PRICE / 2)
+    assert (capped.exit_code, shop.bought()) == (ExitCode.LIMIT_REACHED, 2)
+    assert capped.summary.cost_usd == 2 * PRICE
+
+
+def test_takes_and_twins_of_one_manifest_are_meant(shop: Shop) -> None:
+    twins = [{"id": f"t{n}", "prompt": "The same."} for n in range(3)]
+    takes = {"id": "a", "prompt": "Again.", "count": 3, "model": MASTER, "image_url": "https://example.com/a.jpg"}
+    write_manifest(shop.manifest, [*twins, takes])
+    assert shop.run(limit=2).exit_code is ExitCode.DELIVERED
+    assert shop.run().exit_code is ExitCode.DELIVERED
+    takes["count"] = 5
+    write_manifest(shop.manifest, [*twins, takes])
+    assert shop.run().exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 8
+
+
+def test_a_file_that_nobody_knows_at_an_output_is_asked_about(shop: Shop) -> None:
+    (shop.folder / "out").mkdir()
+    (shop.folder / "out/one.mp4").write_bytes(b"mine")
+    with pytest.raises(ManifestChanged, match=r"one: out/one\.mp4 exists already"):
+        shop.run()
+    assert shop.bought() == 0
+    assert shop.run(changed="keep").exit_code is ExitCode.DELIVERED
+    assert (shop.bought(), states(shop.folder / "batchgen.db")) == (1, {"cancelled": 1, "done": 1})
+    assert (shop.folder / "out/one.mp4").read_bytes() == b"mine"
+
+
+def test_the_file_of_another_job_at_an_output_is_none_of_it(shop: Shop) -> None:
+    shop.run()
+    other = [{**job, "prompt": f"{job['prompt']} At night."} for job in JOBS]
+    write_manifest(shop.folder / "night.yaml", other, output="out/{{ id }}.mp4")
+    assert shop.run(shop.folder / "night.yaml").exit_code is ExitCode.DELIVERED
+    assert shop.videos() == ["one.mp4", "one~1.mp4", "two.mp4", "two~1.mp4"]
+
+
+def test_a_plan_shows_what_was_paid_for_and_does_not_count_its_cost(shop: Shop) -> None:
+    manifest = rename_the_manifest(shop)
+    plan = batchgen.plan(manifest)
+    assert (plan.to_send, [repeat.job.key for repeat in plan.table.repeats]) == (0, ["one", "two"])
+
+
+def test_a_job_that_is_taken_over_keeps_its_history(shop: Shop) -> None:
+    manifest = prefix_the_ids(shop)
+    shop.run(manifest, changed="keep")
+    assert rows(shop.folder / "batchgen.db", "SELECT key, state FROM jobs ORDER BY id") == [
+        {"key": "a-one", "state": "done"},
+        {"key": "a-two", "state": "done"},
+        {"key": "one", "state": "cancelled"},
+        {"key": "two", "state": "cancelled"},
+    ]
+    assert shop.videos() == ["a-one.mp4", "a-two.mp4"]
