@@ -1,21 +1,29 @@
-"""The reconciler: unconfirmed attempts → the service's own memory → adopt, send again, wait, or hold for a person."""
+"""The reconciler: unconfirmed attempts → the service's own memory → adopt, send again, wait, or hold for a person.
+
+The same memory shows, before a run sends anything, what was paid for by a job table that is lost: `RepeatCheck`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Any
 
 from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.jobs import Job, State
-from batchgen.jobtable import leases, reconciliation
+from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
+from batchgen.jobtable.repeats import Repeat
+from batchgen.jobtable.sync import OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
-from batchgen.services.base import Adoption
+from batchgen.services.base import Adoption, History, PastGeneration
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Trouble, Unavailable
-from batchgen.stage import LEASE, Stage
+from batchgen.stage import LEASE, RunContext, Stage
 
 RETRY_FIRST_SECONDS = 3.0
 RETRY_LONGEST_SECONDS = 120.0
@@ -24,6 +32,8 @@ UNCONFIRMED_AT_ONCE = 500
 """Attempts claimed at once. One search of the service's memory serves all of about the same time."""
 UNREAD_RETRIES = 30
 """How often a service is asked that does not answer, or not to the end: about an hour. Then a person decides."""
+HISTORY_TRIES = 10
+"""How often a log is asked that does not answer, before the run begins without it: for about ten minutes."""
 SAME_FAILURES = 3
 """A job that failed so often in the same way, while other jobs were accepted, is itself at fault."""
 OTHER_KEY = (
@@ -143,3 +153,93 @@ def windows(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         window.append(job)
     if window:
         yield window
+
+
+class RepeatCheck:
+    """Looks for pending jobs that were paid for before, and does with them what a person said."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        synced: SyncResult,
+        on_changed: OnChanged,
+        handle_of: Callable[[str, str], Mapping[str, Any]],
+        wait: Callable[[float], Awaitable[bool]],
+    ) -> None:
+        self.context = context
+        self.synced = synced
+        self.on_changed = on_changed
+        self.handle_of = handle_of
+        self.wait = wait
+        """Waits for so many seconds; True if the run ends meanwhile."""
+
+    async def run(self) -> None:
+        """Settle all repeats. Raises `ManifestChanged`, `UsageError`.
+
+        The log may be late. Where it shows that the table has lost something, the newest of it may not be listed yet:
+        the log is read again once it has had the time that a lost answer is waited for.
+        """
+        context, database = self.context, self.context.database
+        since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
+        while await database.read(submission.any_pending, context.batch_id):
+            found = await self.settle(await self.read_history(since))
+            newest = max((repeat.generation.accepted_at for repeat in found if repeat.generation), default=None)
+            if newest is None or self.on_changed != "keep":
+                return
+            until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
+            if until <= clock.utcnow():
+                return
+            context.hold, context.hold_until = "the service's log may not show yet all that was paid for", until
+            if await self.wait((until - clock.utcnow()).total_seconds()):
+                return
+            since = newest - repeats.SLACK
+
+    async def read_history(self, since: datetime) -> Sequence[PastGeneration]:
+        """The generations that the service remembers. A log that does not answer is asked again for a while; then the
+        run goes on without it, and warns."""
+        context, failures = self.context, 0
+        while (answer := await context.service.history(since)) is not None:
+            if isinstance(answer, History):
+                context.contact.answered()
+                if answer.since > since:
+                    context.warning = f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC"
+                context.hold, context.hold_until = "", None
+                return answer.generations
+            if answer.http_status is None:
+                context.contact.silent(answer.reason, clock.utcnow())
+            else:
+                context.contact.answered()
+            failures += 1
+            context.hold = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
+            pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
+            if context.blocked or failures > HISTORY_TRIES or await self.wait(pause.total_seconds()):
+                context.warning = f"the service's log could not be compared with the jobs: {answer.reason}"
+                break
+        context.hold = ""
+        return ()
+
+    async def settle(self, past: Sequence[PastGeneration]) -> list[Repeat]:
+        context, service, now = self.context, self.context.service, clock.utcnow()
+        search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
+        found = await self.confirmed(await context.database.read(repeats.find, search))
+        if self.on_changed == "keep":
+            found = await asyncio.to_thread(takeover.measured, found, context.folder)
+        deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+        sender = (context.run, service.name, service.account, service.origin)
+        adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
+        await context.database.write(takeover.settle, found, context.folder, adopter, self.on_changed)
+        if found and self.on_changed == "keep":
+            context.warning = f"{len(found)} job(s) were paid for before, or had their video, and are kept as they are"
+        return found
+
+    async def confirmed(self, found: Sequence[Repeat]) -> list[Repeat]:
+        """The repeats without those whose create request the log calls failed, and whose id leads to no generation."""
+        confirmed = []
+        for repeat in found:
+            past = repeat.generation
+            if past and not past.is_certain:
+                outcome = await self.context.service.fetch(self.handle_of(past.generation_id, repeat.job.endpoint))
+                if isinstance(outcome, Unavailable) and outcome.http_status == HTTPStatus.NOT_FOUND:
+                    continue
+            confirmed.append(repeat)
+        return confirmed

@@ -24,18 +24,18 @@ from batchgen.ending import Ending, judge
 from batchgen.errors import ExitCode, ServiceUnreachable
 from batchgen.files import liveness
 from batchgen.jobs import State
-from batchgen.jobtable import leases, place, pricelist, repeats, statistics, submission, timings
+from batchgen.jobtable import leases, place, pricelist, statistics, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits import accounting
 from batchgen.limits.budget import Hold, Terms
-from batchgen.limits.generation_times import GenerationTimes, backoff
+from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.poller import Poller
-from batchgen.reconciler import Reconciler
+from batchgen.reconciler import Reconciler, RepeatCheck
 from batchgen.scheduler import Scheduler
-from batchgen.services.base import AT_ONCE, History, PastGeneration, Service
+from batchgen.services.base import AT_ONCE, Service
 from batchgen.services.registry import plugin
 from batchgen.stage import LEASE, RunContext, Stage
 
@@ -45,8 +45,6 @@ IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
-HISTORY_TRIES = 15  # of a log that does not answer: for about ten minutes
-HISTORY_FIRST_SECONDS, HISTORY_LONGEST_SECONDS = 1.0, 60.0  # between two of them
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 QUESTION_SECONDS = 60.0  # for one of them: a plug-in has closer bounds of its own
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
@@ -156,12 +154,14 @@ class Runner:
         """
         self.context.awaits_prices = self.context.terms.max_cost is not None
         self.context.awaits_history = True
-        questions = [self.ask_history(), self.ask_times(), self.ask_money()]
+        questions = [self.check_repeats(), self.ask_times(), self.ask_money()]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
             if self.context.awaits_prices:
                 self.context.hold = "the price list has not come yet, which max_cost needs"
+            elif self.context.awaits_history:
+                self.context.hold = self.context.hold or "the service's log is read, to see what was paid for before"
             for model in self.context.models:  # An earlier run may have planned polls knowing less.
                 await self.poller.bring_forward(model, clock.utcnow())
             yield
@@ -170,56 +170,18 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def ask_history(self) -> None:
-        """Before anything is sent, see what the table, the service's log and the disk have of the pending jobs.
+    async def check_repeats(self) -> None:
+        """Before anything is sent, see what was paid for before. Raises `ManifestChanged` where a person has to say."""
+        spec, context = self.spec, self.context
 
-        Raises `ManifestChanged` where a person has to say what becomes of them.
-        """
-        context, synced = self.context, self.spec.synced
-        if await self.database.read(submission.any_pending, self.batch_id):
-            since = await self.database.read(repeats.compared_since, synced, clock.utcnow())
-            past = await self.read_history(since)
-            await self.settle_repeats(past, clock.utcnow())
+        async def wait(seconds: float) -> bool:
+            self.notify(*self.stages)
+            return await wait_for(self.over, seconds)
+
+        handle_of = plugin(spec.batch.service).handle_of
+        await RepeatCheck(context, spec.synced, spec.on_changed, handle_of, wait).run()
         context.awaits_history = False
         self.notify(*self.stages)
-
-    async def settle_repeats(self, past: Sequence[PastGeneration], now: datetime) -> None:
-        """Do with the jobs that were paid for before what a person said. Raises `ManifestChanged`, `UsageError`."""
-        context, service, on_changed = self.context, self.context.service, self.spec.on_changed
-        orphans, folder = self.spec.synced.orphans, context.folder
-        search = repeats.RepeatSearch(self.batch_id, service.name, folder, orphans, past)
-        found = await self.database.read(repeats.find, search)
-        if on_changed == "keep":
-            found = await asyncio.to_thread(repeats.measured, found, folder)
-        deadline = now + timedelta(minutes=context.limits.deadline_minutes)
-        handle_of = plugin(self.spec.batch.service).handle_of
-        adopter = repeats.Adopter(self.id, service.name, service.account, service.origin, handle_of, now, deadline)
-        await self.database.write(repeats.settle, found, folder, adopter, on_changed)
-        LOG.info("repeats.settled", extra={"jobs": len(found), "changed": on_changed})
-
-    async def read_history(self, since: datetime) -> Sequence[PastGeneration]:
-        """The generations that the service remembers. A log that does not answer is asked again for a while; then the
-        run goes on without it, and warns."""
-        context, failures = self.context, 0
-        while (answer := await context.service.history(since)) is not None:
-            if isinstance(answer, History):
-                context.contact.answered()
-                if answer.since > since:
-                    context.warning = f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC"
-                context.hold = ""
-                return answer.generations
-            if answer.http_status is None:
-                context.contact.silent(answer.reason, clock.utcnow())
-            else:
-                context.contact.answered()
-            failures += 1
-            if context.blocked or failures > HISTORY_TRIES or self.over.is_set():
-                context.warning = f"the service's log could not be compared with the jobs: {answer.reason}"
-                break
-            context.hold = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
-            pause = backoff(failures, HISTORY_FIRST_SECONDS, HISTORY_LONGEST_SECONDS)
-            await wait_for(self.over, pause.total_seconds())
-        return ()
 
     async def ask_times(self) -> None:
         """Take over the service's median generation times, and poll earlier what they show to be planned too late."""

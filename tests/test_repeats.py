@@ -193,8 +193,8 @@ def test_with_redo_it_is_paid_for_once_more_and_only_once(forget: Callable[[Shop
 @pytest.mark.parametrize("forget", [lose_the_table, rename_the_manifest, prefix_the_ids], ids=lambda f: f.__name__)
 def test_a_cap_follows_the_money(forget: Callable[[Shop], Path], shop: Shop) -> None:
     manifest = forget(shop)
-    document = manifest.read_text() + "- {id: three, prompt: A pier.}\n"
-    manifest.write_text(document)
+    more = manifest.read_text().replace("limits:\n", "limits:\n  unconfirmed_minutes: 0.001\n")
+    manifest.write_text(more + "- {id: three, prompt: A pier.}\n")
     capped = shop.run(manifest, changed="keep", max_cost=2 * PRICE + PRICE / 2)
     assert (capped.exit_code, shop.bought()) == (ExitCode.LIMIT_REACHED, 2)
     assert capped.summary.cost_usd == 2 * PRICE

@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select
 
-from batchgen.errors import ManifestChanged, UsageError
-from batchgen.files.outputs import OutputFolder
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
-from batchgen.jobtable import commands, ledger, polling, reconciliation, submission
+from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobtable import commands
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
-from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
-from batchgen.jobtable.submission import Candidate
-from batchgen.jobtable.sync import OnChanged, SyncResult
-from batchgen.jobtable.transition import Increment, guarded_update, move, record_event
+from batchgen.jobtable.sync import SyncResult
 from batchgen.services.base import PastGeneration
-from batchgen.services.outcomes import Adopted, Unknown
 
 HISTORY = timedelta(days=30)
 """How far back the service's log is compared with jobs that are new in a table. Services keep about three months."""
@@ -78,21 +72,6 @@ class RepeatSearch:
     """What the service's log has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopter:
-    """The run that takes generations over from the service's log."""
-
-    run: str
-    service: str
-    account: str
-    origin: str
-    handle_of: Callable[[str, str], Mapping[str, Any]]
-    """The handle of a generation, by its id and the endpoint."""
-    now: datetime
-    deadline_at: datetime
-    """Until when a generation may run."""
-
-
 def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:
     """From when on the service's log may have what the table lacks of the pending jobs.
 
@@ -104,35 +83,6 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     return first if newest is None or synced.new or synced.edited or synced.redone else max(first, newest - SLACK)
 
 
-def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
-    """The repeats, with the files that lie at their outputs. It reads them to their ends, so no transaction is open."""
-    place = OutputFolder(folder)
-    return [
-        replace(repeat, file=place.measure(repeat.job.output_path)) if repeat.generation else repeat
-        for repeat in repeats
-    ]
-
-
-def settle(
-    connection: Connection, repeats: Sequence[Repeat], folder: Path, adopter: Adopter, on_changed: OnChanged
-) -> None:
-    """Do with the repeats what a person said. Raises `ManifestChanged` where nothing was said."""
-    now = adopter.now
-    if repeats and on_changed == "refuse":
-        raise ManifestChanged(refusal(repeats))
-    for repeat in repeats:
-        if on_changed == "redo":
-            ordered = update(jobs).where(jobs.c.id == repeat.job.id)
-            connection.execute(ordered.values(repeat_ordered=repeat.job.fingerprint))
-        elif repeat.owner:
-            take_over(connection, repeat.job, repeat.owner, folder, now)
-        elif repeat.generation:
-            adopt(connection, adopter, repeat.job, repeat.generation, repeat.file)
-        else:
-            reason = f"not sent: {repeat.job.output_path} was there already, and is kept"
-            commands.cancel_row(connection, repeat.job, ErrorClass.PERSON, reason, now)
-
-
 def refusal(repeats: Sequence[Repeat]) -> str:
     more = len(repeats) - SHOWN
     return (
@@ -142,9 +92,6 @@ def refusal(repeats: Sequence[Repeat]) -> str:
         + "\nNothing has been sent. Run again with --changed keep (take over what was paid for; nothing is paid)"
         "\nor --changed redo (pay for these once more)."
     )
-
-
-# --- finding ---------------------------------------------------------------------------------------------------------
 
 
 def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
@@ -198,7 +145,7 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
     for chunk in chunks_of([past.generation_id for past in search.past]):
         claimed.update(connection.execute(BY_GENERATION, {"ids": chunk, "at_service": search.service}).scalars())
     generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
-    for past in sorted(search.past, key=lambda past: past.accepted_at):
+    for past in sorted(search.past, key=lambda past: (not past.is_certain, past.accepted_at)):
         digits = digits_of(past.client_request_id)
         if digits and not claimed & {past.client_request_id, past.generation_id}:
             generations[digits][past.generation_id] = past
@@ -222,84 +169,6 @@ def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) ->
         return []
     made = {row.path for row in connection.execute(MADE) if Path(row.manifest_path).parent == folder}
     return [job for job in present if job.output_path not in made]
-
-
-# --- keeping ---------------------------------------------------------------------------------------------------------
-
-
-def adopt(
-    connection: Connection, adopter: Adopter, job: Any, past: PastGeneration, file: tuple[int, str] | None
-) -> None:
-    """Give a pending job the generation of its request, as if the answer had been lost and found.
-
-    Where its video lies at the job's output, the job is done. If it has left its state, it stays as it is.
-    """
-    candidate = Candidate(
-        *(job.id, job.model, job.endpoint, job.request, job.clip_seconds, job.fingerprint),
-        client_request_id=past.client_request_id,
-    )
-    now, until = adopter.now, adopter.deadline_at
-    by = (adopter.run, now, until, adopter.service, adopter.account)
-    (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
-    sent_at = update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at)
-    connection.execute(sent_at)
-    submission.unconfirmed(connection, sent, Unknown("only the service's log has this request"), now, now)
-    (lost,) = load_jobs(connection, [job.id])
-    handle = adopter.handle_of(past.generation_id, job.endpoint)
-    finding = Adopted(past.generation_id, past.accepted_at, past.cost_usd, handle)
-    if reconciliation.adopted(connection, lost, finding, now, until) and file:
-        (adopted,) = load_jobs(connection, [job.id])
-        deliver(connection, adopted, *file, now)
-
-
-def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datetime) -> None:
-    """The video of a generation lies at the job's output already."""
-    path = job.output_path
-    polling.end(connection, job, "on disk", now, None, ChargeSource.LOG)
-    file = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
-    connection.execute(insert(outputs).values(attempt_id=job.attempt.id, number=1, url="", **file))
-    guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
-    move(connection, job, State.GENERATING, State.DOWNLOADING, now)
-    move(connection, job, State.DOWNLOADING, State.DONE, now, detail=f"{path}: the file was there already")
-
-
-def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime) -> None:
-    """Exchange the names of a pending job and of the job that was paid for: the money, the generation and the file
-    come under the name that the manifest has now. The pending job is cancelled under the old name."""
-    if owner.leased_by is not None:
-        raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")
-    if Path(owner.manifest_path).parent != folder and owner.state == State.DONE:
-        raise UsageError(
-            f"{job.key}: paid for as job {owner.key} of batch {owner.batch}; its video lies in"
-            f" {Path(owner.manifest_path).parent}. Copy it to {job.output_path} and run again, or give --changed redo."
-        )
-    reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
-    record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
-    commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
-    for row, name in ((owner, {"key": f"~{owner.id}"}), (job, own_names(owner)), (owner, own_names(job))):
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**name))
-    if owner.batch_id != job.batch_id:
-        for row, left, entered in ((owner, owner.batch_id, job.batch_id), (job, job.batch_id, owner.batch_id)):
-            ledger.move_totals(connection, row.id, left, entered)
-    if owner.state == State.DONE:
-        move_file(connection, owner, job.output_path, folder)
-
-
-def own_names(job: Any) -> dict[str, Any]:
-    """The columns that name a job, and say where it belongs."""
-    return {name: getattr(job, name) for name in ("batch_id", "key", "priority", "tags", "output_path")}
-
-
-def move_file(connection: Connection, owner: Any, new: str, folder: Path) -> None:
-    """Move the first file of a delivered job to another output. It stays where it is if something lies there."""
-    first = (outputs.c.attempt_id == owner.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
-    old = connection.execute(select(outputs.c.path).where(*first)).scalar_one()
-    place = OutputFolder(folder)
-    if old != new and place.exists(old) and not place.exists(new):
-        place.rename(old, new)
-        connection.execute(update(outputs).where(*first).values(path=new))
-    else:
-        connection.execute(update(jobs).where(jobs.c.id == owner.id).values(output_path=old))
 
 
 PENDING = (

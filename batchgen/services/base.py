@@ -102,6 +102,8 @@ class PastGeneration:
     generation_id: str
     accepted_at: datetime
     cost_usd: Decimal | None = None
+    is_certain: bool = True
+    """False where the service calls the create request failed: the id may lead to no generation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,9 +158,9 @@ class AimlApi(Service):
         if not isinstance(page, LogPage):
             return page
         generations = [
-            PastGeneration(row.client_request_id, row.generation_id, row.created or since, row.cost_usd)
+            PastGeneration(row.client_request_id, row.generation_id, row.created or since, row.cost_usd, row.succeeded)
             for row in page.rows
-            if row.succeeded and row.generation_id
+            if row.generation_id
         ]
         oldest = min((past.accepted_at for past in generations), default=since)
         return History(generations, since if page.complete else oldest)
