@@ -182,8 +182,8 @@ class RepeatCheck:
         context, database = self.context, self.context.database
         since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
         while await database.read(submission.any_pending, context.batch_id):
-            found = await self.settle(await self.read_history(since))
-            newest = max((repeat.generation.accepted_at for repeat in found if repeat.generation), default=None)
+            matches = await self.settle(await self.read_history(since))
+            newest = max((repeat.generation.accepted_at for repeat in matches if repeat.generation), default=None)
             if newest is None or self.on_changed != "keep":
                 return
             until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
@@ -221,21 +221,21 @@ class RepeatCheck:
     async def settle(self, past: Sequence[PastGeneration]) -> list[Repeat]:
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
-        found = await self.confirmed(await context.database.read(repeats.find, search))
+        matches = await self.confirmed(await context.database.read(repeats.find, search))
         if self.on_changed == "keep":
-            found = await asyncio.to_thread(takeover.measured, found, context.folder)
+            matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
         sender = (context.run, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
-        await context.database.write(takeover.settle, found, context.folder, adopter, self.on_changed)
-        if found and self.on_changed == "keep":
-            context.warning = f"{len(found)} job(s) were paid for before, or had their video, and are kept as they are"
-        return found
+        await context.database.write(takeover.settle, matches, context.folder, adopter, self.on_changed)
+        if matches and self.on_changed == "keep":
+            context.warning = f"{len(matches)} job(s) were paid for before, or had their video, and are kept"
+        return matches
 
-    async def confirmed(self, found: Sequence[Repeat]) -> list[Repeat]:
+    async def confirmed(self, matches: Sequence[Repeat]) -> list[Repeat]:
         """The repeats without those whose create request the log calls failed, and whose id leads to no generation."""
         confirmed = []
-        for repeat in found:
+        for repeat in matches:
             past = repeat.generation
             if past and not past.is_certain:
                 outcome = await self.context.service.fetch(self.handle_of(past.generation_id, repeat.job.endpoint))

@@ -136,9 +136,6 @@ def is_free(owner: Any) -> bool:
 
 def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
     """The generations of the service's log that no attempt of this table has, by the digits of their requests."""
-    named = {digits: past for past in search.past if (digits := digits_of(past.client_request_id))}
-    if not named:
-        return {}
     claimed: set[str] = set()
     for chunk in chunks_of([past.client_request_id for past in search.past]):
         claimed.update(connection.execute(BY_REQUEST, {"ids": chunk}).scalars())
