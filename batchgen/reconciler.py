@@ -18,7 +18,7 @@ from batchgen import clock
 from batchgen.jobs import Job, State
 from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
 from batchgen.jobtable.repeats import Repeat
-from batchgen.jobtable.sync import OnChanged, SyncResult
+from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services.base import Adoption, History, PastGeneration
@@ -162,13 +162,11 @@ class RepeatCheck:
         self,
         context: RunContext,
         synced: SyncResult,
-        on_changed: OnChanged,
         handle_of: Callable[[str, str], Mapping[str, Any]],
         wait: Callable[[float], Awaitable[bool]],
     ) -> None:
         self.context = context
         self.synced = synced
-        self.on_changed = on_changed
         self.handle_of = handle_of
         self.wait = wait
         """Waits for so many seconds; True if the run ends meanwhile."""
@@ -184,7 +182,7 @@ class RepeatCheck:
         while await database.read(submission.any_pending, context.batch_id):
             matches = await self.settle(await self.read_history(since))
             newest = max((repeat.generation.accepted_at for repeat in matches if repeat.generation), default=None)
-            if newest is None or self.on_changed != "keep":
+            if newest is None or self.context.on_changed != "keep":
                 return
             until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
             if until <= clock.utcnow():
@@ -222,13 +220,13 @@ class RepeatCheck:
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
         matches = await self.confirmed(await context.database.read(repeats.find, search))
-        if self.on_changed == "keep":
+        if self.context.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
         sender = (context.run, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
-        await context.database.write(takeover.settle, matches, context.folder, adopter, self.on_changed)
-        if matches and self.on_changed == "keep":
+        await context.database.write(takeover.settle, matches, context.folder, adopter, self.context.on_changed)
+        if matches and self.context.on_changed == "keep":
             context.warning = f"{len(matches)} job(s) were paid for before, or had their video, and are kept"
         return matches
 

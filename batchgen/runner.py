@@ -82,6 +82,7 @@ class Runner:
         self.context = RunContext(
             database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
+        self.context.on_changed = spec.on_changed
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
@@ -179,7 +180,7 @@ class Runner:
             return await wait_for(self.over, seconds)
 
         handle_of = plugin(spec.batch.service).handle_of
-        await RepeatCheck(context, spec.synced, spec.on_changed, handle_of, wait).run()
+        await RepeatCheck(context, spec.synced, handle_of, wait).run()
         context.awaits_history = False
         self.notify(*self.stages)
 

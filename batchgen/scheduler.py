@@ -13,9 +13,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.errors import ManifestChanged
 from batchgen.files import local_files
 from batchgen.jobs import ErrorClass, Job
-from batchgen.jobtable import polling, submission
+from batchgen.jobtable import polling, repeats, submission
 from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
@@ -97,6 +98,7 @@ class Scheduler(Stage):
             for candidate in within(choice.chosen, capacity)
         ]
         service, until = context.service, now + LEASE
+        self.refuse_repeats(connection, [candidate.id for candidate in chosen])
         context.database.check_in_place()
         jobs = submission.intend(
             connection, context.batch_id, context.run, now, until, service.name, service.account, chosen, service.origin
@@ -104,6 +106,13 @@ class Scheduler(Stage):
         self.admission.spend(connection, [job.model for job in jobs], now)
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None
+
+    def refuse_repeats(self, connection: Connection, ids: Sequence[int]) -> None:
+        """Raise `ManifestChanged` for jobs that a run of another batch has paid for while this one was at work."""
+        if self.context.on_changed != "redo":
+            bought = repeats.paid_meanwhile(connection, self.context.batch_id, self.context.service.name, ids)
+            if bought:
+                raise ManifestChanged(repeats.refusal(bought))
 
     def choose(self, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()) -> Choice:
         """Choose the pending jobs that keep to the run's terms."""

@@ -14,6 +14,7 @@ from typing import Any
 from batchgen.jobs import Job
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
+from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.budget import Terms
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
@@ -72,6 +73,8 @@ class RunContext:
     """When the hold ends, where that is known."""
     awaits_prices: bool = False
     """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
+    on_changed: OnChanged = "refuse"
+    """What a person said of jobs that were edited, or paid for before."""
     awaits_history: bool = False
     """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
     warning: str = ""

@@ -16,7 +16,7 @@ from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
 from batchgen.services.account import Variables
 from batchgen.services.aimlapi import VARIABLES
-from batchgen.services.base import Adoption, Features, SentAttempt, Service, Submission
+from batchgen.services.base import Adoption, Features, History, SentAttempt, Service, Submission
 from batchgen.services.outcomes import (
     Absent,
     Accepted,
@@ -39,6 +39,8 @@ class ScriptedService(Service):
     fetches: Sequence[FetchOutcome] = (Working("queued"),)
     findings: Sequence[Finding | Mapping[str, Finding] | Unavailable | Throttled | None] = ()
     """What the service's memory says about every attempt, or by id; None: it could not be searched to the end."""
+    histories: Sequence[History | Unavailable | None] = (None,)
+    """What the service's log shows, each time it is read; the last one answers all that follow."""
     features: Features = field(default_factory=lambda: Features(Adoption.EXACT_ID, charges=ChargeSource.LEDGER))
     variables: Variables = VARIABLES
     name: str = "aimlapi"
@@ -47,6 +49,7 @@ class ScriptedService(Service):
     submitted: list[Submission] = field(default_factory=list)
     fetched: list[Mapping[str, Any]] = field(default_factory=list)
     searched: list[Sequence[SentAttempt]] = field(default_factory=list)
+    read_since: list[datetime] = field(default_factory=list)
     before: Callable[[], Any] = lambda: None
     """Called while a request is on the wire."""
     gate: asyncio.Event | None = None
@@ -80,6 +83,11 @@ class ScriptedService(Service):
         if isinstance(answer, Unavailable | Throttled | Mapping):
             return answer
         return {} if answer is None else {attempt.client_request_id: answer for attempt in attempts}
+
+    async def history(self, since: datetime) -> History | Unavailable | Throttled | None:
+        number = len(self.read_since)
+        self.read_since.append(since)
+        return self.histories[min(number, len(self.histories) - 1)]
 
     async def close(self) -> None:
         pass

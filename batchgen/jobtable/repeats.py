@@ -89,7 +89,7 @@ def refusal(repeats: Sequence[Repeat]) -> str:
         f"{len(repeats)} job(s) were paid for before, or have their video already:\n"
         + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
         + (f"\n  and {more} more" if more > 0 else "")
-        + "\nNothing has been sent. Run again with --changed keep (take over what was paid for; nothing is paid)"
+        + "\nNothing has been sent for them. Run again with --changed keep (take over what was paid for)"
         "\nor --changed redo (pay for these once more)."
     )
 
@@ -114,14 +114,27 @@ def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
     return sorted(repeats, key=lambda repeat: int(repeat.job.id))
 
 
-def paid_elsewhere(connection: Connection, search: RepeatSearch) -> dict[str, list[Any]]:
-    """The jobs that own a paid attempt with the request of a pending one, by fingerprint.
+def paid_meanwhile(connection: Connection, batch_id: int, service: str, ids: Collection[int]) -> list[Repeat]:
+    """The repeats among a few pending jobs that are about to be sent: another batch has paid for them since the run
+    began."""
+    owners = paid_elsewhere(connection, RepeatSearch(batch_id, service, Path(), ()), ids)
+    if not owners:
+        return []
+    pending = connection.execute(PENDING.where(jobs.c.id.in_(ids)), {"in_batch": batch_id})
+    return [Repeat(job, owner=owners[job.fingerprint][0]) for job in pending if job.fingerprint in owners]
+
+
+def paid_elsewhere(
+    connection: Connection, search: RepeatSearch, among: Collection[int] | None = None
+) -> dict[str, list[Any]]:
+    """The jobs that own a paid attempt with the request of a pending one (of those `among` them), by fingerprint.
 
     Jobs that stand in the manifest beside it are none of them: a manifest may ask for one request many times.
     """
     owners: dict[str, list[Any]] = defaultdict(list)
     params = {"in_batch": search.batch_id, "at_service": search.service}
-    for row in connection.execute(OWNERS, params):
+    statement = OWNERS if among is None else OWNERS.where(_pending.c.id.in_(among))
+    for row in connection.execute(statement, params):
         is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
         if not is_beside and not is_free(row):
             owners[row.fingerprint].append(row)

@@ -1,0 +1,200 @@
+"""Before a run sends anything: what the service's log shows, when it is late, and when it does not answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.errors import ManifestChanged
+from batchgen.files.local_files import FileDigests
+from batchgen.jobtable import fingerprint
+from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.manifest import Limits
+from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
+from batchgen.scheduler import Scheduler
+from batchgen.services.base import History, PastGeneration
+from batchgen.services.outcomes import Unavailable, Working
+from tests.conftest import NOON
+from tests.scripted import ScriptedService, context_of, settle, turn
+from tests.table import HOUR, MINUTE, Table, spec
+
+NOT_FOUND = Unavailable("404: no such generation", http_status=404)
+DOWN = Unavailable("500: out of order", http_status=500)
+
+
+def handle_of(generation_id: str, endpoint: str) -> Mapping[str, Any]:
+    return {"id": generation_id, "endpoint": endpoint}
+
+
+def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> PastGeneration:
+    """What the log shows of the request of a pending job."""
+    request_id = new_request_id(table.row(key).fingerprint)
+    return replace(PastGeneration(request_id, f"g-{key}", at), **fields)
+
+
+async def check(
+    table: Table, service: ScriptedService, clock: Clock, synced: SyncResult, on_changed: OnChanged = "keep"
+) -> list[float]:
+    """Run the check; returns for how many seconds it waited, each time."""
+    waits: list[float] = []
+    context = context_of(table, service, Limits(unconfirmed_minutes=10))
+    context.on_changed = on_changed
+
+    async def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        clock.tick(seconds)
+        return False
+
+    await RepeatCheck(context, synced, handle_of, wait).run()
+    return waits
+
+
+async def test_a_new_job_is_compared_with_the_log_of_thirty_days_and_an_old_one_with_what_came_since(
+    table: Table, clock: Clock
+) -> None:
+    service = ScriptedService(histories=[History((), NOON)])
+    await check(table, service, clock, table.sync("mona", "lisa"))
+    (sent,) = table.intend(capacity=1)
+    clock.tick(5 * 3600)
+    await check(table, service, clock, table.sync("mona", "lisa"))
+    assert service.read_since == [NOON - timedelta(days=30), sent.attempt.intent_at - HOUR]
+
+
+async def test_the_log_is_not_read_where_nothing_is_to_be_sent(table: Table, clock: Clock) -> None:
+    service = ScriptedService(histories=[History((), NOON)])
+    synced = table.sync("mona")
+    table.intend()
+    await check(table, service, clock, synced)
+    assert service.read_since == []
+
+
+async def test_a_late_log_is_read_again_before_anything_is_sent(table: Table, clock: Clock) -> None:
+    synced = table.sync("mona", "lisa", "anna")
+    mona, lisa = past(table, "mona", NOON - 4 * MINUTE), past(table, "lisa", NOON - 3 * MINUTE)
+    service = ScriptedService(histories=[History([mona], NOON), History([mona, lisa], NOON)])
+    waits = await check(table, service, clock, synced)
+    assert table.states() == {"mona": "generating", "lisa": "generating", "anna": "pending"}
+    assert waits == [6 * 60, 60], "ten minutes after the newest request that the log shows"
+
+
+async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_to_a_generation(
+    table: Table, clock: Clock
+) -> None:
+    synced = table.sync("mona", "lisa")
+    failed = [past(table, key, is_certain=False) for key in ("mona", "lisa")]
+    service = ScriptedService(fetches=[Working("queued"), NOT_FOUND], histories=[History(failed, NOON)])
+    await check(table, service, clock, synced)
+    assert table.states() == {"mona": "generating", "lisa": "pending"}
+
+
+async def test_a_log_that_does_not_answer_is_asked_again_and_then_the_run_warns(table: Table, clock: Clock) -> None:
+    synced = table.sync("mona")
+    service = ScriptedService(histories=[DOWN])
+    waits = await check(table, service, clock, synced)
+    assert len(waits) == HISTORY_TRIES
+    assert 5 * 60 < sum(waits) < 30 * 60
+    recovered = ScriptedService(histories=[DOWN, DOWN, History([past(table, "mona")], NOON)])
+    with pytest.raises(ManifestChanged, match="generation g-mona"):
+        await check(table, recovered, clock, synced, "refuse")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"generation_id": "g-lisa"},
+        {"client_request_id": "somebody-elses"},
+        {"client_request_id": "batchgen-" + "0" * 32},
+    ],
+    ids=["a generation that the table has", "another program's request", "a request without the digits"],
+)
+async def test_what_is_no_lost_request_is_left_alone(fields: dict[str, Any], table: Table, clock: Clock) -> None:
+    synced = table.sync("lisa", "mona")
+    table.accept(table.intend(capacity=1)[0], "g-lisa")
+    service = ScriptedService(histories=[History([replace(past(table, "mona"), **fields)], NOON)])
+    await check(table, service, clock, synced, "refuse")
+    assert table.states() == {"lisa": "generating", "mona": "pending"}
+
+
+async def test_a_run_stops_before_it_buys_what_another_batch_has_bought_meanwhile(table: Table) -> None:
+    copy = Batch("copy", "aimlapi", table.folder / "copy.yaml", "00")
+    original = table.sync("mona").batch_id
+    copied = table.sync("mona", batch=copy).batch_id
+    assert copied != original
+    table.batch_id = original
+    table.accept(table.intend()[0], "g-original")
+    table.batch_id = copied
+    context = context_of(table, ScriptedService())
+    with pytest.raises(ManifestChanged, match="paid for as job mona of batch spring"):
+        await turn(Scheduler(context, 8))
+    context.on_changed = "redo"
+    scheduler = Scheduler(context, 8)
+    await turn(scheduler)
+    await settle(scheduler)
+    assert [row.state for row in table.rows()] == ["generating", "generating"]
+
+
+# --- the fingerprint -------------------------------------------------------------------------------------------------
+
+
+def digest_of(table: Table, image: str = "a.png", **changes: Any) -> str:
+    job = spec(image=image, input_pointers=("/image_url",), **changes)
+    return fingerprint_of(job, FileDigests(table.folder))
+
+
+def test_a_fingerprint_covers_what_is_sent_and_not_how_it_is_called(table: Table) -> None:
+    (table.folder / "a.png").write_bytes(b"one")
+    (table.folder / "b.png").write_bytes(b"one")
+    (table.folder / "c.png").write_bytes(b"two")
+    first = digest_of(table)
+    assert digest_of(table, "b.png") == first, "the name of a file"
+    assert digest_of(table, key="other", output="other.mp4", tags=("x",), priority=3) == first
+    assert digest_of(table, take=1) == first, "a job may get a `count` later"
+    others = [digest_of(table, "c.png"), digest_of(table, prompt="Another."), digest_of(table, take=2)]
+    assert len({first, *others}) == 4
+
+
+def test_the_order_of_the_parameters_is_no_difference(table: Table) -> None:
+    job = spec("mona", prompt="She smiles.", duration=5)
+    turned = json.dumps(dict(reversed(json.loads(job.request).items())))
+    table.sync(job)
+    table.intend()
+    assert table.sync(replace(job, request=turned)).unchanged == 1
+
+
+async def test_a_file_that_changes_after_the_claim_is_sent_under_its_own_fingerprint(
+    table: Table, clock: Clock
+) -> None:
+    (table.folder / "a.png").write_bytes(b"one")
+    job = spec("mona", image="a.png", input_pointers=("/image_url",))
+    table.sync(job)
+    before = table.row("mona").fingerprint
+    (table.folder / "a.png").write_bytes(b"another")
+    service = ScriptedService()
+    scheduler = Scheduler(context_of(table, service), 8)
+    await turn(scheduler)
+    assert (service.submitted, table.states()) == ([], {"mona": "pending"})
+    clock.tick(60)  # the rate allows no second request before
+    await turn(scheduler)
+    now = table.row("mona").fingerprint
+    assert now != before
+    assert fingerprint.digits_of(service.submitted[0].client_request_id) == now[: fingerprint.DIGITS]
+    assert table.sync(job).unchanged == 1
+
+
+def test_a_file_that_is_as_it_was_sent_is_not_read_again(table: Table, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"one")
+    status = image.stat()
+    recorded = json.dumps({"a.png": {"size": 3, "mtime_ns": status.st_mtime_ns, "sha256": "as it was"}})
+    assert FileDigests(tmp_path, [recorded]).of("a.png") == "as it was"
+    image.write_bytes(b"others")
+    assert FileDigests(tmp_path, [recorded]).of("a.png") != "as it was"
+    assert FileDigests(tmp_path, [None]).of("missing.png") is None
