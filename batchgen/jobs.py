@@ -147,8 +147,8 @@ class JobSpec:
     """The length of the clip, where the request names it."""
     priority: int = 0
     tags: tuple[str, ...] = ()
-    take: int = 0
-    """Which of the takes of one request it is, from 1; 0 where the manifest asks for no takes."""
+    take: int = 1
+    """Which of the takes of one request it is."""
     source: Path | None = field(default=None, compare=False)
     """The file in which it is written, as a person would name it: the manifest, or one that the manifest includes."""
     line: int = 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -15,14 +15,14 @@ from typing import Any
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.jobs import Job, State
+from batchgen.jobs import ErrorClass, Job, State
 from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
 from batchgen.jobtable.repeats import Repeat
 from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services.base import Adoption, History, PastGeneration
-from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Trouble, Unavailable
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, Finding, Trouble, Unavailable
 from batchgen.stage import LEASE, RunContext, Stage
 
 RETRY_FIRST_SECONDS = 3.0
@@ -32,8 +32,10 @@ UNCONFIRMED_AT_ONCE = 500
 """Attempts claimed at once. One search of the service's memory serves all of about the same time."""
 UNREAD_RETRIES = 30
 """How often a service is asked that does not answer, or not to the end: about an hour. Then a person decides."""
-HISTORY_TRIES = 10
-"""How often a log is asked that does not answer, before the run begins without it: for about ten minutes."""
+HISTORY_TRIES = 5
+"""How often a log is asked that does not answer, before the run begins without it: for about a minute and a half."""
+REFUSED = (400, 401, 403, 404, 405, 501)
+"""Answers of a service that shows this key no log: asked again, it says the same."""
 SAME_FAILURES = 3
 """A job that failed so often in the same way, while other jobs were accepted, is itself at fault."""
 OTHER_KEY = (
@@ -208,9 +210,11 @@ class RepeatCheck:
             else:
                 context.contact.answered()
             failures += 1
+            is_refused = answer.http_status in REFUSED
             context.hold = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
             pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-            if context.blocked or failures > HISTORY_TRIES or await self.wait(pause.total_seconds()):
+            is_over = is_refused or context.blocked or failures > HISTORY_TRIES
+            if is_over or await self.wait(pause.total_seconds()):
                 context.warning = f"the service's log could not be compared with the jobs: {answer.reason}"
                 break
         context.hold = ""
@@ -219,9 +223,11 @@ class RepeatCheck:
     async def settle(self, past: Sequence[PastGeneration]) -> list[Repeat]:
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
-        matches = await self.confirmed(await context.database.read(repeats.find, search))
+        matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
         if self.context.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
+        confirmed = await asyncio.gather(*map(self.confirm, matches))
+        matches = [repeat for repeat in confirmed if repeat]
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
         sender = (context.run, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
@@ -230,14 +236,17 @@ class RepeatCheck:
             context.warning = f"{len(matches)} job(s) were paid for before, or had their video, and are kept"
         return matches
 
-    async def confirmed(self, matches: Sequence[Repeat]) -> list[Repeat]:
-        """The repeats without those whose create request the log calls failed, and whose id leads to no generation."""
-        confirmed = []
-        for repeat in matches:
-            past = repeat.generation
-            if past and not past.is_certain:
-                outcome = await self.context.service.fetch(self.handle_of(past.generation_id, repeat.job.endpoint))
-                if isinstance(outcome, Unavailable) and outcome.http_status == HTTPStatus.NOT_FOUND:
-                    continue
-            confirmed.append(repeat)
-        return confirmed
+    async def confirm(self, repeat: Repeat) -> Repeat | None:
+        """The repeat; None where the log calls its create request failed, and the id leads to no generation.
+
+        A file at its output is taken for the video only if the service has none: otherwise the service's is.
+        """
+        past = repeat.generation
+        if past is None or (past.is_certain and not repeat.file):
+            return repeat
+        outcome = await self.context.service.fetch(self.handle_of(past.generation_id, repeat.job.endpoint))
+        is_gone = isinstance(outcome, Unavailable) and outcome.http_status == HTTPStatus.NOT_FOUND
+        is_expired = isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED
+        if is_gone and not past.is_certain:
+            return None
+        return repeat if is_gone or is_expired else replace(repeat, file=None)

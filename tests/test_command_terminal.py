@@ -64,7 +64,7 @@ def test_no_color_and_a_dumb_terminal_are_honoured(tmp_path: Path, simulate: Sim
     assert "\x1b[J" in shown
     assert not COLOUR.search(shown)
 
-    write_manifest(tmp_path / "b/m.yaml", 2, batch="b")
+    write_manifest(tmp_path / "b/m.yaml", [{"id": f"clip-{n}", "prompt": f"Another {n}."} for n in range(2)], batch="b")
     _, _, shown = on_terminal(tmp_path / "b", TERM="dumb", **simulator.environment)
     assert "\x1b" not in shown
     assert "delivered b/clip-1.mp4" in shown

@@ -144,7 +144,7 @@ def test_the_job_table_lies_where_it_is_told_or_beside_the_manifest(
         ("environment", (), {"BATCHGEN_DB": "elsewhere/environment.db"}, "elsewhere/environment.db"),
     ]
     for name, options, environment, place in cases:
-        manifest = write_manifest(tmp_path / name / "m.yaml", batch=name)
+        manifest = write_manifest(tmp_path / name / "m.yaml", [{"id": "clip-0", "prompt": name}], batch=name)
         (manifest.parent / ".env").write_text(key_beside)
         ended = batchgen("run", manifest.relative_to(tmp_path), *options, **environment)
         assert ended.returncode == 0, ended.stderr

@@ -120,13 +120,19 @@ class Part:
     def place(self) -> str:
         """Sync the file, rename it to the first free name for its target, and close it. Returns that name.
 
-        The name is durable once its folder is synced.
+        A file at the target that has the same bytes is this one, and stays. The name is durable once its folder is
+        synced.
         """
         if hasattr(os, "fchmod"):
             with self._guard, suppress(PermissionError):  # FAT has no permissions
                 os.fchmod(self._open(create=False), self.outputs.video_mode)
         self.sync()
         with self.outputs.open_parent(self.target) as directory:
+            placed = directory.stat(name_of(self.target))
+            if placed and placed.st_size == self.size and digest_of(directory, name_of(self.target)) == self.sha256:
+                directory.unlink(self.name)
+                self.close()
+                return self.target
             for path in paths_for(self.target):
                 with suppress(FileExistsError):
                     directory.move(self.name, name_of(path))

@@ -22,12 +22,11 @@ CLIENT_REQUEST_ID = re.compile(rf"batchgen-([0-9a-f]{{{DIGITS}}})-[0-9a-f]{{32}}
 
 
 def fingerprint(
-    endpoint: str, request: str, pointers: Sequence[str], digest: Callable[[str], str], take: int = 0
+    endpoint: str, request: str, pointers: Sequence[str], digest: Callable[[str], str], take: int = 1
 ) -> str:
     """A digest of what is paid for: another fingerprint is another video.
 
     A local file counts by its content, which `digest` returns for its name. The order of the parameters does not count.
-    The first take is the same as a job without takes, which may get a `count` later.
     """
     document = json.loads(request)
     for pointer in pointers:

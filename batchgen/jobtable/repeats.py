@@ -44,7 +44,7 @@ class Repeat:
     owner: Any | None = None
     generation: PastGeneration | None = None
     file: tuple[int, str] | None = None
-    """Size and SHA-256 of the file at the job's output, which is taken for the video of `generation`."""
+    """Size and SHA-256 of the file at the job's output, where it is taken for the video of `generation`."""
 
     def __str__(self) -> str:
         if owner := self.owner:

@@ -94,7 +94,7 @@ def adopt(
 
 
 def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datetime) -> None:
-    """The video of a generation lies at the job's output already."""
+    """The video of a generation lies at the job's output, and the service does not have it any more."""
     path = job.output_path
     polling.end(connection, job, "on disk", now, None, ChargeSource.LOG)
     file = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}

@@ -97,7 +97,8 @@ class JobBuilder:
             clip_seconds=catalogue.clip_seconds(params),
             priority=self.priority(values),
             tags=self.tags(values),
-            take=self.entry.origin.take if self.entry.origin else 0,
+            # The first take is as good as a job without takes: a `count` may be added later.
+            take=max(self.entry.origin.take, 1) if self.entry.origin else 1,
             source=self.entry.file.diagnostics.source.path,
             line=self.entry.line,
             origin=self.entry.origin,

@@ -19,7 +19,7 @@ from tests.campaign.audit import audit
 from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, KILLED, POINTS, REQUEST_SENT
 from tests.campaign.processes import Run, Service
 from tests.campaign.scenarios import FaultPlan, Scenario
-from tests.campaign.trial import ENDED, LAG_SECONDS, Trial, check_exit_code, run_to_end, write_manifest
+from tests.campaign.trial import ENDED, LAG_SECONDS, REDO, Trial, check_exit_code, run_to_end, write_manifest
 
 JOBS = 2
 SPEED = 1500.0
@@ -87,8 +87,8 @@ def count(again: bool) -> Counter[str]:
         folder, reached = Path(name), Path(name) / "points.txt"
         with prepare(folder) as service:
             if again:
-                Run(folder, service, {"set": SHORT, "die": FIRST_CRASH}).wait()
-            Run(folder, service, {"set": SHORT, "count": str(reached)}).wait()
+                Run(folder, service, {"set": SHORT, "die": FIRST_CRASH}, REDO).wait()
+            Run(folder, service, {"set": SHORT, "count": str(reached)}, REDO).wait()
         counts = Counter(reached.read_text().splitlines())
     if missing := set(POINTS) - set(counts):
         raise AssertionError(f"never reached, so not where `crashing.py` looks for it: {', '.join(sorted(missing))}")
@@ -104,13 +104,13 @@ def prepare(folder: Path) -> Service:
 def run_crash_point(point: CrashPoint, folder: Path) -> Trial:
     """Crash there, run again to the end, and audit. The folder stays if there is a problem."""
     began = time.monotonic()
-    trial = Trial(point.row, point.command, folder)
+    trial = Trial(point.row, point.command, folder, options=REDO)
     folder.mkdir(parents=True)
     crashes: list[Any] = [FIRST_CRASH] if point.again else []
     try:
         with prepare(folder) as service:
             for crash in (*crashes, (point.name, point.number)):
-                run = Run(folder, service, {"set": SHORT, "die": crash})
+                run = Run(folder, service, {"set": SHORT, "die": crash}, REDO)
                 code = run.wait()
                 trial.kills += code == KILLED
                 trial.runs += 1

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
@@ -84,7 +84,9 @@ class Service:
 class Run:
     """`batchgen run` as a process, with what `crashing.py` is to do to it."""
 
-    def __init__(self, folder: Path, service: Service, orders: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, service: Service, orders: Mapping[str, Any] | None = None, options: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.database = folder / "batchgen.db"
         self.events_before = last_event(self.database)
@@ -94,7 +96,7 @@ class Run:
         variables = {"CAMPAIGN_ORDERS": json.dumps(orders)} if orders else {}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "run", "batch.yaml"],
+                [sys.executable, "-m", module, "run", "batch.yaml", *options],
                 cwd=folder,
                 env=environment(AIMLAPI_BASE_URL=service.base_url, AIMLAPI_API_KEY=KEY, **variables),
                 stdout=log,

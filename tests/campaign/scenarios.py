@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, cycle, islice
 from typing import Any
 
@@ -145,6 +145,8 @@ class Scenario:
     local_image: bool = False
     foreign_file: bool = False
     """Whether a file that is not batchgen's lies at the output path of the first job."""
+    loss: str = ""
+    """What is lost after the first interruption: the job table, or its journal."""
     rendered: bool = False
     speed: float = 1000.0
     deadline_minutes: float = 60.0
@@ -194,6 +196,14 @@ def service_killed(name: str, seed: int) -> Scenario:
     return draw(chance, name, seed, {}, actions=("service", "service", "SIGKILL"))
 
 
+def table_lost(name: str, seed: int) -> Scenario:
+    """A run is killed, and the job table or its journal is lost; the next runs keep what was paid for."""
+    chance = random.Random(f"{name} {seed}")
+    plan = chance.choice([{}, {"create": {"accept_then_drop": 0.3}}, {"cdn": {"cut": 0.4}}])
+    scenario = draw(chance, name, seed, plan)
+    return replace(scenario, foreign_file=False, policy="hold", loss=chance.choice(["table", "journal"]))
+
+
 def draw(
     chance: random.Random,
     name: str,
@@ -240,6 +250,7 @@ KINDS: dict[str, Callable[[str, int], Scenario]] = {
     "no fault, SIGINT and SIGTERM": signals,
     "two runs, one interrupted": two_runs,
     "the service killed": service_killed,
+    "the job table lost": table_lost,
 }
 """The function that makes the scenarios of each row of the table, crash points excepted."""
 
@@ -248,6 +259,7 @@ SHARES = {
     "no fault, SIGINT and SIGTERM": 3,
     "two runs, one interrupted": 4,
     "the service killed": 3,
+    "the job table lost": 6,
 }
 """How many scenarios of a row one round of all rows has; one, unless the row is named here."""
 

@@ -28,6 +28,9 @@ RUNS_MAX = 12
 """Bounds the runs after the last interruption. Most scenarios need one or two."""
 RESTART_SECONDS = 0.3
 """How long the service is down."""
+REDO = ("--changed", "redo")
+"""A person wants the jobs at whose outputs another file lies."""
+KEEP = ("--changed", "keep")
 STOPPED = {130, 143, -signal.SIGINT, -signal.SIGTERM}
 ENDED = {0, 3, 4}
 """Exit codes: all delivered; ended without all; the account."""
@@ -47,6 +50,8 @@ class Trial:
     name: str
     command: str
     folder: Path
+    options: tuple[str, ...] = ()
+    """Options of every run."""
     kills: int = 0
     runs: int = 0
     seconds: float = 0.0
@@ -68,7 +73,7 @@ class Trial:
 def run_scenario(scenario: Scenario, folder: Path) -> Trial:
     """Interrupt, run again until the batch ends, and audit. The folder stays if there is a problem."""
     began = time.monotonic()
-    trial = Trial(scenario.name, scenario.command, folder)
+    trial = Trial(scenario.name, scenario.command, folder, options=REDO if scenario.foreign_file else ())
     folder.mkdir(parents=True)
     write_manifest(folder, scenario)
     options = ["--speed", str(scenario.speed), "--seed", str(scenario.seed), "--lag", str(LAG_SECONDS)]
@@ -82,6 +87,9 @@ def run_scenario(scenario: Scenario, folder: Path) -> Trial:
             for number, interruption in enumerate(scenario.interruptions):
                 if interrupt(trial, service, interruption, orders, 1 if number else scenario.processes) == 0:
                     break
+                if scenario.loss and not number:
+                    lose_table(folder, scenario.loss)
+                    trial.options = KEEP
             run_to_end(trial, service, orders)
             trial.close_with(audit(folder, service, foreign_file=scenario.foreign_file))
     except Exception as error:  # the campaign goes on, and reports it with the other problems
@@ -112,11 +120,18 @@ def write_manifest(folder: Path, scenario: Scenario) -> None:
     )
 
 
+def lose_table(folder: Path, loss: str) -> None:
+    """Take away the job table or its journal, and the mark of the dead run by which the next one would notice it."""
+    for path in folder.glob("batchgen.db*"):
+        if loss == "table" or path.suffix != ".db":
+            path.unlink()
+
+
 def interrupt(
     trial: Trial, service: Service, interruption: Interruption, orders: dict[str, Any], processes: int
 ) -> int | None:
     """Start the runs and interrupt the first of them; its exit code."""
-    target, *others = [Run(trial.folder, service, orders) for _ in range(processes)]
+    target, *others = [Run(trial.folder, service, orders, trial.options) for _ in range(processes)]
     trial.runs += processes
     action = interruption.action
     printed = action.startswith(("SIGINT", "SIGTERM"))
@@ -146,7 +161,7 @@ def check_exit_code(trial: Trial, run: Run, code: int | None, expected: set[int]
 def run_to_end(trial: Trial, service: Service, orders: Mapping[str, Any] = NO_ORDERS) -> None:
     """Repeat the same command until it can do nothing more."""
     for _ in range(RUNS_MAX):
-        run = Run(trial.folder, service, orders)
+        run = Run(trial.folder, service, orders, trial.options)
         trial.runs += 1
         if run.wait_for_events(0, PAUSE_SECONDS, printed=True):
             trial.kills += 1
