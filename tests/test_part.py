@@ -17,8 +17,8 @@ CONTENT = os.urandom(100_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-ATTEMPT = "batchgen-0123456789abcdef0123456789abcdef"
-OTHER_ATTEMPT = "batchgen-fedcba9876543210fedcba9876543210"
+ATTEMPT = "batchgen-0123456789abcdef-0123456789abcdef0123456789abcdef"
+OTHER_ATTEMPT = "batchgen-0123456789abcdef-fedcba9876543210fedcba9876543210"
 
 
 @pytest.fixture

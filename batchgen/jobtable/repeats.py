@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -90,7 +91,7 @@ def refusal(repeats: Sequence[Repeat]) -> str:
         + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
         + (f"\n  and {more} more" if more > 0 else "")
         + "\nNothing has been sent for them. Run again with --changed keep (take over what was paid for)"
-        "\nor --changed redo (pay for these once more)."
+        "\nor --changed redo (pay for these once more). If another job table has these jobs, name it with --db."
     )
 
 
@@ -99,7 +100,7 @@ def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
 
     A job that a person ordered again is none, and neither is one that was only paid for by its own earlier attempts.
     """
-    pending = connection.execute(PENDING, {"in_batch": search.batch_id}).all()
+    pending = connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
     past = unclaimed(connection, search)
     repeats = []
@@ -108,10 +109,16 @@ def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
             repeats.append(Repeat(job, owner=candidates.pop(0)))
         elif generations := past.get(job.fingerprint[:DIGITS]):
             repeats.append(Repeat(job, generation=generations.pop(0)))
-    settled = {repeat.job.id for repeat in repeats}
-    others = [job for job in pending if job.id not in settled]
+    paid = {repeat.job.id for repeat in repeats}
+    others = [job for job in pending if job.id not in paid]
     repeats += [Repeat(job) for job in with_output(connection, search.folder, others)]
-    return sorted(repeats, key=lambda repeat: int(repeat.job.id))
+    repeats.sort(key=lambda repeat: int(repeat.job.id))
+    return [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in repeats]
+
+
+def pending_row(connection: Connection, job: Any) -> Any:
+    """All that keeping a pending job needs of its row."""
+    return connection.execute(PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
 
 
 def paid_meanwhile(connection: Connection, batch_id: int, service: str, ids: Collection[int]) -> list[Repeat]:
@@ -168,11 +175,17 @@ def chunks_of(values: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) -> list[Any]:
     """The pending jobs at whose output a file lies that no job of the table is known to have made."""
-    is_folder = cache(os.path.isdir)  # a folder that does not exist is tested once, not for each of its files
+
+    @cache
+    def names_in(directory: str) -> set[str]:
+        """The names in a folder, without regard to case: whether a file system has any is known only by asking it."""
+        with suppress(OSError):
+            return {name.casefold() for name in os.listdir(directory)}  # noqa: PTH208  names are all that is needed
+        return set()
 
     def exists(output: str) -> bool:
-        path = f"{folder}/{output}"
-        return is_folder(path.rpartition("/")[0]) and os.path.exists(path)  # noqa: PTH110  a hundred thousand of them
+        directory, _, name = f"{folder}/{output}".rpartition("/")
+        return name.casefold() in names_in(directory) and os.path.lexists(f"{directory}/{name}")
 
     present = [job for job in pending if exists(job.output_path)]
     if not present:
@@ -181,18 +194,17 @@ def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) ->
     return [job for job in present if job.output_path not in made]
 
 
-PENDING = (
-    select(
-        *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path),
-        *(jobs.c.priority, jobs.c.tags, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
-    )
-    .where(
-        jobs.c.batch_id == bindparam("in_batch"),
-        jobs.c.state == State.PENDING,
-        jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint),
-    )
-    .order_by(jobs.c.id)
+_names = (jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.fingerprint, jobs.c.output_path)
+_is_unsettled = (
+    jobs.c.batch_id == bindparam("in_batch"),
+    jobs.c.state == State.PENDING,
+    jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint),
 )
+PENDING_NAMES = select(*_names).where(*_is_unsettled)
+PENDING = select(
+    *(*_names, jobs.c.state, jobs.c.priority, jobs.c.tags),
+    *(jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
+).where(*_is_unsettled)
 
 _pending = jobs.alias("pending")
 OWNERS = (
