@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from batchgen import clock
 from batchgen.services.account import Account
-from batchgen.services.base import Adoption, SentAttempt, Service, Submission
+from batchgen.services.base import Adoption, History, SentAttempt, Service, Submission
 from batchgen.services.outcomes import (
     Absent,
     Accepted,
@@ -201,6 +201,25 @@ async def two_lost_twins_never_share_a_generation(bench: Bench) -> None:
         expect(len(ids) == len(set(ids)), "two requests adopted one generation")
 
 
+async def what_was_bought_is_listed_by_its_client_request_id(bench: Bench) -> None:
+    """A service that lists nothing says so with None: it must not show an empty list, which would be a proof."""
+    since = clock.utcnow() - timedelta(hours=1)
+    attempt, _ = await bench.submit("listed")
+    lost, _ = await bench.submit("listed, though its answer was lost", LOST[0])
+    history = await bench.service.history(since)
+    if history is not None:
+        if not isinstance(history, History):
+            raise NotConformant(f"history returned {history!r}")
+        listed = {past.client_request_id: past.generation_id for past in history.generations if past.is_certain}
+        expect(listed.get(attempt.client_request_id) == attempt.generation_id, "an accepted request is not listed")
+        expect(listed.get(lost.client_request_id) == bench.imitation.accepted()[-1], "a lost answer is not listed")
+        expect(history.since <= since, "the list does not reach back to the moment that was asked for")
+        bench.proxy.other_fault = Fault("no answer", False, lambda _answer: b"")
+        silent = await bench.service.history(since)
+        bench.proxy.other_fault = None
+        expect(not isinstance(silent, History), "no answer was taken for an empty list")
+
+
 async def too_much_is_throttled(bench: Bench) -> None:
     _, outcome = await bench.submit(fault=TOO_MUCH)
     expect(isinstance(outcome, Throttled), f"429 became {outcome!r}")
@@ -266,6 +285,7 @@ CASES: tuple[Case, ...] = (
     a_lost_answer_is_found_again,
     the_generation_of_a_twin_is_never_taken,
     two_lost_twins_never_share_a_generation,
+    what_was_bought_is_listed_by_its_client_request_id,
     too_much_is_throttled,
     a_refused_key_concerns_the_account_and_is_not_repeated,
     an_answer_that_says_nothing_ends_no_generation,
