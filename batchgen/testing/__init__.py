@@ -12,7 +12,8 @@
 and that server loses, cuts and replaces answers.
 """
 
-from batchgen.testing.conformance import CASES, Imitation, NotConformant, check_case
+from batchgen.testing.bench import Imitation, NotConformant
+from batchgen.testing.conformance import CASES, check_case
 from batchgen.testing.kills import MOMENTS, check_kill
 
 __all__ = ["CASES", "MOMENTS", "Imitation", "NotConformant", "check_case", "check_kill"]

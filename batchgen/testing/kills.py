@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.testing.conformance import KEY, Imitation, expect
+from batchgen.testing.bench import KEY, Imitation, expect
 from batchgen.testing.proxy import Proxy, proxied
 
 MOMENTS = ("sent", "accepted")

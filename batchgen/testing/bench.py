@@ -1,0 +1,114 @@
+"""The bench of the conformance suite: a plug-in, its imitated service, a proxy between them, and the faults of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from batchgen import clock
+from batchgen.services.base import Adoption, SentAttempt, Service, Submission
+from batchgen.services.outcomes import Accepted
+from batchgen.services.registry import Plugin
+from batchgen.testing.proxy import Fault, Proxy, cut, replaced
+
+KEY = "conformance-key-never-to-be-seen"
+POLLS_MAX = 200  # of a generation of the imitation, which should take no longer than a second
+
+LOST = (
+    *(Fault(f"the answer is cut after {share:.0%}", True, cut(share)) for share in (0, 0.1, 0.5, 0.9, 1)),
+    *(Fault(f"the answer is {status}", True, replaced(status, "{}")) for status in (500, 502, 503, 504, 408)),
+    Fault("the answer is no JSON", True, replaced(200, "<html>welcome</html>")),
+    Fault("the answer is JSON of another kind", True, replaced(200, '["ok"]')),
+    Fault("the answer is empty", True, replaced(204)),
+    Fault("the answer is a redirect", True, replaced(302, headers="Location: /elsewhere\r\n")),
+)
+"""Answers to a create request that the service has accepted."""
+NEVER_CAME = Fault("the request is lost on the way", False, lambda _answer: b"")
+TOO_MUCH = Fault("the service refuses with 429", False, replaced(429, "{}", "Retry-After: 7\r\n"))
+BAD_KEY = Fault("the service refuses the key, and repeats it", False, replaced(401, json.dumps({"message": KEY})))
+NO_ANSWERS = (
+    Fault("no answer", False, lambda _answer: b""),
+    Fault("half an answer", True, cut(0.5)),
+    *(Fault(f"the answer is {status}", False, replaced(status, "{}")) for status in (401, 403, 429, 500, 502, 503)),
+    Fault("the answer is no JSON", False, replaced(200, "<html>welcome</html>")),
+)
+"""Answers to a question, which say nothing about a generation."""
+
+
+class Imitation(Protocol):
+    """The service that a plug-in is tested against: a server of the author's own, on loopback, which takes any key.
+
+    Its generations end within a second. Addresses in its answers are made from the `Host` header of the request.
+    """
+
+    plugin: Plugin
+    service: str
+    """The name of the plug-in's entry point."""
+    base_url: str
+    jobs: Sequence[Mapping[str, Any]]
+    """Jobs for a manifest, all of them different."""
+
+    def submission(self, prompt: str) -> Submission:
+        """A valid request without a client request id. The same prompt makes the same request."""
+
+    def is_create(self, method: str, path: str) -> bool:
+        """Whether a request is one that costs money."""
+
+    def accepted(self) -> Sequence[str]:
+        """The ids of all generations that the service has accepted, in their order."""
+
+
+class NotConformant(AssertionError):
+    """A plug-in breaks a promise of the protocol; `str(error)` says which."""
+
+
+def expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise NotConformant(message)
+
+
+def expect_no_key(value: object) -> None:
+    expect(KEY not in repr(value), f"the key is in {type(value).__name__}")
+
+
+@dataclass
+class Bench:
+    """A plug-in in front of its imitated service, with a proxy between them."""
+
+    imitation: Imitation
+    proxy: Proxy
+    service: Service
+    submitted: int = 0
+
+    async def submit(self, prompt: str = "a lighthouse", fault: Fault | None = None) -> tuple[SentAttempt, Any]:
+        """Send one request, which meets a fault. Returns the attempt and the outcome."""
+        self.submitted += 1
+        submission = replace(self.imitation.submission(prompt), client_request_id=f"batchgen-{self.submitted:032x}")
+        attempt = SentAttempt(
+            submission.client_request_id, submission.model, submission.endpoint, submission.request, (), clock.utcnow()
+        )
+        if self.service.features.prepares:
+            handle = await self.service.prepare(submission)
+            expect(isinstance(handle, Mapping), f"prepare returned {handle!r}")
+            assert isinstance(handle, Mapping)
+            submission, attempt = replace(submission, handle=handle), replace(attempt, handle=handle)
+        self.proxy.create_faults = [fault] if fault else []
+        outcome = await self.service.submit(submission)
+        expect_no_key(outcome)
+        if isinstance(outcome, Accepted):
+            attempt = replace(attempt, generation_id=outcome.generation_id, handle=outcome.handle)
+        return attempt, outcome
+
+    async def find(self, *attempts: SentAttempt) -> Mapping[str, Any]:
+        """What the service's memory says about these attempts."""
+        findings = await self.service.find(attempts)
+        expect_no_key(findings)
+        expect(isinstance(findings, Mapping), f"find returned {findings!r}")
+        assert isinstance(findings, Mapping)
+        return findings
+
+    @property
+    def adopts(self) -> bool:
+        return self.service.features.adopt is not Adoption.NONE
