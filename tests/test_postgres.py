@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -17,16 +18,20 @@ from sqlalchemy import Connection, select, text
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import delivery, leases, polling, submission
+from batchgen.jobtable import delivery, leases, ledger, polling, repeats, submission, takeover
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.fingerprint import new_request_id
+from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.schema import metadata, timings
+from batchgen.jobtable.takeover import Adopter
+from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server, binaries, serving
 from tests.processes import gather
-from tests.table import HOUR, RUN, Table
+from tests.table import HOUR, RUN, Table, spec
 from tests.test_database import COUNT, OPEN, names, note
 from tests.waiting import until
 
@@ -75,6 +80,19 @@ def test_the_migrated_database_has_the_described_schema(database: Database) -> N
         return list(compare_metadata(context, metadata))
 
     assert database.read_now(differences) == []
+
+
+def test_what_was_paid_for_is_known_under_another_name(table: Table) -> None:
+    table.bring(State.DONE, "mona")
+    synced = table.sync(replace(spec("mona"), key="renamed"), spec("lost", prompt="Lost."))
+    search = RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans, ())
+    past = PastGeneration(new_request_id(table.row("lost").fingerprint), "g-lost", table.now, Decimal("0.5"))
+    matches = table.change(repeats.find, replace(search, past=[past]))
+    assert [(repeat.job.key, bool(repeat.owner)) for repeat in matches] == [("renamed", True), ("lost", False)]
+    adopter = Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
+    table.change(takeover.settle, matches, table.folder, adopter, "keep")
+    assert table.states() == {"mona": "cancelled", "renamed": "done", "lost": "generating"}
+    assert table.change(ledger.totals, table.batch_id) == table.recomputed_totals()
 
 
 def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:

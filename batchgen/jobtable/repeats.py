@@ -138,10 +138,11 @@ def paid_elsewhere(
 
     Jobs that stand in the manifest beside it are none of them: a manifest may ask for one request many times.
     """
-    owners: dict[str, list[Any]] = defaultdict(list)
     params = {"in_batch": search.batch_id, "at_service": search.service}
     statement = OWNERS if among is None else OWNERS.where(_pending.c.id.in_(among))
-    for row in connection.execute(statement, params):
+    rows = {row.id: row for row in connection.execute(statement, params)}  # one for each pending job with its request
+    owners: dict[str, list[Any]] = defaultdict(list)
+    for row in sorted(rows.values(), key=lambda row: int(row.id)):
         is_beside = row.batch_id == search.batch_id and row.id not in search.orphans
         if not is_beside and not is_free(row):
             owners[row.fingerprint].append(row)
@@ -213,7 +214,6 @@ OWNERS = (
         *(jobs.c.attempt_id, jobs.c.leased_by, jobs.c.error_class, attempts.c.fingerprint, attempts.c.cost_usd),
         *(batches.c.name.label("batch"), batches.c.manifest_path),
     )
-    .distinct()
     .select_from(_pending)
     .join(attempts, attempts.c.fingerprint == _pending.c.fingerprint)
     .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
@@ -226,7 +226,6 @@ OWNERS = (
         jobs.c.state != State.CANCELLED,
         jobs.c.id != _pending.c.id,
     )
-    .order_by(jobs.c.id)
 )
 BY_REQUEST = select(attempts.c.client_request_id).where(
     attempts.c.client_request_id.in_(bindparam("ids", expanding=True))
