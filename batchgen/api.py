@@ -58,7 +58,7 @@ class RunOptions(TypedDict, total=False):
     simulate: bool
     validate: bool
     changed: OnChanged | None
-    """What to do with jobs that were edited after they were sent."""
+    """What to do with jobs that were edited after they were sent, or that were paid for before under another name."""
     only: Collection[str]
     """Shell patterns of ids."""
     where: str | None

@@ -43,7 +43,8 @@ FAILURES_SHOWN = 5
 @click.option(
     "--changed",
     type=click.Choice(["keep", "redo"]),
-    help="For jobs that were edited after they were sent: keep the paid video, or pay for a new one as well.",
+    help="For jobs that were edited after they were sent, or paid for before under another name: keep the paid video,"
+    " or pay for a new one as well.",
 )
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
 @click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
