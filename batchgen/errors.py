@@ -89,7 +89,7 @@ class DatabaseNewer(UsageError):
 
 
 class ManifestChanged(UsageError):
-    """Jobs that were sent have been edited, or what is to be sent was paid for before; a person must say keep or redo."""
+    """Jobs that were sent have been edited, or a request was paid for before; a person must say keep or redo."""
 
 
 class AccountError(BatchgenError):
