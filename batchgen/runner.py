@@ -21,7 +21,7 @@ from uuid import uuid4
 from batchgen import clock
 from batchgen.downloader import Downloader
 from batchgen.ending import Ending, judge
-from batchgen.errors import ExitCode, ServiceUnreachable
+from batchgen.errors import ExitCode, ServiceUnreachable, TableLocked
 from batchgen.files import liveness
 from batchgen.jobs import State
 from batchgen.jobtable import leases, place, pricelist, statistics, timings
@@ -46,6 +46,7 @@ RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, 
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 QUESTION_SECONDS = 60.0  # for one of them: a plug-in has closer bounds of its own
+LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
 OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
@@ -88,6 +89,7 @@ class Runner:
         self.moved = asyncio.Event()
         """Set whenever a row may have moved, for `watch_end`."""
         self.end_watch: asyncio.Task[None] | None = None
+        self.lock_watch: asyncio.Task[None] | None = None
         self.signal: signal.Signals | None = None
         self.failure: BaseException | None = None
         """The first exception of a loop."""
@@ -116,6 +118,10 @@ class Runner:
                 return ending
             except ServiceUnreachable as error:
                 code = error.exit_code
+                raise
+            except TableLocked as error:
+                if self.signal:  # The lock has no part in it: a person has ended the run.
+                    error.exit_code = code = ExitCode(128 + self.signal)
                 raise
             finally:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
@@ -225,9 +231,18 @@ class Runner:
                 cancel_tasks(self.poller, self.reconciler)
             await asyncio.gather(*(stage.finish() for stage in self.stages))
             await self.downloader.close()
+            if self.lock_watch:
+                self.lock_watch.cancel()
         failures = (self.failure, *(stage.failure for stage in self.stages))
         if failure := next(filter(None, failures), None):
             raise failure
+
+    async def give_up_lock(self) -> None:
+        """After the first signal, wait for the lock of another program only while it keeps a create from its row."""
+        never = asyncio.Event()
+        while self.scheduler.tasks or not self.database.lock.is_held:
+            await wait_for(never, LOCK_CHECK_SECONDS)
+        self.database.lock.impatient.set()
 
     async def until_over(self, loop: Coroutine[Any, Any, None]) -> None:
         """Run a loop. An exception in it ends the run in good order instead of cancelling the other loops."""
@@ -346,8 +361,9 @@ class Runner:
             self.end()
             if self.end_watch:
                 self.end_watch.cancel()  # It may be waiting for the service to list charges.
+            self.lock_watch = asyncio.create_task(self.give_up_lock())
         else:
-            self.database.impatient.set()
+            self.database.lock.impatient.set()
             cancel_tasks(*self.stages)
 
 

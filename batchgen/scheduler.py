@@ -72,6 +72,8 @@ class Scheduler(Stage):
         Also returns when more may be claimed.
         """
         context = self.context
+        # Another program may have locked the table meanwhile, and an intent must not be older than its request.
+        now = max(now, clock.utcnow())
         capacity = self.admission.capacity(connection, now, most)
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +22,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.statistics import Blocker
 from batchgen.jobtable.sync import Batch, OnChanged
-from batchgen.report.log import log_to_stderr
+from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import blocker_line, counts, local_time, plural, shortened, summary_json, summary_line
@@ -72,10 +71,12 @@ def command(
     async def run(log: IO[str] | None) -> Ending:
         async with api.open_run(manifest, run_options) as opened:
             announce(opened.spec, as_json)
+            if opened.database.is_new and opened.database.path and not as_json:
+                print_lines(f"new job table: {opened.database.path}", err=True)
             announce_elsewhere(opened.elsewhere, as_json)
-            return await run_with_progress(opened, as_json, log)
+            return await run_with_progress(opened, as_json, log, sentences)
 
-    log_to_stderr(verbose)
+    sentences = log_to_stderr(verbose)
     with ExitStack() as stack:
         log = stack.enter_context(open_log(log_file)) if log_file else None
         ending = asyncio.run(run(log))
@@ -90,11 +91,12 @@ def open_log(path: Path) -> IO[str]:
         raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
 
-async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | None) -> Ending:
+async def run_with_progress(
+    opened: api.OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler
+) -> Ending:
     """Run the batch to its end, showing its progress, and print the result."""
     database, spec, runner = opened.database, opened.spec, opened.runner
     batch_id, batch, after = spec.synced.batch_id, spec.batch, opened.last_event
-    notice = partial(notice_of, runner)
     progress = Progress(
         database,
         batch_id,
@@ -102,9 +104,10 @@ async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | N
         after,
         as_json=as_json,
         log=log,
-        notice=notice,
+        notice=lambda: notice_of(runner, with_lock=sentences.is_silent),
         origin=runner.context.service.origin,
     )
+    sentences.is_silent = progress.display is not None
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
     try:
@@ -113,6 +116,7 @@ async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | N
     finally:
         ended.set()
         await following
+        sentences.is_silent = False
     if as_json:
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
         print_json({**result, **summary_json(batch.name, ending.batch_summary)})
@@ -158,9 +162,10 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
-def notice_of(runner: Runner) -> str:
-    """Why a run is doing less than it could, and what it warns of."""
+def notice_of(runner: Runner, *, with_lock: bool) -> str:
+    """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table."""
     context, reason = runner.context, ""
+    lock = runner.database.lock.notice if with_lock else ""
     if runner.signal:
         reason = "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
     elif context.disk:
@@ -171,7 +176,7 @@ def notice_of(runner: Runner) -> str:
         until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
         reason = f"no more submits for now: {context.hold}{until}"
     waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
-    return "; ".join(filter(None, (reason, waiting, context.warning)))
+    return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
 def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:
