@@ -28,7 +28,7 @@ from batchgen.jobtable import leases, place, pricelist, statistics, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, SyncResult
-from batchgen.limits import accounting
+from batchgen.limits import accounting, rate
 from batchgen.limits.budget import Hold, Terms
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
@@ -46,6 +46,7 @@ RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, 
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 QUESTION_SECONDS = 60.0  # for one of them: a plug-in has closer bounds of its own
+CLOCK_STEP = timedelta(minutes=1)  # by which a clock may be corrected without anything being planned anew
 LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
 OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
@@ -94,6 +95,8 @@ class Runner:
         self.failure: BaseException | None = None
         """The first exception of a loop."""
         self.charge_requests = 0
+        self.clock_began_at: datetime | None = None
+        """The time by the system's clock when its steady clock began: constant, unless a clock is set."""
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
@@ -109,6 +112,7 @@ class Runner:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
                 await write(leases.wake_waiting, self.batch_id, clock.utcnow(), self.context.service.origin)
+                await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
                 async with self.asking_beside():
                     await self.turn_all()
@@ -221,6 +225,7 @@ class Runner:
                     *(self.turn(stage) for stage in self.stages),
                     self.repeat(self.recover, NEIGHBOURS_SECONDS),
                     self.repeat(self.renew_leases, RENEW_SECONDS),
+                    self.repeat(self.check_clock, NEIGHBOURS_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
                 self.end_watch = loops.create_task(self.until_over(self.watch_end()))
@@ -337,6 +342,15 @@ class Runner:
         """Keep the leases of this run from ending."""
         now = clock.utcnow()
         await self.database.write(leases.renew, self.id, now, now + LEASE)
+
+    async def check_clock(self) -> None:
+        """Make due at once what was planned by a clock that has been set back since."""
+        now = clock.utcnow()
+        began_at = now - timedelta(seconds=asyncio.get_running_loop().time())
+        if self.clock_began_at and self.clock_began_at - began_at > CLOCK_STEP:
+            await self.database.write(leases.wake_waiting, self.batch_id, now, self.context.service.origin)
+            self.notify(*self.stages)
+        self.clock_began_at = began_at
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:

@@ -173,7 +173,9 @@ def notice_of(runner: Runner, *, with_lock: bool) -> str:
     elif context.blocked:
         reason = f"no more submits: {context.blocked.reason}"
     elif context.hold:
-        until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
+        until = ""
+        if context.hold_until:
+            until = f", until {local_time(context.hold_until, clock.utcnow())}; then one request tries again"
         reason = f"no more submits for now: {context.hold}{until}"
     waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
