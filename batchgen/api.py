@@ -37,10 +37,11 @@ from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits, Manifest, read
-from batchgen.runner import Runner, RunSpec, wait_for
+from batchgen.runner import Runner
 from batchgen.services.account import Account, origin_of, read_account, read_public_account
 from batchgen.services.base import Service
 from batchgen.services.registry import DEFAULT, SIMULATOR, plugin
+from batchgen.stage import RunSpec, wait_for
 
 SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
 FOLLOW_SECONDS = 1.0  # between two reads of the events: a caller needs no more

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +28,8 @@ from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import blocker_line, counts, local_time, plural, shortened, summary_json, summary_line
-from batchgen.runner import Runner, RunSpec
+from batchgen.runner import Runner
+from batchgen.stage import RunSpec
 
 FAILURES_SHOWN = 5
 
@@ -111,7 +114,7 @@ async def run_with_progress(
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
     try:
-        with runner.listening():
+        with signals_handled(runner):
             ending = await runner.run()
     finally:
         ended.set()
@@ -119,11 +122,38 @@ async def run_with_progress(
         sentences.is_silent = False
     if as_json:
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        print_json({**result, **summary_json(batch.name, ending.batch_summary)})
+        print_json({**result, **summary_json(batch.name, ending.batch_summary)}, is_progress=True)
     else:
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
         print_result(batch, ending, failures)
     return ending
+
+
+@contextmanager
+def signals_handled(runner: Runner) -> Iterator[None]:
+    """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
+
+    A hang-up that is ignored stays ignored: `nohup` says that the run is to go on.
+    """
+    loop = asyncio.get_running_loop()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number: int, _frame: object) -> None:
+        stopped_by = signal.SIGTERM if number == hangup else signal.Signals(number)
+        loop.call_soon_threadsafe(runner.stop, stopped_by)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # After a first signal only the summary is left; a second one must not cut off how to go on.
+            signal.signal(number, signal.SIG_IGN if runner.signal else handler)
 
 
 def announce(spec: RunSpec, as_json: bool) -> None:
@@ -132,7 +162,7 @@ def announce(spec: RunSpec, as_json: bool) -> None:
     if as_json:
         fields = {name: getattr(synced, name) for name in ("new", "edited", "gone", "redone", "unchanged")}
         changed = [change.key for change in synced.changed]
-        print_json({"event": "enrolled", "batch": batch.name, **fields, "changed": changed})
+        print_json({"event": "enrolled", "batch": batch.name, **fields, "changed": changed}, is_progress=True)
         return
     changes = counts(
         [
@@ -157,7 +187,7 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
     """Say which jobs were sent to another address: the run does not ask for them."""
     for blocker in blockers:
         if as_json:
-            print_json({"event": "elsewhere", "jobs": blocker.jobs, "origin": blocker.origin})
+            print_json({"event": "elsewhere", "jobs": blocker.jobs, "origin": blocker.origin}, is_progress=True)
         else:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 

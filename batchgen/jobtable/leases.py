@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from batchgen.files import liveness
 from batchgen.jobs import Outcome, State
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import attempts, jobs, runs
 from batchgen.jobtable.submission import move_to_unconfirmed
 from batchgen.jobtable.transition import NO_LEASE, SENT_HERE, guarded_update
@@ -47,6 +50,14 @@ def unended(connection: Connection, batch_id: int) -> dict[str, str]:
     """The runs of a batch that have not recorded their end, dead or alive, with the host of each."""
     statement = select(runs.c.id, runs.c.host).where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
     return {row.id: row.host for row in connection.execute(statement)}
+
+
+async def release_dead(database: Database, run: str, now: datetime) -> bool:
+    """Release the leases of runs that are dead, as seen by another `run`. Returns whether there was any."""
+    hosts = await database.read(holders)
+    hosts.pop(run, None)
+    dead = await asyncio.to_thread(liveness.dead, database.path, hosts)
+    return bool(dead) and bool(await database.write(recover_dead, dead, now))
 
 
 def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:

@@ -112,10 +112,15 @@ def unwritable(failure: OSError | ValueError) -> StorageError:
     return StorageError(f"standard output cannot be written: {getattr(failure, 'strerror', None) or failure}")
 
 
-def print_json(document: Mapping[str, Any]) -> None:
-    """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact."""
-    line = visible_json(json.dumps(document, ensure_ascii=False, default=text_of))
-    OutputStream(sys.stdout).write_raw(line + "\n")
+def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> None:
+    """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact.
+
+    Raises `StorageError` where it cannot be written, unless it is the progress of a run, which goes on without it.
+    """
+    output = OutputStream(sys.stdout)
+    output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=text_of)) + "\n")
+    if output.failure and not is_progress and not isinstance(output.failure, BrokenPipeError):
+        raise unwritable(output.failure)
 
 
 def text_of(value: datetime | Decimal) -> str:
