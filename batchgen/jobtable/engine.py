@@ -14,8 +14,8 @@ from batchgen.jobtable.table_lock import RETRY_SECONDS
 
 LOCK_TIMEOUT_MS = 2_000
 """How long PostgreSQL waits for a lock at once. `table_lock.py` tries again, as it does with SQLite."""
-TAKE_WRITE_LOCK = f"""
-SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),
+TAKE_WRITE_LOCK = """
+SELECT set_config('lock_timeout', '{}ms', true),
        set_config('idle_in_transaction_session_timeout', '5min', true),
        pg_advisory_xact_lock(7274331)
 """
@@ -103,7 +103,7 @@ def postgres_engine(url: URL, writing: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(TAKE_WRITE_LOCK)
+        connection.exec_driver_sql(TAKE_WRITE_LOCK.format(LOCK_TIMEOUT_MS))
 
     return engine
 

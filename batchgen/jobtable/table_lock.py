@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from batchgen.errors import TableLocked
 
@@ -89,7 +89,7 @@ class TableLock:
             return True
         # psycopg names no state where it finds no server at all.
         is_gone = error.connection_invalidated or state in RESTART_STATES or (state or "08").startswith("08")
-        return self.reconnects and is_gone and type(error.orig).__name__ in ("OperationalError", "AdminShutdown")
+        return self.reconnects and is_gone and isinstance(error, OperationalError)
 
     def reason(self) -> str:
         """What is waited for."""
