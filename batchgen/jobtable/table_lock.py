@@ -51,7 +51,7 @@ class TableLock:
     @property
     def is_held(self) -> bool:
         """Whether a thread has tried in vain more than once."""
-        return any(tries > 1 for tries in self.waiting.values())
+        return any(tries > 1 for tries in list(self.waiting.values()))
 
     @property
     def notice(self) -> str:
