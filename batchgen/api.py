@@ -34,13 +34,15 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits, Manifest, read
-from batchgen.runner import Runner, RunSpec, wait_for
+from batchgen.runner import Runner
 from batchgen.services.account import Account, origin_of, read_account, read_public_account
 from batchgen.services.base import Service
 from batchgen.services.registry import DEFAULT, SIMULATOR, plugin
+from batchgen.stage import RunSpec, wait_for
 
 SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
 FOLLOW_SECONDS = 1.0  # between two reads of the events: a caller needs no more
@@ -251,10 +253,12 @@ def complete(coroutine: Coroutine[Any, Any, T]) -> T:
 async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
     """Everything that a run needs. Raises `ManifestInvalid`, `AccountError`, `ManifestChanged`, `StorageError`."""
     with ExitStack() as stack:
-        database, manifest = open_manifest(path, options, stack)
+        database, manifest = open_manifest(path, options, stack, patience=None)
         account = read_account(plugin(manifest.service).variables, manifest.folder)
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
-        database = database or stack.enter_context(Database(batches.table_location(options.get("db"), path)))
+        database = database or stack.enter_context(
+            Database(batches.table_location(options.get("db"), path), patience=None)
+        )
         spec = await prepare_run(database, manifest, options)
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
@@ -262,11 +266,13 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
             yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere)
 
 
-def open_manifest(path: Path, options: RunOptions, stack: ExitStack) -> tuple[Database | None, Manifest]:
+def open_manifest(
+    path: Path, options: RunOptions, stack: ExitStack, patience: int | None = PATIENCE_TRIES
+) -> tuple[Database | None, Manifest]:
     """The job table, if there is one, and the manifest with the limits that the options name instead of its own."""
     refuse_wrong(options)
     location = batches.table_location(options.get("db"), path)
-    database = stack.enter_context(Database(location)) if batches.table_exists(location) else None
+    database = stack.enter_context(Database(location, patience=patience)) if batches.table_exists(location) else None
     simulate, validate = options.get("simulate", False), options.get("validate", True)
     manifest = read_manifest(path, database, simulate=simulate, validate=validate)
     return database, replace(manifest, limits=limits_of(manifest.limits, options))

@@ -1,4 +1,4 @@
-"""How a run ended: the exit code and one sentence for a person, judged by what stops the run and by the table."""
+"""Whether a run is over, and how it ended: exit code and a sentence, judged by what stops the run and by the table."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ class RunResult:
     def ok(self) -> bool:
         """Whether every job that the run was about is delivered."""
         return self.exit_code is ExitCode.DELIVERED
+
+
+def is_any_open(connection: Connection, context: RunContext, choose: Choose, now: datetime) -> bool:
+    """Whether the run can still bring a job forward."""
+    states = context.advanceable_states()
+    if State.PENDING in states and context.terms.any:
+        if choose(connection, now, 1).chosen:
+            return True
+        states.remove(State.PENDING)
+    return statistics.any_open(connection, context.batch_id, states, now, context.service.origin)
 
 
 def judge(

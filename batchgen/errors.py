@@ -108,3 +108,7 @@ class StorageError(BatchgenError):
     """The disk, the output folder or the database file cannot be used."""
 
     exit_code = ExitCode.STORAGE
+
+
+class TableLocked(StorageError):
+    """Another program has locked the job table for longer than the command waits."""

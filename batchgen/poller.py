@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -25,6 +27,7 @@ POLLS_WITHOUT_FILE = 5  # "completed" without a file so often in a row is final
 RETRY_FIRST_SECONDS = 2.0  # after "completed" without a file
 RETRY_SHARE = 0.02  # of a generation's expected time or age: the pause after a poll without an answer
 RETRY_LONGEST_SECONDS = 120.0  # between two polls of a job while the service answers nobody
+MEDIANS_SECONDS = 60.0  # for the service's generation times; a plug-in has closer bounds of its own
 EARLIEST_END = 0.75  # of the age at which an end was seen, however long before the last poll was
 
 
@@ -167,6 +170,16 @@ class Poller(Stage):
         """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""
         if self.context.times.learn(job, timing):
             await self.bring_forward(job.model, now, job.kind)
+
+    async def learn_medians(self) -> None:
+        """Take over the service's median generation times, and poll earlier what they show to be planned too late."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MEDIANS_SECONDS):
+                medians = await self.context.service.typical_seconds(self.context.models)
+            self.context.times.take_over(medians)
+            for model in medians:
+                await self.bring_forward(model, clock.utcnow())
+            self.wakeup.set()
 
     async def bring_forward(self, model: str, now: datetime, kind: Kind | None = None) -> None:
         """Poll earlier what was planned too late for what is known now: of one kind, or of all kinds of a model."""

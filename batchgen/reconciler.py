@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -18,12 +17,12 @@ from batchgen import clock
 from batchgen.jobs import ErrorClass, Job, State
 from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
 from batchgen.jobtable.repeats import Repeat
-from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.services.base import Adoption, History, PastGeneration
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, Finding, Trouble, Unavailable
-from batchgen.stage import LEASE, RunContext, Stage
+from batchgen.services.registry import plugin
+from batchgen.stage import LEASE, RunContext, RunSpec, Stage
 
 RETRY_FIRST_SECONDS = 3.0
 RETRY_LONGEST_SECONDS = 120.0
@@ -160,18 +159,13 @@ def windows(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 class RepeatCheck:
     """Looks for pending jobs that were paid for before, and does with them what a person said."""
 
-    def __init__(
-        self,
-        context: RunContext,
-        synced: SyncResult,
-        handle_of: Callable[[str, str], Mapping[str, Any]],
-        wait: Callable[[float], Awaitable[bool]],
-    ) -> None:
+    def __init__(self, context: RunContext, spec: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> None:
         self.context = context
-        self.synced = synced
-        self.handle_of = handle_of
+        self.synced = spec.synced
+        self.on_changed = spec.on_changed
+        self.handle_of = plugin(spec.batch.service).handle_of
         self.wait = wait
-        """Waits for so many seconds; True if the run ends meanwhile."""
+        """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
 
     async def run(self) -> None:
         """Settle all repeats. Raises `ManifestChanged`, `UsageError`.
@@ -179,20 +173,23 @@ class RepeatCheck:
         The log may be late. Where it shows that the table has lost something, the newest of it may not be listed yet:
         the log is read again once it has had the time that a lost answer is waited for.
         """
-        context, database = self.context, self.context.database
-        since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
-        while await database.read(submission.any_pending, context.batch_id):
-            matches = await self.settle(await self.read_history(since))
-            newest = max((repeat.generation.accepted_at for repeat in matches if repeat.generation), default=None)
-            if newest is None or self.context.on_changed != "keep":
-                return
-            until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
-            if until <= clock.utcnow():
-                return
-            context.hold, context.hold_until = "the service's log may not show yet all that was paid for", until
-            if await self.wait((until - clock.utcnow()).total_seconds()):
-                return
+        since = await self.context.database.read(repeats.compared_since, self.synced, clock.utcnow())
+        while await self.context.database.read(submission.any_pending, self.context.batch_id):
+            newest = await self.settle(await self.read_history(since))
+            if newest is None or await self.is_over_after(newest):
+                break
             since = newest - repeats.SLACK
+        self.context.awaits_history = False
+        await self.wait(0)
+
+    async def is_over_after(self, newest: datetime) -> bool:
+        """Wait until the log shows everything up to this moment. True if it does already, or the run is over."""
+        context = self.context
+        until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
+        if until <= clock.utcnow():
+            return True
+        context.hold, context.hold_until = "the service's log may not show yet all that was paid for", until
+        return await self.wait((until - clock.utcnow()).total_seconds())
 
     async def read_history(self, since: datetime) -> Sequence[PastGeneration]:
         """The generations that the service remembers. A log that does not answer is asked again for a while; then the
@@ -220,21 +217,23 @@ class RepeatCheck:
         context.hold = ""
         return ()
 
-    async def settle(self, past: Sequence[PastGeneration]) -> list[Repeat]:
+    async def settle(self, past: Sequence[PastGeneration]) -> datetime | None:
+        """Do with all repeats what a person said. When the newest was bought that only the log knew, if one is kept."""
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
         matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
-        if self.context.on_changed == "keep":
+        if self.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
         sender = (context.run, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
-        await context.database.write(takeover.settle, matches, context.folder, adopter, self.context.on_changed)
-        if matches and self.context.on_changed == "keep":
+        await context.database.write(takeover.settle, matches, context.folder, adopter, self.on_changed)
+        if matches and self.on_changed == "keep":
             context.warning = f"{len(matches)} job(s) were paid for before, or had their video, and are kept"
-        return matches
+        bought_at = [repeat.generation.accepted_at for repeat in matches if repeat.generation]
+        return max(bought_at, default=None) if self.on_changed == "keep" else None
 
     async def confirm(self, repeat: Repeat) -> Repeat | None:
         """The repeat; None where the log calls its create request failed, and the id leads to no generation.

@@ -11,33 +11,25 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 from uuid import uuid4
 
 from batchgen import clock
 from batchgen.downloader import Downloader
-from batchgen.ending import Ending, judge
-from batchgen.errors import ExitCode, ServiceUnreachable
+from batchgen.ending import Ending, is_any_open, judge
+from batchgen.errors import ExitCode, ServiceUnreachable, TableLocked
 from batchgen.files import liveness
-from batchgen.jobs import State
-from batchgen.jobtable import leases, place, pricelist, statistics, timings
+from batchgen.jobtable import leases, place, pricelist, timings
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.selection import Selection
-from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
-from batchgen.limits import accounting
-from batchgen.limits.budget import Hold, Terms
+from batchgen.limits import accounting, rate
+from batchgen.limits.budget import Hold
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.manifest import Limits
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
-from batchgen.services.registry import plugin
-from batchgen.stage import LEASE, RunContext, Stage
+from batchgen.stage import LEASE, RunContext, RunSpec, Stage, wait_for
 
 LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
@@ -46,27 +38,7 @@ NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is t
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
-QUESTION_SECONDS = 60.0  # for one of them: a plug-in has closer bounds of its own
-FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
-OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """A manifest whose jobs are rows, and the terms on which a run sends them."""
-
-    batch: Batch
-    jobs: int
-    """How many the manifest has."""
-    synced: SyncResult
-    folder: Path
-    limits: Limits
-    models: Sequence[str]
-    terms: Terms
-    selection: Selection
-    """The options that `terms.selected` comes from."""
-    on_changed: OnChanged = "refuse"
-    """What a person said of jobs that were edited, or paid for before."""
+LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
 
 
 class Runner:
@@ -93,10 +65,12 @@ class Runner:
         self.moved = asyncio.Event()
         """Set whenever a row may have moved, for `watch_end`."""
         self.end_watch: asyncio.Task[None] | None = None
+        self.lock_watch: asyncio.Task[None] | None = None
         self.signal: signal.Signals | None = None
         self.failure: BaseException | None = None
         """The first exception of a loop."""
         self.charge_requests = 0
+        self.clock = clock.SteadyClock()
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
@@ -111,7 +85,8 @@ class Runner:
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
-                await write(leases.wake_waiting, self.batch_id, clock.utcnow(), self.context.service.origin)
+                await self.wake_waiting()
+                await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
                 async with self.asking_beside():
                     await self.turn_all()
@@ -121,6 +96,10 @@ class Runner:
                 return ending
             except ServiceUnreachable as error:
                 code = error.exit_code
+                raise
+            except TableLocked as error:
+                if self.signal:  # The lock has no part in it: a person has ended the run.
+                    error.exit_code = code = ExitCode(128 + self.signal)
                 raise
             finally:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
@@ -134,11 +113,7 @@ class Runner:
         Raises `StorageError` where the job table has lost its place.
         """
         self.database.check_in_place()
-        holders = await self.database.read(leases.holders)
-        holders.pop(self.id, None)
-        dead = await asyncio.to_thread(liveness.dead, self.database.path, holders)
-        if dead:
-            await self.database.write(leases.recover_dead, dead, clock.utcnow())
+        if await leases.release_dead(self.database, self.id, clock.utcnow()):
             self.notify(*self.stages)
 
     async def prepare(self) -> None:
@@ -155,7 +130,8 @@ class Runner:
         """
         self.context.awaits_prices = self.context.terms.max_cost is not None
         self.context.awaits_history = True
-        questions = [self.check_repeats(), self.ask_times(), self.ask_money()]
+        repeats = RepeatCheck(self.context, self.spec, self.wait)
+        questions = [repeats.run(), self.poller.learn_medians(), self.ask_money()]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -171,40 +147,19 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def check_repeats(self) -> None:
-        """Before anything is sent, see what was paid for before. Raises `ManifestChanged` where a person has to say."""
-        spec, context = self.spec, self.context
-
-        async def wait(seconds: float) -> bool:
-            self.notify(*self.stages)
-            return await wait_for(self.over, seconds)
-
-        handle_of = plugin(spec.batch.service).handle_of
-        await RepeatCheck(context, spec.synced, handle_of, wait).run()
-        context.awaits_history = False
+    async def wait(self, seconds: float) -> bool:
+        """Let the stages go on, and wait for so many seconds. Whether the run is over."""
         self.notify(*self.stages)
-
-    async def ask_times(self) -> None:
-        """Take over the service's median generation times, and poll earlier what they show to be planned too late."""
-        context = self.context
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUESTION_SECONDS):
-                measured = await context.service.typical_seconds(context.models)
-            context.times.take_over(measured)
-            for model in measured:
-                await self.poller.bring_forward(model, clock.utcnow())
-            self.notify(self.poller)
+        return await wait_for(self.over, seconds)
 
     async def ask_prices(self) -> None:
-        """Take over the service's price list; without an answer, the stored one counts."""
+        """Take over the service's price list; without an answer in time, the stored one counts."""
+        context = self.context
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(QUESTION_SECONDS):
-                    self.context.prices = await accounting.learn_prices(
-                        self.database, self.context.service, clock.utcnow()
-                    )
+            if prices := await accounting.learn_prices(self.database, context.service, clock.utcnow()):
+                context.prices = prices
         finally:
-            self.context.awaits_prices = False
+            context.awaits_prices = False
             self.notify(self.scheduler)
 
     async def ask_money(self) -> None:
@@ -236,6 +191,7 @@ class Runner:
                     *(self.turn(stage) for stage in self.stages),
                     self.repeat(self.recover, NEIGHBOURS_SECONDS),
                     self.repeat(self.renew_leases, RENEW_SECONDS),
+                    self.repeat(self.check_clock, NEIGHBOURS_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
                 self.end_watch = loops.create_task(self.until_over(self.watch_end()))
@@ -243,12 +199,24 @@ class Runner:
             self.over.set()
             if self.signal:
                 # A person waits for creates and downloads only: the next run asks a question again for nothing.
-                cancel_tasks(self.poller, self.reconciler)
+                self.poller.cancel()
+                self.reconciler.cancel()
             await asyncio.gather(*(stage.finish() for stage in self.stages))
             await self.downloader.close()
+            if self.lock_watch:
+                self.lock_watch.cancel()
+                self.database.lock.impatient.set()  # Only the end of the run is left to be written.
         failures = (self.failure, *(stage.failure for stage in self.stages))
         if failure := next(filter(None, failures), None):
             raise failure
+
+    async def give_up_lock(self) -> None:
+        """After the first signal, wait for the lock of another program only while it keeps a create from its row."""
+        never = asyncio.Event()
+        scheduler = self.scheduler
+        while scheduler.tasks - set(scheduler.recorded) or not self.database.lock.is_held:
+            await wait_for(never, LOCK_CHECK_SECONDS)
+        self.database.lock.impatient.set()
 
     async def until_over(self, loop: Coroutine[Any, Any, None]) -> None:
         """Run a loop. An exception in it ends the run in good order instead of cancelling the other loops."""
@@ -287,52 +255,26 @@ class Runner:
             self.moved.clear()
             if any(stage.failure for stage in self.stages):
                 self.end()
-            self.give_up_silence(clock.utcnow())
+            self.context.check_contact(clock.utcnow())
             if any(stage.tasks for stage in self.stages) or self.context.awaits_prices:
                 continue
-            if not await self.can_advance() and not await self.charges_came():
+            if not await self.can_advance():
                 self.end()
 
     async def can_advance(self) -> bool:
         """Whether this run can still bring a job forward."""
-        states, now = self.advanceable_states(), clock.utcnow()
-        if State.PENDING in states and self.context.terms.any:
-            if (await self.database.read(self.scheduler.choose, now, 1)).chosen:
-                return True
-            states.remove(State.PENDING)
-        return await self.database.read(statistics.any_open, self.batch_id, states, now, self.context.service.origin)
-
-    async def charges_came(self) -> bool:
-        """Read charges that no answer named. One on which everything waits may be late, so it is asked for again."""
-        context, now = self.context, clock.utcnow()
-        if context.locked_out:
-            return False
-        if await accounting.learn_charges(self.database, context.service, context.batch_id, now):
+        context, choose, now = self.context, self.scheduler.choose, clock.utcnow()
+        if await self.database.read(is_any_open, context, choose, now):
+            return True
+        # A charge on which everything waits may be late, so it is asked for again.
+        if not context.locked_out and await accounting.learn_charges(
+            self.database, context.service, context.batch_id, now
+        ):
             self.notify(self.scheduler)
             return True
         self.charge_requests += 1
-        choice = await self.database.read(self.scheduler.choose, now, 1)
-        return choice.hold is Hold.PRICE and self.charge_requests < CHARGE_REQUESTS
-
-    def advanceable_states(self) -> list[State]:
-        """The states from which this run can still bring a job forward."""
-        if self.context.disk:
-            return []
-        if self.context.locked_out:
-            return [State.DOWNLOADING]
-        active = [state for state in State if state.is_active]
-        return active if self.context.blocked else [State.PENDING, *active]
-
-    def give_up_silence(self, now: datetime) -> None:
-        """Raises `ServiceUnreachable` once the service has not answered for too long."""
-        contact, service = self.context.contact, self.context.service
-        patience = OUTAGE if contact.ever else FIRST_CONTACT
-        if contact.silent_since and now - contact.silent_since >= patience:
-            raise ServiceUnreachable(
-                f"{service.base_url} does not answer: {contact.reason}."
-                "\nNothing is lost: the same command goes on once it does."
-                f" ({service.variables.base_url} sets the address.)"
-            )
+        choice = await self.database.read(choose, now, 1)
+        return not context.locked_out and choice.hold is Hold.PRICE and self.charge_requests < CHARGE_REQUESTS
 
     async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
         """Do something at intervals until the run is over."""
@@ -344,19 +286,14 @@ class Runner:
         now = clock.utcnow()
         await self.database.write(leases.renew, self.id, now, now + LEASE)
 
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM: the first stops the run in good order, the second at once."""
-        loop = asyncio.get_running_loop()
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, lambda number, _frame: loop.call_soon_threadsafe(self.stop, signal.Signals(number)))
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                # After a first signal only the summary is left; a second one must not cut off how to go on.
-                signal.signal(number, signal.SIG_IGN if self.signal else handler)
+    async def check_clock(self) -> None:
+        """Make due at once what was planned by a clock that has been set back since."""
+        if self.clock.was_set_back(asyncio.get_running_loop().time()):
+            await self.wake_waiting()
+            self.notify(*self.stages)
+
+    async def wake_waiting(self) -> None:
+        await self.database.write(leases.wake_waiting, self.batch_id, clock.utcnow(), self.context.service.origin)
 
     def stop(self, number: signal.Signals) -> None:
         """The first signal: claim nothing more, and end. The second: cancel every task."""
@@ -367,21 +304,8 @@ class Runner:
             self.end()
             if self.end_watch:
                 self.end_watch.cancel()  # It may be waiting for the service to list charges.
+            self.lock_watch = asyncio.create_task(self.give_up_lock())
         else:
-            self.database.impatient.set()
-            cancel_tasks(*self.stages)
-
-
-def cancel_tasks(*stages: Stage) -> None:
-    for stage in stages:
-        for task in stage.tasks:
-            task.cancel()
-
-
-async def wait_for(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for `event`, at most `seconds`. Whether it is set."""
-    if not event.is_set() and seconds > 0:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await event.wait()
-    return event.is_set()
+            self.database.lock.impatient.set()
+            for stage in self.stages:
+                stage.cancel()

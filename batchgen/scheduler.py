@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection
 
@@ -50,6 +52,8 @@ class Scheduler(Stage):
         self.failures = 0
         self.not_found: dict[str, Blocked] = {}
         """Models for which the address answers "not found", while it has never accepted anything."""
+        self.recorded: WeakSet[asyncio.Task[Any] | None] = WeakSet()
+        """Tasks whose acceptance is in the table: nobody has to wait for them."""
         self.on_unconfirmed: Callable[[], None] = lambda: None
 
     @property
@@ -76,6 +80,8 @@ class Scheduler(Stage):
         Also returns when more may be claimed.
         """
         context = self.context
+        # Another program may have locked the table meanwhile, and an intent must not be older than its request.
+        now = max(now, clock.utcnow())
         capacity = self.admission.capacity(connection, now, most)
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
@@ -163,6 +169,7 @@ class Scheduler(Stage):
                 # The acceptance first: nothing that follows from it may stand in its way.
                 deadline = now + timedelta(minutes=context.limits.deadline_minutes)
                 await write(self.accept, job, admitted, outcome, now, deadline, digests)
+                self.recorded.add(asyncio.current_task())
                 next_poll_at = context.times.next_poll_at(job, now, deadline, now)
                 await write(polling.bring_forward, {job.id: (deadline, next_poll_at)})
             case Rejected():

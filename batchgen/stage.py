@@ -6,15 +6,18 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from batchgen.jobs import Job
+from batchgen.errors import ServiceUnreachable
+from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.sync import OnChanged
+from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest import Limits
@@ -23,11 +26,31 @@ from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailab
 
 LEASE = timedelta(minutes=5)
 """How long a claimed job stays with a run that no longer renews its leases. No single request may take this long."""
+FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
+OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A manifest whose jobs are rows, and the terms on which a run sends them."""
+
+    batch: Batch
+    jobs: int
+    """How many the manifest has."""
+    synced: SyncResult
+    folder: Path
+    limits: Limits
+    models: Sequence[str]
+    terms: Terms
+    selection: Selection
+    """The options that `terms.selected` comes from."""
+    on_changed: OnChanged = "refuse"
+    """What a person said of jobs that were edited, or paid for before."""
 
 
 @dataclass(slots=True)
 class Contact:
-    """Whether the service answers at all. A silent service ends the run after a while (`runner.give_up_silence`)."""
+    """Whether the service answers at all. A silent service ends the run after a while (`check_contact`)."""
 
     silent_since: datetime | None = None
     ever: bool = False
@@ -89,6 +112,26 @@ class RunContext:
         if job.attempt.origin not in ("", self.service.origin):
             return Unavailable(f"it was sent to {job.attempt.origin}, and only there it can be asked for")
         return await self.service.fetch(job.attempt.handle)
+
+    def advanceable_states(self) -> list[State]:
+        """The states from which this run can still bring a job forward."""
+        if self.disk:
+            return []
+        if self.locked_out:
+            return [State.DOWNLOADING]
+        active = [state for state in State if state.is_active]
+        return active if self.blocked else [State.PENDING, *active]
+
+    def check_contact(self, now: datetime) -> None:
+        """Raises `ServiceUnreachable` once the service has not answered for too long."""
+        contact, service = self.contact, self.service
+        patience = OUTAGE if contact.ever else FIRST_CONTACT
+        if contact.silent_since and now - contact.silent_since >= patience:
+            raise ServiceUnreachable(
+                f"{service.base_url} does not answer: {contact.reason}."
+                "\nNothing is lost: the same command goes on once it does."
+                f" ({service.variables.base_url} sets the address.)"
+            )
 
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""
@@ -152,3 +195,17 @@ class Stage:
         self.stopping = True
         while self.tasks:
             await asyncio.wait(self.tasks)
+
+    def cancel(self) -> None:
+        """Cancel the tasks that are running."""
+        for task in self.tasks:
+            task.cancel()
+
+
+async def wait_for(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for `event`, at most `seconds`. Whether it is set."""
+    if not event.is_set() and seconds > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+    return event.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -217,7 +218,12 @@ def make_big(path: Path) -> None:
 
 FILES = {
     "Windows-1252": (lambda path: path.write_bytes("# clé\nOTHER=1\n".encode("cp1252")), "byte 0xe9 in line 1"),
-    "UTF-16": (lambda path: path.write_bytes(f"SERVICE_KEY={OTHER_KEY}\n".encode("utf-16")), "byte 0xff in line 1"),
+    "a wrong byte in the key": (lambda path: path.write_bytes(b"A=1\nSERVICE_KEY=cl\xe9\n"), "byte 0xe9 in line 2"),
+    "a wrong byte in the address": (
+        lambda path: path.write_bytes(b"SERVICE_KEY=abc\nSERVICE_URL=https://\xe9\n"),
+        "byte 0xe9 in line 2",
+    ),
+    "UTF-16 without the key": (lambda path: path.write_bytes(b"\xff\xfeA\0=\0\xe9"), "begins as UTF-16"),
     "UTF-16 without a mark": (lambda path: path.write_bytes("A=1\n".encode("utf-16-le")), "NUL"),
     "NUL in a value": (lambda path: path.write_bytes(b"SERVICE_KEY=a\0b\n"), "NUL"),
     "a folder": (Path.mkdir, "is not a file"),
@@ -243,7 +249,20 @@ def test_a_file_that_holds_no_settings_is_named_in_a_sentence(
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xef\xbb\xbfSERVICE_KEY=abc\n", b"SERVICE_KEY=abc\r\n", b"export SERVICE_KEY='abc'\n", b"SERVICE_KEY = abc"],
+    [
+        pytest.param(b"\xef\xbb\xbfSERVICE_KEY=abc\n", id="UTF-8 with a mark"),
+        pytest.param(b"SERVICE_KEY=abc\r\n", id="line ends of Windows"),
+        pytest.param(b"SERVICE_KEY=abc\rA=1", id="line ends of an old Mac"),
+        pytest.param(b"export SERVICE_KEY='abc'\n", id="a line of a shell"),
+        pytest.param(b"SERVICE_KEY = abc", id="blanks"),
+        pytest.param(b'SERVICE_KEY="abc" # mine', id="a remark"),
+        pytest.param(b"SERVICE_KEY=old\nSERVICE_KEY=abc", id="twice: the last one counts"),
+        pytest.param(b"SERVICE_KEY=\nSERVICE_KEY=abc", id="an empty one before"),
+        pytest.param("SERVICE_KEY=abc\n".encode("utf-16"), id="UTF-16 with its mark, as PowerShell writes it"),
+        pytest.param(codecs.BOM_UTF16_BE + "SERVICE_KEY=abc\r\n".encode("utf-16-be"), id="UTF-16, the other way round"),
+        pytest.param(b"# cl\xe9 de L\xe9o\nSERVICE_KEY=abc\n", id="a remark in Windows-1252"),
+        pytest.param(b"OTHER=cl\xe9\nSERVICE_KEY=abc\n", id="another variable in Windows-1252"),
+    ],
 )
 def test_usual_ways_to_write_a_file_are_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / ".env").write_bytes(content)

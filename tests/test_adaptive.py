@@ -14,7 +14,6 @@ from batchgen.limits.adaptive import (
     DECREASE,
     LEAST,
     MARGIN,
-    QUOTA_WAIT,
     SHORTEST_INTERVAL,
     SLOW_START_LEAD,
     STEP,
@@ -24,6 +23,7 @@ from batchgen.services.outcomes import Limit, Throttled
 from tests.conftest import NOON
 
 SECOND = timedelta(seconds=1)
+HOURS = timedelta(hours=5)
 SLOW_START = LearnedLimit()
 FIFTY = LearnedLimit(50, 50, failed_probes=1)
 PROBING = replace(FIFTY, window=51)
@@ -164,7 +164,7 @@ def test_a_probe_that_fails_after_some_that_held_makes_the_next_ones_rare_again(
     [
         pytest.param(FIFTY, {"limit": Limit.QUOTA}, 50, 1, Limit.QUOTA, id="the service's words"),
         pytest.param(FIFTY, {"limit": Limit.RATE}, 50, 1, Limit.RATE, id="its words come before the window"),
-        pytest.param(FIFTY, {"retry_after": QUOTA_WAIT}, 50, 1, Limit.QUOTA, id="a long wait is for a quota"),
+        pytest.param(SLOW_START, {"retry_after": HOURS}, 30, 1, Limit.RATE, id="a long wait is no word for a quota"),
         pytest.param(FIFTY, {}, 50, 1, Limit.IN_FLIGHT, id="the window is full"),
         pytest.param(FIFTY, {}, 49, 1, Limit.IN_FLIGHT, id="or as good as full"),
         pytest.param(FIFTY, {}, 30, 1, Limit.RATE, id="the window is not full"),

@@ -13,6 +13,7 @@ import pytest
 from batchgen.services import file_server, http
 from batchgen.services.aimlapi import AimlApi, handle_of
 from batchgen.services.base import AT_ONCE, Submission
+from batchgen.services.body import BODY_BYTES_MAX
 from batchgen.services.outcomes import Accepted, Working
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, answer_ok, hang, listening, read_head, sends
@@ -147,7 +148,7 @@ async def test_a_large_create_has_the_time_to_be_uploaded(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("headers", [{}, {"Content-Encoding": "gzip"}])
 @pytest.mark.parametrize("more", [0, 1])
 async def test_a_json_answer_is_read_up_to_a_limit_of_decoded_bytes(headers: dict[str, str], more: int) -> None:
-    body = bytes(http.BODY_BYTES_MAX + more)
+    body = bytes(BODY_BYTES_MAX + more)
     sent = gzip.compress(body, 1) if headers else body
     async with serving(answer(200, sent, headers)) as wire, http.api_client() as client:
         if more:

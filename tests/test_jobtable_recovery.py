@@ -119,16 +119,18 @@ def test_a_new_run_makes_waiting_jobs_due_at_once(table: Table) -> None:
 
 
 def test_a_new_run_keeps_the_poll_schedule_but_polls_late_generations_at_once(table: Table) -> None:
-    for key in ("planned", "late"):
+    next_poll = {"late": 3 * HOUR, "planned": HOUR + 5 * MINUTE, "far": 25 * HOUR}  # the last by a clock that was set
+    noon = table.now
+    for key in next_poll:
         table.bring(State.GENERATING, key)
         (job,) = table.claim(State.GENERATING)
-        table.change(polling.working, job, RUN, "queued", table.now, table.now + 3 * HOUR)
+        table.change(polling.working, job, RUN, "queued", table.now, noon + next_poll[key])
         table.now += MINUTE
-    noon = table.now
-    table.now = table.attempt("planned").deadline_at  # the other is late one minute later
+    table.now = table.attempt("late").deadline_at  # the others are late one and two minutes later
+    assert table.now == noon + HOUR
     table.change(leases.wake_waiting, table.batch_id, table.now)
-    assert table.row("planned").next_at == table.now
-    assert table.row("late").next_at == noon - MINUTE + 3 * HOUR
+    due = {row.key: row.next_at for row in table.rows()}
+    assert due == {"late": table.now, "planned": noon + next_poll["planned"], "far": table.now}
 
 
 def test_a_new_run_changes_no_job_that_another_run_leases(table: Table) -> None:

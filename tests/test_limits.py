@@ -16,6 +16,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.schema import limits as rows
 from batchgen.limits import rate
+from batchgen.limits.adaptive import LearnedLimit
 from batchgen.limits.rate import LimitKey
 from tests.conftest import NOON
 from tests.processes import gather
@@ -24,12 +25,13 @@ from tests.test_jobtable_machine import memory
 
 KEY = LimitKey("aimlapi", LimitKind.SUBMITS)
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 
 
-def take(connection: Connection, per_minute: float, most: int, now: datetime) -> rate.Allowance:
+def take(connection: Connection, key: LimitKey, per_minute: float, most: int, now: datetime) -> rate.Allowance:
     """Spend the whole allowance."""
-    allowance = rate.allowed(connection, KEY, per_minute, most, now)
-    rate.spend(connection, KEY, per_minute, allowance.number, now)
+    allowance = rate.allowed(connection, key, per_minute, most, now)
+    rate.spend(connection, key, per_minute, allowance.number, now)
     return allowance
 
 
@@ -59,7 +61,7 @@ def test_no_window_holds_more_than_the_rate_and_one_burst(per_minute: float, cla
         for milliseconds, most in claims:
             now += timedelta(milliseconds=milliseconds)
             with made.begin() as connection:
-                allowance = take(connection, per_minute, most, now)
+                allowance = take(connection, KEY, per_minute, most, now)
             assert 0 <= allowance.number <= most
             passed += [now] * allowance.number
     for first in range(len(passed)):
@@ -76,7 +78,7 @@ def test_a_request_at_the_time_that_was_named_is_allowed(per_minute: float, most
     with engine() as made:
         for _ in range(12):
             with made.begin() as connection:
-                allowance = take(connection, per_minute, most, now)
+                allowance = take(connection, KEY, per_minute, most, now)
             assert allowance.next_at
             later = max(allowance.next_at, now)
             with made.begin() as connection:
@@ -89,7 +91,7 @@ def test_a_request_at_the_time_that_was_named_is_allowed(per_minute: float, most
 
 def test_the_whole_rate_is_used(table: Table) -> None:
     """A claim every second for five minutes at 30 a minute: 150 pass, and no more than the burst besides."""
-    passed = sum(table.change(take, 30.0, 8, NOON + n * SECOND).number for n in range(300))
+    passed = sum(table.change(take, KEY, 30.0, 8, NOON + n * SECOND).number for n in range(300))
     assert passed in range(150, 150 + burst(30) + 1)
 
 
@@ -104,12 +106,12 @@ def test_a_restart_cannot_burst(tmp_path: Path) -> None:
     passed = 0
     for second in range(20):
         with Database(tmp_path / "a.db") as database:
-            passed += database.write_now(take, 60.0, 10, NOON + second * SECOND).number
+            passed += database.write_now(take, KEY, 60.0, 10, NOON + second * SECOND).number
     assert passed == burst(60) + 19
 
 
 def test_two_services_do_not_share_a_rate(table: Table) -> None:
-    table.change(take, 1.0, 1, NOON)
+    table.change(take, KEY, 1.0, 1, NOON)
     assert table.change(rate.allowed, LimitKey("simulator", LimitKind.SUBMITS), 1.0, 1, NOON).number == 1
 
 
@@ -117,6 +119,7 @@ SHARE = """
 import sys
 from datetime import datetime, UTC, timedelta
 from batchgen.limits import rate
+from batchgen.limits.adaptive import LearnedLimit
 from batchgen.limits.rate import LimitKey
 from batchgen.jobtable.schema import LimitKind
 from batchgen.jobtable.database import Database
@@ -190,7 +193,108 @@ def test_the_longest_retry_after_counts(table: Table) -> None:
 
 
 def test_a_retry_after_may_be_longer_than_the_longest_backoff(table: Table) -> None:
-    assert pause(table, NOON, 3_600) == 3_600
+    assert pause(table, NOON, 299) == 299
+
+
+def test_a_pause_that_is_too_long_is_tried_again_after_minutes_that_grow_to_a_bound(table: Table) -> None:
+    lengths, now = [], NOON
+    for _ in range(5):
+        lengths.append(pause(table, now, 86_400) / 60)
+        now += lengths[-1] * MINUTE
+    assert lengths == [5, 10, 15, 15, 15]
+
+
+def test_a_short_retry_after_that_is_refused_time_and_again_is_not_obeyed_for_ever(table: Table) -> None:
+    lengths, now = [], NOON
+    for _ in range(5):
+        lengths.append(pause(table, now, 1))
+        now += lengths[-1] * SECOND
+    assert lengths == [1, 2, 4, 8, 16]
+
+
+@pytest.mark.parametrize(
+    ("column", "ahead", "wait"),
+    [
+        pytest.param("paused_until", 86_400, 0, id="a pause of a day, from a clock that was set back since"),
+        pytest.param("next_free_at", 86_400, 0, id="a rate's next request tomorrow, from such a clock"),
+        pytest.param("next_free_at", 6_000, 0, id="or from a manifest that named a request in 100 minutes"),
+        pytest.param("paused_until", 600, 600, id="a pause that may be meant stays"),
+        pytest.param("next_free_at", 1, 1, id="and so does the rate"),
+    ],
+)
+def test_a_time_that_nobody_would_write_now_stops_nothing(table: Table, column: str, ahead: int, wait: int) -> None:
+    table.change(rate.row_of, KEY)
+    table.change(lambda connection: rate.write(connection, KEY, **{column: NOON + ahead * SECOND, "reason": "429"}))
+    allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON)
+    assert bool(allowance.number) == (not wait)
+    if wait > 1:
+        assert allowance.next_at == NOON + wait * SECOND
+
+
+def learn(table: Table, kind: LimitKind, window: float) -> LimitKey:
+    key = LimitKey("aimlapi", kind, "" if kind is LimitKind.POLLS else "account", "")
+    table.change(rate.row_of, key)
+    values = {"window": window, "threshold": window, "failed_probes": 5, "successes": 30}
+    table.change(lambda connection: rate.write(connection, key, **values))
+    return key
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "expected"),
+    [
+        pytest.param(LimitKind.SUBMITS, 1 / 60, LearnedLimit(1, 1), id="one request an hour"),
+        pytest.param(LimitKind.SUBMITS, 0.0, LearnedLimit(1, 1), id="none at all"),
+        pytest.param(LimitKind.SUBMITS, 40, LearnedLimit(40, 40), id="a rate that is good is kept"),
+        pytest.param(LimitKind.IN_FLIGHT, 1, LearnedLimit(1, None), id="one in flight: slow start"),
+        pytest.param(LimitKind.IN_FLIGHT, 30, LearnedLimit(30, 30), id="a number in flight that is good is kept"),
+        pytest.param(LimitKind.POLLS, 1, LearnedLimit(), id="a poll a minute"),
+    ],
+)
+def test_a_new_run_does_not_believe_what_was_learned_in_a_bad_night(
+    table: Table, kind: LimitKind, window: float, expected: LearnedLimit
+) -> None:
+    key = learn(table, kind, window)
+    table.change(rate.begin_run, "aimlapi", NOON)
+    assert table.change(rate.learned, key) == expected
+
+
+def test_a_learned_rate_of_nothing_still_lets_a_request_through_every_minute(table: Table) -> None:
+    key = learn(table, LimitKind.SUBMITS, 0.0)
+    for minute in range(3):
+        assert table.change(take, key, 60.0, 5, NOON + minute * MINUTE).number == 1
+
+
+# --- a run begins with one try ---------------------------------------------------------------------------------------
+
+
+def test_a_run_that_begins_during_a_pause_tries_once_and_then_obeys(table: Table) -> None:
+    pause(table, NOON, 86_400)
+    table.change(rate.begin_run, KEY.service, NOON + SECOND)
+    allowance = table.change(rate.allowed, KEY, 60.0, 5, NOON + SECOND)
+    assert (allowance.number, allowance.backing_off) == (1, True), "one at a time, whoever sends it"
+    assert pause(table, NOON + SECOND, 86_400) == 600
+    assert table.change(rate.allowed, KEY, 60.0, 5, NOON + 2 * SECOND).number == 0
+
+
+def test_a_loop_of_restarts_tries_every_ten_seconds(table: Table) -> None:
+    tries = 0
+    pause(table, NOON, 86_400)
+    for second in range(100):
+        now = NOON + second * SECOND
+        table.change(rate.begin_run, KEY.service, now)
+        if table.change(rate.allowed, KEY, 6_000.0, 5, now).number:
+            tries += 1
+            pause(table, now, 86_400)
+    assert tries == 10
+
+
+def test_a_clock_that_was_set_back_keeps_no_run_from_its_try(table: Table) -> None:
+    pause(table, NOON, 86_400)
+    table.change(rate.begin_run, KEY.service, NOON)
+    pause(table, NOON, 86_400)
+    earlier = NOON - 3_600 * SECOND
+    table.change(rate.begin_run, KEY.service, earlier)
+    assert table.change(rate.allowed, KEY, 60.0, 5, earlier).number == 1
 
 
 def test_a_retry_after_of_nothing_is_still_a_short_pause(table: Table) -> None:

@@ -262,15 +262,15 @@ def test_refusals_during_the_backoff_do_not_lower_the_rate_again(table: Table) -
 
 async def test_a_used_up_quota_pauses_submits_and_the_reason_says_until_when(table: Table, clock: Clock) -> None:
     table.sync("mona")
-    service = ScriptedService([Throttled("429: enough", timedelta(hours=5)), Accepted("g-1")])
+    service = ScriptedService([Throttled("429: enough", timedelta(hours=5), limit=Limit.QUOTA), Accepted("g-1")])
     context = learning(table, service)
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
-    assert await turn(scheduler) == NOON + timedelta(hours=5)
+    assert await turn(scheduler) == NOON + timedelta(minutes=5)
     assert context.hold == "the account's quota is used up (429: enough)"
-    assert context.hold_until == NOON + timedelta(hours=5)
+    assert context.hold_until == NOON + timedelta(minutes=5), "one request tries whether that is meant"
     assert learned(table) == learned(table, LimitKind.SUBMITS) == LearnedLimit(), "it says nothing of the limits"
-    clock.tick(timedelta(hours=5))
+    clock.tick(timedelta(minutes=5))
     await turn(scheduler)
     assert (table.row().state, context.hold, context.hold_until or "open") == ("generating", "", "open")
 

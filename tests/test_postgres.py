@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -14,11 +15,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, NullPool, create_engine, select, text
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import delivery, leases, ledger, polling, repeats, submission, takeover
+from batchgen.jobtable import delivery, engine, leases, ledger, polling, repeats, submission, table_lock, takeover
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.repeats import RepeatSearch
@@ -266,3 +267,38 @@ def test_a_repeated_statement_uses_an_index(table: Table, name: str) -> None:
             r"Scan (?:Backward )?using (\w+) on (jobs|attempts|outputs|events)\b.*\n(.*)", plan
         ):
             assert "Index Cond" in following or index == "ix_attempts_uncharged", f"{sql}\n{scanned}\n{plan}"
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["a write", "a read"])
+def test_a_table_that_another_session_has_locked_is_waited_for(
+    reads: bool, database: Database, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(table_lock, "NOTICED_TRIES", 2)
+    database.lock.patience = None
+
+    def number(connection: Connection) -> object:
+        return connection.execute(text("SELECT count(*) FROM jobs")).scalar()
+
+    with ThreadPoolExecutor(1) as thread, create_engine(place, poolclass=NullPool).connect() as other:
+        other.execute(text("LOCK TABLE jobs"))
+        waiting = thread.submit(database.read_now if reads else database.write_now, number)
+        until(lambda: "the job table is locked by another session" in database.lock.notice, "it waits")
+        assert "geheim" not in database.lock.notice
+        other.rollback()
+        assert waiting.result(10) == 0
+
+
+def test_a_server_that_restarts_is_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    sessions: list[object] = []
+
+    def lose_session(connection: Connection) -> None:
+        sessions.append(connection.execute(text("SELECT pg_backend_pid()")).scalar())
+        if len(sessions) == 1:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    database.write_now(lose_session)
+    database.read_now(lambda connection: lose_session(connection) if len(sessions) < 3 else None)
+    assert len(set(sessions)) == 3

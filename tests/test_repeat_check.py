@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,22 +15,21 @@ from batchgen.errors import ManifestChanged
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import fingerprint
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
+from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits
 from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Unavailable, Working
+from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import HOUR, MINUTE, Table, spec
 
 NOT_FOUND = Unavailable("404: no such generation", http_status=404)
 DOWN = Unavailable("500: out of order", http_status=500)
-
-
-def handle_of(generation_id: str, endpoint: str) -> Mapping[str, Any]:
-    return {"id": generation_id, "endpoint": endpoint}
 
 
 def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> PastGeneration:
@@ -53,8 +51,10 @@ async def check(
         clock.tick(seconds)
         return False
 
-    await RepeatCheck(context, synced, handle_of, wait).run()
-    return waits
+    terms: Any = (Path(), context.limits, [], Terms(), Selection(), on_changed)
+    await RepeatCheck(context, RunSpec(table.batch, 0, synced, *terms), wait).run()
+    assert not context.awaits_history
+    return waits[:-1]  # the last one lets the stages go on
 
 
 async def test_a_new_job_is_compared_with_the_log_of_thirty_days_and_an_old_one_with_what_came_since(

@@ -15,11 +15,13 @@ from batchgen.errors import ExitCode
 from batchgen.jobtable import pricelist
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import SyncResult
+from batchgen.limits import accounting
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits
-from batchgen.runner import Runner, RunSpec
+from batchgen.runner import Runner
 from batchgen.services.base import Listing, Submission
 from batchgen.services.outcomes import Rejected, SubmitOutcome
+from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService
 from tests.table import MODEL, Table
@@ -106,7 +108,7 @@ async def test_a_cap_on_the_cost_waits_for_the_prices(table: Table) -> None:
 async def test_without_an_answer_in_time_a_cap_goes_by_the_stored_prices(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "QUESTION_SECONDS", 0.05)
+    monkeypatch.setattr(accounting, "PRICES_SECONDS", 0.05)
     table.change(pricelist.store, "aimlapi", Listing(None, {MODEL: PRICE}), NOON)
     service = SlowService()
     service.released.set = lambda: None  # type: ignore[method-assign]

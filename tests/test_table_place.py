@@ -7,15 +7,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, TableLocked
 from batchgen.files import liveness
-from batchgen.jobtable import engine, place
+from batchgen.jobtable import engine, place, table_lock
 from batchgen.jobtable.database import Database
 from batchgen.scheduler import Scheduler
 from tests.batches import Bill, check_delivered, write_manifest
@@ -161,32 +163,37 @@ def holder(database: Database) -> Iterator[Holder]:
 
 @pytest.fixture
 def _short(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
-    """The lock is waited for in short turns."""
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 1)
-    monkeypatch.setattr(engine, "LOCK_TRIES", 2)
-    database.engine.dispose()  # the next connection has the shorter time-out
+    """The lock is tried often, and soon worth a word."""
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(table_lock, "NOTICED_TRIES", 2)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
+    database.engine.dispose()  # the next connections have the shorter time-out
+    database.reading.dispose()
 
 
 @pytest.mark.usefixtures("_short")
 def test_a_write_waits_for_the_lock_of_another_process_and_says_who_has_it(
-    database: Database, holder: Holder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    database: Database, holder: Holder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn = engine.LOG.warning
-
-    def warn_and_release(message: str) -> None:
-        warn(message)
-        holder.release()
-
-    monkeypatch.setattr(engine.LOG, "warning", warn_and_release)
-    assert database.write_now(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
-    assert "batchgen.db is locked by " in caplog.text
-    assert "this run waits for it" in caplog.text
+    database.lock.patience = None
+    write = database.writer.submit(lambda connection: connection.execute(text("SELECT 1")).scalar())
+    until(lambda: "the job table is locked by" in caplog.text, "the lock is worth a word")
+    name = f"process {holder.process.pid} ('" if Path("/proc/locks").exists() else "another program"
+    assert name in caplog.text
+    assert "perhaps a database browser with an edit that is not saved; waiting until it is free" in caplog.text
+    assert name in database.lock.notice
+    assert not write.done()
+    holder.release()
+    assert write.result(10) == 1
+    until(lambda: not database.lock.notice, "the notice is taken back")
+    assert caplog.text.count("is locked") == 1  # once, then rarely
 
 
 @pytest.mark.usefixtures("_short")
-def test_a_lock_that_another_process_keeps_ends_the_run_with_its_name(database: Database, holder: Holder) -> None:
-    name = f"process {holder.process.pid}" if Path("/proc/locks").exists() else "another process"
-    with pytest.raises(StorageError, match=rf"{name} .*has locked the job table\. End it, then run the same command"):
+def test_a_command_that_somebody_waits_for_does_not_wait_for_ever(database: Database, holder: Holder) -> None:
+    assert holder.process.poll() is None
+    database.lock.patience = 3
+    with pytest.raises(TableLocked, match=r"the job table is locked by .*the same command goes on once it is free"):
         database.write_now(lambda _connection: None)
 
 
@@ -195,10 +202,45 @@ def test_whoever_stops_a_run_at_once_does_not_wait_for_a_lock(
     database: Database, holder: Holder, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert holder.process.poll() is None
-    database.impatient.set()
-    with pytest.raises(StorageError, match="database is locked"):
+    database.lock.impatient.set()
+    with pytest.raises(TableLocked):
         database.write_now(lambda _connection: None)
     assert not caplog.text
+
+
+@pytest.mark.usefixtures("_short")
+def test_writes_that_wait_for_a_lock_are_all_done_once_in_their_order(database: Database, holder: Holder) -> None:
+    database.lock.patience = None
+    order: list[int] = []
+    writes = [database.writer.submit(partial(lambda number, _: order.append(number), number)) for number in range(5)]
+    until(lambda: database.lock.notice, "the writer waits")
+    assert order == []
+    holder.release()
+    for write in writes:
+        write.result(10)
+    assert order == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_read_goes_on_beside_a_writer_and_waits_for_an_exclusive_lock(database: Database, holder: Holder) -> None:
+    def number(connection: Connection) -> object:
+        return connection.execute(text("SELECT count(*) FROM jobs")).scalar()
+
+    assert holder.process.poll() is None
+    assert database.read_now(number) == 0
+    holder.release()
+    database.reading.dispose()
+    database.engine.dispose()
+    assert database.path
+    with closing(sqlite3.connect(database.path, isolation_level=None, timeout=0, check_same_thread=False)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("UPDATE jobs SET tags = tags")  # takes the lock, and keeps it
+        database.lock.patience = None
+        with ThreadPoolExecutor(1) as thread:
+            reading = thread.submit(database.read_now, number)
+            until(lambda: database.lock.notice, "the reader waits")
+            other.close()
+            assert reading.result(10) == 0
 
 
 @pytest.mark.parametrize("statement", ["SELECT * FROM jobs", "DELETE FROM jobs"], ids=["a reader", "a writer"])
@@ -208,22 +250,21 @@ def test_who_uses_a_table_without_a_write_ahead_log_is_waited_for(
     """SQLite refuses the switch to write-ahead logging at once, whatever `busy_timeout` says."""
     path = tmp_path / "batchgen.db"
     path.write_bytes(empty_table.read_bytes())
-    other = sqlite3.connect(path, isolation_level=None)
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA journal_mode=DELETE")
     other.execute("BEGIN")
     other.execute(statement).fetchall()
-    waits: list[float] = []
-
-    class Releasing:
-        def wait(self, seconds: float) -> None:
-            waits.append(seconds)
-            if len(waits) == 3:
-                other.close()
-
-    monkeypatch.setattr(engine, "PAUSE", Releasing())
-    with Database(path) as database:
-        assert database.read_now(lambda connection: connection.execute(text("PRAGMA journal_mode")).scalar()) == "wal"
-    assert len(waits) == 3
+    database = Database(path)
+    with ThreadPoolExecutor(1) as thread:
+        opening = thread.submit(database.__enter__)
+        until(lambda: database.lock.is_held, "the opening waits")
+        other.close()
+        opening.result(10)
+    mode = database.read_now(lambda connection: connection.execute(text("PRAGMA journal_mode")).scalar())
+    database.__exit__(None)
+    assert mode == "wal"
 
 
 def test_a_reader_of_the_table_holds_up_no_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
-import io
 import sys
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 
 from batchgen import __version__
 from batchgen.errors import BatchgenError, ExitCode
-from batchgen.report.terminal import print_lines
+from batchgen.report.terminal import discard, open_standard_streams, print_lines, unwritable
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -72,24 +72,31 @@ def commands() -> None:
     """
 
 
+def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
+    """Whether an error is that of writing to standard output (`--help >/dev/full`): it names no file."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
+
+
 def main() -> None:
     """The entry point. A `BatchgenError` becomes one message and its exit code, never a traceback.
 
     Any other exception is a defect: its traceback is what a report needs.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # As standard error does by default: a name that the terminal cannot show must not end a run.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    open_standard_streams()
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:
         print_lines(*str(error).split("\n"), err=True)
         sys.exit(error.exit_code)
-    except Exception:
+    except Exception as error:
+        if is_about_stdout(error):
+            discard(sys.stdout)
+            print_lines(str(unwritable(error)), err=True)
+            sys.exit(ExitCode.STORAGE)
         import traceback  # Imported here: it takes a fifth of the time of --help, and only a defect needs it.
 
-        traceback.print_exc()
         print_lines(
+            *traceback.format_exc().rstrip().split("\n"),
             "This is a defect in batchgen; please report the lines above. Nothing is lost: what was sent is in the"
             " job table, and the same command goes on.",
             err=True,

@@ -17,6 +17,7 @@ ids = click.argument("ids", nargs=-1)
 db = click.option(
     "--db",
     envvar="BATCHGEN_DB",
+    callback=lambda _ctx, _param, db: db and db.strip(),  # blanks round a variable are a slip
     metavar="PATH-OR-URL",
     help="The job table: a file or an SQLAlchemy URL. Default: batchgen.db beside the manifest.  [env: BATCHGEN_DB]",
 )

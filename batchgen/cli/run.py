@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,11 +24,12 @@ from batchgen.jobs import State
 from batchgen.jobtable import statistics
 from batchgen.jobtable.statistics import Blocker
 from batchgen.jobtable.sync import Batch, OnChanged
-from batchgen.report.log import log_to_stderr
+from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import blocker_line, counts, local_time, plural, summary_json, summary_line
-from batchgen.runner import Runner, RunSpec
+from batchgen.runner import Runner
+from batchgen.stage import RunSpec
 
 FAILURES_SHOWN = 5
 
@@ -73,10 +75,12 @@ def command(
     async def run(log: IO[str] | None) -> Ending:
         async with api.open_run(manifest, run_options) as opened:
             announce(opened.spec, as_json)
+            if opened.database.is_new and opened.database.path and not as_json:
+                print_lines(f"new job table: {opened.database.path}", err=True)
             announce_elsewhere(opened.elsewhere, as_json)
-            return await run_with_progress(opened, as_json, log)
+            return await run_with_progress(opened, as_json, log, sentences)
 
-    log_to_stderr(verbose)
+    sentences = log_to_stderr(verbose)
     with ExitStack() as stack:
         log = stack.enter_context(open_log(log_file)) if log_file else None
         ending = asyncio.run(run(log))
@@ -91,11 +95,12 @@ def open_log(path: Path) -> IO[str]:
         raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
 
-async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | None) -> Ending:
+async def run_with_progress(
+    opened: api.OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler
+) -> Ending:
     """Run the batch to its end, showing its progress, and print the result."""
     database, spec, runner = opened.database, opened.spec, opened.runner
     batch_id, batch, after = spec.synced.batch_id, spec.batch, opened.last_event
-    notice = partial(notice_of, runner)
     progress = Progress(
         database,
         batch_id,
@@ -103,24 +108,53 @@ async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | N
         after,
         as_json=as_json,
         log=log,
-        notice=notice,
+        notice=lambda: notice_of(runner, with_lock=sentences.is_silent),
         origin=runner.context.service.origin,
     )
+    sentences.is_silent = progress.display is not None
     ended = asyncio.Event()
     following = asyncio.create_task(progress.follow(ended))
     try:
-        with runner.listening():
+        with signals_handled(runner):
             ending = await runner.run()
     finally:
         ended.set()
         await following
+        sentences.is_silent = False
     if as_json:
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        print_json({**result, **summary_json(batch.name, ending.batch_summary)})
+        print_json({**result, **summary_json(batch.name, ending.batch_summary)}, is_progress=True)
     else:
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
         print_result(batch, ending, failures)
     return ending
+
+
+@contextmanager
+def signals_handled(runner: Runner) -> Iterator[None]:
+    """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
+
+    A hang-up that is ignored stays ignored: `nohup` says that the run is to go on.
+    """
+    loop = asyncio.get_running_loop()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
+        numbers.append(hangup)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(number: int, _frame: object) -> None:
+        stopped_by = signal.SIGTERM if number == hangup else signal.Signals(number)
+        loop.call_soon_threadsafe(runner.stop, stopped_by)
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # After a first signal only the summary is left; a second one must not cut off how to go on.
+            signal.signal(number, signal.SIG_IGN if runner.signal else handler)
 
 
 def announce(spec: RunSpec, as_json: bool) -> None:
@@ -129,7 +163,7 @@ def announce(spec: RunSpec, as_json: bool) -> None:
     if as_json:
         fields = {name: getattr(synced, name) for name in ("new", "edited", "gone", "redone", "unchanged")}
         changed = [change.key for change in synced.changed]
-        print_json({"event": "enrolled", "batch": batch.name, **fields, "changed": changed})
+        print_json({"event": "enrolled", "batch": batch.name, **fields, "changed": changed}, is_progress=True)
         return
     changes = counts(
         [
@@ -147,14 +181,15 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
     """Say which jobs were sent to another address: the run does not ask for them."""
     for blocker in blockers:
         if as_json:
-            print_json({"event": "elsewhere", "jobs": blocker.jobs, "origin": blocker.origin})
+            print_json({"event": "elsewhere", "jobs": blocker.jobs, "origin": blocker.origin}, is_progress=True)
         else:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
-def notice_of(runner: Runner) -> str:
-    """Why a run is doing less than it could, and what it warns of."""
+def notice_of(runner: Runner, *, with_lock: bool) -> str:
+    """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table."""
     context, reason = runner.context, ""
+    lock = runner.database.lock.notice if with_lock else ""
     if runner.signal:
         reason = "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
     elif context.disk:
@@ -162,10 +197,12 @@ def notice_of(runner: Runner) -> str:
     elif context.blocked:
         reason = f"no more submits: {context.blocked.reason}"
     elif context.hold:
-        until = f", until {local_time(context.hold_until, clock.utcnow())}" if context.hold_until else ""
+        until = ""
+        if context.hold_until:
+            until = f", until {local_time(context.hold_until, clock.utcnow())}; then one request tries again"
         reason = f"no more submits for now: {context.hold}{until}"
     waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
-    return "; ".join(filter(None, (reason, waiting, context.warning)))
+    return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
 def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:

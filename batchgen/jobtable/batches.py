@@ -34,7 +34,7 @@ def is_from(batch: StoredBatch, manifest: Path) -> bool:
 
 def table_location(db: str | Path | None, manifest: Path) -> str | Path:
     """Where the job table is: `db`, else BATCHGEN_DB, else beside the manifest, whatever the working directory."""
-    return db or os.environ.get("BATCHGEN_DB") or manifest.absolute().parent / "batchgen.db"
+    return db or os.environ.get("BATCHGEN_DB", "").strip() or manifest.absolute().parent / "batchgen.db"
 
 
 def table_exists(location: str | Path) -> bool:

@@ -6,7 +6,7 @@ Writes go through one writer thread. Reads have an engine of their own, so that 
 from __future__ import annotations
 
 import asyncio
-import threading
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,10 +21,18 @@ from batchgen.errors import StorageError
 from batchgen.jobtable import place
 from batchgen.jobtable.engine import database_url, make_engine, path_of
 from batchgen.jobtable.migrations import bring_up, is_current
+from batchgen.jobtable.table_lock import PATIENCE_TRIES, TableLock
 from batchgen.jobtable.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+SENTENCES = {
+    sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
+    sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
+}
+"""What a person does about an error of SQLite, by its primary code."""
 
 
 @contextmanager
@@ -34,34 +42,46 @@ def errors_for_people(url: URL) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-        shown = path_of(url) or url.render_as_string(hide_password=True)
-        raise StorageError(f"{shown}: the job table cannot be used: {reason.strip()}") from error
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
+        sentence = f"{SENTENCES[code]} ({reason.strip()})" if code in SENTENCES else reason.strip()
+        raise StorageError(f"{shown(url)}: the job table cannot be used: {sentence}") from error
+
+
+def shown(url: URL) -> str:
+    """A database for a person: its file, or its address without the password."""
+    return str(path_of(url) or url.render_as_string(hide_password=True))
 
 
 class Database:
     """The job table's database, open as a context manager.
 
+    `patience` bounds how often a lock of another program is tried (`table_lock.py`); None waits as long as it is held.
+
     Opening raises `DatabaseNewer` for a table of a newer batchgen, `UsageError` for a database of something else and
     `StorageError` for a file that cannot be used. In each case nothing has been written.
     """
 
-    def __init__(self, location: str | Path) -> None:
+    def __init__(self, location: str | Path, *, patience: int | None = PATIENCE_TRIES) -> None:
         self.url = database_url(location)
         self.path = path_of(self.url)
         """The file of an SQLite database; None for PostgreSQL."""
-        self.impatient = threading.Event()
-        """Set once nobody waits any more for a lock that another process holds on the table."""
+        self.lock = TableLock(shown(self.url), self.path, patience)
+        self.is_new = False
+        """Whether the tables were made just now."""
 
     def __enter__(self) -> Self:
         with errors_for_people(self.url):
-            if not is_current(self.url):
-                bring_up(self.url)
-            self.engine = make_engine(self.url, writing=True, impatient=self.impatient)
-            self.engine.connect().close()  # a file that cannot be written is noticed before anything is sent
+            if not self.lock.wait_for(lambda: is_current(self.url)):
+                self.is_new = self.lock.wait_for(lambda: bring_up(self.url))
+            self.engine = make_engine(self.url, writing=True)
             self.reading = make_engine(self.url, writing=False)
-            self.reading.connect().close()  # of the same file, whatever happens to its name
+            # A file that cannot be written is noticed before anything is sent.
+            self.lock.wait_for(lambda: self.engine.connect().close())
+            # The same file is read, whatever happens to its name.
+            self.lock.wait_for(lambda: self.reading.connect().close())
         self.file = self.path.stat() if self.path else None
-        self.writer = Writer(self.engine)
+        self.lock.reconnects = True
+        self.writer = Writer(self.engine, self.lock)
         return self
 
     def is_in_place(self) -> bool:
@@ -73,7 +93,9 @@ class Database:
         if not self.is_in_place():
             raise StorageError(f"{self.path}: {place.LOST}")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind and not issubclass(kind, Exception):  # Ctrl-C ends a command at once
+            self.lock.impatient.set()
         self.writer.close()
         self.reading.dispose()
         self.engine.dispose()
@@ -101,5 +123,10 @@ class Database:
 
     def read_now(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`read` for callers without an event loop."""
-        with errors_for_people(self.url), self.reading.begin() as connection:
-            return function(connection, *args, **kwargs)
+
+        def run() -> T:
+            with self.reading.begin() as connection:
+                return function(connection, *args, **kwargs)
+
+        with errors_for_people(self.url):
+            return self.lock.wait_for(run)

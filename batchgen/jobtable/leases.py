@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
+from batchgen.files import liveness
 from batchgen.jobs import Outcome, State
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import attempts, jobs, runs
 from batchgen.jobtable.submission import move_to_unconfirmed
 from batchgen.jobtable.transition import NO_LEASE, SENT_HERE, guarded_update
 
+FAR_POLL = timedelta(minutes=10)
+"""A new run does not wait as long for a poll: it costs nothing, and a clock that was set may have planned it."""
 RUN_ENDED = "the run ended while the request may have been on the wire"
 
 
@@ -47,6 +52,14 @@ def unended(connection: Connection, batch_id: int) -> dict[str, str]:
     return {row.id: row.host for row in connection.execute(statement)}
 
 
+async def release_dead(database: Database, run: str, now: datetime) -> bool:
+    """Release the leases of runs that are dead, as seen by another `run`. Returns whether there was any."""
+    hosts = await database.read(holders)
+    hosts.pop(run, None)
+    dead = await asyncio.to_thread(liveness.dead, database.path, hosts)
+    return bool(dead) and bool(await database.write(recover_dead, dead, now))
+
+
 def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:
     """Release the leases of dead runs. Returns how many. Recovery only re-queues; it executes nothing."""
     return recover(connection, jobs.c.leased_by.in_(dead), now) if dead else 0
@@ -79,14 +92,17 @@ def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: s
 
     What is held for a person stays held where the service at `origin` cannot be asked for it.
 
-    Pauses of the whole service stay; they are in the table `limits`.
+    Pauses of the whole service are in the table `limits` (`limits/rate.py`).
     """
     free = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
     retried = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
     connection.execute(update(jobs).where(*free, retried, jobs.c.next_at > now).values(next_at=now, failures=0))
     # A generation that goes as planned keeps its next poll. Its failures stay: "finished, without a video" counts them.
     is_late = select(attempts.c.id).where(attempts.c.id == jobs.c.attempt_id, attempts.c.deadline_at <= now).exists()
-    unplanned = (jobs.c.state == State.GENERATING, is_late | (jobs.c.failures > 0))
+    unplanned = (
+        jobs.c.state == State.GENERATING,
+        is_late | (jobs.c.failures > 0) | (jobs.c.next_at > now + FAR_POLL),
+    )
     connection.execute(update(jobs).where(*free, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
     connection.execute(update(jobs).where(*free, *held, SENT_HERE).values(next_at=now), {"this_origin": origin})

@@ -47,8 +47,8 @@ def migrate(connection: Connection, target: str = "head") -> None:
     command.upgrade(config, target)
 
 
-def bring_up(url: URL) -> None:
-    """Create or upgrade the tables, wholly or not at all.
+def bring_up(url: URL) -> bool:
+    """Create or upgrade the tables, wholly or not at all. Returns whether there was none before.
 
     Foreign keys are checked at the end only, because SQLite changes a table by making another one in its place.
     """
@@ -57,10 +57,12 @@ def bring_up(url: URL) -> None:
     engine = make_engine(url, writing=True, foreign_keys=False)
     try:
         with engine.begin() as connection:
-            if version_of(connection) != HEAD:  # another process may have done it meanwhile
+            version = version_of(connection)
+            if version != HEAD:  # another process may have done it meanwhile
                 migrate(connection)
                 if path and (orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
                     raise StorageError(f"{path}: {len(orphans)} rows refer to rows that do not exist")
+        return version is None
     finally:
         engine.dispose()
 

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
 
+from batchgen.errors import TableLocked
+from batchgen.jobtable.table_lock import TableLock
+
 GROUP_MAX = 256
 """Writes in one transaction: bounds how long the first of them waits for the last."""
 
@@ -28,8 +31,8 @@ class Write(NamedTuple):
 class Writer:
     """The writer thread, and its queue."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, lock: TableLock) -> None:
+        self.engine, self.lock = engine, lock
         self.queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.serve, name="batchgen-writer", daemon=True)
         self.thread.start()
@@ -57,16 +60,23 @@ class Writer:
             self.commit(group)
 
     def commit(self, group: Sequence[Write]) -> None:
-        """Run the writes in one transaction. If it fails, each gets its own, so that only the one at fault fails."""
+        """Run the writes in one transaction. If it fails, each gets its own, so that only the one at fault fails.
+
+        While the table is locked by another program, all of them wait: none is lost, and none is half done.
+        """
         try:
-            with self.engine.begin() as connection:
-                results = [write.function(connection) for write in group]
+            results = self.lock.wait_for(lambda: self.run(group))
         except BaseException as error:
-            if len(group) == 1:
-                group[0].future.set_exception(error)
-            else:
+            if len(group) > 1 and not isinstance(error, TableLocked):
                 for write in group:
                     self.commit([write])
+                return
+            for write in group:
+                write.future.set_exception(error)
             return
         for write, result in zip(group, results, strict=True):
             write.future.set_result(result)
+
+    def run(self, group: Sequence[Write]) -> list[Any]:
+        with self.engine.begin() as connection:
+            return [write.function(connection) for write in group]

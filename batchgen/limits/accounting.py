@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from batchgen.errors import TableLocked
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.columns import plain
@@ -16,6 +19,7 @@ from batchgen.services.base import Service
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far the service's clock may be from this machine's when a window of transactions is asked for."""
+PRICES_SECONDS = 60.0  # for the price list; a plug-in has closer bounds of its own
 FORECAST_JOBS = 1_000
 """How many pending jobs are priced to compare them with the balance. So many show a low balance and are read fast."""
 
@@ -24,15 +28,20 @@ async def refresh_prices(database: Database, service: Service, now: datetime) ->
     """Store the service's price list. False where it cannot be had: the stored one stays."""
     stored = await database.read(pricelist.load, service.name)
     listing = await service.catalogue(stored.etag)
-    if listing:
-        await database.write(pricelist.store, service.name, listing, now)
-    return listing is not None
+    with suppress(TableLocked):  # a plan is made without it
+        if listing:
+            await database.write(pricelist.store, service.name, listing, now)
+        return listing is not None
+    return False
 
 
-async def learn_prices(database: Database, service: Service, now: datetime) -> PriceList:
-    """The service's price list; where it cannot be had, the last one that is stored."""
-    await refresh_prices(database, service, now)
-    return await database.read(pricelist.load, service.name)
+async def learn_prices(database: Database, service: Service, now: datetime) -> PriceList | None:
+    """The service's price list, else the last one that is stored. None where no answer comes in time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PRICES_SECONDS):
+            await refresh_prices(database, service, now)
+            return await database.read(pricelist.load, service.name)
+    return None
 
 
 async def learn_charges(database: Database, service: Service, batch_id: int, now: datetime) -> bool:

@@ -24,7 +24,7 @@ SHORTEST_INTERVAL = 32  # successes before a probe, for a small window: fewer wo
 MOST_DOUBLINGS = 5  # of a step, or of the interval between two probes
 DECREASE = 1 / 32  # of the window, at the first refusal in a row; it doubles with each one that follows
 LARGEST_DECREASE = 1 / 2
-LEAST = 0.1  # requests a minute: a limit that fell to nothing would never be probed again
+LEAST = 1.0  # requests a minute: what falls lower is a bad night, and a request that is refused costs nothing
 MARGIN = 0.98  # of the rate measured when slow start ends: requests that leave evenly do not arrive evenly
 FEWEST_TO_MEASURE = 2  # accepted requests that show a rate, while none is known; one alone has no rate
 FEWEST_TO_CORRECT = 10  # accepted requests by which a known rate is corrected; fewer tell more of chance
@@ -33,8 +33,8 @@ MINUTE = timedelta(minutes=1)
 """The period for which services state their rates: a rate is measured over no more."""
 BACKOFFS_IN_A_MINUTE = 5
 """Refusals in a row after which the backoff has lasted a minute: 2 + 4 + 8 + 16 + 32 seconds."""
-QUOTA_WAIT = timedelta(minutes=10)
-"""A Retry-After as long as this is about a quota of hours or days, not about a rate."""
+SMALL_WINDOW = 4
+"""Generations in flight: a smaller window is learned anew by the next run, at the price of a refused request or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,14 @@ def measured_rate(
     return per_minute * MARGIN if slow_start else per_minute
 
 
+def for_new_run(limit: LearnedLimit, least: float) -> LearnedLimit:
+    """The limit with which a new run begins: it probes soon, and one that is lower than `least` is not believed."""
+    window, threshold = limit.window, limit.threshold
+    if window is not None:
+        window, threshold = max(window, least), max(threshold, least) if threshold is not None else None
+    return LearnedLimit(window, threshold, min(limit.failed_probes, 0))
+
+
 def limit_of(limit: LearnedLimit, refusal: Throttled, in_flight: int, in_a_row: int) -> Limit:
     """Which limit a refusal is for: by the service's own words, else by what was in flight.
 
@@ -133,8 +141,6 @@ def limit_of(limit: LearnedLimit, refusal: Throttled, in_flight: int, in_a_row: 
     """
     if refusal.limit:
         return refusal.limit
-    if refusal.retry_after and refusal.retry_after >= QUOTA_WAIT:
-        return Limit.QUOTA
     # A generation that has ended may not have been noticed yet, so one or a few less count as full.
     full = limit.threshold is not None and in_flight >= limit.threshold - max(1.0, limit.threshold * STEP)
     again = in_a_row > (1 if refusal.retry_after else BACKOFFS_IN_A_MINUTE)

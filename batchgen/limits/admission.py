@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -20,11 +20,10 @@ from batchgen.limits.adaptive import MINUTE, LearnedLimits
 from batchgen.limits.rate import LimitKey
 from batchgen.manifest import AUTO, Limits
 from batchgen.services.base import Queueing, Service
-from batchgen.services.outcomes import Limit, Throttled
+from batchgen.services.outcomes import PAUSE_MAX, Limit, Throttled
 
 MOST_IN_FLIGHT = 1_000  # the highest number that a manifest may name
 MOST_PER_MINUTE = 60_000.0  # the highest rate that a manifest may name
-QUOTA_PAUSE = timedelta(minutes=15)  # where the service does not say how long its quota lasts
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +158,15 @@ class Admission:
         limit = adaptive.limit_of(window, refusal, accepted, in_a_row)
         sentence, wait = "the service asks to slow down", refusal.retry_after
         if limit is Limit.QUOTA:
-            sentence, wait = "the account's quota is used up", wait or QUOTA_PAUSE
+            sentence, wait = "the account's quota is used up", wait or PAUSE_MAX
+        is_doubtful = wait is not None and wait >= PAUSE_MAX
         reason = f"{sentence} ({refusal.reason})"
         ends = rate.pause(connection, self.service_key, reason, now, wait)
-        if limit is Limit.RATE and (self.learns or refusal.limit):
+        if limit is Limit.RATE and (self.learns or refusal.limit) and not is_doubtful:
             # Polls may share the account's requests, and lose less by waiting. They do not wait for long.
             polls = LimitKey(self.service, LimitKind.POLLS)
             rate.pause_until(connection, polls, min(ends, now + MINUTE), reason)
-        if not self.learns or not counts or limit is Limit.QUOTA:
+        if not self.learns or not counts or limit is Limit.QUOTA or is_doubtful:
             return
         if limit is Limit.IN_FLIGHT:
             window = adaptive.decrease(window, accepted, in_a_row)

@@ -36,6 +36,8 @@ SLACK = 0.001  # of the median: polls wait for multiples of it, so that one clai
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SHORTEST_SECONDS = 0.05  # between two polls of a generation
 LATE_SECONDS = 300.0  # between two polls of a generation that is past its deadline
+LONGEST_SECONDS = 1_800.0  # between two polls, whatever was learned: a clock that was set may have taught nonsense
+LONGEST_GENERATION_SECONDS = 6 * 3_600.0  # that a quantile may be: a longer time is a clock that was set, not a video
 Z_90, Z_99 = 1.2816, 2.3263  # of a normal distribution, 90 % and 99 % lie below the mean and so many sigmas
 
 
@@ -115,7 +117,7 @@ class GenerationTimes:
 
     def _quantile(self, model: str, clip_seconds: float, z: float) -> timedelta:
         times = self.times(model, clip_seconds)
-        return timedelta(seconds=math.exp(times.mu + z * times.sigma))
+        return timedelta(seconds=math.exp(min(times.mu + z * times.sigma, math.log(LONGEST_GENERATION_SECONDS))))
 
     def take_over(self, measured: Mapping[str, float]) -> None:
         """Begin from the service's own medians, which came after the first polls were planned."""
@@ -148,7 +150,8 @@ class GenerationTimes:
         at = submitted_at + timedelta(seconds=self.next_age(job, age))
         slack = timedelta(seconds=SLACK * self.times(*job.kind).median)
         at += (EPOCH - at) % max(slack, timedelta.resolution)
-        return max(at, now + timedelta(seconds=SHORTEST_SECONDS))
+        earliest, latest = (now + timedelta(seconds=seconds) for seconds in (SHORTEST_SECONDS, LONGEST_SECONDS))
+        return min(max(at, earliest), latest)
 
     def next_age(self, job: Job, age: float) -> float:
         """The age in seconds at which to poll for a generation that was not finished at `age`."""

@@ -8,21 +8,26 @@ A row belongs to a service, or to one account and model of it, and also keeps wh
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 
 from batchgen.jobtable.schema import LimitKind, limits
-from batchgen.limits.adaptive import LearnedLimit, LearnedLimits
+from batchgen.limits.adaptive import LEAST, MINUTE, SMALL_WINDOW, LearnedLimit, LearnedLimits, for_new_run
 from batchgen.limits.generation_times import backoff
+from batchgen.services.outcomes import PAUSE_MAX
 
 TOLERANCE = timedelta(seconds=0.05)
 """GCRA's tolerance: a request may be so early, since no process wakes to the millisecond; the next one waits longer."""
 PAUSE_FIRST_SECONDS = 2.0
 PAUSE_LONGEST_SECONDS = 120.0
 SHORTEST_PAUSE = timedelta(seconds=0.1)  # a Retry-After of 0 would have the request sent again in a tight loop
+PROBE_FIRST, PROBE_LONGEST = PAUSE_MAX.total_seconds(), 900.0
+"""Seconds after which one request tries whether a long pause is meant: they double with each refusal in a row."""
+FIRST_TRY_INTERVAL = timedelta(seconds=10)
+"""Between the first requests of two runs that begin during a pause: a loop of restarts must not become a burst."""
 
 
 class LimitKey(NamedTuple):
@@ -59,21 +64,36 @@ def row_of(connection: Connection, key: LimitKey) -> Row[Any]:
 
 def interval_of(row: Row[Any], per_minute: float) -> timedelta:
     """The time between two requests at a rate, or at the learned rate if that is lower."""
-    return timedelta(minutes=1 / (per_minute if row.window is None else min(per_minute, row.window)))
+    return timedelta(minutes=1 / (per_minute if row.window is None else min(per_minute, max(row.window, LEAST))))
 
 
 def allowed(connection: Connection, key: LimitKey, per_minute: float, most: int, now: datetime) -> Allowance:
     """How many requests the rate and the pauses allow now, at most `most`. Nothing is spent yet."""
     row = row_of(connection, key)
     backing_off = bool(row.failures)
-    if row.paused_until and row.paused_until > now:
-        return Allowance(0, row.paused_until, str(row.reason), backing_off)
     interval = interval_of(row, per_minute)
     limit = interval + TOLERANCE
-    ahead = max(row.next_free_at - now, timedelta(0)) if row.next_free_at else timedelta(0)
+    # A time further ahead was written by a clock that has been set back, or at a much lower rate.
+    row = bounded(connection, key, row, now, max(limit, MINUTE))
+    if row.paused_until and row.paused_until > now:
+        return Allowance(0, row.paused_until, str(row.reason), backing_off)
+    ahead = min(max(row.next_free_at - now, timedelta(0)), limit) if row.next_free_at else timedelta(0)
     number = max(0, min(int((limit - ahead) / interval + 1e-9), most))
     next_at = now + ahead + interval * (number + 1) - limit
     return Allowance(number, next_at, backing_off=backing_off, learned=row.window is not None)
+
+
+def bounded(connection: Connection, key: LimitKey, row: Row[Any], now: datetime, longest: timedelta) -> Row[Any]:
+    """The row without times that are further ahead of the clock than any that would be written now."""
+    values: dict[str, datetime] = {}
+    if row.paused_until and row.paused_until > now + timedelta(seconds=PROBE_LONGEST):
+        values["paused_until"] = now
+    if row.next_free_at and row.next_free_at > now + longest:
+        values["next_free_at"] = now
+    if not values:
+        return row
+    write(connection, key, **values)
+    return row_of(connection, key)
 
 
 def spend(connection: Connection, key: LimitKey, per_minute: float, number: int, now: datetime) -> None:
@@ -90,12 +110,21 @@ def pause(
 ) -> datetime:
     """Send nothing for as long as the service asks, else for a backoff that doubles with each refusal in a row.
 
+    A pause of `PAUSE_MAX` or more is not waited out: it ends after a probe's interval, and one request is sent then.
+    A short one is obeyed, but not time and again: the backoff of the refusals before counts as well.
+
     A refusal during a pause is of a request that was sent before it, and is not counted. Returns when the pause ends.
     """
     row = row_of(connection, key)
     paused = row.paused_until is not None and row.paused_until > now
     failures = row.failures + (not paused)
-    length = backoff(failures, PAUSE_FIRST_SECONDS, PAUSE_LONGEST_SECONDS) if retry_after is None else retry_after
+    if retry_after is None:
+        length = backoff(failures, PAUSE_FIRST_SECONDS, PAUSE_LONGEST_SECONDS)
+    elif retry_after >= PAUSE_MAX:
+        length = backoff(failures, PROBE_FIRST, PROBE_LONGEST)
+    else:
+        earlier = backoff(failures - 1, PAUSE_FIRST_SECONDS, PAUSE_LONGEST_SECONDS) if failures > 1 else SHORTEST_PAUSE
+        length = max(retry_after, earlier)
     ends: datetime = now + max(length, SHORTEST_PAUSE)
     if paused:
         ends = row.paused_until if retry_after is None else max(ends, row.paused_until)
@@ -108,6 +137,30 @@ def pause_until(connection: Connection, key: LimitKey, until: datetime, reason: 
     paused_until = row_of(connection, key).paused_until
     if paused_until is None or paused_until < until:
         write(connection, key, paused_until=until, reason=reason)
+
+
+def begin_run(connection: Connection, service: str, now: datetime) -> None:
+    """Let a run begin with one try, whatever the rows say of earlier ones; after that it obeys the answer.
+
+    A pause ends, and one request tries. What was learned in a bad night is learned anew: a rate of polls, a number in
+    flight that is very small, and how seldom limits are probed.
+    """
+    for row in connection.execute(OF_SERVICE, {"key_service": service}).all():
+        key = LimitKey(row.service, LimitKind(row.kind), row.account, row.model)
+        if row.paused_until and row.paused_until > now:
+            # In the row of a whole service, `used_at` is the time of the last such try, or of the next.
+            try_at = now
+            if row.used_at and row.used_at <= now + FIRST_TRY_INTERVAL:
+                try_at = row.used_at if row.used_at > now else max(now, row.used_at + FIRST_TRY_INTERVAL)
+            write(connection, key, paused_until=min(try_at, row.paused_until), failures=1, used_at=try_at)
+        if row.window is None:
+            continue
+        limit = for_new_run(to_learned(row), LEAST)
+        if key.kind is LimitKind.POLLS:
+            limit = LearnedLimit()
+        elif key.kind is LimitKind.IN_FLIGHT and row.window < SMALL_WINDOW:
+            limit = replace(limit, threshold=None)
+        write(connection, key, **asdict(limit))
 
 
 def reset_backoff(connection: Connection, key: LimitKey) -> None:
@@ -152,6 +205,7 @@ def params_of(key: LimitKey) -> dict[str, Any]:
 LEARNED_FIELDS = tuple(field.name for field in fields(LearnedLimit))
 _key = and_(*(limits.c[name] == bindparam(f"key_{name}") for name in LimitKey._fields))
 SELECT = select(limits).where(_key).with_for_update()
+OF_SERVICE = select(limits).where(limits.c.service == bindparam("key_service")).with_for_update()
 INSERT = insert(limits)
 UPDATE = update(limits).where(_key)
 LEARNED = (

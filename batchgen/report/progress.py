@@ -121,7 +121,7 @@ class Progress:
         self.last_line_at = clock.utcnow()
         log_event(event)
         if self.as_json:
-            print_json(event_json(event))
+            print_json(event_json(event), is_progress=True)
         elif not self.display:
             self.lines.write(event_line(event))
         if self.log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
+from batchgen.errors import StorageError
 from batchgen.services.text import visible, visible_json
 
 if TYPE_CHECKING:
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
 
 
 class OutputStream:
-    """A stream that stops writing when its reader is gone (`| head`, a closed terminal, a full disk): a run goes on."""
+    """A stream that stops writing when its reader is gone (`| head`, a closed terminal, a full disk): a run goes on.
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream: IO[str] | None = stream
+    None is a stream that nobody reads, as in a process without a console.
+    """
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        self.stream = stream
+        self.failure: OSError | ValueError | None = None
+        """Why nothing is written any more."""
 
     def write(self, line: str) -> None:
         """Write and flush a line, whatever is in it. The first failure silences the stream for good."""
@@ -34,27 +41,86 @@ class OutputStream:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except (OSError, ValueError):
-            # Text left in the buffer would fail again when the interpreter exits, and change the exit code.
-            with suppress(OSError, ValueError):
-                devnull = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(devnull, self.stream.fileno())
-                os.close(devnull)
+        except (OSError, ValueError) as error:
+            self.failure = error
+            discard(self.stream)
             self.stream = None
 
 
+def discard(stream: IO[str]) -> None:
+    """Let nothing of a stream be written any more.
+
+    Text left in its buffer would fail again when the interpreter exits, and change the exit code.
+    """
+    with suppress(OSError, ValueError):
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, stream.fileno())
+        os.close(devnull)
+
+
+class Voice(io.TextIOWrapper):
+    """Standard error, on which nothing depends: what cannot be written is dropped, whoever writes it."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return super().write(text)
+        discard(self)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            super().flush()
+
+
+def open_standard_streams() -> None:
+    """Make the standard streams of this process safe to write to.
+
+    The null device takes the place of one that is closed (`2>&-`) or missing (`pythonw`): otherwise the next file that
+    is opened would get its number, and whatever a library prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As standard error does by default: a name that the terminal cannot show must not end a run.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        encoding = sys.stderr.encoding
+        sys.stderr = Voice(sys.stderr.detach(), encoding, "backslashreplace", line_buffering=True)
+
+
 def print_lines(*lines: str, err: bool = False) -> None:
-    """Write lines to standard output or standard error. What came from a file or a service cannot harm a terminal."""
-    import click
+    """Write lines to standard output or standard error. What came from a file or a service cannot harm a terminal.
 
+    Raises `StorageError` where standard output cannot be written, `BrokenPipeError` where its reader has left.
+    """
+    output = OutputStream(sys.stderr if err else sys.stdout)
     for line in lines:
-        click.echo(visible(line), err=err)
+        output.write(line)
+    if output.failure and not err:
+        if isinstance(output.failure, BrokenPipeError):
+            raise output.failure
+        raise unwritable(output.failure)
 
 
-def print_json(document: Mapping[str, Any]) -> None:
-    """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact."""
-    line = visible_json(json.dumps(document, ensure_ascii=False, default=text_of))
-    OutputStream(sys.stdout).write_raw(line + "\n")
+def unwritable(failure: OSError | ValueError) -> StorageError:
+    return StorageError(f"standard output cannot be written: {getattr(failure, 'strerror', None) or failure}")
+
+
+def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> None:
+    """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact.
+
+    Raises `StorageError` where it cannot be written, unless it is the progress of a run, which goes on without it.
+    """
+    output = OutputStream(sys.stdout)
+    output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=text_of)) + "\n")
+    if output.failure and not is_progress and not isinstance(output.failure, BrokenPipeError):
+        raise unwritable(output.failure)
 
 
 def text_of(value: datetime | Decimal) -> str:

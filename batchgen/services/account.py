@@ -6,6 +6,7 @@ the environment, and nothing in it is filled in from the environment.
 
 from __future__ import annotations
 
+import codecs
 import ipaddress
 import logging
 import os
@@ -31,6 +32,8 @@ ADDRESS = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 """An address that every library reads in the same way: no user, query or fragment, nothing that needs an encoding."""
+WRONG_CHARACTER = re.compile("[\0\udc80-\udcff]")
+"""NUL, or what Python reads in the place of a byte that is not UTF-8 (PEP 383)."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -87,11 +90,11 @@ def read_pair(variables: Variables, folder: Path) -> Account:
     if not variables.base_url or (address and (key or not variables.key)):
         return Account(checked(address, variables, "the environment"), key)
     try:
-        beside = read_dotenv(path)
+        beside = read_dotenv(path, variables)
     except UsageError as error:
         if not key:
             raise
-        LOG.warning("dotenv.ignored", extra={"reason": str(error)})
+        LOG.warning(f"{error}. It is left out, since the environment has the key", extra={"is_sentence": True})
         beside = {}
     other_key, other_address = (beside.get(name, "").strip() for name in (variables.key, variables.base_url))
     source, other = "the environment", str(path)
@@ -110,7 +113,7 @@ def read_pair(variables: Variables, folder: Path) -> Account:
     return Account(base_url, key)
 
 
-def read_dotenv(path: Path) -> Mapping[str, str]:
+def read_dotenv(path: Path, variables: Variables) -> Mapping[str, str]:
     """The variables of a `.env` file, as they are written there; none where it does not exist. Raises `UsageError`."""
     try:
         # The file is opened before it is judged, so that it cannot be exchanged in between. Without O_NONBLOCK, a FIFO
@@ -129,24 +132,33 @@ def read_dotenv(path: Path) -> Mapping[str, str]:
         raise UsageError(f"{path} is not a file: remove it, or set the variables in the environment")
     if len(content) > DOTENV_BYTES_MAX:
         raise UsageError(f"{path} is longer than {DOTENV_BYTES_MAX >> 10} kB, so it is not a file of settings")
-    return parse_dotenv(content, path)
+    return parse_dotenv(content, path, variables)
 
 
-def parse_dotenv(content: bytes, path: Path) -> Mapping[str, str]:
-    """The variables of a `.env` file's content. Raises `UsageError` where it is not UTF-8."""
+def parse_dotenv(content: bytes, path: Path, variables: Variables) -> Mapping[str, str]:
+    """The variables of a `.env` file's content. Raises `UsageError` where it is not UTF-8, or UTF-16 with its mark.
+
+    A wrong byte matters only where the key is not read all the same, as from a comment in another encoding.
+    """
     from dotenv import dotenv_values
 
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        wrong = f"byte 0x{content[error.start]:02x} in line {line} is not UTF-8"
-        raise UsageError(f"{path}: {wrong}; save the file as UTF-8") from None
-    if "\0" in text:
-        raise UsageError(f"{path} holds NUL characters (UTF-16?); save the file as UTF-8")
+        # PowerShell's `>` writes UTF-16, with a mark at its beginning.
+        is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16") if is_utf16 else content.decode("utf-8-sig", "surrogateescape")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} begins as UTF-16 and is none; save the file as UTF-8") from None
     # With interpolation, a line such as ADDRESS=https://example.com/${KEY} would send the key of the environment away.
-    values = dotenv_values(stream=StringIO(text), interpolate=False)
-    return {name: value for name, value in values.items() if value}
+    values = {name: value for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items() if value}
+    wrong = WRONG_CHARACTER.search(text)
+    needed = values.get(variables.key, ""), values.get(variables.base_url, "")
+    if wrong and not (needed[0] and not WRONG_CHARACTER.search("".join(needed))):
+        line = text[: wrong.start()].count("\n") + 1
+        if wrong[0] == "\0":
+            raise UsageError(f"{path}: there is a NUL character in line {line} (UTF-16?); save the file as UTF-8")
+        byte = wrong[0].encode("utf-8", "surrogateescape")
+        raise UsageError(f"{path}: byte 0x{byte.hex()} in line {line} is not UTF-8; save the file as UTF-8")
+    return values
 
 
 def checked(address: str, variables: Variables, source: str) -> str:

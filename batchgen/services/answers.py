@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -16,12 +16,24 @@ from typing import Any
 from batchgen import clock
 from batchgen.jobs import ErrorClass
 from batchgen.services.http import Answer
-from batchgen.services.outcomes import RETRY_AFTER_MAX, Limit, Throttled, Trouble, Unavailable
+from batchgen.services.outcomes import Limit, Throttled, Trouble, Unavailable
 from batchgen.services.text import MESSAGE_CHARS
 
 CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 ERRORS_MAX, ERROR_DEPTH = 20, 6  # of the errors in one answer, and how deep they nest: documented ones nest 3 deep
+
+PAUSE_HEADERS = (
+    *("retry-after", "ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset"),
+    *("x-ratelimit-reset-after", "x-ratelimit-reset-requests"),
+)
+"""The headers in which services say when a refused request is welcome again, the standard one (RFC 9110) first."""
+CENTURY = 946_684_800.0, 4_102_444_800.0  # from 2000 to 2100, in seconds since 1970: no pause is as long as that
+READABLE_PAUSE_MAX = timedelta(days=366)  # a longer one is a mistake, of which nothing can be said
+UNIT_SECONDS = {"ms": 0.001, "mi": 60.0, "m": 60.0, "s": 1.0, "se": 1.0, "h": 3_600.0, "ho": 3_600.0}
+UNIT_SECONDS |= {"d": 86_400.0, "da": 86_400.0}
+"""The seconds of a unit of time, by the first two letters of its name."""
+DURATION_PART = r"(\d+(?:\.\d+)?) ?(ms|seconds?|secs?|s|minutes?|mins?|m|hours?|h|days?|d) ?"
 
 KIND_WORDS = {
     ErrorClass.MODERATION: r"moderat|content[_ -]?polic|safety|nsfw|prohibited|sensitive content|violat",
@@ -126,7 +138,7 @@ def read_throttled(answer: Answer) -> Throttled:
     """The outcome of a 429, with its limit where the words name exactly one."""
     message = error_message(answer)
     limits = [limit for limit, words in LIMIT_WORDS.items() if re.search(words, message, re.IGNORECASE)]
-    pause = retry_after(answer, clock.utcnow())
+    pause = retry_after(answer, clock.utcnow(), PAUSE_HEADERS)
     return Throttled(message, pause, limit=limits[0] if len(limits) == 1 else None)
 
 
@@ -163,14 +175,51 @@ def clock_offset(answer: Answer, now: datetime) -> timedelta:
     return offset if abs(offset) <= CLOCK_OFFSET_MAX else timedelta(0)
 
 
-def retry_after(answer: Answer, now: datetime) -> timedelta | None:
-    """The pause that a Retry-After header asks for, in seconds or until a date; between zero and a day."""
-    value = answer.headers.get("retry-after", "").strip()
+def retry_after(answer: Answer, now: datetime, headers: Sequence[str] = ("retry-after",)) -> timedelta | None:
+    """The pause that the first of these headers asks for which can be read; None where none can.
+
+    Its value is a duration, or the moment at which it ends by the server's own clock.
+    """
+    pauses = (read_pause(answer.headers.get(name, ""), now + clock_offset(answer, now)) for name in headers)
+    return next((pause for pause in pauses if pause is not None), None)
+
+
+def read_pause(value: str, now: datetime) -> timedelta | None:
+    """A pause from seconds, from a duration with units ("30s", "1m30s", "250ms"), or until a moment.
+
+    A moment is an HTTP date, an ISO 8601 date, or a number that is a time of this century in seconds, milliseconds or
+    less since 1970. None for a moment in the past, a negative number, and what is longer than anybody's pause.
+    """
+    value = value.strip()
+    end = read_number_as_moment(value) or read_iso_date(value) or parse_date(value)
     try:
-        seconds = float(value)
+        if end:
+            pause = end - now
+        elif re.fullmatch(f"(?:{DURATION_PART})+", value, re.IGNORECASE):
+            parts = re.findall(DURATION_PART, value.lower())
+            pause = timedelta(seconds=sum(float(number) * UNIT_SECONDS[unit[:2]] for number, unit in parts))
+        else:
+            pause = timedelta(seconds=float(value))
+    except (ValueError, OverflowError):
+        return None
+    return pause if timedelta(0) <= pause <= READABLE_PAUSE_MAX else None
+
+
+def read_number_as_moment(value: str) -> datetime | None:
+    """A number of seconds, milliseconds, microseconds or nanoseconds since 1970; None where it is no time soon."""
+    try:
+        number = float(value)
     except ValueError:
-        date = parse_date(value)
-        if date is None:
-            return None
-        seconds = (date - now).total_seconds()
-    return timedelta(seconds=max(0.0, min(seconds, RETRY_AFTER_MAX.total_seconds())))
+        return None
+    first, last = CENTURY
+    seconds = (number / unit for unit in (1, 1e3, 1e6, 1e9))
+    return next((datetime.fromtimestamp(second, UTC) for second in seconds if first <= second < last), None)
+
+
+def read_iso_date(value: str) -> datetime | None:
+    """A date and time in ISO 8601, in UTC unless it names a zone. A date alone is none: "20260301" may be seconds."""
+    try:
+        date = datetime.fromisoformat(value) if "T" in value or " " in value else None
+    except ValueError:
+        return None
+    return date and (date if date.tzinfo else date.replace(tzinfo=UTC))

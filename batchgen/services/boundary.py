@@ -21,7 +21,7 @@ from batchgen.catalogue.prices import USD_MAX
 from batchgen.jobs import ErrorClass
 from batchgen.services.base import History, Listing, PastGeneration, SentAttempt, Service, Submission
 from batchgen.services.outcomes import (
-    RETRY_AFTER_MAX,
+    PAUSE_MAX,
     Absent,
     Accepted,
     Adopted,
@@ -173,7 +173,11 @@ class BoundedService(Service):
             "as_of": moment,
         }
         names = [field.name for field in fields(outcome) if field.name in bounds]
-        return replace(outcome, **{name: bounds[name](getattr(outcome, name)) for name in names})
+        bounded: Any = replace(outcome, **{name: bounds[name](getattr(outcome, name)) for name in names})
+        wait = getattr(outcome, "retry_after", None)
+        if wait is None or wait <= PAUSE_MAX:
+            return bounded
+        return replace(bounded, reason=self._text(f"{bounded.reason}; it asks to wait {in_words(wait)}"))
 
     def _finding(self, finding: Finding, intent_at: datetime) -> Finding:
         """A finding; `Ambiguous`, which leaves it to a person, where its generation has no usable id."""
@@ -252,7 +256,15 @@ def status(code: int | None) -> int | None:
 
 
 def pause(duration: timedelta | None) -> timedelta | None:
-    return None if duration is None else min(max(duration, timedelta(0)), RETRY_AFTER_MAX)
+    return None if duration is None else min(max(duration, timedelta(0)), PAUSE_MAX)
+
+
+def in_words(duration: timedelta) -> str:
+    """A long pause in its largest unit: "16 hours"."""
+    minutes = duration / timedelta(minutes=1)
+    if minutes < 120:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
 
 
 def moment(time: datetime) -> datetime:

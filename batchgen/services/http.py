@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import ssl
-import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import httpx2 as httpx
 from batchgen import __version__
 from batchgen.errors import UsageError
 from batchgen.services.base import AT_ONCE
+from batchgen.services.body import BodyRefused, decoded
 from batchgen.services.text import body_without_key, one_line, without_key
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
@@ -30,10 +30,7 @@ SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows wheth
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
-BODY_BYTES_MAX = 16 << 20  # of a decoded JSON answer; a page of 100 rows has some 100 kB
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
-ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-"""The encodings that an answer may have, with zlib's parameter for each: their decoder can be told where to stop."""
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
 
 for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, in which a server may repeat the key.
@@ -264,26 +261,11 @@ async def stream_body(response: Response) -> AsyncIterator[bytes]:
 
 
 async def read_body(response: Response) -> bytes:
-    """The decoded body, of at most `BODY_BYTES_MAX`. The decoder has that bound: a few kB may decode to gigabytes."""
-    body, decoder = bytearray(), decoder_of(response)
-    async for piece in response.aiter_raw():
-        # zlib takes 0 for "no limit"; here it is at least 1.
-        body += decoder.decompress(piece, BODY_BYTES_MAX + 1 - len(body)) if decoder else piece
-        if len(body) > BODY_BYTES_MAX:
-            raise Interrupted(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
-    if decoder and body and not decoder.eof:
-        raise Interrupted("the answer's encoding ends early")
-    return bytes(body)
-
-
-def decoder_of(response: Response) -> Any:
-    """What decodes the body; None where it is not encoded."""
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding in ("", "identity"):
-        return None
-    if encoding not in ENCODINGS:
-        raise Interrupted(f"the answer has an encoding that was not asked for: {encoding!r}")
-    return zlib.decompressobj(ENCODINGS[encoding])
+    """The decoded body. Raises `Interrupted` where it cannot be had whole."""
+    try:
+        return await decoded(response.aiter_raw(), response.headers.get("content-encoding", ""))
+    except BodyRefused as error:
+        raise Interrupted(str(error)) from None
 
 
 def describe(error: Exception, key: str = "") -> str:

@@ -11,7 +11,9 @@ from typing import Any
 
 from batchgen.jobs import ErrorClass
 
-RETRY_AFTER_MAX = timedelta(days=1)  # a longer pause would outlast every run
+PAUSE_MAX = timedelta(minutes=5)
+"""A longer pause is not waited out: it may be a mistake (of units, of a clock), so one request tries again before that.
+"""
 
 
 class Trouble(StrEnum):

@@ -1,0 +1,124 @@
+"""Waiting for a job table that another program has locked, or whose server restarts: who holds it, and for how long."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from batchgen.errors import TableLocked
+
+LOG = logging.getLogger("batchgen.jobtable")
+T = TypeVar("T")
+
+RETRY_SECONDS = 0.25
+"""SQLite's busy time-out, during which a thread is deaf to signals, and the pause between two tries."""
+NOTICED_TRIES = 12
+"""Tries after which a person is told: for three seconds and more, no neighbour holds the lock in passing."""
+REMINDER_TRIES = 1_200
+"""Tries between two reminders: some ten minutes."""
+PATIENCE_TRIES = 40
+"""Tries of a command that somebody waits for: ten seconds at least. A run waits for as long as the lock is held."""
+WRITE_LOCK_BYTE = 120
+"""The byte of the file `-shm` that a writer locks (the WAL-index of SQLite's file format)."""
+LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+LOCK_STATES = frozenset({"55P03", "40001", "40P01"})  # of PostgreSQL: lock not available, serialization, deadlock
+RESTART_STATES = frozenset({"57P01", "57P02", "57P03"})  # of PostgreSQL: shutdown, crash, still starting up
+
+
+class TableLock:
+    """How one database waits for other programs.
+
+    `patience` is a number of tries; None waits until `impatient` is set. Shared by the threads that read and write.
+    """
+
+    def __init__(self, shown: str, path: Path | None, patience: int | None) -> None:
+        self.shown, self.path, self.patience = shown, path, patience
+        self.impatient = threading.Event()
+        """Set once nobody waits any more for a lock that another program holds."""
+        self.reconnects = False
+        """Whether a server that has gone is waited for: not before it has answered once."""
+        self.waiting: dict[int, int] = {}
+        """The tries so far of each thread that waits, by the thread's id."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a thread has tried in vain more than once."""
+        return any(tries > 1 for tries in list(self.waiting.values()))
+
+    @property
+    def notice(self) -> str:
+        """What a person should know about the lock; empty where it is free, or held in passing."""
+        return self.reason() if any(tries >= NOTICED_TRIES for tries in list(self.waiting.values())) else ""
+
+    def wait_for(self, action: Callable[[], T]) -> T:
+        """The result of `action`, which is tried again while the table is locked.
+
+        Raises `TableLocked` where the lock is held for longer than anybody waits.
+        """
+        thread = threading.get_ident()
+        try:
+            while True:
+                try:
+                    return action()
+                except DBAPIError as error:
+                    if not self.is_transient(error):
+                        raise
+                    tries = self.waiting[thread] = self.waiting.get(thread, 0) + 1
+                    if self.impatient.is_set() or (self.patience is not None and tries >= self.patience):
+                        raise TableLocked(f"{self.reason()}; the same command goes on once it is free") from error
+                if tries % REMINDER_TRIES == NOTICED_TRIES:
+                    LOG.warning(f"{self.reason()}; waiting until it is free", extra={"is_sentence": True})
+                self.impatient.wait(RETRY_SECONDS)
+        finally:
+            self.waiting.pop(thread, None)
+
+    def is_transient(self, error: DBAPIError) -> bool:
+        """Whether an error is about a lock, or a server that restarts, so that the same may succeed a moment later."""
+        if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
+            return code & 0xFF in LOCK_CODES  # the rest of the bits tell kinds apart, such as SQLITE_BUSY_SNAPSHOT
+        state = getattr(error.orig, "sqlstate", None)
+        if state in LOCK_STATES:
+            return True
+        # psycopg names no state where it finds no server at all.
+        is_gone = error.connection_invalidated or state in RESTART_STATES or (state or "08").startswith("08")
+        return self.reconnects and is_gone and isinstance(error, OperationalError)
+
+    def reason(self) -> str:
+        """What is waited for."""
+        if self.path is None:
+            return f"{self.shown}: the job table is locked by another session, or its server does not answer"
+        holder = " and ".join(lock_holders(self.path)) or "another program"
+        hint = "" if "batchgen" in holder else ", perhaps a database browser with an edit that is not saved"
+        return f"{self.shown}: the job table is locked by {holder}{hint}"
+
+
+def lock_holders(path: Path) -> list[str]:
+    """The other processes that keep a database from being written, as Linux lists them, in words."""
+    holders: dict[str, str] = {}
+    with suppress(OSError, ValueError, AttributeError):
+        for pid in lock_owners(path):
+            if int(pid) not in (os.getpid(), 0, -1):
+                command = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+                holders[pid] = f"process {pid} ({command!a})"
+    return list(holders.values())
+
+
+def lock_owners(path: Path) -> Iterator[str]:
+    """The process ids of whoever has a write lock on the database itself, or on the write-ahead log's index."""
+    journal = path.with_name(f"{path.name}-shm")
+    inodes = {str(file.stat().st_ino): file for file in (path, journal) if file.exists()}
+    for line in Path("/proc/locks").read_text("utf-8").splitlines():
+        _, kind, _, access, pid, file, first, last, *_ = line.split()
+        locked = inodes.get(file.rpartition(":")[2])
+        if kind != "POSIX" or access != "WRITE" or locked is None:
+            continue
+        if locked == path or int(first) <= WRITE_LOCK_BYTE <= (int(last) if last.isdigit() else WRITE_LOCK_BYTE):
+            yield pid

@@ -1,0 +1,289 @@
+"""What surrounds a run breaks: nobody reads its streams, a disk is full, a clock is set, its table is locked.
+
+The run goes on, waits, or ends with a sentence; what it was paid for is never at stake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+
+import batchgen
+from batchgen import api
+from batchgen import clock as batchgen_clock
+from batchgen.cli.run import signals_handled
+from batchgen.errors import ExitCode, StorageError, TableLocked
+from batchgen.jobs import State
+from batchgen.jobtable import engine, table_lock
+from batchgen.jobtable.batches import table_location
+from batchgen.jobtable.database import Database, errors_for_people
+from batchgen.jobtable.engine import database_url
+from batchgen.jobtable.schema import jobs
+from batchgen.report.terminal import OutputStream, Voice, print_json, print_lines
+from tests.batches import Bill, check_delivered, write_manifest
+from tests.conftest import NOON, Launch, Simulate, Simulator
+from tests.waiting import rows, until
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+
+
+# --- nobody reads ---
+
+
+@contextmanager
+def left_pipe() -> Iterator[IO[str]]:
+    """A pipe whose reader has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as stream:
+        yield stream
+
+
+@contextmanager
+def full_disk() -> Iterator[IO[str]]:
+    with FULL.open("w") as stream:
+        yield stream
+
+
+@contextmanager
+def shown_in(encoding: str) -> Iterator[IO[str]]:
+    with Path(os.devnull).open("w", encoding=encoding, errors="strict") as stream:
+        yield stream
+
+
+BROKEN = [
+    pytest.param(left_pipe, id="a reader that left"),
+    pytest.param(full_disk, id="a full disk", marks=needs_full),
+    pytest.param(lambda: shown_in("ascii"), id="an encoding without the character"),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_stream_that_cannot_be_written_falls_silent(broken: Callable[[], AbstractContextManager[IO[str]]]) -> None:
+    with broken() as stream:
+        output = OutputStream(stream)
+        for _ in range(2):
+            output.write("Léo")
+        assert output.failure
+
+
+def test_a_process_without_a_console_has_no_stream() -> None:
+    OutputStream(None).write("nobody hears it")
+
+
+@needs_full
+def test_standard_error_is_a_voice_on_which_nothing_depends() -> None:
+    voice = Voice(FULL.open("wb", buffering=0), "ascii", line_buffering=True)
+    for line in ("a\n", "Léo\n"):
+        assert voice.write(line) == len(line)
+    voice.flush()
+    voice.close()
+
+
+@needs_full
+def test_a_result_that_cannot_be_written_is_said_and_the_progress_of_a_run_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writes: list[Callable[[], None]] = [lambda: print_lines("result"), lambda: print_json({"result": 1})]
+    for write in writes:
+        with FULL.open("w") as stream:
+            monkeypatch.setattr(sys, "stdout", stream)
+            with pytest.raises(StorageError, match=r"^standard output cannot be written: No space left on device$"):
+                write()
+    with FULL.open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        print_json({"event": "job"}, is_progress=True)
+
+
+def run_in_shell(folder: Path, command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = command.replace("batchgen", f"{sys.executable} -m batchgen", 1)
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@needs_full
+@pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"], ids=["all closed", "both full"])
+def test_a_run_goes_on_without_its_streams(streams: str, tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2)
+    assert run_in_shell(tmp_path, f"batchgen run m.yaml {streams}", simulator.environment).returncode == 0
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+
+
+@needs_full
+def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path: Path) -> None:
+    ended = run_in_shell(tmp_path, "batchgen schema >/dev/full", {})
+    assert ended.returncode == ExitCode.STORAGE
+    assert ended.stderr == "standard output cannot be written: No space left on device\n"
+
+
+class Stopped:
+    """Stands for a run that can be stopped."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.event = asyncio.Event()
+
+    def stop(self, number: signal.Signals) -> None:
+        self.signal = number
+        self.event.set()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no terminals that hang up")
+async def test_a_hang_up_stops_a_run_in_good_order_unless_nohup_has_it_ignored() -> None:
+    ended = Stopped()
+    for handler, number in ((signal.SIG_IGN, None), (signal.SIG_DFL, signal.SIGTERM)):
+        before = signal.signal(signal.SIGHUP, handler)
+        with signals_handled(ended):  # type: ignore[arg-type]
+            signal.raise_signal(signal.SIGHUP)
+            if number:
+                await ended.event.wait()
+            assert ended.signal == number
+        signal.signal(signal.SIGHUP, before)
+
+
+# --- a locked table ---
+
+
+def test_a_run_waits_while_another_program_holds_the_table_and_sends_nothing(
+    tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulator = hurried(simulate, monkeypatch)
+    bill = Bill(simulator.ledger)
+    assert batchgen.run(write_manifest(tmp_path / "m.yaml", 1)).ok
+    with ThreadPoolExecutor(1) as thread, closing(locker(tmp_path / "batchgen.db")) as browser:
+        browser.execute("BEGIN IMMEDIATE")
+        running = thread.submit(batchgen.run, write_manifest(tmp_path / "m.yaml", 3))
+        until(lambda: "is locked by" in caplog.text, "the run says that it waits")
+        assert len(bill.accepted) == 1
+        assert not running.done()
+        browser.execute("ROLLBACK")
+        assert running.result(30).ok
+    check_delivered(tmp_path, tmp_path / "batchgen.db")
+    assert (len(bill.accepted), bill.duplicates) == (3, 0)
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_a_locked_table(
+    tmp_path: Path, simulate: Simulate, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = simulate("--speed", "1", "--instant")
+    manifest = write_manifest(tmp_path / "m.yaml", 2, limits={"in_flight": 1, "submits_per_minute": 60_000})
+    running = launch("run", manifest, **simulator.environment)
+    until(lambda: rows(tmp_path / "batchgen.db", "SELECT 1 FROM jobs WHERE state = 'generating'"), "one is accepted")
+    with closing(locker(tmp_path / "batchgen.db")) as browser:
+        browser.execute("BEGIN IMMEDIATE")
+        running.signal(signal.SIGINT)
+        ended = running.end()
+    assert ended.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_command_on_a_locked_table_reads_or_ends_with_a_sentence(
+    tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried(simulate, monkeypatch)
+    monkeypatch.setitem(Database.__init__.__kwdefaults__ or {}, "patience", 2)
+    monkeypatch.setattr(api.open_manifest, "__defaults__", (2,))
+    manifest = write_manifest(tmp_path / "m.yaml", 1)
+    assert batchgen.run(manifest).ok
+    with closing(locker(tmp_path / "batchgen.db")) as browser:
+        browser.execute("BEGIN IMMEDIATE")
+        assert batchgen.status(manifest)[0].summary.counts[State.DONE] == 1
+        assert batchgen.check(manifest).jobs == 1
+    with closing(locker(tmp_path / "batchgen.db")) as browser:
+        browser.execute("PRAGMA locking_mode=EXCLUSIVE")
+        browser.execute("UPDATE jobs SET tags = tags")
+        for command in (batchgen.status, batchgen.plan):
+            with pytest.raises(TableLocked, match=r"batchgen.db: the job table is locked by .*once it is free"):
+                command(manifest)
+
+
+def locker(path: Path) -> sqlite3.Connection:
+    """A database browser: it waits for its turn, and then holds a lock."""
+    return sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
+
+
+def hurried(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> Simulator:
+    """A simulator in the environment; and locks are tried often, and soon worth a word."""
+    simulator = simulate("--speed", "6000", "--instant")
+    for name, value in simulator.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(engine, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(table_lock, "NOTICED_TRIES", 2)
+    return simulator
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (sqlite3.SQLITE_FULL, "its disk is full. Free some space, then run the same command"),
+        (sqlite3.SQLITE_IOERR_WRITE, "its disk cannot be read or written. Check the disk, then run the same command"),
+        (sqlite3.SQLITE_IOERR_FSYNC, "its disk cannot be read or written"),
+        (sqlite3.SQLITE_READONLY, "attempt to write a readonly database"),
+    ],
+)
+def test_an_error_of_the_disk_is_a_sentence(tmp_path: Path, code: int, sentence: str) -> None:
+    cause = sqlite3.OperationalError("attempt to write a readonly database")
+    cause.sqlite_errorcode = code
+    with pytest.raises(StorageError, match=sentence), errors_for_people(database_url(tmp_path / "a.db")):
+        raise OperationalError("UPDATE", {}, cause)
+
+
+# --- the clock and the environment ---
+
+
+async def test_a_run_notices_that_its_clock_was_set_back(tmp_path: Path, clock: Clock) -> None:
+    manifest = write_manifest(tmp_path / "m.yaml", 1)
+    async with api.open_run(manifest, {"simulate": True}) as opened:
+        runner, database = opened.runner, opened.database
+        await runner.check_clock()
+        await database.write(lambda connection: connection.execute(update(jobs).values(next_at=NOON)) and None)
+        clock.move_to(NOON - timedelta(hours=1))
+        await runner.check_clock()
+    (job,) = rows(tmp_path / "batchgen.db", "SELECT next_at FROM jobs")
+    assert job["next_at"].startswith("2026-03-01T11:00:00")
+
+
+def test_a_clock_that_runs_and_one_that_is_set_forward_were_not_set_back(clock: Clock) -> None:
+    steady = batchgen_clock.SteadyClock()
+    for seconds, moved in ((0, 0), (10, 10), (20, 86_400), (30, 10)):
+        clock.tick(moved)
+        assert not steady.was_set_back(seconds)
+    clock.tick(-3_600)
+    assert steady.was_set_back(40)
+    assert not steady.was_set_back(40)
+
+
+@pytest.mark.parametrize("value", ["", "  ", "\n"])
+def test_an_empty_variable_is_none(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHGEN_DB", value)
+    assert table_location(None, tmp_path / "m.yaml") == tmp_path / "batchgen.db"
+
+
+def test_blanks_round_a_variable_are_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHGEN_DB", " /tables/a.db\n")
+    assert table_location(None, tmp_path / "m.yaml") == "/tables/a.db"
