@@ -199,7 +199,7 @@ class RepeatCheck:
             if isinstance(answer, History):
                 context.contact.answered()
                 if answer.since > since:
-                    context.warning = f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC"
+                    context.warn(f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC")
                 context.hold, context.hold_until = "", None
                 return answer.generations
             if answer.http_status is None:
@@ -212,7 +212,7 @@ class RepeatCheck:
             pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
             is_over = is_refused or context.blocked or failures > HISTORY_TRIES
             if is_over or await self.wait(pause.total_seconds()):
-                context.warning = f"the service's log could not be compared with the jobs: {answer.reason}"
+                context.warn(f"the service's log could not be compared with the jobs: {answer.reason}")
                 break
         context.hold = ""
         return ()
@@ -231,7 +231,7 @@ class RepeatCheck:
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
         await context.database.write(takeover.settle, matches, context.folder, adopter, self.on_changed)
         if matches and self.on_changed == "keep":
-            context.warning = f"{len(matches)} job(s) were paid for before, or had their video, and are kept"
+            context.warn(f"{len(matches)} job(s) were paid for before, or had their video, and are kept")
         bought_at = [repeat.generation.accepted_at for repeat in matches if repeat.generation]
         return max(bought_at, default=None) if self.on_changed == "keep" else None
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 from batchgen import clock
 from batchgen.downloader import Downloader
 from batchgen.ending import Ending, is_any_open, judge
-from batchgen.errors import ExitCode, ServiceUnreachable, TableLocked
+from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
 from batchgen.jobtable import leases, place, pricelist, timings
 from batchgen.jobtable.database import Database
@@ -94,12 +94,10 @@ class Runner:
                 ending = await self.database.read(judge, self.context, self.signal, choose, now)
                 code = ending.exit_code
                 return ending
-            except ServiceUnreachable as error:
+            except BatchgenError as error:
+                if self.signal and isinstance(error, TableLocked):
+                    error.exit_code = ExitCode(128 + self.signal)  # A person has ended the run, not the lock.
                 code = error.exit_code
-                raise
-            except TableLocked as error:
-                if self.signal:  # The lock has no part in it: a person has ended the run.
-                    error.exit_code = code = ExitCode(128 + self.signal)
                 raise
             finally:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
@@ -166,9 +164,8 @@ class Runner:
         """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
         context = self.context
         balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
-        context.warning = await accounting.warn_of_balance(
-            self.database, balance, context.batch_id, context.terms, context.prices, clock.utcnow()
-        )
+        terms, prices, now = context.terms, context.prices, clock.utcnow()
+        context.warn(await accounting.warn_of_balance(self.database, balance, context.batch_id, terms, prices, now))
 
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.

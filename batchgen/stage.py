@@ -133,6 +133,10 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
+    def warn(self, warning: str) -> None:
+        """Add what a person should know although the run goes on; "" is nothing."""
+        self.warning = "; ".join(filter(None, (self.warning, warning)))
+
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""
         self.locked_out = True
