@@ -54,6 +54,11 @@ class Scheduler(Stage):
         self.on_unconfirmed: Callable[[], None] = lambda: None
 
     @property
+    def unrecorded(self) -> set[asyncio.Task[Any]]:
+        """Tasks whose create may be accepted, which the table does not say yet."""
+        return self.tasks - set(self.recorded)
+
+    @property
     def capacity(self) -> int:
         if self.context.blocked or self.context.disk or self.context.awaits_prices:
             return 0
