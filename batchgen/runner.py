@@ -210,8 +210,7 @@ class Runner:
     async def give_up_lock(self) -> None:
         """After the first signal, wait for the lock of another program only while it keeps a create from its row."""
         never = asyncio.Event()
-        scheduler = self.scheduler
-        while scheduler.tasks - set(scheduler.recorded) or not self.database.lock.is_held:
+        while self.scheduler.unrecorded or not self.database.lock.is_held:
             await wait_for(never, LOCK_CHECK_SECONDS)
         self.database.lock.impatient.set()
 

@@ -57,6 +57,11 @@ class Scheduler(Stage):
         self.on_unconfirmed: Callable[[], None] = lambda: None
 
     @property
+    def unrecorded(self) -> set[asyncio.Task[Any]]:
+        """Tasks whose create may be accepted, which the table does not say yet."""
+        return self.tasks - set(self.recorded)
+
+    @property
     def capacity(self) -> int:
         context = self.context
         if context.blocked or context.disk or context.awaits_prices or context.awaits_history:
