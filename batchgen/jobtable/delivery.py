@@ -43,6 +43,11 @@ def relocated(connection: Connection, job: Job, worker: str, output: Output, url
     return update_output(connection, job, worker, output, url=url)
 
 
+def refused(connection: Connection, job: Job, worker: str, output: Output, counts: str) -> bool:
+    """Bytes came that do not play as they should: keep how often each came, as JSON of SHA-256 → times."""
+    return update_output(connection, job, worker, output, refused=counts)
+
+
 def verified(
     connection: Connection,
     job: Job,
@@ -94,7 +99,7 @@ def placed(
     False if the lease was lost, or another task of the run has placed the file.
     """
     undelivered = set(connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).scalars())
-    whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
+    whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now, "remark": remark}
     if output.id not in undelivered or not update_output(connection, job, worker, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})

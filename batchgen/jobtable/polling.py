@@ -104,7 +104,8 @@ def end(
     **values: Any,
 ) -> None:
     """Record in the attempt how its generation ended, and its charge where the service names it."""
-    new: dict[str, Any] = {"remote_status": word, "polled_at": now, "finished_at": now, **values}
+    finished_at = job.attempt.finished_at or now
+    new: dict[str, Any] = {"remote_status": word, "polled_at": now, "finished_at": finished_at, **values}
     if cost_usd is not None:
         new |= {"cost_usd": cost_usd, "charge_source": source}
     ledger.update_attempt(connection, job.attempt.id, (Outcome.ACCEPTED,), new, ledger.entry_of(job, Outcome.ACCEPTED))
