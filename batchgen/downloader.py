@@ -47,7 +47,6 @@ RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pas
 RETRY_NO_VIDEO_SECONDS = 10.0  # the same, where no video came: a server under repair sends the same page for a while
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
 NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
-FORGOTTEN_STATUSES = frozenset({400, 404, 410, 422})  # of a fetch, by a service that does not know the generation
 
 
 class TryFailed(Exception):
@@ -227,12 +226,14 @@ class Downloader(Stage):
                 return ""
             except Expired as error:
                 if is_fresh:
-                    raise gone_or_late(job, f"the video's address does not work: {error}") from error
+                    raise gone_or_late(job, output, f"the video's address does not work: {error}") from error
                 url = None
             except VersionChanged:
                 part.restart()
             except http.BAD_ADDRESS as error:
-                raise TryFailed(f"the service gave an unusable address: {http.describe(error)}") from error
+                raise gone_or_late(
+                    job, output, f"the service gave an unusable address: {http.describe(error)}"
+                ) from error
             except http.FAILURES as error:
                 if self.stopping or part.size > size_before:
                     continue
@@ -270,11 +271,13 @@ class Downloader(Stage):
         outcome = await self.context.fetch(job)
         if isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED:
             raise Ended(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
-        if isinstance(outcome, Unavailable) and outcome.http_status in FORGOTTEN_STATUSES:
-            raise gone_or_late(job, f"the service does not know the generation any more ({outcome.reason})")
         if not isinstance(outcome, Finished) or len(outcome.files) < output.number:
             reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
-            raise TryFailed(f"the video needs a new address, and the service gives none now ({reason})")
+            reason = f"the video needs a new address, and the service gives none now ({reason})"
+            is_passing = isinstance(outcome, Throttled) or (
+                isinstance(outcome, Unavailable) and not outcome.is_unknown_id
+            )
+            raise TryFailed(reason) if is_passing else gone_or_late(job, output, reason)
         url = outcome.files[output.number - 1]
         await self.write(delivery.relocated, job, output, url)
         return url
@@ -349,10 +352,13 @@ class Downloader(Stage):
         await self.write(delivery.placed, job, output, size, sha256, path, clock.utcnow(), remark)
 
 
-def gone_or_late(job: Job, reason: str) -> Exception:
-    """What to raise for a file that the service and its file server do not have now: for a day, it may still come."""
-    finished_at = job.attempt.finished_at
-    if finished_at is None or clock.utcnow() - finished_at < GONE_AFTER:
+def gone_or_late(job: Job, output: Output, reason: str) -> Exception:
+    """What to raise for a file that the service and its file server do not have now.
+
+    For a day, it may still come. One that was delivered once was there already, so a few tries show that it is gone.
+    """
+    now, was_there = clock.utcnow(), output.path is not None and job.failures + 1 >= SAME_BYTES
+    if now - (job.attempt.finished_at or now) < GONE_AFTER and not was_there:
         return TryFailed(reason)
     message = f"the service does not have the file any more: {reason}"
     return Ended(Failed(message, job.attempt.remote_status or "", ErrorClass.EXPIRED, cost_usd=None))

@@ -64,13 +64,15 @@ class RunSpec:
     terms: Terms
     selection: Selection
     """The options that `terms.selected` comes from."""
+    verify: bool = False
+    """Read every delivered file at the end, and compare it with its SHA-256."""
 
 
 class Runner:
     """One run of one batch."""
 
     def __init__(self, database: Database, service: Service, spec: RunSpec) -> None:
-        self.database = database
+        self.database, self.spec = database, spec
         self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
         self.selection = None if spec.selection.is_everything else str(spec.selection)
@@ -102,7 +104,7 @@ class Runner:
             await write(leases.begin_run, self.id, self.batch_id, host, pid, now, self.selection)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
-            code = ExitCode.INTERNAL_ERROR
+            code, message = ExitCode.INTERNAL_ERROR, None
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
@@ -111,16 +113,18 @@ class Runner:
                 async with self.asking_beside():
                     await self.turn_all()
                 choose, now = self.scheduler.choose, clock.utcnow()
-                ending = await self.database.read(judge, self.context, self.signal, choose, now)
-                code = ending.exit_code
+                ending = await self.database.read(
+                    judge, self.context, self.signal, choose, now, verify=self.spec.verify
+                )
+                code, message = ending.exit_code, ending.message
                 return ending
             except ServiceUnreachable as error:
-                code = error.exit_code
+                code, message = error.exit_code, str(error)
                 raise
             finally:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
-                    await write(leases.end_run, self.id, code, clock.utcnow())
+                    await write(leases.end_run, self.id, code, clock.utcnow(), message)
                 lock.stays = not self.database.is_in_place()
 
     async def recover(self) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, event
 
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import (
+    blockers,
     commands,
     delivery,
     in_flight,
@@ -121,9 +122,9 @@ HOT_QUERIES: dict[str, Query] = {
     "any open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],
     "next due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
     "next due here": lambda c, b: [next_due(c, b, state, "https://api.example") for state in AT_WORK],
-    "sent elsewhere": lambda c, b: statistics.elsewhere(c, b, "https://api.example"),
+    "sent elsewhere": lambda c, b: blockers.elsewhere(c, b, "https://api.example"),
     "batch summary": lambda c, b: statistics.batch_summary(c, b, NOON),
-    "blockers": lambda c, b: statistics.blockers(c, b, NOON),
+    "blockers": lambda c, b: blockers.blockers(c, b, NOON),
     "events since": lambda c, b: statistics.events_since(c, b, statistics.last_event(c) - 5),
     "last event": lambda c, b: statistics.last_event(c),
     "failures": statistics.failures,

@@ -45,8 +45,8 @@ def status(word: str, **more: Any) -> bytes:
 
 ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     *((word, status(word), Working(word)) for word in ("waiting", "active", "queued", "generating")),
-    ("an unknown word", status("marinating"), Working("marinating")),
-    ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
+    ("an unknown word", status("marinating"), Working("marinating", is_known=False)),
+    ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?", is_known=False)),
     *(
         (word, status(word, video={"url": URL}), Finished((URL,), word))
         for word in ("completed", "complete", "COMPLETED", "succeeded")
