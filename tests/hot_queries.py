@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event
@@ -103,8 +104,8 @@ def adopt(connection: Connection, batch_id: int) -> None:
     assert reconciliation.adopted(connection, job, Adopted("g-hot", NOON), NOON, SOON)
 
 
-SORTED = {"downloads by expiry", "sent elsewhere"}
-"""These sort by what lies in another table than what their rows are selected by."""
+SORTED = {"downloads by expiry", "sent elsewhere", "last run"}
+"""These sort by what lies in another table than what their rows are selected by, or a few rows."""
 CHARGE = {"cost_usd": Decimal(1), "charge_source": ChargeSource.LEDGER}
 HOT_QUERIES: dict[str, Query] = {
     "claim and answer": send,
@@ -125,6 +126,11 @@ HOT_QUERIES: dict[str, Query] = {
     "sent elsewhere": lambda c, b: blockers.elsewhere(c, b, "https://api.example"),
     "batch summary": lambda c, b: statistics.batch_summary(c, b, NOON),
     "blockers": lambda c, b: blockers.blockers(c, b, NOON),
+    "lasting causes": blockers.lasting_causes,
+    "remarks": delivery.remarks,
+    "lost files": lambda c, b: delivery.lost_files(c, b, Path("/nowhere")),
+    "last run": statistics.last_run,
+    "rows of commands": lambda c, b: commands.rows_of(c, b, ["mona"]),
     "events since": lambda c, b: statistics.events_since(c, b, statistics.last_event(c) - 5),
     "last event": lambda c, b: statistics.last_event(c),
     "failures": statistics.failures,

@@ -13,7 +13,7 @@ from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
 MONEY = {
-    State.PENDING: "never sent, so nothing is charged",
+    State.PENDING: "was waiting to be sent, so nothing is charged",
     State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
     State.GENERATING: "accepted by the service, which may finish it and charge it; its video is not fetched",
     State.DOWNLOADING: "finished and charged; its video is not fetched",

@@ -219,9 +219,8 @@ def advice(summary: BatchSummary, failures: list[str], retry: str) -> list[str]:
         lines.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
     if failed:
         it = "it" if failed == 1 else "them"
-        lines.append(
-            f"{retry} makes {it} pending again, or asks for {it} again for nothing where {it} may be charged; then run."
-        )
+        lines.append(f"{retry} makes {it} pending again; then run.")
+        lines.append("Where a generation may be charged, it asks for that one first, for nothing.")
     if summary.held:
         lines.append(f"{options.next_command('resolve')} shows the jobs that are held for a person.")
     if late := summary.late + summary.stuck:

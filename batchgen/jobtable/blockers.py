@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,11 +103,17 @@ def blockers(
 def cause_of(connection: Connection, batch_id: int, state: State) -> tuple[str | None, int, str | None]:
     """The error that most jobs of a state have, how many have it, and the first of these jobs."""
     rows = connection.execute(ERRORS, {"in_batch": batch_id, "in_state": state}).all()
-    numbers = Counter(row.error for row in rows)
+    numbers = Counter(without_figures(row.error) for row in rows)
     if not numbers:
         return None, 0, None
     (cause, number), *_ = numbers.most_common(1)
-    return cause, number, next(row.key for row in rows if row.error == cause)
+    first = next(row for row in rows if without_figures(row.error) == cause)
+    return first.error, number, first.key
+
+
+def without_figures(error: str) -> str:
+    """An error without the words that have a digit in them: ids, sizes and times differ from job to job."""
+    return re.sub(r"\S*\d\S*", "#", error)
 
 
 def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:

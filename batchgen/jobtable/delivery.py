@@ -179,14 +179,16 @@ UNDELIVERED = select(outputs.c.id).where(
 
 REMARKS = (
     select(jobs.c.key, outputs.c.path, outputs.c.remark)
-    .join_from(outputs, jobs, jobs.c.attempt_id == outputs.c.attempt_id)
-    .where(text("outputs.remark IS NOT NULL"), jobs.c.batch_id == bindparam("in_batch"))
-    .order_by(outputs.c.id.desc())
+    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
+    .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
+    # The sum keeps SQLite from reading all jobs of the batch: few files have a remark, which an index lists.
+    .where(text("outputs.remark IS NOT NULL"), jobs.c.batch_id + 0 == bindparam("in_batch"))
+    .order_by(outputs.c.attempt_id.desc())
     .limit(bindparam("capacity"))
 )
 DELIVERED = (
     select(jobs.c.key, outputs.c.number, outputs.c.path, outputs.c.bytes, outputs.c.sha256)
     .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
     .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))
-    .order_by(jobs.c.id.desc(), outputs.c.number)
+    .order_by(jobs.c.next_at.desc(), jobs.c.id.desc())  # as the index ix_jobs_due has them: nothing is sorted
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -113,7 +112,7 @@ class Progress:
                 self.write_blocker(blocker, now)
         if self.log or not self.display:
             for blocker in await self.database.read(blockers.lasting_causes, self.batch_id):
-                cause = re.sub(r"\d+", "#", f"{blocker.reason}: {blocker.cause}")
+                cause = blockers.without_figures(f"{blocker.reason}: {blocker.cause}")
                 if now - self.shown_causes.get(cause, EARLIEST) >= CAUSE_AGAIN:
                     self.shown_causes[cause] = now
                     self.write_blocker(blocker, now)
