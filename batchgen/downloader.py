@@ -274,10 +274,10 @@ class Downloader(Stage):
         if not isinstance(outcome, Finished) or len(outcome.files) < output.number:
             reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
             reason = f"the video needs a new address, and the service gives none now ({reason})"
-            is_passing = isinstance(outcome, Throttled) or (
-                isinstance(outcome, Unavailable) and not outcome.is_unknown_id
+            is_answer = (
+                outcome.is_unknown_id if isinstance(outcome, Unavailable) else not isinstance(outcome, Throttled)
             )
-            raise TryFailed(reason) if is_passing else gone_or_late(job, output, reason)
+            raise gone_or_late(job, output, reason) if is_answer and self.context.owns(job) else TryFailed(reason)
         url = outcome.files[output.number - 1]
         await self.write(delivery.relocated, job, output, url)
         return url
@@ -332,10 +332,14 @@ class Downloader(Stage):
 
     async def is_settled(self, job: Job, output: Output, part: Part) -> bool:
         """Count that exactly these bytes came. Whether they came so often that no others are to be expected."""
-        counts = Counter[str](json.loads(output.refused or "{}"))
-        counts[part.sha256] += 1
+        try:
+            counts = Counter[str](json.loads(output.refused or "{}"))
+            counts[part.sha256] += 1
+            is_settled = counts[part.sha256] >= SAME_BYTES or counts.total() >= ODD_FILES_MAX
+        except (ValueError, TypeError, RecursionError):  # a row that somebody else has written
+            counts, is_settled = Counter([part.sha256]), False
         await self.write(delivery.refused, job, output, json.dumps(counts))
-        return counts[part.sha256] >= SAME_BYTES or counts.total() >= ODD_FILES_MAX
+        return is_settled
 
     async def deliver_placed(self, job: Job, output: Output, part: Part) -> bool:
         """Deliver a file that a run has put in its place before it died; False if there is none."""

@@ -158,7 +158,8 @@ class Poller(Stage):
         """Whether the service has not known a generation for so long that it is no replica that lags behind."""
         known_at = job.attempt.polled_at or job.attempt.answered_at or now
         patience = max(FORGOTTEN_AFTER, self.context.times.p99(*job.kind))
-        return isinstance(outcome, Unavailable) and outcome.is_unknown_id and now - known_at >= patience
+        is_unknown = isinstance(outcome, Unavailable) and outcome.is_unknown_id and self.context.owns(job)
+        return is_unknown and now - known_at >= patience
 
     def throttled(
         self, connection: Connection, job: Job, outcome: Throttled, now: datetime, retry_at: datetime

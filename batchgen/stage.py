@@ -85,6 +85,10 @@ class RunContext:
             return Unavailable(f"it was sent to {job.attempt.origin}, and only there it can be asked for")
         return await self.service.fetch(job.attempt.handle)
 
+    def owns(self, job: Job) -> bool:
+        """Whether the job was sent with this run's key: for another one, the service may not know its generation."""
+        return job.attempt.account in ("", self.service.account)
+
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""
         self.locked_out = True

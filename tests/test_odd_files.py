@@ -6,6 +6,7 @@ import errno
 import gzip
 import io
 import os
+import zlib
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -91,13 +92,14 @@ ODD_FILES = [
     odd("a gzip file in a gzip file", gzip.compress(COMPRESSED), "unpacked", 1, CLIP),
     odd("a gzip file with an odd video", gzip.compress(CLIP + b"odd"), "3 bytes at its end", 3, CLIP + b"odd"),
     Odd("a body with a gzip coat", full_answer(COMPRESSED, Content_Encoding="gzip"), "unpacked", CLIP, 1),
+    Odd("a body in deflate", full_answer(zlib.compress(CLIP), Content_Encoding="deflate"), "unpacked", CLIP, 1),
     Odd("a wrong content type", full_answer(CLIP, Content_Type="text/html"), "", CLIP, 1),
     Odd("no content type", full_answer(CLIP, Content_Type=None), "", CLIP, 1),
-    odd("WebM", made("webm", "libvpx"), "the service sent a WebM or Matroska file", 1),
+    odd("WebM", made("webm", "libvpx"), "the service sent a file of the kind .webm", 1),
     odd("QuickTime", made("mov", "h264"), "", 1),
-    odd("GIF", made("gif", "gif", "rgb8"), "the service sent a GIF file", 1),
-    odd("MPEG-TS", made("mpegts", "mpeg2video"), "the service sent a MPEG-TS file", 1),
-    odd("AVI", made("avi", "mpeg4"), "the service sent a AVI file", 1),
+    odd("GIF", made("gif", "gif", "rgb8"), "the service sent a file of the kind .gif", 1),
+    odd("MPEG-TS", made("mpegts", "mpeg2video"), "the service sent a file of the kind .ts", 1),
+    odd("AVI", made("avi", "mpeg4"), "the service sent a file of the kind .avi", 1),
 ]
 
 
@@ -125,7 +127,7 @@ NO_VIDEOS = [
     ("an image", full_answer(b"\x89PNG\r\n\x1a\n" + bytes(99)), "it starts with", b"\x89PNG\r\n\x1a\n" + bytes(99)),
     ("nothing", full_answer(b""), "an empty file", None),
     ("a clip cut before its frames", full_answer(CLIP[: MOOV + 100]), "the container is cut", CLIP[: MOOV + 100]),
-    ("a gzip file that is cut", full_answer(COMPRESSED[:-99]), "(gzip) that ends early", COMPRESSED[:-99]),
+    ("a gzip file that is cut", full_answer(COMPRESSED[:-99]), "a compressed file that ends early", COMPRESSED[:-99]),
     ("a page in a gzip coat", full_answer(gzip.compress(PAGE)), "it starts with '<html>", gzip.compress(PAGE)),
 ]
 

@@ -340,6 +340,14 @@ async def test_a_generation_that_the_service_has_forgotten_has_an_end(
         assert table.recomputed_totals().unpriced == 1, "it counts as charged"
 
 
+async def test_a_generation_of_another_key_is_not_called_forgotten(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    clock.tick(timedelta(days=9))
+    service = ScriptedService(fetches=[UNKNOWN_ID], account="another")
+    await repeat(Poller(context_of(table, service), 8), clock, table, 5)
+    assert table.row().state == "generating"
+
+
 UNENDING = [
     ("an unknown word within a day", Working("paused", is_known=False), timedelta(hours=20), "generating"),
     ("an unknown word for a day", Working("paused", is_known=False), timedelta(hours=26), "failed"),

@@ -13,7 +13,7 @@ from batchgen.files.part import Part
 from batchgen.files.video import NotVideo, container_of, other_container
 from batchgen.jobs import Output
 
-GZIP = b"\x1f\x8b"
+PACKED = (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda")  # how gzip and zlib (RFC 1950) begin
 LAYERS_MAX = 2  # a compressed file that was compressed again on its way
 RATIO_MAX, RATIO_FREE_BYTES = 100, 1 << 20
 """So many times its size, and so many bytes more, may a file unpack to. Videos hardly shrink: more is a bomb."""
@@ -31,15 +31,15 @@ def unpack(part: Part) -> tuple[Part, bytes, str]:
     """
     with part.reader() as file:
         head = file.read(SEARCHED_BYTES)
-        start = 0 if head.startswith(GZIP) else junk_before(head)
-        if not start and not head.startswith(GZIP):
+        start = 0 if head.startswith(PACKED) else junk_before(head)
+        if not start and not head.startswith(PACKED):
             return part, head, ""
         file.seek(start)
         remark = f"without {start} bytes that the file server sent before the video"
         pieces = iter(lambda: file.read(PIECE_BYTES), b"")
         for _ in range(0 if start else LAYERS_MAX):
-            remark = "unpacked: the file server sent it compressed (gzip)"
-            pieces = gunzip(pieces, min(RATIO_MAX * part.size + RATIO_FREE_BYTES, FILE_BYTES_MAX))
+            remark = "unpacked: the file server sent it compressed"
+            pieces = decompressed(pieces, min(RATIO_MAX * part.size + RATIO_FREE_BYTES, FILE_BYTES_MAX))
         video = Part(part.outputs, part.target, f"{part.attempt} unpacked")
         try:
             for piece in pieces:
@@ -51,27 +51,27 @@ def unpack(part: Part) -> tuple[Part, bytes, str]:
         return video, file.read(SEARCHED_BYTES), remark
 
 
-def gunzip(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
-    """What a gzip stream holds, of at most `most` bytes; a stream that is none, as it is. Raises `NotVideo`."""
+def decompressed(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
+    """What a gzip or zlib stream holds, of at most `most` bytes; a stream that is none, as it is. Raises `NotVideo`."""
     first = next(pieces, b"")
-    if not first.startswith(GZIP):
+    if not first.startswith(PACKED):
         yield first
         yield from pieces
         return
-    decoder, left = zlib.decompressobj(zlib.MAX_WBITS | 16), most
+    decoder, left = zlib.decompressobj(zlib.MAX_WBITS | 32), most
     packed = first
     try:
         while packed and not decoder.eof:
             piece = decoder.decompress(packed, min(left, PIECE_BYTES) + 1)
             left -= len(piece)
             if left < 0:
-                raise NotVideo(f"a compressed file (gzip) that unpacks to more than {most:,} bytes")
+                raise NotVideo(f"a compressed file that unpacks to more than {most:,} bytes")
             yield piece
             packed = decoder.unconsumed_tail or next(pieces, b"")
     except zlib.error as error:
-        raise NotVideo(f"a compressed file (gzip) that does not unpack: {error}") from error
+        raise NotVideo(f"a compressed file that does not unpack: {error}") from error
     if not decoder.eof:
-        raise NotVideo("a compressed file (gzip) that ends early")
+        raise NotVideo("a compressed file that ends early")
 
 
 def junk_before(head: bytes) -> int:

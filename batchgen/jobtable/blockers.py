@@ -25,8 +25,6 @@ WAITING_FOR = {
     State.UNCONFIRMED: "the service to tell whether a request was accepted",
 }
 FREE_PLACE = "a free place within the limits"
-CAUSES_OF = tuple(WAITING_FOR)
-"""The states in which a job's error says why it waits."""
 ERRORS_READ = 1_000
 """Of the jobs of a state: enough to see which error is the most common."""
 LASTING_FAILURES = 3
@@ -92,17 +90,25 @@ def blockers(
             collect_by = None
             if state == State.DOWNLOADING:
                 collect_by = connection.execute(COLLECT_BY, {"in_batch": batch_id}).scalar()
-            cause, alike, job = cause_of(connection, batch_id, state) if state in CAUSES_OF else (None, 0, None)
+            cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
             due = next_due(connection, batch_id, state)
             blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
     if summary.held:
-        blocked.append(Blocker("a person (batchgen resolve)", None, summary.held))
+        cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
+        reason = "a person (batchgen resolve)"
+        blocked.append(Blocker(reason, None, summary.held, cause=cause, job=job, alike=alike))
     return blocked
 
 
-def cause_of(connection: Connection, batch_id: int, state: State) -> tuple[str | None, int, str | None]:
-    """The error that most jobs of a state have, how many have it, and the first of these jobs."""
-    rows = connection.execute(ERRORS, {"in_batch": batch_id, "in_state": state}).all()
+def cause_of(
+    connection: Connection, batch_id: int, state: State, failures: int = 0
+) -> tuple[str | None, int, str | None]:
+    """The error that most jobs of a state have, how many have it, and the first of these jobs.
+
+    Only of jobs with so many `failures` in a row.
+    """
+    params = {"in_batch": batch_id, "in_state": state, "failures": failures}
+    rows = connection.execute(ERRORS, params).all()
     numbers = Counter(without_figures(row.error) for row in rows)
     if not numbers:
         return None, 0, None
@@ -117,18 +123,13 @@ def without_figures(error: str) -> str:
 
 
 def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
-    """What jobs wait for because of an error that came more than once in a row, with the error."""
+    """What jobs wait for because of an error that came several times in a row, with the error."""
     return [
-        Blocker(WAITING_FOR[state], None, number, cause=cause, job=job, alike=number)
-        for state in CAUSES_OF
-        for cause, number, job in [cause_of(connection, batch_id, state)]
-        if cause and job and is_lasting(connection, batch_id, state)
+        Blocker(reason, None, number, cause=cause, job=job, alike=number)
+        for state, reason in WAITING_FOR.items()
+        for cause, number, job in [cause_of(connection, batch_id, state, LASTING_FAILURES)]
+        if cause
     ]
-
-
-def is_lasting(connection: Connection, batch_id: int, state: State) -> bool:
-    of_state = (jobs.c.batch_id == batch_id, jobs.c.state == state, jobs.c.failures >= LASTING_FAILURES)
-    return connection.execute(select(jobs.c.id).where(*of_state).limit(1)).first() is not None
 
 
 def elsewhere(connection: Connection, batch_id: int, origin: str) -> list[Blocker]:
@@ -196,6 +197,11 @@ COLLECT_BY = (
 )
 ERRORS = (
     select(jobs.c.key, jobs.c.error)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == bindparam("in_state"), jobs.c.error.is_not(None))
+    .where(
+        jobs.c.batch_id == bindparam("in_batch"),
+        jobs.c.state == bindparam("in_state"),
+        jobs.c.error.is_not(None),
+        jobs.c.failures >= bindparam("failures"),
+    )
     .limit(ERRORS_READ)
 )
