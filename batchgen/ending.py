@@ -74,7 +74,8 @@ def judge(
     waiting = [blocker for blocker in waiting if not blocker.reason.startswith(blockers.FREE_PLACE)]
     if stopped_by:
         return replace(ending, blockers=waiting)
-    if cause := next((blocker for blocker in waiting if blocker.cause), None):
+    cause = next((blocker for blocker in waiting if blocker.cause), None)
+    if cause and ending.exit_code is ExitCode.INCOMPLETE:
         ending = replace(ending, message=f"{ending.message}; {cause}")
     until = now + delivery.LOOK_FOR_FILES
     lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
