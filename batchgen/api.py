@@ -28,11 +28,13 @@ from batchgen.errors import BatchgenError, ManifestInvalid, UsageError
 from batchgen.files import liveness
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder
-from batchgen.jobtable import batches, fingerprint, leases, pricelist, selection, statistics, sync
+from batchgen.jobtable import batches, blockers, delivery, fingerprint, leases, pricelist, selection, statistics, sync
 from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.selection import Selection
-from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
+from batchgen.jobtable.statistics import BatchSummary, EndedRun, Event
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
@@ -72,6 +74,8 @@ class RunOptions(TypedDict, total=False):
     downloads: int | None
     max_cost: float | str | Decimal | None
     """USD. A float means what it shows: 0.1 is exactly 0.1."""
+    verify: bool
+    """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,11 @@ class BatchStatus:
     blockers: list[Blocker]
     failures: list[str]
     runs: int
+    lost: LostFiles
+    """Delivered files that are not there any more."""
+    remarks: list[str]
+    """What a person should know about delivered files."""
+    last_run: EndedRun | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +197,17 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
     return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
 
 
-def status(manifest: str | Path | None = None, *, db: str | Path | None = None) -> list[BatchStatus]:
-    """How the batches of a manifest stand; without one, all batches of the job table."""
+def status(
+    manifest: str | Path | None = None, *, db: str | Path | None = None, verify: bool = False
+) -> list[BatchStatus]:
+    """How the batches of a manifest stand; without one, all batches of the job table.
+
+    Whether delivered files are still there is judged by their sizes, with `verify` by their content.
+    """
     path = Path(manifest) if manifest else None
     with batches.open_table(db, path) as database:
         stored = batches.batches_of(database, path) if path else database.read_now(batches.stored_batches)
-        return [status_of(database, batch) for batch in stored]
+        return [status_of(database, batch, path, verify=verify) for batch in stored]
 
 
 def origin_in_use(batch: StoredBatch) -> str | None:
@@ -205,18 +219,22 @@ def origin_in_use(batch: StoredBatch) -> str | None:
         return None
 
 
-def status_of(database: Database, batch: StoredBatch) -> BatchStatus:
+def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, verify: bool) -> BatchStatus:
     now, read_now = clock.utcnow(), database.read_now
     unended = read_now(leases.unended, batch.id)
     runs = len(unended) - len(liveness.dead(database.path, unended))
+    folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)
     return BatchStatus(
         batch,
         read_now(statistics.batch_summary, batch.id, now),
-        read_now(statistics.blockers, batch.id, now, None, origin),
+        read_now(blockers.blockers, batch.id, now, None, origin),
         read_now(statistics.failures, batch.id),
         runs,
+        read_now(delivery.lost_files, batch.id, folder, verify=verify, until=now + delivery.LOOK_FOR_FILES),
+        read_now(delivery.remarks, batch.id),
+        read_now(statistics.last_run, batch.id),
     )
 
 
@@ -262,7 +280,7 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         spec = await prepare_run(database, manifest, options)
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
-            elsewhere = await database.read(statistics.elsewhere, spec.synced.batch_id, service.origin)
+            elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
             yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere)
 
 
@@ -376,7 +394,8 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
     terms = Terms(manifest.limits.max_cost, until_of(options), selected)
-    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed)
+    verify = options.get("verify", False)
+    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed, verify)
 
 
 async def plan_run(database: Database, manifest: Manifest, jobs: Selection, until: datetime | None) -> Plan:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
-from batchgen.jobtable import selection, statistics
+from batchgen.jobtable import blockers, delivery, selection, statistics
+from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice
@@ -30,6 +33,10 @@ class Ending:
     exit_code: ExitCode
     message: str
     batch_summary: BatchSummary
+    blockers: list[Blocker] = field(default_factory=list)
+    """What the jobs wait for that are not delivered, and why."""
+    lost: LostFiles = field(default_factory=lambda: LostFiles([], 0))
+    """Delivered files that are not there any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,40 @@ def is_any_open(connection: Connection, context: RunContext, choose: Choose, now
 
 
 def judge(
+    connection: Connection,
+    context: RunContext,
+    stopped_by: signal.Signals | None,
+    choose: Choose,
+    now: datetime,
+    *,
+    verify: bool = False,
+) -> Ending:
+    """How the run ended, with what its jobs wait for, and the delivered files that are lost.
+
+    Those are found by their sizes, with `verify` by their content.
+    """
+    ending = judge_jobs(connection, context, stopped_by, choose, now)
+    waiting = blockers.blockers(connection, context.batch_id, now, ending.batch_summary, context.service.origin)
+    waiting = [blocker for blocker in waiting if not blocker.reason.startswith(blockers.FREE_PLACE)]
+    if stopped_by:
+        return replace(ending, blockers=waiting)
+    cause = next((blocker for blocker in waiting if blocker.cause), None)
+    if cause and ending.exit_code is ExitCode.INCOMPLETE:
+        ending = replace(ending, message=f"{ending.message}; {cause}")
+    until = now + delivery.LOOK_FOR_FILES
+    lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
+    if lost.files and ending.exit_code is ExitCode.DELIVERED:
+        number = len(lost.files)
+        files = "a delivered file is" if number == 1 else f"{number} delivered files are"
+        message = f"every job was delivered, but {files} not there any more: {lost.files[0]}"
+        return replace(ending, exit_code=ExitCode.INCOMPLETE, message=message, lost=lost)
+    return replace(ending, blockers=waiting, lost=lost)
+
+
+def judge_jobs(
     connection: Connection, context: RunContext, stopped_by: signal.Signals | None, choose: Choose, now: datetime
 ) -> Ending:
-    """How the run ended. What a person has to mend goes before what is merely missing."""
+    """How the run ended for its jobs. What a person has to mend goes before what is merely missing."""
     summary = statistics.batch_summary(connection, context.batch_id, now)
     left_out = selection.left_out(connection, context.batch_id, context.terms.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
@@ -75,12 +113,14 @@ def judge(
         message = "every job is delivered" if selected else "there is nothing to do"
         return Ending(ExitCode.DELIVERED, message + not_selected, summary)
     if context.disk:
-        message = f"{context.disk}. Free some disk, then run the same command: what is paid waits"
+        is_full = re.search(r"full|space|quota", context.disk, re.IGNORECASE)
+        advice = "Free some disk" if is_full else "Let it be written"
+        message = f"{context.disk}. {advice}, then run the same command: what is paid waits"
         return Ending(ExitCode.STORAGE, message, summary)
     if context.obstacles:
-        number, reason = len(context.obstacles), next(iter(context.obstacles.values()))
-        others = f" (and {number - 1} more like it)" if number > 1 else ""
-        message = f"{missing} of {selected} jobs not delivered; {reason}{others}. What is paid waits"
+        number, (key, reason) = len(context.obstacles), next(iter(context.obstacles.items()))
+        others = f" and {number - 1} more like it" if number > 1 else ""
+        message = f"{missing} of {selected} jobs not delivered; {reason} (job {key}{others}). What is paid waits"
         return Ending(ExitCode.STORAGE, message, summary)
     if blocked := context.blocked:
         code = ExitCode.UNREACHABLE if blocked.trouble is Trouble.ADDRESS else ExitCode.ACCOUNT
@@ -89,7 +129,7 @@ def judge(
     if choice.hold and not choice.chosen:
         return Ending(ExitCode.LIMIT_REACHED, budget.explanation(choice, context.terms), summary)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
-    absent = statistics.elsewhere(connection, context.batch_id, context.service.origin)
+    absent = blockers.elsewhere(connection, context.batch_id, context.service.origin)
     reasons = "".join(
         f"; {blocker.jobs} of them: sent to {blocker.origin}, and asked for only there" for blocker in absent
     )

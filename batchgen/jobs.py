@@ -22,7 +22,7 @@ class State(StrEnum):
     DOWNLOADING = "downloading"  #: the video exists at the service; the file is not yet whole here
     DONE = "done"  #: the file is delivered
     FAILED = "failed"  #: gave up; the reason is kept
-    CANCELLED = "cancelled"  #: a person cancelled it, or it left the manifest before it was sent
+    CANCELLED = "cancelled"  #: a person cancelled it, sent or not, or it left the manifest before it was sent
 
     @property
     def is_in_flight(self) -> bool:
@@ -51,29 +51,30 @@ class State(StrEnum):
 
     @property
     def is_unsent(self) -> bool:
-        """It follows the manifest: nothing has been sent that could be paid for."""
+        """It follows the manifest, unless it has an attempt: nothing was sent that could be paid for."""
         return self in (State.PENDING, State.CANCELLED)
 
     @property
     def is_cancellable(self) -> bool:
-        """Nothing was sent, so that it can be cancelled for nothing."""
-        return self is State.PENDING
+        """A person may cancel it. What was sent may be charged all the same: its attempt stays in the ledger."""
+        return State.CANCELLED in TRANSITIONS[self]
 
     @property
     def is_retriable(self) -> bool:
-        """A person may make it pending again, which makes a new attempt."""
+        """A person may try it again: by asking for the same generation, or by a new attempt."""
         return self in (State.FAILED, State.CANCELLED)
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.SUBMITTING, State.CANCELLED}),
     State.SUBMITTING: frozenset({State.GENERATING, State.PENDING, State.FAILED, State.UNCONFIRMED}),
-    State.UNCONFIRMED: frozenset({State.GENERATING, State.PENDING, State.FAILED}),
-    State.GENERATING: frozenset({State.DOWNLOADING, State.FAILED}),
-    State.DOWNLOADING: frozenset({State.DONE, State.FAILED}),
-    State.DONE: frozenset(),
-    State.FAILED: frozenset({State.PENDING}),
-    State.CANCELLED: frozenset({State.PENDING}),
+    State.UNCONFIRMED: frozenset({State.GENERATING, State.PENDING, State.FAILED, State.CANCELLED}),
+    State.GENERATING: frozenset({State.DOWNLOADING, State.FAILED, State.CANCELLED}),
+    State.DOWNLOADING: frozenset({State.DONE, State.FAILED, State.CANCELLED}),
+    # Except for pending, what a person tries again keeps its attempt: the same generation is asked for, for nothing.
+    State.DONE: frozenset({State.DOWNLOADING}),
+    State.FAILED: frozenset({State.PENDING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING, State.CANCELLED}),
+    State.CANCELLED: frozenset({State.PENDING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING}),
 }
 
 
@@ -110,7 +111,7 @@ class ErrorClass(StrEnum):
     EXPIRED = "expired"  #: the service does not have the generation or its file any more
     INTERNAL = "internal"  #: a fault inside the service
     UNKNOWN = "unknown"  #: the service gives no reason that is understood
-    NO_FILE = "no_file"  #: the service calls it finished, and names no file
+    NO_FILE = "no_file"  #: the service calls it finished, and names no file, or none that plays
     UNCONFIRMED = "unconfirmed"  #: the answer to its request was lost
     PERSON = "person"  #: a person cancelled it
     GONE = "gone"  #: it left the manifest before it was sent
@@ -183,6 +184,8 @@ class Attempt:
     remote_status: str | None = None
     polled_at: datetime | None = None
     deadline_at: datetime | None = None
+    finished_at: datetime | None = None
+    """When a poll saw that the generation had ended."""
     collect_by: datetime | None = None
     """After it the service may delete the files."""
     estimated_usd: Decimal | None = None
@@ -198,10 +201,12 @@ class Output:
     """From 1, in the service's order."""
     url: str
     path: str | None = None
-    """Where it was delivered, relative to the manifest's folder."""
+    """Where it was delivered, relative to the manifest's folder; kept where it is to be fetched again."""
     etag: str | None = None
     bytes: int | None = None
     sha256: str | None = None
+    refused: str | None = None
+    """How often which bytes came that do not play as they should: JSON of SHA-256 → times."""
     delivered_at: datetime | None = None
 
 

@@ -28,6 +28,10 @@ RETRY_FIRST_SECONDS = 2.0  # after "completed" without a file
 RETRY_SHARE = 0.02  # of a generation's expected time or age: the pause after a poll without an answer
 RETRY_LONGEST_SECONDS = 120.0  # between two polls of a job while the service answers nobody
 MEDIANS_SECONDS = 60.0  # for the service's generation times; a plug-in has closer bounds of its own
+FORGOTTEN_AFTER = timedelta(hours=24)  # of answers that the service does not know a generation, or of unknown words
+FORGOTTEN_POLLS = 3  # such answers in a row, besides: one may be an accident of the moment
+FORGOTTEN_RETRY_SECONDS = 2.0  # between the first two of them, once the time is over
+STALLED_AFTER = timedelta(days=7)  # past its deadline: a generation that is called at work so long has no end
 EARLIEST_END = 0.75  # of the age at which an end was seen, however long before the last poll was
 
 
@@ -95,9 +99,14 @@ class Poller(Stage):
         pause = timedelta(seconds=max(RETRY_SHARE * usual, SHORTEST_SECONDS))
         repeated = isinstance(outcome, Finished) and job.attempt.remote_status == outcome.word
         polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
+        if outcome_by_age := self.given_up(job, outcome, now):
+            context.times.forget(job)
+            await write(polling.failed, job, context.run, outcome_by_age, now, polled_at=job.attempt.polled_at)
+            return
         match outcome:
-            case Working(word):
-                await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now))
+            case Working(word, is_known):
+                remark = None if is_known else f"the service says {word!r}, which batchgen does not know"
+                await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now), remark)
             case Finished(files=()) if polls < POLLS_WITHOUT_FILE:
                 wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
                 await write(polling.without_file, job, context.run, outcome.word, polls, now + wait)
@@ -120,6 +129,8 @@ class Poller(Stage):
                 # While every poll fails, the pause grows with the time since then, so it doubles from poll to poll.
                 outage = min(now - self.failing_since, timedelta(seconds=RETRY_LONGEST_SECONDS))
                 wait = max(pause, outage, outcome.retry_after or timedelta(0))
+                if self.is_forgotten(job, outcome, now):
+                    wait = backoff(job.failures + 1, FORGOTTEN_RETRY_SECONDS, wait.total_seconds())
                 await write(polling.unanswered, job, context.run, outcome.reason, now + wait)
         if not isinstance(outcome, Throttled | Unavailable):
             self.failing_since = None
@@ -128,6 +139,30 @@ class Poller(Stage):
                 self.answered_at.popleft()
             if self.backing_off or self.rate_limited:
                 await write(self.answered, now)
+
+    def given_up(self, job: Job, outcome: FetchOutcome, now: datetime) -> Failed | None:
+        """The end of a generation of which the service has said nothing else for longer than one can take; or None."""
+        kind, reason = ErrorClass.UNKNOWN, ""
+        if isinstance(outcome, Working):
+            late = now - (job.attempt.deadline_at or now)
+            if late >= (STALLED_AFTER if outcome.is_known else FORGOTTEN_AFTER):
+                reason = f"the service still says {outcome.word!r}, {late.days} d {late.seconds // 3600} h too late"
+        elif self.is_forgotten(job, outcome, now) and job.failures + 1 >= FORGOTTEN_POLLS:
+            assert isinstance(outcome, Unavailable)
+            since = (job.attempt.polled_at or job.attempt.answered_at or now).astimezone()
+            kind = ErrorClass.EXPIRED
+            reason = (
+                f"the service does not know the generation any more, since {since:%Y-%m-%d %H:%M}: {outcome.reason}"
+            )
+        word = outcome.word if isinstance(outcome, Working) else "forgotten"
+        return Failed(reason, word, kind, cost_usd=None) if reason else None
+
+    def is_forgotten(self, job: Job, outcome: FetchOutcome, now: datetime) -> bool:
+        """Whether the service has not known a generation for so long that it is no replica that lags behind."""
+        known_at = job.attempt.polled_at or job.attempt.answered_at or now
+        patience = max(FORGOTTEN_AFTER, self.context.times.p99(*job.kind))
+        is_unknown = isinstance(outcome, Unavailable) and outcome.is_unknown_id and self.context.owns(job)
+        return is_unknown and now - known_at >= patience
 
     def throttled(
         self, connection: Connection, job: Job, outcome: Throttled, now: datetime, retry_at: datetime

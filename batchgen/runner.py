@@ -45,10 +45,9 @@ class Runner:
     """One run of one batch."""
 
     def __init__(self, database: Database, service: Service, spec: RunSpec) -> None:
-        self.database = database
+        self.database, self.spec = database, spec
         self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
-        self.spec = spec
         self.selection = None if spec.selection.is_everything else str(spec.selection)
         times = GenerationTimes({}, {})
         self.context = RunContext(
@@ -81,7 +80,7 @@ class Runner:
             await write(leases.begin_run, self.id, self.batch_id, host, pid, now, self.selection)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
-            code = ExitCode.INTERNAL_ERROR
+            code, message = ExitCode.INTERNAL_ERROR, None
             try:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
@@ -91,18 +90,20 @@ class Runner:
                 async with self.asking_beside():
                     await self.turn_all()
                 choose, now = self.scheduler.choose, clock.utcnow()
-                ending = await self.database.read(judge, self.context, self.signal, choose, now)
-                code = ending.exit_code
+                ending = await self.database.read(
+                    judge, self.context, self.signal, choose, now, verify=self.spec.verify
+                )
+                code, message = ending.exit_code, ending.message
                 return ending
             except BatchgenError as error:
                 if self.signal and isinstance(error, TableLocked):
                     error.exit_code = ExitCode(128 + self.signal)  # A person has ended the run, not the lock.
-                code = error.exit_code
+                code, message = error.exit_code, str(error)
                 raise
             finally:
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
-                    await write(leases.end_run, self.id, code, clock.utcnow())
+                    await write(leases.end_run, self.id, code, clock.utcnow(), message)
                 lock.stays = not self.database.is_in_place()
 
     async def recover(self) -> None:

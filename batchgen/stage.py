@@ -46,6 +46,8 @@ class RunSpec:
     """The options that `terms.selected` comes from."""
     on_changed: OnChanged = "refuse"
     """What a person said of jobs that were edited, or paid for before."""
+    verify: bool = False
+    """Read every delivered file at the end, and compare it with its SHA-256."""
 
 
 @dataclass(slots=True)
@@ -136,6 +138,10 @@ class RunContext:
     def warn(self, warning: str) -> None:
         """Add what a person should know although the run goes on; "" is nothing."""
         self.warning = "; ".join(filter(None, (self.warning, warning)))
+
+    def owns(self, job: Job) -> bool:
+        """Whether the job was sent with this run's key: for another one, the service may not know its generation."""
+        return job.attempt.account in ("", self.service.account)
 
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""

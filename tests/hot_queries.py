@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, event
 
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import (
+    blockers,
     commands,
     delivery,
     in_flight,
@@ -103,8 +105,8 @@ def adopt(connection: Connection, batch_id: int) -> None:
     assert reconciliation.adopted(connection, job, Adopted("g-hot", NOON), NOON, SOON)
 
 
-SORTED = {"downloads by expiry", "sent elsewhere"}
-"""These sort by what lies in another table than what their rows are selected by."""
+SORTED = {"downloads by expiry", "sent elsewhere", "last run"}
+"""These sort by what lies in another table than what their rows are selected by, or a few rows."""
 CHARGE = {"cost_usd": Decimal(1), "charge_source": ChargeSource.LEDGER}
 HOT_QUERIES: dict[str, Query] = {
     "claim and answer": send,
@@ -123,9 +125,14 @@ HOT_QUERIES: dict[str, Query] = {
     "any open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],
     "next due": lambda c, b: [next_due(c, b, state) for state in AT_WORK],
     "next due here": lambda c, b: [next_due(c, b, state, "https://api.example") for state in AT_WORK],
-    "sent elsewhere": lambda c, b: statistics.elsewhere(c, b, "https://api.example"),
+    "sent elsewhere": lambda c, b: blockers.elsewhere(c, b, "https://api.example"),
     "batch summary": lambda c, b: statistics.batch_summary(c, b, NOON),
-    "blockers": lambda c, b: statistics.blockers(c, b, NOON),
+    "blockers": lambda c, b: blockers.blockers(c, b, NOON),
+    "lasting causes": blockers.lasting_causes,
+    "remarks": delivery.remarks,
+    "lost files": lambda c, b: delivery.lost_files(c, b, Path("/nowhere")),
+    "last run": statistics.last_run,
+    "rows of commands": lambda c, b: commands.rows_of(c, b, ["mona"]),
     "events since": lambda c, b: statistics.events_since(c, b, statistics.last_event(c) - 5),
     "last event": lambda c, b: statistics.last_event(c),
     "failures": statistics.failures,

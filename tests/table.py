@@ -168,7 +168,13 @@ class Table:
         return self.change(commands.retry, self.batch_id, keys, self.now)
 
     def cancel(self, *keys: str) -> list[str]:
-        return self.change(commands.cancel, self.batch_id, keys, self.now)
+        return list(self.change(commands.cancel, self.batch_id, keys, self.now))
+
+    def ask_again(self, *keys: str) -> list[str]:
+        return self.change(commands.ask_again, self.batch_id, keys, self.now)
+
+    def fetch_again(self, *keys: str) -> list[str]:
+        return self.change(commands.fetch_again, self.batch_id, {key: [1] for key in keys}, self.now)
 
     def bury(self, worker: str = RUN) -> int:
         """`worker` is dead: release its leases."""

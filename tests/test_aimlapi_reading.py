@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,8 +14,9 @@ import pytest
 
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
-from batchgen.services.aimlapi import AFTER, BEFORE, handle_of
+from batchgen.services.aimlapi import AFTER, BEFORE, answers, handle_of
 from batchgen.services.base import AT_ONCE, SentAttempt
+from batchgen.services.http import Answer
 from batchgen.services.outcomes import (
     Absent,
     Adopted,
@@ -45,8 +47,8 @@ def status(word: str, **more: Any) -> bytes:
 
 ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
     *((word, status(word), Working(word)) for word in ("waiting", "active", "queued", "generating")),
-    ("an unknown word", status("marinating"), Working("marinating")),
-    ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?")),
+    ("an unknown word", status("marinating"), Working("marinating", is_known=False)),
+    ("an unknown word with a url", status("done?", video={"url": URL}), Working("done?", is_known=False)),
     *(
         (word, status(word, video={"url": URL}), Finished((URL,), word))
         for word in ("completed", "complete", "COMPLETED", "succeeded")
@@ -435,3 +437,36 @@ async def test_no_more_than_sixteen_calls_are_on_the_wire_at_once() -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+WORDS = [
+    *(
+        (word, ErrorClass.EXPIRED)
+        for word in ("expired", "Expired", " EXPIRED ", "deleted", "removed", "not_found", "not found")
+    ),
+    *((word, ErrorClass.INTERNAL) for word in ("timeout", "timed_out", "Timed Out", "timed-out", "timedOut")),
+    *((word, ErrorClass.MODERATION) for word in ("nsfw", "NSFW", "blocked", "moderated", "Content Moderated")),
+    *((word, ErrorClass.UNKNOWN) for word in ("cancelled", "canceled", "CANCELED", "rejected", "aborted", "killed")),
+]
+
+
+@pytest.mark.parametrize(("word", "kind"), WORDS, ids=[repr(row[0]) for row in WORDS])
+def test_a_word_of_an_end_is_one_in_any_case_and_with_blanks(word: str, kind: ErrorClass) -> None:
+    outcome = answers.read_fetch(Answer(200, "OK", {}, json.dumps({"status": word}).encode()))
+    assert isinstance(outcome, Failed)
+    assert (outcome.word, outcome.kind, outcome.cost_usd) == (word.strip(), kind, None), "it may be charged"
+    assert repr(word.strip()) in outcome.message
+
+
+def test_an_end_names_its_reason_and_its_charge_where_the_answer_does() -> None:
+    document = {"status": "rejected", "error": {"message": "violates the content policy"}}
+    body = json.dumps({**document, "meta": {"usage": {"usd_spent": 0}}}).encode()
+    outcome = answers.read_fetch(Answer(200, "OK", {}, body))
+    message = "the service says 'rejected': violates the content policy"
+    assert outcome == Failed(message, "rejected", ErrorClass.MODERATION, cost_usd=Decimal(0))
+
+
+@pytest.mark.parametrize("word", ["Completed", "SUCCEEDED", " done "])
+def test_a_word_of_success_is_one_in_any_case(word: str) -> None:
+    body = json.dumps({"status": word, "video": {"url": "https://cdn.test/v.mp4"}}).encode()
+    assert isinstance(answers.read_fetch(Answer(200, "OK", {}, body)), Finished)

@@ -90,7 +90,7 @@ async def until(condition: Callable[[], object]) -> None:
     [
         (b"<html>", NotVideo, "it starts with '<html>'"),
         (b"", NotVideo, "an empty file"),
-        (CLIP[:-9], NotVideo, "the container is cut"),
+        (CLIP[:-99], Undecodable, "the container is cut"),
         (undecodable_clip(), Undecodable, "does not decode"),
         (CLIP.replace(b"avc1", b"zzzz"), Undecodable, "its codec is unknown"),
         (None, FileNotFoundError, "No such file"),

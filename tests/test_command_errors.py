@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(
     with small_disk(tmp_path / "out", 1 << 20, read_only=True):
         ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 8, ended.stderr
-    assert "Free some disk, then run the same command" in ended.stdout
+    assert "Let it be written, then run the same command" in ended.stdout
     assert "Traceback" not in ended.stderr
     assert "failed" not in states(tmp_path / "batchgen.db")
 

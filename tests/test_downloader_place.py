@@ -15,7 +15,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen import downloader
-from batchgen.downloader import SAME_BAD_BYTES
+from batchgen.downloader import SAME_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.services import transfer
@@ -199,8 +199,8 @@ async def test_the_same_undecodable_bytes_are_delivered_at_the_third_time(table:
         service = ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))])
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, service)) as stage:
-            await run_tries(stage, table, clock, SAME_BAD_BYTES)
-    assert len(wire.requests) == SAME_BAD_BYTES
+            await run_tries(stage, table, clock, SAME_BYTES)
+    assert len(wire.requests) == SAME_BYTES
     assert target.read_bytes() == bad
     assert table.row().state == "done"
     assert "delivered as the service has it" in table.row().error

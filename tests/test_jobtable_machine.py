@@ -135,12 +135,15 @@ class JobTableMachine(RuleBasedStateMachine):
         self.sync(set(KEYS[:2]), "refuse")
 
     @rule(
-        what=st.sampled_from(["edit", "retry", "retry", "cancel", "found", "resubmit", "give up"]),
+        what=st.sampled_from(
+            ["edit", "retry", "ask again", "ask again", "fetch again", "cancel", "found", "resubmit", "give up"]
+        ),
         pick=picks,
         changed=st.sampled_from(["refuse", "keep", "redo"]),
     )
     def a_person_commands(self, what: str, pick: int, changed: Any) -> None:
-        ended, pending = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.PENDING)
+        ended, done = self.in_state(State.FAILED, State.CANCELLED), self.in_state(State.DONE)
+        cancellable = self.in_state(*(state for state in State if state.is_cancellable))
         held = self.change(reconciliation.held_jobs, self.batch_id)
         if what == "edit":
             self.version[one_of(list(KEYS), pick)] += pick % 2
@@ -150,8 +153,15 @@ class JobTableMachine(RuleBasedStateMachine):
             row = one_of(ended, pick)
             if self.change(commands.retry, self.batch_id, [row.key], self.now):
                 self.resends[row.id] += 1
-        elif what == "cancel" and pending:
-            self.change(commands.cancel, self.batch_id, [one_of(pending, pick).key], self.now)
+        elif what == "ask again" and ended:
+            self.change(commands.ask_again, self.batch_id, [one_of(ended, pick).key], self.now)
+        elif what == "fetch again" and done:
+            row = one_of(done, pick)
+            lost = [output for output in self.rows(outputs) if output.attempt_id == row.attempt_id]
+            if self.change(commands.fetch_again, self.batch_id, {row.key: [lost[0].number]}, self.now):
+                self.delivered.remove(lost[0].id)
+        elif what == "cancel" and cancellable:
+            self.change(commands.cancel, self.batch_id, [one_of(cancellable, pick).key], self.now)
         elif held:
             job = one_of(held, pick)
             if what == "resubmit":
@@ -348,11 +358,14 @@ class JobTableMachine(RuleBasedStateMachine):
             assert [attempt.number for attempt in own] == list(range(1, len(own) + 1))
             open_ = [attempt for attempt in own if Outcome(attempt.outcome).may_be_paid and attempt.released_at is None]
             assert len(open_) <= 1
-            if row.state in (State.PENDING, State.CANCELLED):
+            if row.state == State.PENDING:
                 assert not open_
                 assert row.attempt_id is None
             elif row.state == State.FAILED:
                 assert row.attempt_id in {attempt.id for attempt in own}
+            elif row.state == State.CANCELLED:
+                assert row.attempt_id in {None, *(attempt.id for attempt in own)}
+                assert not open_ or row.attempt_id or open_[0].cost_usd == 0
             else:
                 assert [attempt.id for attempt in open_] == [row.attempt_id]
                 (attempt,) = open_
@@ -368,7 +381,7 @@ class JobTableMachine(RuleBasedStateMachine):
             attempt = attempt_of[attempt_id]
             assert attempt.generation_id == generation_id
             row = row_of[attempt.job_id]
-            given_up_by_a_person = row.state == State.FAILED and row.error_class == "unconfirmed"
+            given_up_by_a_person = row.state in (State.FAILED, State.CANCELLED)
             assert attempt.released_at or row.attempt_id == attempt_id or given_up_by_a_person
         ids = [attempt.generation_id for attempt in entries if attempt.generation_id]
         assert len(ids) == len(set(ids)), "one attempt has a generation"

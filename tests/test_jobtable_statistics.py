@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchgen.jobs import State
-from batchgen.jobtable import delivery, polling, statistics
+from batchgen.jobtable import blockers, delivery, polling, statistics
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.table import HOUR, RUN, Table
@@ -64,5 +64,5 @@ def test_what_the_service_deletes_first_says_until_when_the_downloads_must_be_do
         (job,) = table.claim(State.GENERATING)
         collect_by = NOON + hours * HOUR if hours else None
         table.change(polling.finished, job, RUN, Finished(("https://cdn.test/v.mp4",)), table.now, collect_by)
-    (blocker,) = table.database.read_now(statistics.blockers, table.batch_id, table.now)
+    (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
     assert (blocker.reason, blocker.jobs, blocker.collect_by) == ("downloads", 3, NOON + 2 * HOUR)

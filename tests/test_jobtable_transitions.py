@@ -72,6 +72,7 @@ SUBMITTED = frozenset({State.SUBMITTING, State.UNCONFIRMED})
 UNCONFIRMED = frozenset({State.UNCONFIRMED})
 GENERATED = frozenset({State.GENERATING})
 DOWNLOADED = frozenset({State.DOWNLOADING})
+CANCELLABLE = frozenset({State.PENDING, State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING, State.FAILED})
 GONE = Failed("the result has expired", "expired", ErrorClass.EXPIRED, cost_usd=None)
 STEPS = [
     Step("accepted", SUBMITTED, State.GENERATING, lambda h: h.table.accept(h.job), Outcome.ACCEPTED),
@@ -118,7 +119,8 @@ STEPS = [
         Outcome.ACCEPTED,
     ),
     Step("retry", frozenset({State.FAILED, State.CANCELLED}), State.PENDING, lambda h: bool(h.table.retry("mona"))),
-    Step("cancel", frozenset({State.PENDING}), State.CANCELLED, lambda h: bool(h.table.cancel("mona"))),
+    Step("cancel", CANCELLABLE, State.CANCELLED, lambda h: bool(h.table.cancel("mona"))),
+    Step("fetched again", frozenset({State.DONE}), State.DOWNLOADING, lambda h: bool(h.table.fetch_again("mona"))),
 ]
 UPDATES = [
     # (name, from where, act): what changes rows without moving the job
@@ -173,7 +175,9 @@ def test_every_transition_has_a_step() -> None:
     arrows = {(leaving, step.to) for step in STEPS for leaving in step.leaves}
     allowed = {(leaving, to) for leaving, targets in TRANSITIONS.items() for to in targets}
     claimed = {(State.PENDING, State.SUBMITTING)}  # tested in test_jobtable_claims
-    assert arrows | claimed == allowed
+    sent = (State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
+    retried = {(left, to) for left in (State.FAILED, State.CANCELLED) for to in sent}  # tested in test_retry
+    assert arrows | claimed | retried == allowed
 
 
 @pytest.mark.parametrize("state", State)

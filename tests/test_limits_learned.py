@@ -12,7 +12,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import Connection
 
 from batchgen.jobs import ChargeSource, Outcome, State
-from batchgen.jobtable import ledger, statistics
+from batchgen.jobtable import blockers, ledger
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.schema import LimitKind
@@ -297,10 +297,10 @@ async def test_status_says_which_limits_are_in_force(table: Table, clock: Clock)
     store(table, held_at(2))
     store(table, held_at(30.0), LimitKind.SUBMITS)
     await turns(Scheduler(learning(table, ScriptedService()), 8), clock, 1)
-    blockers = [blocker.reason for blocker in table.database.read_now(statistics.blockers, table.batch_id, NOON)]
+    reasons = [blocker.reason for blocker in table.database.read_now(blockers.blockers, table.batch_id, NOON)]
     assert (
         "a free place within the limits, which are learned from the service's answers"
-        " (in flight 1 of 2, 30 submits a minute)" in blockers
+        " (in flight 1 of 2, 30 submits a minute)" in reasons
     )
 
 

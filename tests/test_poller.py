@@ -14,7 +14,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.catalogue import typical_seconds
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
-from batchgen.jobtable import statistics, submission, timings
+from batchgen.jobtable import blockers, statistics, submission, timings
 from batchgen.jobtable.schema import LimitKind, jobs
 from batchgen.jobtable.transition import guarded_update
 from batchgen.limits import rate
@@ -299,6 +299,74 @@ async def test_a_generation_with_an_unknown_status_is_polled_beyond_its_deadline
     clock.tick(HOUR)
     await turn(poller)
     assert table.row().state == "downloading"
+
+
+UNKNOWN_ID = Unavailable("404: Generation not found", None, 404)
+
+
+async def poll_after(table: Table, clock: Clock, length: timedelta, *script: FetchOutcome) -> None:
+    """Poll a generation, of which nothing was heard for `length`, with these answers."""
+    table.bring(State.GENERATING)
+    clock.tick(length)
+    poller = Poller(context_of(table, ScriptedService(fetches=script)), 8)
+    await repeat(poller, clock, table, len(script))
+
+
+FORGOTTEN = [
+    # how long nothing else was heard, what the service says, the state in the end
+    ("a replica that lags behind", timedelta(minutes=5), [UNKNOWN_ID] * 9, "generating"),
+    ("nothing else for most of a day", timedelta(hours=21), [UNKNOWN_ID] * 3, "generating"),
+    ("nothing else for a day", timedelta(days=1), [UNKNOWN_ID] * 3, "failed"),
+    ("one answer of that kind after a holiday", timedelta(days=30), [UNKNOWN_ID], "generating"),
+    ("an id that is called invalid", timedelta(days=2), [Unavailable("400: invalid id", None, 400)] * 3, "failed"),
+    ("gone for good", timedelta(days=2), [Unavailable("410: gone", None, 410)] * 3, "failed"),
+    ("a service in trouble for days", timedelta(days=9), [Unavailable("502", None, 502)] * 9, "generating"),
+    ("a network that was away", timedelta(days=9), [Unavailable("no route")] * 9, "generating"),
+    ("heard of again between", timedelta(days=2), [UNKNOWN_ID, Working("queued"), *[UNKNOWN_ID] * 3], "generating"),
+]
+
+
+@pytest.mark.parametrize(("name", "length", "script", "state"), FORGOTTEN, ids=[row[0] for row in FORGOTTEN])
+async def test_a_generation_that_the_service_has_forgotten_has_an_end(
+    table: Table, clock: Clock, name: str, length: timedelta, script: list[FetchOutcome], state: str
+) -> None:
+    await poll_after(table, clock, length, *script)
+    row, attempt = table.row(), table.attempt()
+    assert row.state == state, row.error
+    if state == "failed":
+        assert row.error_class == ErrorClass.EXPIRED
+        assert "does not know the generation any more, since 2026-03-01" in row.error
+        assert attempt.polled_at == NOON, "when it was heard of last: asked for again, it ends as soon"
+        assert table.recomputed_totals().unpriced == 1, "it counts as charged"
+
+
+async def test_a_generation_of_another_key_is_not_called_forgotten(table: Table, clock: Clock) -> None:
+    table.bring(State.GENERATING)
+    clock.tick(timedelta(days=9))
+    service = ScriptedService(fetches=[UNKNOWN_ID], account="another")
+    await repeat(Poller(context_of(table, service), 8), clock, table, 5)
+    assert table.row().state == "generating"
+
+
+UNENDING = [
+    ("an unknown word within a day", Working("paused", is_known=False), timedelta(hours=20), "generating"),
+    ("an unknown word for a day", Working("paused", is_known=False), timedelta(hours=26), "failed"),
+    ("at work for a day", Working("queued"), timedelta(hours=26), "generating"),
+    ("at work for a week", Working("queued"), timedelta(days=8), "failed"),
+]
+
+
+@pytest.mark.parametrize(("name", "outcome", "length", "state"), UNENDING, ids=[row[0] for row in UNENDING])
+async def test_a_word_that_never_changes_has_an_end(
+    table: Table, clock: Clock, name: str, outcome: Working, length: timedelta, state: str
+) -> None:
+    await poll_after(table, clock, length, outcome)
+    row = table.row()
+    assert row.state == state
+    assert state == "generating" or f"the service still says {outcome.word!r}" in row.error
+    if not outcome.is_known and state == "generating":
+        (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
+        assert "the service says 'paused', which batchgen does not know (job mona)" in str(blocker)
 
 
 async def test_a_refused_key_stops_submits_and_fails_no_job(table: Table, clock: Clock) -> None:

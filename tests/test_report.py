@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.jobs import State
-from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
+from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines
@@ -64,7 +65,7 @@ def batch_summary(
         ),
         (blocker_line(Blocker("x", None, 1), NOON), "1 job waits for x"),
         (blocker_line(Blocker("x", NOON, 2), NOON), "2 jobs wait for x"),
-        (blocker_line(Blocker("x", NOON + 9 * SECOND, 2), NOON), "2 jobs wait for x: next check in 9 s"),
+        (blocker_line(Blocker("x", NOON + 9 * SECOND, 2), NOON), "2 jobs wait for x; next check in 9 s"),
     ],
 )
 def test_amounts_times_and_counts_are_written_for_people(text: str, expected: str) -> None:

@@ -12,18 +12,34 @@ from batchgen.jobtable import commands
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
+MONEY = {
+    State.PENDING: "was waiting to be sent, so nothing is charged",
+    State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
+    State.GENERATING: "accepted by the service, which may finish it and charge it; its video is not fetched",
+    State.DOWNLOADING: "finished and charged; its video is not fetched",
+    State.FAILED: "failed before; what it cost stays as it was",
+}
+"""What it means for the money to cancel a job, by the state that it leaves."""
+
 
 @options.jobs_of_batch
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
-    """What was sent is paid for, and is still downloaded. Without IDS: every job that has not been sent.
+    """Runs leave it alone from now on. Without IDS: every job that has not been sent.
 
-    `batchgen retry MANIFEST ID` makes a cancelled job pending again.
+    A job that was sent is cancelled only if its id is typed: the service is not told, and may charge it all the same.
+    `batchgen retry MANIFEST ID` takes up a cancelled job again, and asks for what was paid first.
     """
     cancellable = {state for state in State if state.is_cancellable}
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        keys = job_keys(database, batch_id, ids, default=cancellable, allowed=cancellable, verb="cancelled")
+        keys = job_keys(database, batch_id, ids, default={State.PENDING}, allowed=cancellable, verb="cancelled")
         cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
     if not cancelled:
-        print_lines("every job has been sent or has ended: there is nothing to cancel")
+        print_lines("every job has been sent or has ended: there is nothing to cancel without an id")
         return
-    print_lines(f"{plural(len(cancelled), 'job')} cancelled: {shortened(cancelled)}")
+    print_lines(f"{plural(len(cancelled), 'job')} cancelled: {shortened(list(cancelled))}")
+    for state, meaning in MONEY.items():
+        of_state = [key for key, left in cancelled.items() if left is state]
+        if of_state:
+            print_lines(f"  {shortened(of_state)}: {meaning}")
+    if any(state is not State.PENDING for state in cancelled.values()):
+        print_lines(f"{options.next_command('retry')} with an id asks for its generation again, for nothing.", err=True)

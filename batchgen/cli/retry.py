@@ -2,29 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import click
 
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
+from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import commands
+from batchgen.jobtable import commands, delivery
+from batchgen.jobtable.database import Database
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
 
 @options.jobs_of_batch
-def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
-    """`batchgen run` then submits them again.
+@click.option(
+    "--download",
+    is_flag=True,
+    help="Only fetch what is paid for: again, where a delivered file was lost. Never sends a new request.",
+)
+@click.option("--new", is_flag=True, help="Pay for a new generation, although the last one may have been charged.")
+def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, download: bool, new: bool) -> None:
+    """`batchgen run` then goes on with them.
 
-    Without IDS: every failed job. A cancelled job is retried only if its id is typed.
+    A generation that may have been charged is asked for again first, for nothing. A job that was certainly not charged
+    is submitted again. Without IDS: every failed job, with --download also every delivered one whose file is lost. A
+    cancelled job is retried only if its id is typed.
     """
+    if download and new:
+        raise UsageError("--download and --new exclude one another")
     retriable = {state for state in State if state.is_retriable}
+    now = clock.utcnow()
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        keys = job_keys(database, batch_id, ids, default={State.FAILED}, allowed=retriable, verb="retried")
-        retried = database.write_now(commands.retry, batch_id, keys, clock.utcnow())
-    if not retried:
+        allowed = {*retriable, State.DONE}
+        keys = job_keys(database, batch_id, ids, default={State.FAILED}, allowed=allowed, verb="retried")
+        lost = find_lost(database, batch_id, manifest, ids) if ids or download else {}
+        pending: list[str] = []
+        resumed: list[str] = []
+        if new:
+            pending = database.write_now(commands.retry, batch_id, keys, now)
+        else:
+            resumed, pending = database.write_now(commands.retry_for_nothing, batch_id, keys, now, may_buy=not download)
+        fetched = database.write_now(commands.fetch_again, batch_id, lost, now)
+    report(keys, resumed, pending, fetched, free_only=download)
+
+
+def find_lost(database: Database, batch_id: int, manifest: Path, ids: Sequence[str]) -> dict[str, list[int]]:
+    """The numbers of the delivered files that are lost, by job: of these jobs, or without ids of all.
+
+    Raises `UsageError` for a job in `ids` whose files are all there.
+    """
+    numbers: dict[str, list[int]] = {}
+    folder, keys = manifest.absolute().parent, ids or None
+    lost = database.read_now(delivery.lost_files, batch_id, folder, keys, verify=bool(ids))
+    for missing in lost.files:
+        numbers.setdefault(missing.file.key, []).append(missing.file.number)
+    states = database.read_now(commands.states_of, batch_id, ids)
+    if whole := [key for key, state in states.items() if state is State.DONE and key not in numbers]:
+        raise UsageError(
+            f"{shortened(whole)}: delivered, and the file is there as it was. Nothing has been changed.\n"
+            "For another video of the same request, add a job with another id, or `count:`, to the manifest."
+        )
+    return numbers
+
+
+def report(
+    keys: Sequence[str], resumed: Sequence[str], pending: Sequence[str], fetched: Sequence[str], *, free_only: bool
+) -> None:
+    """Say what happens to the jobs, what it costs, and what comes next."""
+    if pending:
+        print_lines(f"{plural(len(pending), 'job')} pending again: {shortened(pending)}")
+    if resumed:
+        print_lines(
+            f"{plural(len(resumed), 'job')}: the same generation is asked for again, for nothing: {shortened(resumed)}"
+        )
+    if fetched:
+        print_lines(f"{plural(len(fetched), 'job')}: the file is fetched again, for nothing: {shortened(fetched)}")
+    moved = {*pending, *resumed, *fetched}
+    rest = [key for key in keys if key not in moved]
+    if rest and free_only:
+        print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
+    if not moved and not rest:
         print_lines("no job has failed: there is nothing to retry")
-        return
-    print_lines(f"{plural(len(retried), 'job')} pending again: {shortened(retried)}")
-    print_lines(f"Next: {options.next_command('run')}", err=True)
+    if moved:
+        print_lines(f"Next: {options.next_command('run')}", err=True)
+    if resumed:
+        print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)

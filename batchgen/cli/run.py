@@ -21,13 +21,23 @@ from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
 from batchgen.files import safe_open
 from batchgen.jobs import State
-from batchgen.jobtable import statistics
-from batchgen.jobtable.statistics import Blocker
+from batchgen.jobtable import delivery, statistics
+from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
-from batchgen.report.words import blocker_line, counts, local_time, plural, summary_json, summary_line
+from batchgen.report.words import (
+    blocker_line,
+    counts,
+    local_time,
+    lost_json,
+    lost_lines,
+    plural,
+    summary_json,
+    summary_line,
+)
 from batchgen.runner import Runner
 from batchgen.stage import RunSpec
 
@@ -48,6 +58,7 @@ FAILURES_SHOWN = 5
     help="For jobs that were edited after they were sent, or paid for before under another name: keep the paid video,"
     " or pay for a new one as well.",
 )
+@click.option("--verify", is_flag=True, help="At the end, read every delivered file and compare it with its SHA-256.")
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
 @click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
 @options.json_lines
@@ -57,6 +68,7 @@ def command(
     simulate: bool,
     validate: bool,
     changed: OnChanged | None,
+    verify: bool,
     log_file: Path | None,
     as_json: bool,
     dry_run: bool,
@@ -67,7 +79,14 @@ def command(
 
     The first Ctrl-C waits for create requests on the wire and ends; the second ends at once.
     """
-    run_options: Any = {"db": db, "simulate": simulate, "validate": validate, "changed": changed, **typed}
+    run_options: Any = {
+        "db": db,
+        "simulate": simulate,
+        "validate": validate,
+        "changed": changed,
+        "verify": verify,
+        **typed,
+    }
     if dry_run:
         show_plan(manifest, run_options, as_json=as_json)
         return
@@ -123,10 +142,14 @@ async def run_with_progress(
         sentences.is_silent = False
     if as_json:
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        print_json({**result, **summary_json(batch.name, ending.batch_summary)}, is_progress=True)
+        remarks = await database.read(delivery.remarks, batch_id)
+        more = {"missing": lost_json(ending.lost), "remarks": remarks}
+        summary = summary_json(batch.name, ending.batch_summary, ending.blockers)
+        print_json({**result, **summary, **more}, is_progress=True)
     else:
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
-        print_result(batch, ending, failures)
+        remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
+        print_result(batch, ending, failures, remarks)
     return ending
 
 
@@ -205,24 +228,33 @@ def notice_of(runner: Runner, *, with_lock: bool) -> str:
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def print_result(batch: Batch, ending: Ending, failures: list[str]) -> None:
-    """The result on standard output; on standard error, what a person can do about jobs that are not delivered."""
+def print_result(batch: Batch, ending: Ending, failures: list[str], remarks: list[str]) -> None:
+    """The result on standard output; on standard error, what a person should know and can do about it."""
     summary = ending.batch_summary
     OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
-    if ending.exit_code is not ExitCode.INCOMPLETE:
-        return
-    advice = [f"  {failure}" for failure in failures]
+    errors, retry = OutputStream(sys.stderr), options.next_command("retry")
+    lines = [f"  remark: {remark}" for remark in remarks]
+    lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
+    lines += lost_lines(ending.lost, retry.strip("`"))
+    if ending.exit_code is ExitCode.INCOMPLETE:
+        lines += advice(summary, failures, retry)
+    for line in lines:
+        errors.write(line)
+
+
+def advice(summary: BatchSummary, failures: list[str], retry: str) -> list[str]:
+    """What a person can do about jobs that are not delivered."""
+    lines = [f"  {failure}" for failure in failures]
     failed = summary.counts[State.FAILED]
     if failed > len(failures):
-        advice.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
+        lines.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
     if failed:
-        advice.append(
-            f"{options.next_command('retry')} makes {'it' if failed == 1 else 'them'} pending again; then run."
-        )
+        it = "it" if failed == 1 else "them"
+        lines.append(f"{retry} makes {it} pending again; then run.")
+        lines.append("Where a generation may be charged, it asks for that one first, for nothing.")
     if summary.held:
-        advice.append(f"{options.next_command('resolve')} shows the jobs that are held for a person.")
+        lines.append(f"{options.next_command('resolve')} shows the jobs that are held for a person.")
     if late := summary.late + summary.stuck:
-        advice.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
-    errors = OutputStream(sys.stderr)
-    for line in advice:
-        errors.write(line)
+        lines.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
+        lines.append(f"{options.next_command('cancel')} with an id gives one up, whatever it waits for.")
+    return lines

@@ -14,6 +14,11 @@ SCARCE = 2  # times the reserve: with less than this free, the disk is full for 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = NO_SPACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
 """Errors that the next file would meet as well."""
+FILE_ERRORS = {
+    errno.EFBIG: "this disk takes no larger file (FAT32 ends at 4 GB), or a limit of this user does not (ulimit -f)",
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), ""),
+}
+"""Errors that the next file need not meet, with an explanation where the system's own words lead astray."""
 
 
 class DiskFull(OSError):

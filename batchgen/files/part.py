@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
@@ -39,7 +40,7 @@ class Part:
 
     def __init__(self, outputs: OutputFolder, target: str, attempt: str, recorded_etag: str | None = None) -> None:
         self.outputs = outputs
-        self.target = target
+        self.target, self.attempt = target, attempt
         self.name = f"{name_of(target)}.{mark_of(attempt)}.part"
         self.size = 0
         self.etag: str | None = None
@@ -74,6 +75,13 @@ class Part:
                 self._hash = hashlib.file_digest(file, "sha256")
                 self.size = file.tell()
             self.etag, self.is_stale = self.recorded_etag, False
+
+    def reader(self) -> BinaryIO:
+        """What has been written, from its first byte. Nothing may be appended meanwhile. Raises `FileNotFoundError`."""
+        with self._guard:
+            descriptor = self._open(create=False)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return os.fdopen(os.dup(descriptor), "rb")
 
     def restart(self, etag: str | None = None) -> None:
         """Begin again, for the bytes of version `etag`. Leaves the disk as it is until the first of them."""
@@ -117,23 +125,24 @@ class Part:
         finally:
             os.close(descriptor)
 
-    def place(self) -> str:
+    def place(self, target: str | None = None) -> str:
         """Sync the file, rename it to the first free name for its target, and close it. Returns that name.
 
-        A file at the target that has the same bytes is this one, and stays. The name is durable once its folder is
-        synced.
+        `target` is another one in the same folder. A file there with the same bytes is this one, and stays. The name is
+        durable once its folder is synced.
         """
         if hasattr(os, "fchmod"):
             with self._guard, suppress(PermissionError):  # FAT has no permissions
                 os.fchmod(self._open(create=False), self.outputs.video_mode)
         self.sync()
         with self.outputs.open_parent(self.target) as directory:
-            placed = directory.stat(name_of(self.target))
-            if placed and placed.st_size == self.size and digest_of(directory, name_of(self.target)) == self.sha256:
+            target = target or self.target
+            placed = directory.stat(name_of(target))
+            if placed and placed.st_size == self.size and digest_of(directory, name_of(target)) == self.sha256:
                 directory.unlink(self.name)
                 self.close()
-                return self.target
-            for path in paths_for(self.target):
+                return target
+            for path in paths_for(target):
                 with suppress(FileExistsError):
                     directory.move(self.name, name_of(path))
                     self.close()

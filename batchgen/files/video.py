@@ -14,47 +14,80 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-HEAD_BYTES = 40  # shown of a file that is no video
-KIND_BYTES = 12  # enough to tell what kind of file it is
+HEAD_BYTES = 400  # of a file, by which its kind is judged: MPEG-TS shows itself by its second packet
+SHOWN_CHARS = 40  # of the start of a file that is no video
 MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
 OPEN_FILES = 32  # in the child process, which reads one file at a time
+MP4 = "mp4"
+BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
+"""The first box of an MP4 or QuickTime file; old ones begin without `ftyp`."""
+INDEX_AND_FRAMES = frozenset({b"moov", b"mdat"})
+SIGNATURES = {
+    "webm": (0, b"\x1a\x45\xdf\xa3"),
+    "avi": (8, b"AVI"),
+    "gif": (0, b"GIF8"),
+    "flv": (0, b"FLV\x01"),
+    "ogv": (0, b"OggS"),
+    "mpg": (0, b"\x00\x00\x01\xba"),
+    "wmv": (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    "ts": (188, b"\x47"),
+}
+"""Where which bytes show a container that plays although few services send it, by the suffix of its files."""
 
 
 class NotVideo(Exception):
-    """The file is something else: it does not start like a video, or its container ends early."""
+    """Nothing in the file plays: it does not start like a video, or its container ends before there is one."""
 
 
 class Undecodable(Exception):
-    """The container is whole, but its content does not decode."""
+    """The file is a video with a fault, which may play all the same: bytes that do not decode, or that do not fit."""
 
 
-def check_head(head: bytes | bytearray) -> None:
-    """Check how a file starts, by at least its first `KIND_BYTES`. Raises `NotVideo`."""
-    if head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:11] == b"AVI"):
-        return
-    start = head[:HEAD_BYTES].decode("utf-8", "replace").strip()
+def container_of(head: bytes) -> str:
+    """The kind of container, by how a file starts. Raises `NotVideo`."""
+    if head[4:8] in BOXES:
+        return MP4
+    for kind, (offset, signature) in SIGNATURES.items():
+        if head[offset:].startswith(signature) and (kind != "ts" or head.startswith(signature)):
+            return kind
+    start = head[:SHOWN_CHARS].decode("utf-8", "replace").strip()
     raise NotVideo(f"not a video: it starts with {start!r}" if head else "an empty file")
 
 
-def check_boxes(file: BinaryIO) -> None:
-    """Walk the top-level boxes of an MP4: they must fill the file to the byte and hold an index. Raises `NotVideo`."""
+def other_container(head: bytes, name: str) -> str:
+    """Which container a file has, for a person to read, where it is another than the file's name says; else ""."""
+    kind = container_of(head)
+    suffixes = (".mp4", ".m4v", ".mov") if kind == MP4 else (f".{kind}", ".mkv")
+    return "" if name.lower().endswith(suffixes) else f"the service sent a file of the kind .{kind}"
+
+
+def box_fault(file: BinaryIO) -> str | None:
+    """Walk the top-level boxes of an MP4. What does not fit, in words, although index and frames are there; else None.
+
+    Raises `NotVideo` where one of them is missing.
+    """
     size = file.seek(0, os.SEEK_END)
-    kinds = set()
-    offset = 0
-    while left := size - offset:
+    kinds: set[bytes] = set()
+    offset, fault = 0, None
+    while (left := size - offset) and not fault:
         file.seek(offset)
         header = file.read(16)
-        length = int.from_bytes(header[:4], "big")
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         elif length == 0:
             length = left
-        if not 8 <= length <= left:
-            raise NotVideo(f"the container is cut: the box at byte {offset} says {length} bytes, {left} are there")
-        kinds.add(header[4:8])
+        is_box = len(kind) == 4 and kind.isascii() and kind.decode("ascii").isprintable()
+        if not is_box or length < 8 or (length > left and kinds >= INDEX_AND_FRAMES):
+            fault = f"{left} bytes at its end belong to no part of the video"
+        elif length > left:
+            fault = f"the container is cut: the box at byte {offset} says {length} bytes, {left} are there"
+        if is_box:
+            kinds.add(kind)
         offset += length
-    if b"moov" not in kinds:
-        raise NotVideo("the container has no index (moov)")
+    if missing := INDEX_AND_FRAMES - kinds:
+        raise NotVideo(fault or f"the container has no {' and no '.join(sorted(map(bytes.decode, missing)))}")
+    return fault
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -64,10 +97,23 @@ def check(path: Path) -> dict[str, Any]:
     `NotVideo`, `Undecodable` or `OSError`.
     """
     with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-        check_head(head)
-        if head[4:8] == b"ftyp":
-            check_boxes(file)
+        is_mp4 = container_of(file.read(HEAD_BYTES)) == MP4
+        fault: str | None = None
+        try:
+            fault = box_fault(file) if is_mp4 else None
+        except NotVideo as error:
+            try:  # A decoder may find its way where a length is wrong.
+                decode(path)
+            except Undecodable:
+                raise error from None
+            fault = str(error)
+    if fault:
+        raise Undecodable(fault)
+    return decode(path)
+
+
+def decode(path: Path) -> dict[str, Any]:
+    """Decode every key frame, as `check` describes. Raises `Undecodable`."""
     import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
 
     try:

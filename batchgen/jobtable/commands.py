@@ -1,18 +1,23 @@
-"""What a person commands: retry failed and cancelled jobs, cancel unsent ones."""
+"""What a person commands: retry failed and cancelled jobs, fetch a lost file again, cancel what has not ended."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
-from batchgen.jobs import ErrorClass, State
-from batchgen.jobtable.schema import attempts, jobs
-from batchgen.jobtable.transition import move
+from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs
+from batchgen.jobtable.transition import Increment, guarded_update, move
 
+ASKED_AGAIN = "the same generation is asked for again"
+FETCHED_AGAIN = "its file is not there any more, and is fetched again"
+CANCELLED = "cancelled by a person"
+DEADLINE = timedelta(hours=1)
+"""For a generation that is asked for again: the manifest's default. Until then, a run waits for it."""
 CHUNK = 500
 """Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 
@@ -29,8 +34,8 @@ def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> d
 
 
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
-    """Id, batch, key and state of these jobs, in the manifest's order. `keys` may be of any number."""
-    of_batch = select(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id)
+    """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
+    of_batch = ROWS.where(jobs.c.batch_id == batch_id)
     rows: list[Row[Any]] = []
     remaining = iter(dict.fromkeys(keys))
     while chunk := list(islice(remaining, CHUNK)):
@@ -38,8 +43,16 @@ def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> lis
     return sorted(rows, key=lambda row: row.id)
 
 
+def may_be_charged(row: Row[Any]) -> bool:
+    """Whether the job's attempt may have cost money: the service has its generation, or may have it."""
+    return row.outcome is not None and Outcome(row.outcome).may_be_paid and row.cost_usd != 0
+
+
 def retry(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
-    """Failed and cancelled jobs become pending. Their attempts stay in the ledger, released. Returns the keys moved."""
+    """Failed and cancelled jobs become pending, for a new attempt. The old ones stay in the ledger, released.
+
+    A charged one is paid for once more: see `ask_again`. Returns the keys moved.
+    """
     retried = []
     for row in rows_of(connection, batch_id, keys):
         state = State(row.state)
@@ -50,14 +63,94 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
     return retried
 
 
-def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
-    """Unsent jobs become cancelled; one that was sent may be paid for, and stays. Returns the keys moved."""
-    rows = rows_of(connection, batch_id, keys)
-    return [row.key for row in rows if cancel_row(connection, row, ErrorClass.PERSON, "cancelled by a person", now)]
+def retry_for_nothing(
+    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, *, may_buy: bool
+) -> tuple[list[str], list[str]]:
+    """Ask for the same generations again where they may be charged; with `may_buy`, the other jobs become pending.
+
+    Without it, a job whose acceptance is unknown stays as well: the service may prove that it never took the request,
+    and then a run sends another. Returns the keys that are asked for again, and those that are pending again.
+    """
+    charged = {row.key: row for row in rows_of(connection, batch_id, keys) if may_be_charged(row)}
+    askable = [key for key, row in charged.items() if may_buy or row.outcome == Outcome.ACCEPTED]
+    resumed = ask_again(connection, batch_id, askable, now)
+    others = [key for key in keys if key not in charged]
+    return resumed, retry(connection, batch_id, others, now) if may_buy else []
+
+
+def ask_again(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
+    """Failed and cancelled jobs go back to where their attempt stands: the service is asked for the same generation.
+
+    That costs nothing: no job becomes pending, and none gets a new attempt. Returns the keys moved.
+    """
+    moved = []
+    for row in rows_of(connection, batch_id, keys):
+        state = State(row.state)
+        if not state.is_retriable or not may_be_charged(row):
+            continue
+        undelivered = (outputs.c.attempt_id == row.attempt_id, outputs.c.delivered_at.is_(None))
+        has_files = connection.execute(select(outputs.c.id).where(*undelivered).limit(1)).first() is not None
+        to = State.DOWNLOADING if has_files else State.GENERATING
+        if Outcome(row.outcome).is_undecided:
+            to = State.UNCONFIRMED
+        own = {"attempt_id": row.attempt_id}
+        if move(connection, row, state, to, now, guard=own, detail=ASKED_AGAIN, next_at=now):
+            values: dict[str, Any] = {"error_class": None, "error": None, "deadline_at": now + DEADLINE}
+            if to is State.GENERATING:
+                values["finished_at"] = None
+            guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, values)
+            connection.execute(update(outputs).where(*undelivered).values(refused=None))
+            moved.append(row.key)
+    return moved
+
+
+def fetch_again(
+    connection: Connection, batch_id: int, missing: Mapping[str, Collection[int]], now: datetime
+) -> list[str]:
+    """done → downloading, for delivered files that are not there any more. Free: the generation stays the same.
+
+    `missing` has the numbers of the files by key. Returns the keys moved.
+    """
+    moved = []
+    for row in rows_of(connection, batch_id, missing):
+        own = {"attempt_id": row.attempt_id}
+        if State(row.state) is not State.DONE or not missing[row.key]:
+            continue
+        if move(connection, row, State.DONE, State.DOWNLOADING, now, guard=own, detail=FETCHED_AGAIN, next_at=now):
+            lost = (outputs.c.attempt_id == row.attempt_id, outputs.c.number.in_(missing[row.key]))
+            size = connection.execute(select(func.sum(outputs.c.bytes)).where(*lost)).scalar_one()
+            new: dict[str, Any] = {"delivered_at": None, "etag": None, "refused": None, "remark": None}
+            connection.execute(update(outputs).where(*lost).values(**new))
+            guarded_update(connection, batches, {"id": batch_id}, {"delivered_bytes": Increment(-size)})
+            moved.append(row.key)
+    return moved
+
+
+def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> dict[str, State]:
+    """Cancel jobs. What was sent may be charged all the same, and its attempt stays as it is.
+
+    Returns the state that each of them left, by key.
+    """
+    cancelled = {}
+    for row in rows_of(connection, batch_id, keys):
+        state = State(row.state)
+        new: dict[str, Any] = {"error_class": ErrorClass.PERSON, "error": CANCELLED}
+        if not may_be_charged(row):
+            new["attempt_id"] = None  # It follows the manifest again, as a job that was never sent.
+        if state.is_cancellable and move(connection, row, state, State.CANCELLED, now, detail=CANCELLED, **new):
+            cancelled[row.key] = state
+    return cancelled
 
 
 def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
     """Cancel one job, if it has not been sent."""
-    state = State(row.state)
     new: dict[str, Any] = {"error_class": error_class, "error": reason}
-    return state.is_cancellable and move(connection, row, state, State.CANCELLED, now, detail=reason, **new)
+    return row.state == State.PENDING and move(
+        connection, row, State.PENDING, State.CANCELLED, now, detail=reason, **new
+    )
+
+
+ROWS = select(
+    *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.attempt_id),
+    *(attempts.c.outcome, attempts.c.cost_usd),
+).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)

@@ -1,20 +1,40 @@
-"""downloading → done: the files first, the row last."""
+"""downloading → done: the files first, the row last; and whether what was delivered is still there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, select, text
 
+from batchgen import clock
+from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import DUE, LEASE_DUE, NO_LEASE, Increment, guarded_update, lease, lease_due, move
 from batchgen.jobtable.transition import update_leased as update_job
+
+LOOK_FOR_FILES = timedelta(seconds=2)
+"""So long delivered files are looked for: some 200,000 on a local disk, far fewer on a slow network disk."""
+FILES_AT_ONCE = 500
+"""Delivered files that are looked at between two readings of the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostFiles:
+    """The delivered files that are not there as they were."""
+
+    files: list[LostFile]
+    checked: int
+    """How many delivered files were looked at."""
+    is_all: bool = True
+    """Whether that was every delivered file, or as many as the time allowed."""
 
 
 def claim_downloads(
@@ -41,6 +61,11 @@ def begun(connection: Connection, job: Job, worker: str, output: Output, etag: s
 def relocated(connection: Connection, job: Job, worker: str, output: Output, url: str) -> bool:
     """The service gave a new address for the same file."""
     return update_output(connection, job, worker, output, url=url)
+
+
+def refused(connection: Connection, job: Job, worker: str, output: Output, counts: str) -> bool:
+    """Bytes came that do not play as they should: keep how often each came, as JSON of SHA-256 → times."""
+    return update_output(connection, job, worker, output, refused=counts)
 
 
 def verified(
@@ -94,7 +119,7 @@ def placed(
     False if the lease was lost, or another task of the run has placed the file.
     """
     undelivered = set(connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).scalars())
-    whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
+    whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now, "remark": remark}
     if output.id not in undelivered or not update_output(connection, job, worker, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
@@ -105,6 +130,38 @@ def placed(
     detail = f"{path}: {remark}" if remark else path
     leased = {"leased_by": worker}
     return move(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
+
+
+def lost_files(
+    connection: Connection,
+    batch_id: int,
+    folder: Path,
+    keys: Sequence[str] | None = None,
+    *,
+    verify: bool = False,
+    until: datetime | None = None,
+) -> LostFiles:
+    """The delivered files that are not there as they were, of these jobs or of all, the newest first.
+
+    It looks at files until the time `until`; with `verify` it reads their content, for which there is no such limit.
+    """
+    lost: list[LostFile] = []
+    number = 0
+    for key in keys if keys is not None else (None,):
+        statement = DELIVERED if key is None else DELIVERED.where(jobs.c.key == key)
+        for row in connection.execute(statement.execution_options(yield_per=FILES_AT_ONCE), {"in_batch": batch_id}):
+            number += 1
+            if fault := fault_of(folder, file := DeliveredFile(*row), verify=verify):
+                lost.append(LostFile(file, fault))
+            if until and not verify and number % FILES_AT_ONCE == 0 and clock.utcnow() >= until:
+                return LostFiles(lost, number, is_all=False)
+    return LostFiles(lost, number)
+
+
+def remarks(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
+    """What a person should know about delivered files, the newest first."""
+    rows = connection.execute(REMARKS, {"in_batch": batch_id, "capacity": capacity})
+    return [f"{row.key}: {row.path}: {row.remark}" for row in rows]
 
 
 LEASE_EXPIRING = lease(
@@ -118,4 +175,20 @@ LEASED = select(jobs.c.id).where(
 
 UNDELIVERED = select(outputs.c.id).where(
     outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.delivered_at.is_(None)
+)
+
+REMARKS = (
+    select(jobs.c.key, outputs.c.path, outputs.c.remark)
+    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
+    .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
+    # The sum keeps SQLite from reading all jobs of the batch: few files have a remark, which an index lists.
+    .where(text("outputs.remark IS NOT NULL"), jobs.c.batch_id + 0 == bindparam("in_batch"))
+    .order_by(outputs.c.attempt_id.desc())
+    .limit(bindparam("capacity"))
+)
+DELIVERED = (
+    select(jobs.c.key, outputs.c.number, outputs.c.path, outputs.c.bytes, outputs.c.sha256)
+    .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))
+    .order_by(jobs.c.next_at.desc(), jobs.c.id.desc())  # as the index ix_jobs_due has them: nothing is sorted
 )

@@ -28,10 +28,11 @@ def begin_run(
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 
-def end_run(connection: Connection, run: str, exit_code: int, now: datetime) -> None:
-    """Record how a run ended, and release its leases."""
+def end_run(connection: Connection, run: str, exit_code: int, now: datetime, message: str | None = None) -> None:
+    """Record how a run ended, with the sentence that it printed, and release its leases."""
     recover(connection, jobs.c.leased_by == run, now)
-    connection.execute(update(runs).where(runs.c.id == run).values(ended_at=now, seen_at=now, exit_code=exit_code))
+    ended = {"ended_at": now, "seen_at": now, "exit_code": exit_code, "message": message}
+    connection.execute(update(runs).where(runs.c.id == run).values(**ended))
 
 
 def renew(connection: Connection, run: str, now: datetime, until: datetime) -> None:

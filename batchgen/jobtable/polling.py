@@ -17,9 +17,17 @@ from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, mo
 from batchgen.services.outcomes import Failed, Finished, explain
 
 
-def working(connection: Connection, job: Job, worker: str, word: str, now: datetime, next_at: datetime) -> bool:
-    """Not finished at `now`: keep the service's word for it, and poll again at `next_at`."""
-    planned = {"next_at": next_at, "failures": 0, "error": None}
+def working(
+    connection: Connection,
+    job: Job,
+    worker: str,
+    word: str,
+    now: datetime,
+    next_at: datetime,
+    remark: str | None = None,
+) -> bool:
+    """Not finished at `now`: keep the service's word for it, with a remark, and poll again at `next_at`."""
+    planned = {"next_at": next_at, "failures": 0, "error": remark}
     return update_leased(connection, job, worker, **planned, **NO_LEASE) and update_remote(
         connection, job, remote_status=word, polled_at=now
     )
@@ -84,12 +92,20 @@ def finished(
 
 
 def failed(
-    connection: Connection, job: Job, worker: str, outcome: Failed, now: datetime, *, leaving: State = State.GENERATING
+    connection: Connection,
+    job: Job,
+    worker: str,
+    outcome: Failed,
+    now: datetime,
+    *,
+    leaving: State = State.GENERATING,
+    polled_at: datetime | None = None,
 ) -> bool:
-    """The generation failed at the service, or its files are gone there."""
+    """The generation failed at the service, or its files are gone there. `polled_at`: the last poll that found it."""
     failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
     moved = leave(connection, job, worker, State.FAILED, failure["error"], now, leaving=leaving, **failure)
     if moved:
+        failure["polled_at"] = polled_at or now
         end(connection, job, outcome.word, now, outcome.cost_usd, ChargeSource.POLL, **failure)
     return moved
 
@@ -104,7 +120,8 @@ def end(
     **values: Any,
 ) -> None:
     """Record in the attempt how its generation ended, and its charge where the service names it."""
-    new: dict[str, Any] = {"remote_status": word, "polled_at": now, "finished_at": now, **values}
+    finished_at = job.attempt.finished_at or now
+    new: dict[str, Any] = {"remote_status": word, "polled_at": now, "finished_at": finished_at, **values}
     if cost_usd is not None:
         new |= {"cost_usd": cost_usd, "charge_source": source}
     ledger.update_attempt(connection, job.attempt.id, (Outcome.ACCEPTED,), new, ledger.entry_of(job, Outcome.ACCEPTED))

@@ -191,6 +191,8 @@ outputs = Table(
     Column("bytes", BigInteger),
     Column("sha256", Text),
     Column("etag", ForeignText),
+    Column("refused", Text),
+    Column("remark", ForeignText),
     Column("delivered_at", UTCDateTime),
     Column("seconds", Float),
     Column("width", Integer),
@@ -202,6 +204,7 @@ outputs = Table(
         "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
         name="delivered_has_file",
     ),
+    Index("ix_outputs_remarked", "attempt_id", sqlite_where=text("remark IS NOT NULL")),
 )
 
 events = Table(
@@ -281,5 +284,6 @@ runs = Table(
     Column("selection", Text),
     Column("ended_at", UTCDateTime),
     Column("exit_code", Integer),
+    Column("message", ForeignText),
     Index("ix_runs_batch", "batch_id"),
 )

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
-from batchgen.jobs import State
-from batchgen.jobtable import in_flight, ledger
-from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import LimitKind, attempts, batches, events, jobs, limits, outputs
-from batchgen.jobtable.transition import SENT_HERE, next_due
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable import ledger
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
+from batchgen.jobtable.transition import SENT_HERE
 
 EVENTS_AT_ONCE = 500
 """Events read in one query: bounds its memory and its time."""
-OF_LATE = timedelta(hours=1)
-"""Learned limits are shown for this long after their last use."""
 ASKED_FOR = (State.GENERATING, State.UNCONFIRMED)
 """The states in which a job advances by what the service says about it."""
+SOON = timedelta(seconds=10)
+"""So long a run waits for the next poll of a generation that is late."""
 STUCK_FAILURES = 8
 """Failures in a row after which a download is left to a later run: with the backoff, some minutes."""
 
@@ -48,16 +48,12 @@ class BatchSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Blocker:
-    """What some jobs of a batch wait for, and until when (None: unknown)."""
+class EndedRun:
+    """How a run ended; `message` is the sentence that it printed, where it came so far."""
 
-    reason: str
-    until: datetime | None
-    jobs: int
-    collect_by: datetime | None = None
-    """When the service may delete the first of the files that wait to be downloaded."""
-    origin: str | None = None
-    """Where they were sent, if that is not the service in use."""
+    ended_at: datetime
+    exit_code: int | None
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +97,7 @@ def any_open(
         if state in ASKED_FOR:
             where.append(SENT_HERE)
         if state == State.GENERATING:
-            where.append((now < PLANNED_UNTIL) | due)
+            where.append((now < PLANNED_UNTIL) | due | (jobs.c.next_at <= now + SOON))
         if state == State.DOWNLOADING:
             where.append((jobs.c.failures < STUCK_FAILURES) | due)
         params = {"this_origin": origin} if state in ASKED_FOR else {}
@@ -129,93 +125,6 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
 def count(connection: Connection, batch_id: int, state: State, condition: ColumnElement[bool]) -> int:
     of_state = (jobs.c.batch_id == batch_id, jobs.c.state == state)
     return connection.execute(select(func.count()).select_from(jobs).where(*of_state, condition)).scalar_one()
-
-
-def elsewhere(connection: Connection, batch_id: int, origin: str) -> list[Blocker]:
-    """The jobs that the service at `origin` is not asked for, because they were sent to another one."""
-    return explain_elsewhere(sent_elsewhere(connection, batch_id, origin))
-
-
-def explain_elsewhere(sent: Mapping[tuple[State, str], int]) -> list[Blocker]:
-    """What `sent_elsewhere` returns, in words, one for each origin."""
-    numbers: Counter[str] = Counter()
-    for (_, other), number in sent.items():
-        numbers[other] += number
-    return [
-        Blocker(
-            f"the service at {other}, where {'it was' if number == 1 else 'they were'} sent: a run that is set to that"
-            " address, with its key, goes on",
-            None,
-            number,
-            origin=other,
-        )
-        for other, number in sorted(numbers.items())
-    ]
-
-
-def sent_elsewhere(connection: Connection, batch_id: int, origin: str) -> dict[tuple[State, str], int]:
-    """How many jobs that no person holds wait for other origins, by state and origin."""
-    rows = connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin})
-    return {(State(state), other): number for state, other, number in rows}
-
-
-def blockers(
-    connection: Connection,
-    batch_id: int,
-    now: datetime,
-    summary: BatchSummary | None = None,
-    origin: str | None = None,
-) -> list[Blocker]:
-    """What a batch waits for, most urgent first. `summary` saves counting again.
-
-    With `origin`, that of the service in use, it says which jobs were sent to another one.
-    """
-    summary = summary or batch_summary(connection, batch_id, now)
-    blocked = [
-        Blocker(f"a pause to end: {row.reason}", row.paused_until, summary.counts[State.PENDING])
-        for row in connection.execute(select(limits).where(limits.c.paused_until > now))
-    ]
-    waiting_for = {
-        State.DOWNLOADING: "downloads",
-        State.GENERATING: "generations at the service",
-        State.UNCONFIRMED: "the service to tell whether a request was accepted",
-        State.PENDING: f"a free place within the limits{learned_limits(connection, batch_id, now)}",
-    }
-    absent = Counter[State]()
-    if origin is not None:
-        sent = sent_elsewhere(connection, batch_id, origin)
-        for (state, _), number in sent.items():
-            absent[state] += number
-        blocked += explain_elsewhere(sent)
-    for state, reason in waiting_for.items():
-        number = summary.counts[state] - absent[state] - (summary.held if state == State.UNCONFIRMED else 0)
-        if number:
-            collect_by = None
-            if state == State.DOWNLOADING:
-                collect_by = connection.execute(COLLECT_BY, {"in_batch": batch_id}).scalar()
-            blocked.append(Blocker(reason, next_due(connection, batch_id, state), number, collect_by))
-    if summary.held:
-        blocked.append(Blocker("a person (batchgen resolve)", None, summary.held))
-    return blocked
-
-
-def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
-    """The limits in force, in words, where a run has learned them of late; else nothing."""
-    service = connection.execute(select(batches.c.service).where(batches.c.id == batch_id)).scalar_one()
-    recent = select(limits).where(limits.c.service == service, limits.c.account != "", limits.c.used_at > now - OF_LATE)
-    rows = {(row.model, row.kind): row for row in connection.execute(recent)}
-    if not rows:
-        return ""
-    counts = in_flight.in_flight_by_model(connection, service, now)
-    texts = {}
-    for model in {model: None for model, _ in rows}:
-        count = counts.get(model, InFlight())
-        window, rate = rows.get((model, LimitKind.IN_FLIGHT)), rows.get((model, LimitKind.SUBMITS))
-        most = f" of {int(window.window)}" if window and window.threshold else ""
-        per_minute = f", {round(rate.window, 1):g} submits a minute" if rate and rate.threshold else ""
-        texts[model] = f"in flight {count.total}{most}{per_minute}"
-    limits_in_words = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
-    return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
 
 
 def events_since(
@@ -247,14 +156,36 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
     ]
 
 
+def last_run(connection: Connection, batch_id: int) -> EndedRun | None:
+    """How the last run of a batch ended."""
+    row = connection.execute(LAST_RUN, {"in_batch": batch_id}).first()
+    return EndedRun(*row) if row else None
+
+
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
-    """At most `capacity` failed jobs, the newest first, each with its error."""
-    failed = select(jobs.c.key, jobs.c.error).where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
-    newest = failed.order_by(jobs.c.failed_at.desc()).limit(capacity)
-    return [f"{row.key} failed: {row.error}" for row in connection.execute(newest)]
+    """At most `capacity` failed jobs, the newest first, each with its error and what it may have cost."""
+    failed = select(jobs.c.key, jobs.c.error, attempts.c.outcome, attempts.c.cost_usd).outerjoin_from(
+        jobs, attempts, jobs.c.attempt_id == attempts.c.id
+    )
+    of_batch = failed.where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
+    newest = of_batch.order_by(jobs.c.failed_at.desc()).limit(capacity)
+    return [f"{row.key} failed: {row.error}{charge_of(row)}" for row in connection.execute(newest)]
+
+
+def charge_of(row: Any) -> str:
+    """What a failed attempt cost, in words; nothing for one that certainly cost nothing."""
+    if row.outcome is None or not Outcome(row.outcome).may_be_paid or row.cost_usd == 0:
+        return ""
+    return f" (charged {plain(row.cost_usd)} USD)" if row.cost_usd else " (charged, unless the service says otherwise)"
 
 
 PLANNED_UNTIL = select(attempts.c.deadline_at).where(attempts.c.id == jobs.c.attempt_id).scalar_subquery()
+LAST_RUN = (
+    select(runs.c.ended_at, runs.c.exit_code, runs.c.message)
+    .where(runs.c.batch_id == bindparam("in_batch"), runs.c.ended_at.is_not(None))
+    .order_by(runs.c.ended_at.desc())
+    .limit(1)
+)
 COUNTS = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("in_batch")).group_by(jobs.c.state)
 COUNT_LATE = select(func.count()).where(
     jobs.c.batch_id == bindparam("in_batch"),
@@ -274,21 +205,5 @@ EVENTS = (
     .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
-)
-SENT_ELSEWHERE = (
-    select(jobs.c.state, attempts.c.origin, func.count())
-    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
-    .where(
-        jobs.c.batch_id == bindparam("in_batch"),
-        jobs.c.state.in_(ASKED_FOR),
-        (jobs.c.state == State.GENERATING) | jobs.c.next_at.is_not(None),
-        attempts.c.origin.not_in(["", bindparam("this_origin")]),
-    )
-    .group_by(jobs.c.state, attempts.c.origin)
-)
-COLLECT_BY = (
-    select(func.min(attempts.c.collect_by))
-    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DOWNLOADING)
 )
 DELIVERED_BYTES = select(batches.c.delivered_bytes).where(batches.c.id == bindparam("in_batch"))

@@ -104,7 +104,7 @@ def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
 
 def sent_keys(connection: Connection, batch: str) -> set[str]:
     """The keys of the jobs that were sent, and no longer need the files of their manifest."""
-    sent = jobs.c.state.not_in([state for state in State if state.is_unsent])
+    sent = jobs.c.state.not_in([state for state in State if state.is_unsent]) | jobs.c.attempt_id.is_not(None)
     keys = select(jobs.c.key).join(batches, jobs.c.batch_id == batches.c.id).where(batches.c.name == batch, sent)
     return set(connection.execute(keys).scalars())
 
@@ -132,7 +132,7 @@ def sync_manifest(
         row = rows.pop(spec.key, None)
         if row is None:
             new.append(spec)
-        elif State(row.state).is_unsent:
+        elif State(row.state).is_unsent and row.attempt_id is None:
             edited = follow_manifest(connection, row, manifest_columns(spec, digests), now)
             result.edited += edited
             result.unchanged += not edited

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich import filesize
 
 from batchgen.jobs import State
-from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
+from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.report.words import APPEARANCES, blocker_line, dollars, duration, event_line, notes
 
 if TYPE_CHECKING:

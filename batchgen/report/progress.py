@@ -6,21 +6,24 @@ import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import IO
 
 from batchgen import clock
 from batchgen.api import log_event
 from batchgen.jobs import State
-from batchgen.jobtable import statistics
+from batchgen.jobtable import blockers, statistics
+from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import Event
 from batchgen.report.live_view import LiveView, render
 from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
-from batchgen.report.words import blocker_line, event_json, event_line
+from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
 
 READ_SECONDS = 1.0  # between two reads of the table: a person needs no more, and a run has better use for the disk
 NOTICE_SECONDS = 0.25  # between two checks of the notice, which needs no read: Ctrl-C is answered at once
+CAUSE_AGAIN = timedelta(minutes=10)  # between two lines about one cause for which jobs wait
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits for: a pause must not look like a hang
 
 
@@ -55,6 +58,8 @@ class Progress:
         self.origin = origin
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
         self.last_line_at = clock.utcnow()
+        self.shown_causes: dict[str, datetime] = {}
+        """When each cause was last shown for which jobs wait, without the figures in it."""
 
     async def follow(self, ended: asyncio.Event) -> None:
         """Show what happens until `ended` is set, and everything that had happened by then."""
@@ -99,12 +104,24 @@ class Progress:
         now = clock.utcnow()
         if self.display:
             view.summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
-            view.blockers = await self.database.read(statistics.blockers, self.batch_id, now, None, self.origin)
+            view.blockers = await self.database.read(blockers.blockers, self.batch_id, now, None, self.origin)
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
         elif now - self.last_line_at >= SILENCE:
             self.last_line_at = now
-            for blocker in await self.database.read(statistics.blockers, self.batch_id, now, None, self.origin):
-                self.write_remark(blocker_line(blocker, now))
+            for blocker in await self.database.read(blockers.blockers, self.batch_id, now, None, self.origin):
+                self.write_blocker(blocker, now)
+        if self.log or not self.display:
+            for blocker in await self.database.read(blockers.lasting_causes, self.batch_id):
+                cause = blockers.without_figures(f"{blocker.reason}: {blocker.cause}")
+                if now - self.shown_causes.get(cause, EARLIEST) >= CAUSE_AGAIN:
+                    self.shown_causes[cause] = now
+                    self.write_blocker(blocker, now)
+
+    def write_blocker(self, blocker: Blocker, now: datetime) -> None:
+        """Say what jobs wait for, also to programs."""
+        self.write_remark(blocker_line(blocker, now))
+        if self.as_json:
+            print_json({"event": "waiting", "at": now, **blocker_json(blocker)})
 
     def show_notice(self, view: LiveView) -> None:
         """Show the run's notice if it has changed."""

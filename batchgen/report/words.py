@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 from rich import filesize
 
 from batchgen.jobs import State
+from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.columns import plain
-from batchgen.jobtable.statistics import BatchSummary, Blocker, Event
+from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.services.registry import SIMULATOR
 
 
@@ -79,12 +82,12 @@ def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
 
 def blocker_line(blocker: Blocker, now: datetime) -> str:
     """What jobs wait for, and when batchgen checks again."""
-    text = f"{plural(blocker.jobs, 'job')} wait{'s' if blocker.jobs == 1 else ''} for {blocker.reason}"
+    text = str(blocker)
     if blocker.collect_by:
         text += f" (the service keeps the first file until {local_time(blocker.collect_by, now)})"
     if blocker.until is None or blocker.until - now < timedelta(seconds=1):
         return text
-    return f"{text}: next check in {duration(blocker.until - now)}"
+    return f"{text}; next check in {duration(blocker.until - now)}"
 
 
 class Appearance(NamedTuple):
@@ -140,14 +143,39 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] 
         "stuck": summary.stuck,
         "cost_usd": summary.cost_usd,
         "bytes": summary.bytes,
-        "waits": [
-            {
-                "for": blocker.reason,
-                "until": blocker.until,
-                "jobs": blocker.jobs,
-                "collect_by": blocker.collect_by,
-                "origin": blocker.origin,
-            }
-            for blocker in blockers
-        ],
+        "waits": [blocker_json(blocker) for blocker in blockers],
     }
+
+
+def blocker_json(blocker: Blocker) -> dict[str, Any]:
+    """What jobs wait for, and why, for programs."""
+    return {
+        "for": blocker.reason,
+        "until": blocker.until,
+        "jobs": blocker.jobs,
+        "collect_by": blocker.collect_by,
+        "origin": blocker.origin,
+        "cause": blocker.cause,
+        "job": blocker.job,
+    }
+
+
+def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
+    """Which delivered files are not there any more, and how they come back. `retry` is the command to type."""
+    lines = []
+    if lost.files:
+        number = len(lost.files)
+        subject = "1 delivered file is" if number == 1 else f"{number} delivered files are"
+        lines.append(f"{subject} not there as delivered: {'; '.join(map(str, lost.files[:limit]))}")
+        if number > limit:
+            lines[0] += f"; and {number - limit} more"
+        key = f" {shlex.quote(lost.files[0].file.key)}" if number == 1 else ""
+        lines.append(f"`{retry}{key} --download`, then a run, fetches {'it' if number == 1 else 'them'} for nothing")
+    if not lost.is_all:
+        lines.append(f"looked for the {lost.checked:,} newest delivered files only; --verify reads all of them")
+    return lines
+
+
+def lost_json(lost: LostFiles) -> list[dict[str, Any]]:
+    """The delivered files that are not there any more, for programs."""
+    return [{"id": lost.file.key, "path": lost.file.path, "fault": lost.fault} for lost in lost.files]

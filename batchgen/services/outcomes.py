@@ -99,9 +99,10 @@ SubmitOutcome = Accepted | Rejected | NotSent | Unknown | Throttled | Blocked
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Not finished. `word` is the service's status, whether batchgen knows it or not."""
+    """Not finished. `word` is the service's status; `is_known` unless nobody can say whether it will ever end."""
 
     word: str
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,11 @@ class Unavailable:
     trouble: Trouble | None = None
     http_status: int | None = None
     retry_after: timedelta | None = None
+
+    @property
+    def is_unknown_id(self) -> bool:
+        """The service does not know the generation: not yet, or not any more."""
+        return self.http_status in (400, 404, 410, 422)
 
 
 FetchOutcome = Working | Finished | Failed | Unavailable | Throttled

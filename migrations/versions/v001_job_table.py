@@ -159,6 +159,8 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger),
         sa.Column("sha256", sa.Text),
         sa.Column("etag", sa.Text),
+        sa.Column("refused", sa.Text),
+        sa.Column("remark", sa.Text),
         sa.Column("delivered_at", TIME),
         sa.Column("seconds", sa.Float),
         sa.Column("width", sa.Integer),
@@ -173,6 +175,7 @@ def upgrade() -> None:
             name="delivered_has_file",
         ),
     )
+    partial_index("ix_outputs_remarked", "outputs", ["attempt_id"], "remark IS NOT NULL")
     op.create_table(
         "events",
         sa.Column("id", sa.Integer, nullable=False),
@@ -243,6 +246,7 @@ def upgrade() -> None:
         sa.Column("selection", sa.Text),
         sa.Column("ended_at", TIME),
         sa.Column("exit_code", sa.Integer),
+        sa.Column("message", sa.Text),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_runs_batch_id"),
     )

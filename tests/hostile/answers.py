@@ -24,7 +24,7 @@ from sqlalchemy import Connection, select
 
 from batchgen.downloader import Downloader
 from batchgen.jobs import Job, State
-from batchgen.jobtable import pricelist, statistics
+from batchgen.jobtable import blockers, pricelist, statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.limits import accounting
@@ -251,7 +251,7 @@ class Trial:
         prices = await database.read(pricelist.load, "aimlapi")
         prices.quote(MODEL, "/v2/video/generations", '{"duration": 5}')
         await database.read(statistics.batch_summary, self.table.batch_id, NOON)
-        await database.read(statistics.blockers, self.table.batch_id, NOON)
+        await database.read(blockers.blockers, self.table.batch_id, NOON)
         await database.read(statistics.failures, self.table.batch_id, 100)
         self.table.everything()
 

@@ -6,6 +6,7 @@ Amounts of money are exact: they are read digit by digit as written, never as fl
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -44,8 +45,32 @@ from batchgen.services.outcomes import (
 
 CREDITS_PER_USD = 2_000_000  # as the service documents it
 VIDEO_TYPE = "internal/video-generations/submit"
-FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done"})
+FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done", "finished"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
+WORKING_WORDS = frozenset(
+    {
+        *("queued", "generating", "processing", "pending", "in_progress", "running", "waiting", "starting", "started"),
+        *("active", "submitted", "created", "accepted", "preparing", "rendering", "in_queue", "working", "scheduled"),
+        *("not_started", "uploading", "cancelling", "canceling"),
+    }
+)
+EXPIRED_WORDS = ("expired", "deleted", "removed", "gone", "not_found", "purged")
+TIMEOUT_WORDS = ("timeout", "timed_out", "time_out")
+MODERATED_WORDS = (
+    *("nsfw", "blocked", "moderated", "moderation", "moderation_blocked", "content_moderated", "request_moderated"),
+    *("content_filtered", "filtered", "flagged", "censored", "banned"),
+)
+CANCELLED_WORDS = (
+    *("cancelled", "canceled", "aborted", "rejected", "refused", "declined", "terminated", "stopped", "killed"),
+    *("interrupted", "crashed", "skipped", "revoked", "invalid"),
+)
+ENDED_WORDS = {
+    **dict.fromkeys(EXPIRED_WORDS, ErrorClass.EXPIRED),
+    **dict.fromkeys(TIMEOUT_WORDS, ErrorClass.INTERNAL),
+    **dict.fromkeys(MODERATED_WORDS, ErrorClass.MODERATION),
+    **dict.fromkeys(CANCELLED_WORDS, ErrorClass.UNKNOWN),
+}
+"""Words of an end without a video, in the writing of `plain_word`. Unlike a failure, it may be charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +113,7 @@ def read_create(answer: Answer) -> SubmitOutcome:
 
 
 def read_fetch(answer: Answer) -> FetchOutcome:
-    """The state of a generation. A status word that is neither of success nor of failure means `Working`."""
+    """The state of a generation. A status word that nobody knows means `Working`, not `is_known`."""
     if answer.status != 200:
         return read_unavailable(answer)
     document = json_object(answer)
@@ -96,11 +121,28 @@ def read_fetch(answer: Answer) -> FetchOutcome:
     if not isinstance(word, str) or not word.strip():
         return Unavailable(f"200 without a status: {excerpt(answer) or 'empty'}", http_status=200)
     word = word.strip()
-    if word.lower() in FAILED_WORDS:
+    plain = plain_word(word)
+    if plain in FAILED_WORDS:
         return read_failure(document.get("error"), word)
-    if word.lower() in FINISHED_WORDS:
+    if plain in FINISHED_WORDS:
         return read_finished(document, word)
-    return Working(word)
+    if plain in ENDED_WORDS:
+        return read_end(document, word, ENDED_WORDS[plain])
+    return Working(word, plain in WORKING_WORDS)
+
+
+def plain_word(word: str) -> str:
+    """A status in one way of writing: "Timed Out", "timed-out" and "timedOut" become timed_out."""
+    return re.sub(r"[\s_-]+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", word.strip()).lower()).strip("_.!")
+
+
+def read_end(document: dict[str, Any], word: str, kind: ErrorClass) -> Failed:
+    """A generation that ended without a video. It counts as charged, unless the answer says otherwise."""
+    error = describe_error(document.get("error")) or describe_error(document.get("message"))
+    message = f"the service says {word!r}{f': {error}' if error else ', and gives no reason'}"
+    if error and kind is ErrorClass.UNKNOWN:
+        kind = kind_of(error)
+    return Failed(message, word, kind, cost_usd=read_usage(document))
 
 
 def read_failure(error: Any, word: str) -> Failed:

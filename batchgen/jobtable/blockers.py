@@ -1,0 +1,207 @@
+"""What the jobs of a batch wait for, why and until when: read-only queries for the display, `status` and JSON."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, bindparam, func, select
+
+from batchgen.jobs import State
+from batchgen.jobtable import in_flight
+from batchgen.jobtable.in_flight import InFlight
+from batchgen.jobtable.schema import LimitKind, attempts, batches, jobs, limits
+from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
+from batchgen.jobtable.transition import next_due
+
+OF_LATE = timedelta(hours=1)
+"""Learned limits are shown for this long after their last use."""
+WAITING_FOR = {
+    State.DOWNLOADING: "downloads",
+    State.GENERATING: "generations at the service",
+    State.UNCONFIRMED: "the service to tell whether a request was accepted",
+}
+FREE_PLACE = "a free place within the limits"
+ERRORS_READ = 1_000
+"""Of the jobs of a state: enough to see which error is the most common."""
+LASTING_FAILURES = 3
+"""In a row: fewer pass by themselves, and a run says nothing about them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """What some jobs of a batch wait for, and until when (None: unknown)."""
+
+    reason: str
+    until: datetime | None
+    jobs: int
+    collect_by: datetime | None = None
+    """When the service may delete the first of the files that wait to be downloaded."""
+    origin: str | None = None
+    """Where they were sent, if that is not the service in use."""
+    cause: str | None = None
+    """Why: the last reason of most of those that have one."""
+    job: str | None = None
+    """The first of the jobs with that reason."""
+    alike: int = 0
+    """How many jobs have that reason."""
+
+    def __str__(self) -> str:
+        """It in words, without times: "2 jobs wait for downloads: connection refused (job a and 1 more)"."""
+        text = f"{self.jobs} job{' waits' if self.jobs == 1 else 's wait'} for {self.reason}"
+        if self.cause:
+            others = f" and {self.alike - 1} more" if self.alike > 1 else ""
+            text += f": {self.cause} (job {self.job}{others})"
+        return text
+
+
+def blockers(
+    connection: Connection,
+    batch_id: int,
+    now: datetime,
+    summary: BatchSummary | None = None,
+    origin: str | None = None,
+) -> list[Blocker]:
+    """What a batch waits for, most urgent first. `summary` saves counting again.
+
+    With `origin`, that of the service in use, it says which jobs were sent to another one.
+    """
+    summary = summary or batch_summary(connection, batch_id, now)
+    blocked = [
+        Blocker(f"a pause to end: {row.reason}", row.paused_until, summary.counts[State.PENDING])
+        for row in connection.execute(select(limits).where(limits.c.paused_until > now))
+    ]
+    waiting_for = {
+        **WAITING_FOR,
+        State.PENDING: f"{FREE_PLACE}{learned_limits(connection, batch_id, now)}",
+    }
+    absent = Counter[State]()
+    if origin is not None:
+        sent = sent_elsewhere(connection, batch_id, origin)
+        for (state, _), number in sent.items():
+            absent[state] += number
+        blocked += explain_elsewhere(sent)
+    for state, reason in waiting_for.items():
+        number = summary.counts[state] - absent[state] - (summary.held if state == State.UNCONFIRMED else 0)
+        if number:
+            collect_by = None
+            if state == State.DOWNLOADING:
+                collect_by = connection.execute(COLLECT_BY, {"in_batch": batch_id}).scalar()
+            cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
+            due = next_due(connection, batch_id, state)
+            blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
+    if summary.held:
+        cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
+        reason = "a person (batchgen resolve)"
+        blocked.append(Blocker(reason, None, summary.held, cause=cause, job=job, alike=alike))
+    return blocked
+
+
+def cause_of(
+    connection: Connection, batch_id: int, state: State, failures: int = 0
+) -> tuple[str | None, int, str | None]:
+    """The error that most jobs of a state have, how many have it, and the first of these jobs.
+
+    Only of jobs with so many `failures` in a row.
+    """
+    params = {"in_batch": batch_id, "in_state": state, "failures": failures}
+    rows = connection.execute(ERRORS, params).all()
+    numbers = Counter(without_figures(row.error) for row in rows)
+    if not numbers:
+        return None, 0, None
+    (cause, number), *_ = numbers.most_common(1)
+    first = next(row for row in rows if without_figures(row.error) == cause)
+    return first.error, number, first.key
+
+
+def without_figures(error: str) -> str:
+    """An error without the words that have a digit in them: ids, sizes and times differ from job to job."""
+    return re.sub(r"\S*\d\S*", "#", error)
+
+
+def lasting_causes(connection: Connection, batch_id: int) -> list[Blocker]:
+    """What jobs wait for because of an error that came several times in a row, with the error."""
+    return [
+        Blocker(reason, None, number, cause=cause, job=job, alike=number)
+        for state, reason in WAITING_FOR.items()
+        for cause, number, job in [cause_of(connection, batch_id, state, LASTING_FAILURES)]
+        if cause
+    ]
+
+
+def elsewhere(connection: Connection, batch_id: int, origin: str) -> list[Blocker]:
+    """The jobs that the service at `origin` is not asked for, because they were sent to another one."""
+    return explain_elsewhere(sent_elsewhere(connection, batch_id, origin))
+
+
+def explain_elsewhere(sent: Mapping[tuple[State, str], int]) -> list[Blocker]:
+    """What `sent_elsewhere` returns, in words, one for each origin."""
+    numbers: Counter[str] = Counter()
+    for (_, other), number in sent.items():
+        numbers[other] += number
+    return [
+        Blocker(
+            f"the service at {other}, where {'it was' if number == 1 else 'they were'} sent: a run that is set to that"
+            " address, with its key, goes on",
+            None,
+            number,
+            origin=other,
+        )
+        for other, number in sorted(numbers.items())
+    ]
+
+
+def sent_elsewhere(connection: Connection, batch_id: int, origin: str) -> dict[tuple[State, str], int]:
+    """How many jobs that no person holds wait for other origins, by state and origin."""
+    rows = connection.execute(SENT_ELSEWHERE, {"in_batch": batch_id, "this_origin": origin})
+    return {(State(state), other): number for state, other, number in rows}
+
+
+def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
+    """The limits in force, in words, where a run has learned them of late; else nothing."""
+    service = connection.execute(select(batches.c.service).where(batches.c.id == batch_id)).scalar_one()
+    recent = select(limits).where(limits.c.service == service, limits.c.account != "", limits.c.used_at > now - OF_LATE)
+    rows = {(row.model, row.kind): row for row in connection.execute(recent)}
+    if not rows:
+        return ""
+    counts = in_flight.in_flight_by_model(connection, service, now)
+    texts = {}
+    for model in {model: None for model, _ in rows}:
+        count = counts.get(model, InFlight())
+        window, rate = rows.get((model, LimitKind.IN_FLIGHT)), rows.get((model, LimitKind.SUBMITS))
+        most = f" of {int(window.window)}" if window and window.threshold else ""
+        per_minute = f", {round(rate.window, 1):g} submits a minute" if rate and rate.threshold else ""
+        texts[model] = f"in flight {count.total}{most}{per_minute}"
+    limits_in_words = [f"{model}: {text}" if len(texts) > 1 else text for model, text in texts.items()]
+    return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
+
+
+SENT_ELSEWHERE = (
+    select(jobs.c.state, attempts.c.origin, func.count())
+    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .where(
+        jobs.c.batch_id == bindparam("in_batch"),
+        jobs.c.state.in_(ASKED_FOR),
+        (jobs.c.state == State.GENERATING) | jobs.c.next_at.is_not(None),
+        attempts.c.origin.not_in(["", bindparam("this_origin")]),
+    )
+    .group_by(jobs.c.state, attempts.c.origin)
+)
+COLLECT_BY = (
+    select(func.min(attempts.c.collect_by))
+    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DOWNLOADING)
+)
+ERRORS = (
+    select(jobs.c.key, jobs.c.error)
+    .where(
+        jobs.c.batch_id == bindparam("in_batch"),
+        jobs.c.state == bindparam("in_state"),
+        jobs.c.error.is_not(None),
+        jobs.c.failures >= bindparam("failures"),
+    )
+    .limit(ERRORS_READ)
+)

@@ -1,0 +1,255 @@
+"""A delivered file that was deleted, emptied or replaced is noticed, and what jobs wait for is said with its reason."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+import batchgen
+from batchgen import clock as clock_module
+from batchgen.ending import judge
+from batchgen.errors import ExitCode
+from batchgen.files.delivered import DeliveredFile, LostFile
+from batchgen.jobs import State
+from batchgen.jobtable import blockers, delivery, polling, statistics
+from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.leases import begin_run, end_run
+from batchgen.limits.budget import Choice
+from batchgen.report.live_view import LiveView
+from batchgen.report.progress import CAUSE_AGAIN, Progress
+from batchgen.report.words import blocker_line, lost_lines
+from tests.conftest import NOON
+from tests.scripted import ScriptedService, context_of
+from tests.table import MINUTE, RUN, SECOND, Table
+from tests.test_retry import run_command
+
+CONTENT = b"a delivered video"
+
+
+def deliver(table: Table, key: str = "mona") -> Path:
+    """A job whose file is at its place, as its row says."""
+    table.bring(State.DOWNLOADING, key)
+    (job,) = table.claim(State.DOWNLOADING)
+    (output,) = job.outputs
+    path = table.folder / job.output_path
+    path.write_bytes(CONTENT)
+    digest = sha256(CONTENT).hexdigest()
+    assert table.change(delivery.placed, job, RUN, output, len(CONTENT), digest, job.output_path, table.now)
+    return path
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("gone")
+
+
+def move_and_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere.mp4"))
+    path.symlink_to("elsewhere.mp4")
+
+
+DAMAGES: list[tuple[str, Callable[[Path], Any], str, str]] = [
+    # what somebody does to the file, the fault that is seen by its size, and by its content
+    ("nothing", lambda path: None, "", ""),
+    ("deleted", Path.unlink, "is missing", "is missing"),
+    ("moved", lambda path: path.rename(path.with_name("x")), "is missing", "is missing"),
+    ("emptied", lambda path: path.write_bytes(b""), "is empty", "is empty"),
+    ("cut", lambda path: path.write_bytes(CONTENT[:5]), "has 5 bytes, and had 17", "has 5 bytes"),
+    ("longer", lambda path: path.write_bytes(CONTENT * 2), "has 34 bytes, and had 17", "has 34 bytes"),
+    ("replaced by a folder", become_folder, "is no file any more", "is no file any more"),
+    ("a link to nowhere", link_to_nowhere, "is missing", "is missing"),
+    ("moved, with a link in its place", move_and_link, "", ""),
+    ("changed in its content", lambda path: path.write_bytes(CONTENT.upper()), "", "has other content"),
+]
+
+
+def lost(table: Table, *, verify: bool = False) -> list[str]:
+    files = table.database.read_now(delivery.lost_files, table.batch_id, table.folder, verify=verify)
+    return [str(file) for file in files.files]
+
+
+@pytest.mark.parametrize(("name", "damage", "by_size", "by_content"), DAMAGES, ids=[row[0] for row in DAMAGES])
+def test_a_delivered_file_that_is_not_there_as_it_was_is_noticed(
+    table: Table, name: str, damage: Callable[[Path], Any], by_size: str, by_content: str
+) -> None:
+    damage(deliver(table))
+    assert lost(table) == ([f"mona.mp4 (job mona) {by_size}"] if by_size else [])
+    texts = lost(table, verify=True)
+    assert [by_content in text for text in texts] == [True] * bool(by_content)
+
+
+def choose_none(*_: object) -> Choice:
+    return Choice([])
+
+
+def test_a_run_does_not_say_that_all_is_delivered_while_a_file_is_missing(table: Table, clock: Clock) -> None:
+    path = deliver(table)
+    context = context_of(table, ScriptedService())
+    whole = table.database.read_now(judge, context, None, choose_none, NOON)
+    assert (whole.exit_code, whole.message) == (ExitCode.DELIVERED, "every job is delivered")
+    path.write_bytes(CONTENT.upper())
+    assert table.database.read_now(judge, context, None, choose_none, NOON).exit_code is ExitCode.DELIVERED
+    verified = table.database.read_now(judge, context, None, choose_none, NOON, verify=True)
+    assert "mona.mp4 (job mona) has other content" in verified.message
+    path.unlink()
+    ending = table.database.read_now(judge, context, None, choose_none, NOON)
+    assert ending.exit_code is ExitCode.INCOMPLETE
+    assert "mona.mp4 (job mona) is missing" in ending.message
+
+
+def test_the_advice_for_lost_files_is_a_command_to_type() -> None:
+    file = DeliveredFile("it's 1", 1, "a.mp4", 9, "")
+    one = LostFiles([LostFile(file, "is missing")], 1)
+    assert lost_lines(one, "batchgen retry m.yaml") == [
+        "1 delivered file is not there as delivered: a.mp4 (job it's 1) is missing",
+        """`batchgen retry m.yaml 'it'"'"'s 1' --download`, then a run, fetches it for nothing""",
+    ]
+    seven = LostFiles(one.files * 7, 900, is_all=False)
+    first, second, third = lost_lines(seven, "batchgen retry m.yaml")
+    assert first.startswith("7 delivered files are not there as delivered: ")
+    assert first.endswith("; and 2 more")
+    assert second == "`batchgen retry m.yaml --download`, then a run, fetches them for nothing"
+    assert "900 newest delivered files only" in third
+
+
+def test_looking_for_files_ends_in_time(table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "FILES_AT_ONCE", 1)
+    monkeypatch.setattr(clock_module, "utcnow", lambda: NOON + MINUTE)
+    for key in "abc":
+        deliver(table, key)
+    files = table.database.read_now(delivery.lost_files, table.batch_id, table.folder, until=NOON + SECOND)
+    assert (files.checked, files.is_all) == (1, False)
+
+
+@pytest.mark.parametrize("ids", [["mona"], []], ids=["by its id", "without ids"])
+def test_retry_download_fetches_what_is_lost_and_nothing_else(table: Table, ids: list[str]) -> None:
+    deliver(table, "lisa")
+    deliver(table).unlink()
+    table.bring(State.PENDING, "anna")
+    result = run_command(table, "retry", *ids, "--download")
+    assert "the file is fetched again, for nothing: mona" in result.output
+    assert table.states() == {"lisa": "done", "mona": "downloading", "anna": "pending"}
+    assert len(table.attempts()) == 2
+
+
+def test_a_file_that_is_there_is_not_fetched_again(table: Table) -> None:
+    deliver(table)
+    before = table.everything()
+    for flags in ([], ["--download"], ["--new"]):
+        result = run_command(table, "retry", "mona", *flags)
+        assert (result.exit_code, result.exception is not None) != (0, False)
+        assert "the file is there as it was" in str(result.exception or result.output)
+    assert table.everything() == before
+
+
+def test_status_shows_lost_files_remarks_and_how_the_last_run_ended(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(table).unlink()
+    table.bring(State.PENDING, "anna")
+    table.change(begin_run, RUN, table.batch_id, "host", 1, NOON)
+    table.change(end_run, RUN, 4, NOON, "the account has no credits left")
+    table.change(lambda c: c.exec_driver_sql("UPDATE outputs SET remark = 'without 2 bytes'"))
+    output = run_command(table, "status").output
+    assert "mona.mp4 (job mona) is missing" in output
+    assert "retry" in output
+    assert "mona --download`, then a run, fetches it for nothing" in output
+    assert "remark: mona: mona.mp4: without 2 bytes" in output
+    assert "the last run ended" in output
+    assert "the account has no credits left" in output
+    (document,) = map(json.loads, run_command(table, "status", "--json").output.splitlines())
+    assert document["missing"] == [{"id": "mona", "path": "mona.mp4", "fault": "is missing"}]
+    assert document["remarks"] == ["mona: mona.mp4: without 2 bytes"]
+    assert (document["last_run"]["exit_code"], document["waits"][0]["cause"]) == (4, None)
+    (status,) = batchgen.status(table.folder / "spring.yaml", verify=True)
+    assert [lost_file.file.key for lost_file in status.lost.files] == ["mona"]
+
+
+# --- why jobs wait ---------------------------------------------------------------------------------------------------
+
+
+def wait_for_downloads(table: Table, reason: str, *keys: str, tries: int = 3) -> None:
+    for key in keys:
+        table.bring(State.DOWNLOADING, key)
+    table.bury()
+    for _ in range(tries):
+        for job in table.claim(State.DOWNLOADING):
+            table.change(delivery.postponed, job, RUN, reason.replace("KEY", job.key), table.now)
+
+
+def test_what_waits_says_why_with_a_job_and_how_many_are_alike(table: Table) -> None:
+    wait_for_downloads(table, "the file server files.test: connection refused", "a", "b", "c")
+    (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
+    words = "3 jobs wait for downloads: the file server files.test: connection refused (job a and 2 more)"
+    assert blocker_line(blocker, table.now) == words
+    later = blocker_line(blocker, table.now - 9 * SECOND)
+    assert later == f"{words}; next check in 9 s"
+
+
+def test_reasons_that_differ_in_their_figures_are_alike(table: Table) -> None:
+    for key in ("a", "b"):
+        table.bring(State.GENERATING, key)
+    for number, job in enumerate(table.claim(State.GENERATING)):
+        table.change(polling.unanswered, job, RUN, f"502: trace {number}af3", table.now)
+    (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
+    assert str(blocker) == "2 jobs wait for generations at the service: 502: trace 0af3 (job a and 1 more)"
+
+
+def test_the_end_of_a_run_says_why_jobs_wait(table: Table, clock: Clock) -> None:
+    wait_for_downloads(table, "no route to files.test", "a", tries=8)
+    ending = table.database.read_now(judge, context_of(table, ScriptedService()), None, choose_none, NOON)
+    assert ending.exit_code is ExitCode.INCOMPLETE
+    assert ending.message == ("1 of 1 jobs is not delivered; 1 job waits for downloads: no route to files.test (job a)")
+    assert [blocker.cause for blocker in ending.blockers] == ["no route to files.test"]
+
+
+def test_a_disk_that_may_not_be_written_is_not_called_full(table: Table, clock: Clock) -> None:
+    table.bring(State.PENDING)
+    context = context_of(table, ScriptedService())
+    context.disk = "mona.mp4: Permission denied"
+    ending = table.database.read_now(judge, context, None, choose_none, NOON)
+    assert ending.message.startswith("mona.mp4: Permission denied. Let it be written, then run the same command")
+    context.disk = "mona.mp4: No space left on device"
+    ending = table.database.read_now(judge, context, None, choose_none, NOON)
+    assert "Free some disk" in ending.message
+
+
+async def test_a_run_says_once_why_jobs_wait_and_again_when_the_reason_changes_or_much_later(
+    table: Table, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait_for_downloads(table, "503 after 3 bytes", "a", tries=2)
+    stream = io.StringIO()
+    progress = Progress(table.database, table.batch_id, "spring", 10**9, stream=stream, as_json=True)
+    summary = table.database.read_now(statistics.batch_summary, table.batch_id, NOON)
+    view = LiveView("spring", NOON, 0, summary)
+
+    async def lines() -> list[str]:
+        before = len(stream.getvalue())
+        progress.last_line_at = clock_module.utcnow()  # only causes, not the line after a silence
+        await progress.show_summary(view)
+        return [line[10:] for line in stream.getvalue()[before:].splitlines()]
+
+    assert await lines() == [], "a few failures pass by themselves"
+    wait_for_downloads(table, "503 after 3 bytes", tries=1)
+    assert await lines() == ["1 job waits for downloads: 503 after 3 bytes (job a)"]
+    wait_for_downloads(table, "503 after 4 bytes", tries=1)
+    assert await lines() == [], "only its figures are new"
+    wait_for_downloads(table, "connection refused", tries=1)
+    assert await lines() == ["1 job waits for downloads: connection refused (job a)"]
+    clock.tick(CAUSE_AGAIN)
+    assert await lines() == ["1 job waits for downloads: connection refused (job a)"]
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(event["event"], event["job"], event["for"]) for event in events} == {("waiting", "a", "downloads")}
+    assert events[-1]["cause"] == "connection refused"

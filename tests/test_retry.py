@@ -1,0 +1,198 @@
+"""Retry asks for the same generation first, --download pays for nothing, and cancel works on whatever cannot end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+from freezegun.api import FrozenDateTimeFactory as Clock
+
+from batchgen.cli import load
+from batchgen.errors import ManifestChanged
+from batchgen.jobs import ErrorClass, State
+from batchgen.jobtable import polling, reconciliation, statistics
+from batchgen.poller import Poller
+from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Unavailable, Working
+from tests.scripted import ScriptedService, context_of, turn
+from tests.table import RUN, Table, spec
+
+ACTIVE = [state for state in State if state.is_active]
+FREE = Failed("error: no faces")
+CHARGED = Failed("the service says 'cancelled', and gives no reason", "cancelled", cost_usd=None)
+NO_FILE = Failed("the service says 'completed' and names no file", "completed", ErrorClass.NO_FILE, cost_usd=None)
+GONE = Failed("the result has expired", "expired", ErrorClass.EXPIRED, cost_usd=None)
+
+
+def fail(outcome: Failed, leaving: State = State.GENERATING) -> Callable[[Table], None]:
+    def act(table: Table) -> None:
+        table.bring(leaving)
+        (job,) = table.claim(leaving)
+        assert table.change(polling.failed, job, RUN, outcome, table.now, leaving=leaving)
+
+    return act
+
+
+def give_up(table: Table) -> None:
+    table.bring(State.UNCONFIRMED)
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.abandoned, job, "given up by a person", table.now)
+
+
+def cancel(state: State) -> Callable[[Table], None]:
+    def act(table: Table) -> None:
+        table.bring(state)
+        assert table.cancel("mona") == ["mona"]
+
+    return act
+
+
+ENDINGS = [
+    # what became of the job, its state after retry, after retry --download ("" for unchanged), with the same attempt
+    ("rejected", lambda table: table.bring(State.FAILED), "pending", ""),
+    ("failed for nothing", fail(FREE), "pending", ""),
+    ("cancelled before it was sent", cancel(State.PENDING), "pending", ""),
+    ("failed and perhaps charged", fail(CHARGED), "generating", "generating"),
+    ("completed without a video", fail(NO_FILE), "generating", "generating"),
+    ("a result that expired", fail(GONE, State.DOWNLOADING), "downloading", "downloading"),
+    ("no file that plays", fail(NO_FILE, State.DOWNLOADING), "downloading", "downloading"),
+    ("an unknown answer, given up", give_up, "unconfirmed", ""),
+    ("an unknown answer, cancelled", cancel(State.UNCONFIRMED), "unconfirmed", ""),
+    ("cancelled at the service's work", cancel(State.GENERATING), "generating", "generating"),
+    ("cancelled before its download", cancel(State.DOWNLOADING), "downloading", "downloading"),
+]
+IDS = [row[0] for row in ENDINGS]
+
+
+def run_command(table: Table, name: str, *arguments: str) -> Result:
+    """Type a command about the manifest of the table, in its folder."""
+    manifest = table.folder / "spring.yaml"
+    manifest.touch()
+    command = load(name)
+    typed = [str(manifest), *arguments, "--db", str(table.folder / "batchgen.db")]
+    return CliRunner().invoke(command, typed, obj=None)
+
+
+@pytest.mark.parametrize(("name", "end", "plain", "download"), ENDINGS, ids=IDS)
+@pytest.mark.parametrize("flag", ["", "--download", "--new"])
+def test_retry_asks_for_the_same_generation_before_it_pays(
+    table: Table, flag: str, name: str, end: Callable[[Table], None], plain: str, download: str
+) -> None:
+    end(table)
+    before, (attempt,) = table.row(), table.attempts()[:1] or (None,)
+    result = run_command(table, "retry", "mona", *filter(None, [flag]))
+    assert result.exit_code == 0, result.output
+    row = table.row()
+    expected = {"": plain, "--download": download or before.state, "--new": "pending"}[flag]
+    assert row.state == expected
+    if flag == "--download":
+        assert State.PENDING not in table.story()[1:], "never a new create"
+    if expected == "pending":
+        assert row.attempt_id is None
+        assert all(attempt.released_at for attempt in table.attempts()), "a person has released what may be paid"
+    elif row.state != before.state:
+        assert attempt is not None
+        assert (row.attempt_id, len(table.attempts())) == (attempt.id, 1), "the same attempt"
+        assert table.attempts()[0].cost_usd == attempt.cost_usd
+        assert row.next_at is not None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Finished(("https://cdn.test/v.mp4",)), "downloading"),
+        (Working("queued"), "generating"),
+        (CHARGED, "failed"),
+        (Unavailable("502", None, 502), "generating"),
+    ],
+    ids=["it has finished", "it is at work", "it has failed for good", "nobody answers"],
+)
+async def test_what_the_service_says_when_it_is_asked_again_is_followed(
+    table: Table, clock: Clock, outcome: FetchOutcome, state: str
+) -> None:
+    fail(NO_FILE)(table)
+    assert table.ask_again("mona") == ["mona"]
+    service = ScriptedService(fetches=[outcome])
+    await turn(Poller(context_of(table, service), 8))
+    assert table.row().state == state
+    assert (service.submitted, len(service.fetched), len(table.attempts())) == ([], 1, 1)
+    if state == "generating":
+        assert table.attempt().finished_at is None
+        open_ = table.database.read_now(statistics.any_open, table.batch_id, ACTIVE, table.now)
+        assert open_, "the run waits for it"
+
+
+def test_a_job_that_is_asked_for_again_is_retried_once(table: Table) -> None:
+    fail(CHARGED)(table)
+    assert table.ask_again("mona") == ["mona"]
+    assert table.ask_again("mona") == []
+    assert table.retry("mona") == []
+
+
+def test_a_late_acceptance_of_a_cancelled_job_stays_in_the_ledger_and_is_found_by_retry(table: Table) -> None:
+    job = table.bring(State.UNCONFIRMED)
+    table.cancel("mona")
+    assert not table.accept(job, "g-late")
+    assert table.states() == {"mona": "cancelled"}
+    assert table.attempt().generation_id == "g-late"
+    assert table.ask_again("mona") == ["mona"]
+    assert table.states() == {"mona": "generating"}
+
+
+CANCELLED = [
+    (State.PENDING, "was waiting to be sent, so nothing is charged"),
+    (State.UNCONFIRMED, "sent, and the answer is unknown: it may be charged"),
+    (State.GENERATING, "accepted by the service, which may finish it and charge it"),
+    (State.DOWNLOADING, "finished and charged; its video is not fetched"),
+    (State.FAILED, "failed before; what it cost stays as it was"),
+]
+
+
+@pytest.mark.parametrize(("state", "meaning"), CANCELLED, ids=[str(row[0]) for row in CANCELLED])
+def test_cancel_works_on_whatever_cannot_end_and_says_what_it_means_for_the_money(
+    table: Table, state: State, meaning: str
+) -> None:
+    table.bring(state)
+    before = table.recomputed_totals()
+    result = run_command(table, "cancel", "mona")
+    assert (result.exit_code, table.states()) == (0, {"mona": "cancelled"}), result.output
+    assert meaning in result.output
+    assert table.recomputed_totals() == before, "the ledger keeps what it may cost"
+    assert not table.database.read_now(statistics.any_open, table.batch_id, ACTIVE, table.now)
+
+
+def test_without_ids_only_what_was_never_sent_is_cancelled(table: Table) -> None:
+    table.bring(State.GENERATING, "lisa")
+    table.bring(State.PENDING, "mona")
+    assert run_command(table, "cancel").exit_code == 0
+    assert table.states() == {"lisa": "generating", "mona": "cancelled"}
+
+
+def test_a_run_that_holds_a_job_which_is_cancelled_writes_nothing_more(table: Table) -> None:
+    table.bring(State.GENERATING)
+    (job,) = table.claim(State.GENERATING)
+    table.cancel("mona")
+    before = table.everything()
+    assert not table.finish(job)
+    assert not table.fail(job)
+    assert table.everything() == before
+
+
+def test_a_cancelled_job_that_was_sent_does_not_follow_the_manifest(table: Table) -> None:
+    table.bring(State.GENERATING)
+    table.cancel("mona")
+    table.sync("mona")
+    with pytest.raises(ManifestChanged):
+        table.sync(spec("mona", prompt="Another one."))
+    table.sync()
+    assert table.states() == {"mona": "cancelled"}
+
+
+def test_a_failure_says_what_it_may_have_cost(table: Table) -> None:
+    fail(CHARGED)(table)
+    (line,) = table.database.read_now(statistics.failures, table.batch_id)
+    assert line.endswith("(charged, unless the service says otherwise)")
+    table.database.write_now(
+        lambda c: c.exec_driver_sql("UPDATE attempts SET cost_usd = '0.28', charge_source = 'poll'")
+    )
+    assert table.database.read_now(statistics.failures, table.batch_id)[0].endswith("(charged 0.28 USD)")
