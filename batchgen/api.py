@@ -117,6 +117,8 @@ class OpenRun:
     """The newest event in the table before the run."""
     elsewhere: list[Blocker]
     """The jobs that were sent to another address, for which the run does not ask."""
+    warnings: tuple[str, ...] = ()
+    """What may go wrong although the manifest is valid."""
 
 
 def run(
@@ -254,11 +256,12 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         account = read_account(plugin(manifest.service).variables, manifest.folder)
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
         database = database or stack.enter_context(Database(batches.table_location(options.get("db"), path)))
+        warnings = manifest.warnings
         spec = await prepare_run(database, manifest, options)
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
             elsewhere = await database.read(statistics.elsewhere, spec.synced.batch_id, service.origin)
-            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere)
+            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings)
 
 
 def open_manifest(path: Path, options: RunOptions, stack: ExitStack) -> tuple[Database | None, Manifest]:
@@ -375,6 +378,7 @@ async def plan_run(database: Database, manifest: Manifest, jobs: Selection, unti
     request = PlanRequest(
         *(batch_of(manifest), manifest.jobs, manifest.limits, jobs, until),
         *(medians, has_prices, service.features.keeps_results_for),
+        warnings=manifest.warnings,
     )
     return await make_plan(database, request, clock.utcnow())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,7 @@ def command(
 
     async def run(log: IO[str] | None) -> Ending:
         async with api.open_run(manifest, run_options) as opened:
+            announce_warnings(opened.warnings, as_json)
             announce(opened.spec, as_json)
             announce_elsewhere(opened.elsewhere, as_json)
             return await run_with_progress(opened, as_json, log)
@@ -120,6 +122,15 @@ async def run_with_progress(opened: api.OpenRun, as_json: bool, log: IO[str] | N
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
         print_result(batch, ending, failures)
     return ending
+
+
+def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
+    """Say what may go wrong although the manifest is valid, before anything is sent."""
+    for warning in warnings:
+        if as_json:
+            print_json({"event": "warning", "message": warning})
+        else:
+            print_lines(f"warning: {warning}", err=True)
 
 
 def announce(spec: RunSpec, as_json: bool) -> None:
