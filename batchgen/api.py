@@ -129,6 +129,8 @@ class OpenRun:
     """The newest event in the table before the run."""
     elsewhere: list[Blocker]
     """The jobs that were sent to another address, for which the run does not ask."""
+    warnings: tuple[str, ...] = ()
+    """What may go wrong although the manifest is valid."""
 
 
 def run(
@@ -277,11 +279,12 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         database = database or stack.enter_context(
             Database(batches.table_location(options.get("db"), path), patience=None)
         )
+        warnings = manifest.warnings
         spec = await prepare_run(database, manifest, options)
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
             elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
-            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere)
+            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings)
 
 
 def open_manifest(
@@ -408,6 +411,7 @@ async def plan_run(database: Database, manifest: Manifest, jobs: Selection, unti
     request = PlanRequest(
         *(batch_of(manifest), manifest.jobs, await read_digests(database, manifest), manifest.limits, jobs, until),
         *(medians, has_prices, service.features.keeps_results_for),
+        warnings=manifest.warnings,
     )
     return await make_plan(database, request, clock.utcnow())
 

@@ -6,6 +6,7 @@ The forecast is simulated after that transaction, so that a plan never keeps a r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +37,9 @@ from batchgen.manifest import AUTO, Limits
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
 ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job
 
+PROMPTS = 3  # that a person reads before paying
+PROMPTS_SEARCHED = 1_000  # jobs: a batch may have one prompt alone
+
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
@@ -53,6 +57,8 @@ class PlanRequest:
     """Whether the stored price list was fetched from the service just now."""
     keeps_results_for: timedelta | None = None
     """How long the service keeps a finished file."""
+    warnings: tuple[str, ...] = ()
+    """What may go wrong although the manifest is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,14 @@ class ModelCost:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstPrompt:
+    """A prompt as it would be sent, and the first job that has it. It is part of the JSON."""
+
+    job: str
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a plan needs of the job table, at one moment, as it would be once the manifest is synced."""
 
@@ -78,6 +92,8 @@ class Snapshot:
     """The selected jobs that wait to be sent, in their order."""
     repeats: list[Repeat]
     """Pending jobs that were paid for before, or whose video is there: a run asks what becomes of them."""
+    prompts: list[FirstPrompt]
+    """The first different prompts among them."""
     left_out: int
     """Pending jobs that are not selected."""
     generating: Sequence[Row[Any, Any, Any]]
@@ -147,11 +163,13 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         repeats = find_repeats(connection, search)
         repeated = {repeat.job.id for repeat in repeats}
         ready = submission.ready(connection, batch_id, now, ALL_JOBS, selected)
+        pending = [job for job in ready if job.id not in repeated]
         snapshot = Snapshot(
             synced=synced,
             repeats=repeats,
             states=statistics.batch_summary(connection, batch_id, now).counts,
-            pending=[job for job in ready if job.id not in repeated],
+            pending=pending,
+            prompts=first_prompts(connection, pending),
             left_out=selection.left_out(connection, batch_id, selected),
             generating=connection.execute(GENERATING, {"of_service": service, "now": now}).all(),
             totals=ledger.totals(connection, batch_id),
@@ -161,6 +179,20 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         )
         savepoint.rollback()
     return snapshot
+
+
+def first_prompts(connection: Connection, pending: Sequence[Candidate]) -> list[FirstPrompt]:
+    """The first `PROMPTS` different prompts, in the order in which their jobs would be sent."""
+    first: dict[str, int] = {}
+    for job in pending[:PROMPTS_SEARCHED]:
+        prompt = json.loads(job.request).get("prompt")
+        if isinstance(prompt, str):
+            first.setdefault(prompt, job.id)
+        if len(first) == PROMPTS:
+            break
+    rows = connection.execute(select(jobs.c.id, jobs.c.key).where(jobs.c.id.in_(first.values())))
+    keys = {row.id: row.key for row in rows}
+    return [FirstPrompt(keys[job_id], prompt) for prompt, job_id in first.items()]
 
 
 def within_cap(costs: Sequence[Decimal | None], totals: Totals, cap: Decimal | None) -> tuple[int, Decimal]:

@@ -29,7 +29,7 @@ BAD_MANIFESTS: dict[str, tuple[str | bytes | None, list[str]]] = {
     "missing": (None, [":1:1: there is no such manifest"]),
     "not UTF-8": (b"jobs: [\xff\xfe]\n", [":1:8: "]),
     "does not parse": ("jobs: [{id: a\n", [":2:1: "]),
-    "a wrong type": (HEAD + "jobs:\n  - {id: a, prompt: 7, duration: [1]}\n", [":3:21: ", ":3:34: "]),
+    "a wrong type": (HEAD + "jobs:\n  - {id: a, prompt: true, duration: [1]}\n", [":3:21: ", ":3:37: "]),
     "an unknown model": (
         "jobs:\n  - {id: a, model: kling-video/v2.1/standard/image-to-vide}\n",
         [f":2:20: there is no model `kling-video/v2.1/standard/image-to-vide`\n.*\n.*did you mean {STANDARD}"],

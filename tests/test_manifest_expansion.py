@@ -13,7 +13,8 @@ from PIL import Image
 from batchgen import manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Manifest
-from batchgen.manifest.templates import PathText, Templates
+from batchgen.manifest.expressions import PathText
+from batchgen.manifest.templates import Templates
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 TEXT = "klingai/v2.1-master-text-to-video"

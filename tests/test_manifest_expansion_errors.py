@@ -145,7 +145,7 @@ MATRICES = {
     "within a value from a cell": (
         f"jobs: [{{id: '{{{{ c.x }}}}', model: {STANDARD}, image_url: a.png, camera_control: '{{{{ c }}}}',"
         " matrix: {c: [{x: 1}]}}]",
-        "m.yaml:1:109 `camera_control` does not take `x` (c={'x': 1}) | known: config and type",
+        "m.yaml:1:109 `camera_control` does not take `x` (c=a mapping) | known: config and type",
     ),
     "outputs that meet": (
         job("matrix: {s: [a, b]}, output: x.mp4"),
@@ -166,7 +166,7 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
     "a file of another kind": (
         job("rows: r.xlsx"),
         {},
-        "m.yaml:2:79 `rows` are read from .csv and .jsonl files: r.xlsx | one row a line",
+        "m.yaml:2:79 `rows` are read from .csv, .tsv, .txt and .jsonl files: r.xlsx | save the sheet as CSV UTF-8",
     ),
     "rows that are a list": (
         job("rows: [a.csv]"),
@@ -178,36 +178,26 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
     "a header alone": (rows(), {"r.csv": b"sku\n"}, "r.csv:1:1 the file has no rows | each row makes a job"),
     "ragged rows, once": (
         rows(),
-        {"r.csv": b'sku,t\n"a\nb",1\nc\nd,2\ne,3,4,5\nf\n'},
+        {"r.csv": b'sku,t\n"a\nb",1\nc\nd,2\ne,3,4,5\nf,6,7\n'},
         "m.yaml:2:9 `id` holds characters that cannot be printed, or spaces around it (r.csv:2)\n"
-        "r.csv:4:1 the row does not have the header's 2 fields: 1 field (and 2 more rows: 6, 7)",
+        "r.csv:6:1 the row does not have the header's 2 fields: 4 fields (and 1 more row: 7)"
+        " | put a field that holds a comma in quotes",
     ),
     "a column twice": (
         rows(),
         {"r.csv": b"sku,t,sku\na,b,c\n"},
         "r.csv:1:1 the header has the column `sku` twice | rename one of them",
     ),
-    "semicolons": (
+    "Latin-1": (
         rows(),
-        {"r.csv": b"sku;t\na;b\n"},
-        "r.csv:1:1 the first line is no header: it has no name that a template can use"
-        " | its columns must be separated by commas",
-    ),
-    "Latin-1": (rows(), {"r.csv": b"sku,t\na,caf\xe9\n"}, "r.csv:2:6 byte 0xe9 is not UTF-8 | save the file as UTF-8"),
-    "UTF-16": (
-        rows(),
-        {"r.csv": "sku\na\n".encode("utf-16")},
-        "r.csv:1:1 the file is UTF-16 | save the file as UTF-8",
+        {"r.csv": b"sku,t\na,caf\xe9\n"},
+        "r.csv:2:6 byte 0xe9 is not UTF-8 | save the file as UTF-8; Excel calls it CSV UTF-8",
     ),
     "a quote that does not end": (
         rows(),
         {"r.csv": b'sku,t\na,b\nc,"d\n'},
-        "r.csv:3:1 this is not CSV: a quoted field has no end | put quotes around the field",
-    ),
-    "old line ends": (
-        rows(),
-        {"r.csv": b"sku,t\ra,b\r"},
-        "r.csv:1:1 this is not CSV: a line ends as on an old Macintosh | put quotes around the field",
+        "r.csv:3:1 this is not CSV: a quoted field has no end"
+        " | put quotes around the field, and write a quote inside them twice",
     ),
     "a missing column": (
         rows(", negative_prompt: '{{ titel }}'"),
@@ -229,13 +219,13 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         job("rows: r.jsonl"),
         {
             "r.jsonl": b'{"s": "a"}\n{"s": \n[1]\n{"s": NaN}\n{"s": 1e999}\n{"s": "\\ud800"}\n{"s": 1, "s": 2}\n'
-            + b"{}\n"
+            + b'{"t": 1}\n{}\n{"s": null}\n{"s": ""}\n'
         },
         "m.yaml:2:9 the template has no name `s` (r.jsonl:8)"
-        " | known: batch and model; the columns are those of r.jsonl\n"
+        " | known: batch, model and t; the columns are those of r.jsonl\n"
         "r.jsonl:2:1 the row is not JSON: Expecting value\n"
         'r.jsonl:3:1 a row must be an object, such as {"sku": "a-1"}\n'
-        "r.jsonl:4:1 the row has the number NaN, which JSON does not allow\n"
+        "r.jsonl:4:1 the row has the number NaN, which JSON does not allow: write null for a value that is missing\n"
         "r.jsonl:5:1 the row has the number 1e999, which JSON does not allow\n"
         "r.jsonl:6:1 the row holds half of a surrogate pair, which is no text\n"
         "r.jsonl:7:1 the row has a name twice: s",
@@ -344,8 +334,8 @@ def test_one_mistake_in_ten_thousand_rows_is_reported_once(folder: Path) -> None
 
 
 def test_a_bad_row_is_shown_with_a_caret(folder: Path) -> None:
-    (problem,) = problems(folder, rows(), {"r.csv": b"sku,t\na,b\nc\n"})
-    assert problem.hint == "   3 | c\n     | ^"
+    (problem,) = problems(folder, rows(), {"r.csv": b"sku,t\na,b\nc,d,e\n"})
+    assert problem.hint == "   3 | c,d,e\n     | ^^^^^ put a field that holds a comma in quotes"
 
 
 def test_a_manifest_with_too_many_jobs_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchgen import catalogue, manifest
+from batchgen.catalogue.written import trimmed
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Limits, Manifest
 from batchgen.manifest.header import KEYS
@@ -118,7 +119,7 @@ def test_any_tree(tmp_path: Path, tree: Any) -> None:
     read_or_refuse(tmp_path, yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace"))
 
 
-prompts = st.text(max_size=200).filter(lambda text: "\r" not in text)
+prompts = st.text(max_size=200).filter(lambda text: "\r" not in text and trimmed(text))
 
 
 @in_one_folder
@@ -138,12 +139,12 @@ class Quoting(yaml.SafeDumper):
 
 Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
 
-nonempty = st.lists(st.text(min_size=1, max_size=50), min_size=1, max_size=4)
+nonempty = st.lists(st.text(min_size=1, max_size=50).filter(trimmed), min_size=1, max_size=4)
 
 
 @in_one_folder
 @given(nonempty, st.sampled_from(["r.csv", "r.jsonl"]))
-@example(["{{ id }}", "{% x", 'a "quote", a comma\r\nand a line', "\ufeff", "\x00"], "r.csv")
+@example(["{{ id }}", "{% x", 'a "quote", a comma\r\nand a line', "\ufeffx ", "\x00"], "r.csv")
 def test_any_text_of_a_row_reaches_the_request_unchanged(tmp_path: Path, texts: list[str], name: str) -> None:
     with (tmp_path / name).open("w", encoding="utf-8", newline="") as file:
         if name == "r.csv":

@@ -10,8 +10,9 @@ from PIL import Image
 
 from batchgen import manifest
 from batchgen.errors import ManifestInvalid
+from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.outputs import folded, path_fault, tidy
-from batchgen.manifest.templates import BadTemplate, Templates
+from batchgen.manifest.templates import Templates
 
 MODEL = "klingai/v2.1-master-text-to-video"
 
@@ -168,7 +169,6 @@ def test_a_video_cannot_replace_the_manifest_or_an_image(tmp_path: Path) -> None
         ("{{ 'aaaa' | replace('a', 'bbbbbbbbbb') " + "| replace('b', 'bbbbbbbbbb') " * 9 + "}}", "too long"),
         ("{{ id " + "~ id " * 200 + "}}", "at most 1000"),
         ("{{ " + "not " * 10_000 + "id }}", "at most 1000"),
-        ("{{ id }}" * 6_000, "ran out of fuel"),
         ("{{ " + "(" * 900, "recursion"),
         ("{% if id %}{{ id }}", "no statements"),
         ("{{ '}}", "cannot be filled in"),

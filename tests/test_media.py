@@ -7,9 +7,14 @@ import io
 import json
 import os
 import random
+import re
+import subprocess
+import sys
+import unicodedata
 import wave
 import zlib
 from pathlib import Path
+from urllib.parse import quote
 
 import av
 import pytest
@@ -146,8 +151,8 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "a sound as a video": ({"model": LIP_SYNC, "video_url": "a.wav", "audio_url": LINK}, "not a video"),
     "an empty file": ({"model": STANDARD, "image_url": "empty.png"}, "the file is empty"),
     "a data URI of text": ({"model": STANDARD, "image_url": "data:text/plain;base64,eA=="}, "is of text/plain"),
-    "an empty data URI": ({"model": STANDARD, "image_url": "data:image/png;base64,"}, "the file is empty"),
-    "a data URI that is not base64": ({"model": STANDARD, "image_url": "data:image/png,x"}, "must be in base64"),
+    "an empty data URI": ({"model": STANDARD, "image_url": "data:image/png;base64,"}, "the data URI is empty"),
+    "a data URI that is not base64": ({"model": STANDARD, "image_url": "data:image/png,x"}, "not an image"),
     "damaged base64": ({"model": STANDARD, "image_url": "data:image/png;base64,iVBOR*"}, "is damaged"),
     "a cut image in base64": ({"model": STANDARD, "image_url": encoded(JPEG[:3_000])}, "its end is missing"),
     "a gs link elsewhere": ({"model": STANDARD, "image_url": "gs://bucket/i.png"}, "an image must be a link"),
@@ -197,6 +202,131 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
 def test_what_the_service_would_refuse_is_reported(folder: Path, params: dict[str, object], message: str) -> None:
     with pytest.raises(ManifestInvalid, match=message):
         check(folder, **params)
+
+
+def sent_as(folder: Path, value: str) -> str:
+    """What is sent for an image that a manifest names or holds so. Raises ManifestInvalid."""
+    path = folder / "m.yaml"
+    path.write_text(json.dumps({"jobs": [{"id": "a", "model": STANDARD, "image_url": value}]}), "utf-8")
+    (job,) = manifest.read(path).jobs
+    return str(json.loads(job.request)["image_url"])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images under names that people write otherwise, and files that are no whole images."""
+    folder = tmp_path_factory.mktemp("images")
+    (folder / "sub").mkdir()
+    cmyk, deep, moving, preview = (io.BytesIO() for _ in range(4))
+    frame = Image.effect_noise((64, 36), 50)
+    frame.convert("CMYK").save(cmyk, "JPEG")
+    Image.new("I;16", (64, 36)).save(deep, "PNG")
+    frame.save(moving, "GIF", save_all=True, append_images=[frame.rotate(90)])
+    frame.save(preview, "JPEG")
+    exif = b"\xff\xe1" + (len(preview.getvalue()) + 2).to_bytes(2, "big") + preview.getvalue()
+    contents = {
+        "sub/cat.png": PNG,
+        unicodedata.normalize("NFD", "caf\u00e9.png"): PNG,
+        "Photo.JPG": JPEG,
+        "my cat.png": PNG,
+        "a:b.png": PNG,
+        "cmyk.jpg": cmyk.getvalue(),
+        "16bit.png": deep.getvalue(),
+        "moving.gif": moving.getvalue(),
+        "trailing.jpg": JPEG + bytes(200_000),
+        "frame.0001": JPEG,
+        "half.png": PNG[: len(PNG) // 2],
+        "no-end.png": PNG[:-12],
+        "half.webp": FILES["i.webp"][:5_000],
+        "half-with-preview.jpg": JPEG[:2] + exif + JPEG[2 : len(JPEG) // 2],
+        "no-end.jpg": JPEG[:-2],
+        "page.jpg": b"<!DOCTYPE html><html>",
+        "drawing.svg": b'<svg xmlns="x">',
+        "phone.jpg": b"\0\0\0\x20ftypheic\0\0\0\0mif1heic" + bytes(99),
+        "pointer.png": b"version https://git-lfs.github.com/spec/v1",
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+SPELLINGS = {
+    "backslashes": ("sub\\cat.png", "sub/cat.png"),
+    "accents in one character": ("caf\u00e9.png", unicodedata.normalize("NFD", "caf\u00e9.png")),
+    "an escaped blank": ("my%20cat.png", "my cat.png"),
+    "blanks around it": (" sub/cat.png\u00a0\n", "sub/cat.png"),
+    "a link to a file": ("file://FOLDER/my%20cat.png", "FOLDER/my cat.png"),
+    "a colon": ("a:b.png", "a:b.png"),
+    "a folded link": ("https://example.com/a.png\n", "https://example.com/a.png"),
+    "base64 in lines": (f"data:image/png;base64,{encoded(PNG)[:76]}\n {encoded(PNG)[76:]}", "PNG"),
+    "base64 without padding": (f"data:image/png;base64,{encoded(PNG).rstrip('=')}", "PNG"),
+    "base64 escaped for a link": (f"data:image/png;base64,{quote(encoded(PNG), safe='')}", "PNG"),
+    "another media type": (f"data:image/jpeg;base64,{encoded(PNG)}", "PNG"),
+    "no media type": (f"data:;base64,{encoded(PNG)}", "PNG"),
+    "bytes escaped for a link": (f"data:image/png,{quote(PNG)}", "PNG"),
+    **{name: (name, name) for name in ("cmyk.jpg", "16bit.png", "moving.gif", "trailing.jpg", "frame.0001")},
+}
+
+
+@pytest.mark.parametrize(("written", "sent"), SPELLINGS.values(), ids=SPELLINGS)
+def test_an_image_whose_meaning_is_plain_is_read(images: Path, written: str, sent: str) -> None:
+    expected = f"data:image/png;base64,{encoded(PNG)}" if sent == "PNG" else sent.replace("FOLDER", str(images))
+    assert sent_as(images, written.replace("FOLDER", str(images))) == expected
+
+
+HINTED = {
+    "photo.jpg": "did you mean Photo.JPG?",
+    "www.example.com/a.png": "a link begins with https://",
+    "\u201csub/cat.png\u201d": "take the quotes away",
+    "C:\\Users\\me\\cat.png": "this is a path of Windows",
+    "half.png": "its end is missing",
+    "no-end.png": "its end is missing",
+    "half.webp": "the image is damaged",
+    "half-with-preview.jpg": "its end is missing",
+    "no-end.jpg": "its end is missing",
+    "page.jpg": "a web page, not an image",
+    "drawing.svg": "save it as PNG",
+    "phone.jpg": "HEIC, as phones make it",
+    "pointer.png": "git lfs pull",
+    f"data:text/plain;base64,{encoded(PNG)}": "the data URI is of text/plain",
+    f"data:image/png;base64,{encoded(PNG)[:2_000]}": "its end is missing",
+}
+
+
+@pytest.mark.parametrize(("value", "message"), HINTED.items(), ids=HINTED.values())
+def test_an_image_that_is_none_is_refused_with_the_hint_that_helps(images: Path, value: str, message: str) -> None:
+    with pytest.raises(ManifestInvalid, match=re.escape(message)):
+        sent_as(images, value)
+
+
+def test_a_half_image_is_decoded_once_and_reported_for_all_its_jobs(images: Path) -> None:
+    path = images / "many.yaml"
+    job = "{id: 'a{{ n }}', matrix: {n: [1, 2, 3]}, image_url: half.png}"
+    path.write_text(f"defaults: {{model: {STANDARD}}}\njobs:\n- {job}\n- {{id: b, image_url: half.png}}\n")
+    with pytest.raises(ManifestInvalid) as caught:
+        manifest.read(path)
+    assert [(problem.line, problem.message) for problem in caught.value.problems] == [
+        (3, "the image is cut off: its end is missing (n=1 and 2 more jobs)"),
+        (4, "the image is cut off: its end is missing"),
+    ]
+    sent = {"a1", "a2", "a3", "b"}
+    assert len(manifest.read(path, already_sent=lambda _batch, _service: sent).jobs) == 4
+
+
+def test_the_kind_of_a_file_is_its_bytes_and_no_table_of_types_is_read(images: Path) -> None:
+    code = (
+        "import sys, mimetypes; mimetypes.guess_type = mimetypes.init = None\n"
+        "from pathlib import Path\n"
+        "from batchgen.files import local_files\n"
+        "for name in sys.argv[2:]:\n"
+        '    request = \'{"image_url": "%s"}\' % name\n'
+        "    print(local_files.read(Path(sys.argv[1]), request, ['/image_url'])[0]['/image_url'].media_type)\n"
+    )
+    names = ["frame.0001", "Photo.JPG", "sub/cat.png", "moving.gif"]
+    printed = subprocess.run(
+        [sys.executable, "-c", code, str(images), *names], capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.split() == ["image/jpeg", "image/jpeg", "image/png", "image/gif"]
 
 
 def test_a_style_in_which_a_model_is_not_served_is_an_error(folder: Path) -> None:

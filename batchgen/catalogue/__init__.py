@@ -24,7 +24,7 @@ from batchgen.catalogue.register import (
     style_of,
 )
 from batchgen.catalogue.rules import is_retired
-from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, violations
+from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, texts, violations
 
 __all__ = [
     "INTEGER",
@@ -51,6 +51,7 @@ __all__ = [
     "quote",
     "schema",
     "style_of",
+    "texts",
     "typical_seconds",
     "violations",
     "with_defaults",

@@ -12,11 +12,14 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 from batchgen.catalogue import register, rules
 from batchgen.catalogue.pointers import join, split
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted
+from batchgen.catalogue.written import Written, trimmed
 
 INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 VIOLATIONS = 200
 """Errors of one request that are explained: a list of a thousand wrong values needs no thousand messages."""
 NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,2})?")
+
+DECIMAL_COMMA = re.compile(r"^([-+]?[0-9]{1,18}),([0-9]{1,2})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +44,19 @@ def parameters(model: str, endpoint: str) -> tuple[str, ...]:
 
 
 def checked(
-    model: str, endpoint: str, params: dict[str, Any], other_keys: Collection[str] = ()
+    model: str, endpoint: str, params: Mapping[str, Any], other_keys: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[Violation]]:
     """`params` (without `model`) converted to the types of the schema, and all violations in them.
 
-    Text becomes a number or a truth value ("5" → 5), and a number becomes one of the texts that the schema lists. A
-    value that cannot be converted stays as it is. A misspelt parameter may be one of the caller's `other_keys`.
-    Raises KeyError for an unknown model or path.
+    A number stands in a text as it was written; text becomes a number or a truth value ("5" → 5), and a number becomes
+    one of the texts that the schema lists. A value that cannot be converted stays as it is. A misspelt parameter may be
+    one of the caller's `other_keys`. Raises KeyError for an unknown model or path.
     """
+    properties = register.schema(model, endpoint)["properties"]
+    params = dict(params)
+    for name, value in params.items():
+        if type(value) is not str:
+            params[name] = _typed(properties.get(name, {}), value)
     validator = _validator(model, endpoint)
     if validator.is_valid(params):
         return params, _broken_rules(model, params)
@@ -97,22 +105,75 @@ def _convertible(model: str, endpoint: str) -> dict[str, dict[str, Any]]:
     }
 
 
+@cache
+def texts() -> frozenset[str]:
+    """The names of the parameters, of all models, that take a text of any wording."""
+    names = {"prompt", "negative_prompt"}
+    for model in register.models():
+        for endpoint in register.endpoints(model):
+            for name, schema in register.schema(model, endpoint)["properties"].items():
+                if name != "model" and "x-media" not in schema and _takes_any_text(schema.get("items", schema)):
+                    names.add(name)
+    return frozenset(names)
+
+
+def _branches(schema: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The alternatives of a schema; the schema itself where it has none."""
+    branches: Sequence[Mapping[str, Any]] = schema.get("anyOf") or schema.get("oneOf") or (schema,)
+    return branches
+
+
+def _takes_any_text(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema takes every text, and no number: no choice, and no number of seconds as text."""
+    branches = _branches(schema)
+    types = {branch.get("type") for branch in branches}
+    if "string" not in types or not types <= {"string", "null"} or any("enum" in branch for branch in branches):
+        return False
+    return not NUMBER.fullmatch(str(schema.get("default")))
+
+
+def _typed(schema: Mapping[str, Any], value: Any) -> Any:
+    """`value` with each `Written` number in it as the schema takes it: as its text, a whole number, or as it is."""
+    kind = type(value)
+    if kind is Written:
+        number = value.value
+        if schema.get("type") == "integer" and type(number) is int:
+            return number
+        if type(number) is not bool and _takes_any_text(schema):
+            return value.text
+        types = {branch.get("type") for branch in _branches(schema)}
+        if type(number) is float and number.is_integer() and types & {"integer", "string"} and "number" not in types:
+            return int(number)  # a spreadsheet writes 5 as 5.0
+        return number
+    if kind is dict:
+        members: dict[str, Any] = {}
+        for branch in _branches(schema):
+            members = branch.get("properties", {}) | members
+        return {name: _typed(members.get(name, {}), member) for name, member in value.items()}
+    if kind is list:
+        items: Mapping[str, Any] = next((branch["items"] for branch in _branches(schema) if "items" in branch), {})
+        return [_typed(items, item) for item in value]
+    return value
+
+
 def _fit(schema: Mapping[str, Any], value: Any) -> Any:
     for branch in schema.get("anyOf") or schema.get("oneOf") or ():
         if (fitted := _fit(branch, value)) != value:
             return fitted
     expected, allowed = schema.get("type"), schema.get("enum")
+    if isinstance(value, str) and (expected in ("integer", "number", "boolean") or allowed):
+        value = trimmed(value) or value
     match value:
-        case str() if expected == "integer" and INTEGER.fullmatch(value):
-            return int(value)
-        case str() if expected == "number" and NUMBER.fullmatch(value):
-            return int(value) if INTEGER.fullmatch(value) else float(value)
-        case "true" | "false" | "True" | "False" | "TRUE" | "FALSE" if expected == "boolean":
-            return value.lower() == "true"
+        case str() if expected in ("integer", "number") and (number := _number(value)) is not None:
+            whole = isinstance(number, float) and number.is_integer() and expected == "integer"
+            return int(number) if whole else number
+        case str() if expected == "boolean" and value.casefold() in ("true", "false"):
+            return value.casefold() == "true"
         case bool():
             return value
         case str() if expected == "string" and allowed and value not in allowed:
             same = [word for word in allowed if isinstance(word, str) and word.casefold() == value.casefold()]
+            same = same or [word for word in allowed if _number(str(word)) == _number(value) is not None]
             return same[0] if len(same) == 1 else value
         case int() | float() if expected == "string" and str(value) in (allowed or ()):
             return str(value)
@@ -124,6 +185,14 @@ def _fit(schema: Mapping[str, Any], value: Any) -> Any:
         case dict() if "properties" in schema:
             return {name: _fit(schema["properties"].get(name, {}), item) for name, item in value.items()}
     return value
+
+
+def _number(text: str) -> int | float | None:
+    """The number that a text is; one or two digits behind a comma are decimals, as European spreadsheets write them."""
+    if INTEGER.fullmatch(text):
+        return int(text)
+    text = DECIMAL_COMMA.sub(r"\1.\2", text)
+    return float(text) if NUMBER.fullmatch(text) else None
 
 
 def _keyword(error: ValidationError) -> str:
@@ -162,7 +231,7 @@ def _explain(model: str, endpoint: str, error: ValidationError, other_keys: Coll
             hint = nearest_hint(str(value), [str(allowed) for allowed in schema["enum"]])
         case "Type":
             expected = f"be {TYPE_NAMES.get(str(schema.get('type')), 'something else')}, not {quoted(value)}"
-            if schema.get("type") == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+            if schema.get("type") == "string" and isinstance(value, int | float):
                 hint = "put it in quotes to make it text"
         case "Minimum" | "Maximum" | "ExclusiveMinimum" | "ExclusiveMaximum":
             expected = f"be {allowed_range(schema)}, not {quoted(value)}"

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -93,6 +93,7 @@ def command(
 
     async def run(log: IO[str] | None) -> Ending:
         async with api.open_run(manifest, run_options) as opened:
+            announce_warnings(opened.warnings, as_json)
             announce(opened.spec, as_json)
             if opened.database.is_new and opened.database.path and not as_json:
                 print_lines(f"new job table: {opened.database.path}", err=True)
@@ -178,6 +179,15 @@ def signals_handled(runner: Runner) -> Iterator[None]:
         for number, handler in before.items():
             # After a first signal only the summary is left; a second one must not cut off how to go on.
             signal.signal(number, signal.SIG_IGN if runner.signal else handler)
+
+
+def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
+    """Say what may go wrong although the manifest is valid, before anything is sent."""
+    for warning in warnings:
+        if as_json:
+            print_json({"event": "warning", "message": warning})
+        else:
+            print_lines(f"warning: {warning}", err=True)
 
 
 def announce(spec: RunSpec, as_json: bool) -> None:

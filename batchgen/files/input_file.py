@@ -13,7 +13,11 @@ FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class InputFault(Exception):
-    """The file cannot be read as input. `str(error)` says why."""
+    """The file cannot be read as input. `str(error)` says why, `hint` what to do, if that is known."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 def open_input(path: Path, most: int, noun: str = "file") -> BufferedReader:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import mimetypes
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,8 +38,8 @@ def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str,
             raise InputMissing(f"{name}: {getattr(error, 'strerror', None) or error}") from error
         if not 0 < len(content) <= MEDIA_BYTES:
             raise InputMissing(f"{name}: the file has changed: it has {megabytes(len(content))}")
-        by_name = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        media_type = media_type_of(content[:HEAD_BYTES]) or by_name
+        # Never by the name: it may lie, and each machine has another table of types.
+        media_type = media_type_of(content[:HEAD_BYTES]) or "application/octet-stream"
         files[pointer] = LocalFile(name, media_type, content)
         digest = hashlib.sha256(content).hexdigest()
         digests[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}

@@ -1,26 +1,36 @@
-"""Local images, videos and sounds of a request: what they are, by their content, and whether they can be sent."""
+"""Images, videos and sounds of a request: what they are, by their content alone, and whether they can be sent.
+
+An image is decoded to its end: half a download has a good header.
+"""
 
 from __future__ import annotations
 
 import base64
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote, unquote_to_bytes
 
 from batchgen.catalogue.links import Medium
 from batchgen.files.input_file import InputFault, megabytes, open_input
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MEDIA_BYTES = 50_000_000
 """One local file: the most that any service documents for an image. In base64 it grows by a third."""
 HEAD_BYTES = 64
 """The beginning of a file that shows its format."""
-TAIL_BYTES = 65_536
-"""The end of an image in which its end mark must stand; phones append a preview behind it."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-END_MARKS = {"image/jpeg": b"\xff\xd9", "image/png": b"IEND"}
+END_OF_PNG = b"IEND"
+"""Pillow decodes a PNG without its last part, which other programs refuse."""
+DECODED_PIXELS = 50_000_000
+"""Pixels of an image that is decoded, other than a JPEG: 200 MB of memory. Of a larger one the header is read."""
 
 SIGNATURES: tuple[tuple[str, str], ...] = (
     (r"\xff\xd8\xff", "image/jpeg"),
@@ -28,8 +38,9 @@ SIGNATURES: tuple[tuple[str, str], ...] = (
     (r"RIFF....WEBP", "image/webp"),
     (r"GIF8[79]a", "image/gif"),
     (r"BM....\0\0\0\0", "image/bmp"),
-    (r"II\*\0|MM\0\*", "image/tiff"),
+    (r"II[*+]\0|MM\0[*+]", "image/tiff"),
     (r"....ftypavi[fs]", "image/avif"),
+    (r"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "image/heic"),
     (r"RIFF....WAVE", "audio/wav"),
     (r"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "audio/mpeg"),
     (r"\xff[\xf0\xf1\xf8\xf9]", "audio/aac"),
@@ -45,12 +56,29 @@ SIGNATURES: tuple[tuple[str, str], ...] = (
 )
 """The first bytes of each format, as a pattern, and its media type. The first that matches counts."""
 PATTERNS = [(re.compile(pattern.encode("latin-1"), re.DOTALL), media_type) for pattern, media_type in SIGNATURES]
+NO_IMAGES: tuple[tuple[str, str], ...] = (
+    (r"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "the image is HEIC, as phones make it: save it as JPEG or PNG"),
+    (r"\s*(<!doctype html|<html|<head)", "the file is a web page, not an image: download the image itself"),
+    (r"\s*(<\?xml|<svg)", "the file is XML or SVG: save it as PNG"),
+    (r"%PDF", "the file is a PDF: save its page as PNG"),
+    (r"version https://git-lfs", "the file is a pointer of Git LFS: fetch the image with `git lfs pull`"),
+)
+"""The first bytes of files that people take for images, and what to do about each."""
+NO_IMAGE_PATTERNS = [(re.compile(pattern.encode(), re.DOTALL | re.IGNORECASE), reason) for pattern, reason in NO_IMAGES]
+CUT_OFF = "the image is cut off: its end is missing"
+MISSING = "there is no such file beside the manifest"
+URL_SAFE = str.maketrans("-_", "+/")
+"""From the alphabet of base64 in links to the plain one."""
 CONTAINERS = {
     "image": ("image/",),
     "audio": ("audio/", "video/mp4", "video/quicktime", "video/webm"),
     "video": ("video/",),
 }
 """What the media type of a medium begins with: a container of videos may hold a sound alone."""
+OTHER_NAMES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+"""Media types that are not registered, which services take all the same."""
+ANY_TYPE = ("", "application/octet-stream", "binary/octet-stream")
+"""What a data URI says where nobody knew its media type."""
 HEAD_CHARS = 88
 """The base64 of the first 66 bytes."""
 BASE64 = re.compile(rf"[A-Za-z0-9+/]{{{HEAD_CHARS},}}={{0,2}}")
@@ -72,38 +100,72 @@ def media_type_of(head: bytes) -> str | None:
 
 
 def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
-    """The local file at `path`, which a parameter takes as `medium`. Raises `InputFault`."""
+    """The local file at `path`, which a parameter takes as `medium`; an image by its header. Raises `InputFault`."""
     if not path.strip() or not path.isprintable():
         raise InputFault("this is not a path")
     try:
         with open_input(folder / path, MEDIA_BYTES, medium) as file:
             return inspect_content(file, medium)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputFault(f"there is no such file beside the manifest: {path[:200]}") from None
+        raise InputFault(f"{MISSING}: {path[:200]}") from None
     except PermissionError:
         raise InputFault("the file may not be read") from None
     except (OSError, ValueError) as error:
         raise InputFault(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def inspect_text(value: str, medium: Medium) -> LocalMedium:
-    """A medium that stands in the request itself, as a data URI (RFC 2397) or as bare base64. Raises `InputFault`."""
-    header, comma, encoded = value.partition(",")
-    if comma:
-        media_type, *options = header[len("data:") :].lower().split(";")
-        if "base64" not in options:
-            raise InputFault("a data URI must be in base64: data:image/png;base64,…")
-        if not media_type.startswith(CONTAINERS[medium]):
-            raise InputFault(f"the data URI is of {media_type[:60] or 'no media type'}, not of {medium}/…")
-    else:
-        encoded = value
-    if len(encoded) > MEDIA_BYTES * 4 // 3 + 4:
-        raise InputFault(f"the {medium} has more than {megabytes(MEDIA_BYTES)}")
+def decode_fault(path: Path) -> str | None:
+    """Why the image at `path` cannot be decoded to its end, or None."""
     try:
-        content = base64.b64decode(encoded, validate=True)
+        with open_input(path, MEDIA_BYTES, "image") as file:
+            decode(file)
+    except InputFault as fault:
+        return str(fault)
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror or error}"
+    return None
+
+
+def inspect_text(value: str, medium: Medium) -> tuple[LocalMedium, str]:
+    """A medium that stands in the request itself, as a data URI (RFC 2397) or as bare base64, and how it is sent.
+
+    Line ends in it, escapes of links and a missing or wrong media type of an image are mended. Raises `InputFault`.
+    """
+    header, comma, encoded = value.partition(",")
+    media_type, *options = header[len("data:") :].lower().replace(" ", "").split(";") if comma else ("", "base64")
+    if len(value) > MEDIA_BYTES * 4 // 3 + 200:
+        raise InputFault(f"the {medium} has more than {megabytes(MEDIA_BYTES)}")
+    content, encoded = decoded_text(encoded if comma else value, "base64" in options)
+    if not content:
+        raise InputFault("the data URI is empty: nothing stands behind its comma")
+    if media_type not in ANY_TYPE and not media_type.startswith(CONTAINERS[medium]):
+        raise InputFault(f"the data URI is of {media_type[:60]}, not of {medium}/…")
+    file = BytesIO(content)
+    inspected = inspect_content(file, medium)
+    if medium == "image":
+        decode(file)
+    if not comma:
+        return inspected, encoded
+    says_image = medium == "image" and OTHER_NAMES.get(media_type, media_type) != inspected.media_type
+    if media_type in ANY_TYPE or says_image:
+        return inspected, f"data:{inspected.media_type};base64,{encoded}"
+    same = "base64" in options and encoded == value.partition(",")[2]
+    return inspected, value if same else f"data:{media_type};base64,{encoded}"
+
+
+def decoded_text(encoded: str, is_base64: bool) -> tuple[bytes, str]:
+    """The bytes behind the comma of a data URI, and their base64. Raises `InputFault`."""
+    if not is_base64:
+        content = unquote_to_bytes(encoded)
+        return content, base64.b64encode(content).decode()
+    if not encoded.isalnum():
+        encoded = "".join(unquote(encoded).split()).translate(URL_SAFE)
+    encoded = encoded.rstrip("=")
+    encoded += "=" * (-len(encoded) % 4)
+    try:
+        return base64.b64decode(encoded, validate=True), encoded
     except ValueError:
-        raise InputFault(f"the base64 of the {medium} is damaged") from None
-    return inspect_content(BytesIO(content), medium)
+        raise InputFault("the base64 of the data is damaged") from None
 
 
 def is_base64(value: str, medium: Medium) -> bool:
@@ -125,29 +187,53 @@ def inspect_content(file: BinaryIO, medium: Medium) -> LocalMedium:
         if not media_type or not media_type.startswith(CONTAINERS[medium]):
             raise InputFault(f"the file is not {'a video' if medium == 'video' else 'a sound'} in a known format")
         return LocalMedium(media_type.replace("video/", f"{medium}/"), size)
-    width, height = image_size(file)
-    if media_type in END_MARKS:
-        file.seek(max(size - TAIL_BYTES, 0))
-        if END_MARKS[media_type] not in file.read():
-            raise InputFault("the image is cut off: its end is missing")
+    width, height = image_size(file, head)
     return LocalMedium(media_type or "", size, width, height)
 
 
-def image_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height of an image in pixels. Only its header is decoded. Raises `InputFault`."""
+def image_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
+    """Width and height in pixels of an image that begins with `head`. Raises `InputFault`."""
+    with opened_image(file, head) as image:
+        width, height = image.size
+    return width, height
+
+
+def decode(file: BinaryIO) -> None:
+    """Decode an image to its end. Raises `InputFault`."""
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    with opened_image(file, head) as image:
+        if image.format == "PNG":
+            position = file.tell()
+            file.seek(0)
+            if END_OF_PNG not in file.read():
+                raise InputFault(CUT_OFF)
+            file.seek(position)
+        # A JPEG is decoded small and grey: all its bytes are read, in less time and memory.
+        image.draft("L", (1, 1))
+        width, height = image.size
+        if width * height <= DECODED_PIXELS:
+            image.load()
+
+
+@contextmanager
+def opened_image(file: BinaryIO, head: bytes) -> Iterator[Image]:
+    """An image of which the header is read. What Pillow raises about it becomes an `InputFault`."""
     from PIL import Image, UnidentifiedImageError
 
     file.seek(0)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images and odd metadata; the service decides about them.
-            warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as image:
-                width, height = image.size
+        # Pillow warns of large images and odd metadata; the service decides about them. A filter that is put back
+        # afterwards is of no use here: several threads decode.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        with Image.open(file, formats=FORMATS) as image:
+            yield image
+    except InputFault:
+        raise
     except UnidentifiedImageError:
-        raise InputFault(f"the file is not an image ({', '.join(FORMATS)})") from None
+        reason = next((reason for pattern, reason in NO_IMAGE_PATTERNS if pattern.match(head)), None)
+        raise InputFault(reason or f"the file is not an image ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise InputFault("the image has too many pixels") from None
-    except Exception:  # A decoder of damaged bytes may raise anything; it must not end the run.
-        raise InputFault("the image is damaged") from None
-    return width, height
+    except Exception as error:  # A decoder of damaged bytes may raise anything; it must not end the run.
+        raise InputFault(CUT_OFF if "truncated" in str(error) else "the image is damaged") from None

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from batchgen.catalogue.written import shown
 from batchgen.errors import SHOWN_PROBLEMS, Problem
 from batchgen.manifest import bounds
 from batchgen.manifest.source import Marked, Position, SourceText, printable
@@ -33,7 +34,7 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         row = f"{self.rows}:{self.line}" if self.rows else ""
-        axes = (f"{name}={str(value)[:60]}" for name, value in self.axes)
+        axes = (f"{name}={shown(value)[:60]}" for name, value in self.axes)
         return ", ".join(filter(None, (row, *axes, f"take {self.take}" if self.take else "")))
 
 
@@ -76,6 +77,7 @@ class Diagnostics:
         self._diagnostics: dict[tuple[object, str], Diagnostic] = {}
         self._of_rows: list[Diagnostics] = []
         self._reports = 0
+        self._warnings: dict[tuple[Position, str], str] = {}
 
     def of_rows(self, source: SourceText) -> Diagnostics:
         """Diagnostics for a file of rows; they count as diagnostics of this file."""
@@ -93,6 +95,19 @@ class Diagnostics:
         elif similar not in self._diagnostics:
             self._diagnostics.setdefault(exact, Diagnostic(position, message, hint, None))
         self._count_report()
+
+    def warn(self, where: Position | Marked, message: str, hint: str = "") -> None:
+        """Add a warning, once: the manifest stays valid. Beyond `bounds.PROBLEMS` there are no more."""
+        position = where if isinstance(where, Position) else Position.of(where)
+        if len(self._warnings) < bounds.PROBLEMS:
+            self._warnings.setdefault((position, message[: bounds.MESSAGE_CHARS]), hint)
+
+    def warnings(self) -> list[str]:
+        """The warnings, each as one line with its place, in the order of the file."""
+        return [
+            printable(f"{self.source.path}:{position.line}:{position.column}: {message}{f'; {hint}' if hint else ''}")
+            for (position, message), hint in sorted(self._warnings.items())
+        ]
 
     def add_row(self, origin: Origin, message: str, hint: str = "", column: int = 1) -> None:
         """Add a diagnostic of a row itself, in the file of rows. The same mistake of other rows is only counted."""

@@ -11,7 +11,7 @@ from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.file_pattern import matching_files
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
-from batchgen.manifest.nodes import Node, plain
+from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.rows import RowsFile
 from batchgen.manifest.source import InvalidValue
 
@@ -85,7 +85,7 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
     if type(node.value) is list:
         if not node.value:
             diagnostics.add(node, f"`{name[:100]}` has no values")
-        return [plain(child) for child in node.value]
+        return [written(child) for child in node.value]
     if type(node.value) is not dict:
         message = f"`{name[:100]}` must be a list, or {{glob: …}}, not {quoted(node.value)}"
         diagnostics.add(node, message, f"one value is written [{node.text[:40]}]" if node.text else "")

@@ -1,43 +1,36 @@
 """Builds the JobSpecs of one entry: one, or one for each row, cell and take."""
 
 import json
-from collections.abc import Mapping
+import re
 from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
 from batchgen.catalogue.wording import listed, quoted
+from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds, request
+from batchgen.manifest.comments import warn_of_comments
 from batchgen.manifest.diagnostics import Location
 from batchgen.manifest.expansion import Expansion, expansion
+from batchgen.manifest.expressions import BadTemplate
+from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, JOB_KEYS, MULTIPLIERS, name_fault, read_name
-from batchgen.manifest.job_list import Entry, JobList, ManifestFile
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, MULTIPLIERS, name_fault, read_name
 from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
 from batchgen.manifest.source import Position
-from batchgen.manifest.templates import Ambiguous, BadTemplate, UnknownName, templated
+from batchgen.manifest.templates import templated
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 TOO_MANY_VALUES = f"the job has more than {bounds.REQUEST_VALUES:,} values, aliases included"
-Values = Mapping[str, Any]
-"""The values that a template can use, by name."""
+SHORTENED_NUMBER = re.compile(r"(?<![\w.,])[0-9]([.,][0-9]+)?E\+[0-9]{2,3}(?!\w)")
+"""How a spreadsheet writes a long number in a narrow column: its last digits are lost."""
 
 
-class JobBuilder:
-    """Builds the jobs of one entry, one after the other; `row` are the names of the current row and cell."""
-
-    def __init__(self, jobs: JobList, file: ManifestFile, node: Node) -> None:
-        self.jobs = jobs
-        self.entry = Entry(file, node)
-        self.fields = self.entry.fields
-        self.report = self.entry.report
-        self.params = {name: node for name, node in self.fields.items() if name not in JOB_KEYS}
-        self.row: Values = {}
-        self.broken = False
-        """Whether a template of the current job could not be filled in."""
+class JobBuilder(TemplateFiller):
+    """Builds the jobs of one entry, one after the other."""
 
     def build(self) -> None:
         """Append the entry's jobs to the list. Raises TooManyJobs."""
@@ -45,6 +38,7 @@ class JobBuilder:
         if values > bounds.REQUEST_VALUES:
             self.report(self.entry.node, TOO_MANY_VALUES)
             return
+        warn_of_comments(self.fields, self.entry.file.diagnostics)
         if self.fields.keys().isdisjoint(MULTIPLIERS):
             self.jobs.append(self.spec(), values)
             return
@@ -71,8 +65,14 @@ class JobBuilder:
         key, location = self.id(model or "")
         index = len(self.jobs.specs) + 1
         values = self.values(id=key or "", index=index, model=model or "")
-        filled = ((name, self.filled(node, values)) for name, node in self.params.items())
-        params = {name: value for name, value in filled if value is not None}
+        written: dict[str, Any] = {}
+        for name, node in self.params.items():
+            value = node.value
+            if type(value) is not str or "{{" in value:
+                value = self.filled(node, values, name)
+            if value is not None:
+                written[name] = value
+        params = written
         extra = self.extra_params(values, params)
         if request.values_in(params) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
             self.report(self.entry.node, TOO_MANY_VALUES)
@@ -84,9 +84,11 @@ class JobBuilder:
             endpoint = UNIVERSAL if service.is_catalogued else ""
             if self.jobs.documents(model):
                 endpoint = self.endpoint(model)
-            if not self.broken:
-                params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params, extra)
-        output = self.output(key, location, model, index, params) if key and location and model else None
+        if model and not self.broken:
+            params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params, extra)
+        else:
+            params = plain(params)
+        output = self.output(key, location, model, index, params, written) if key and location and model else None
         return JobSpec(
             key=key or "",
             model=model or "",
@@ -103,53 +105,6 @@ class JobBuilder:
             line=self.entry.line,
             origin=self.entry.origin,
         )
-
-    # --- templates ---------------------------------------------------------------------------------------------------
-
-    def job_values(self, **values: Any) -> dict[str, Any]:
-        """`values`, with the names that every template has: the batch, and the take if there are takes."""
-        take = {"take": self.entry.origin.take} if self.entry.origin and self.entry.origin.take else {}
-        return {"batch": self.jobs.header.batch, **values, **take}
-
-    def values(self, **job_values: Any) -> dict[str, Any]:
-        """The names of the job and those of the row. A name with two different values is Ambiguous."""
-        values = self.job_values(**job_values)
-        for name, value in self.row.items():
-            if name not in values:
-                values[name] = value
-            elif str(values[name]) != str(value):
-                shown = str(values[name])[:60]
-                message = f"`{name}` means two things: it is {shown} for the job, and another in its row"
-                values[name] = Ambiguous(message)
-        return values
-
-    def filled(self, node: Node, values: Values) -> Any:
-        """The value of `node` with its templates filled in. An empty result is null, like an empty value in YAML."""
-        value = node.value
-        if type(value) is dict:
-            members = ((name, child, self.filled(child, values)) for name, child in value.items())
-            return {name: filled for name, child, filled in members if filled is not None or child.value is None}
-        if type(value) is list:
-            items = ((child, self.filled(child, values)) for child in value)
-            return [filled for child, filled in items if filled is not None or child.value is None]
-        if type(value) is not str or "{{" not in value:
-            return value
-        try:
-            filled = self.jobs.templates.fill(value, values)
-        except BadTemplate as error:
-            self.broken = True
-            rows = self.entry.origin.rows if self.entry.origin else ""
-            columns = f"; the columns are those of {rows}" if rows and isinstance(error, UnknownName) else ""
-            self.report(node, str(error), f"{error.hint}{columns}")
-            return None
-        return None if filled == "" else filled
-
-    def text(self, node: Node, values: Values) -> str | None:
-        """The text of the template `node`; None where it cannot be filled in, which is reported."""
-        before, self.broken = self.broken, False
-        filled = self.filled(node, values)
-        failed, self.broken = self.broken, self.broken or before
-        return None if failed else "" if filled is None else str(filled)
 
     # --- batchgen's own keys -----------------------------------------------------------------------------------------
 
@@ -194,9 +149,13 @@ class JobBuilder:
             self.report(self.entry.node, "the job has no `id`", hint)
             return None, None
         if templated(node):
-            key = self.text(node, self.values(model=model))
+            key = self.text(node, self.values(model=model), self.columns)
             if key is not None and (fault := name_fault(key)):
                 self.report(node, f"`id` {fault}")
+                key = None
+            elif key is not None and "E+" in key and self.columns and (number := SHORTENED_NUMBER.search(key)):
+                hint = "format the column as text in the spreadsheet, and export it again"
+                self.report(node, f"`id` has a number that a spreadsheet has shortened: {number[0]}", hint)
                 key = None
         else:
             key = read_name(node, "`id`", self.entry.file.diagnostics)
@@ -209,7 +168,10 @@ class JobBuilder:
         location = self.entry.location(node)
         return self.jobs.reserve_id(key, location), location
 
-    def output(self, key: str, id_location: Location, model: str, index: int, params: Values) -> str | None:
+    def output(
+        self, key: str, id_location: Location, model: str, index: int, params: Values, written: Values
+    ) -> str | None:
+        """The path of the job's video. A parameter stands in it as `written`, unless it was changed before sending."""
         header = self.jobs.header
         node = self.fields.get("output")
         if node is not None and node.value is not None and type(node.value) is not str:
@@ -220,15 +182,18 @@ class JobBuilder:
         if template is None or template.value == OUTPUT:
             path = f"{header.batch}/{key}.mp4"
         else:
-            scalars = {name: value for name, value in params.items() if type(value) not in (dict, list)}
+            scalars = {
+                name: own if type(own := written.get(name)) is Written and own.value == value else value
+                for name, value in params.items()
+                if type(value) is not dict and type(value) is not list
+            }
             values = {**scalars, **self.row, **self.job_values(id=key, model=model, index=index)}
             try:
-                filled = self.jobs.templates.fill(template.value, values)
+                path = self.jobs.templates.fill_text(template.value, values, ())
             except BadTemplate as error:
                 at = location or Location(self.jobs.diagnostics, Position.of(template))
                 at.report(str(error), error.hint)
                 return None
-            path = "" if filled is None else str(filled)
         # A path of the job's own is reported there; a path by a shared template is reported at the id.
         place = location if location and self.entry.own("output") else id_location
         if fault := path_fault(path):
@@ -248,7 +213,7 @@ class JobBuilder:
         for name in node.value:
             if name == "model" or name in params:
                 self.report(node.keys[name], f"`{name[:100]}` stands in the job and in its `extra`", "leave one out")
-        extra: dict[str, Any] = self.filled(node, values)
+        extra: dict[str, Any] = plain(self.filled(node, values))
         return extra
 
     def priority(self, values: Values) -> int:
@@ -257,10 +222,12 @@ class JobBuilder:
             return 0
         value = node.value
         if templated(node):
-            value = self.filled(node, values)
-            value = resolve(value) if type(value) is str else value
+            value = plain(self.filled(node, values))
+            value = resolve(trimmed(value)) if type(value) is str else value
             if value is None:
                 return 0
+        if type(value) is float and value.is_integer():
+            value = int(value)  # as spreadsheets write whole numbers
         if type(value) is not int:
             self.report(node, f"`priority` must be a whole number, not {quoted(value)}")
         elif abs(value) > HIGHEST_PRIORITY:

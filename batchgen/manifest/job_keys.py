@@ -75,7 +75,7 @@ JOB_KEYS: dict[str, Schema] = {
     "rows": {
         "description": "One job for each row of this file; its columns are names.",
         "type": "string",
-        "pattern": r"\.([cC][sS][vV]|[jJ][sS][oO][nN][lL])$",
+        "pattern": r"\.([cCtT][sS][vV]|[tT][xX][tT]|[jJ][sS][oO][nN][lL]|[nN][dD][jJ][sS][oO][nN])$",
     },
     "count": {
         "description": "The number of takes of the job; {{ take }} is 1, 2, …",

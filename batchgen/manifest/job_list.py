@@ -1,13 +1,17 @@
 """The files of a batch, the entries in them, and the list of jobs: their specs, and what no two jobs may share."""
 
+import os
+import re
 from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from batchgen.catalogue import is_known, pointers
 from batchgen.catalogue.links import Medium
 from batchgen.files.input_file import InputFault
-from batchgen.files.media import LocalMedium, inspect
+from batchgen.files.media import MISSING, LocalMedium, decode_fault, inspect, inspect_text
+from batchgen.files.spelling import FileNames
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, Origin
@@ -18,6 +22,9 @@ from batchgen.manifest.nodes import Node
 from batchgen.manifest.outputs import Outputs
 from batchgen.manifest.source import Marked, Position
 from batchgen.manifest.templates import Templates
+
+DECODERS = 4
+"""Images that are decoded at one time: each may need 200 MB."""
 
 SentIds = Callable[[str, str], Collection[str]]
 """Returns the ids of the jobs of a batch that were sent already, by the batch's name."""
@@ -72,8 +79,22 @@ class Entry:
     def location(self, where: Marked) -> Location:
         return Location(self.file.diagnostics, Position.of(where), self.origin)
 
+    def warn(self, where: Marked, message: str, hint: str = "") -> None:
+        self.file.diagnostics.warn(where, message, hint)
+
     def report(self, where: Marked, message: str, hint: str = "") -> None:
         self.file.diagnostics.add(where, message, hint, self.origin)
+
+
+def missing_hint(path: str) -> str:
+    """What may be meant by a path without a file."""
+    if re.match(r"(www\.|//|[\w-]+(\.[\w-]+)*\.(com|org|net|io|de|co|ai|app|dev)/)", path):
+        return "a link begins with https://"
+    if re.match(r"[A-Za-z]:[\\/]", path):
+        return "this is a path of Windows; write it relative to the manifest"
+    if path[0] in "\"'“”„‘’«" or path[-1] in "\"'“”‘’»":
+        return "take the quotes away: they are part of the path"
+    return ""
 
 
 class TooManyJobs(Exception):
@@ -98,8 +119,12 @@ class JobList:
         """The characters and the values in all requests."""
         self.ids: dict[str, Location] = {}
         self.folder = main.folder.path
-        self.media: dict[tuple[str, Medium], LocalMedium | InputFault] = {}
-        """The local files that requests name, each judged once, however many jobs use it."""
+        self.media: dict[tuple[str, Medium], tuple[LocalMedium, str] | InputFault] = {}
+        """The media that requests name or hold, with what is sent, each judged once, however many jobs use it."""
+        self.file_names = FileNames()
+        self.decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, DECODERS), "decode")
+        self.images: dict[str, tuple[Future[str | None], list[tuple[str | None, Location]]]] = {}
+        """The local images that are being decoded: the fault, and the ids and places of the jobs that use the image."""
         self.outputs = Outputs()
         self.templates = Templates()
 
@@ -134,17 +159,62 @@ class JobList:
             for key in [key for key, location in table.items() if location.diagnostics is file.diagnostics]:
                 del table[key]
 
-    def local_medium(self, path: str, medium: Medium) -> LocalMedium:
-        """The local file at `path`. Raises InputFault where it cannot be sent."""
-        if (path, medium) not in self.media:
+    def local_medium(self, path: str, medium: Medium) -> tuple[LocalMedium, str]:
+        """The local file that `path` means, and its path as it is on the disk. Raises InputFault."""
+
+        def inspect_file() -> tuple[LocalMedium, str]:
+            existing = self.file_names.existing(self.folder, path)
             try:
-                self.media[path, medium] = inspect(self.folder, path, medium)
+                return inspect(self.folder, existing, medium), existing
             except InputFault as fault:
-                self.media[path, medium] = fault
-        inspected = self.media[path, medium]
-        if isinstance(inspected, InputFault):
-            raise inspected
-        return inspected
+                if MISSING not in str(fault):
+                    raise
+                similar = self.file_names.similar(self.folder, path)
+                hint = f"did you mean {similar[:200]}?" if similar else missing_hint(path)
+                raise InputFault(str(fault), hint) from None
+
+        return self._once(path, medium, inspect_file)
+
+    def inline_medium(self, value: str, medium: Medium) -> tuple[LocalMedium, str]:
+        """The medium that stands in the request itself, and how it is sent. Raises InputFault."""
+        return self._once(value, medium, partial(inspect_text, value, medium))
+
+    def _once(
+        self, value: str, medium: Medium, judge: Callable[[], tuple[LocalMedium, str]]
+    ) -> tuple[LocalMedium, str]:
+        if (value, medium) not in self.media:
+            try:
+                self.media[value, medium] = judge()
+            except InputFault as fault:
+                self.media[value, medium] = fault
+        judged = self.media[value, medium]
+        if isinstance(judged, InputFault):
+            raise judged
+        return judged
+
+    def decode(self, path: str, key: str | None, location: Location) -> None:
+        """Decode a local image to its end, beside the reading of further jobs; see `report_undecodable`."""
+        if path not in self.images:
+            self.images[path] = self.decoders.submit(decode_fault, self.folder / path), []
+        self.images[path][1].append((key, location))
+
+    def report_undecodable(self) -> None:
+        """Report the images that cannot be decoded, at each job that uses one. The image of a sent job may be gone."""
+        for fault, users in self.images.values():
+            if message := fault.result():
+                for key, location in users:
+                    if key not in self.sent_keys():
+                        location.report(message)
+
+    def sent_keys(self) -> Collection[str]:
+        """The ids of the jobs of the batch that were sent already."""
+        return self.already_sent(self.header.batch, self.header.service.name)
+
+    def local_files(self) -> Collection[str]:
+        """The paths of the local files that requests name."""
+        return {
+            judged[1] for judged in self.media.values() if not isinstance(judged, InputFault) and len(judged[1]) < 5_000
+        }
 
     def reserve_id(self, key: str, location: Location) -> str | None:
         """`key` for the job at `location`; None where another job has it, which is reported."""

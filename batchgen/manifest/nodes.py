@@ -22,9 +22,11 @@ from yaml.events import (
 )
 from yaml.reader import ReaderError
 
+from batchgen.catalogue.written import Written
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.source import Position
+from batchgen.manifest.syntax_help import JSON_COMMENT, syntax_help
 
 MAX_DEPTH = 64
 """Levels of nesting: well below Python's recursion limit; the deepest documented request has 8."""
@@ -39,6 +41,12 @@ Scalar = str | int | float | bool | None
 KEYWORDS: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"), None)
 KEYWORDS.update(dict.fromkeys(("true", "True", "TRUE"), True))
 KEYWORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
+NO_NUMBERS = frozenset(
+    f"{sign}.{word}" for sign in ("", "-", "+") for word in ("inf", "Inf", "INF", "nan", "NaN", "NAN")
+)
+"""Numbers in YAML, and none in JSON. pandas writes a missing value so."""
+NO_JSON_NUMBERS = frozenset(("NaN", "Infinity", "-Infinity"))
+"""How Python's json module writes them, though JSON has none. In YAML these words are text."""
 INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
 OTHER_BASE = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
 LONGEST_NUMBER = 400
@@ -73,8 +81,18 @@ def plain(node: Node) -> Any:
     return value
 
 
+def written(node: Node) -> Any:
+    """The same, where each number and truth value keeps the text that it was written as."""
+    value = node.value
+    if type(value) is dict:
+        return {name: written(child) for name, child in value.items()}
+    if type(value) is list:
+        return [written(child) for child in value]
+    return value if value is None or type(value) is str else Written(value, node.text)
+
+
 def resolve(text: str) -> Scalar:
-    """The value of an unquoted scalar in the core schema of YAML 1.2. JSON has no .inf and .nan: they stay text."""
+    """The value of an unquoted scalar in the core schema of YAML 1.2. Its .inf and .nan stay text: they are refused."""
     if text in KEYWORDS:
         return KEYWORDS[text]
     if text[0] in "0123456789+-.":
@@ -111,6 +129,8 @@ class _Composer:
         self.most = 0
         """The number of composed values at which the current job or header key has too many."""
         self.aliased = 0
+        is_json = diagnostics.source.path.suffix.lower() == ".json"
+        self.no_values = NO_NUMBERS | NO_JSON_NUMBERS if is_json else NO_NUMBERS
         try:
             self.event: Callable[[], Event] = CSafeLoader(diagnostics.source.text).get_event
         except ReaderError as error:
@@ -157,6 +177,9 @@ class _Composer:
             text: str = event.value
             if event.tag is not None:
                 self.refuse_tag(event)
+            if event.implicit[0] and text in self.no_values:
+                hint = "write ~ for a value that is missing, or put the text in quotes"
+                self.diagnostics.add(event, f"{text} is no value that can be sent", hint)
             node = Node(resolve(text) if event.implicit[0] else text, text, event)
         elif kind is AliasEvent:
             return self.alias(event, depth)
@@ -280,5 +303,8 @@ class _Composer:
             self.stop(source.position_of(offset), message, "remove it")
         mark: Any = error.problem_mark or error.context_mark
         position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
-        context = f" {error.context}" if error.context else ""
-        self.stop(position, f"this is not YAML:{context} {error.problem}".replace("  ", " "))
+        line = self.diagnostics.source.line(position.line)
+        message, hint = syntax_help(error, line, position.column - 1)
+        if JSON_COMMENT.search(self.diagnostics.source.text) and self.no_values != NO_NUMBERS:
+            hint = hint or "JSON has no comments; in YAML a comment begins with #"
+        self.stop(position, message, hint)

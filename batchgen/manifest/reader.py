@@ -19,8 +19,11 @@ from batchgen.manifest.job_builder import JobBuilder
 from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJobs
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
+from batchgen.manifest.rows import SPREADSHEETS, SUFFIXES
 from batchgen.manifest.source import SAVE_AS_UTF8, InvalidValue, Marked, Position, SourceText, read_bytes
 
+ROWS_ALONE = {*SUFFIXES, *SPREADSHEETS} - {".txt"}
+"""Files that are no manifests, whatever is in them."""
 DIVIDE = "divide it into several manifests"
 
 
@@ -39,6 +42,8 @@ class Manifest:
     sha256: str
     """SHA-256 of the manifest file's bytes, in hex."""
     jobs: list[JobSpec]
+    remarks: tuple[str, ...] = ()
+    """Warnings about the text, each with its place."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -47,7 +52,7 @@ class Manifest:
         retired = [f"{model}: the service no longer supports this model" for model in models if is_retired(model)]
         live = [(model, at) for model in models if (at := learned_at(model))]
         notes = [f"{model}: checked by its live document of {at:%Y-%m-%d}, not by the catalogue" for model, at in live]
-        return (*retired, *notes)
+        return (*self.remarks, *retired, *notes)
 
 
 def read(
@@ -81,6 +86,7 @@ def read(
         limits=header.limits,
         sha256=hashlib.sha256(raw).hexdigest(),
         jobs=reader.jobs.specs,
+        remarks=tuple(dict.fromkeys(line for diagnostics in reader.diagnostics for line in diagnostics.warnings())),
     )
 
 
@@ -89,6 +95,9 @@ def _read_manifest(path: Path) -> bytes:
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
             raise InvalidValue("this is a folder, not a manifest", "name the YAML file in it")
+    if path.suffix.lower() in ROWS_ALONE:
+        hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
+        raise InvalidValue("this is a file of rows, not a manifest", hint)
     return read_bytes(path, "manifest", "there is no such manifest", bounds.MANIFEST_BYTES)
 
 
@@ -121,6 +130,7 @@ class _Reader:
         """Raises ManifestInvalid."""
         try:
             self.read_file(self.main, ())
+            self.jobs.report_undecodable()
         except TooManyJobs as error:
             self.complete = False
             self.problems.append(Problem(str(error), self.main.diagnostics.source.path, hint=DIVIDE))
@@ -128,13 +138,14 @@ class _Reader:
             self.complete = False
             message = "the manifest has so many problems that the rest of it was not read"
             self.problems.append(Problem(message, self.main.diagnostics.source.path, hint="mend those below first"))
+        finally:
+            self.jobs.decoders.shutdown(cancel_futures=True)
         if self.complete:
             files = self.main.folder.files_read
             includes = [path for path, kind in files.items() if kind == "include"]
             rows = [path for path, kind in files.items() if kind == "rows"]
             manifest = self.main.diagnostics.source.path.name
-            media = dict.fromkeys(path for path, _ in self.jobs.media)
-            self.jobs.outputs.report_overwrites([manifest, *includes], rows, media)
+            self.jobs.outputs.report_overwrites([manifest, *includes], rows, self.jobs.local_files())
         self.problems += [problem for diagnostics in self.diagnostics for problem in diagnostics.problems()]
         if self.problems:
             raise ManifestInvalid(self.problems)

@@ -1,6 +1,7 @@
 """The body of a create call: parameters checked against the catalogue, local files found, seeds for the takes."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
@@ -9,8 +10,10 @@ from batchgen import catalogue
 from batchgen.catalogue import Link, Violation, pointers
 from batchgen.catalogue.rules import image_fault, schemes
 from batchgen.catalogue.wording import suggestion
+from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.files.input_file import InputFault
-from batchgen.files.media import inspect_text, is_base64
+from batchgen.files.media import is_base64
+from batchgen.files.spelling import FILE_LINK
 from batchgen.manifest import bounds
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
 from batchgen.manifest.job_list import Entry, JobList
@@ -20,7 +23,15 @@ HTTP = re.compile(r"https?://", re.IGNORECASE)
 LINK = re.compile(r"[a-z]+://[^\s/?#]\S*", re.IGNORECASE)
 DATA = re.compile(r"data:", re.IGNORECASE)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://")
-
+PAGE = re.compile(
+    r"https?://((drive|docs)\.google\.com/(file/d/|open\?|drive/)|photos\.(google|app\.goo)|(www\.)?dropbox\.com/\S*dl=0"
+    r"|1drv\.ms/|onedrive\.live\.com/|[\w-]+\.sharepoint\.com/:|github\.com/[^/]+/[^/]+/blob/"
+    r"|(www\.)?(imgur|unsplash|pexels|flickr|instagram|pinterest)\.com/(?!\S+\.(jpe?g|png|webp|gif)))",
+    re.IGNORECASE,
+)
+"""Links of services that show a file in a page of their own."""
+TEXTS = ("prompt", "negative_prompt")
+"""Parameters that are texts for every service, also where the catalogue does not describe its models."""
 NOUNS = {"image": "an image", "video": "a video", "audio": "a sound"}
 
 Params = dict[str, Any]
@@ -39,24 +50,31 @@ def complete(
     if entry.origin and entry.origin.take:
         vary_seed(jobs, entry, entry.origin.take, params, accepted)
     if documented:
-        params, violations = catalogue.checked(model, endpoint, {**params, **extra}, JOB_KEYS)
+        params, violations = catalogue.checked(model, endpoint, params | extra, JOB_KEYS)
         if jobs.validate:
             for violation in violations:
                 if pointers.split(violation.pointer)[:1] not in [[name] for name in extra]:
                     report(entry, violation)
             report_useless_nulls(entry, model, accepted)
-    params = {**params, **extra}
+    else:
+        params = {
+            name: value.text if name in TEXTS and type(value) is Written else plain(value)
+            for name, value in params.items()
+        }
+        params |= extra
     # A parameter that the model does not take was reported as such; its file need not exist.
     ignored = {*extra, *(params.keys() - accepted if documented and jobs.validate else ())}
     files = []
     for link in catalogue.media({name: value for name, value in params.items() if name not in ignored}):
-        path = local_path(jobs, entry, key, model, link)
-        if path is not None:
+        sent, is_file = medium_sent(jobs, entry, key, model, link)
+        if is_file:
             files.append(link.pointer)
-            if path != link.value:
-                params = deepcopy(params)  # jobs of the same entry share the values
-                container, name = pointers.parent_of(params, link.pointer)
-                container[name] = path
+        if sent != link.value:
+            params = deepcopy(params)  # jobs of the same entry share the values
+            container, name = pointers.parent_of(params, link.pointer)
+            container[name] = sent
+    if jobs.validate and type(prompt := params.get("prompt")) is str and not trimmed(prompt):
+        entry.report(entry.at("/prompt"), "`prompt` is empty", "write null where the job has none")
     return params, tuple(files)
 
 
@@ -70,39 +88,55 @@ def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: 
         if "seed" in accepted:
             params["seed"] = take
     elif "seed" in params and not jobs.templates.uses(node, "take"):
-        seed = params["seed"]
+        seed = plain(params["seed"])
         if type(seed) is str and catalogue.INTEGER.fullmatch(seed):
             seed = int(seed)
         if type(seed) is int:
             params["seed"] = seed + take - 1
 
 
-def local_path(jobs: JobList, entry: Entry, key: str | None, model: str, link: Link) -> str | None:
-    """The path of a local file, relative to the main manifest; None for a medium that is no local file.
+def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: Link) -> tuple[str, bool]:
+    """What is sent for a medium, and whether that is the path of a local file, relative to the main manifest.
 
-    A medium that cannot be sent is reported.
+    Blanks around it are taken away, and what can be mended is mended. A medium that cannot be sent is reported.
     """
-    node, medium, value = entry.at(link.pointer), link.medium, link.value
+    node, medium, value = entry.at(link.pointer), link.medium, trimmed(link.value)
     if HTTP.match(value) or value.startswith(schemes(catalogue.canonical(model), parameter_of(link))):
-        if len(value) > bounds.LINK_CHARS:
-            entry.report(node, f"the link has {len(value):,} characters; at most {bounds.LINK_CHARS:,} are allowed")
-        elif not LINK.fullmatch(value):
-            entry.report(node, "a link has no spaces and names a host", "such as https://example.com/a.png")
-        return None
+        report_link(entry, node, value)
+        return value, False
     is_text = DATA.match(value) is not None or is_base64(value, medium)
-    if not is_text and SCHEME.match(value):
+    if not is_text and SCHEME.match(value) and not FILE_LINK.match(value):
         entry.report(node, f"{NOUNS[medium]} must be a link (http, https), a data URI or a local path")
-        return None
-    path = entry.file.folder.join(value)
+        return value, False
+    is_rooted = FILE_LINK.match(value) or value.startswith("~/")
+    path = value if is_rooted else entry.file.folder.join(value)
+    sent, fault, hint = value, None, ""
     try:
-        inspected = inspect_text(value, medium) if is_text else jobs.local_medium(path, medium)
+        if is_text:
+            inspected, sent = jobs.inline_medium(value, medium)
+        else:
+            inspected, sent = jobs.local_medium(path, medium)
         fault = image_fault(catalogue.canonical(model), inspected) if medium == "image" and jobs.validate else None
     except InputFault as error:
-        fault = str(error)
-    # The file of a job that was sent may be gone.
-    if fault and (is_text or key not in jobs.already_sent(jobs.header.batch, jobs.header.service.name)):
-        entry.report(node, fault)
-    return None if is_text else path
+        fault, hint = str(error), error.hint
+    if fault and (is_text or key not in jobs.sent_keys()):  # the file of a job that was sent may be gone
+        entry.report(node, fault, hint)
+    elif not fault and medium == "image" and not is_text:
+        jobs.decode(sent, key, entry.location(node))
+    return (sent, False) if is_text else (path if fault else sent, True)
+
+
+def report_link(entry: Entry, node: Node, link: str) -> None:
+    """Report a link that cannot be one, and warn of one that leads to a page about the file."""
+    if len(link) > bounds.LINK_CHARS:
+        entry.report(node, f"the link has {len(link):,} characters; at most {bounds.LINK_CHARS:,} are allowed")
+    elif not LINK.fullmatch(link) or not link.isprintable():
+        odd = next((char for char in link if char.isspace() or not char.isprintable()), "")
+        name = f": it holds {unicodedata.name(odd, f'U+{ord(odd):04X}').lower()}" if odd else ""
+        entry.report(node, f"a link has no spaces and names a host{name}", "such as https://example.com/a.png")
+    elif PAGE.match(link):
+        hint = "take the link that downloads the file itself"
+        entry.warn(node, f"this link leads to a page that shows the file, not to the file: {link[:100]}", hint)
 
 
 def parameter_of(link: Link) -> str:

@@ -1,6 +1,5 @@
 """Reads the rows of a CSV or JSONL file one at a time: each is a mapping of names to values."""
 
-import codecs
 import csv
 import io
 import json
@@ -12,15 +11,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from batchgen.catalogue.written import Written, trimmed
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.job_keys import NAME
 from batchgen.manifest.nodes import MAX_DEPTH
-from batchgen.manifest.source import SAVE_AS_UTF8, InvalidValue, Position, SourceText, read_bytes
+from batchgen.manifest.source import InvalidValue, Position, SourceText, as_utf8, read_bytes
 
-SUFFIXES = (".csv", ".jsonl")
+TABLES = (".csv", ".tsv", ".txt")
+"""Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
+SUFFIXES = (*TABLES, ".jsonl", ".ndjson")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+DELIMITERS = ",;\t"
+"""Where two of them make equally many names of the header, the first counts."""
+SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[;,\t]*\r?\n', re.IGNORECASE)
+"""A first line by which Excel says what separates the cells."""
+TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
+"""The first line that PowerShell's Export-Csv writes."""
+LONE_RETURN = re.compile(rb"\r(?!\n)")
+SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
 LONGEST_INTEGER = 19
 """Digits of a whole number in JSON: more do not fit into 64 bits."""
+
+DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 Row = tuple[int, dict[str, Any]]
 """The line that a row begins on, and its values by name."""
@@ -29,12 +42,14 @@ Row = tuple[int, dict[str, Any]]
 class RowsText(SourceText):
     """The text of a file of rows, kept as bytes and decoded line by line: as text it could take four times the memory.
 
-    Other than in YAML, only a line feed ends a line.
+    Other than in YAML, only a line feed ends a line. UTF-16 becomes UTF-8, and the line ends of an old Macintosh become
+    line feeds.
     """
 
     def __init__(self, path: Path, raw: bytes) -> None:
         super().__init__(path, b"")
-        self.raw = raw.removeprefix(codecs.BOM_UTF8)
+        raw = as_utf8(raw)
+        self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
         self._line = 1, 0
         """The number and the beginning of the line that was looked up last."""
 
@@ -47,6 +62,12 @@ class RowsText(SourceText):
         self._line = number, start
         end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
         return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
+
+
+def ends_with_return(raw: bytes) -> bool:
+    """Whether the first line ends with a carriage return alone, as on an old Macintosh."""
+    first, line_feed = raw.find(b"\r"), raw.find(b"\n")
+    return first >= 0 and (line_feed < 0 or first < line_feed - 1)
 
 
 class ReadingStopped(Exception):
@@ -63,14 +84,13 @@ class RowsFile:
         """
         self.suffix = path.suffix.lower()
         if self.suffix not in SUFFIXES:
-            raise InvalidValue(f"`rows` are read from {' and '.join(SUFFIXES)} files", "one row a line")
+            hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
+            raise InvalidValue("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.name = shown.name
         self.axes = frozenset(axes)
         raw = read_bytes(path, "file", "there is no such file beside the manifest", bounds.ROWS_BYTES)
         source = RowsText(shown, raw)
         self.diagnostics = diagnostics.of_rows(source)
-        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            self.diagnostics.add(Position(1, 1, 0), "the file is UTF-16", SAVE_AS_UTF8)
         self.raw = source.raw
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
@@ -79,7 +99,7 @@ class RowsFile:
         """The rows in the order of the file. A row with a mistake is reported and left out."""
         empty = True
         try:
-            for row in self._csv() if self.suffix == ".csv" else self._jsonl():
+            for row in self._csv() if self.suffix in TABLES else self._jsonl():
                 if empty and not self.axes.isdisjoint(row[1]):
                     name = min(self.axes & row[1].keys())
                     self.stop(row[0], f"`{name}` is the name of a matrix as well as of a column", "rename one")
@@ -90,11 +110,14 @@ class RowsFile:
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
-    def _lines(self) -> Iterator[str]:
-        """The lines with their ends, one at a time. Raises ReadingStopped."""
-        read_line = partial(io.BytesIO(self.raw).readline, bounds.LINE_CHARS + 1)
+    def _lines(self, skipped: int = 0) -> Iterator[str]:
+        """The lines with their ends, one at a time, behind a first line of `skipped` bytes. Raises ReadingStopped."""
+        file = io.BytesIO(self.raw)
+        read_line = partial(file.readline, bounds.LINE_CHARS + 1)
         self.row_chars = 0
-        for number, line in enumerate(iter(read_line, b""), 1):
+        if skipped:
+            file.seek(skipped)
+        for number, line in enumerate(iter(read_line, b""), 2 if skipped else 1):
             self.row_chars += len(line)
             if self.row_chars > bounds.LINE_CHARS:
                 message = f"a row has more than {bounds.LINE_CHARS:,} characters"
@@ -104,7 +127,7 @@ class RowsFile:
             except UnicodeDecodeError as error:
                 column = len(line[: error.start].decode()) + 1
                 message = f"byte 0x{line[error.start]:02x} is not UTF-8"
-                self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_UTF8)
+                self.diagnostics.add(Position(number, column, 0), message, SAVE_AS_CSV_UTF8)
                 raise ReadingStopped from None
 
     def count(self, most: int) -> int:
@@ -112,41 +135,59 @@ class RowsFile:
         if self.raw.count(b"\n") < most:
             return 0
         with suppress(csv.Error, ReadingStopped):
-            if self.suffix == ".csv":
+            if self.suffix in TABLES:
                 return self._count(csv.reader(self._lines()), most + 2) - 1  # without the header
             return self._count((line.strip() for line in self._lines()), most + 1)
         return 0
 
-    def _count(self, rows: Iterable[object], most: int) -> int:
+    def _count(self, rows: Iterable[Iterable[str]], most: int) -> int:
         number = 0
         for row in rows:
             self.row_chars = 0
-            number += bool(row)
+            number += any(map(trimmed, row))
             if number == most:
                 break
         return number
 
     def _csv(self) -> Iterator[Row]:
-        reader = csv.reader(self._lines(), strict=True)
-        first = 1
+        separator = SEPARATOR_LINE.match(self.raw)
+        head = separator or TYPE_LINE.match(self.raw)
+        skipped = head.end() if head else 0
+        first_line = next(filter(trimmed, self._lines(skipped)), "")
+        delimiter = separator[1].decode() if separator else delimiter_of(first_line)
+        csv.field_size_limit(bounds.LINE_CHARS)
+        # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
+        has_blanks = f'{delimiter} "'.encode() in self.raw
+        reader = csv.reader(self._lines(skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
+        before = 1 if skipped else 0
+        first = before + 1
         header: list[str] | None = None
         try:
             for cells in reader:
                 self.row_chars = 0
-                if not cells:
+                if header and len(cells) < len(header):
+                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
+                if not any(map(trimmed, cells)):
                     pass
                 elif header is None:
-                    header = [cell.strip() for cell in cells]
+                    header = [trimmed(cell) for cell in cells]
                     self.check_header(header, first)
                     columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
-                elif len(cells) != len(header):
+                elif len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
                     number = f"{len(cells)} field{'s' if len(cells) > 1 else ''}"
-                    self.report(first, f"the row does not have the header's {len(header)} fields: {number}")
+                    hint = f"put a field that holds a {DELIMITER_NAMES.get(delimiter, delimiter)} in quotes"
+                    self.report(first, f"the row does not have the header's {len(header)} fields: {number}", hint)
                 else:
                     yield first, {name: cells[index] for name, index in columns}
-                first = reader.line_num + 1
+                first = before + reader.line_num + 1
         except csv.Error as error:
-            self.stop(first, f"this is not CSV: {_csv_fault(error)}", "put quotes around the field")
+            self.stop(first, f"this is not CSV: {_csv_fault(error)}", self.quote_hint(before + reader.line_num))
+
+    def quote_hint(self, line: int) -> str:
+        """What to do about the quotes on a line that is not CSV."""
+        if '\\"' in self.diagnostics.source.line(line):
+            return 'a quote inside quotes is written twice: "", not \\"'
+        return "put quotes around the field, and write a quote inside them twice"
 
     def check_header(self, names: list[str], line: int) -> None:
         if len(names) > bounds.COLUMNS:
@@ -155,14 +196,14 @@ class RowsFile:
         for name in sorted({name for name in names if name and names.count(name) > 1}):
             self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
         if not any(NAME.fullmatch(name) for name in names):
-            separated = any(re.search(r"[;\t|]", name) for name in names)
-            hint = "its columns must be separated by commas" if separated else "such as: sku,title"
+            separated = any("|" in name for name in names)
+            hint = "its columns must be separated by commas, semicolons or tabs" if separated else "such as: sku,title"
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
     def _jsonl(self) -> Iterator[Row]:
         for number, text in enumerate(self._lines(), 1):
             self.row_chars = 0
-            if text.isspace():
+            if not trimmed(text):
                 continue
             try:
                 row = DECODER.decode(text)
@@ -170,8 +211,10 @@ class RowsFile:
                     raise ValueError('a row must be an object, such as {"sku": "a-1"}')
                 if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(row, MAX_DEPTH):
                     raise RecursionError
+                if all(value is None or value == "" for value in row.values()):
+                    continue
                 if "\\ud" in text.lower():
-                    json.dumps(row, ensure_ascii=False).encode()
+                    json.dumps(row, ensure_ascii=False, default=str).encode()
             except json.JSONDecodeError as error:
                 self.report(number, f"the row is not JSON: {error.msg}", column=error.colno)
             except UnicodeEncodeError:
@@ -191,10 +234,20 @@ class RowsFile:
         raise ReadingStopped
 
 
+def delimiter_of(header: str) -> str:
+    """What separates the cells: the delimiter that makes the most names of a header."""
+
+    def names(delimiter: str) -> int:
+        cells = next(csv.reader([header], delimiter=delimiter), [])
+        return sum(bool(NAME.fullmatch(trimmed(cell))) for cell in cells)
+
+    return max(DELIMITERS, key=names)
+
+
 def _csv_fault(error: csv.Error) -> str:
     message = str(error)
     if "new-line character" in message:
-        return "a line ends as on an old Macintosh"
+        return "a line ends with a carriage return alone, and others do not"
     if "unexpected end" in message:
         return "a quoted field has no end"
     return message
@@ -215,16 +268,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _integer(text: str) -> int:
+def _integer(text: str) -> Written:
     if len(text) > LONGEST_INTEGER:
         raise ValueError("the row has a number that is too long: put it in quotes")
-    return int(text)
+    return Written(int(text), text)
 
 
-def _float(text: str) -> float:
+def _float(text: str) -> Written:
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"the row has the number {text[:20]}, which JSON does not allow")
-    return number
+        hint = ": write null for a value that is missing" if text == "NaN" else ""
+        raise ValueError(f"the row has the number {text[:20]}, which JSON does not allow{hint}")
+    return Written(number, text)
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float)

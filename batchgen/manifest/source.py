@@ -1,8 +1,10 @@
 """The text of a file: how it is read, positions in it, and the line at a position with a caret under it."""
 
+import codecs
 import re
 import unicodedata
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -14,6 +16,11 @@ EXCERPT = 100
 """Characters of a line that an excerpt shows, so that it fits beside the line number in most terminals."""
 SAVE_AS_UTF8 = "save the file as UTF-8"
 LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+IN_QUOTES = re.compile(r'"(?:[^"\\\n]+|\\.)*+"')
+"""A text in double quotes on one line, as JSON writes it."""
+SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.")
+"""Or any other escape, so that the backslash of one does not begin the next."""
+ODD_COMMENT = re.compile(r"(?<![ \t])[ \t]+#(?=[^\W_])")
 BLOCK = 1 << 20
 """Characters that are split into lines at a time: the lines of a whole file would take many times its size."""
 
@@ -62,25 +69,60 @@ def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
         raise InvalidValue(f"the {noun} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def as_utf8(raw: bytes) -> bytes:
+    """The bytes in UTF-8 without a byte order mark. UTF-16 is known by its mark; damaged, it stays as it is."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return raw.decode("utf-16").encode()
+        except UnicodeError:
+            return raw
+    return raw.removeprefix(codecs.BOM_UTF8)
+
+
+def with_whole_characters(text: str) -> str:
+    """The text with each surrogate pair inside double quotes as one escape: JSON writes an emoji as two, YAML has none.
+
+    The escape is two characters shorter, so a later column on the line is that of the shorter line.
+    """
+    if "\\ud" not in text and "\\uD" not in text:
+        return text
+    return IN_QUOTES.sub(lambda quoted: SURROGATE_PAIR.sub(whole_character, quoted[0]), text)
+
+
+def whole_character(pair: re.Match[str]) -> str:
+    """The escape of the character that two escapes of a surrogate pair stand for; other escapes as they are."""
+    if not pair[1]:
+        return pair[0]
+    high, low = int(pair[1], 16), int(pair[2], 16)
+    return f"\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08X}"
+
+
 class SourceText:
-    """The text of a file: UTF-8, without its byte order mark. `path` is as the user wrote it."""
+    """The text of a file: UTF-8 or UTF-16, without its byte order mark. `path` is as the user wrote it."""
 
     def __init__(self, path: Path, raw: bytes) -> None:
         self.path = path
         self.encoding_fault: tuple[Position, str] | None = None
         """The position of the first byte that is not UTF-8, and the message about it."""
+        raw = as_utf8(raw)
         try:
             self.text = raw.decode()
         except UnicodeDecodeError as error:
             self.text = raw.decode(errors="replace")
-            lines = raw[: error.start].decode().removeprefix("\ufeff").split("\n")
+            lines = raw[: error.start].decode().split("\n")
             is_utf16 = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-            message = "the file is UTF-16" if is_utf16 else f"byte 0x{raw[error.start]:02x} is not UTF-8"
+            message = "the file is damaged UTF-16" if is_utf16 else f"byte 0x{raw[error.start]:02x} is not UTF-8"
             self.encoding_fault = Position(len(lines), len(lines[-1]) + 1, 0), message
-        self.text = self.text.removeprefix("\ufeff")
-
+        self.text = with_whole_characters(self.text)
         self._block = 0, 0
         """Where the last line that was looked up lies: the number of lines before its block, and the block's start."""
+
+    @cached_property
+    def odd_comments(self) -> frozenset[int]:
+        """The offsets at which a comment follows that begins with a letter or digit, such as ` #sunset`."""
+        return (
+            frozenset(match.start() for match in ODD_COMMENT.finditer(self.text)) if " #" in self.text else frozenset()
+        )
 
     def line(self, number: int) -> str:
         """The line of this number without its end; empty behind the last."""

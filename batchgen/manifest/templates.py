@@ -8,80 +8,55 @@ text without `{{` is no template, and the values that are filled in are never re
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath
 from typing import Any
 
 from minijinja import Environment, TemplateError
 
 from batchgen.catalogue.wording import listed, nearest_hint, suggestion
+from batchgen.catalogue.written import text_of, trimmed
 from batchgen.manifest import bounds
+from batchgen.manifest.expressions import (
+    ARITHMETIC,
+    LONGEST_TEXT,
+    QUOTED,
+    STRING,
+    BadTemplate,
+    Expression,
+    UnknownName,
+    finalized,
+    format_numbers,
+    may_be_empty,
+    no_text,
+    operands,
+    part_of,
+    replace,
+)
 from batchgen.manifest.nodes import Node
-from batchgen.manifest.source import InvalidValue
 
 FUEL = 10_000
 """Steps of one template in minijinja; a real one takes a few dozen."""
 LONGEST_EXPRESSION = 1_000
 """Characters between `{{` and `}}`: minijinja's parser recurses, and its stack overflows at a few thousand."""
-LONGEST_TEXT = 10_000
-"""Characters of a filter's result, so that repeated filters cannot exhaust memory."""
 MOST_COMPILED = 1_000
 """Compiled templates in memory. Beyond it all are dropped: a manifest with more has a template a job."""
 
-STRING = r'"(?:\\.|[^"\\])*"|' + r"'(?:\\.|[^'\\])*'"
 EXPRESSION = re.compile(rf"\{{\{{((?:{STRING}|[^\"'}}]|\}}(?!\}}))*+)\}}\}}", re.DOTALL)
-QUOTED = re.compile(STRING, re.DOTALL)
 STATEMENT = re.compile(r"\{%[-+]?\s*[a-z]")
-SINGLE_NAME = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.[a-z]+)*)\s*\}\}", re.ASCII)
-PARTS = ("name", "stem", "suffix", "parent")
-"""The parts of a path, such as `{{ image.stem }}`."""
+NAME_PATH = re.compile(r"\s*([A-Za-z_]\w*)((?:\.[a-z_]\w*)*)\s*", re.ASCII)
 FILTER = re.compile(r"\|\s*([A-Za-z_]\w*)")
 FILTERS = (
     *("abs", "capitalize", "d", "default", "first", "float", "format", "int", "last", "length", "lower", "replace"),
     *("round", "string", "title", "trim", "truncate", "upper"),
 )
 
-
-class BadTemplate(InvalidValue):
-    """The template cannot be filled in."""
-
-
-class UnknownName(BadTemplate):
-    """The template uses a name that does not exist."""
-
-
-class PathText:
-    """A text with the parts of a path. Of a link, what follows `?` or `#` belongs to no part.
-
-    A template reaches the properties only: minijinja hides names that begin with an underscore.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._path = re.split(r"[?#]", text, maxsplit=1)[0] if "://" in text[:12] else text
-
-    def __str__(self) -> str:
-        return self._text
-
-    @property
-    def name(self) -> PathText:
-        return PathText(PurePosixPath(self._path).name)
-
-    @property
-    def stem(self) -> PathText:
-        return PathText(PurePosixPath(self._path).stem)
-
-    @property
-    def suffix(self) -> PathText:
-        return PathText(PurePosixPath(self._path).suffix)
-
-    @property
-    def parent(self) -> PathText:
-        """All before the last `/`; not as pathlib has it, for which `https://` is `https:/`."""
-        folder, slash, _ = self._path.rpartition("/")
-        return PathText(folder or slash or ".")
+SPREADSHEET_ERRORS = {
+    *("#REF!", "#N/A", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#GETTING_DATA"),
+    *("#FIELD!", "#BLOCKED!", "#CONNECT!", "#UNKNOWN!", "#BUSY!", "#ERROR!"),
+}
+"""What a spreadsheet shows, and exports, instead of a value that it could not compute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +67,17 @@ class Ambiguous:
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateNames:
-    """The names that a template uses. A path is a name with the parts taken of it: (name, part, part of the part…)."""
+class Template:
+    """A compiled template: literal texts, paths (a name and the parts taken of it) and expressions, in their order."""
 
+    segments: tuple[str | tuple[str, ...] | Expression, ...]
     names: tuple[str, ...]
-    paths: tuple[tuple[str, ...], ...]
-    single: tuple[str, ...] = ()
-    """The path that is the whole template, if it is one: then the value keeps its type."""
-    chars: int = 0
+    """All names that it uses."""
+    chars: int
     """The length of all expressions: no value can stand in them more often."""
+
+    single: tuple[str, ...] | None
+    """The path that is the whole template, if it is one: then the value keeps its type."""
 
 
 class Templates:
@@ -120,76 +97,134 @@ class Templates:
         )
         for function in list(self.environment.globals):
             self.environment.remove_global(function)
-        self.environment.add_filter("replace", _replace)
-        self.environment.add_filter("format", _format)
+        self.environment.add_filter("replace", replace)
+        self.environment.add_filter("format", format_numbers)
+        self.environment.finalizer = finalized
         self.environment.auto_escape_callback = _no_escaping
-        self.compiled: dict[str, TemplateNames] = {}
+        self.compiled: dict[str, Template] = {}
 
-    def fill(self, template: str, values: Mapping[str, Any]) -> Any:
+    def fill(self, template: str, values: Mapping[str, Any], required: Container[str] | None = None) -> Any:
         """The text of `template` with `values` filled in. A template that is a single name gives its value unchanged.
 
-        Raises BadTemplate, also for a name without a value.
+        With `required`, the text is an id, a link or a path: the values lose the blanks around them, and those that are
+        named there must not be empty. Raises BadTemplate, also for a name without a value.
         """
         if "{{" not in template:
             return template
         try:
-            uses = self.names_in(template)
-            for name in uses.names:
-                if name not in values:
-                    raise UnknownName(f"the template has no name `{name[:100]}`", names_hint(name, tuple(values)))
-                if type(values[name]) is Ambiguous:
-                    raise BadTemplate(values[name].message, "rename the column")
-            if uses.single:
-                return _part(values, *uses.single)
-            used = {name: values[name] for name in uses.names}
-            longest = max((len(str(value)) for value in used.values()), default=0)
-            if longest * uses.chars > bounds.FILLED_CHARS and longest > LONGEST_TEXT:
-                raise BadTemplate(f"the template would become too long: a value in it has {longest:,} characters")
-            for name, *parts in uses.paths:
-                if type(values[name]) is str:
-                    _part(values, name, *parts)
-                    used[name] = PathText(values[name])
-            return self.environment.render_template(template, **used)
+            compiled = self.compiled.get(template) or self.compile(template)
+            check_names(compiled, values)
+            if compiled.single:
+                return part_of(values, *compiled.single)
+            text = ""
+            for segment in compiled.segments:
+                text += segment if isinstance(segment, str) else self.filled(segment, values, required)
+            return text
         except TypeError as error:
             message = f"the template cannot be filled in: {str(error)[:200]}"
             raise BadTemplate(message, "there is nothing to call") from None
         except TemplateError as error:
             raise BadTemplate(f"the template cannot be filled in: {_reason(error)}") from None
 
-    def names_in(self, template: str) -> TemplateNames:
-        """The names that `template` uses. Compiles it once. Raises BadTemplate or TemplateError."""
-        return self.compiled.get(template) or self.compile(template)
+    def fill_text(self, template: str, values: Mapping[str, Any], required: Container[str] | None = None) -> str:
+        """The same as text without blanks around it. Raises BadTemplate also for a list or mapping."""
+        value = self.fill(template, values, required)
+        if type(value) is list or type(value) is dict:
+            raise no_text(template.strip("{} "), value)
+        return trimmed(text_of(value))
+
+    def empty_column(self, template: str, columns: Container[str]) -> str | None:
+        """The first of the columns that an empty text was made of; None where an expression may have meant it."""
+        compiled = self.compiled.get(template) or self.compile(template)
+        if any(type(segment) is Expression for segment in compiled.segments):
+            return None
+        return next((name for name in compiled.names if name in columns), None)
+
+    def filled(
+        self, segment: tuple[str, ...] | Expression, values: Mapping[str, Any], required: Container[str] | None
+    ) -> str:
+        """The text of one path or expression of a template."""
+        if isinstance(segment, Expression):
+            return self.environment.render_template(segment.code, **operands(segment, values))
+        value = part_of(values, *segment)
+        if type(value) is list or type(value) is dict:
+            raise no_text(".".join(segment), value)
+        text = text_of(value)
+        if required is None:
+            return text
+        text = trimmed(text)
+        if not text and segment[0] in required:
+            raise BadTemplate(f"`{segment[0][:100]}` is empty here", may_be_empty(".".join(segment)))
+        return text
 
     def uses(self, node: Node, name: str) -> bool:
         """Whether a node is a template that uses `name`."""
-        return templated(node) and name in self.names_in(node.text).names
+        return templated(node) and name in (self.compiled.get(node.text) or self.compile(node.text)).names
 
-    def compile(self, template: str) -> TemplateNames:
+    def compile(self, template: str) -> Template:
+        """Compile a template once. Raises BadTemplate or TemplateError."""
         if len(self.compiled) >= MOST_COMPILED:
             self.compiled.clear()
             self.environment.clear_templates()
         if len(template) > bounds.TEMPLATE_CHARS:
             message = f"the template has {len(template):,} characters; at most {bounds.TEMPLATE_CHARS:,} are allowed"
             raise BadTemplate(message)
-        expressions, text, unread = _parts_of(template)
-        if STATEMENT.search(text + unread):
+        texts, codes, unread = _parts_of(template)
+        if STATEMENT.search("".join((*texts, unread))):
             raise BadTemplate("a template has no statements", "use names and filters: {{ id | lower }}")
-        for expression in expressions:
-            _check_expression(expression)
-        unreadable = BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
-        if len(unread) > LONGEST_EXPRESSION:
-            raise unreadable
-        self.environment.add_template(template, template)
+        for code in codes:
+            _check_expression(code)
         if unread:
-            raise unreadable
-        paths = sorted(self.environment.undeclared_variables_in_str(template, nested=True))
-        names = tuple(sorted({path.partition(".")[0] for path in paths}))
-        match = SINGLE_NAME.fullmatch(template)
-        single = (match[1], *match[2].split(".")[1:]) if match and names == (match[1],) else ()
-        dotted = tuple(tuple(path.split(".")) for path in paths if "." in path)
-        uses = TemplateNames(names, dotted, single, sum(map(len, expressions)))
-        self.compiled[template] = uses
-        return uses
+            if len(unread) <= LONGEST_EXPRESSION:
+                self.environment.add_template(template, template)  # minijinja's message may say more
+            raise BadTemplate("the template cannot be read", "a `{{` that is text is written {{ '{{' }}")
+        segments: list[str | tuple[str, ...] | Expression] = [texts[0]]
+        for code, text in zip(codes, texts[1:], strict=True):
+            # As in Jinja, a dash beside the braces takes away the white space on its side.
+            if code.startswith("-"):
+                segments[-1] = str(segments[-1]).rstrip()
+            segments += [self.expression(code.removeprefix("-").removesuffix("-")), text]
+            if code.endswith("-"):
+                segments[-1] = text.lstrip()
+        names = {segment[0] for segment in segments if type(segment) is tuple}
+        names.update(name for segment in segments if type(segment) is Expression for name in segment.names)
+        parts = tuple(segment for segment in segments if segment)
+        single = parts[0] if len(parts) == 1 and isinstance(parts[0], tuple) else None
+        compiled = Template(parts, tuple(sorted(names)), sum(map(len, codes)), single)
+        self.compiled[template] = compiled
+        return compiled
+
+    def expression(self, code: str) -> tuple[str, ...] | Expression:
+        """What stands between the braces: a path, or an expression that minijinja has compiled."""
+        source = f"{{{{{code}}}}}"
+        self.environment.add_template(source, source)
+        variables = sorted(self.environment.undeclared_variables_in_str(source, nested=True))
+        names = tuple(sorted({variable.partition(".")[0] for variable in variables}))
+        match = NAME_PATH.fullmatch(code)
+        if match and names == (match[1],):
+            return (match[1], *match[2].split(".")[1:])
+        paths = tuple(tuple(variable.split(".")) for variable in variables if "." in variable)
+        return Expression(source, names, paths, bool(ARITHMETIC.search(QUOTED.sub("''", code))))
+
+
+def check_names(template: Template, values: Mapping[str, Any]) -> None:
+    """Raises BadTemplate for a name of the template without a usable value."""
+    longest = 0
+    for name in template.names:
+        if name not in values:
+            raise UnknownName(f"the template has no name `{name[:100]}`", names_hint(name, tuple(values)))
+        value = values[name]
+        if type(value) is str:
+            if value[:1] == "#" and value.strip() in SPREADSHEET_ERRORS:
+                hint = "mend the formula in the spreadsheet, or empty the cell"
+                raise BadTemplate(f"`{name[:100]}` is {value.strip()}, an error of a spreadsheet", hint)
+            longest = max(longest, len(value))
+        elif type(value) is Ambiguous:
+            raise BadTemplate(value.message, "rename the column")
+        else:
+            longest = max(longest, len(str(value)))
+    if longest > LONGEST_TEXT and longest * template.chars > bounds.FILLED_CHARS and not template.single:
+        raise BadTemplate(f"the template would become too long: a value in it has {longest:,} characters")
 
 
 def templated(node: Node) -> bool:
@@ -210,19 +245,19 @@ def names_hint(name: str, names: tuple[str, ...]) -> str:
     return f"{nearest_hint(name, names)} known: {listed(names)}".strip()
 
 
-def _parts_of(template: str) -> tuple[list[str], str, str]:
-    """The expressions of a template, the text around them, and what follows from a `{{` that has no end."""
+def _parts_of(template: str) -> tuple[list[str], list[str], str]:
+    """The texts around the expressions of a template, the expressions, and what follows from a `{{` without an end."""
     expressions: list[str] = []
-    text: list[str] = []
+    texts: list[str] = []
     start = 0
     while (opening := template.find("{{", start)) >= 0:
-        text.append(template[start:opening])
+        texts.append(template[start:opening])
         match = EXPRESSION.match(template, opening)
         if match is None:
-            return expressions, "".join(text), template[opening:]
+            return texts, expressions, template[opening:]
         expressions.append(match[1])
         start = match.end()
-    return expressions, "".join((*text, template[start:])), ""
+    return [*texts, template[start:]], expressions, ""
 
 
 def _check_expression(expression: str) -> None:
@@ -236,22 +271,6 @@ def _check_expression(expression: str) -> None:
             raise BadTemplate(f"there is no filter `{name}`", suggestion(name, FILTERS))
 
 
-def _part(values: Mapping[str, Any], name: str, *parts: str) -> Any:
-    """The part of a value: a member of a mapping, or a part of a path."""
-    value = values[name]
-    for depth, part in enumerate(parts):
-        whole = ".".join((name, *parts[:depth]))
-        if type(value) is dict and part in value:
-            value = value[part]
-        elif type(value) is str and part in PARTS:
-            value = str(getattr(PathText(value), part))
-        else:
-            choices = PARTS if type(value) is str else list(value) if type(value) is dict else ()
-            hint = suggestion(part, choices) if choices else ""
-            raise BadTemplate(f"`{whole[:100]}` has no part `{part[:100]}`", hint)
-    return value
-
-
 def _no_escaping(_name: str) -> bool:
     """minijinja escapes HTML by a template's name; paths and prompts are never HTML."""
     return False
@@ -260,22 +279,3 @@ def _no_escaping(_name: str) -> bool:
 def _reason(error: TemplateError) -> str:
     message = str(error.detail or error.message).splitlines()[0]
     return message.partition(" (in ")[0][:200]
-
-
-def _replace(value: object, old: object, new: object) -> str:
-    text, old, new = str(value), str(old), str(new)
-    if len(text) + (text.count(old) + 1) * len(new) > LONGEST_TEXT:
-        raise BadTemplate("`replace` makes the text too long")
-    return text.replace(old, new)
-
-
-def _format(pattern: object, *values: object) -> str:
-    if re.search(r"\d{3}|\*", str(pattern)):
-        raise BadTemplate("`format` pads to at most 99 characters")
-    longest = max((len(str(value)) for value in values), default=0)
-    if len(str(pattern)) + str(pattern).count("%") * longest > LONGEST_TEXT:
-        raise BadTemplate("`format` makes the text too long")
-    try:
-        return str(pattern) % values
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadTemplate(f"`format` cannot be done: {error}") from None

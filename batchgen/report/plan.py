@@ -6,22 +6,28 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
+from textwrap import wrap
 from typing import Any
 
 from batchgen.dry_run import ModelCost, Plan
 from batchgen.jobs import State
 from batchgen.manifest import AUTO
 from batchgen.report.words import counts, dollars, duration, local_time, plural
+from batchgen.services.text import visible
 
+WIDTH = 80  # columns of the narrowest terminal in use
+INDENT = " " * 6
 LEARNED = " (learned from the account, or assumed)"
 
 
 def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
-    """The lines of a plan: jobs, costs, the end."""
+    """The lines of a plan: warnings, jobs, the first prompts, costs, the end."""
+    yield from (f"warning: {warning}" for warning in plan.request.warnings)
     yield f"{plan.request.batch.name}: {plural(sum(plan.table.states.values()), 'job')}: {job_counts(plan)}"
     width = max((len(model.model) for model in plan.models), default=0)
     for model in plan.models:
         yield f"  {model.jobs:6}  {model.model:{width}}  {model_cost(model)}"
+    yield from prompt_lines(plan)
     yield f"  {total_cost(plan)}; {price_source(plan)}" if plan.to_send else "  nothing to send"
     if plan.request.limits.max_cost is not None:
         yield f"  {within_cap(plan, plan.request.limits.max_cost)}"
@@ -32,6 +38,18 @@ def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
         yield f"  the service keeps a finished file for {duration(kept)}: a run must be at work within that time"
     if until := plan.request.until:
         yield f"  by {local_time(until, now)}: {plan.in_time} of {plan.affordable} would be sent and done"
+
+
+def prompt_lines(plan: Plan) -> Iterator[str]:
+    """The first prompts in full, folded to the width of a terminal."""
+    if plan.table.prompts:
+        yield "  the first prompts, as they would be sent:"
+    for first in plan.table.prompts:
+        yield f"    {first.job}:"
+        for paragraph in first.prompt.split("\n"):
+            yield from wrap(
+                visible(paragraph), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT, break_on_hyphens=False
+            ) or [INDENT]
 
 
 def job_counts(plan: Plan) -> str:
@@ -119,6 +137,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "prices": [asdict(model) for model in plan.models],
         "prices_listed_at": table.prices.listed_at,
         "prices_live": request.has_live_prices,
+        "first_prompts": [asdict(first) for first in plan.table.prompts],
+        "warnings": request.warnings,
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
         "spent_usd": table.totals.spent,

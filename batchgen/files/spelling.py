@@ -1,0 +1,82 @@
+"""Finds the file that a path means where it is spelt otherwise on the disk: accents, slashes, escapes of links."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote
+
+LISTED = 200_000
+"""Names of one folder that are compared: a larger folder takes seconds to list."""
+FILE_LINK = re.compile(r"file:(//(localhost)?)?(?=/)", re.IGNORECASE)
+
+
+class FileNames:
+    """The names in the folders that were looked into, each listed once."""
+
+    def __init__(self) -> None:
+        self.folders: dict[Path, dict[str, list[str]]] = {}
+        """Folder → folded name → the names on the disk."""
+
+    def existing(self, folder: Path, path: str) -> str:
+        """The path of the existing file that `path` means; `path` itself where there is none."""
+        for candidate in dict.fromkeys(spellings(path)):
+            if os.path.lexists(folder / candidate):
+                return candidate
+            match = self.match(folder, candidate)
+            if match and normal(match) == normal(candidate):
+                return match
+        return path
+
+    def similar(self, folder: Path, path: str) -> str | None:
+        """The path of a file whose name differs from `path` in the case of its letters alone."""
+        return next(filter(None, (self.match(folder, candidate) for candidate in spellings(path))), None)
+
+    def match(self, folder: Path, path: str) -> str | None:
+        """The existing path that is `path` but for letter case and the form of accents, if there is only one."""
+        done = "/" if path.startswith("/") else ""
+        for part in filter(None, path.split("/")):
+            names = [part] if os.path.lexists(folder / done / part) else self.names(folder / done).get(folded(part), [])
+            exact = [name for name in names if normal(name) == normal(part)]
+            if len(exact or names) != 1:
+                return None
+            done = f"{done}{'/' if done.strip('/') else ''}{(exact or names)[0]}"
+        return done or None
+
+    def names(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self.folders:
+            names: dict[str, list[str]] = {}
+            self.folders[folder] = names
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in islice(entries, LISTED):
+                        names.setdefault(folded(entry.name), []).append(entry.name)
+            except OSError:
+                pass  # what cannot be listed has no names to compare
+        return self.folders[folder]
+
+
+def spellings(path: str) -> Iterator[str]:
+    """The paths that a text may stand for, the most literal first."""
+    yield path
+    if FILE_LINK.match(path):
+        yield unquote(FILE_LINK.sub("", path))
+    if path.startswith("~/"):
+        yield str(Path(path).expanduser())
+    if "\\" in path:
+        yield path.replace("\\", "/")
+    if "%" in path:
+        yield unquote(path)
+
+
+def normal(name: str) -> str:
+    """One form for all forms of the same accents: macOS takes them apart, most keyboards do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    return normal(normal(name).casefold())

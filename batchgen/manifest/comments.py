@@ -1,0 +1,50 @@
+"""Warns of a comment that was meant as text: YAML takes the rest of `prompt: a red car #sunset` for a comment."""
+
+from collections.abc import Iterator, Mapping
+
+from batchgen import catalogue
+from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.nodes import Node
+from batchgen.manifest.source import Position
+
+MESSAGE = "the rest of this line is a comment; put the text in quotes"
+QUOTES_AND_BLOCKS = frozenset("\"'|>")
+"""The first characters of texts that cannot be cut by accident."""
+AXIS = "a text of a matrix"
+
+
+def warn_of_comments(fields: Mapping[str, Node], diagnostics: Diagnostics) -> None:
+    """Warn of each text without quotes in an entry that ends where a comment begins with a letter or digit."""
+    source = diagnostics.source
+    if not source.odd_comments:
+        return
+    for node in texts(fields):
+        offset, start = node.end_mark.index, source.text[node.start_mark.index : node.start_mark.index + 1]
+        if offset in source.odd_comments and start not in QUOTES_AND_BLOCKS:
+            line = source.line(node.end_mark.line + 1)
+            column = line.index("#", node.end_mark.column)
+            rest = line[column : column + 60]
+            diagnostics.warn(Position(node.end_mark.line + 1, column + 1, 0), f"{MESSAGE}: {rest}")
+
+
+def texts(fields: Mapping[str, Node]) -> Iterator[Node]:
+    """The values of an entry that are texts of any wording, at any depth."""
+    for name, node in fields.items():
+        if name == "matrix" and type(node.value) is dict:
+            for axis in node.value.values():
+                yield from _texts(axis, AXIS)
+        else:
+            yield from _texts(node, name)
+
+
+def _texts(node: Node, name: str) -> Iterator[Node]:
+    if type(node.value) is dict:
+        for key, child in node.value.items():
+            yield from _texts(child, AXIS if name == AXIS else key)
+    elif type(node.value) is list:
+        for child in node.value:
+            yield from _texts(child, name)
+    elif type(node.value) is str and (name == AXIS or name in catalogue.texts()):
+        yield node
+    elif node.value is None and name in catalogue.texts():
+        yield node  # all of it is a comment

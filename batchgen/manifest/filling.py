@@ -1,0 +1,110 @@
+"""Fills in the templates of one entry, for one job after the other, and reports what is wrong with them."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from batchgen.catalogue.links import medium
+from batchgen.catalogue.wording import quoted
+from batchgen.catalogue.written import Written, shown, trimmed
+from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
+from batchgen.manifest.job_keys import JOB_KEYS
+from batchgen.manifest.job_list import Entry, JobList, ManifestFile
+from batchgen.manifest.nodes import Node
+from batchgen.manifest.templates import Ambiguous
+
+NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
+"""Parameters that a row does not leave out with an empty cell: the video would be paid for, and be another one."""
+Values = Mapping[str, Any]
+"""The values that a template can use, by name."""
+
+
+class TemplateFiller:
+    """The templates of one entry; `row` are the names of the current row and cell."""
+
+    def __init__(self, jobs: JobList, file: ManifestFile, node: Node) -> None:
+        self.jobs = jobs
+        self.entry = Entry(file, node)
+        self.fields = self.entry.fields
+        self.report = self.entry.report
+        self.params = {name: node for name, node in self.fields.items() if name not in JOB_KEYS}
+        self.row: Values = {}
+        self.broken = False
+        """Whether a template of the current job could not be filled in."""
+
+    def job_values(self, **values: Any) -> dict[str, Any]:
+        """`values`, with the names that every template has: the batch, and the take if there are takes."""
+        take = {"take": self.entry.origin.take} if self.entry.origin and self.entry.origin.take else {}
+        return {"batch": self.jobs.header.batch, **values, **take}
+
+    def values(self, **job_values: Any) -> dict[str, Any]:
+        """The names of the job and those of the row. A name with two different values is Ambiguous."""
+        values = self.job_values(**job_values)
+        for name, value in self.row.items():
+            if name not in values:
+                values[name] = value
+            elif trimmed(shown(values[name])) != trimmed(shown(value)):
+                message = (
+                    f"`{name}` means two things: it is {shown(values[name])[:60]} for the job, and another in its row"
+                )
+                values[name] = Ambiguous(message)
+        return values
+
+    @property
+    def columns(self) -> Container[str]:
+        """The names of the row's columns, without those of a matrix."""
+        origin = self.entry.origin
+        if not origin or not origin.rows:
+            return ()
+        return self.row.keys() - dict(origin.axes).keys() if origin.axes else self.row
+
+    def filled(self, node: Node, values: Values, name: str = "") -> Any:
+        """The value of `node`, a parameter called `name`, with its templates filled in.
+
+        Numbers and truth values are `Written`. An empty result is null, like an empty value in YAML.
+        """
+        value = node.value
+        if type(value) is str:
+            return self.filled_text(node, values, name) if "{{" in value else value
+        if type(value) is dict:
+            members = ((key, child, self.filled(child, values, key)) for key, child in value.items())
+            return {key: filled for key, child, filled in members if filled is not None or child.value is None}
+        if type(value) is list:
+            items = ((child, self.filled(child, values, name)) for child in value)
+            return [filled for child, filled in items if filled is not None or child.value is None]
+        return value if value is None else Written(value, node.text)
+
+    def filled_text(self, node: Node, values: Values, name: str) -> Any:
+        """The value of a parameter that is a template. A mistake is reported, and gives None."""
+        templates = self.jobs.templates
+        try:
+            filled = templates.fill(node.value, values, self.columns if medium(name, None) else None)
+            if name not in NEVER_EMPTY or (type(filled) is not str and filled is not None) or trimmed(filled or ""):
+                return None if filled == "" else filled
+            if column := templates.empty_column(node.value, self.columns):
+                raise BadTemplate(f"`{name}` is empty: `{column[:100]}` is empty here", may_be_empty(column))
+        except BadTemplate as error:
+            self.report_template(node, error)
+        return None
+
+    def text(self, node: Node, values: Values, required: Container[str] = ()) -> str | None:
+        """The text of a template that names something; None where it cannot be filled in, which is reported.
+
+        None of the names `required` may be empty in it.
+        """
+        if type(node.value) is not str:
+            self.report(node, f"this must be text, not {quoted(node.value)}")
+            return None
+        broken = self.broken
+        try:
+            return self.jobs.templates.fill_text(node.value, values, required)
+        except BadTemplate as error:
+            self.report_template(node, error)
+        self.broken = broken
+        return None
+
+    def report_template(self, node: Node, error: BadTemplate) -> None:
+        """Report a template that cannot be filled in: the job's parameters are not checked."""
+        self.broken = True
+        rows = self.entry.origin.rows if self.entry.origin else ""
+        columns = f"; the columns are those of {rows}" if rows and isinstance(error, UnknownName) else ""
+        self.report(node, str(error), f"{error.hint}{columns}")

@@ -1,0 +1,401 @@
+"""Values keep the shape in which a person wrote them, wherever they come from; what is empty or no text is seen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from batchgen import api, manifest
+from batchgen.cli.run import announce_warnings
+from batchgen.errors import ManifestInvalid
+from batchgen.manifest import Manifest
+from batchgen.report.plan import plan_json, plan_lines
+
+TEXT = "klingai/v2.1-master-text-to-video"
+STANDARD = "kling-video/v2.1/standard/image-to-video"
+SEEDED = "alibaba/wan-2-6-t2v"
+LINK = "https://images.example.com/a.jpg"
+
+Files = dict[str, str | bytes]
+
+
+def read(folder: Path, text: str, files: Files | None = None) -> Manifest:
+    for name, content in (files or {}).items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    path = folder / "m.yaml"
+    path.write_text(dedent(text), "utf-8")
+    return manifest.read(path)
+
+
+def refusal(folder: Path, text: str, files: Files | None = None) -> str:
+    with pytest.raises(ManifestInvalid) as caught:
+        read(folder, text, files)
+    return str(caught.value)
+
+
+def params(parsed: Manifest, name: str) -> list[Any]:
+    return [json.loads(job.request).get(name) for job in parsed.jobs]
+
+
+SHAPES = ["001", "1.10", "0x10", "1e3", "010", "1_000", "yes", "2024-01-01", "12:30", "true", "0.50", "+7", "5.0"]
+ENTRY = f"""
+output: "out/c{{{{ x | replace(':', '_') }}}}.mp4"
+jobs:
+  - id: "clip-{{{{ x }}}}"
+    model: {STANDARD}
+    prompt: "{{{{ x }}}} turns"
+    image_url: "https://images.example.com/{{{{ x }}}}.jpg"
+    tags: ["t-{{{{ x }}}}"]
+"""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("source", "files"),
+    [
+        ("    matrix: {x: [SHAPE]}", {}),
+        ("    rows: r.csv", {"r.csv": "x\nSHAPE\n"}),
+        ("    rows: r.jsonl", {"r.jsonl": '{"x": "SHAPE"}\n'}),
+    ],
+    ids=["matrix", "CSV", "JSON lines"],
+)
+def test_a_value_in_a_longer_text_stands_as_it_was_written(
+    tmp_path: Path, shape: str, source: str, files: dict[str, str]
+) -> None:
+    written = {name: text.replace("SHAPE", shape) for name, text in files.items()}
+    (job,) = read(tmp_path, ENTRY + source.replace("SHAPE", shape) + "\n", dict(written)).jobs
+    request = json.loads(job.request)
+    assert (request["prompt"], request["image_url"]) == (
+        f"{shape} turns",
+        f"https://images.example.com/{shape}.jpg",
+    )
+    path_part = shape.replace(":", "_")
+    assert (job.key, job.output, job.tags) == (f"clip-{shape}", f"out/c{path_part}.mp4", (f"t-{shape}",))
+
+
+@pytest.mark.parametrize("number", ["1.10", "1e3", "5.0", "7"])
+def test_a_number_of_json_stands_as_it_was_written(tmp_path: Path, number: str) -> None:
+    (job,) = read(tmp_path, ENTRY + "    rows: r.jsonl\n", {"r.jsonl": f'{{"x": {number}}}\n'}).jobs
+    assert (job.key, json.loads(job.request)["prompt"]) == (f"clip-{number}", f"{number} turns")
+
+
+def test_a_pair_of_escapes_stands_beside_a_number_in_rows_of_json(tmp_path: Path) -> None:
+    content = '{"x": 7, "face": "\\ud83d\\ude00"}\n'
+    (job,) = read(tmp_path, ENTRY.replace("turns", "{{ face }}") + "    rows: r.jsonl\n", {"r.jsonl": content}).jobs
+    assert json.loads(job.request)["prompt"] == "7 \U0001f600"
+
+
+@pytest.mark.parametrize("null", ["~", "null", "''", ""])
+def test_an_empty_value_of_a_matrix_is_empty_text(tmp_path: Path, null: str) -> None:
+    (job,) = read(tmp_path, ENTRY + f"    matrix: {{x: [{null or '~'}]}}\n").jobs
+    assert (job.key, json.loads(job.request)["prompt"], job.tags) == ("clip-", " turns", ("t-",))
+
+
+EXPRESSIONS = {
+    "a filter of text": ("{{ s | upper }}", "007"),
+    "a replacement": ("{{ f | replace('.', '_') }}", "1_10"),
+    "text beside text": ("{{ e ~ '-' ~ s }}", "-007"),
+    "a format": ("{{ '%03d' | format(n) }}", "005"),
+    "a sum": ("{{ n + 1 }}!", "6!"),
+    "a choice": ("{{ s if n == 5 else 'x' }}", "007"),
+    "a truth value": ("{{ 'on' if b else 'off' }}{{ b }}", "ontrue"),
+    "a default": ("{{ e | default('-', true) }}", "-"),
+    "a member of a mapping": ("{{ d.x }} {{ d.y }}.", "0x10 ."),
+    "an item of a list": ("{{ l[0] }} {{ l | first }} {{ l | length }}", "x x 1"),
+    "dashes": ("a  {{- n -}}  b", "a5b"),
+}
+
+
+@pytest.mark.parametrize(("template", "text"), EXPRESSIONS.values(), ids=EXPRESSIONS)
+def test_an_expression_shows_values_as_they_were_written(tmp_path: Path, template: str, text: str) -> None:
+    names = "".join(f", {name}: [{value}]" for name, value in CELL_VALUES.items()).removeprefix(", ")
+    job = f'- {{id: a, model: {TEXT}, prompt: "{template}", matrix: {{{names}}}}}'
+    assert params(read(tmp_path, f"jobs:\n{job}\n"), "prompt") == [text]
+
+
+CELL_VALUES = {"s": "007", "f": "1.10", "n": "5", "b": "true", "e": "~", "d": "{x: 0x10, y: ~}", "l": "[x]"}
+
+NO_TEXT = {
+    "a list in a text": ("prompt: '{{ l }} turns'", "`l` is a list, which is no text"),
+    "a mapping in a text": ("prompt: '{{ d }} turns'", "`d` is a mapping, which is no text"),
+    "a list through a filter": ("prompt: '{{ l | lower }}'", "`l` is a list, which is no text"),
+    "a list as the prompt": ("prompt: '{{ l }}'", "`prompt` must be text, not a list"),
+    "a truth value as the prompt": ("prompt: '{{ b }}'", "`prompt` must be text, not true"),
+    "a truth value": ("prompt: true", "`prompt` must be text, not true"),
+    "not a number": ("prompt: .nan", ".nan is no value that can be sent"),
+    "infinite": ("prompt: x, negative_prompt: -.inf", "-.inf is no value that can be sent"),
+    "nothing but blanks": ("prompt: '  '", "`prompt` is empty"),
+    "a list in the tags": ("prompt: x, tags: ['{{ l }}']", "`l` is a list, which is no text"),
+    "a list in the output": ("prompt: x, output: '{{ l }}.mp4'", "`l` is a list, which is no text"),
+}
+
+
+@pytest.mark.parametrize(("keys", "message"), NO_TEXT.values(), ids=NO_TEXT)
+def test_what_is_no_text_is_refused_with_its_place(tmp_path: Path, keys: str, message: str) -> None:
+    job = f"jobs:\n- {{id: a, model: {TEXT}, {keys}, matrix: {{l: [[x]], d: [{{y: 1}}], b: [true]}}}}\n"
+    shown = refusal(tmp_path, job)
+    assert message in shown
+    assert "m.yaml:2:" in shown
+    assert "['x']" not in shown
+
+
+@pytest.mark.parametrize(("written", "sent"), [("7", "7"), ("007", "007"), ("1.10", "1.10"), ("0x10", "0x10")])
+def test_a_number_as_a_whole_text_is_the_text(tmp_path: Path, written: str, sent: str) -> None:
+    text = f"jobs: [{{id: {written}, model: {TEXT}, prompt: {written}, negative_prompt: ~, tags: [{written}]}}]"
+    (job,) = read(tmp_path, text).jobs
+    assert (job.key, json.loads(job.request), job.tags) == (written, {"model": TEXT, "prompt": sent}, (written,))
+
+
+def test_a_whole_template_keeps_the_type_of_its_value_where_the_model_takes_it(tmp_path: Path) -> None:
+    text = f"""
+    defaults: {{seed: 007}}
+    output: "{{{{ seed }}}}-{{{{ id }}}}.mp4"
+    jobs: [{{id: a, model: {SEEDED}, prompt: "{{{{ x }}}}", duration: "{{{{ d }}}}", matrix: {{x: [007], d: [5.0]}}}}]
+    """
+    (job,) = read(tmp_path, text).jobs
+    assert job.request == f'{{"model":"{SEEDED}","seed":7,"prompt":"007","duration":5}}'
+    assert job.output == "007-a.mp4"
+
+
+ROWS_JOB = f"""
+jobs:
+  - id: "{{{{ sku }}}}"
+    rows: NAME
+    model: {STANDARD}
+    prompt: "{{{{ title }}}} turns"
+    image_url: "{{{{ photo }}}}"
+    negative_prompt: "{{{{ neg }}}}"
+"""
+HEADER = "sku,title,photo,neg\n"
+FULL = f"1,Pot,{LINK},x\n"
+
+SHEETS: dict[str, str | bytes] = {
+    "as it should be": f"{HEADER}{FULL}",
+    "rows without their last cells": f"{HEADER}{FULL}".replace(",x", ""),
+    "a row of commas": f"{HEADER},,,\n{FULL},,,\n , ,\t,\u00a0\n",
+    "blank lines": f"\n\n{HEADER}\n{FULL}\n   \n",
+    "more commas than columns": f"{HEADER}{FULL.strip()},,\n",
+    "a column without a name": f"sku,title,photo,neg,,\n{FULL.strip()},,\n",
+    "line ends of an old Macintosh": f"{HEADER}{FULL}".replace("\n", "\r"),
+    "line ends of Windows and a mark": f"\ufeff{HEADER}{FULL}".replace("\n", "\r\n"),
+    "UTF-16 with a mark": f"{HEADER}{FULL}".encode("utf-16"),
+    "UTF-16 with tabs, as Excel's Unicode text": f"{HEADER}{FULL}".replace(",", "\t").encode("utf-16"),
+    "semicolons": f"{HEADER}{FULL}".replace(",", ";"),
+    "tabs": f"{HEADER}{FULL}".replace(",", "\t"),
+    "a line that names the separator": f"sep=;\r\n{HEADER}{FULL}".replace(",", ";"),
+    "a line that names the comma": f"sep=,\n{HEADER}{FULL}",
+    "a line of PowerShell": f"#TYPE System.Object\r\n{HEADER}{FULL}",
+    "blanks around names and cells": f"sku , title,photo,neg\n 1 ,Pot, {LINK} ,x\n",
+    "no-break spaces and a zero-width space": f"sku\u00a0,title,photo,neg\n\u200b1,Pot,\u00a0{LINK}\u200b,x\n",
+    "a line end in a cell of a link": f'{HEADER}1,Pot,"{LINK}\n",x\n',
+    "a quote behind a blank": f'{HEADER}1, "Pot", "{LINK}", x\n',
+}
+
+
+@pytest.mark.parametrize("content", SHEETS.values(), ids=SHEETS)
+@pytest.mark.parametrize("name", ["r.csv", "r.txt"])
+def test_what_spreadsheets_write_is_read(tmp_path: Path, name: str, content: str | bytes) -> None:
+    (job,) = read(tmp_path, ROWS_JOB.replace("NAME", name), {name: content}).jobs
+    request = json.loads(job.request)
+    assert (job.key, request["prompt"], request["image_url"]) == ("1", "Pot turns", LINK)
+
+
+def test_rows_of_json_with_nothing_in_them_are_no_rows(tmp_path: Path) -> None:
+    row = json.dumps({"sku": 1, "title": "Pot", "photo": LINK, "neg": None})
+    content = f'{{}}\n\n{row}\n{{"sku": null, "title": ""}}\n  \n'
+    assert len(read(tmp_path, ROWS_JOB.replace("NAME", "r.jsonl"), {"r.jsonl": content}).jobs) == 1
+
+
+def test_a_cell_of_ten_megabytes_is_read(tmp_path: Path) -> None:
+    files: Files = {"r.csv": f"n,title\n1,{'x' * 10_000_000}\n"}
+    text = f"jobs: [{{id: '{{{{ n }}}}', model: {SEEDED}, rows: r.csv, prompt: '{{{{ title }}}}'}}]"
+    assert len(params(read(tmp_path, text, files), "prompt")[0]) == 10_000_000
+
+
+BAD_SHEETS: dict[str, tuple[str, str]] = {
+    "a longer row": (f"{HEADER}1,Pot,{LINK},x,more\n", "r.csv:2:1: the row does not have the header's 4 fields: 5"),
+    "a quote with a backslash": (
+        f'{HEADER}1,"a \\"cat\\" waves",{LINK},x\n',
+        'a quote inside quotes is written twice: ""',
+    ),
+    "Latin-1": (f"{HEADER}1,caf\udce9,{LINK},x\n", "Excel calls it CSV UTF-8"),
+    "an empty id": (f"{HEADER},Pot,{LINK},x\n", "`id` is empty (r.csv:2)"),
+    "an empty link": (f"{HEADER}1,Pot,,x\n", "`image_url` is empty: `photo` is empty here (r.csv:2)"),
+    "a formula that failed": (f"{HEADER}1,#REF!,{LINK},x\n", "`title` is #REF!, an error of a spreadsheet (r.csv:2)"),
+    "a lookup without a match": (f"{HEADER}1,Pot,#N/A,x\n", "`photo` is #N/A, an error of a spreadsheet (r.csv:2)"),
+    "a shortened number": (f"{HEADER}1.23E+12,Pot,{LINK},x\n", "a number that a spreadsheet has shortened: 1.23E+12"),
+    "a column twice": (f"sku,sku\n{FULL}", "the header has the column `sku` twice"),
+    "a zero-width space in a link": (f"{HEADER}1,Pot,https://a.example/\u200bb.jpg,x\n", "it holds zero width space"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_SHEETS.values(), ids=BAD_SHEETS)
+def test_what_no_spreadsheet_means_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    files: Files = {"r.csv": content.encode("utf-8", "surrogateescape")}
+    assert message in refusal(tmp_path, ROWS_JOB.replace("NAME", "r.csv"), files)
+
+
+@pytest.mark.parametrize("key", ["id", "image_url"])
+def test_an_empty_cell_within_an_id_or_a_link_is_refused_unless_it_may_be_empty(tmp_path: Path, key: str) -> None:
+    keys = {"id": "a-{{ n }}", "image_url": "https://a.example/{{ n }}.jpg"}
+    keys[key] = keys[key].replace("{{ n }}", "{{ x }}")
+    text = f"jobs: [{{id: '{keys['id']}', model: {STANDARD}, rows: r.csv, image_url: '{keys['image_url']}'}}]"
+    files: Files = {"r.csv": "n,x\n1,\n"}
+    assert "`x` is empty here (r.csv:2)" in refusal(tmp_path, text, files)
+    (job,) = read(tmp_path, text.replace("{{ x }}", '{{ x | default("") }}'), files).jobs
+    assert "a-" in job.key
+
+
+def test_an_empty_prompt_of_a_row_is_refused_unless_it_may_be_empty(tmp_path: Path) -> None:
+    text = f"jobs: [{{id: '{{{{ n }}}}', model: {STANDARD}, rows: r.csv, image_url: '{LINK}', prompt: '{{{{ x }}}}'}}]"
+    files: Files = {"r.csv": "n,x\n1,\n"}
+    assert "`prompt` is empty: `x` is empty here (r.csv:2)" in refusal(tmp_path, text, files)
+    assert params(read(tmp_path, text.replace("{{ x }}", '{{ x | default("") }}'), files), "prompt") == [None]
+
+
+CONVERSIONS: dict[str, tuple[str, str, object]] = {
+    "5.0 for a whole number": ("duration", "5.0", 5),
+    "1e1 for a whole number": ("duration", "1e1", 10),
+    "a comma for the point": ("duration", "5,0", 5),
+    "blanks around a number": ("duration", " 5 ", 5),
+    "TRUE in a cell": ("generate_audio", "TRUE", True),
+    "false in a cell": ("generate_audio", " false", False),
+    "blanks around a choice": ("resolution", "720p ", "720p"),
+    "another case of a choice": ("resolution", "720P", "720p"),
+}
+
+
+@pytest.mark.parametrize(("name", "cell", "sent"), CONVERSIONS.values(), ids=CONVERSIONS)
+def test_a_cell_becomes_what_the_model_takes(tmp_path: Path, name: str, cell: str, sent: object) -> None:
+    text = f"jobs: [{{id: '{{{{ n }}}}', model: {SEEDED}, prompt: x, rows: r.csv, {name}: '{{{{ c }}}}'}}]"
+    (value,) = params(read(tmp_path, text, {"r.csv": f'n,c\n1,"{cell}"\n'}), name)
+    assert (value, type(value)) == (sent, type(sent))
+
+
+JSON_TEXTS: dict[str, tuple[str, str]] = {
+    "two escapes": ("a cat \\ud83d\\ude00 waves", "a cat \U0001f600 waves"),
+    "capital digits, twice": ("\\uD83D\\uDE00\\ud83d\\ude00", "\U0001f600\U0001f600"),
+    "behind an escaped quote": ('\\"\\ud83d\\ude00', '"\U0001f600'),
+    "behind an escaped backslash": ("\\\\ud83d\\\\ude00", "\\ud83d\\ude00"),
+}
+
+
+@pytest.mark.parametrize(("escaped", "text"), JSON_TEXTS.values(), ids=JSON_TEXTS)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "with a byte order mark"])
+def test_a_surrogate_pair_of_json_is_one_character(tmp_path: Path, escaped: str, text: str, mark: bytes) -> None:
+    path = tmp_path / "m.json"
+    path.write_bytes(mark + f'{{"jobs": [{{"id": "a", "model": "{TEXT}", "prompt": "{escaped}"}},]}}'.encode())
+    assert params(manifest.read(path), "prompt") == [text]
+
+
+HINTS: dict[str, tuple[str, str, str]] = {
+    "half of a pair": ("m.json", '{"jobs": [{"id": "a\\ud83d"}]}', "half of a surrogate pair"),
+    "a comment in JSON": ("m.json", '{\n  // the jobs\n  "jobs": []}', "a comment begins with #"),
+    "NaN in JSON": ("m.json", '{"jobs": [{"id": "a", "model": NaN}]}', "NaN is no value that can be sent"),
+    "tabs": ("m.yml", "jobs:\n\t- id: a\n", "indent with spaces, not with tabs"),
+    "a colon in a text": ("m.txt", "jobs:\n  - prompt: a: b\n", "put a text that holds a colon and a space in quotes"),
+    "a path of Windows in double quotes": ("m.yaml", 'jobs: [{id: "images\\cat"}]', "write a backslash twice"),
+    "a sheet as the manifest": ("jobs.csv", "id,prompt\n1,x\n", "`rows: jobs.csv` in a job"),
+    "a workbook as the manifest": ("jobs.xlsx", "PK", "this is a file of rows, not a manifest"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "hint"), HINTS.values(), ids=HINTS)
+def test_a_slip_gets_the_hint_that_helps(tmp_path: Path, name: str, content: str, hint: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ManifestInvalid) as caught:
+        manifest.read(tmp_path / name)
+    assert hint in str(caught.value)
+
+
+COMMENTED = {
+    "a prompt": ("prompt: a red car #sunset #35mm, slow", True),
+    "a prompt that is all comment": ("prompt: #sunset over the sea", True),
+    "a negative prompt": ("negative_prompt: blur #1", True),
+    "a prompt in two lines": ("prompt: a red car\n      drifts #sunset", True),
+    "a text of a matrix": ("matrix:\n      s:\n        - noir #dark\n        - pop", True),
+    "a comment": ("prompt: a red car # comment", False),
+    "a comment behind a number": ("duration: 5 #x", False),
+    "a text in quotes": ('prompt: "a red car" #sunset', False),
+    "a hash in quotes": ("prompt: 'a red car #sunset'", False),
+    "a block": ("prompt: |\n      a red car #sunset", False),
+    "a hash in a word": ("prompt: a red car#sunset", False),
+}
+
+
+@pytest.mark.parametrize(("keys", "is_warned"), COMMENTED.values(), ids=COMMENTED)
+def test_a_comment_that_was_meant_as_text_is_warned_of(tmp_path: Path, keys: str, is_warned: bool) -> None:
+    key = '"{{ s }}"' if "matrix" in keys else "a"
+    text = f"jobs:\n  - id: {key}\n    model: {STANDARD}\n    image_url: {LINK}\n    {keys}\n"
+    warnings = read(tmp_path, text).warnings
+    assert bool(warnings) == is_warned
+    for warning in warnings:
+        line = next(number for number, line in enumerate(text.splitlines(), 1) if " #" in line)
+        column = text.splitlines()[line - 1].index("#") + 1
+        assert f"m.yaml:{line}:{column}: the rest of this line is a comment; put the text in quotes" in warning
+
+
+def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
+    text = f"defaults:\n  prompt: sea #sunset\n  model: {TEXT}\njobs: [{{id: a}}, {{id: b}}]\nbatch: x\n"
+    (warning,) = read(tmp_path, text).warnings
+    assert "m.yaml:2:15:" in warning
+
+
+@pytest.mark.parametrize(
+    ("link", "is_page"),
+    [
+        ("https://drive.google.com/file/d/1abc/view?usp=sharing", True),
+        ("https://www.dropbox.com/s/abc/cat.jpg?dl=0", True),
+        ("https://github.com/a/b/blob/main/cat.png", True),
+        ("https://www.dropbox.com/s/abc/cat.jpg?dl=1", False),
+        ("https://drive.google.com/uc?export=download&id=1abc", False),
+        (LINK, False),
+    ],
+)
+def test_a_link_to_a_page_about_a_file_is_warned_of(tmp_path: Path, link: str, is_page: bool) -> None:
+    warnings = read(tmp_path, f"jobs: [{{id: a, model: {STANDARD}, image_url: '{link}'}}]").warnings
+    assert bool(warnings) == is_page
+
+
+COMMENT = "m.yaml:3:32: the rest of this line is a comment; put the text in quotes: #sunset"
+
+
+@pytest.fixture
+def commented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A manifest with a comment that was meant as text, and prompts that a terminal must not obey."""
+    prompts = ["a red car #sunset", "a red car", f'"{"long " * 40}"', '"\\e[31m red\\nline"', "the last"]
+    jobs = "".join(f"  - {{id: j{number}, prompt: {prompt}\n    }}\n" for number, prompt in enumerate(prompts))
+    (tmp_path / "m.yaml").write_text(f"defaults: {{model: {TEXT}}}\njobs:\n{jobs}")
+    monkeypatch.chdir(tmp_path)
+    return Path("m.yaml")
+
+
+def test_a_plan_shows_warnings_and_the_first_different_prompts_in_full(commented: Path) -> None:
+    plan = api.plan(commented, simulate=True)
+    lines = list(plan_lines(plan, plan.p50_at))
+    assert lines[0] == f"warning: {COMMENT}"
+    prompts = lines[lines.index("  the first prompts, as they would be sent:") + 1 :]
+    assert prompts[:3] == ["    j0:", "      a red car", "    j2:"]
+    begin = prompts.index("    j3:")
+    assert " ".join(line.strip() for line in prompts[3:begin]) == ("long " * 40).strip()
+    assert max(map(len, prompts[:begin])) <= 80
+    assert prompts[begin + 1 : begin + 3] == ["      \\x1b[31m red", "      line"]
+    document = plan_json(plan)
+    assert document["warnings"] == (COMMENT,)
+    assert document["first_prompts"][1] == {"job": "j2", "prompt": "long " * 40}
+
+
+async def test_check_and_run_show_warnings_before_anything_is_paid(
+    commented: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert api.check(commented).warnings == (COMMENT,)
+    async with api.open_run(commented, {"simulate": True}) as opened:
+        announce_warnings(opened.warnings, as_json=True)
+        announce_warnings(opened.warnings, as_json=False)
+    written = capsys.readouterr()
+    assert json.loads(written.out) == {"event": "warning", "message": COMMENT}
+    assert written.err == f"warning: {COMMENT}\n"
