@@ -266,7 +266,9 @@ def test_a_repeated_statement_uses_an_index(table: Table, name: str) -> None:
         for index, scanned, following in re.findall(
             r"Scan (?:Backward )?using (\w+) on (jobs|attempts|outputs|events)\b.*\n(.*)", plan
         ):
-            assert "Index Cond" in following or index == "ix_attempts_uncharged", f"{sql}\n{scanned}\n{plan}"
+            # A partial index has few rows, and what is joined to them may be read in any way.
+            is_partial = index == "ix_attempts_uncharged" or "ix_outputs_remarked" in plan
+            assert "Index Cond" in following or is_partial, f"{sql}\n{scanned}\n{plan}"
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["a write", "a read"])

@@ -144,14 +144,17 @@ async def test_the_intent_is_durable_before_the_request_leaves(table: Table, clo
     assert service.submitted[0].client_request_id == table.attempts()[0].client_request_id
 
 
+PORTRAIT = b"\x89PNG\r\n\x1a\n a portrait"
+
+
 async def test_a_local_image_is_sent_and_its_digest_is_stored(table: Table, clock: Clock) -> None:
-    (table.folder / "mona.png").write_bytes(b"a portrait")
+    (table.folder / "mona.png").write_bytes(PORTRAIT)
     table.sync(spec(image="mona.png", input_pointers=("/image_url",)))
     service = ScriptedService()
     await turn(Scheduler(context_of(table, service), 8))
     sent = json.loads(service.submitted[0].body(lambda file: file.data_uri))["image_url"]
-    assert sent == "data:image/png;base64," + base64.b64encode(b"a portrait").decode()
-    assert json.loads(table.attempt().input_digests)["mona.png"]["size"] == 10
+    assert sent == "data:image/png;base64," + base64.b64encode(PORTRAIT).decode()
+    assert json.loads(table.attempt().input_digests)["mona.png"]["size"] == len(PORTRAIT)
     assert "base64" not in table.row().request
 
 
