@@ -12,7 +12,8 @@ from textwrap import dedent
 import pytest
 from PIL import Image
 
-from batchgen import api, manifest
+from batchgen import manifest
+from batchgen.api import opening
 from batchgen.manifest import AUTO, Limits, Manifest
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -133,7 +134,7 @@ def test_null_drops_a_default_that_the_model_does_not_accept(folder: Path) -> No
 def test_a_simulated_run_keeps_everything_but_the_service_the_batch_and_the_folder(folder: Path) -> None:
     text = f"service: {{name: aimlapi, endpoint: legacy}}\njobs: [{{id: one, model: {STANDARD}, image_url: a.png}}]"
     parsed = read(folder, text)
-    simulated = api.read_manifest(parsed.path, None, simulate=True, validate=True)
+    simulated = opening.read_manifest(parsed.path, None, simulate=True, validate=True)
     assert (simulated.service, simulated.endpoint_style, simulated.batch) == ("simulator", "legacy", "spring-simulated")
     (job,), (copy,) = parsed.jobs, simulated.jobs
     assert copy == replace(job, output="simulated/spring/one.mp4")

@@ -24,8 +24,8 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 import batchgen
-from batchgen import api
 from batchgen import clock as batchgen_clock
+from batchgen.api import opening
 from batchgen.cli.run import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
 from batchgen.jobs import State
@@ -206,7 +206,7 @@ def test_a_command_on_a_locked_table_reads_or_ends_with_a_sentence(
 ) -> None:
     hurried(simulate, monkeypatch)
     monkeypatch.setitem(Database.__init__.__kwdefaults__ or {}, "patience", 2)
-    monkeypatch.setattr(api.open_manifest, "__defaults__", (2,))
+    monkeypatch.setattr(opening.open_manifest, "__defaults__", (2,))
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     assert batchgen.run(manifest).ok
     with closing(locker(tmp_path / "batchgen.db")) as browser:
@@ -258,7 +258,7 @@ def test_an_error_of_the_disk_is_a_sentence(tmp_path: Path, code: int, sentence:
 
 async def test_a_run_notices_that_its_clock_was_set_back(tmp_path: Path, clock: Clock) -> None:
     manifest = write_manifest(tmp_path / "m.yaml", 1)
-    async with api.open_run(manifest, {"simulate": True}) as opened:
+    async with opening.open_run(manifest, {"simulate": True}) as opened:
         runner, database = opened.runner, opened.database
         await runner.check_clock()
         await database.write(lambda connection: connection.execute(update(jobs).values(next_at=NOON)) and None)

@@ -1,0 +1,164 @@
+"""From a manifest and options to a run that is ready to begin: its job table, its rows, its service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.api.options import RunOptions, limits_of, refuse_wrong, selection_of, until_of
+from batchgen.dry_run import Plan, PlanRequest, make_plan
+from batchgen.files.local_files import FileDigests
+from batchgen.files.outputs import OutputFolder
+from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, statistics, sync
+from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.sync import Batch
+from batchgen.jobtable.table_lock import PATIENCE_TRIES
+from batchgen.limits.accounting import refresh_prices
+from batchgen.limits.budget import Terms
+from batchgen.manifest import Manifest, read
+from batchgen.runner import Runner
+from batchgen.services.account import Account, read_account, read_public_account
+from batchgen.services.base import Service
+from batchgen.services.registry import DEFAULT, SIMULATOR, plugin
+from batchgen.stage import RunSpec
+
+SIMULATED = "simulated"  # added to the name of a batch, and the folder of its videos
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run that is ready to begin."""
+
+    database: Database
+    spec: RunSpec
+    runner: Runner
+    last_event: int
+    """The newest event in the table before the run."""
+    elsewhere: list[Blocker]
+    """The jobs that were sent to another address, for which the run does not ask."""
+    warnings: tuple[str, ...] = ()
+    """What may go wrong although the manifest is valid."""
+
+
+@asynccontextmanager
+async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
+    """Everything that a run needs. Raises `ManifestInvalid`, `AccountError`, `ManifestChanged`, `StorageError`."""
+    with ExitStack() as stack:
+        database, manifest = open_manifest(path, options, stack, patience=None)
+        account = read_account(plugin(manifest.service).variables, manifest.folder)
+        # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
+        database = database or stack.enter_context(
+            Database(batches.table_location(options.get("db"), path), patience=None)
+        )
+        warnings = manifest.warnings
+        spec = await prepare_run(database, manifest, options)
+        last_event = await database.read(statistics.last_event)
+        async with open_service(manifest, account, database) as service:
+            elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
+            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings)
+
+
+def open_manifest(
+    path: Path, options: RunOptions, stack: ExitStack, patience: int | None = PATIENCE_TRIES
+) -> tuple[Database | None, Manifest]:
+    """The job table, if there is one, and the manifest with the limits that the options name instead of its own."""
+    refuse_wrong(options)
+    location = batches.table_location(options.get("db"), path)
+    database = stack.enter_context(Database(location, patience=patience)) if batches.table_exists(location) else None
+    simulate, validate = options.get("simulate", False), options.get("validate", True)
+    manifest = read_manifest(path, database, simulate=simulate, validate=validate)
+    return database, replace(manifest, limits=limits_of(manifest.limits, options))
+
+
+def read_manifest(path: Path, database: Database | None, *, simulate: bool, validate: bool) -> Manifest:
+    """Read a manifest for the service that will run it. Raises `ManifestInvalid`.
+
+    A job that `database` records as sent no longer needs its local images.
+    """
+
+    def sent_keys(batch: str, service: str) -> Collection[str]:
+        name = simulated_name(batch) if simulate or service == SIMULATOR else batch
+        return database.read_now(sync.sent_keys, name) if database else ()
+
+    def learn_models() -> None:
+        if database:
+            database.read_now(pricelist.learn_models, DEFAULT)
+
+    manifest = read(path, validate=validate, already_sent=sent_keys, learn_models=learn_models)
+    if not simulate and manifest.service != SIMULATOR:
+        return manifest
+    # The same jobs, in a batch and a folder of their own: nothing real is touched.
+    jobs = [replace(job, output=f"{SIMULATED}/{job.output}") for job in manifest.jobs]
+    return replace(manifest, batch=simulated_name(manifest.batch), service=SIMULATOR, jobs=jobs)
+
+
+def simulated_name(batch: str) -> str:
+    """The name of a batch's simulation."""
+    return f"{batch}-{SIMULATED}"
+
+
+def batch_of(manifest: Manifest) -> Batch:
+    """The identity of a manifest in the job table."""
+    return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
+
+
+async def read_digests(database: Database, manifest: Manifest) -> FileDigests:
+    """The digests of the manifest's local files. Only what has changed since it was sent is read."""
+    recorded = await database.read(fingerprint.recorded_digests, manifest.batch)
+    return await asyncio.to_thread(fingerprint.read_digests, manifest.folder, manifest.jobs, recorded)
+
+
+async def prepare_run(database: Database, manifest: Manifest, options: RunOptions) -> RunSpec:
+    """Write the manifest's jobs to the table, and select among them. Empties `manifest.jobs`.
+
+    Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
+    """
+    batch, jobs = batch_of(manifest), selection_of(options)
+    OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
+    on_changed = options.get("changed") or "refuse"
+    digests = await read_digests(database, manifest)
+    synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed, digests)
+    number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
+    manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
+    # The condition comes from a person, so it is evaluated on a connection that cannot write.
+    selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
+    terms = Terms(manifest.limits.max_cost, until_of(options), selected)
+    verify = options.get("verify", False)
+    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed, verify)
+
+
+async def plan_run(database: Database, manifest: Manifest, jobs: Selection, until: datetime | None) -> Plan:
+    """What a run would do, at the service's current prices where it can be reached (they are stored)."""
+    models = sorted({job.model for job in manifest.jobs})
+    public = read_public_account(plugin(manifest.service).variables, manifest.folder)
+    async with open_service(manifest, public) as service:
+        has_prices = await refresh_prices(database, service, clock.utcnow())
+        medians = await service.typical_seconds(models) if has_prices else {}
+    request = PlanRequest(
+        *(batch_of(manifest), manifest.jobs, await read_digests(database, manifest), manifest.limits, jobs, until),
+        *(medians, has_prices, service.features.keeps_results_for),
+        warnings=manifest.warnings,
+    )
+    return await make_plan(database, request, clock.utcnow())
+
+
+def open_service(
+    manifest: Manifest, account: Account, database: Database | None = None
+) -> AbstractAsyncContextManager[Service]:
+    """Connect to the manifest's service; it is closed when the context is left.
+
+    What the service keeps itself, as a simulator does, lies beside the job table, or in the manifest's folder where the
+    table is not a file. Without `database` it keeps nothing.
+    """
+    state = None
+    if database:
+        table = database.path or manifest.folder / "batchgen.db"
+        state = table.with_name(f"{table.name}.{manifest.service}")
+    return plugin(manifest.service).open(account, state)

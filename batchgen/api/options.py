@@ -1,0 +1,84 @@
+"""The options of a run: what they are, which values are refused, and what the run makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from batchgen.errors import UsageError
+from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.sync import OnChanged
+from batchgen.manifest import Limits
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `run`, `arun` and `plan`, as on the command line. None is the same as to leave one out."""
+
+    db: str | Path | None
+    """The job table: a file or an SQLAlchemy URL. Default: BATCHGEN_DB, else batchgen.db beside the manifest."""
+    simulate: bool
+    validate: bool
+    changed: OnChanged | None
+    """What to do with jobs that were edited after they were sent, or that were paid for before under another name."""
+    only: Collection[str]
+    """Shell patterns of ids."""
+    where: str | None
+    sample: int | None
+    limit: int | None
+    until: datetime | None
+    submits_per_minute: float | Literal["auto"] | None
+    in_flight: int | Literal["auto"] | None
+    downloads: int | None
+    max_cost: float | str | Decimal | None
+    """USD. A float means what it shows: 0.1 is exactly 0.1."""
+    verify: bool
+    """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
+
+
+def refuse_wrong(options: RunOptions) -> None:
+    """Raises `TypeError` for an option that does not exist (it may be a cap), `UsageError` for an impossible value."""
+    if unknown := options.keys() - RunOptions.__annotations__.keys():
+        raise TypeError(f"there is no option {' and '.join(sorted(unknown))}")
+    if options.get("changed") not in (None, "refuse", "keep", "redo"):
+        raise UsageError(f"changed: {options['changed']!r} is neither refuse, keep nor redo")
+    for name, value in options.items():
+        is_number = name in ("sample", "limit", "in_flight", "downloads") and value not in (None, "auto")
+        if is_number and not (isinstance(value, int) and value > 0):
+            raise UsageError(f"{name}: {value!r} is not a number of at least 1")
+
+
+def until_of(options: RunOptions) -> datetime | None:
+    """The time that the options name, in this machine's time zone unless it has one."""
+    until = options.get("until")
+    return until.astimezone() if until else None
+
+
+def limits_of(manifest_limits: Limits, options: RunOptions) -> Limits:
+    """The manifest's limits, with those of the options instead. Raises `UsageError` for an amount that is none."""
+    names = ("submits_per_minute", "in_flight", "downloads", "max_cost")
+    limits: dict[str, Any] = {name: value for name, value in options.items() if name in names and value is not None}
+    if "max_cost" in limits:
+        limits["max_cost"] = amount_of(limits["max_cost"])
+    return replace(manifest_limits, **limits)
+
+
+def amount_of(value: float | str | Decimal) -> Decimal:
+    """An exact amount in USD, more than zero. Raises `UsageError`."""
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount <= 0:
+        raise UsageError(f"max_cost: {value!r} is not an amount in USD, such as 50.00")
+    return amount
+
+
+def selection_of(options: RunOptions) -> Selection:
+    """The jobs that the options select."""
+    only = options.get("only", ())
+    patterns = (only,) if isinstance(only, str) else tuple(only)
+    return Selection(patterns, options.get("where"), options.get("sample"), options.get("limit"))
