@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import commands
@@ -76,12 +76,19 @@ class RepeatSearch:
 def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:
     """From when on the service's log may have what the table lacks of the pending jobs.
 
-    A job that stayed as it is was compared by the run that sent the newest attempt: only what came after that attempt
-    can be missing, where the table is an older copy. A new job, and a new table, were never compared.
+    Jobs that were compared lack at most what came after that and after the newest attempt, where the table is an older
+    copy. A run may end between the sync and the comparison: then new and edited jobs were never compared.
     """
-    newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar()
+    compared = connection.execute(select(batches.c.compared_at).where(batches.c.id == synced.batch_id)).scalar_one()
+    newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar() or compared
     first = now - HISTORY
-    return first if newest is None or synced.new or synced.edited or synced.redone else max(first, newest - SLACK)
+    is_new = compared is None or synced.new or synced.edited or synced.redone
+    return first if is_new else max(first, newest - SLACK)
+
+
+def record_comparison(connection: Connection, batch_id: int, at: datetime) -> None:
+    """All pending jobs of a batch were compared with the service's log as it was at this time."""
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=at))
 
 
 def refusal(repeats: Sequence[Repeat]) -> str:

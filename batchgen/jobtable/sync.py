@@ -157,6 +157,8 @@ def sync_manifest(
     result.unchanged += len(changed) - result.redone
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
+    if result.new or result.edited or result.redone:
+        connection.execute(update(batches).where(batches.c.id == result.batch_id).values(compared_at=None))
     return result
 
 
