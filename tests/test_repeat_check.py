@@ -114,6 +114,13 @@ async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_t
     assert table.states() == {"mona": "generating", "lisa": "pending"}
 
 
+async def test_of_a_request_that_was_bought_twice_the_newer_generation_is_kept(table: Table, clock: Clock) -> None:
+    synced = table.sync("mona")
+    bought = [past(table, "mona", NOON - hours * HOUR, generation_id=f"g-{hours}") for hours in (3, 1, 2)]
+    await check(table, ScriptedService(histories=[History(bought, NOON)]), clock, synced)
+    assert table.attempt().generation_id == "g-1"
+
+
 async def test_a_log_that_does_not_answer_is_asked_again_and_then_the_run_warns(table: Table, clock: Clock) -> None:
     synced = table.sync("mona")
     service = ScriptedService(histories=[DOWN])

@@ -170,7 +170,9 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
     for chunk in chunks_of([past.generation_id for past in search.past]):
         claimed.update(connection.execute(BY_GENERATION, {"ids": chunk, "at_service": search.service}).scalars())
     generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
-    for past in sorted(search.past, key=lambda past: (not past.is_certain, past.accepted_at)):
+    # The newest first: where a person paid for a request once more, the older generation was not what was wanted.
+    newest = sorted(search.past, key=lambda past: past.accepted_at, reverse=True)
+    for past in sorted(newest, key=lambda past: not past.is_certain):
         digits = digits_of(past.client_request_id)
         if digits and not claimed & {past.client_request_id, past.generation_id}:
             generations[digits][past.generation_id] = past
@@ -230,7 +232,6 @@ OWNERS = (
         _pending.c.state == State.PENDING,
         attempts.c.service == bindparam("at_service"),
         attempts.c.outcome.in_([outcome for outcome in Outcome if outcome.may_be_paid]),
-        jobs.c.state != State.CANCELLED,
         jobs.c.id != _pending.c.id,
     )
 )
