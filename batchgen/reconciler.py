@@ -175,7 +175,10 @@ class RepeatCheck:
         """
         since = await self.context.database.read(repeats.compared_since, self.synced, clock.utcnow())
         while await self.context.database.read(submission.any_pending, self.context.batch_id):
-            newest = await self.settle(await self.read_history(since))
+            asked_at, past = clock.utcnow(), await self.read_history(since)
+            newest = await self.settle(past or ())
+            if past is not None:
+                await self.context.database.write(repeats.record_comparison, self.context.batch_id, asked_at)
             if newest is None or await self.is_over_after(newest):
                 break
             since = newest - repeats.SLACK
@@ -191,7 +194,7 @@ class RepeatCheck:
         context.hold, context.hold_until = "the service's log may not show yet all that was paid for", until
         return await self.wait((until - clock.utcnow()).total_seconds())
 
-    async def read_history(self, since: datetime) -> Sequence[PastGeneration]:
+    async def read_history(self, since: datetime) -> Sequence[PastGeneration] | None:
         """The generations that the service remembers. A log that does not answer is asked again for a while; then the
         run goes on without it, and warns."""
         context, failures = self.context, 0
@@ -215,7 +218,7 @@ class RepeatCheck:
                 context.warn(f"the service's log could not be compared with the jobs: {answer.reason}")
                 break
         context.hold = ""
-        return ()
+        return None
 
     async def settle(self, past: Sequence[PastGeneration]) -> datetime | None:
         """Do with all repeats what a person said. When the newest was bought that only the log knew, if one is kept."""

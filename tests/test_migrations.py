@@ -72,7 +72,7 @@ def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str = "pass"
 def with_a_job(connection: Connection) -> None:
     """One row in each of the tables that refer to one another, in both directions."""
     insert = connection.exec_driver_sql
-    insert("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', 0, 0, 0, 0)")
+    insert("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', NULL, 0, 0, 0, 0)")
     insert(
         "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
         " take, fingerprint, tags, failures, output_path, created_at)"

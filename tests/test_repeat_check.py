@@ -68,6 +68,25 @@ async def test_a_new_job_is_compared_with_the_log_of_thirty_days_and_an_old_one_
     assert service.read_since == [NOON - timedelta(days=30), sent.attempt.intent_at - HOUR]
 
 
+@pytest.mark.parametrize("how", ["refused", "ended", "without an answer"])
+async def test_a_new_job_that_no_run_has_compared_yet_is_compared_with_the_whole_log_by_the_next_one(
+    how: str, table: Table, clock: Clock
+) -> None:
+    table.sync("mona")
+    table.accept(table.intend()[0], "g-mona")
+    synced = table.sync("mona", "lisa")
+    bought = past(table, "lisa", NOON - 5 * HOUR)
+    if how == "refused":
+        with pytest.raises(ManifestChanged, match="generation g-lisa"):
+            await check(table, ScriptedService(histories=[History([bought], NOON)]), clock, synced, "refuse")
+    elif how == "without an answer":
+        await check(table, ScriptedService(histories=[DOWN]), clock, synced)
+    service = ScriptedService(histories=[History((), NOON)])
+    await check(table, service, clock, table.sync("mona", "lisa"), "refuse")
+    (since,) = service.read_since
+    assert since <= NOON - 5 * HOUR, "the same command again must not buy it"
+
+
 async def test_the_log_is_not_read_where_nothing_is_to_be_sent(table: Table, clock: Clock) -> None:
     service = ScriptedService(histories=[History((), NOON)])
     synced = table.sync("mona")
@@ -93,6 +112,13 @@ async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_t
     service = ScriptedService(fetches=[Working("queued"), NOT_FOUND], histories=[History(failed, NOON)])
     await check(table, service, clock, synced)
     assert table.states() == {"mona": "generating", "lisa": "pending"}
+
+
+async def test_of_a_request_that_was_bought_twice_the_newer_generation_is_kept(table: Table, clock: Clock) -> None:
+    synced = table.sync("mona")
+    bought = [past(table, "mona", NOON - hours * HOUR, generation_id=f"g-{hours}") for hours in (3, 1, 2)]
+    await check(table, ScriptedService(histories=[History(bought, NOON)]), clock, synced)
+    assert table.attempt().generation_id == "g-1"
 
 
 async def test_a_log_that_does_not_answer_is_asked_again_and_then_the_run_warns(table: Table, clock: Clock) -> None:

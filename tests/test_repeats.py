@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 import batchgen
+from batchgen import clock
 from batchgen.errors import ExitCode, ManifestChanged
 from batchgen.jobs import State
+from batchgen.jobtable import commands
+from batchgen.jobtable.database import Database
 from batchgen.simulator import Simulation
 from tests.batches import MASTER, TEXT_MODEL, Bill, write_image, write_manifest
 from tests.serving import served
@@ -118,6 +121,30 @@ def prefix_the_ids(shop: Shop) -> Path:
     return write_manifest(shop.manifest, renamed, output="out/{{ id }}.mp4")
 
 
+def move_the_folder_and_name_the_batch(shop: Shop) -> Path:
+    shop.run()
+    shop.folder = shop.folder.rename(shop.folder.with_name("moved"))
+    return write_manifest(shop.folder / "m.yaml", JOBS, batch="summer", output="new/{{ id }}.mp4")
+
+
+def write_it_again_in_another_folder(shop: Shop) -> Path:
+    shop.run()
+    os.environ["BATCHGEN_DB"] = str(shop.folder / "batchgen.db")  # the fixture's monkeypatch goes back
+    shop.folder = shop.folder.with_name("elsewhere")
+    return write_manifest(shop.folder / "m.yaml", JOBS, batch="summer", output="new/{{ id }}.mp4")
+
+
+def cancel_what_was_sent_and_prefix_the_ids(shop: Shop) -> Path:
+    shop.run()
+    with Database(shop.folder / "batchgen.db") as database:
+        lost = {job["id"]: [1] for job in JOBS}
+        assert len(database.write_now(commands.fetch_again, 1, lost, clock.utcnow())) == 2
+        assert len(database.write_now(commands.cancel, 1, list(lost), clock.utcnow())) == 2
+    shutil.rmtree(shop.folder / "out")
+    renamed = [{**job, "id": f"a-{job['id']}"} for job in JOBS]
+    return write_manifest(shop.manifest, renamed, output="out/{{ id }}.mp4")
+
+
 def sort_the_parameters(shop: Shop) -> Path:
     shop.run()
     shop.forget()
@@ -151,6 +178,9 @@ FORGETTING: list[Callable[[Shop], Path]] = [
     name_the_batch,
     rename_the_batch_whose_name_is_in_the_outputs,
     prefix_the_ids,
+    move_the_folder_and_name_the_batch,
+    write_it_again_in_another_folder,
+    cancel_what_was_sent_and_prefix_the_ids,
     sort_the_parameters,
     rename_the_image_and_lose_the_table,
     write_takes_and_lose_the_table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,7 +16,7 @@ from batchgen.jobtable import polling, reconciliation, statistics
 from batchgen.poller import Poller
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Unavailable, Working
 from tests.scripted import ScriptedService, context_of, turn
-from tests.table import RUN, Table, spec
+from tests.table import MINUTE, RUN, Table, spec
 
 ACTIVE = [state for state in State if state.is_active]
 FREE = Failed("error: no faces")
@@ -159,6 +160,14 @@ def test_cancel_works_on_whatever_cannot_end_and_says_what_it_means_for_the_mone
     assert meaning in result.output
     assert table.recomputed_totals() == before, "the ledger keeps what it may cost"
     assert not table.database.read_now(statistics.any_open, table.batch_id, ACTIVE, table.now)
+
+
+def test_a_command_is_about_the_batch_that_the_manifest_made_last(table: Table) -> None:
+    table.sync("mona", "lisa")
+    table.now += MINUTE
+    table.sync("anna", batch=replace(table.batch, name="autumn"))
+    assert run_command(table, "cancel").exit_code == 0
+    assert table.states() == {"mona": "pending", "lisa": "pending", "anna": "cancelled"}
 
 
 def test_without_ids_only_what_was_never_sent_is_cancelled(table: Table) -> None:

@@ -17,7 +17,7 @@ from batchgen.services.registry import SIMULATOR
 
 @contextmanager
 def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, int]]:
-    """The job table and the id of a manifest's batch, for commands that change it.
+    """The job table and the id of the batch that a manifest made last, for commands that change it.
 
     Raises `UsageError` where the manifest was never run.
     """
@@ -26,7 +26,7 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
         matching = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
         if not matching and len(candidates) > 1:
             raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
-        yield database, (matching or candidates)[0].id
+        yield database, max(matching or candidates, key=lambda batch: (batch.synced_at, batch.id)).id
 
 
 def job_keys(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, Row, select
@@ -13,13 +14,13 @@ from batchgen.errors import UsageError
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import batches
 
-StoredBatch = Row[tuple[int, str, str, str]]
-"""The columns id, name, service and manifest_path of a batch."""
+StoredBatch = Row[tuple[int, str, str, str, datetime]]
+"""The columns id, name, service, manifest_path and synced_at of a batch."""
 
 
 def stored_batches(connection: Connection) -> list[StoredBatch]:
     """Every batch in the job table."""
-    columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path)
+    columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path, batches.c.synced_at)
     return list(connection.execute(select(*columns).order_by(batches.c.id)))
 
 

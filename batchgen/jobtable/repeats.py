@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import commands
@@ -76,12 +76,19 @@ class RepeatSearch:
 def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:
     """From when on the service's log may have what the table lacks of the pending jobs.
 
-    A job that stayed as it is was compared by the run that sent the newest attempt: only what came after that attempt
-    can be missing, where the table is an older copy. A new job, and a new table, were never compared.
+    Jobs that were compared lack at most what came after that and after the newest attempt, where the table is an older
+    copy. A run may end between the sync and the comparison: then new and edited jobs were never compared.
     """
-    newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar()
+    compared = connection.execute(select(batches.c.compared_at).where(batches.c.id == synced.batch_id)).scalar_one()
+    newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar() or compared
     first = now - HISTORY
-    return first if newest is None or synced.new or synced.edited or synced.redone else max(first, newest - SLACK)
+    is_new = compared is None or synced.new or synced.edited or synced.redone
+    return first if is_new else max(first, newest - SLACK)
+
+
+def record_comparison(connection: Connection, batch_id: int, at: datetime) -> None:
+    """All pending jobs of a batch were compared with the service's log as it was at this time."""
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=at))
 
 
 def refusal(repeats: Sequence[Repeat]) -> str:
@@ -163,7 +170,9 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
     for chunk in chunks_of([past.generation_id for past in search.past]):
         claimed.update(connection.execute(BY_GENERATION, {"ids": chunk, "at_service": search.service}).scalars())
     generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
-    for past in sorted(search.past, key=lambda past: (not past.is_certain, past.accepted_at)):
+    # The newest first: where a person paid for a request once more, the older generation was not what was wanted.
+    newest = sorted(search.past, key=lambda past: past.accepted_at, reverse=True)
+    for past in sorted(newest, key=lambda past: not past.is_certain):
         digits = digits_of(past.client_request_id)
         if digits and not claimed & {past.client_request_id, past.generation_id}:
             generations[digits][past.generation_id] = past
@@ -223,7 +232,6 @@ OWNERS = (
         _pending.c.state == State.PENDING,
         attempts.c.service == bindparam("at_service"),
         attempts.c.outcome.in_([outcome for outcome in Outcome if outcome.may_be_paid]),
-        jobs.c.state != State.CANCELLED,
         jobs.c.id != _pending.c.id,
     )
 )

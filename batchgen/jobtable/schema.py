@@ -75,6 +75,8 @@ batches = Table(
     Column("manifest_sha256", Text, nullable=False),
     Column("created_at", UTCDateTime, nullable=False),
     Column("synced_at", UTCDateTime, nullable=False),
+    # When all pending jobs were last compared with the service's log; NULL where some may never have been.
+    Column("compared_at", UTCDateTime),
     # Running totals over the batch's attempts (see `ledger.py`) and its delivered files.
     Column("spent_nanousd", NanoUSD, nullable=False),
     Column("reserved_nanousd", NanoUSD, nullable=False),

@@ -144,7 +144,7 @@ def sync_manifest(
             result.edited += 1
         else:
             changed.append((row, spec))
-    result.orphans = frozenset(row.id for row in rows.values() if not State(row.state).is_unsent)
+    result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
     result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
     result.changed = [describe_change(connection, row, spec, batch) for row, spec in changed]
     if changed and on_changed == "refuse":
@@ -157,6 +157,8 @@ def sync_manifest(
     result.unchanged += len(changed) - result.redone
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
+    if result.new or result.edited or result.redone:
+        connection.execute(update(batches).where(batches.c.id == result.batch_id).values(compared_at=None))
     return result
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
-from batchgen.jobtable import commands, ledger, polling, reconciliation, submission
+from batchgen.jobtable import commands, delivery, ledger, polling, reconciliation, submission
 from batchgen.jobtable.repeats import Repeat, refusal
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -106,14 +106,12 @@ def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datet
 
 def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime) -> None:
     """Exchange the names of a pending job and of the job that was paid for: the money, the generation and the file
-    come under the name that the manifest has now. The pending job is cancelled under the old name."""
+    come under the name that the manifest has now. The pending job is cancelled under the old name.
+
+    A cancelled generation is asked for again. Files that lie below the folder of another manifest are fetched again.
+    """
     if owner.leased_by is not None:
         raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")
-    if Path(owner.manifest_path).parent != folder and owner.state == State.DONE:
-        raise UsageError(
-            f"{job.key}: paid for as job {owner.key} of batch {owner.batch}; its video lies in"
-            f" {Path(owner.manifest_path).parent}. Copy it to {job.output_path} and run again, or give --changed redo."
-        )
     reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
     record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
     commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
@@ -122,7 +120,14 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     if owner.batch_id != job.batch_id:
         for row, left, entered in ((owner, owner.batch_id, job.batch_id), (job, job.batch_id, owner.batch_id)):
             ledger.move_totals(connection, row.id, left, entered)
-    if owner.state == State.DONE:
+    if owner.state == State.CANCELLED:
+        commands.ask_again(connection, job.batch_id, [job.key], now)
+    if owner.state != State.DONE:
+        return
+    lost = [lost.file.number for lost in delivery.lost_files(connection, job.batch_id, folder, [job.key]).files]
+    if lost and Path(owner.manifest_path).parent != folder:
+        commands.fetch_again(connection, job.batch_id, {job.key: lost}, now)
+    else:
         move_file(connection, owner, job.output_path, folder)
 
 

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("manifest_sha256", sa.Text, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("synced_at", TIME, nullable=False),
+        sa.Column("compared_at", TIME),
         sa.Column("spent_nanousd", sa.BigInteger, nullable=False),
         sa.Column("reserved_nanousd", sa.BigInteger, nullable=False),
         sa.Column("unpriced", sa.Integer, nullable=False),

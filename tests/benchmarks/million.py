@@ -82,7 +82,7 @@ def fill(place: Path, rows: int) -> None:
 
 def bulk_insert(connection: Connection, rows: int) -> None:
     order = connection.exec_driver_sql
-    order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', 0, 0, 0, 0)")
+    order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', NULL, 0, 0, 0, 0)")
     order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent INTEGER, accepted INTEGER, done INTEGER)")
     states = " ".join(f"WHEN i > {rows - (number + 1) * PER_STATE} THEN '{state}'" for number, state in enumerate(OPEN))
     order(
