@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -171,6 +172,34 @@ def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=100,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def batchgen_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command's entry point in `tmp_path`, in this process: starting one takes longer than most errors.
+
+    What only a process shows (signals, streams, exit at an unhandled error) needs the fixture `batchgen`.
+    """
+    from batchgen.cli import main
+
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ["batchgen", *map(str, arguments)]
+        stdout, stderr = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", command)
+            patch.setattr(sys, "stdout", stdout)
+            patch.setattr(sys, "stderr", stderr)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        code = ended.value.code or 0
+        assert isinstance(code, int)
+        written = (stream.buffer.getvalue().decode() for stream in (stdout, stderr))
+        return subprocess.CompletedProcess(command, code, *written)
 
     return run
 
