@@ -267,6 +267,27 @@ async def test_a_service_in_trouble_is_no_service_that_has_forgotten(table: Tabl
     assert table.row().state == "downloading"
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(_descriptor: int, _chunk: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async with serving(full_answer()) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        context = context_of(table, ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))]))
+        async with downloading(context) as stage:
+            with monkeypatch.context() as patched:
+                patched.setattr(part_module, "write_whole", refuse)
+                await run_tries(stage, table, clock, 1)
+            assert (context.disk, context.obstacles) == (None, {})
+            assert os.strerror(number) in table.row().error
+            pass_time(table, clock, HOUR)
+            await run_tries(stage, table, clock, 1)
+    assert table.row().state == "done"
+
+
 @pytest.mark.parametrize("number", [errno.EFBIG, errno.ENAMETOOLONG, errno.EISDIR])
 async def test_a_file_that_this_disk_does_not_take_is_an_obstacle_of_the_disk(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int

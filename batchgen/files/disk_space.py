@@ -12,7 +12,7 @@ RESERVE_BYTES = 256 << 20  # of free disk that no download takes: the job table 
 RESERVE_SHARE = 20  # of a small disk, a twentieth is kept instead
 SCARCE = 2  # times the reserve: with less than this free, the disk is full for every download
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-DISK_ERRORS = NO_SPACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE}
+DISK_ERRORS = NO_SPACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors that the next file would meet as well."""
 FILE_ERRORS = {
     errno.EFBIG: "this disk takes no larger file (FAT32 ends at 4 GB), or a limit of this user does not (ulimit -f)",

@@ -52,11 +52,20 @@ FILTERS = (
     *("round", "string", "title", "trim", "truncate", "upper"),
 )
 
-SPREADSHEET_ERRORS = {
-    *("#REF!", "#N/A", "#VALUE!", "#NAME?", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#GETTING_DATA"),
-    *("#FIELD!", "#BLOCKED!", "#CONNECT!", "#UNKNOWN!", "#BUSY!", "#ERROR!"),
-}
-"""What a spreadsheet shows, and exports, instead of a value that it could not compute."""
+NO_VALUE = re.compile(
+    r"""\s*(?:
+    \#(?:REF!|N/A|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|CALC!|GETTING_DATA|FIELD!|BLOCKED!|CONNECT!|UNKNOWN!|BUSY!
+        |ERROR!|WERT!|BEZUG!|NV|ZAHL!|ÜBERLAUF!|VALEUR!|NOM\?|NOMBRE!|VALOR!|¡(?:REF|VALOR|NUM|DIV/0)!|NOMBRE\?|\#+)
+    |Err:5\d\d | Loading\.{3} | nan | NaN | <NA> | NaT | \\N
+    )\s*""",
+    re.VERBOSE,
+)
+"""What a spreadsheet exports instead of a value that it could not compute (also in other languages), or could not show,
+and what pandas and databases write for none."""
+
+
+LONGEST_NO_VALUE = 40
+"""Characters: a longer cell is a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +224,9 @@ def check_names(template: Template, values: Mapping[str, Any]) -> None:
             raise UnknownName(f"the template has no name `{name[:100]}`", names_hint(name, tuple(values)))
         value = values[name]
         if type(value) is str:
-            if value[:1] == "#" and value.strip() in SPREADSHEET_ERRORS:
+            if len(value) < LONGEST_NO_VALUE and NO_VALUE.fullmatch(value):
                 hint = "mend the formula in the spreadsheet, or empty the cell"
-                raise BadTemplate(f"`{name[:100]}` is {value.strip()}, an error of a spreadsheet", hint)
+                raise BadTemplate(f"`{name[:100]}` is {value.strip()}, which stands for no value", hint)
             longest = max(longest, len(value))
         elif type(value) is Ambiguous:
             raise BadTemplate(value.message, "rename the column")
