@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BLANKS = "".join(char for char in map(chr, range(0x3001)) if char.isspace()) + "\u200b\u2060\ufeff"
-"""White space, which ends with the ideographic space at U+3000, and the characters without width that spreadsheets and web pages leave around a text."""
+"""White space (U+3000 is the last), and the characters without width that spreadsheets and web pages leave around."""
 
 
 @dataclass(slots=True, repr=False)
