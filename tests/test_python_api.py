@@ -159,7 +159,9 @@ def test_errors_are_those_of_the_tree(tmp_path: Path, manifest: Path, monkeypatc
 
 
 NOTEBOOK = """
-import asyncio, sys, batchgen
+import asyncio, signal, sys, batchgen
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job may have been told to ignore it
 
 async def cell():
     batchgen.run(sys.argv[1], on_event=lambda event: print(event, flush=True))
