@@ -44,7 +44,7 @@ SAME_BYTES = 3  # so many times the same odd file is taken for what the service 
 ODD_FILES_MAX = 20  # of one video, if no two are the same: then the last one is taken for what the service has
 GONE_AFTER = timedelta(hours=24)  # of an address that does not work, counted from the end of its generation
 RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pass within seconds
-RETRY_NO_VIDEO_SECONDS = 10.0  # the same, where no video came: a server under repair sends the same page for a while
+RETRY_NO_VIDEO_SECONDS = 10.0  # of that backoff after a page instead of a video: a server under repair sends many
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
 NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
 

@@ -162,7 +162,6 @@ class RepeatCheck:
     def __init__(self, context: RunContext, spec: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> None:
         self.context = context
         self.synced = spec.synced
-        self.on_changed = spec.on_changed
         self.handle_of = plugin(spec.batch.service).handle_of
         self.wait = wait
         """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
@@ -225,18 +224,20 @@ class RepeatCheck:
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
         matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
-        if self.on_changed == "keep":
+        if self.context.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
         sender = (context.run, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
-        await context.database.write(takeover.settle, matches, context.folder, adopter, self.on_changed)
-        if matches and self.on_changed == "keep":
+        if not matches:
+            return None
+        await context.database.write(takeover.settle, matches, context.folder, adopter, context.on_changed)
+        if context.on_changed == "keep":
             context.warn(f"{len(matches)} job(s) were paid for before, or had their video, and are kept")
         bought_at = [repeat.generation.accepted_at for repeat in matches if repeat.generation]
-        return max(bought_at, default=None) if self.on_changed == "keep" else None
+        return max(bought_at, default=None) if self.context.on_changed == "keep" else None
 
     async def confirm(self, repeat: Repeat) -> Repeat | None:
         """The repeat; None where the log calls its create request failed, and the id leads to no generation.

@@ -7,6 +7,8 @@ import gzip
 import io
 import os
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -17,12 +19,13 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from PIL import Image
 
-from batchgen.downloader import GONE_AFTER, SAME_BYTES
+from batchgen.downloader import GONE_AFTER, SAME_BYTES, Downloader
 from batchgen.files import part as part_module
 from batchgen.files import unpacking
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import blockers, delivery
 from batchgen.services.outcomes import Finished, Unavailable
+from batchgen.stage import RunContext
 from tests.fileserver import (
     CLIP,
     HALF,
@@ -267,10 +270,12 @@ async def test_a_service_in_trouble_is_no_service_that_has_forgotten(table: Tabl
     assert table.row().state == "downloading"
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
-    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+@asynccontextmanager
+async def refused_by_the_disk(
+    table: Table, monkeypatch: pytest.MonkeyPatch, clock: Clock, number: int
+) -> AsyncIterator[tuple[RunContext, Downloader]]:
+    """A download whose first bytes the system refuses with an error; it takes them afterwards."""
+
     def refuse(_descriptor: int, _chunk: bytes) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -281,10 +286,18 @@ async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
             with monkeypatch.context() as patched:
                 patched.setattr(part_module, "write_whole", refuse)
                 await run_tries(stage, table, clock, 1)
-            assert (context.disk, context.obstacles) == (None, {})
-            assert os.strerror(number) in table.row().error
-            pass_time(table, clock, HOUR)
-            await run_tries(stage, table, clock, 1)
+            yield context, stage
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    async with refused_by_the_disk(table, monkeypatch, clock, number) as (context, stage):
+        assert (context.disk, context.obstacles) == (None, {})
+        assert os.strerror(number) in table.row().error
+        pass_time(table, clock, HOUR)
+        await run_tries(stage, table, clock, 1)
     assert table.row().state == "done"
 
 
@@ -292,23 +305,14 @@ async def test_too_many_open_files_are_of_the_moment_and_no_full_disk(
 async def test_a_file_that_this_disk_does_not_take_is_an_obstacle_of_the_disk(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refuse(_descriptor: int, _chunk: bytes) -> None:
-        raise OSError(number, os.strerror(number))
-
-    async with serving(full_answer()) as wire:
-        finished_generation(table, f"{wire.base_url}/v.mp4")
-        context = context_of(table, ScriptedService(fetches=[Finished((f"{wire.base_url}/v.mp4",))]))
-        async with downloading(context) as stage:
-            with monkeypatch.context() as patched:
-                patched.setattr(part_module, "write_whole", refuse)
-                await run_tries(stage, table, clock, 1)
-            assert set(context.obstacles) == {"mona"}
-            reason = "this disk takes no larger file" if number == errno.EFBIG else os.strerror(number)
-            assert reason in context.obstacles["mona"]
-            (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
-            assert str(blocker).startswith(f"1 job waits for downloads: mona.mp4: {reason}")
-            pass_time(table, clock, HOUR * 2)
-            await run_tries(stage, table, clock, 1)
+    async with refused_by_the_disk(table, monkeypatch, clock, number) as (context, stage):
+        assert set(context.obstacles) == {"mona"}
+        reason = "this disk takes no larger file" if number == errno.EFBIG else os.strerror(number)
+        assert reason in context.obstacles["mona"]
+        (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
+        assert str(blocker).startswith(f"1 job waits for downloads: mona.mp4: {reason}")
+        pass_time(table, clock, HOUR * 2)
+        await run_tries(stage, table, clock, 1)
     assert table.row().state == "done"
 
 

@@ -111,6 +111,8 @@ def batch_of(manifest: Manifest) -> Batch:
 
 async def read_digests(database: Database, manifest: Manifest) -> FileDigests:
     """The digests of the manifest's local files. Only what has changed since it was sent is read."""
+    if not any(job.input_pointers for job in manifest.jobs):
+        return FileDigests(manifest.folder)
     recorded = await database.read(fingerprint.recorded_digests, manifest.batch)
     return await asyncio.to_thread(fingerprint.read_digests, manifest.folder, manifest.jobs, recorded)
 

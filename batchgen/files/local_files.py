@@ -12,6 +12,9 @@ from batchgen.files.input_file import InputFault, megabytes, open_input
 from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
 from batchgen.services.base import LocalFile
 
+NO_INPUT = "no input"
+"""The digest of what lies under a file's name and is no file, or too large: it differs from what was sent."""
+
 
 class InputMissing(Exception):
     """A local file that a request names cannot be read now. `str(error)` says which and why."""
@@ -47,24 +50,9 @@ def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str,
 
 
 def changed(folder: Path, digests: str | None) -> list[str]:
-    """The names of the files whose content has changed since it was sent. A file that is gone has not changed.
-
-    A file of the same size and time of modification is not read.
-    """
-    names = []
-    for name, sent in json.loads(digests or "{}").items():
-        try:
-            status = (folder / name).stat()
-            if (status.st_size, status.st_mtime_ns) == (sent["size"], sent["mtime_ns"]):
-                continue
-            with open_input(folder / name, MEDIA_BYTES) as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != sent["sha256"]:
-                    names.append(name)
-        except InputFault:
-            names.append(name)
-        except (OSError, ValueError):
-            continue
-    return names
+    """The names of the files whose content has changed since it was sent. A file that is gone has not changed."""
+    files = FileDigests(folder, [digests])
+    return [name for name, sent in json.loads(digests or "{}").items() if files.of(name) not in (None, sent["sha256"])]
 
 
 class FileDigests:
@@ -76,16 +64,16 @@ class FileDigests:
     def __init__(self, folder: Path, recorded: Iterable[str | None] = ()) -> None:
         self.folder = folder
         self.recorded: dict[tuple[str, int, int], str] = {}
-        self.known: dict[str, str | None] = {}
+        self.by_name: dict[str, str | None] = {}
         for digests in filter(None, recorded):
             for name, sent in json.loads(digests).items():
                 self.recorded[name, sent["size"], sent["mtime_ns"]] = sent["sha256"]
 
     def of(self, name: str) -> str | None:
-        """The digest of a file as it is now; None for one that cannot be read."""
-        if name not in self.known:
-            self.known[name] = self.read(name)
-        return self.known[name]
+        """The digest of a file as it is now; `NO_INPUT` for what cannot be sent, None for a file that is gone."""
+        if name not in self.by_name:
+            self.by_name[name] = self.read(name)
+        return self.by_name[name]
 
     def read(self, name: str) -> str | None:
         try:
@@ -94,5 +82,7 @@ class FileDigests:
                 return sent
             with open_input(self.folder / name, MEDIA_BYTES) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        except (InputFault, OSError, ValueError):
+        except InputFault:
+            return NO_INPUT
+        except (OSError, ValueError):
             return None

@@ -64,12 +64,10 @@ class OutputFolder:
         """The size and the SHA-256 of an output; None for what is no file, or empty."""
         try:
             with self.open_parent(output) as directory:
-                descriptor = directory.open(name_of(output), os.O_RDONLY)
-            with os.fdopen(descriptor, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                return (file.tell(), digest) if file.tell() else None
+                status, digest = directory.stat(name_of(output)), digest_of(directory, name_of(output))
         except (OSError, UnsafePath):
             return None
+        return (status.st_size, digest) if status and status.st_size and digest else None
 
     def judge_folders(self, outputs: Iterable[str]) -> None:
         """Raise `StorageError` if a link or a file stands where a folder of outputs belongs."""
@@ -80,6 +78,22 @@ class OutputFolder:
                 continue
             except OSError as error:
                 raise StorageError(f"{self.root / folder}: cannot be opened: {error.strerror}") from error
+
+
+def holds(directory: Directory, name: str, size: int, sha256: str) -> bool:
+    """Whether a file has exactly this content."""
+    status = directory.stat(name)
+    return status is not None and status.st_size == size and digest_of(directory, name) == sha256
+
+
+def digest_of(directory: Directory, name: str) -> str | None:
+    """The SHA-256 of a regular file; None for what is not one, or may not be read."""
+    try:
+        descriptor = directory.open(name, os.O_RDONLY)
+    except (OSError, UnsafePath):
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def name_of(output: str) -> str:

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
 from batchgen.files.lock import try_lock
-from batchgen.files.outputs import OutputFolder, name_of, paths_for
+from batchgen.files.outputs import OutputFolder, holds, name_of, paths_for
 from batchgen.files.safe_open import Directory, UnsafePath
 
 MARK_CHARS = 12  # of an attempt's id, in the name of its `.part`: 48 bits, so that no two attempts share one
@@ -137,8 +137,7 @@ class Part:
         self.sync()
         with self.outputs.open_parent(self.target) as directory:
             target = target or self.target
-            placed = directory.stat(name_of(target))
-            if placed and placed.st_size == self.size and digest_of(directory, name_of(target)) == self.sha256:
+            if holds(directory, name_of(target), self.size, self.sha256):
                 directory.unlink(self.name)
                 self.close()
                 return target
@@ -161,7 +160,7 @@ class Part:
                 placed = directory.stat(name_of(path))
                 if placed is None:
                     return None
-                if placed.st_size == size and digest_of(directory, name_of(path)) == sha256:
+                if holds(directory, name_of(path), size, sha256):
                     leftover = directory.stat(self.name)
                     if leftover and os.path.samestat(leftover, placed):
                         directory.unlink(self.name)
@@ -221,16 +220,6 @@ def write_whole(descriptor: int, content: bytes) -> None:
     written = os.write(descriptor, content)
     while written < len(content):
         written += os.write(descriptor, memoryview(content)[written:])
-
-
-def digest_of(directory: Directory, name: str) -> str | None:
-    """The SHA-256 of a regular file; None for what is not one, or may not be read."""
-    try:
-        descriptor = directory.open(name, os.O_RDONLY)
-    except (OSError, UnsafePath):
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FolderSync:

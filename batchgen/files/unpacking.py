@@ -1,4 +1,4 @@
-"""The video inside what came: a gzip file is unpacked, and bytes that come before the video are left out.
+"""The video inside a downloaded file: gzip is unpacked, and bytes in front of the video are left out.
 
 Some file servers compress although nobody asked them to, and some services store a compressed file (RFC 1952).
 """

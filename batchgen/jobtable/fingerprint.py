@@ -64,7 +64,7 @@ def read_digests(folder: Path, specs: Sequence[JobSpec], recorded: Sequence[str 
 
 
 def fingerprint_of(spec: JobSpec, digests: FileDigests, sent: str | None = None) -> str:
-    """The fingerprint of a job's request; a file that cannot be read counts as it was `sent`."""
+    """The fingerprint of a job's request; a file that is gone counts as it was `sent`."""
 
     def digest(name: str) -> str:
         return digests.of(name) or json.loads(sent or "{}").get(name, {}).get("sha256", "")

@@ -145,8 +145,10 @@ def paid_elsewhere(
 
     Jobs that stand in the manifest beside it are none of them: a manifest may ask for one request many times.
     """
-    params = {"in_batch": search.batch_id, "at_service": search.service}
-    statement = OWNERS if among is None else OWNERS.where(_pending.c.id.in_(among))
+    params: dict[str, Any] = {"in_batch": search.batch_id, "at_service": search.service}
+    statement = OWNERS
+    if among is not None:
+        statement, params["ids"] = OWNERS_AMONG, list(among)
     rows = {row.id: row for row in connection.execute(statement, params)}  # one for each pending job with its request
     owners: dict[str, list[Any]] = defaultdict(list)
     for row in sorted(rows.values(), key=lambda row: int(row.id)):
@@ -235,6 +237,7 @@ OWNERS = (
         jobs.c.id != _pending.c.id,
     )
 )
+OWNERS_AMONG = OWNERS.where(_pending.c.id.in_(bindparam("ids", expanding=True)))
 BY_REQUEST = select(attempts.c.client_request_id).where(
     attempts.c.client_request_id.in_(bindparam("ids", expanding=True))
 )
