@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.errors import ManifestChanged
+from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
-from batchgen.jobtable import fingerprint
+from batchgen.jobs import State
+from batchgen.jobtable import commands, fingerprint, repeats, takeover
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
+from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
+from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Limits
 from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
@@ -26,7 +29,7 @@ from batchgen.services.outcomes import Unavailable, Working
 from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import HOUR, MINUTE, Table, spec
+from tests.table import HOUR, MINUTE, RUN, Table, spec
 
 NOT_FOUND = Unavailable("404: no such generation", http_status=404)
 DOWN = Unavailable("500: out of order", http_status=500)
@@ -224,3 +227,30 @@ def test_a_file_that_is_as_it_was_sent_is_not_read_again(table: Table, tmp_path:
     image.write_bytes(b"others")
     assert FileDigests(tmp_path, [recorded]).of("a.png") != "as it was"
     assert FileDigests(tmp_path, [None]).of("missing.png") is None
+
+
+# --- two runs at once -------------------------------------------------------------------------------------------------
+
+
+def renamed(table: Table) -> tuple[list[Repeat], Adopter]:
+    """A delivered job under a new name, as a run has seen it, which is about to keep it."""
+    table.bring(State.DONE, "mona")
+    synced = table.sync(replace(spec("mona"), key="lisa", output="lisa.mp4"))
+    matches = table.change(repeats.find, RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans))
+    assert [str(repeat) for repeat in matches] == ["lisa: paid for as job mona of batch spring (done)"]
+    return matches, Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
+
+
+def test_a_job_that_another_run_has_sent_meanwhile_stays_as_it_is(table: Table) -> None:
+    matches, adopter = renamed(table)
+    table.intend("run-b")
+    table.change(takeover.settle, matches, table.folder, adopter, "keep")
+    assert table.states() == {"mona": "done", "lisa": "submitting"}
+
+
+def test_a_paid_job_on_which_another_run_works_meanwhile_is_not_taken_over(table: Table) -> None:
+    matches, adopter = renamed(table)
+    table.change(commands.fetch_again, table.batch_id, {"mona": [1]}, table.now)
+    with pytest.raises(UsageError, match="a run works on it now"):
+        table.change(takeover.settle, matches, table.folder, adopter, "keep")
+    assert table.states() == {"mona": "downloading", "lisa": "pending"}

@@ -222,7 +222,7 @@ _pending = jobs.alias("pending")
 OWNERS = (
     select(
         *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.output_path, jobs.c.priority, jobs.c.tags),
-        *(jobs.c.attempt_id, jobs.c.leased_by, jobs.c.error_class, attempts.c.fingerprint, attempts.c.cost_usd),
+        *(jobs.c.attempt_id, jobs.c.error_class, attempts.c.fingerprint, attempts.c.cost_usd),
         *(batches.c.name.label("batch"), batches.c.manifest_path),
     )
     .select_from(_pending)

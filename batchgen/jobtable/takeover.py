@@ -51,11 +51,16 @@ def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
 def settle(
     connection: Connection, repeats: Sequence[Repeat], folder: Path, adopter: Adopter, on_changed: OnChanged
 ) -> None:
-    """Do with the repeats what a person said. Raises `ManifestChanged` where nothing was said."""
+    """Do with the repeats what a person said. Raises `ManifestChanged` where nothing was said.
+
+    A job that another run has sent since it was read stays as it is.
+    """
     now = adopter.now
     if repeats and on_changed == "refuse":
         raise ManifestChanged(refusal(repeats))
     for repeat in repeats:
+        if row_of(connection, repeat.job).state != State.PENDING:
+            continue
         if on_changed == "redo":
             ordered = update(jobs).where(jobs.c.id == repeat.job.id)
             connection.execute(ordered.values(repeat_ordered=repeat.job.fingerprint))
@@ -73,7 +78,7 @@ def adopt(
 ) -> None:
     """Give a pending job the generation of its request, as if the answer had been lost and found.
 
-    Where its video lies at the job's output, the job is done. If it has left its state, it stays as it is.
+    Where its video lies at the job's output, the job is done.
     """
     candidate = Candidate(
         *(job.id, job.model, job.endpoint, job.request, job.clip_seconds, job.fingerprint),
@@ -109,8 +114,10 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     come under the name that the manifest has now. The pending job is cancelled under the old name.
 
     A cancelled generation is asked for again. Files that lie below the folder of another manifest are fetched again.
+    Raises `UsageError` where a run works on the paid job.
     """
-    if owner.leased_by is not None:
+    current = row_of(connection, owner)
+    if current.leased_by is not None or current.state != owner.state:
         raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")
     reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
     record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
@@ -129,6 +136,11 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
         commands.fetch_again(connection, job.batch_id, {job.key: lost}, now)
     else:
         move_file(connection, owner, job.output_path, folder)
+
+
+def row_of(connection: Connection, job: Any) -> Any:
+    """State and lease of a job as they are now: it was read before this transaction."""
+    return connection.execute(select(jobs.c.state, jobs.c.leased_by).where(jobs.c.id == job.id)).one()
 
 
 def own_names(job: Any) -> dict[str, Any]:
