@@ -232,7 +232,8 @@ def notice_of(runner: Runner, *, with_lock: bool) -> str:
     elif context.hold:
         until = ""
         if context.hold_until:
-            until = f", until {local_time(context.hold_until, clock.utcnow())}; then one request tries again"
+            then = "the log is read again" if context.awaits_history else "one request tries again"
+            until = f", until {local_time(context.hold_until, clock.utcnow())}; then {then}"
         reason = f"no more submits for now: {context.hold}{until}"
     waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
