@@ -39,7 +39,7 @@ class AuditResult:
     problems: list[str] = field(default_factory=list)
 
 
-def audit(folder: Path, service: Service, *, foreign_file: bool = False) -> AuditResult:
+def audit(folder: Path, service: Service, *, foreign_file: bool = False, table_was_lost: bool = False) -> AuditResult:
     """Count, and find every problem. Stops the service."""
     service.clear_faults()
     ledger = Ledger(service.ledger)
@@ -58,7 +58,7 @@ def audit(folder: Path, service: Service, *, foreign_file: bool = False) -> Audi
         if result.duplicates:
             result.problems.append(f"accepted more than once: {ledger.duplicates()}")
         result.problems += check_deliveries(result, folder, generations, served)
-        result.problems += check_attempts(folder, ledger, generations)
+        result.problems += check_attempts(folder, ledger, generations, table_was_lost=table_was_lost)
         result.problems += check_totals(folder, generations)
         result.problems += check_leftovers(folder, ledger)
         return result
@@ -129,14 +129,21 @@ def delivery_defect(
     return None
 
 
-def check_attempts(folder: Path, ledger: Ledger, generations: list[Generation]) -> Iterator[str]:
-    """Each create request that reached the service has one attempt, and the attempt has the service's outcome."""
+def check_attempts(
+    folder: Path, ledger: Ledger, generations: list[Generation], *, table_was_lost: bool
+) -> Iterator[str]:
+    """Each create request that reached the service has one attempt, and the attempt has the service's outcome.
+
+    The attempts of a lost job table are gone with it, but for those that the service accepted.
+    """
     select = "SELECT a.*, j.key FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id"
     attempts = {row["client_request_id"]: row for row in rows(folder / "batchgen.db", select)}
     creates = ledger.query("SELECT client_request_id, status FROM requests WHERE kind = 'create'")
     for request_id, times in Counter(row["client_request_id"] for row in creates).items():
         if times > 1:
             yield f"{request_id} reached the service {times} times"
+        if request_id not in attempts and table_was_lost:
+            continue  # If it was accepted, it is missed below.
         if request_id not in attempts:
             yield f"{request_id} reached the service, and no attempt has it"
         elif attempts[request_id]["outcome"] == "not_sent":

@@ -91,7 +91,8 @@ def run_scenario(scenario: Scenario, folder: Path) -> Trial:
                     lose_table(folder, scenario.loss)
                     trial.options = KEEP
             run_to_end(trial, service, orders)
-            trial.close_with(audit(folder, service, foreign_file=scenario.foreign_file))
+            lost = bool(scenario.loss)
+            trial.close_with(audit(folder, service, foreign_file=scenario.foreign_file, table_was_lost=lost))
     except Exception as error:  # the campaign goes on, and reports it with the other problems
         trial.add_problem(f"the trial itself failed: {type(error).__name__}: {error}")
     trial.seconds = time.monotonic() - began
