@@ -127,6 +127,13 @@ class ChargeSource(StrEnum):
     ESTIMATE = "estimate"  #: the price list: the service tells no charges
 
 
+class Verdict(StrEnum):
+    """What a person says of a delivered clip."""
+
+    PICKED = "picked"
+    REJECTED = "rejected"
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as the manifest asks for it: valid, expanded, with nothing left to look up.

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
 
 
@@ -53,6 +53,7 @@ STATE_MAY_BE_PAID = one_of("state", (state for state in State if state.may_be_pa
 OUTCOME_MAY_BE_PAID = one_of("outcome", (outcome for outcome in Outcome if outcome.may_be_paid))
 ATTEMPT_IS_OPEN = f"released_at IS NULL AND {OUTCOME_MAY_BE_PAID}"
 ATTEMPT_IS_IN_FLIGHT = f"finished_at IS NULL AND {ATTEMPT_IS_OPEN}"
+OUTPUT_IS_UNMEASURED = "delivered_at IS NOT NULL AND measured_at IS NULL"
 ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
 """Conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""
 
@@ -105,6 +106,9 @@ jobs = Table(
     Column("repeat_ordered", Text),
     Column("output_path", Text, nullable=False),
     Column("tags", Text, nullable=False),
+    # The job that this one was made from by `batchgen next`: its batch may be in another table, or gone.
+    Column("parent_batch", Text),
+    Column("parent_key", Text),
     Column("attempt_id", Integer, ForeignKey("attempts.id", use_alter=True)),
     Column("failures", Integer, nullable=False),
     Column("error_class", Text),
@@ -124,6 +128,7 @@ jobs = Table(
     CheckConstraint(if_and_only_if(State.CANCELLED, "cancelled_at"), name="cancelled_iff_cancelled_at"),
     CheckConstraint(f"NOT ({STATE_MAY_BE_PAID}) OR attempt_id IS NOT NULL", name="sent_has_attempt"),
     CheckConstraint(f"state <> '{State.PENDING}' OR attempt_id IS NULL", name="pending_has_no_attempt"),
+    CheckConstraint("(parent_batch IS NULL) = (parent_key IS NULL)", name="parent_is_whole"),
     CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
@@ -201,12 +206,34 @@ outputs = Table(
     Column("height", Integer),
     Column("fps", Float),
     Column("codec", ForeignText),
+    # What the file shows (see `files/measures.py`); empty until it was measured, and where it cannot be.
+    Column("measured_at", UTCDateTime),
+    Column("black", Float),
+    Column("frozen", Float),
+    Column("unlike_input", Float),
+    Column("signature", Text),
+    Column("copy_of", Integer, ForeignKey("outputs.id")),
     UniqueConstraint("attempt_id", "number"),
     CheckConstraint(
         "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
         name="delivered_has_file",
     ),
     Index("ix_outputs_remarked", "attempt_id", sqlite_where=text("remark IS NOT NULL")),
+    Index("ix_outputs_unmeasured", "id", sqlite_where=text(OUTPUT_IS_UNMEASURED)),
+)
+
+verdicts = Table(
+    # What a person says of the clip of an attempt. Append-only: the newest row counts, an empty one takes back.
+    "verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("attempt_id", Integer, ForeignKey("attempts.id"), nullable=False),
+    Column("at", UTCDateTime, nullable=False),
+    Column("verdict", Text),
+    Column("stars", Integer),
+    CheckConstraint(one_of("verdict", Verdict), name="verdict_is_known"),
+    CheckConstraint("stars BETWEEN 1 AND 5", name="stars_are_few"),
+    Index("ix_verdicts_attempt", "attempt_id", "id"),
 )
 
 events = Table(

@@ -1,4 +1,4 @@
-"""The job table, its ledger of attempts, their outputs, the events, the limits, the timings, the prices and the runs.
+"""The job table, its ledger of attempts, outputs, verdicts, events, limits, timings, prices and runs.
 
 A migration is literal: it imports nothing of batchgen, so that it creates the same tables whatever the code says later.
 """
@@ -61,6 +61,8 @@ def upgrade() -> None:
         sa.Column("repeat_ordered", sa.Text),
         sa.Column("output_path", sa.Text, nullable=False),
         sa.Column("tags", sa.Text, nullable=False),
+        sa.Column("parent_batch", sa.Text),
+        sa.Column("parent_key", sa.Text),
         sa.Column("attempt_id", sa.Integer),
         sa.Column("failures", sa.Integer, nullable=False),
         sa.Column("error_class", sa.Text),
@@ -87,6 +89,7 @@ def upgrade() -> None:
             name="sent_has_attempt",
         ),
         sa.CheckConstraint("state <> 'pending' OR attempt_id IS NULL", name="pending_has_no_attempt"),
+        sa.CheckConstraint("(parent_batch IS NULL) = (parent_key IS NULL)", name="parent_is_whole"),
         sa.CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
         sa.CheckConstraint("state <> 'submitting' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     )
@@ -168,8 +171,15 @@ def upgrade() -> None:
         sa.Column("height", sa.Integer),
         sa.Column("fps", sa.Float),
         sa.Column("codec", sa.Text),
+        sa.Column("measured_at", TIME),
+        sa.Column("black", sa.Float),
+        sa.Column("frozen", sa.Float),
+        sa.Column("unlike_input", sa.Float),
+        sa.Column("signature", sa.Text),
+        sa.Column("copy_of", sa.Integer),
         sa.PrimaryKeyConstraint("id", name="pk_outputs"),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outputs_attempt_id"),
+        sa.ForeignKeyConstraint(["copy_of"], ["outputs.id"], name="fk_outputs_copy_of"),
         sa.UniqueConstraint("attempt_id", "number", name="uq_outputs_attempt_id_number"),
         sa.CheckConstraint(
             "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
@@ -177,6 +187,20 @@ def upgrade() -> None:
         ),
     )
     partial_index("ix_outputs_remarked", "outputs", ["attempt_id"], "remark IS NOT NULL")
+    partial_index("ix_outputs_unmeasured", "outputs", ["id"], "delivered_at IS NOT NULL AND measured_at IS NULL")
+    op.create_table(
+        "verdicts",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("attempt_id", sa.Integer, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("verdict", sa.Text),
+        sa.Column("stars", sa.Integer),
+        sa.PrimaryKeyConstraint("id", name="pk_verdicts"),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_verdicts_attempt_id"),
+        sa.CheckConstraint("verdict IN ('picked', 'rejected')", name="verdict_is_known"),
+        sa.CheckConstraint("stars BETWEEN 1 AND 5", name="stars_are_few"),
+    )
+    op.create_index("ix_verdicts_attempt", "verdicts", ["attempt_id", "id"])
     op.create_table(
         "events",
         sa.Column("id", sa.Integer, nullable=False),
