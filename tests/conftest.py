@@ -159,8 +159,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command as a user would, in `tmp_path`, to its end."""
+def batchgen_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command as a user would, in `tmp_path`, to its end, in a process of its own."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -177,10 +177,10 @@ def batchgen(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def batchgen_in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command's entry point in `tmp_path`, in this process: starting one takes longer than most errors.
 
-    What only a process shows (signals, streams, exit at an unhandled error) needs the fixture `batchgen`.
+    What only a process shows (signals, streams, its environment) needs the fixture `batchgen_process`.
     """
     from batchgen.cli import main
 

@@ -57,14 +57,14 @@ WITH_RUN = ("missing", "a missing image", "everything at once")
 
 @pytest.mark.parametrize("case", BAD_MANIFESTS)
 def test_the_problems_of_a_manifest_are_shown_with_their_positions_and_cost_nothing(
-    case: str, tmp_path: Path, batchgen_in_process: Command
+    case: str, tmp_path: Path, batchgen: Command
 ) -> None:
     content, expected = BAD_MANIFESTS[case]
     if content is not None:
         (tmp_path / "m.yaml").write_bytes(content.encode() if isinstance(content, str) else content)
     before = set(tmp_path.iterdir())
     command = "run" if case in WITH_RUN else "check"  # it reads the manifest in the same way
-    ended = batchgen_in_process(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
+    ended = batchgen(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert set(tmp_path.iterdir()) == before
     assert "Traceback" not in ended.stderr
@@ -114,13 +114,13 @@ def unreleased(path: Path) -> None:
 )
 @pytest.mark.parametrize("command", ["run", "status"])
 def test_a_database_that_cannot_be_used_is_left_untouched(
-    command: str, make: Callable[[Path], None], code: int, message: str, tmp_path: Path, batchgen_in_process: Command
+    command: str, make: Callable[[Path], None], code: int, message: str, tmp_path: Path, batchgen: Command
 ) -> None:
     database = tmp_path / "batchgen.db"
     make(database)
     content = database.read_bytes()
     write_manifest(tmp_path / "m.yaml")
-    ended = batchgen_in_process(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
+    ended = batchgen(command, "m.yaml", AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
     assert (ended.returncode, ended.stdout) == (code, "")
     assert message in ended.stderr
     assert str(database) in ended.stderr
@@ -148,10 +148,10 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_command_that_cannot_be_carried_out_says_why(
-    arguments: list[str], message: str, tmp_path: Path, batchgen_in_process: Command
+    arguments: list[str], message: str, tmp_path: Path, batchgen: Command
 ) -> None:
     write_manifest(tmp_path / "m.yaml")
-    ended = batchgen_in_process(*arguments, AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
+    ended = batchgen(*arguments, AIMLAPI_API_KEY="k", AIMLAPI_BASE_URL="http://127.0.0.1:1")
     assert ended.returncode in (2, 8)
     assert message in ended.stderr
     assert "hush" not in ended.stderr
@@ -186,13 +186,13 @@ def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate
     assert states(tmp_path / "batchgen.db") == {"pending": 2}
 
 
-def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen: Command) -> None:
+def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_process: Command) -> None:
     """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/sitecustomize.py").write_text("import batchgen.manifest as m\nm.read = None\n")
     write_manifest(tmp_path / "m.yaml")
-    ended = batchgen("check", "m.yaml", PYTHONPATH=f"{tmp_path / 'broken'}{os.pathsep}{package}")
+    ended = batchgen_process("check", "m.yaml", PYTHONPATH=f"{tmp_path / 'broken'}{os.pathsep}{package}")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "This is a defect in batchgen" in ended.stderr
     assert "TypeError" in ended.stderr
