@@ -15,7 +15,7 @@ from sqlalchemy import CheckConstraint, Connection
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.types import TypeEngine
 
-from batchgen.jobs import TRANSITIONS, ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobs import TRANSITIONS, ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable import submission
 from batchgen.jobtable.columns import Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.database import Database
@@ -81,7 +81,16 @@ LIMIT = {
     "successes": 0,
 }
 RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW}
-ROWS = {"jobs": JOB, "attempts": ATTEMPT, "outputs": OUTPUT, "events": EVENT, "limits": LIMIT, "runs": RUN}
+VERDICT = {"attempt_id": 1, "at": NOW, "verdict": "picked", "stars": 5}
+ROWS = {
+    "jobs": JOB,
+    "attempts": ATTEMPT,
+    "outputs": OUTPUT,
+    "verdicts": VERDICT,
+    "events": EVENT,
+    "limits": LIMIT,
+    "runs": RUN,
+}
 """A valid row of each table that has a check or a foreign key."""
 LEASE = {"leased_by": "run", "leased_until": NOW}
 MAY_BE_PAID = [outcome for outcome in Outcome if outcome.may_be_paid]
@@ -152,6 +161,7 @@ CLOSED_SETS = [
     ("attempts", "outcome", Outcome),
     ("attempts", "error_class", ErrorClass),
     ("attempts", "charge_source", ChargeSource),
+    ("verdicts", "verdict", Verdict),
     ("events", "from_state", State),
     ("events", "to_state", State),
     ("limits", "kind", LimitKind),
@@ -183,6 +193,8 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("jobs", "sent_has_attempt", {"state": "downloading"}),
     ("jobs", "sent_has_attempt", {"state": "done", "delivered_at": NOW}),
     ("jobs", "pending_has_no_attempt", {"attempt_id": 1}),
+    ("jobs", "parent_is_whole", {"parent_batch": "pilot"}),
+    ("jobs", "parent_is_whole", {"parent_key": "mona"}),
     ("jobs", "lease_is_whole", {"leased_by": "run"}),
     ("jobs", "lease_is_whole", {"leased_until": NOW}),
     ("jobs", "submitting_is_leased", {"state": "submitting", "attempt_id": 1}),
@@ -203,6 +215,9 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ),
     *(("outputs", "delivered_has_file", {**DELIVERED, column: None}) for column in ("path", "sha256", "bytes")),
     ("outputs", "delivered_has_file", {**DELIVERED, "bytes": 0}),
+    ("verdicts", "verdict_is_known", {"verdict": "liked"}),
+    ("verdicts", "stars_are_few", {"stars": 0}),
+    ("verdicts", "stars_are_few", {"stars": 6}),
     ("events", "from_state_is_known", {"from_state": "lost"}),
     ("events", "to_state_is_known", {"to_state": "lost"}),
     ("limits", "limit_kind_is_known", {"kind": "patience"}),
@@ -239,7 +254,7 @@ REFERENCES = [
     (table.name, column.name)
     for table in metadata.sorted_tables
     for column in table.columns
-    if column.name in ("batch_id", "job_id", "attempt_id")
+    if column.name in ("batch_id", "job_id", "attempt_id", "copy_of")
 ]
 
 
