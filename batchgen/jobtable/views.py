@@ -1,0 +1,266 @@
+"""The views of the job table, described: the public SQL interface. The migration `v002_views` makes them.
+
+Whoever shows SQL to a person takes it from here: `batchgen sql`, `batchgen explore` and, held equal by a test, the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+FATES = {
+    "delivered": "its file is on the disk",
+    "sending": "on the wire",
+    "generating": "the service is making it",
+    "downloading": "finished at the service, to be downloaded",
+    "unconfirmed": "sent, and nobody knows whether the service took it: it may be charged",
+    "charged_without_file": "charged, and no file came of it",
+    "unsettled": "ended without a file, and its charge is not known yet",
+    "free_failure": "failed at the service, which charges nothing",
+    "refused": "the service refused it, for nothing",
+    "absent": "sent, and the service never had it",
+    "not_sent": "it never left",
+}
+"""What became of a create request: the closed set of words of `ledger.fate`."""
+WAITING_FOR = {
+    "free_place": "a place within the limits, or a run",
+    "pause": "the end of a pause that the service asked for",
+    "confirmation": "the service's word whether it took a request",
+    "generation": "the service to finish",
+    "download": "the file",
+    "person": "you: see `batchgen resolve`",
+}
+"""The closed set of words of `blockers.waiting_for`."""
+PROBLEMS = {
+    "black": "black frames",
+    "frozen": "frames that repeat the one before",
+    "unlike_input": "a first frame unlike the image of the request",
+    "near_copy": "nearly the same as the clip of the job in `detail`",
+    "length": "another length than was ordered",
+    "unreadable": "frames that cannot be read",
+    "remark": "what the download noticed",
+}
+"""The closed set of words of `problems.problem`."""
+
+
+def listed(words: Mapping[str, str]) -> str:
+    return "; ".join(f"{word}: {meaning}" for word, meaning in words.items())
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view: its rows in a few words, and its columns with a note where the name does not say everything."""
+
+    rows: str
+    columns: Mapping[str, str]
+
+
+COST = "charged so far, in USD; NULL while no charge is known"
+RESERVED = "what may still be charged, in USD"
+VIEWS = {
+    "job_overview": View(
+        "One row for each job: what was asked, where it stands, what it cost, which file came of it.",
+        {
+            "batch": "",
+            "id": "the manifest's id of the job",
+            "state": "pending, submitting, unconfirmed, generating, downloading, done, failed or cancelled",
+            "service": "",
+            "model": "",
+            "clip_seconds": "the length that was ordered",
+            "take": "",
+            "tags": "a JSON list",
+            "prompt": "",
+            "attempts": "how many create requests it has had",
+            "cost_usd": f"of all attempts: {COST}",
+            "reserved_usd": RESERVED,
+            "verdict": "picked or rejected; NULL: undecided",
+            "stars": "1 to 5",
+            "path": "its first file, below the manifest's folder; NULL until it is delivered",
+            "bytes": "",
+            "seconds": "the length of the file",
+            "width": "",
+            "height": "",
+            "error_class": "",
+            "reason": "why it failed or waits, or a remark on its file",
+            "wait_seconds": "from its entry in the table to its last create request",
+            "generation_seconds": "from the service's acceptance to the end of the generation",
+            "download_seconds": "from then to the delivery",
+            "created_at": "",
+            "sent_at": "",
+            "finished_at": "",
+            "delivered_at": "",
+            "generation_id": "the service's id of the generation",
+        },
+    ),
+    "batch_summary": View(
+        "One row for each batch: its jobs by state and verdict, its cost, its bytes.",
+        {
+            "batch": "",
+            "service": "",
+            "manifest": "",
+            "jobs": "",
+            "pending": "",
+            "submitting": "",
+            "unconfirmed": "",
+            "generating": "",
+            "downloading": "",
+            "done": "",
+            "failed": "",
+            "cancelled": "",
+            "picked": "",
+            "rejected": "",
+            "cost_usd": "charged so far, in USD",
+            "reserved_usd": RESERVED,
+            "unpriced": "requests without a known price that may still be charged",
+            "bytes": "delivered",
+            "created_at": "",
+            "last_delivered_at": "",
+        },
+    ),
+    "ledger": View(
+        "One row for each create request, and its fate: the bill. Rows are never deleted.",
+        {
+            "batch": "",
+            "id": "",
+            "attempt": "its number among the requests of the job",
+            "fate": listed(FATES),
+            "cost_usd": "charged, in USD; NULL while the charge is not known",
+            "estimated_usd": "what the price list said",
+            "charge_source": "what the charge is known from: answer, poll, log, ledger (of the account) or estimate",
+            "service": "",
+            "model": "",
+            "account": "a label of the API key",
+            "sent_at": "",
+            "answered_at": "",
+            "finished_at": "",
+            "generation_id": "",
+            "client_request_id": "by which the service's log has it",
+            "http_status": "",
+            "error_class": "",
+            "reason": "",
+            "path": "",
+        },
+    ),
+    "blockers": View(
+        "What the jobs of a batch wait for, and until when.",
+        {
+            "batch": "",
+            "waiting_for": listed(WAITING_FOR),
+            "jobs": "how many",
+            "until": "when batchgen tries next; it may have passed, or be NULL",
+            "collect_by": "when the service may delete the first file that waits to be downloaded",
+            "example_id": "one of the jobs",
+            "reason": "its last error",
+        },
+    ),
+    "failures": View(
+        "Failed jobs by class of error, with an example.",
+        {
+            "batch": "",
+            "error_class": "",
+            "jobs": "how many",
+            "cost_usd": "charged all the same, in USD",
+            "last_failed_at": "",
+            "example_id": "one of the jobs",
+            "reason": "why that one failed",
+        },
+    ),
+    "spend": View(
+        "What was spent, by batch, service, model and day (UTC).",
+        {
+            "batch": "",
+            "service": "",
+            "model": "",
+            "day": "YYYY-MM-DD",
+            "requests": "those that cost money, or may",
+            "delivered": "requests whose files were delivered",
+            "cost_usd": "charged, in USD",
+            "reserved_usd": RESERVED,
+        },
+    ),
+    "generation_times": View(
+        "How long generations take, by service, model and length of the clip.",
+        {
+            "service": "",
+            "model": "",
+            "clip_seconds": "",
+            "generations": "how many",
+            "min_seconds": "",
+            "median_seconds": "",
+            "mean_seconds": "",
+            "max_seconds": "",
+        },
+    ),
+    "timeline": View(
+        "Everything that happened: one row for each change of state.",
+        {
+            "number": "counts up in the order of events",
+            "at": "",
+            "batch": "",
+            "id": "",
+            "from_state": "NULL: the job entered the table",
+            "to_state": "",
+            "detail": "",
+            "seconds_before": "since the job's event before",
+        },
+    ),
+    "problems": View(
+        "Delivered files that are not as they should be.",
+        {
+            "batch": "",
+            "id": "",
+            "output": "the number of the file, from 1",
+            "path": "",
+            "problem": listed(PROBLEMS),
+            "detail": "",
+        },
+    ),
+    "lineage": View(
+        "Jobs that `batchgen next` made from others.",
+        {
+            "batch": "",
+            "id": "",
+            "parent_batch": "",
+            "parent_id": "",
+            "depth": "1: made from a job of a first manifest; 2: from one of those; …",
+            "state": "",
+            "verdict": "",
+            "parent_state": "NULL: the parent is not in this table",
+            "parent_verdict": "",
+        },
+    ),
+}
+"""The views by name, in the order in which they are shown. Times are UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query to begin with."""
+
+    question: str
+    sql: str
+
+
+EXAMPLES = {
+    "cost": Example(
+        "What has each batch cost, by model?",
+        "SELECT batch, model, sum(delivered) AS clips, round(sum(cost_usd), 4) AS usd FROM spend GROUP BY 1, 2;",
+    ),
+    "failed": Example(
+        "What failed, and in whose words?",
+        "SELECT id, model, error_class, reason FROM job_overview WHERE state = 'failed';",
+    ),
+    "times": Example(
+        "How long do the models take?",
+        "SELECT model, clip_seconds, generations, median_seconds, max_seconds FROM generation_times;",
+    ),
+    "story": Example(
+        "What happened to one job?",
+        "SELECT at, from_state, to_state, detail FROM timeline WHERE id = 'mona' ORDER BY number;",
+    ),
+    "bill": Example(
+        "Which requests may have cost money, and what became of them?",
+        "SELECT batch, id, fate, cost_usd, sent_at FROM ledger WHERE cost_usd > 0 OR cost_usd IS NULL ORDER BY sent_at;",
+    ),
+}
+"""The queries of the README, and those that `batchgen explore` offers."""
