@@ -1,8 +1,8 @@
 """Alembic's entry: runs on the connection that `batchgen.jobtable.migrations` passes in, inside its transaction.
 
-Views stay as they are while a migration changes a table: SQLite makes another table, deletes the old one and renames the
-new one, and its old way of renaming takes no offence at views of the table that is missing for a moment. At the end
-every view is read, so that none is left without its columns: then the whole upgrade fails.
+Views stay as they are while a migration changes a table. In SQLite, Alembic makes another table, drops the old one and
+renames the new one; only the legacy form of that ALTER TABLE allows views of the table that is missing meanwhile. At
+the end every view is read: one that has lost a column makes the whole upgrade fail.
 """
 
 from alembic import context

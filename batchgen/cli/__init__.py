@@ -23,6 +23,8 @@ COMMANDS = {
     "plan": "Show what a run would send, what it would cost and when it would be done.",
     "models": "List the models, or show the parameters and the price of one.",
     "status": "Show a batch: its jobs by state, its cost, and what it waits for.",
+    "sql": "Ask the job table: one SELECT, read-only. Without a query, list its views.",
+    "explore": "Open the job table in a browser, read-only (Datasette).",
     "retry": "Make failed jobs pending again. Their earlier attempts stay in the job table.",
     "cancel": "Cancel jobs that have not been sent.",
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",

@@ -1,31 +1,25 @@
-"""An SQL condition that a person writes: it may read, and only for so long.
-
-It is evaluated on a connection that cannot write. Beyond that, the database itself is asked to refuse all but reading
-(SQLite: an authorizer and a progress handler; PostgreSQL: a time-out of the statement).
-"""
+"""An SQL condition that a person writes for `--where`: it may read, and only for so long (see `query.py`)."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from batchgen.errors import UsageError
+from batchgen.jobtable.query import reading_only, reason_of
 from batchgen.jobtable.schema import jobs
 
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 """The characters that begin a quoted part of SQL, with those that end it."""
 CONDITION_CHARS = 10_000  # of a condition: a list of some hundred ids fits
-STEP_INSTRUCTIONS = 100_000  # of SQLite between two calls of the progress handler: some milliseconds
-STEPS_MAX = 600  # a second or two; a million jobs with a condition on their JSON take half of it
-TIMEOUT_MS = 5_000  # of the statement in PostgreSQL
-TEXT_BYTES = 20_000_000  # of one value in the condition: the largest request, and far from filling the memory
-READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
-REFUSED_FUNCTIONS = {"load_extension", "fts3_tokenizer", "writefile", "edit"}
+STEPS_MAX = (
+    600  # of the progress handler: a second or two; a million jobs with a condition on their JSON take half of it
+)
+TIMEOUT_SECONDS = 5  # of the statement in PostgreSQL
 REASONS = {
     "interrupted": "it takes too long and was stopped",
     "statement timeout": "it takes too long and was stopped",
@@ -60,46 +54,12 @@ def condition(sql: str) -> str:
 @contextmanager
 def bounded(connection: Connection) -> Iterator[None]:
     """Bound what a condition may do while it is evaluated. Raises `UsageError` in place of the database's errors."""
+    steps = count()
     try:
-        with bounded_sqlite(connection) if connection.dialect.name == "sqlite" else bounded_postgres(connection):
+        with reading_only(connection, lambda: next(steps) > STEPS_MAX, TIMEOUT_SECONDS):
             yield
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        reason = reason_of(error)
         reason = next((meaning for part, meaning in REASONS.items() if part in reason), reason)
         names = ", ".join(column.name for column in jobs.columns)
         raise UsageError(f"--where: {reason}\nThe columns of a job: {names}") from None
-
-
-@contextmanager
-def bounded_sqlite(connection: Connection) -> Iterator[None]:
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    steps = 0
-
-    def is_over() -> bool:
-        nonlocal steps
-        steps += 1
-        return steps > STEPS_MAX
-
-    longest = driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TEXT_BYTES)
-    driver.set_authorizer(authorize)
-    driver.set_progress_handler(is_over, STEP_INSTRUCTIONS)
-    try:
-        yield
-    finally:
-        driver.set_progress_handler(None, 0)
-        driver.set_authorizer(None)
-        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
-
-
-def authorize(action: int, _table: str | None, name: str | None, _database: str | None, _by: str | None) -> int:
-    """SQLite's question whether a statement may do something; of a function, `name` is its name."""
-    refused = action == sqlite3.SQLITE_FUNCTION and str(name).lower() in REFUSED_FUNCTIONS
-    return sqlite3.SQLITE_OK if action in READING and not refused else sqlite3.SQLITE_DENY
-
-
-@contextmanager
-def bounded_postgres(connection: Connection) -> Iterator[None]:
-    connection.execute(text(f"SET LOCAL statement_timeout = {TIMEOUT_MS}"))
-    yield
-    connection.execute(text("SET LOCAL statement_timeout = 0"))

@@ -1,6 +1,6 @@
 """The views of the job table, described: the public SQL interface. The migration `v002_views` makes them.
 
-Whoever shows SQL to a person takes it from here: `batchgen sql`, `batchgen explore` and, held equal by a test, the README.
+`batchgen sql` and `batchgen explore` show what stands here. A test compares it with the database and with the README.
 """
 
 from __future__ import annotations
@@ -43,20 +43,19 @@ PROBLEMS = {
 """The closed set of words of `problems.problem`."""
 
 
-def listed(words: Mapping[str, str]) -> str:
-    return "; ".join(f"{word}: {meaning}" for word, meaning in words.items())
-
-
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view: its rows in a few words, and its columns with a note where the name does not say everything."""
+    """One view: what its rows are, and its columns with a note where the name does not say everything.
+
+    The note of a column that holds one of a closed set of words is these words, with their meanings.
+    """
 
     rows: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, str | Mapping[str, str]]
 
 
-COST = "charged so far, in USD; NULL while no charge is known"
-RESERVED = "what may still be charged, in USD"
+COST = "charged so far, in USD"
+RESERVED = "what may still be charged, in USD, as far as prices are known"
 VIEWS = {
     "job_overview": View(
         "One row for each job: what was asked, where it stands, what it cost, which file came of it.",
@@ -71,7 +70,7 @@ VIEWS = {
             "tags": "a JSON list",
             "prompt": "",
             "attempts": "how many create requests it has had",
-            "cost_usd": f"of all attempts: {COST}",
+            "cost_usd": f"{COST}, for all its attempts",
             "reserved_usd": RESERVED,
             "verdict": "picked or rejected; NULL: undecided",
             "stars": "1 to 5",
@@ -109,7 +108,7 @@ VIEWS = {
             "cancelled": "",
             "picked": "",
             "rejected": "",
-            "cost_usd": "charged so far, in USD",
+            "cost_usd": COST,
             "reserved_usd": RESERVED,
             "unpriced": "requests without a known price that may still be charged",
             "bytes": "delivered",
@@ -123,7 +122,7 @@ VIEWS = {
             "batch": "",
             "id": "",
             "attempt": "its number among the requests of the job",
-            "fate": listed(FATES),
+            "fate": FATES,
             "cost_usd": "charged, in USD; NULL while the charge is not known",
             "estimated_usd": "what the price list said",
             "charge_source": "what the charge is known from: answer, poll, log, ledger (of the account) or estimate",
@@ -145,9 +144,9 @@ VIEWS = {
         "What the jobs of a batch wait for, and until when.",
         {
             "batch": "",
-            "waiting_for": listed(WAITING_FOR),
+            "waiting_for": WAITING_FOR,
             "jobs": "how many",
-            "until": "when batchgen tries next; it may have passed, or be NULL",
+            "until": "when batchgen tries next; NULL: at once, or it is not known. It may have passed",
             "collect_by": "when the service may delete the first file that waits to be downloaded",
             "example_id": "one of the jobs",
             "reason": "its last error",
@@ -174,7 +173,7 @@ VIEWS = {
             "day": "YYYY-MM-DD",
             "requests": "those that cost money, or may",
             "delivered": "requests whose files were delivered",
-            "cost_usd": "charged, in USD",
+            "cost_usd": COST,
             "reserved_usd": RESERVED,
         },
     ),
@@ -211,7 +210,7 @@ VIEWS = {
             "id": "",
             "output": "the number of the file, from 1",
             "path": "",
-            "problem": listed(PROBLEMS),
+            "problem": PROBLEMS,
             "detail": "",
         },
     ),
@@ -260,7 +259,7 @@ EXAMPLES = {
     ),
     "bill": Example(
         "Which requests may have cost money, and what became of them?",
-        "SELECT batch, id, fate, cost_usd, sent_at FROM ledger WHERE cost_usd > 0 OR cost_usd IS NULL ORDER BY sent_at;",
+        "SELECT batch, id, fate, cost_usd, sent_at FROM ledger WHERE coalesce(cost_usd, 1) > 0 ORDER BY sent_at;",
     ),
 }
 """The queries of the README, and those that `batchgen explore` offers."""

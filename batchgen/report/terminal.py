@@ -102,9 +102,22 @@ def print_lines(*lines: str, err: bool = False) -> None:
     output = OutputStream(sys.stderr if err else sys.stdout)
     for line in lines:
         output.write(line)
-    if output.failure and not err:
-        if isinstance(output.failure, BrokenPipeError):
-            raise output.failure
+    if not err:
+        raise_failure(output)
+
+
+def print_text(text: str) -> None:
+    """Write text without harmful characters to standard output, as it is. Raises what `print_lines` raises."""
+    output = OutputStream(sys.stdout)
+    output.write_raw(text)
+    raise_failure(output)
+
+
+def raise_failure(output: OutputStream) -> None:
+    """Raise why a stream could not be written, if it could not."""
+    if isinstance(output.failure, BrokenPipeError):
+        raise output.failure
+    if output.failure:
         raise unwritable(output.failure)
 
 

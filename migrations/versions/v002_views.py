@@ -27,18 +27,24 @@ def upgrade() -> None:
     def seconds(start: str, end: str) -> str:
         """Between two times, to the millisecond."""
         if is_sqlite:
-            return f"round((julianday({end}) - julianday({start})) * 86400, 3)"
-        return f"CAST(round(CAST(extract(epoch FROM {end} - {start}) AS numeric), 3) AS double precision)"
+            return milliseconds(f"(julianday({end}) - julianday({start})) * 86400")
+        return milliseconds(f"extract(epoch FROM {end} - {start})")
+
+    def milliseconds(number: str) -> str:
+        """Seconds, rounded."""
+        if is_sqlite:
+            return f"round({number}, 3)"
+        return f"CAST(round(CAST({number} AS numeric), 3) AS double precision)"
 
     def usd(amount: str) -> str:
         """An amount as a number: SQLite keeps it as text, which is greater than any number."""
         return f"CAST({amount} AS REAL)" if is_sqlite else amount
 
     def usd_sum(amount: str) -> str:
-        """A sum that is exact to the seventh place. In SQLite, whole numbers are added."""
+        """A sum that is exact to the seventh place: in SQLite, whole numbers are added."""
         if is_sqlite:
-            return f"sum(CAST(round({amount} * 1e7) AS INTEGER)) / 1e7"
-        return f"sum({amount})"
+            return f"coalesce(sum(CAST(round({amount} * 1e7) AS INTEGER)), 0) / 1e7"
+        return f"coalesce(sum({amount}), 0)"
 
     def usd_of_billionths(amount: str) -> str:
         return f"round({amount} / 1e9, 7)" if is_sqlite else f"round({amount} / 1000000000.0, 7)"
@@ -47,16 +53,18 @@ def upgrade() -> None:
         return f"substr({time}, 1, 10)" if is_sqlite else f"to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
 
     def prompt(request: str) -> str:
-        if is_sqlite:
-            return f"json_extract({request}, '$.prompt')"
         # PostgreSQL has no text with a zero character, and would refuse the whole query for one.
-        return f"CASE WHEN position('\\u0000' IN {request}) = 0 THEN CAST({request} AS json) ->> 'prompt' END"
+        value = f"json_extract({request}, '$.prompt')" if is_sqlite else f"CAST({request} AS json) ->> 'prompt'"
+        return f"CASE WHEN {request} NOT LIKE '%\\u0000%' ESCAPE '!' THEN {value} END"
 
     def at_least_zero(number: str) -> str:
         return f"max(0.0, {number})" if is_sqlite else f"greatest(0, {number})"
 
     def percent(share: str) -> str:
         return f"CAST(round({share} * 100) AS INTEGER)"
+
+    def shown(number: str) -> str:
+        return f"printf('%.6g', {number})" if is_sqlite else number
 
     cost_of_job = f"(SELECT {usd_sum('x.cost_usd')} FROM attempts x WHERE x.job_id = j.id)"
     reserved_for_job = f"""(
@@ -121,7 +129,7 @@ def upgrade() -> None:
                 WHEN a.cost_usd IS NOT NULL THEN 'charged_without_file'
                 ELSE 'unsettled'
             END AS fate,
-            CASE WHEN a.cost_usd IS NULL AND a.outcome NOT IN {MAY_BE_PAID} THEN 0 ELSE {usd("a.cost_usd")} END
+            CASE WHEN a.cost_usd IS NULL AND a.outcome NOT IN {MAY_BE_PAID} THEN 0.0 ELSE {usd("a.cost_usd")} END
                 AS cost_usd,
             {usd("a.estimated_usd")} AS estimated_usd, a.charge_source,
             a.service, a.model, a.account, a.intent_at AS sent_at, a.answered_at, a.finished_at,
@@ -146,7 +154,8 @@ def upgrade() -> None:
                     WHEN j.next_at IS NULL THEN 'person'
                     ELSE 'confirmation'
                 END AS waiting_for,
-                count(*) AS jobs, min(j.next_at) AS until,
+                count(*) AS jobs,
+                CASE WHEN count(*) = count(j.next_at) THEN min(j.next_at) END AS until,
                 min(CASE WHEN j.state = 'downloading' THEN a.collect_by END) AS collect_by,
                 coalesce(min(CASE WHEN j.error IS NOT NULL THEN j.id END), min(j.id)) AS example
             FROM jobs j
@@ -171,7 +180,7 @@ def upgrade() -> None:
         SELECT b.name AS batch, f.error_class, f.jobs, f.cost_usd, f.last_failed_at, e.key AS example_id,
             e.error AS reason
         FROM (
-            SELECT j.batch_id, j.error_class, count(*) AS jobs, coalesce({usd_sum("a.cost_usd")}, 0) AS cost_usd,
+            SELECT j.batch_id, j.error_class, count(*) AS jobs, {usd_sum("a.cost_usd")} AS cost_usd,
                 max(j.failed_at) AS last_failed_at, min(j.id) AS example
             FROM jobs j
             LEFT JOIN attempts a ON a.id = j.attempt_id
@@ -187,8 +196,8 @@ def upgrade() -> None:
         f"""
         SELECT b.name AS batch, a.service, a.model, {day("a.intent_at")} AS day,
             count(*) AS requests, count(CASE WHEN {is_delivered} THEN 1 END) AS delivered,
-            coalesce({usd_sum("a.cost_usd")}, 0) AS cost_usd,
-            coalesce({usd_sum("CASE WHEN a.cost_usd IS NULL THEN a.estimated_usd END")}, 0) AS reserved_usd
+            {usd_sum("a.cost_usd")} AS cost_usd,
+            {usd_sum("CASE WHEN a.cost_usd IS NULL THEN a.estimated_usd END")} AS reserved_usd
         FROM attempts a
         JOIN jobs j ON j.id = a.job_id
         JOIN batches b ON b.id = j.batch_id
@@ -201,8 +210,8 @@ def upgrade() -> None:
         f"""
         SELECT service, model, clip_seconds, count(*) AS generations,
             min(seconds) AS min_seconds,
-            avg(CASE WHEN 2 * place BETWEEN number AND number + 2 THEN seconds END) AS median_seconds,
-            avg(seconds) AS mean_seconds, max(seconds) AS max_seconds
+            {milliseconds("avg(CASE WHEN 2 * place BETWEEN number AND number + 2 THEN seconds END)")} AS median_seconds,
+            {milliseconds("avg(seconds)")} AS mean_seconds, max(seconds) AS max_seconds
         FROM (
             SELECT g.*,
                 row_number() OVER (PARTITION BY service, model, clip_seconds ORDER BY seconds) AS place,
@@ -240,7 +249,7 @@ def upgrade() -> None:
             f"o.unlike_input >= {UNLIKE}",
         ),
         "length": (
-            "o.seconds || ' s instead of ' || j.clip_seconds || ' s'",
+            f"{shown('o.seconds')} || ' s instead of ' || {shown('j.clip_seconds')} || ' s'",
             f"abs(o.seconds - j.clip_seconds) > {SECONDS_OFF}",
         ),
         "unreadable": ("'its frames cannot be read'", "o.measured_at IS NOT NULL AND o.black IS NULL"),

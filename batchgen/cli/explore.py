@@ -1,0 +1,129 @@
+"""The command `batchgen explore`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from batchgen.cli import options
+from batchgen.errors import ExitCode, UsageError
+from batchgen.jobtable.views import EXAMPLES, VIEWS
+from batchgen.report.terminal import print_lines
+
+HOST = "127.0.0.1"
+HOSTS = [HOST, "localhost"]
+"""The names by which a browser may ask. A foreign page whose name leads to this machine (DNS rebinding) has another."""
+PORT = 8001  # Datasette's own
+NAME = "batchgen"  # of the database in addresses, whatever its file is called
+SETTINGS = {
+    "sql_time_limit_ms": 5_000,  # a view of 100,000 jobs takes up to two seconds
+    "allow_download": False,  # the file lacks what is still in its write-ahead log
+    "default_cache_ttl": 0,  # a run may be at work
+}
+SHUTDOWN_SECONDS = 2  # for answers that are on their way when Ctrl-C comes
+
+
+@click.argument("manifest", type=click.Path(path_type=Path), required=False)
+@options.db
+@click.option("--port", type=click.IntRange(0, 65_535), help=f"Default: {PORT}, or a free one where that is taken.")
+@click.option("--browser/--no-browser", default=True, help="Open the address in a browser, if this is a terminal.")
+def command(manifest: Path | None, db: str | None, port: int | None, browser: bool) -> None:
+    """Pages of its views and tables, to filter, sort, count and download as CSV, with queries to begin with. They are
+    served to this machine only, until Ctrl-C. A run may be at work meanwhile.
+
+    The job table is that of the MANIFEST, or the one that --db names, or ./batchgen.db: an SQLite file.
+    It needs Datasette: pip install 'batchgen[explore]'
+    """
+    try:
+        import datasette.app  # noqa: F401 - only whether it is there
+    except ImportError:
+        raise UsageError("explore needs Datasette: pip install 'batchgen[explore]'") from None
+    from batchgen.jobtable.batches import open_table, table_location
+    from batchgen.jobtable.engine import database_url, path_of
+
+    if path_of(database_url(table_location(db, manifest or Path("batchgen.db")))) is None:
+        raise UsageError("explore reads SQLite files only; `batchgen sql` reads PostgreSQL as well")
+    with ExitStack() as stack:
+        # Whoever closes an SQLite file last deletes its write-ahead log. Readers cannot, so this connection stays.
+        path = stack.enter_context(open_table(db, manifest)).path
+        listening = stack.enter_context(listen(port))
+        url = f"http://{HOST}:{listening.getsockname()[1]}/{NAME}"
+        print_lines(url)
+        print_lines(f"{path} is shown at this address, read-only, until Ctrl-C", err=True)
+        if browser and sys.stdout.isatty() and has_screen():
+            webbrowser.open(url)
+        serve(stack, Path(str(path)), listening)
+
+
+@contextmanager
+def listen(port: int | None) -> Iterator[socket.socket]:
+    """A socket that listens on the loopback: on `port`, else on the usual one, else on a free one."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, PORT if port is None else port))
+            listening.listen()
+        except OSError as error:
+            if port is not None:
+                raise UsageError(f"--port {port}: {error.strerror}; without --port, a free one is taken") from None
+            listening.bind((HOST, 0))
+            listening.listen()
+        yield listening
+
+
+def has_screen() -> bool:
+    """Whether a browser would open a window. A text browser would take the terminal that shows the address."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
+    """Serve the table's pages until Ctrl-C or SIGTERM."""
+    import rich
+    import uvicorn
+    from datasette.app import Datasette
+    from datasette.database import Database
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    if set("?#%") & set(str(path)):  # Datasette puts the path into an address without quoting it
+        link = Path(stack.enter_context(TemporaryDirectory())) / "batchgen.db"
+        link.symlink_to(path)
+        path = link
+    rich.reconfigure(quiet=True)  # Datasette would print a traceback for each mistyped query
+    pages = Datasette(files=[], metadata=metadata(), settings=SETTINGS)
+    with suppress(KeyError):
+        pages.remove_database("_memory")
+    opened = pages.add_database(Database(pages, path=str(path)), name=NAME)
+    stack.callback(opened.close)
+    app = TrustedHostMiddleware(pages.app(), allowed_hosts=HOSTS)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS)
+    # uvicorn shuts down, then raises the signal again: it must not end the process before the table is closed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def metadata() -> dict[str, Any]:
+    """What Datasette shows beside views and queries."""
+    tables: dict[str, Any] = {
+        name: {"description": view.rows, "columns": {column: note_text(note) for column, note in view.columns.items()}}
+        for name, view in VIEWS.items()
+    }
+    tables["alembic_version"] = {"hidden": True}
+    queries = {name: {"title": example.question, "sql": example.sql} for name, example in EXAMPLES.items()}
+    description = "The job table, read-only. The views stay as they are from version to version; tables may change."
+    return {"databases": {NAME: {"description": description, "tables": tables, "queries": queries}}}
+
+
+def note_text(note: Any) -> str:
+    """The note of a column; of a closed set of words, each with its meaning."""
+    return note if isinstance(note, str) else "; ".join(f"{word}: {meaning}" for word, meaning in note.items())

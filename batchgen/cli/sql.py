@@ -1,0 +1,141 @@
+"""The command `batchgen sql`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+
+import click
+
+from batchgen.cli import options
+from batchgen.errors import UsageError
+from batchgen.jobtable.views import EXAMPLES, VIEWS
+from batchgen.report.terminal import print_lines
+
+MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
+STDIN = "-"
+NAME = re.compile(r"[\w./-]+")
+"""One word, which is no query."""
+TIMEOUT_SECONDS = 10.0  # every view of 100,000 jobs takes less than two
+WIDTH = 100  # of the list of views where it is not for a terminal
+
+
+@click.argument("words", nargs=-1, metavar="[MANIFEST] [QUERY | VIEW]")
+@options.db
+@click.option("--csv", "as_csv", is_flag=True, help="Write CSV with a line of column names.")
+@options.json_lines
+@click.option(
+    "--timeout",
+    default=TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(0, 86_400, min_open=True),
+    help="Stop a query that the database works on for longer.",
+)
+def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool, timeout: float) -> None:
+    """QUERY is one SELECT in quotation marks, or - for one from standard input. The database refuses whatever writes.
+
+    Without a QUERY, the views that it can read are listed, and those of one VIEW explained:
+
+    \b
+      batchgen sql
+      batchgen sql ledger
+      batchgen sql "SELECT id, reason FROM job_overview WHERE state = 'failed'"
+      batchgen sql spring.yaml --csv "SELECT * FROM spend" > spend.csv
+
+    The job table is that of the MANIFEST, or the one that --db names, or ./batchgen.db. Its views have all its batches.
+
+    On a terminal, as many rows are shown as fit; through a pipe, with --csv and with --json, all are written.
+    """
+    if as_csv and as_json:
+        raise UsageError("--csv and --json exclude one another")
+    manifest, query = split(words)
+    if not query:
+        show_views()
+    elif query.casefold() in VIEWS:
+        show_view(query.casefold())
+    else:
+        run(manifest, read_stdin() if query == STDIN else query, db, timeout, as_csv=as_csv, as_json=as_json)
+
+
+def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
+    """The manifest and the query among the words; empty where there is no query."""
+    first, *others = words or ("",)
+    has_manifest = first.endswith(MANIFEST_SUFFIXES) and (bool(others) or len(first.split()) == 1)
+    query = others if has_manifest else words
+    if len(query) > 1:
+        raise UsageError(f'put the query in quotation marks: batchgen sql "{" ".join(query)}"')
+    if query and not query[0].strip():
+        raise UsageError("the query is empty; `batchgen sql` lists the views")
+    return Path(first) if has_manifest else None, "".join(query).strip()
+
+
+def read_stdin() -> str:
+    query = sys.stdin.read().strip()
+    if not query:
+        raise UsageError("standard input has no query")
+    return query
+
+
+def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as_csv: bool, as_json: bool) -> None:
+    """Execute a query and write its rows."""
+    from batchgen.jobtable.batches import open_table  # The list of views needs no database.
+    from batchgen.jobtable.query import run_query
+    from batchgen.report import rows
+
+    if NAME.fullmatch(query):
+        raise UsageError(not_a_query(query))
+    if manifest and not manifest.exists():
+        raise UsageError(f"{manifest}: there is no such manifest")
+    screen = shutil.get_terminal_size()
+    consume: Callable[[Sequence[str], Iterator[rows.Row]], None] = rows.print_table
+    if as_csv or as_json:
+        consume = rows.print_csv if as_csv else rows.print_json_lines
+    elif sys.stdout.isatty():
+        consume = partial(rows.print_screen, width=screen.columns, height=screen.lines)
+    with open_table(db, manifest) as database:
+        run_query(database, query, timeout, consume)
+
+
+def not_a_query(name: str) -> str:
+    """What a person may have meant who typed a single word."""
+    if name.endswith(".sql"):
+        return f"{name}: to run the query in a file: batchgen sql - < {name}"
+    near = get_close_matches(name.casefold(), VIEWS, n=2)
+    hint = f"did you mean the view {' or '.join(near)}?" if near else "`batchgen sql` lists the views"
+    return f"{name}: this is neither a query nor a view; {hint}"
+
+
+def show_views() -> None:
+    """Print the views, their columns and the queries to begin with."""
+    print_lines("The views of the job table. `batchgen sql VIEW` explains the columns of one; times are UTC.")
+    for name, view in VIEWS.items():
+        print_lines("", f"{name}: {view.rows}", *wrapped(", ".join(view.columns), "    "))
+    print_lines("", "To begin with:")
+    for example in EXAMPLES.values():
+        print_lines("", f"  {example.question}", *wrapped(f'batchgen sql "{example.sql.rstrip(";")}"', "    "))
+
+
+def show_view(name: str) -> None:
+    """Print the columns of one view, with what they hold."""
+    view = VIEWS[name]
+    print_lines(f"{name}: {view.rows}")
+    width = max(map(len, view.columns))
+    for column, note in view.columns.items():
+        notes = [note] if isinstance(note, str) else [f"{word}: {meaning}" for word, meaning in note.items()]
+        for heading, text in zip_longest([column], notes, fillvalue=""):
+            print_lines(f"  {heading:{width}}  {text}".rstrip())
+
+
+def wrapped(text: str, indent: str) -> list[str]:
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    return textwrap.wrap(
+        text, width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,191 @@
+"""SQL that a person writes: it may read, and only for so long.
+
+It runs on a connection that cannot write. Beyond that, the database itself refuses all but reading, and stops what
+takes too long (SQLite: an authorizer and a progress handler; PostgreSQL: a read-only transaction and a time-out).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, CursorResult
+from sqlalchemy.exc import DBAPIError
+
+from batchgen import clock
+from batchgen.errors import StorageError, TableLocked, UsageError
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import metadata
+from batchgen.jobtable.views import VIEWS
+
+T = TypeVar("T")
+
+STEP_INSTRUCTIONS = 100_000  # of SQLite between two calls of the progress handler: some milliseconds
+TEXT_BYTES = 20_000_000  # of one value in a query: the largest request, and far from filling the memory
+ROWS_AT_ONCE = 500  # read from the database: bounds the memory, and makes a call worth its time
+READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
+REFUSED_FUNCTIONS = {"load_extension", "fts3_tokenizer", "writefile", "edit"}
+TOO_LONG = {sqlite3.SQLITE_INTERRUPT, "57014"}  # of SQLite and PostgreSQL: the time-out has stopped the statement
+FAULTS_OF_STORAGE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+STATES_OF_STORAGE = ("08", "53", "57P", "58", "XX")
+"""Classes of PostgreSQL's errors that no query is to blame for: connection, resources, shutdown, disk, defects."""
+UNKNOWN_TABLE = re.compile(r'no such table: (\S+)|relation "([^"]+)" does not exist')
+UNKNOWN_COLUMN = re.compile(r'no such column: (\S+)|column "?([^" ]+)"? does not exist')
+
+
+class TimeLimit:
+    """How long the database may work on a query. While the rows that it has read are written, no time passes."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.remaining = timedelta(seconds=seconds)
+        self.started_at = clock.utcnow()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.started_at = clock.utcnow()
+        try:
+            yield
+        finally:
+            self.remaining -= clock.utcnow() - self.started_at
+            self.started_at = clock.utcnow()
+
+    def is_over(self) -> bool:
+        return clock.utcnow() - self.started_at >= self.remaining
+
+
+def run_query(
+    database: Database, sql: str, seconds: float, consume: Callable[[Sequence[str], Iterator[Sequence[Any]]], T]
+) -> T:
+    """Execute one statement that reads; `consume` gets the names of its columns, and its rows as they are read.
+
+    Raises `UsageError` for a wrong query, for one that does more than read, and for one that takes longer than
+    `seconds`: also out of the rows that `consume` reads.
+    """
+    limit = TimeLimit(seconds)
+    streamed = {"stream_results": True, "no_parameters": True}  # no sign in the query is that of a parameter
+
+    def read(connection: Connection) -> T:
+        with reading_only(connection, limit.is_over, seconds, may_recurse=True):
+            with limit.running():
+                try:
+                    result = connection.exec_driver_sql(sql, execution_options=streamed)
+                except sqlite3.Warning as warning:  # of two statements, until Python 3.12
+                    raise UsageError(str(warning)) from None
+            if not result.returns_rows:
+                raise UsageError("this query has no result; give one SELECT")
+            return consume(list(result.keys()), rows_of(result, limit))
+
+    try:
+        return database.read_now(read)
+    except TableLocked:
+        raise
+    except StorageError as error:
+        if not isinstance(error.__cause__, DBAPIError) or is_fault_of_storage(error.__cause__):
+            raise
+        raise UsageError(explanation(error.__cause__, sql, limit)) from None
+
+
+def rows_of(result: CursorResult[Any], limit: TimeLimit) -> Iterator[Sequence[Any]]:
+    while True:
+        with limit.running():
+            rows = result.fetchmany(ROWS_AT_ONCE)
+        if not rows:
+            return
+        yield from rows
+
+
+@contextmanager
+def reading_only(
+    connection: Connection, is_over: Callable[[], bool], seconds: float, *, may_recurse: bool = False
+) -> Iterator[None]:
+    """Let the database refuse statements that do more than read, or go on although `is_over`.
+
+    PostgreSQL counts `seconds` by itself, for each part of a result that is fetched.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+        yield
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        return
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    longest = driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, TEXT_BYTES)
+    driver.set_authorizer(partial(authorize, READING | ({sqlite3.SQLITE_RECURSIVE} if may_recurse else set())))
+    driver.set_progress_handler(is_over, STEP_INSTRUCTIONS)
+    try:
+        yield
+    except DBAPIError as error:
+        # Python drops an exception in a progress handler, Ctrl-C among them, and SQLite breaks the statement off.
+        if code_of(error) == sqlite3.SQLITE_INTERRUPT and not is_over():
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        driver.set_progress_handler(None, 0)
+        driver.set_authorizer(None)
+        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
+
+
+def authorize(
+    actions: set[int], action: int, _table: str | None, name: str | None, _database: str | None, _by: str | None
+) -> int:
+    """SQLite's question whether a statement may do something; of a function, `name` is its name."""
+    refused = action == sqlite3.SQLITE_FUNCTION and str(name).lower() in REFUSED_FUNCTIONS
+    return sqlite3.SQLITE_OK if action in actions and not refused else sqlite3.SQLITE_DENY
+
+
+def code_of(error: DBAPIError) -> int | str | None:
+    """The primary error code of SQLite, or the SQLSTATE of PostgreSQL."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return getattr(error.orig, "sqlstate", None) if code is None else code & 0xFF
+
+
+def is_fault_of_storage(error: DBAPIError) -> bool:
+    """Whether an error is about the database, not about the query."""
+    code = code_of(error)
+    return code.startswith(STATES_OF_STORAGE) if isinstance(code, str) else code in FAULTS_OF_STORAGE
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of the database's own message."""
+    return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def explanation(error: DBAPIError, sql: str, limit: TimeLimit) -> str:
+    """What was wrong with a query, in the database's words and with what to do next."""
+    reason = reason_of(error)
+    if code_of(error) in TOO_LONG:
+        return (
+            f"the query took longer than {limit.seconds:g} s and was stopped. Ask for less (a condition on batch and id"
+            " is quick), or allow more with --timeout"
+        )
+    if "not authorized" in reason or "prohibited" in reason:
+        return f"the query may only read, so the database refuses it ({reason})"
+    if "too big" in reason:
+        return f"a text in the query becomes longer than {TEXT_BYTES:,} bytes ({reason})"
+    return reason + suggestion(reason, sql)
+
+
+def suggestion(reason: str, sql: str) -> str:
+    """The names nearest to one that does not exist; empty where the database complains of something else."""
+    tables = {name: list(view.columns) for name, view in VIEWS.items()}
+    tables |= {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables}
+    command = "`batchgen sql` lists the views"
+    if match := UNKNOWN_TABLE.search(reason):
+        names = list(tables)
+    elif match := UNKNOWN_COLUMN.search(reason):
+        mentioned = [name for name in tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+        names = [column for name in mentioned or VIEWS for column in tables[name]]
+        if mentioned and mentioned[0] in VIEWS:
+            command = f"`batchgen sql {mentioned[0]}` explains its columns"
+    else:
+        return ""
+    wrong = next(filter(None, match.groups())).rpartition(".")[2].lower()
+    near = list(dict.fromkeys(get_close_matches(wrong, names, n=3, cutoff=0.5)))
+    return f"; did you mean {' or '.join(near)}? {command}" if near else f"; {command}"
