@@ -115,6 +115,38 @@ def test_a_migration_that_fails_leaves_the_table_as_it_was(tmp_path: Path, monke
         assert "mood" not in {column["name"] for column in columns}
 
 
+def test_a_migration_may_change_a_table_under_its_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def views(connection: Connection) -> object:
+        return connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'view' ORDER BY 1").all()
+
+    with Database(tmp_path / "a.db") as database:
+        database.write_now(with_a_job)
+        before = database.read_now(views)
+    replaced = "CREATE VIEW failures AS SELECT mood FROM jobs"
+    tomorrow(tmp_path, monkeypatch, then=f'op.execute("DROP VIEW failures"); op.execute("{replaced}")')
+    with Database(tmp_path / "a.db") as database:
+        after = dict(database.read_now(views))  # type: ignore[call-overload]
+        assert after.pop("failures") == replaced
+        assert after == {name: sql for name, sql in before if name != "failures"}  # type: ignore[attr-defined]
+        overview = "SELECT id, state FROM job_overview"
+        assert database.read_now(lambda c: [tuple(row) for row in c.exec_driver_sql(overview)]) == [
+            ("mona", "generating")
+        ]
+
+
+def test_a_migration_that_takes_a_column_from_a_view_leaves_the_table_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Database(tmp_path / "a.db") as database:
+        database.write_now(with_a_job)
+    tomorrow(tmp_path, monkeypatch, then='op.execute("ALTER TABLE jobs RENAME COLUMN clip_seconds TO length")')
+    with pytest.raises(StorageError, match="clip_seconds"), Database(tmp_path / "a.db"):
+        pass
+    monkeypatch.undo()
+    with Database(tmp_path / "a.db") as database:
+        assert database.read_now(version_of) == HEAD
+
+
 def test_every_migration_can_be_applied_by_itself(tmp_path: Path) -> None:
     (tmp_path / "a.db").touch()
     engine = make_engine(URL.create("sqlite", database=str(tmp_path / "a.db")), writing=True)

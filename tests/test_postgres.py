@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ from batchgen.jobs import State
 from batchgen.jobtable import delivery, engine, leases, ledger, polling, repeats, submission, table_lock, takeover
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
+from batchgen.jobtable.query import run_query
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.schema import metadata, timings
 from batchgen.jobtable.takeover import Adopter
+from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
 from tests.batches import Bill, write_manifest
@@ -34,6 +37,7 @@ from tests.postgres import Server, binaries, serving
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_database import COUNT, OPEN, names, note
+from tests.view_cases import ask, everything
 from tests.waiting import until
 
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
@@ -304,3 +308,53 @@ def test_a_server_that_restarts_is_waited_for(database: Database, monkeypatch: p
     database.write_now(lose_session)
     database.read_now(lambda connection: lose_session(connection) if len(sessions) < 3 else None)
     assert len(set(sessions)) == 3
+
+
+VOLATILE = re.compile(r"batchgen-[0-9a-f]{16}-[0-9a-f]{32}")
+
+
+def rows_of_views(table: Table) -> dict[str, list[str]]:
+    """The rows of all views, without what differs from table to table."""
+
+    def masked(row: object) -> str:
+        return VOLATILE.sub("…", str(row)).replace(str(table.folder), "…")
+
+    return {name: sorted(masked(row) for row in ask(table, f"SELECT * FROM {name}")) for name in VIEWS}
+
+
+def test_the_views_say_the_same_as_in_sqlite(table: Table, tmp_path: Path, empty_table: Path) -> None:
+    folder = tmp_path / "same"
+    folder.mkdir()
+    shutil.copyfile(empty_table, folder / "batchgen.db")
+    with Database(folder / "batchgen.db") as sqlite:
+        same = Table(sqlite, folder)
+        everything(same)
+        expected = rows_of_views(same)
+    everything(table)
+    assert rows_of_views(table) == expected
+    for name, view in VIEWS.items():
+        assert list(ask(table, f"SELECT * FROM {name}")[0]) == list(view.columns)
+    assert [len(ask(table, example.sql)) for example in EXAMPLES.values()] == [2, 4, 1, 0, 10]
+
+
+REFUSED = {
+    "DELETE FROM jobs": "syntax error",
+    "WITH gone AS (DELETE FROM jobs RETURNING id) SELECT * FROM gone": "DECLARE CURSOR must not contain",
+    "SELECT 1; DROP TABLE jobs": "multiple commands",
+    "SELECT setval('jobs_id_seq', 1)": "read-only transaction",
+    "SELECT set_config('transaction_read_only', 'off', true)": "must be set before any query",
+    "SELECT pg_sleep(60)": "took longer than 0.2 s",
+    "SELECT ide FROM ledger": "did you mean id",
+    "SELECT * FROM legder": "did you mean ledger",
+    "SELECT 1 / 0": "division by zero",
+    "": "syntax error at end of input",
+}
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_a_query_that_does_more_than_read_or_is_wrong_is_refused(table: Table, sql: str) -> None:
+    table.sync("mona")
+    with pytest.raises(UsageError, match=REFUSED[sql]):
+        run_query(table.database, sql, 0.2, lambda _columns, rows: list(rows))
+    assert table.states() == {"mona": "pending"}
+    assert ask(table, "SELECT '100%' AS a, ':b' AS b WHERE 'x%' LIKE '%\\%'") == [{"a": "100%", "b": ":b"}]

@@ -8,7 +8,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,6 +51,8 @@ def command(manifest: Path | None, db: str | None, port: int | None, browser: bo
     from batchgen.jobtable.batches import open_table, table_location
     from batchgen.jobtable.engine import database_url, path_of
 
+    if manifest and not manifest.exists():
+        raise UsageError(f"{manifest}: there is no such manifest")
     if path_of(database_url(table_location(db, manifest or Path("batchgen.db")))) is None:
         raise UsageError("explore reads SQLite files only; `batchgen sql` reads PostgreSQL as well")
     with ExitStack() as stack:
@@ -88,7 +90,6 @@ def has_screen() -> bool:
 
 def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
     """Serve the table's pages until Ctrl-C or SIGTERM."""
-    import rich
     import uvicorn
     from datasette.app import Datasette
     from datasette.database import Database
@@ -98,7 +99,6 @@ def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
         link = Path(stack.enter_context(TemporaryDirectory())) / "batchgen.db"
         link.symlink_to(path)
         path = link
-    rich.reconfigure(quiet=True)  # Datasette would print a traceback for each mistyped query
     pages = Datasette(files=[], metadata=metadata(), settings=SETTINGS)
     with suppress(KeyError):
         pages.remove_database("_memory")
@@ -108,8 +108,10 @@ def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS)
     # uvicorn shuts down, then raises the signal again: it must not end the process before the table is closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+    # Datasette prints a traceback for each mistyped query, with words of whoever has sent it.
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def metadata() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
@@ -127,9 +127,10 @@ def reading_only(
             raise KeyboardInterrupt from None
         raise
     finally:
-        driver.set_progress_handler(None, 0)
-        driver.set_authorizer(None)
-        driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
+        with suppress(sqlite3.ProgrammingError):  # Ctrl-C between two rows makes SQLAlchemy close the connection
+            driver.set_progress_handler(None, 0)
+            driver.set_authorizer(None)
+            driver.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
 
 
 def authorize(

@@ -84,6 +84,8 @@ class TableLock:
         """Whether an error is about a lock, or a server that restarts, so that the same may succeed a moment later."""
         if (code := getattr(error.orig, "sqlite_errorcode", None)) is not None:
             return code & 0xFF in LOCK_CODES  # the rest of the bits tell kinds apart, such as SQLITE_BUSY_SNAPSHOT
+        if self.path is not None:  # an error of Python's driver, not of SQLite
+            return False
         state = getattr(error.orig, "sqlstate", None)
         if state in LOCK_STATES:
             return True

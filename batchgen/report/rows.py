@@ -10,7 +10,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -34,44 +35,87 @@ MEASURED_ROWS = 1_000  # by which the columns of a table are aligned where no te
 GAP = "  "
 
 
-def print_table(columns: Sequence[str], rows: Iterator[Row]) -> None:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a table: how wide each is, and whether it has numbers only, which stand on the right."""
+
+    names: Sequence[str]
+    widths: Sequence[int]
+    is_number: Sequence[bool]
+
+    @classmethod
+    def of(cls, names: Sequence[str], rows: Sequence[Row], texts: Sequence[Sequence[str]]) -> Layout:
+        """The layout in which all of these rows fit."""
+        widths = [max(map(cell_len, column)) for column in zip(names, *texts, strict=True)]
+        numbers = [
+            all(isinstance(value, int | float | Decimal | None) for value in column)
+            for column in zip(*rows, strict=True)
+        ]
+        return cls(names, widths, numbers or [False] * len(names))
+
+    def head(self) -> list[str]:
+        return [self.line(self.names), self.line(["-" * width for width in self.widths])]
+
+    def line(self, texts: Sequence[str]) -> str:
+        """One row. Only a terminal shortens what is longer than its column."""
+        padded = []
+        for text, width, is_number in zip(texts, self.widths, self.is_number, strict=True):
+            blanks = " " * (width - cell_len(text))
+            padded.append(blanks + text if is_number else text + blanks)
+        return GAP.join(padded).rstrip()
+
+    def fitted(self, most: int) -> Layout | None:
+        """The same, with the widest columns made smaller until all fit; None where they would become unreadable."""
+        widths = list(self.widths)
+        while (excess := sum(widths) + len(GAP) * (len(widths) - 1) - most) > 0:
+            widest = max(range(len(widths)), key=widths.__getitem__)
+            second = max((width for width in widths if width < widths[widest]), default=0)
+            widths[widest] -= min(excess, max(1, widths[widest] - second))
+            if widths[widest] < max(NARROWEST, cell_len(self.names[widest])):
+                return None
+        return replace(self, widths=widths)
+
+
+def print_table(names: Sequence[str], rows: Iterator[Row]) -> None:
     """All rows, aligned by the first thousand."""
-    first = [cells(row) for row in islice(rows, MEASURED_ROWS)]
-    widths = widths_of(columns, first)
-    print_lines(*aligned(columns, first, widths))
+    first = list(islice(rows, MEASURED_ROWS))
+    texts = [texts_of(row) for row in first]
+    layout = Layout.of(names, first, texts)
+    print_lines(*layout.head(), *map(layout.line, texts))
     for row in rows:
-        print_lines(padded(cells(row), widths))
+        print_lines(layout.line(texts_of(row)))
 
 
-def print_screen(columns: Sequence[str], rows: Iterator[Row], width: int, height: int) -> None:
+def print_screen(names: Sequence[str], rows: Iterator[Row], width: int, height: int) -> None:
     """The rows that fit on a terminal of this many characters and lines, and how many there are.
 
     Where even shortened cells do not fit beside one another, a row is a block of lines, as in psql's expanded display.
     """
-    first = [[short_time(cell) for cell in cells(row)] for row in islice(rows, max(height - 4, ROWS_MIN))]
-    if widths := fitted(columns, widths_of(columns, first), width):
-        shown = len(first)
-        short = [[shortened(*cell) for cell in zip(row, widths, strict=True)] for row in first]
-        print_lines(*aligned(columns, short, widths))
+    first = list(islice(rows, max(height - 4, ROWS_MIN)))
+    texts = [[short_time(text) for text in texts_of(row)] for row in first]
+    shown = len(first)
+    if layout := Layout.of(names, first, texts).fitted(width):
+        print_lines(*layout.head())
+        print_lines(*(layout.line(list(map(shortened, row, layout.widths))) for row in texts))
     else:
-        shown = min(max(1, height // (len(columns) + 1)), len(first))
-        for number, row in enumerate(first[:shown], 1):
-            print_lines(*block(number, columns, row, width))
+        shown = min(max(1, height // (len(names) + 1)), len(first))
+        for number, row in enumerate(texts[:shown], 1):
+            print_lines(*block(number, names, row, width))
     print_lines(count_line(shown, len(first), rows), err=True)
 
 
-def print_csv(columns: Sequence[str], rows: Iterator[Row]) -> None:
+def print_csv(names: Sequence[str], rows: Iterator[Row]) -> None:
     """CSV (RFC 4180) with a line of names; NULL is an empty field."""
-    print_text(csv_line(columns))
+    print_text(csv_line(names))
     for row in rows:
         print_text(csv_line([text_of(value) for value in row]))
 
 
-def print_json_lines(columns: Sequence[str], rows: Iterator[Row]) -> None:
+def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
     """One JSON object for each row. The second of two columns with the same name gets a number: `id`, `id_2`."""
-    names = [name if name not in columns[:place] else f"{name}_{place + 1}" for place, name in enumerate(columns)]
+    keys = [name if name not in names[:place] else f"{name}_{place + 1}" for place, name in enumerate(names)]
     for row in rows:
-        document = {name: json_value(value) for name, value in zip(names, row, strict=True)}
+        document = {key: json_value(value) for key, value in zip(keys, row, strict=True)}
         print_text(visible_json(json.dumps(document, ensure_ascii=False, default=text_of)) + "\n")
 
 
@@ -100,7 +144,7 @@ def json_value(value: object) -> object:
     return value
 
 
-def cells(row: Row) -> list[str]:
+def texts_of(row: Row) -> list[str]:
     """A row as texts of one line each."""
     return [visible(text_of(value)) for value in row]
 
@@ -113,52 +157,20 @@ def csv_line(fields: Sequence[str]) -> str:
     return written.getvalue()
 
 
-def short_time(cell: str) -> str:
-    return f"{match[1]}Z" if (match := STORED_TIME.fullmatch(cell)) else cell
+def short_time(text: str) -> str:
+    return f"{match[1]}Z" if (match := STORED_TIME.fullmatch(text)) else text
 
 
-def widths_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[int]:
-    """How many characters of a terminal each column needs."""
-    return [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
-
-
-def fitted(columns: Sequence[str], widths: Sequence[int], most: int) -> list[int] | None:
-    """The widths, the widest made smaller until all fit into `most`; None where cells would become unreadable."""
-    fitting = list(widths)
-    while (excess := sum(fitting) + len(GAP) * (len(fitting) - 1) - most) > 0:
-        widest = max(range(len(fitting)), key=fitting.__getitem__)
-        second = max([width for width in fitting if width < fitting[widest]], default=0)
-        fitting[widest] -= min(excess, max(1, fitting[widest] - second))
-        if fitting[widest] < max(NARROWEST, cell_len(columns[widest])):
-            return None
-    return fitting
-
-
-def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
-    """The lines of a table with its head."""
-    yield padded(columns, widths)
-    yield padded(["-" * width for width in widths], widths)
-    for row in rows:
-        yield padded(row, widths)
-
-
-def block(number: int, columns: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
+def block(number: int, names: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
     """The lines of one row, a column on each."""
-    names = max(map(cell_len, columns))
-    rest = max(width - names - len(GAP), NARROWEST)
+    indent = max(map(cell_len, names)) + len(GAP)
     yield f"-- row {number} ".ljust(min(width, 40), "-")
-    for name, cell in zip(columns, row, strict=True):
-        yield padded([name, shortened(cell, rest)], [names, 0])
+    for name, text in zip(names, row, strict=True):
+        yield f"{name}{' ' * (indent - cell_len(name))}{shortened(text, max(width - indent, NARROWEST))}".rstrip()
 
 
-def padded(row: Sequence[str], widths: Sequence[int]) -> str:
-    """One line."""
-    texts = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-    return GAP.join(texts).rstrip()
-
-
-def shortened(cell: str, width: int) -> str:
-    return cell if cell_len(cell) <= width else set_cell_size(cell, width - 1).rstrip() + "…"
+def shortened(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 
 def count_line(shown: int, taken: int, rows: Iterator[Row]) -> str:

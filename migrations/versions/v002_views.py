@@ -57,9 +57,6 @@ def upgrade() -> None:
         value = f"json_extract({request}, '$.prompt')" if is_sqlite else f"CAST({request} AS json) ->> 'prompt'"
         return f"CASE WHEN {request} NOT LIKE '%\\u0000%' ESCAPE '!' THEN {value} END"
 
-    def at_least_zero(number: str) -> str:
-        return f"max(0.0, {number})" if is_sqlite else f"greatest(0, {number})"
-
     def percent(share: str) -> str:
         return f"CAST(round({share} * 100) AS INTEGER)"
 
@@ -82,7 +79,8 @@ def upgrade() -> None:
             CASE WHEN o.delivered_at IS NOT NULL THEN o.path END AS path,
             o.bytes, o.seconds, o.width, o.height,
             j.error_class, j.error AS reason,
-            {at_least_zero(seconds("j.created_at", "a.intent_at"))} AS wait_seconds,
+            CASE WHEN a.intent_at < j.created_at THEN 0.0 ELSE {seconds("j.created_at", "a.intent_at")} END
+                AS wait_seconds,
             CASE WHEN o.url = '' THEN NULL ELSE {seconds("a.answered_at", "a.finished_at")} END AS generation_seconds,
             CASE WHEN o.url = '' THEN NULL ELSE {seconds("a.finished_at", "j.delivered_at")} END AS download_seconds,
             j.created_at, a.intent_at AS sent_at, a.finished_at, j.delivered_at,

@@ -1,0 +1,103 @@
+"""`batchgen explore`: Datasette on the job table, which it cannot change."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pytest
+
+from batchgen.cli import explore
+from batchgen.errors import UsageError
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.views import EXAMPLES, VIEWS
+from tests.conftest import Command, Launch
+from tests.table import Table
+from tests.view_cases import everything
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def status(url: str, **headers: str) -> int:
+    try:
+        with urlopen(Request(url, headers=headers)) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+
+
+def test_the_views_and_queries_are_served_and_nothing_is_written(tmp_path: Path, launch: Launch) -> None:
+    name = "100% mine?.db"
+    pytest.importorskip("datasette", reason="batchgen[explore] is not installed")
+    with Database(tmp_path / name) as database:
+        everything(Table(database, tmp_path))
+    before = files(tmp_path)
+    running = launch("explore", "--db", name, "--port", "0")
+    assert running.process.stdout
+    url = running.process.stdout.readline().strip()
+    for view, described in VIEWS.items():
+        with urlopen(f"{url}/{view}.json?_shape=objects") as answer:
+            assert json.load(answer)["columns"] == list(described.columns)
+    with urlopen(f"{url}/job_overview") as answer:
+        page = answer.read().decode()
+    assert VIEWS["job_overview"].rows in page
+    for example in EXAMPLES:
+        with urlopen(f"{url}/{example}.json?_shape=array") as answer:
+            assert json.load(answer) or example == "story"
+    assert status(f"{url}?sql={quote('select count(*) from ledger')}") == 200
+    assert status(f"{url}?sql={quote('delete from jobs')}") == 400
+    assert status(f"{url}?sql={quote('select * from legder')}") == 400
+    assert status(f"{url.replace('batchgen', '')}-/databases.json", Host="evil.example") == 400
+    assert status(f"{url}.db") == 403
+    running.signal(signal.SIGINT)
+    ended = running.end()
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == f"{tmp_path / name} is shown at this address, read-only, until Ctrl-C\n"
+    assert files(tmp_path) == before
+
+
+def test_a_port_that_is_taken_is_said_or_another_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind((explore.HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(explore, "PORT", port)
+        with explore.listen(None) as listening:
+            assert listening.getsockname()[1] not in (0, port)
+        with pytest.raises(UsageError, match=f"--port {port}: Address already in use"), explore.listen(port):
+            pass
+
+
+def test_without_datasette_the_command_that_installs_it_is_named(
+    batchgen_in_process: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasette.app", None)
+    shown = batchgen_in_process("explore")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr == "explore needs Datasette: pip install 'batchgen[explore]'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--db", "postgresql://u:geheim@127.0.0.1:1/b"), "explore reads SQLite files only; `batchgen sql` reads"),
+        ((), "there is no job table yet"),
+        (("nowhere.yaml",), "nowhere.yaml: there is no such manifest"),
+    ],
+)
+def test_a_table_that_cannot_be_shown_is_named(
+    batchgen_in_process: Command, words: tuple[str, ...], message: str
+) -> None:
+    pytest.importorskip("datasette", reason="batchgen[explore] is not installed")
+    shown = batchgen_in_process("explore", *words)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert message in shown.stderr
+    assert "geheim" not in shown.stderr

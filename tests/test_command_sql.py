@@ -1,0 +1,244 @@
+"""`batchgen sql`: what it reads, what the database refuses, and how the rows are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import UsageError
+from batchgen.jobs import State
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.query import run_query
+from batchgen.jobtable.views import EXAMPLES, VIEWS
+from batchgen.report import rows
+from tests.conftest import Command
+from tests.table import Table
+
+FOREVER = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+
+
+@pytest.fixture(scope="module")
+def two_jobs(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Path:
+    """A table with a delivered job and a failed one, to copy."""
+    folder = tmp_path_factory.mktemp("two")
+    shutil.copyfile(empty_table, folder / "batchgen.db")
+    with Database(folder / "batchgen.db") as database:
+        table = Table(database, folder)
+        table.sync()
+        table.bring(State.DONE, "mona")
+        table.bring(State.FAILED, "lisa")
+    return folder / "batchgen.db"
+
+
+@pytest.fixture
+def sql(tmp_path: Path, two_jobs: Path, batchgen_in_process: Command) -> Command:
+    """The command in a folder with that table."""
+    shutil.copyfile(two_jobs, tmp_path / "batchgen.db")
+    return lambda *words, **variables: batchgen_in_process("sql", *words, **variables)
+
+
+def test_without_a_query_the_views_are_listed_with_their_columns(batchgen_in_process: Command, tmp_path: Path) -> None:
+    shown = batchgen_in_process("sql")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    text = " ".join(shown.stdout.split())
+    for name, view in VIEWS.items():
+        assert f"{name}: {view.rows} {', '.join(view.columns)}" in text
+    assert all(example.question in text and example.sql.rstrip(";") in text for example in EXAMPLES.values())
+    assert list(tmp_path.iterdir()) == [], "no job table was needed or made"
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_columns_of_a_view_are_explained(batchgen_in_process: Command, name: str) -> None:
+    shown = batchgen_in_process("sql", name.upper())
+    lines = shown.stdout.splitlines()
+    assert lines[0] == f"{name}: {VIEWS[name].rows}"
+    assert [line.split()[0] for line in lines[1:] if line[2] != " "] == list(VIEWS[name].columns)
+
+
+def test_a_query_is_answered_by_a_table(sql: Command) -> None:
+    shown = sql("SELECT id, state, path, stars FROM job_overview ORDER BY id")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == (
+        "id    state   path      stars\n----  ------  --------  -----\nlisa  failed\nmona  done    mona.mp4\n"
+    )
+
+
+def test_the_table_is_found_beside_a_manifest_by_an_option_or_by_the_environment(sql: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "spring.yaml").write_text("jobs: []")
+    (tmp_path / "batchgen.db").rename(folder / "batchgen.db")
+    query = "SELECT count(*) AS jobs FROM job_overview"
+    answer = "jobs\n----\n   2\n"
+    assert sql("elsewhere/spring.yaml", query).stdout == answer
+    assert sql(query, "--db", "elsewhere/batchgen.db").stdout == answer
+    assert sql(query, BATCHGEN_DB="elsewhere/batchgen.db").stdout == answer
+    missing = sql(query)
+    assert (missing.returncode, missing.stderr.count("there is no job table yet")) == (2, 1)
+    assert "spling.yaml: there is no such manifest" in sql("elsewhere/spling.yaml", query).stderr
+
+
+def test_csv_is_quoted_and_json_is_a_line_for_each_row(sql: Command) -> None:
+    odd = "SELECT 'a,\"b\"\n' || char(27) || 'c' AS text, 0.1 + 0.2 AS sum, NULL AS n, x'00ff' AS bytes, 9e999 AS more"
+    shown = sql(odd, "--csv")
+    assert list(csv.reader(io.StringIO(shown.stdout))) == [
+        ["text", "sum", "n", "bytes", "more"],
+        ['a,"b"\n\\x1bc', "0.3", "", "x'00ff'", "inf"],
+    ]
+    (line,) = sql(odd, "--json").stdout.splitlines()
+    assert json.loads(line) == {"text": 'a,"b"\n\x1bc', "sum": 0.3, "n": None, "bytes": "x'00ff'", "more": "inf"}
+    (line,) = sql("SELECT 1 AS id, 2 AS id, 'x' AS key", "--json").stdout.splitlines()
+    assert json.loads(line) == {"id": 1, "id_2": 2, "key": "x"}
+
+
+REFUSED = {
+    "a deletion": ("DELETE FROM jobs", "may only read"),
+    "an update of a view": ("UPDATE ledger SET cost_usd = 0", "cannot modify ledger because it is a view"),
+    "a new table": ("CREATE TABLE t (x)", "may only read"),
+    "a temporary table": ("CREATE TEMP TABLE t (x)", "may only read"),
+    "a lost view": ("DROP VIEW ledger", "may only read"),
+    "another database": ("ATTACH 'x.db' AS x", "may only read"),
+    "a pragma that allows writing": ("PRAGMA query_only = OFF", "may only read"),
+    "a pragma as a table": ("SELECT * FROM pragma_journal_mode('delete')", "may only read"),
+    "a transaction": ("COMMIT", "neither a query nor a view"),
+    "a transaction with a sign": ("COMMIT;", "may only read"),
+    "an extension": ("SELECT load_extension('/tmp/x.so')", "may only read"),
+    "a copy": ("VACUUM INTO 'x.db'", "VACUUM"),
+    "two statements": ("SELECT 1; DELETE FROM jobs", "one statement at a time"),
+    "a deletion behind a WITH": ("WITH w AS (SELECT 1) DELETE FROM jobs", "may only read"),
+    "a deletion that returns": ("DELETE FROM jobs RETURNING id", "may only read"),
+    "a text of a gigabyte": ("SELECT length(hex(zeroblob(500000000)))", "longer than 20,000,000 bytes"),
+    "a comment": ("/* nothing */", "this query has no result"),
+    "no end": (f"{FOREVER} SELECT max(x) FROM n", "took longer than 0.2 s and was stopped. Ask for less"),
+    "too many brackets": (f"SELECT {'(' * 4_000}1{')' * 4_000}", "too large|overflow|too many"),
+    "bytes that are no text": ("SELECT CAST(x'ff' AS TEXT)", "Could not decode"),
+    "a wrong view": ("SELECT * FROM legder", r"no such table: legder; did you mean ledger .*lists the views"),
+    "a wrong column": (
+        "SELECT l.costs_usd FROM ledger l",
+        r"no such column: l.costs_usd; did you mean cost_usd.*batchgen sql ledger` explains",
+    ),
+    "a wrong word": ("SELCT 1", 'near "SELCT": syntax error'),
+}
+
+
+@pytest.mark.parametrize(("query", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_writes_or_is_wrong_is_refused_and_changes_nothing(
+    sql: Command, tmp_path: Path, two_jobs: Path, query: str, message: str
+) -> None:
+    shown = sql(query, "--timeout", "0.2")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert re.search(message, shown.stderr, re.DOTALL), shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert (tmp_path / "batchgen.db").read_bytes() == two_jobs.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"batchgen.db"}
+
+
+MISTYPED = {
+    ("SELECT", "id", "FROM", "jobs"): 'put the query in quotation marks: batchgen sql "SELECT id FROM jobs"',
+    ("leger",): "leger: this is neither a query nor a view; did you mean the view ledger",
+    ("query.sql",): "to run the query in a file: batchgen sql - < query.sql",
+    ("",): "the query is empty",
+    ("SELECT 1", "--csv", "--json"): "--csv and --json exclude one another",
+    ("SELECT 1", "--timeout", "0"): "not in the range",
+}
+
+
+@pytest.mark.parametrize(("words", "message"), MISTYPED.items())
+def test_a_mistyped_command_is_told_what_to_type(sql: Command, words: tuple[str, ...], message: str) -> None:
+    shown = sql(*words)
+    assert shown.returncode == 2
+    assert message in shown.stderr
+
+
+def test_the_time_in_which_nobody_reads_the_rows_does_not_count(sql: Command, tmp_path: Path, clock: object) -> None:
+    """A pager may keep a result open for an hour."""
+
+    def read_slowly(_columns: object, found: Iterator[object]) -> int:
+        number = 0
+        for _ in found:
+            number += 1
+            clock.tick(3_600)  # type: ignore[attr-defined]
+        return number
+
+    with Database(tmp_path / "batchgen.db") as database:
+        many = f"{FOREVER} SELECT x, hex(randomblob(1000)) FROM n LIMIT 2000"
+        assert run_query(database, many, 10, read_slowly) == 2_000
+
+
+def test_a_query_that_was_stopped_leaves_a_usable_connection(table: Table) -> None:
+    with pytest.raises(UsageError, match="stopped"):
+        run_query(table.database, f"{FOREVER} SELECT max(x) FROM n", 0.1, lambda _columns, found: list(found))
+    assert run_query(table.database, "SELECT 1", 1, lambda _columns, found: [tuple(row) for row in found]) == [(1,)]
+
+
+def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
+    query = f"{FOREVER} SELECT x FROM n"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "batchgen", "sql", query, "--csv", "--timeout", "100"],
+        cwd=tmp_path,
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout
+    assert process.stdout.readline() == b"x\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert b"Traceback" not in errors
+
+
+WIDE = [["mona", "a sentence that is much longer than a narrow terminal could ever show in one line", 3]]
+
+
+def screen(capsys: pytest.CaptureFixture[str], number: int, width: int, columns: int = 3) -> tuple[list[str], str]:
+    names = ["id", "reason", "cost"][:columns] + [f"column_{place}" for place in range(3, columns)]
+    row = WIDE[0] + ["2026-03-01T12:00:00.000000Z"] * (columns - 3)
+    rows.print_screen(names, iter([row] * number), width, 24)
+    shown = capsys.readouterr()
+    return shown.out.splitlines(), shown.err
+
+
+def test_a_terminal_is_shown_the_rows_that_fit_and_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    lines, note = screen(capsys, 1_000, 60)
+    assert lines[2].startswith("mona  a sentence that is much longer")
+    assert lines[2].endswith("…     3")
+    assert len(lines[2]) == 60
+    assert len(lines) == 22
+    assert note == "the first 20 of 1,000 rows; --csv or --json writes all of them\n"
+    assert screen(capsys, 1, 200)[1] == "1 row\n"
+
+
+def test_a_row_that_is_too_wide_for_a_terminal_is_a_block_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    lines, note = screen(capsys, 9, 60, columns=9)
+    assert lines[:3] == ["-- row 1 -------------------------------", "id        mona", lines[2]]
+    assert lines[2].endswith("…")
+    assert max(map(len, lines)) == 60
+    assert lines[9] == "column_8  2026-03-01T12:00:00Z"
+    assert note == "the first 2 of 9 rows; --csv or --json writes all of them\n"
+
+
+def test_wide_characters_are_measured_as_a_terminal_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    rows.print_screen(["id", "n"], iter([["日本", 1], ["ab\x1b[31m\n", 2]]), 80, 24)
+    assert capsys.readouterr().out.splitlines()[2:] == ["日本          1", "ab\\x1b[31m\\n  2"]
+
+
+def test_counting_that_takes_too_long_says_that_there_are_more(capsys: pytest.CaptureFixture[str]) -> None:
+    def endless() -> Iterator[list[int]]:
+        yield from ([number] for number in range(100))
+        raise UsageError("too long")
+
+    rows.print_screen(["x"], endless(), 80, 24)
+    assert capsys.readouterr().err == "the first 20 rows of more than 20; --csv or --json writes all of them\n"
