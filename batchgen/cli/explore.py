@@ -105,13 +105,17 @@ def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
     opened = pages.add_database(Database(pages, path=str(path)), name=NAME)
     stack.callback(opened.close)
     app = TrustedHostMiddleware(pages.app(), allowed_hosts=HOSTS)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS)
+    config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS)
     # uvicorn shuts down, then raises the signal again: it must not end the process before the table is closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))
     # Datasette prints a traceback for each mistyped query, with words of whoever has sent it.
-    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listening])
+    with (
+        Path(os.devnull).open("w") as nothing,
+        redirect_stdout(nothing),
+        redirect_stderr(nothing),
+        suppress(KeyboardInterrupt),
+    ):
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def metadata() -> dict[str, Any]:
