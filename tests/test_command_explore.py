@@ -77,10 +77,10 @@ def test_a_port_that_is_taken_is_said_or_another_one_is_found(monkeypatch: pytes
 
 
 def test_without_datasette_the_command_that_installs_it_is_named(
-    batchgen_in_process: Command, monkeypatch: pytest.MonkeyPatch
+    batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasette.app", None)
-    shown = batchgen_in_process("explore")
+    shown = batchgen("explore")
     assert (shown.returncode, shown.stdout) == (2, "")
     assert shown.stderr == "explore needs Datasette: pip install 'batchgen[explore]'\n"
 
@@ -93,11 +93,9 @@ def test_without_datasette_the_command_that_installs_it_is_named(
         (("nowhere.yaml",), "nowhere.yaml: there is no such manifest"),
     ],
 )
-def test_a_table_that_cannot_be_shown_is_named(
-    batchgen_in_process: Command, words: tuple[str, ...], message: str
-) -> None:
+def test_a_table_that_cannot_be_shown_is_named(batchgen: Command, words: tuple[str, ...], message: str) -> None:
     pytest.importorskip("datasette", reason="batchgen[explore] is not installed")
-    shown = batchgen_in_process("explore", *words)
+    shown = batchgen("explore", *words)
     assert (shown.returncode, shown.stdout) == (2, "")
     assert message in shown.stderr
     assert "geheim" not in shown.stderr

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,14 @@ def two_jobs(tmp_path_factory: pytest.TempPathFactory, empty_table: Path) -> Pat
 
 
 @pytest.fixture
-def sql(tmp_path: Path, two_jobs: Path, batchgen_in_process: Command) -> Command:
+def sql(tmp_path: Path, two_jobs: Path, batchgen: Command) -> Command:
     """The command in a folder with that table."""
     shutil.copyfile(two_jobs, tmp_path / "batchgen.db")
-    return lambda *words, **variables: batchgen_in_process("sql", *words, **variables)
+    return lambda *words, **variables: batchgen("sql", *words, **variables)
 
 
-def test_without_a_query_the_views_are_listed_with_their_columns(batchgen_in_process: Command, tmp_path: Path) -> None:
-    shown = batchgen_in_process("sql")
+def test_without_a_query_the_views_are_listed_with_their_columns(batchgen: Command, tmp_path: Path) -> None:
+    shown = batchgen("sql")
     assert (shown.returncode, shown.stderr) == (0, "")
     text = " ".join(shown.stdout.split())
     for name, view in VIEWS.items():
@@ -60,8 +61,8 @@ def test_without_a_query_the_views_are_listed_with_their_columns(batchgen_in_pro
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_the_columns_of_a_view_are_explained(batchgen_in_process: Command, name: str) -> None:
-    shown = batchgen_in_process("sql", name.upper())
+def test_the_columns_of_a_view_are_explained(batchgen: Command, name: str) -> None:
+    shown = batchgen("sql", name.upper())
     lines = shown.stdout.splitlines()
     assert lines[0] == f"{name}: {VIEWS[name].rows}"
     assert [line.split()[0] for line in lines[1:] if line[2] != " "] == list(VIEWS[name].columns)
@@ -250,10 +251,10 @@ def test_wide_characters_are_measured_as_a_terminal_shows_them(capsys: pytest.Ca
     assert capsys.readouterr().out.splitlines()[2:] == ["日本          1", "ab\\x1b[31m\\n  2"]
 
 
-def test_counting_that_takes_too_long_says_that_there_are_more(capsys: pytest.CaptureFixture[str]) -> None:
-    def endless() -> Iterator[list[int]]:
-        yield from ([number] for number in range(100))
-        raise UsageError("too long")
-
-    rows.print_screen(["x"], endless(), 80, 24)
-    assert capsys.readouterr().err == "the first 20 rows of more than 20; --csv or --json writes all of them\n"
+def test_counting_that_takes_too_long_says_that_there_are_more(
+    opened: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_query(opened, f"{FOREVER} SELECT x FROM n", 0.1, partial(rows.print_screen, width=80, height=24))
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == "20"
+    assert shown.err == "the first 20 rows of more than 20; --csv or --json writes all of them\n"

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -358,3 +359,15 @@ def test_a_query_that_does_more_than_read_or_is_wrong_is_refused(table: Table, s
         run_query(table.database, sql, 0.2, lambda _columns, rows: list(rows))
     assert table.states() == {"mona": "pending"}
     assert ask(table, "SELECT '100%' AS a, ':b' AS b WHERE 'x%' LIKE '%\\%'") == [{"a": "100%", "b": ":b"}]
+
+
+def test_rows_that_come_before_a_query_is_stopped_may_be_used(table: Table) -> None:
+    def first(_names: object, found: Iterator[object]) -> int:
+        number = 0
+        with suppress(UsageError):
+            for _ in found:
+                number += 1
+        return number
+
+    slow = "SELECT x, CASE WHEN x > 600 THEN pg_sleep(60) END FROM generate_series(1, 10000) AS x"
+    assert run_query(table.database, slow, 0.2, first) > 0

@@ -80,22 +80,28 @@ def run_query(
                     raise UsageError(str(warning)) from None
             if not result.returns_rows:
                 raise UsageError("this query has no result; give one SELECT")
-            return consume(list(result.keys()), rows_of(result, limit))
+            return consume(list(result.keys()), rows_of(result, sql, limit))
 
     try:
         return database.read_now(read)
     except TableLocked:
         raise
     except StorageError as error:
-        if not isinstance(error.__cause__, DBAPIError) or is_fault_of_storage(error.__cause__):
-            raise
-        raise UsageError(explanation(error.__cause__, sql, limit)) from None
+        if isinstance(error.__cause__, DBAPIError) and not is_fault_of_storage(error.__cause__):
+            raise failure(error.__cause__, sql, limit) from None
+        raise
 
 
-def rows_of(result: CursorResult[Any], limit: TimeLimit) -> Iterator[Sequence[Any]]:
+def rows_of(result: CursorResult[Any], sql: str, limit: TimeLimit) -> Iterator[Sequence[Any]]:
+    """The rows, a few at a time. Raises `UsageError` where the query fails at one of them, or takes too long."""
     while True:
-        with limit.running():
-            rows = result.fetchmany(ROWS_AT_ONCE)
+        try:
+            with limit.running():
+                rows = result.fetchmany(ROWS_AT_ONCE)
+        except DBAPIError as error:
+            if is_fault_of_storage(error):
+                raise
+            raise failure(error, sql, limit) from None
         if not rows:
             return
         yield from rows
@@ -107,12 +113,11 @@ def reading_only(
 ) -> Iterator[None]:
     """Let the database refuse statements that do more than read, or go on although `is_over`.
 
-    PostgreSQL counts `seconds` by itself, for each part of a result that is fetched.
+    PostgreSQL counts `seconds` by itself, for each part of a result that is fetched, and to the transaction's end.
     """
     if connection.dialect.name != "sqlite":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
         yield
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         return
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
@@ -122,8 +127,7 @@ def reading_only(
     try:
         yield
     except DBAPIError as error:
-        # Python drops an exception in a progress handler, Ctrl-C among them, and SQLite breaks the statement off.
-        if code_of(error) == sqlite3.SQLITE_INTERRUPT and not is_over():
+        if is_ctrl_c(error, is_over):
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -156,6 +160,16 @@ def is_fault_of_storage(error: DBAPIError) -> bool:
 def reason_of(error: Exception) -> str:
     """The first line of the database's own message."""
     return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def is_ctrl_c(error: DBAPIError, is_over: Callable[[], bool]) -> bool:
+    """Whether Ctrl-C came while SQLite worked: Python drops it in the progress handler, and SQLite stops."""
+    return code_of(error) == sqlite3.SQLITE_INTERRUPT and not is_over()
+
+
+def failure(error: DBAPIError, sql: str, limit: TimeLimit) -> BaseException:
+    """What ended a query: `UsageError`, or Ctrl-C."""
+    return KeyboardInterrupt() if is_ctrl_c(error, limit.is_over) else UsageError(explanation(error, sql, limit))
 
 
 def explanation(error: DBAPIError, sql: str, limit: TimeLimit) -> str:
