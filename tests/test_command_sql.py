@@ -60,12 +60,17 @@ def test_without_a_query_the_views_are_listed_with_their_columns(batchgen: Comma
     assert list(tmp_path.iterdir()) == [], "no job table was needed or made"
 
 
-@pytest.mark.parametrize("name", VIEWS)
-def test_the_columns_of_a_view_are_explained(batchgen: Command, name: str) -> None:
-    shown = batchgen("sql", name.upper())
-    lines = shown.stdout.splitlines()
-    assert lines[0] == f"{name}: {VIEWS[name].rows}"
-    assert [line.split()[0] for line in lines[1:] if line[2] != " "] == list(VIEWS[name].columns)
+def test_the_columns_of_a_view_are_explained(batchgen: Command) -> None:
+    for name, view in VIEWS.items():
+        title, *lines = batchgen("sql", name.upper()).stdout.splitlines()
+        assert title == f"{name}: {view.rows}"
+        assert [line.split()[0] for line in lines if line[2] != " "] == list(view.columns)
+
+
+def test_a_query_may_come_by_standard_input(sql: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT id\nFROM job_overview -- all\nORDER BY id;\n"))
+    assert sql("-", "--csv").stdout == "id\nlisa\nmona\n"
+    assert "standard input has no query" in sql("-").stderr
 
 
 def test_a_query_is_answered_by_a_table(sql: Command) -> None:
@@ -146,6 +151,7 @@ def tuples(_names: object, found: Iterator[Sequence[object]]) -> list[tuple[obje
     return [tuple(row) for row in found]
 
 
+@pytest.mark.hostile("queries of `batchgen sql` that do more than read", "refused by the database, or stopped in time")
 @pytest.mark.parametrize(("query", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_writes_or_is_wrong_is_refused_and_changes_nothing(
     opened: Database, two_jobs: Path, query: str, message: str

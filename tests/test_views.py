@@ -52,6 +52,11 @@ def test_the_views_have_the_names_and_columns_that_are_described(database: Datab
     assert inspector == {name: list(view.columns) for name, view in VIEWS.items()}
 
 
+def test_no_view_reads_a_clock(raw: sqlite3.Connection) -> None:
+    for name, sql in raw.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'"):
+        assert not re.search(r"'now'|\bcurrent_|\bnow\(|random", sql, re.IGNORECASE), name
+
+
 def test_the_readme_names_every_view_and_has_the_queries_that_explore_offers() -> None:
     section = README.partition("## The table")[2].partition("\n## ")[0]
     assert set(VIEWS) <= set(re.findall(r"`(\w+)`", section))

@@ -236,9 +236,13 @@ def upgrade() -> None:
         JOIN batches b ON b.id = j.batch_id
         """,
     )
-    clip = "JOIN attempts a ON a.id = o.attempt_id JOIN jobs j ON j.attempt_id = a.id AND j.id = a.job_id"
-    clip = f"FROM outputs o {clip} JOIN batches b ON b.id = j.batch_id"
-    found = "b.name AS batch, j.key AS id, o.number AS output, o.path"
+    from_files = """
+        FROM outputs o
+        JOIN attempts a ON a.id = o.attempt_id
+        JOIN jobs j ON j.attempt_id = a.id AND j.id = a.job_id
+        JOIN batches b ON b.id = j.batch_id
+    """
+    file = "b.name AS batch, j.key AS id, o.number AS output, o.path"
     problems = {
         "black": (f"{percent('o.black')} || ' % of the frames are black'", f"o.black >= {BLACK}"),
         "frozen": (f"{percent('o.frozen')} || ' % of the frames repeat the one before'", f"o.frozen >= {FROZEN}"),
@@ -254,16 +258,16 @@ def upgrade() -> None:
         "remark": ("o.remark", "o.remark IS NOT NULL"),
     }
     parts = [
-        f"SELECT {found}, '{name}' AS problem, {detail} AS detail {clip}"
+        f"SELECT {file}, '{name}' AS problem, {detail} AS detail {from_files}"
         f" WHERE o.delivered_at IS NOT NULL AND {condition}"
         for name, (detail, condition) in problems.items()
     ]
     parts.append(
         f"""
-        SELECT {found}, 'near_copy', twin.key {clip}
-        JOIN outputs c ON c.id = o.copy_of
-        JOIN attempts first_made ON first_made.id = c.attempt_id
-        JOIN jobs twin ON twin.id = first_made.job_id
+        SELECT {file}, 'near_copy', twin.key {from_files}
+        JOIN outputs twin_file ON twin_file.id = o.copy_of
+        JOIN attempts original ON original.id = twin_file.attempt_id
+        JOIN jobs twin ON twin.id = original.job_id
         WHERE o.delivered_at IS NOT NULL
         """
     )
