@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -32,6 +32,8 @@ STORED_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z")
 NARROWEST = 12  # characters that are left of a shortened cell: the beginning of an id or of a sentence
 ROWS_MIN = 20  # shown on the lowest terminal, which can scroll
 MEASURED_ROWS = 1_000  # by which the columns of a table are aligned where no terminal bounds it
+ROWS_AT_ONCE = 500  # as they come from the database
+LINES_AND_TABS = re.compile(r"([\t\n])")
 GAP = "  "
 
 
@@ -106,22 +108,30 @@ def print_screen(names: Sequence[str], rows: Iterator[Row], width: int, height: 
 
 def print_csv(names: Sequence[str], rows: Iterator[Row]) -> None:
     """CSV (RFC 4180) with a line of names; NULL is an empty field."""
-    print_text(csv_line(names))
-    for row in rows:
-        print_text(csv_line([text_of(value) for value in row]))
+    print_text(csv_lines([names]))
+    for chunk in chunks(rows):
+        print_text(csv_lines([map(text_of, row) for row in chunk]))
 
 
 def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
     """One JSON object for each row. The second of two columns with the same name gets a number: `id`, `id_2`."""
     keys = [name if name not in names[:place] else f"{name}_{place + 1}" for place, name in enumerate(names)]
-    for row in rows:
-        document = {key: json_value(value) for key, value in zip(keys, row, strict=True)}
-        print_text(visible_json(json.dumps(document, ensure_ascii=False, default=text_of)) + "\n")
+    for chunk in chunks(rows):
+        documents = [dict(zip(keys, map(json_value, row), strict=True)) for row in chunk]
+        lines = (json.dumps(document, ensure_ascii=False, default=text_of) for document in documents)
+        print_text("".join(f"{visible_json(line)}\n" for line in lines))
+
+
+def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Some rows at a time: each call of the operating system writes many."""
+    return iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
 
 
 def text_of(value: object) -> str:
     """A value as text, the same from SQLite and from PostgreSQL."""
     match value:
+        case str():
+            return value
         case None:
             return ""
         case bool():
@@ -149,12 +159,11 @@ def texts_of(row: Row) -> list[str]:
     return [visible(text_of(value)) for value in row]
 
 
-def csv_line(fields: Sequence[str]) -> str:
-    """A record with its line break. Characters that control a terminal are escaped; line breaks within a field stay."""
+def csv_lines(rows: Iterable[Iterable[str]]) -> str:
+    """Records. Characters that control a terminal are escaped; line breaks and tabs within a field stay."""
     written = io.StringIO()
-    harmless = ["\n".join("\t".join(map(visible, part.split("\t"))) for part in field.split("\n")) for field in fields]
-    csv.writer(written, lineterminator="\n").writerow(harmless)
-    return written.getvalue()
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    return "".join(text if text in "\t\n" else visible(text) for text in LINES_AND_TABS.split(written.getvalue()))
 
 
 def short_time(text: str) -> str:
