@@ -16,9 +16,7 @@ from batchgen.jobtable.schema import jobs
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 """The characters that begin a quoted part of SQL, with those that end it."""
 CONDITION_CHARS = 10_000  # of a condition: a list of some hundred ids fits
-STEPS_MAX = (
-    600  # of the progress handler: a second or two; a million jobs with a condition on their JSON take half of it
-)
+STEPS_MAX = 600  # of SQLite: a second or two; a million jobs with a condition on their JSON take half of it
 TIMEOUT_SECONDS = 5  # of the statement in PostgreSQL
 REASONS = {
     "interrupted": "it takes too long and was stopped",

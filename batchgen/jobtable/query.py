@@ -178,12 +178,14 @@ def explanation(error: DBAPIError, sql: str, limit: TimeLimit) -> str:
     if code_of(error) in TOO_LONG:
         return (
             f"the query took longer than {limit.seconds:g} s and was stopped. Ask for less (a condition on batch and id"
-            " is quick), or allow more with --timeout"
+            f" is quick), or allow more: --timeout {6 * limit.seconds:g}"
         )
     if "not authorized" in reason or "prohibited" in reason:
         return f"the query may only read, so the database refuses it ({reason})"
     if "too big" in reason:
         return f"a text in the query becomes longer than {TEXT_BYTES:,} bytes ({reason})"
+    if "syntax error" in reason:
+        return f"{reason}. Give one SELECT; `batchgen sql` lists the views"
     return reason + suggestion(reason, sql)
 
 

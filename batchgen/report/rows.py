@@ -142,6 +142,8 @@ def text_of(value: object) -> str:
             return plain(value) if value.is_finite() else str(value)
         case datetime(tzinfo=zone) if zone:
             return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
+        case dict() | list():
+            return json.dumps(value, ensure_ascii=False, default=str)
         case bytes() | memoryview():
             return f"x'{bytes(value).hex()}'"
     return str(value)
