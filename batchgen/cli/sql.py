@@ -45,10 +45,10 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
     Without a QUERY, the views that it can read are listed, and those of one VIEW explained:
 
     \b
-      batchgen sql
-      batchgen sql ledger
-      batchgen sql "SELECT id, reason FROM job_overview WHERE state = 'failed'"
-      batchgen sql spring.yaml --csv "SELECT * FROM spend" > spend.csv
+    batchgen sql
+    batchgen sql ledger
+    batchgen sql "SELECT id, reason FROM job_overview WHERE state = 'failed'"
+    batchgen sql spring.yaml --csv "SELECT * FROM spend" > spend.csv
 
     The job table is that of the MANIFEST, or the one that --db names, or ./batchgen.db. Its views have all its batches.
 
