@@ -42,7 +42,7 @@ WIDTH = 100  # of the list of views where it is not for a terminal
 def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool, timeout: float) -> None:
     """QUERY is one SELECT in quotation marks, or - for one from standard input. The database refuses whatever writes.
 
-    Without a QUERY, the views that it can read are listed, and those of one VIEW explained:
+    Without a QUERY, the views that one can read are listed; the name of a VIEW explains its columns:
 
     \b
     batchgen sql
