@@ -64,7 +64,7 @@ def test_the_columns_of_a_view_are_explained(batchgen: Command) -> None:
     for name, view in VIEWS.items():
         title, *lines = batchgen("sql", name.upper()).stdout.splitlines()
         assert title == f"{name}: {view.rows}"
-        assert [line.split()[0] for line in lines if line[2] != " "] == list(view.columns)
+        assert [line.split()[0] for line in lines if line[2] != " "] == view.columns
 
 
 def test_a_query_may_come_by_standard_input(sql: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -334,7 +334,7 @@ def test_the_views_say_the_same_as_in_sqlite(table: Table, tmp_path: Path, empty
     everything(table)
     assert rows_of_views(table) == expected
     for name, view in VIEWS.items():
-        assert list(ask(table, f"SELECT * FROM {name}")[0]) == list(view.columns)
+        assert list(ask(table, f"SELECT * FROM {name}")[0]) == view.columns
     assert [len(ask(table, example.sql)) for example in EXAMPLES.values()] == [2, 4, 1, 0, 10]
 
 

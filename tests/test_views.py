@@ -49,7 +49,7 @@ def test_the_views_have_the_names_and_columns_that_are_described(database: Datab
             for name in inspect(connection).get_view_names()
         }
     )
-    assert inspector == {name: list(view.columns) for name, view in VIEWS.items()}
+    assert inspector == {name: view.columns for name, view in VIEWS.items()}
 
 
 def test_no_view_reads_a_clock(raw: sqlite3.Connection) -> None:

@@ -121,7 +121,7 @@ def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
 def metadata() -> dict[str, Any]:
     """What Datasette shows beside views and queries."""
     tables: dict[str, Any] = {
-        name: {"description": view.rows, "columns": {column: note_text(note) for column, note in view.columns.items()}}
+        name: {"description": view.rows, "columns": {column: note_text(note) for column, note in view.notes.items()}}
         for name, view in VIEWS.items()
     }
     tables["alembic_version"] = {"hidden": True}

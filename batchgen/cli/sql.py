@@ -128,7 +128,8 @@ def show_view(name: str) -> None:
     view = VIEWS[name]
     print_lines(f"{name}: {view.rows}")
     width = max(map(len, view.columns))
-    for column, note in view.columns.items():
+    for column in view.columns:
+        note = view.notes.get(column, "")
         notes = [note] if isinstance(note, str) else [f"{word}: {meaning}" for word, meaning in note.items()]
         for heading, text in zip_longest([column], notes, fillvalue=""):
             print_lines(f"  {heading:{width}}  {text}".rstrip())

@@ -191,7 +191,7 @@ def explanation(error: DBAPIError, sql: str, limit: TimeLimit) -> str:
 
 def suggestion(reason: str, sql: str) -> str:
     """The names nearest to one that does not exist; empty where the database complains of something else."""
-    tables = {name: list(view.columns) for name, view in VIEWS.items()}
+    tables = {name: view.columns for name, view in VIEWS.items()}
     tables |= {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables}
     command = "`batchgen sql` lists the views"
     if match := UNKNOWN_TABLE.search(reason):

@@ -45,13 +45,18 @@ PROBLEMS = {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One view: what its rows are, and its columns with a note where the name does not say everything.
+    """One view: what its rows are, the names of its columns, and notes on those whose names do not say everything.
 
     The note of a column that holds one of a closed set of words is these words, with their meanings.
     """
 
     rows: str
-    columns: Mapping[str, str | Mapping[str, str]]
+    names: str
+    notes: Mapping[str, str | Mapping[str, str]]
+
+    @property
+    def columns(self) -> list[str]:
+        return self.names.split()
 
 
 COST = "charged so far, in USD"
@@ -59,91 +64,57 @@ RESERVED = "what may still be charged, in USD, as far as prices are known"
 VIEWS = {
     "job_overview": View(
         "One row for each job: what was asked, where it stands, what it cost, which file came of it.",
+        "batch id state service model clip_seconds take tags prompt attempts cost_usd reserved_usd verdict "
+        "stars path bytes seconds width height error_class reason wait_seconds generation_seconds "
+        "download_seconds created_at sent_at finished_at delivered_at generation_id",
         {
-            "batch": "",
             "id": "the manifest's id of the job",
             "state": "pending, submitting, unconfirmed, generating, downloading, done, failed or cancelled",
-            "service": "",
-            "model": "",
             "clip_seconds": "the length that was ordered",
-            "take": "",
             "tags": "a JSON list",
-            "prompt": "",
             "attempts": "how many create requests it has had",
             "cost_usd": f"{COST}, for all its attempts",
             "reserved_usd": RESERVED,
             "verdict": "picked or rejected; NULL: undecided",
             "stars": "1 to 5",
             "path": "its first file, below the manifest's folder; NULL until it is delivered",
-            "bytes": "",
             "seconds": "the length of the file",
-            "width": "",
-            "height": "",
-            "error_class": "",
             "reason": "why it failed or waits, or a remark on its file",
             "wait_seconds": "from its entry in the table to its last create request",
             "generation_seconds": "from the service's acceptance to the end of the generation",
             "download_seconds": "from then to the delivery",
-            "created_at": "",
-            "sent_at": "",
-            "finished_at": "",
-            "delivered_at": "",
             "generation_id": "the service's id of the generation",
         },
     ),
     "batch_summary": View(
         "One row for each batch: its jobs by state and verdict, its cost, its bytes.",
+        "batch service manifest jobs pending submitting unconfirmed generating downloading done failed "
+        "cancelled picked rejected cost_usd reserved_usd unpriced bytes created_at last_delivered_at",
         {
-            "batch": "",
-            "service": "",
-            "manifest": "",
-            "jobs": "",
-            "pending": "",
-            "submitting": "",
-            "unconfirmed": "",
-            "generating": "",
-            "downloading": "",
-            "done": "",
-            "failed": "",
-            "cancelled": "",
-            "picked": "",
-            "rejected": "",
             "cost_usd": COST,
             "reserved_usd": RESERVED,
             "unpriced": "requests without a known price that may still be charged",
             "bytes": "delivered",
-            "created_at": "",
-            "last_delivered_at": "",
         },
     ),
     "ledger": View(
         "One row for each create request, and its fate: the bill. Rows are never deleted.",
+        "batch id attempt fate cost_usd estimated_usd charge_source service model account sent_at answered_at "
+        "finished_at generation_id client_request_id http_status error_class reason path",
         {
-            "batch": "",
-            "id": "",
             "attempt": "its number among the requests of the job",
             "fate": FATES,
             "cost_usd": "charged, in USD; NULL while the charge is not known",
             "estimated_usd": "what the price list said",
             "charge_source": "what the charge is known from: answer, poll, log, ledger (of the account) or estimate",
-            "service": "",
-            "model": "",
             "account": "a label of the API key",
-            "sent_at": "",
-            "answered_at": "",
-            "finished_at": "",
-            "generation_id": "",
             "client_request_id": "by which the service's log has it",
-            "http_status": "",
-            "error_class": "",
-            "reason": "",
-            "path": "",
         },
     ),
     "blockers": View(
         "What the jobs of a batch wait for, and until when.",
+        "batch waiting_for jobs until collect_by example_id reason",
         {
-            "batch": "",
             "waiting_for": WAITING_FOR,
             "jobs": "how many",
             "until": "when batchgen tries next; NULL: at once, or it is not known. It may have passed",
@@ -154,22 +125,18 @@ VIEWS = {
     ),
     "failures": View(
         "Failed jobs by class of error, with an example.",
+        "batch error_class jobs cost_usd last_failed_at example_id reason",
         {
-            "batch": "",
-            "error_class": "",
             "jobs": "how many",
             "cost_usd": "charged all the same, in USD",
-            "last_failed_at": "",
             "example_id": "one of the jobs",
             "reason": "why that one failed",
         },
     ),
     "spend": View(
         "What was spent, by batch, service, model and day (UTC).",
+        "batch service model day requests delivered cost_usd reserved_usd",
         {
-            "batch": "",
-            "service": "",
-            "model": "",
             "day": "YYYY-MM-DD",
             "requests": "those that cost money, or may",
             "delivered": "requests whose files were delivered",
@@ -179,53 +146,34 @@ VIEWS = {
     ),
     "generation_times": View(
         "How long generations take, by service, model and length of the clip.",
+        "service model clip_seconds generations min_seconds median_seconds mean_seconds max_seconds",
         {
-            "service": "",
-            "model": "",
-            "clip_seconds": "",
             "generations": "how many",
-            "min_seconds": "",
-            "median_seconds": "",
-            "mean_seconds": "",
-            "max_seconds": "",
         },
     ),
     "timeline": View(
         "Everything that happened: one row for each change of state.",
+        "number at batch id from_state to_state detail seconds_before",
         {
             "number": "counts up in the order of events",
-            "at": "",
-            "batch": "",
-            "id": "",
             "from_state": "NULL: the job entered the table",
-            "to_state": "",
-            "detail": "",
             "seconds_before": "since the job's event before",
         },
     ),
     "problems": View(
         "Delivered files that are not as they should be.",
+        "batch id output path problem detail",
         {
-            "batch": "",
-            "id": "",
             "output": "the number of the file, from 1",
-            "path": "",
             "problem": PROBLEMS,
-            "detail": "",
         },
     ),
     "lineage": View(
         "Jobs that `batchgen next` made from others.",
+        "batch id parent_batch parent_id depth state verdict parent_state parent_verdict",
         {
-            "batch": "",
-            "id": "",
-            "parent_batch": "",
-            "parent_id": "",
             "depth": "1: made from a job of a first manifest; 2: from one of those; …",
-            "state": "",
-            "verdict": "",
             "parent_state": "NULL: the parent is not in this table",
-            "parent_verdict": "",
         },
     ),
 }

@@ -47,7 +47,7 @@ def upgrade() -> None:
         return f"coalesce(sum({amount}), 0)"
 
     def usd_of_billionths(amount: str) -> str:
-        return f"round({amount} / 1e9, 7)" if is_sqlite else f"round({amount} / 1000000000.0, 7)"
+        return f"round({amount} / {'1e9' if is_sqlite else '1000000000.0'}, 7)"
 
     def day(time: str) -> str:
         return f"substr({time}, 1, 10)" if is_sqlite else f"to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
@@ -246,10 +246,7 @@ def upgrade() -> None:
     problems = {
         "black": (f"{percent('o.black')} || ' % of the frames are black'", f"o.black >= {BLACK}"),
         "frozen": (f"{percent('o.frozen')} || ' % of the frames repeat the one before'", f"o.frozen >= {FROZEN}"),
-        "unlike_input": (
-            "'the first frame does not resemble the image of the request'",
-            f"o.unlike_input >= {UNLIKE}",
-        ),
+        "unlike_input": ("'the first frame is unlike the image of the request'", f"o.unlike_input >= {UNLIKE}"),
         "length": (
             f"{shown('o.seconds')} || ' s instead of ' || {shown('j.clip_seconds')} || ' s'",
             f"abs(o.seconds - j.clip_seconds) > {SECONDS_OFF}",
