@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class State(StrEnum):
@@ -134,6 +134,13 @@ class Verdict(StrEnum):
     REJECTED = "rejected"
 
 
+class Parent(NamedTuple):
+    """The job that another one was made from: its batch may be in another job table, or gone."""
+
+    batch: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as the manifest asks for it: valid, expanded, with nothing left to look up.
@@ -157,6 +164,8 @@ class JobSpec:
     tags: tuple[str, ...] = ()
     take: int = 1
     """Which of the takes of one request it is."""
+    parent: Parent | None = None
+    """The job that it was made from by `batchgen next`."""
     source: Path | None = field(default=None, compare=False)
     """The file in which it is written, as a person would name it: the manifest, or one that the manifest includes."""
     line: int = 1

@@ -131,6 +131,23 @@ GOLDEN = {
         '6:19 `on_unconfirmed` must be hold or resubmit, not "resend"\n'
         "7:3 `limits` has no key `in_fligt` | did you mean in_flight?",
     ),
+    "a take that is no number": (
+        f"jobs: [{MINIMAL[:-1]}, take: two}}]\n",
+        f'1:{len(MINIMAL) + 15} `take` must be a whole number from 1 to 1,000,000, not "two"',
+    ),
+    "a take beside a count": (
+        f"jobs: [{MINIMAL[:-1]}, count: 1, take: 2}}]\n",
+        f"1:{len(MINIMAL) + 25} `take` and `count` exclude one another (take 1) | `count` numbers the takes itself",
+    ),
+    "an origin without an id": (
+        f"jobs: [{MINIMAL[:-1]}, from: {{batch: spring}}}}]\n",
+        f"1:{len(MINIMAL) + 15} `from` must name a job by its `batch` and its `id` |"
+        " such as {batch: spring, id: mona}",
+    ),
+    "an origin with an empty id": (
+        f"jobs: [{MINIMAL[:-1]}, from: {{batch: spring, id: ''}}}}]\n",
+        f"1:{len(MINIMAL) + 35} the `id` of `from` is empty",
+    ),
     "limits that are a list": (
         f"limits: [1]\njobs: [{MINIMAL}]\n",
         "1:9 `limits` must be a mapping or auto, not a list",

@@ -214,6 +214,17 @@ def test_each_take_has_its_own_seed_where_the_model_has_one(
     assert params(parsed, "seed") == seeds
 
 
+def test_a_job_may_name_its_take_and_the_job_that_it_was_made_from(folder: Path) -> None:
+    more = "take: 3, from: {batch: '{{ batch }}-1', id: 007}"
+    with_names, without = (
+        read(folder, f"jobs: [{{id: one, model: {TEXT}, prompt: p{keys}}}]").jobs for keys in (f", {more}", "")
+    )
+    (job,), (plain,) = with_names, without
+    assert (job.take, job.parent) == (3, ("m-1", "007"))
+    assert (plain.take, plain.parent) == (1, None)
+    assert job.request == plain.request
+
+
 # --- templates in plain jobs -----------------------------------------------------------------------------------------
 
 

@@ -214,7 +214,7 @@ _is_unsettled = (
 )
 PENDING_NAMES = select(*_names).where(*_is_unsettled)
 PENDING = select(
-    *(*_names, jobs.c.state, jobs.c.priority, jobs.c.tags),
+    *(*_names, jobs.c.state, jobs.c.priority, jobs.c.tags, jobs.c.parent_batch, jobs.c.parent_key),
     *(jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
 ).where(*_is_unsettled)
 

@@ -134,6 +134,7 @@ jobs = Table(
     Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
     Index("ix_jobs_due", "batch_id", "state", "next_at"),
     Index("ix_jobs_leased", "leased_by", sqlite_where=text("leased_by IS NOT NULL")),
+    Index("ix_jobs_parent", "parent_batch", "parent_key", sqlite_where=text("parent_key IS NOT NULL")),
     Index("ix_jobs_failed", "batch_id", "failed_at", sqlite_where=text("failed_at IS NOT NULL")),
 )
 

@@ -19,7 +19,7 @@ from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
-from batchgen.jobtable import commands
+from batchgen.jobtable import commands, lineage
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
@@ -30,7 +30,7 @@ CHUNK_ROWS = 5_000
 """Rows inserted at once: bounds the memory for their values, and is large enough that the size no longer matters."""
 READ_COLUMNS = (
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, jobs.c.priority),
-    *(jobs.c.tags, jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id),
+    *(jobs.c.tags, jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id, jobs.c.parent_batch, jobs.c.parent_key),
     *(attempts.c.input_digests, attempts.c.outcome, attempts.c.cost_usd),
     # A file may get another name and keep its content, which is all that the fingerprint shows.
     case((jobs.c.input_pointers != "[]", jobs.c.request)).label("request"),
@@ -165,8 +165,8 @@ def sync_manifest(
 def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> bool:
     """Update an unsent job; one that has come back to the manifest is pending again. False if nothing changed."""
     is_back = row.state == State.CANCELLED and row.error_class == ErrorClass.GONE
-    compared = ("fingerprint", "output_path", "priority", "tags", *(("request",) if row.request else ()))
-    if not is_back and all(getattr(row, name) == values[name] for name in compared):
+    compared = ("fingerprint", "output_path", "priority", "tags", "parent_batch", "parent_key", "request")
+    if not is_back and all(getattr(row, name) == values[name] for name in compared if name != "request" or row.request):
         return False
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
     if is_back:
@@ -203,6 +203,7 @@ def refusal(batch: Batch, changes: Sequence[Change]) -> str:
 
 def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
     """The columns of a job that come from the manifest."""
+    parent_batch, parent_key = spec.parent or (None, None)
     return {
         "priority": spec.priority,
         "endpoint": spec.endpoint,
@@ -214,6 +215,8 @@ def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
         "fingerprint": fingerprint_of(spec, digests),
         "tags": json_list(spec.tags),
         "output_path": spec.output,
+        "parent_batch": parent_batch,
+        "parent_key": parent_key,
     }
 
 
@@ -281,6 +284,7 @@ def archive_version(connection: Connection, row: Any, batch: Batch, now: datetim
     with suppress(FileNotFoundError):
         folder.rename(old, new)
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
+    lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
     # The first file of a generation is at the job's path.
     first = (outputs.c.attempt_id == row.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
     connection.execute(update(outputs).where(*first).values(path=new))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, select, update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
-from batchgen.jobtable import commands, delivery, ledger, polling, reconciliation, submission
+from batchgen.jobtable import commands, delivery, ledger, lineage, polling, reconciliation, submission
 from batchgen.jobtable.repeats import Repeat, refusal
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -122,8 +122,10 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
     record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
     commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
-    for row, name in ((owner, {"key": f"~{owner.id}"}), (job, own_names(owner)), (owner, own_names(job))):
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**name))
+    new_names = own_names(job) | parent_after(job, owner)
+    for row, names in ((owner, {"key": f"~{owner.id}"}), (job, own_names(owner)), (owner, new_names)):
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**names))
+    lineage.rename_parent(connection, owner.id, (owner.batch_id, owner.key), (job.batch_id, job.key))
     if owner.batch_id != job.batch_id:
         for row, left, entered in ((owner, owner.batch_id, job.batch_id), (job, job.batch_id, owner.batch_id)):
             ledger.move_totals(connection, row.id, left, entered)
@@ -146,6 +148,12 @@ def row_of(connection: Connection, job: Any) -> Any:
 def own_names(job: Any) -> dict[str, Any]:
     """The columns that name a job, and say where it belongs."""
     return {name: getattr(job, name) for name in ("batch_id", "key", "priority", "tags", "output_path")}
+
+
+def parent_after(job: Any, owner: Any) -> dict[str, Any]:
+    """The parent of a paid job under its new name: as the manifest says, unless that is nothing, or the job itself."""
+    is_said = job.parent_key is not None and (job.parent_batch, job.parent_key) != (owner.batch, owner.key)
+    return {"parent_batch": job.parent_batch, "parent_key": job.parent_key} if is_said else {}
 
 
 def move_file(connection: Connection, owner: Any, new: str, folder: Path) -> None:

@@ -8,7 +8,7 @@ from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, plain, trimmed
-from batchgen.jobs import JobSpec
+from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
 from batchgen.manifest.comments import warn_of_comments
 from batchgen.manifest.diagnostics import Location
@@ -16,7 +16,7 @@ from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, MULTIPLIERS, name_fault, read_name
+from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
 from batchgen.manifest.nodes import Node, resolve
 from batchgen.manifest.outputs import path_fault, tidy
 from batchgen.manifest.source import Position
@@ -99,8 +99,8 @@ class JobBuilder(TemplateFiller):
             clip_seconds=catalogue.clip_seconds(params),
             priority=self.priority(values),
             tags=self.tags(values),
-            # The first take is as good as a job without takes: a `count` may be added later.
-            take=max(self.entry.origin.take, 1) if self.entry.origin else 1,
+            take=self.take(),
+            parent=self.parent(values),
             source=self.entry.file.diagnostics.source.path,
             line=self.entry.line,
             origin=self.entry.origin,
@@ -243,13 +243,42 @@ class JobBuilder(TemplateFiller):
         if type(node.value) is not list:
             self.report(node, f"`tags` must be a list, not {quoted(node.value)}")
             return ()
-        return tuple(tag for item in node.value if (tag := self.tag(item, values)))
+        return tuple(tag for item in node.value if (tag := self.name(item, "a tag", values)))
 
-    def tag(self, node: Node, values: Values) -> str | None:
+    def name(self, node: Node, subject: str, values: Values) -> str | None:
+        """The text of a name, which messages call `subject`. What cannot be one is reported, and gives None."""
         if not templated(node):
-            return read_name(node, "a tag", self.entry.file.diagnostics)
-        tag = self.text(node, values)
-        if tag and (fault := name_fault(tag)):
-            self.report(node, f"a tag {fault}")
+            return read_name(node, subject, self.entry.file.diagnostics)
+        text = self.text(node, values)
+        if text and (fault := name_fault(text)):
+            self.report(node, f"{subject} {fault}")
             return None
-        return tag
+        return text
+
+    def take(self) -> int:
+        """The number of the take: the entry's own, or its place among those of `count`.
+
+        The first take is as good as a job without takes: a `count` may be added later.
+        """
+        counted = self.entry.origin.take if self.entry.origin else 0
+        node = self.fields.get("take")
+        if node is None or node.value is None:
+            return max(counted, 1)
+        if counted:
+            self.report(node, "`take` and `count` exclude one another", "`count` numbers the takes itself")
+        elif type(node.value) is not int or not 1 <= node.value <= LAST_TAKE:
+            self.report(node, f"`take` must be a whole number from 1 to {LAST_TAKE:,}, not {quoted(node.value)}")
+        else:
+            return node.value
+        return 1
+
+    def parent(self, values: Values) -> Parent | None:
+        """The job that this one was made from."""
+        node = self.fields.get("from")
+        if node is None or node.value is None:
+            return None
+        if type(node.value) is not dict or node.value.keys() != {"batch", "id"}:
+            self.report(node, "`from` must name a job by its `batch` and its `id`", "such as {batch: spring, id: mona}")
+            return None
+        batch, key = (self.name(node.value[name], f"the `{name}` of `from`", values) for name in ("batch", "id"))
+        return Parent(batch, key) if batch and key else None

@@ -18,6 +18,8 @@ MOST_JOBS = 1_000_000
 """Jobs of one manifest, which all fit into memory."""
 MOST_TAKES = 1_000
 """More takes of one job are more likely a slip of the finger than a wish."""
+LAST_TAKE = 1_000_000
+"""The highest number of a take: beyond any that is made by `count` and new takes of it."""
 HIGHEST_PRIORITY = 1_000_000
 """Priorities fit into an INTEGER column of every database."""
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -49,6 +51,19 @@ JOB_KEYS: dict[str, Schema] = {
         ],
     },
     "tags": {"description": "Your own words for this job.", "type": ["array", "null"], "items": NAME_SCHEMA},
+    "take": {
+        "description": "Which take of the same request this is: another number is another video.",
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": LAST_TAKE,
+    },
+    "from": {
+        "description": "The job that this one was made from, as `batchgen next` writes it.",
+        "type": ["object", "null"],
+        "required": ["batch", "id"],
+        "additionalProperties": False,
+        "properties": {"batch": NAME_SCHEMA, "id": NAME_SCHEMA},
+    },
     "extra": {
         "description": "Parameters that are sent as they are, though the catalogue does not have them.",
         "type": ["object", "null"],
@@ -86,7 +101,7 @@ JOB_KEYS: dict[str, Schema] = {
 }
 MULTIPLIERS = ("matrix", "rows", "count")
 """Keys that make many jobs from one entry."""
-NO_DEFAULTS = ("id", "matrix", "rows")
+NO_DEFAULTS = ("id", "take", "from", "matrix", "rows")
 """Keys that cannot stand in `defaults`."""
 
 

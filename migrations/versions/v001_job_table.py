@@ -96,6 +96,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_pending", "jobs", ["batch_id", "state", sa.text("priority DESC"), "id"])
     op.create_index("ix_jobs_due", "jobs", ["batch_id", "state", "next_at"])
     partial_index("ix_jobs_leased", "jobs", ["leased_by"], "leased_by IS NOT NULL")
+    partial_index("ix_jobs_parent", "jobs", ["parent_batch", "parent_key"], "parent_key IS NOT NULL")
     partial_index("ix_jobs_failed", "jobs", ["batch_id", "failed_at"], "failed_at IS NOT NULL")
     op.create_table(
         "attempts",

@@ -1,0 +1,74 @@
+"""A job keeps the name of the job that it was made from, whatever becomes of either's own name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchgen.jobs import Parent, State
+from batchgen.jobtable import lineage, repeats, takeover
+from batchgen.jobtable.repeats import RepeatSearch
+from batchgen.jobtable.sync import Batch
+from batchgen.jobtable.takeover import Adopter
+from tests.table import HOUR, RUN, Table, spec
+
+PILOT = Parent("pilot", "mona")
+
+
+def parent(table: Table, key: str) -> tuple[str | None, str | None]:
+    row = table.row(key)
+    return row.parent_batch, row.parent_key
+
+
+def keep_repeats(table: Table, orphans: frozenset[int] = frozenset()) -> None:
+    """What a run with `--changed keep` does."""
+    found_repeats = table.database.read_now(
+        repeats.find, RepeatSearch(table.batch_id, "aimlapi", table.folder, orphans)
+    )
+    assert found_repeats
+    adopter = Adopter(RUN, "aimlapi", "0badcafe", "", lambda *_: {}, table.now, table.now + HOUR)
+    table.change(takeover.settle, found_repeats, table.folder, adopter, "keep")
+
+
+def test_an_unsent_job_follows_the_manifest_to_another_parent(table: Table) -> None:
+    table.sync(spec(parent=PILOT))
+    assert parent(table, "mona") == PILOT
+    assert table.sync(spec(parent=Parent("pilot", "lisa"))).edited == 1
+    assert parent(table, "mona") == ("pilot", "lisa")
+    assert table.sync(spec()).edited == 1
+    assert parent(table, "mona") == (None, None)
+
+
+def test_a_paid_job_that_is_renamed_keeps_its_parent(table: Table) -> None:
+    table.sync(spec(parent=PILOT))
+    table.bring(State.DONE)
+    for renamed in (spec("lisa", parent=PILOT), spec("gioconda")):  # by hand, the manifest may lose the parent
+        keep_repeats(table, table.sync(renamed).orphans)
+        assert table.row(renamed.key).state == State.DONE
+        assert parent(table, renamed.key) == PILOT
+
+
+def test_the_children_of_a_job_follow_its_new_name(table: Table) -> None:
+    table.bring(State.DONE)
+    other = Batch("promoted", "aimlapi", Path("/elsewhere/promoted.yaml"), "00")
+    table.sync(spec("child", prompt="Closer.", parent=Parent("spring", "mona")), batch=other)
+    table.sync(spec("mona", prompt="Another."), changed="redo")
+    assert parent(table, "child") == ("spring", "mona~1")
+
+
+def test_a_job_that_takes_its_parents_place_is_not_its_own_parent(table: Table) -> None:
+    """The request is the parent's, unchanged, and a person keeps what was paid for."""
+    table.bring(State.DONE)
+    table.sync(
+        spec("mona", parent=Parent("spring", "mona")), batch=Batch("next", "aimlapi", table.folder / "n.yaml", "")
+    )
+    keep_repeats(table)
+    (taken_over,) = [row for row in table.rows() if row.batch_id == table.batch_id]
+    assert (taken_over.state, taken_over.parent_batch) == (State.DONE, None)
+
+
+def test_the_ancestors_of_a_batch_go_back_to_the_first_and_end_in_a_circle(table: Table) -> None:
+    for name, parent_batch in (("second", "spring"), ("third", "second"), ("spring", "third"), ("other", "lost")):
+        batch = Batch(name, "aimlapi", Path(f"/elsewhere/{name}.yaml"), "00")
+        table.sync(spec(name, parent=Parent(parent_batch, "mona")), batch=batch if name != "spring" else None)
+    assert table.database.read_now(lineage.ancestors_of, "third") == {"spring", "second", "third"}
+    assert table.database.read_now(lineage.ancestors_of, "other") == {"other", "lost"}
