@@ -25,6 +25,8 @@ COMMANDS = {
     "status": "Show a batch: its jobs by state, its cost, and what it waits for.",
     "sql": "Ask the job table: one SELECT, read-only. Without a query, list its views.",
     "explore": "Open the job table in a browser, read-only (Datasette).",
+    "verdicts": "Bring verdicts on clips from a file into the job table.",
+    "next": "Write the picked or rejected jobs as a new manifest: for another model, or for another try.",
     "retry": "Make failed jobs pending again. Their earlier attempts stay in the job table.",
     "cancel": "Cancel jobs that have not been sent.",
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",
@@ -34,8 +36,14 @@ COMMANDS = {
 
 @cache
 def load(name: str) -> click.Command:
-    """Import the function of a command. Its docstring has the details: the one-line help is put before them."""
+    """Import the function of a command. Its docstring has the details: the one-line help is put before them.
+
+    A command with commands of its own is a group already.
+    """
     function = importlib.import_module(f"batchgen.cli.{name}").command
+    if isinstance(function, click.Group):
+        function.help = f"{COMMANDS[name]}\n\n{function.help or ''}"
+        return function
     return click.command(name, help=f"{COMMANDS[name]}\n\n{inspect.getdoc(function)}")(function)
 
 

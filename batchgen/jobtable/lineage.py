@@ -3,9 +3,24 @@ batch may be in another job table, or gone."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, field
+
 from sqlalchemy import Connection, bindparam, select, update
 
 from batchgen.jobtable.schema import batches, jobs
+
+READ_AT_ONCE = 1_000
+"""Requests in memory at one time."""
+
+
+@dataclass(slots=True)
+class UsedSeeds:
+    """What tells the videos of equal requests apart: the seeds of a lineage, and the last take of each request."""
+
+    seeds: set[int] = field(default_factory=set)
+    last_takes: dict[tuple[str, str], int] = field(default_factory=dict)
+    """By endpoint and request: the number of the last take in the batch itself."""
 
 
 def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new: tuple[int, str]) -> None:
@@ -28,6 +43,19 @@ def ancestors_of(connection: Connection, batch: str) -> set[str]:
     return ancestors
 
 
+def used_seeds(connection: Connection, batch: str) -> UsedSeeds:
+    """The seeds of a batch and its ancestors, and the takes in it, which are behind those of its ancestors."""
+    used = UsedSeeds()
+    with_seed = SEEDED.execution_options(yield_per=READ_AT_ONCE)
+    for (request,) in connection.execute(with_seed, {"names": ancestors_of(connection, batch)}):
+        seed = json.loads(request).get("seed")
+        if isinstance(seed, int | str) and str(seed).lstrip("-").isdigit():
+            used.seeds.add(int(seed))
+    for endpoint, request, take in connection.execute(TAKES.execution_options(yield_per=READ_AT_ONCE), {"name": batch}):
+        used.last_takes[endpoint, request] = max(take, used.last_takes.get((endpoint, request), 0))
+    return used
+
+
 def _name_of(parameter: str) -> object:
     return select(batches.c.name).where(batches.c.id == bindparam(parameter)).scalar_subquery()
 
@@ -46,4 +74,14 @@ PARENTS = (
     .join(batches, jobs.c.batch_id == batches.c.id)
     .where(batches.c.name.in_(bindparam("names", expanding=True)), jobs.c.parent_batch.is_not(None))
     .distinct()
+)
+SEEDED = (
+    select(jobs.c.request)
+    .join(batches, jobs.c.batch_id == batches.c.id)
+    .where(batches.c.name.in_(bindparam("names", expanding=True)), jobs.c.request.like('%"seed"%'))
+)
+TAKES = (
+    select(jobs.c.endpoint, jobs.c.request, jobs.c.take)
+    .join(batches, jobs.c.batch_id == batches.c.id)
+    .where(batches.c.name == bindparam("name"))
 )

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, false, func, insert, or_, select, true
 
-from batchgen.jobs import Verdict
-from batchgen.jobtable.schema import outputs, verdicts
+from batchgen.files.verdicts_file import FileVerdict
+from batchgen.jobs import State, Verdict
+from batchgen.jobtable import commands
+from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 
 STARS_MAX = 5
+ROWS_AT_ONCE = 1_000
+"""Rows read in one query: bounds its memory; requests may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +26,25 @@ class Judgement:
     verdict: Verdict | None = None
     stars: int | None = None
     """1 to 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Jobs by their verdicts: with this verdict and with at least so many stars, where they are named."""
+
+    verdict: Verdict | None = None
+    stars: int | None = None
+
+
+@dataclass(slots=True)
+class Imported:
+    """What came of verdicts from files."""
+
+    new: int = 0
+    old: int = 0
+    """They are in the table already, or newer ones are."""
+    refused: list[tuple[FileVerdict, str]] = field(default_factory=list)
+    """With the reason."""
 
 
 def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: datetime) -> bool:
@@ -38,6 +63,85 @@ def current(connection: Connection, attempt_id: int) -> Judgement:
     return Judgement(Verdict(row.verdict) if row.verdict else None, row.stars) if row else Judgement()
 
 
+def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[FileVerdict]) -> Imported:
+    """Record verdicts from files, at most one of each job: those of the clips that the jobs have now.
+
+    A verdict that is not newer than every one that its clip ever had changes nothing, so the same file may be imported
+    any number of times.
+    """
+    by_key = {verdict.id: verdict for verdict in imported}
+    result = Imported()
+    rows = []
+    clips = {row.key: row for row in _clips_of(connection, batch_id, list(by_key))}
+    for key, verdict in by_key.items():
+        clip = clips.get(key)
+        if reason := refusal(clip, verdict):
+            result.refused.append((verdict, reason))
+        elif clip and clip.judged_at is not None and clip.judged_at >= verdict.at:
+            result.old += 1
+        elif clip:
+            new = {"attempt_id": clip.attempt_id, "at": verdict.at, "verdict": verdict.verdict, "stars": verdict.stars}
+            rows.append(new)
+    if rows:
+        connection.execute(insert(verdicts), rows)
+    result.new = len(rows)
+    return result
+
+
+def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
+    """Why a verdict cannot be recorded; "" if it can."""
+    if clip is None:
+        return "the batch has no job of this id"
+    if clip.delivered_at is None:
+        return "its clip is not delivered; judge it when it is"
+    if not clip.sha256.startswith(verdict.clip):
+        return "its clip is another one by now; look at that, and judge it"
+    return ""
+
+
+def _clips_of(connection: Connection, batch_id: int, keys: Sequence[str]) -> list[Row[Any]]:
+    """These jobs with the first files of their current attempts, and when somebody judged them last."""
+    rows: list[Row[Any]] = []
+    for first in range(0, len(keys), commands.CHUNK):
+        chunk = keys[first : first + commands.CHUNK]
+        rows += connection.execute(CLIPS, {"in_batch": batch_id, "keys": chunk})
+    return rows
+
+
+def counts(connection: Connection, batch_id: int, choice: Choice | None = None) -> tuple[int, dict[str, int]]:
+    """How many jobs of a batch are chosen, and how many are not, by what is said of them. None chooses none."""
+    is_chosen = case((_fits(choice) if choice else false(), 1), else_=0)
+    rows = connection.execute(
+        select(is_chosen.label("is_chosen"), SAID.label("said"), func.count().label("jobs"))
+        .select_from(JUDGED)
+        .where(jobs.c.batch_id == batch_id)
+        .group_by("is_chosen", "said")
+        .order_by("said")
+    ).all()
+    chosen = sum(row.jobs for row in rows if row.is_chosen)
+    return chosen, {row.said: row.jobs for row in rows if not row.is_chosen}
+
+
+def chosen_paths(connection: Connection, batch_id: int, choice: Choice) -> dict[tuple[str, str], int]:
+    """How many of the chosen jobs were sent for a model to an endpoint."""
+    of_batch = select(jobs.c.model, jobs.c.endpoint, func.count()).select_from(JUDGED)
+    of_batch = of_batch.where(jobs.c.batch_id == batch_id, _fits(choice)).group_by(jobs.c.model, jobs.c.endpoint)
+    return {(model, endpoint): number for model, endpoint, number in connection.execute(of_batch)}
+
+
+def chosen_jobs(connection: Connection, batch_id: int, choice: Choice, after: int) -> list[Row[Any]]:
+    """The next chosen jobs behind a row id, in the manifest's order, with what was sent for them and what it cost."""
+    chosen = CHOSEN.where(jobs.c.batch_id == batch_id, jobs.c.id > after, _fits(choice))
+    return list(connection.execute(chosen.order_by(jobs.c.id).limit(ROWS_AT_ONCE)))
+
+
+def _fits(choice: Choice) -> ColumnElement[bool]:
+    """SQL: the current verdict on a job is as chosen."""
+    verdict = verdicts.c.verdict == choice.verdict if choice.verdict else true()
+    stars = verdicts.c.stars >= choice.stars if choice.stars else true()
+    return and_(verdicts.c.id.is_not(None), verdict, stars)
+
+
 DELIVERED = (
     select(outputs.c.id)
     .where(outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.delivered_at.is_not(None))
@@ -49,3 +153,31 @@ NEWEST = (
     .order_by(verdicts.c.id.desc())
     .limit(1)
 )
+CLIPS = (
+    select(
+        *(jobs.c.key, jobs.c.attempt_id, outputs.c.sha256, outputs.c.delivered_at),
+        select(func.max(verdicts.c.at))
+        .where(verdicts.c.attempt_id == jobs.c.attempt_id)
+        .correlate(jobs)
+        .scalar_subquery()
+        .label("judged_at"),
+    )
+    .outerjoin_from(jobs, outputs, and_(outputs.c.attempt_id == jobs.c.attempt_id, outputs.c.number == 1))
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.key.in_(bindparam("keys", expanding=True)))
+)
+_newest = verdicts.alias("newest")
+_newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
+JUDGED = jobs.outerjoin(attempts, jobs.c.attempt_id == attempts.c.id).outerjoin(
+    verdicts, verdicts.c.id == _newest_id.scalar_subquery()
+)
+"""Jobs with their current attempts and the verdicts that count."""
+SAID = case(
+    (verdicts.c.verdict.is_not(None), verdicts.c.verdict),
+    (or_(verdicts.c.stars.is_not(None), jobs.c.state == State.DONE), "without a verdict"),
+    else_="not delivered",
+)
+CHOSEN = select(
+    *(jobs.c.id, jobs.c.key, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.take),
+    *(jobs.c.fingerprint, jobs.c.priority, jobs.c.tags, attempts.c.cost_usd, attempts.c.input_digests),
+    *(verdicts.c.verdict, verdicts.c.stars),
+).select_from(JUDGED)

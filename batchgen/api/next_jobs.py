@@ -1,0 +1,215 @@
+"""The jobs of the next manifest: each chosen one as it was sent, with what is changed, as text."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from batchgen.catalogue import pointers
+from batchgen.files.local_files import FileDigests
+from batchgen.jobs import Parent
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.lineage import UsedSeeds
+from batchgen.jobtable.verdicts import Choice
+from batchgen.manifest.outputs import folded, path_fault
+from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
+from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, header_lines
+
+WRITTEN = "Written "
+"""How the line of the header begins that is another one every time."""
+OTHER_PATH = "sent to a path that this manifest does not lead to"
+
+
+@dataclass(frozen=True, slots=True)
+class NextOptions:
+    """What `batchgen next` is asked for."""
+
+    choice: Choice
+    model: str | None = None
+    reseed: bool = False
+    validate: bool = True
+    path: Path | None = None
+    """The file that will be written; None for a text whose place nobody knows."""
+    command: str = "batchgen next"
+    """As it was typed, for the file's header."""
+
+
+@dataclass(slots=True)
+class NextManifest:
+    """The text of a manifest, and what a person should know about it. Ids are those of jobs."""
+
+    batch: str
+    """The batch that its jobs come from."""
+    jobs: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    """How many jobs of the batch are not in it, by the reason."""
+    left_out_params: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """The parameters that the other model does not take, with the ids."""
+    files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What has become of local files since they were sent, with the ids."""
+    repeats: list[str] = field(default_factory=list)
+    """The ids of requests that were paid for just so."""
+    unchecked: list[str] = field(default_factory=list)
+    """The ids of jobs that need --no-validate."""
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n"
+
+
+class Composer:
+    """Adds one chosen job after the other to the text of a manifest."""
+
+    def __init__(
+        self,
+        made: NextManifest,
+        target: Target,
+        options: NextOptions,
+        folder: Path,
+        used: UsedSeeds,
+        name: str,
+    ) -> None:
+        self.made, self.target, self.options = made, target, options
+        self.folder = folder
+        self.new_folder = options.path.absolute().parent if options.path else folder
+        self.used = used
+        self.name = name
+        self.digests = FileDigests(folder)
+        self.outputs: set[str] = set()
+        self.problems: list[str] = []
+        self.lines: list[str] = []
+
+    def add(self, row: Any) -> None:
+        sent = successor(row.model, row.endpoint, json.loads(row.request), json.loads(row.input_pointers), row.take)
+        job = for_model(sent, self.target)
+        if self.target.model is None and job.endpoint != sent.endpoint:
+            self.made.left_out[OTHER_PATH] = self.made.left_out.get(OTHER_PATH, 0) + 1
+            return
+        self.problems += [f"{row.key}: {problem}" for problem in job.problems]
+        if self.options.reseed:
+            job = with_new_seed(job, self.target, row.fingerprint, self.used.seeds, self.new_take(row))
+        if (job.model, job.endpoint, job.params, job.take) == (sent.model, sent.endpoint, sent.params, sent.take):
+            self.made.repeats.append(row.key)
+        job = placed(job, self.target)
+        if not job.is_valid:
+            self.made.unchecked.append(row.key)
+        for param in job.left_out:
+            self.made.left_out_params[param].append(row.key)
+        faults = self.file_faults(row)
+        for fault in faults:
+            self.made.files[fault].append(row.key)
+        self.made.jobs += 1
+        comments = [
+            self.origin(row),
+            *(f"left out: {param}, which the model does not take" for param in job.left_out),
+            *faults,
+        ]
+        try:
+            self.lines += entry_lines(self.entry(row, job, comments))
+        except Unwritable as error:
+            self.problems.append(f"{row.key}: {error}")
+
+    def new_take(self, row: Any) -> int:
+        """The number of a take of the same request that nobody has paid for yet."""
+        request = row.endpoint, row.request
+        self.used.last_takes[request] = max(self.used.last_takes.get(request, 0), row.take) + 1
+        return self.used.last_takes[request]
+
+    def entry(self, row: Any, job: Successor, comments: Sequence[str]) -> EntryText:
+        params = self.relocated(job)
+        return EntryText(
+            row.key,
+            {name: value for name, value in params.items() if name not in job.extra},
+            None if self.options.model else job.model,
+            {name: value for name, value in params.items() if name in job.extra},
+            self.output(row.key),
+            Parent(self.made.batch, row.key),
+            job.take,
+            row.priority,
+            json.loads(row.tags),
+            comments,
+        )
+
+    def relocated(self, job: Successor) -> Mapping[str, Any]:
+        """The parameters with the paths of local files relative to the folder of the new manifest."""
+        if not job.file_pointers or self.folder == self.new_folder:
+            return job.params
+        params = deepcopy(job.params)
+        for pointer in job.file_pointers:
+            container, name = pointers.parent_of(params, pointer)
+            container[name] = self.path_from_new_folder(container[name])
+        return params
+
+    def path_from_new_folder(self, path: str) -> str:
+        if Path(path).is_absolute():
+            return path
+        absolute = self.folder.resolve() / path
+        try:
+            moved = os.path.relpath(absolute, self.new_folder.resolve()).replace(os.sep, "/")
+        except ValueError:  # another drive of Windows
+            return str(absolute)
+        # A name alone could be taken for base64, a data URI or the home folder.
+        is_clear = "." in moved and ":" not in moved and not moved.startswith("~")
+        return moved if is_clear else f"./{moved}"
+
+    def output(self, key: str) -> str | None:
+        """A path of the job's own, where the usual one cannot be, or another job has it."""
+        name, number = key, self.made.jobs
+        while path_fault(path := f"{self.name}/{name}.mp4") or folded(path) in self.outputs:
+            name, number = f"job-{number}", number + 1
+        self.outputs.add(folded(path))
+        return None if name == key else f"{{{{ batch }}}}/{name}.mp4"
+
+    def file_faults(self, row: Any) -> list[str]:
+        """What has become of the local files of a job since they were sent."""
+        faults = []
+        for name, sent in json.loads(row.input_digests or "{}").items():
+            self.digests.recorded[name, sent["size"], sent["mtime_ns"]] = sent["sha256"]
+            now = self.digests.of(name)
+            if now is None:
+                faults.append(f"{name} is missing: put it back before a run")
+            elif now != sent["sha256"]:
+                faults.append(f"{name} has changed since it was sent: it would be another video")
+        return faults
+
+    def origin(self, row: Any) -> str:
+        """Where a job comes from, in a line."""
+        said = row.verdict or "no verdict"
+        stars = f", {row.stars} star{'s' if row.stars > 1 else ''}" if row.stars else ""
+        cost = f", {plain(row.cost_usd)} USD" if row.cost_usd is not None else ""
+        return f"{row.key} of {self.made.batch}: {said}{stars}{cost}"
+
+    def header(self, manifest: Path, now: datetime, name: str | None) -> list[str]:
+        """The lines before the jobs."""
+        changes = [f"for {self.options.model}"] if self.options.model else []
+        changes += ["with new seeds or takes"] if self.options.reseed else []
+        comments = [
+            ", ".join([f"The {chosen_words(self.options.choice, self.made.batch)}, as they were sent", *changes]) + ".",
+            f"{WRITTEN}{now:%Y-%m-%d %H:%M} UTC by: {self.options.command}",
+            "A job's videos go to the folder of this batch, whatever its `output:` was.",
+        ]
+        if name is None:
+            comments.append(f"Paths are relative to the folder of {manifest}.")
+        if self.made.unchecked:
+            comments.append("Some jobs were sent unchecked: this manifest needs --no-validate, too.")
+        service = self.target.service
+        is_universal = service.endpoint == "universal"
+        keys: dict[str, Any] = {"batch": name} if name else {}
+        keys["service"] = service.name if is_universal else {"name": service.name, "endpoint": service.endpoint}
+        if self.options.model:
+            keys["defaults"] = {"model": self.options.model}
+        return list(header_lines(comments, keys))
+
+
+def chosen_words(choice: Choice, batch: str) -> str:
+    """What was chosen, for sentences: "picked jobs of spring with 4 stars or more"."""
+    stars = f" with {choice.stars} stars or more" if choice.stars else ""
+    return f"{choice.verdict or ''} jobs of {batch}{stars}".lstrip()

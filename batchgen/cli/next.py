@@ -1,0 +1,168 @@
+"""The command `batchgen next`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from batchgen import clock
+from batchgen.api.next_jobs import NextManifest, NextOptions
+from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_for_the_time
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
+from batchgen.errors import StorageError, UsageError
+from batchgen.files.input_file import InputFault, read_input
+from batchgen.files.new_file import write_new
+from batchgen.jobs import Verdict
+from batchgen.jobtable.batches import stored_batches, table_location
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.verdicts import STARS_MAX, Choice
+from batchgen.manifest import bounds
+from batchgen.report.terminal import print_lines
+from batchgen.report.words import plural, shortened
+
+SHOWN_IDS = 5
+STDOUT = Path("-")
+
+
+@options.manifest
+@click.option("--picked", is_flag=True, help="The jobs with picked clips.")
+@click.option("--rejected", is_flag=True, help="The jobs with rejected clips.")
+@click.option(
+    "--stars",
+    type=click.IntRange(1, STARS_MAX),
+    metavar="N",
+    help="The jobs with at least N stars; with --picked or --rejected, of those.",
+)
+@click.option("--model", metavar="MODEL", help="Write them for this model. What it does not take is left out.")
+@click.option("--reseed", is_flag=True, help="Ask for another video: with another seed, or as another take.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file to write, after which the new batch is called. Default: standard output.",
+)
+@options.db
+@options.simulate
+@options.validate
+def command(
+    manifest: Path,
+    picked: bool,
+    rejected: bool,
+    stars: int | None,
+    model: str | None,
+    reseed: bool,
+    output: Path | None,
+    db: str | None,
+    simulate: bool,
+    validate: bool,
+) -> None:
+    """The jobs are written as they were sent, with their ids and the names of the jobs that they come from (`from:`).
+
+    \b
+    batchgen next pilot.yaml --picked --model MODEL -o promoted.yaml
+    batchgen next pilot.yaml --rejected --reseed -o again.yaml
+
+    Nothing is sent, and no file is replaced. MANIFEST names the batch; what was paid for is taken from the job table.
+    """
+    path = None if output == STDOUT else output
+    choice = choice_of(picked=picked, rejected=rejected, stars=stars)
+    if path:
+        judge_output(path)
+    next_options = NextOptions(choice, model, reseed, validate, path, typed())
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        batch = next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
+        made = next_manifest(database, batch, manifest, next_options, clock.utcnow())
+    if path is None:
+        print_lines(*made.lines)
+    else:
+        is_new = write(path, made.text)
+        print_lines(f"{path}: {plural(made.jobs, 'job')} of {made.batch}{'' if is_new else ', as it was already'}")
+    print_lines(*notes(made, model), err=True)
+    if path:
+        more = " --no-validate" if made.unchecked else ""
+        print_lines(f"Next: `batchgen plan {shlex.quote(str(path))}{more}{table_option(database, path)}`", err=True)
+
+
+def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> Choice:
+    """What was chosen. Raises `UsageError` for nothing, and for everything."""
+    if picked and rejected:
+        raise UsageError("--picked and --rejected exclude one another: write a manifest for each")
+    if not (picked or rejected or stars):
+        raise UsageError("which jobs? Say --picked, --rejected or --stars N")
+    return Choice(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
+
+
+def judge_output(path: Path) -> None:
+    """Raise `UsageError` for a path that no manifest should have."""
+    if path.is_dir():
+        raise UsageError(f"{path}: this is a folder; name a file in it, such as {path / 'promoted.yaml'}")
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{path}: the name of a manifest must end in .yaml")
+
+
+def table_option(database: Database, path: Path) -> str:
+    """The option that leads the new manifest to the job table that has the old batch; "" where it is there anyway."""
+    if database.path is None:
+        is_typed = click.get_current_context().get_parameter_source("db") is ParameterSource.COMMANDLINE
+        return " --db URL" if is_typed else ""
+    usual = Path(table_location(None, path)).absolute()
+    return "" if usual == database.path.absolute() else f" --db {shlex.quote(str(database.path))}"
+
+
+def typed() -> str:
+    """The command as it was typed, but for the job table, whose address may hold a password."""
+    context = click.get_current_context()
+    words = ["batchgen", "next", str(context.params["manifest"])]
+    for option in context.command.params:
+        name = str(option.name)
+        is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not isinstance(option, click.Option) or not is_typed or name == "db":
+            continue
+        value = context.params[name]
+        if option.is_flag:
+            words.append((option.opts if value else option.secondary_opts)[0])
+        else:
+            words += [option.opts[0], str(value)]
+    return shlex.join(words)
+
+
+def write(path: Path, text: str) -> bool:
+    """Write the manifest; False where the file has it already. Raises `UsageError` where it has something else."""
+    try:
+        write_new(path, text.encode())
+    except FileExistsError:
+        try:
+            existing = read_input(path, bounds.MANIFEST_BYTES).decode()
+        except (OSError, ValueError, InputFault):
+            existing = ""
+        if not same_but_for_the_time(existing, text):
+            raise UsageError(f"{path}: already exists, and was not changed. Name another file with -o") from None
+        return False
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+    return True
+
+
+def notes(made: NextManifest, model: str | None) -> list[str]:
+    """What a person should know before a run of the new manifest."""
+    lines = [f"left out: {left_out_words(made.left_out)}"] if made.left_out else []
+    for param, ids in made.left_out_params.items():
+        lines.append(f"left out of {plural(len(ids), 'job')}: `{param}`, which {model} does not take ({ids_of(ids)})")
+    lines += [f"warning: {fault} ({ids_of(ids)})" for fault, ids in made.files.items()]
+    if made.unchecked:
+        lines.append(f"warning: {ids_of(made.unchecked)}: sent unchecked; the new manifest needs --no-validate, too")
+    if made.repeats:
+        lines.append(
+            f"warning: {plural(len(made.repeats), 'job')} just as paid for already ({ids_of(made.repeats)}): a run asks"
+            " before it pays again. For other videos, edit the file, or use --model or --reseed."
+        )
+    return lines
+
+
+def ids_of(ids: list[str]) -> str:
+    return shortened(ids, SHOWN_IDS)

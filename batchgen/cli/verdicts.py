@@ -1,0 +1,98 @@
+"""The command `batchgen verdicts`, with its own commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from batchgen import clock
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
+from batchgen.errors import ExitCode, UsageError
+from batchgen.files.verdicts_file import FileVerdict, VerdictsFile, read_verdicts
+from batchgen.jobtable import verdicts
+from batchgen.jobtable.batches import stored_batches
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.verdicts import Imported
+from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.words import counts, plural
+
+AT_ONCE = 500
+"""Verdicts in one transaction: a run that is at work waits no longer than some milliseconds."""
+SHOWN_PROBLEMS = 20
+NAME_CHARS = 200  # of a batch's name from a file
+
+
+@click.group(help="`batchgen review` writes verdicts there itself; a page made by `batchgen report` saves a file.")
+def command() -> None:
+    pass
+
+
+@command.command("import")
+@options.manifest
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.db
+@options.simulate
+@options.json_lines
+def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: bool, as_json: bool) -> None:
+    """Bring the verdicts of FILES, which the review page has saved, into the job table.
+
+    Of two verdicts on one clip the newer one counts, whichever file it comes from; the same file may be imported again.
+    A verdict on a clip that the job no longer has is not imported, and is named. A run may be at work.
+    """
+    now = clock.utcnow()
+    read = [read_verdicts(path, now) for path in files]
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        name = next(batch.name for batch in database.read_now(stored_batches) if batch.id == batch_id)
+        refuse_other_batches(dict(zip(files, read, strict=True)), name, manifest)
+        imported = store(database, batch_id, newest_of(read))
+        _, totals = database.read_now(verdicts.counts, batch_id)
+    problems = [problem for file in read for problem in file.problems]
+    problems += [f"{verdict.source}: {verdict.id}: {reason}" for verdict, reason in imported.refused]
+    if as_json:
+        result = {"imported": imported.new, "unchanged": imported.old, "problems": problems, "jobs": totals}
+        print_json({"batch": name, **result})
+    else:
+        unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
+        print_lines(f"{name}: {plural(imported.new, 'verdict')} imported{unchanged}")
+        print_lines(f"  {counts(totals.items())}")
+        print_lines(*problems[:SHOWN_PROBLEMS], err=True)
+        if len(problems) > SHOWN_PROBLEMS:
+            print_lines(f"… and {len(problems) - SHOWN_PROBLEMS} more; --json has them all", err=True)
+    if problems:
+        sys.exit(ExitCode.USAGE)
+
+
+def refuse_other_batches(files: Mapping[Path, VerdictsFile], batch: str, manifest: Path) -> None:
+    """Raise `UsageError` for a file that is about another batch."""
+    wrong = [
+        f"{path}: has verdicts on the batch {file.batch[:NAME_CHARS]!r}, but {manifest} is {batch!r}"
+        for path, file in files.items()
+        if file.batch != batch
+    ]
+    if wrong:
+        raise UsageError("\n".join([*wrong, "Nothing has been imported. Name the manifest of that batch."]))
+
+
+def newest_of(files: Sequence[VerdictsFile]) -> list[FileVerdict]:
+    """The newest verdict on each job, whichever file it comes from."""
+    newest: dict[str, FileVerdict] = {}
+    for file in files:
+        for verdict in file.verdicts:
+            first = newest.setdefault(verdict.id, verdict)
+            newest[verdict.id] = max(first, verdict, key=lambda verdict: verdict.at)
+    return list(newest.values())
+
+
+def store(database: Database, batch_id: int, newest: Sequence[FileVerdict]) -> Imported:
+    """Record verdicts, some at a time, so that a run gets at the table between them."""
+    total = Imported()
+    for first in range(0, len(newest), AT_ONCE):
+        part = database.write_now(verdicts.import_verdicts, batch_id, newest[first : first + AT_ONCE])
+        total.new += part.new
+        total.old += part.old
+        total.refused += part.refused
+    return total

@@ -1,0 +1,128 @@
+"""The file of verdicts that the review page saves: judged entry by entry, since it comes from a browser, or by mail.
+
+JSON: {"format": "batchgen verdicts", "version": 1, "batch": …, "verdicts": [{"id", "clip", "verdict", "stars", "at"}]}.
+`clip` is the beginning of the SHA-256 of the job's first file: a verdict is about a clip, not about an id.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from batchgen.errors import UsageError
+from batchgen.files.input_file import InputFault, read_input
+from batchgen.jobs import Verdict
+
+FORMAT = "batchgen verdicts"
+VERSION = 1
+FILE_BYTES_MAX = 50_000_000
+"""Verdicts on some 300,000 clips."""
+CLIP_DIGITS = 16
+"""Of the SHA-256 of a clip: 64 bits, too many to coincide by chance."""
+CLIP = re.compile(rf"[0-9a-f]{{{CLIP_DIGITS}}}")
+ID_CHARS_MAX = 200
+TIME_CHARS_MAX = 40  # ISO-8601 with microseconds and a zone has 32
+STARS = range(1, 6)
+EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+"""There was no batchgen before."""
+SLACK = timedelta(minutes=10)
+"""How far the clock of a reviewer's machine may be ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileVerdict:
+    """What a person said of one clip. No verdict and no stars take an earlier verdict back."""
+
+    id: str
+    clip: str
+    verdict: Verdict | None
+    stars: int | None
+    at: datetime
+    source: Path
+    """The file that it comes from."""
+
+
+@dataclass(slots=True)
+class VerdictsFile:
+    """A file of verdicts, and what is wrong in it: a sentence each, with its entry."""
+
+    batch: str
+    verdicts: list[FileVerdict] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_verdicts(path: Path, now: datetime) -> VerdictsFile:
+    """Read a file of verdicts. Raises `UsageError` where it is not one as a whole."""
+    document = _read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise UsageError(f"{path}: this is no file of verdicts; the review page saves one")
+    if document.get("version") != VERSION:
+        raise UsageError(f"{path}: a newer batchgen has written this file of verdicts; import it with that one")
+    batch, entries = document.get("batch"), document.get("verdicts")
+    if not isinstance(batch, str) or not isinstance(entries, list):
+        raise UsageError(f"{path}: the file of verdicts is damaged: it names no batch, or has no list of verdicts")
+    file = VerdictsFile(batch)
+    newest: dict[str, FileVerdict] = {}
+    for number, entry in enumerate(entries, 1):
+        try:
+            verdict = _verdict_of(entry, path, now)
+        except ValueError as error:
+            name = entry.get("id") if isinstance(entry, dict) else None
+            label = name[:ID_CHARS_MAX] if isinstance(name, str) and name else f"verdict {number}"
+            file.problems.append(f"{path}: {label}: {error}")
+            continue
+        first = newest.setdefault(verdict.id, verdict)
+        if first is not verdict:
+            file.problems.append(f"{path}: {verdict.id}: stands in the file twice; the newer of the two counts")
+            newest[verdict.id] = max(first, verdict, key=lambda verdict: verdict.at)
+    file.verdicts = list(newest.values())
+    return file
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(read_input(path, FILE_BYTES_MAX).decode("utf-8-sig"))
+    except InputFault as error:
+        raise UsageError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or nested without end
+        raise UsageError(f"{path}: the file cannot be read as JSON; save it in the review page once more") from None
+
+
+def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:
+    """One entry. Raises `ValueError`, which says what is wrong with it."""
+    if not isinstance(entry, Mapping):
+        raise ValueError("is no verdict: it must be an object with id, clip, verdict, stars and at")
+    key, clip, verdict, stars = (entry.get(name) for name in ("id", "clip", "verdict", "stars"))
+    if not isinstance(key, str) or not 0 < len(key) <= ID_CHARS_MAX or not key.isprintable():
+        raise ValueError("has no id that a job could have")
+    if not isinstance(clip, str) or not CLIP.fullmatch(clip):
+        raise ValueError(f"`clip` must be {CLIP_DIGITS} hex digits: the beginning of the clip's SHA-256")
+    if verdict is not None and verdict not in list(Verdict):
+        raise ValueError(f"`verdict` must be {' or '.join(Verdict)}, or null")
+    if stars is not None and (type(stars) is not int or stars not in STARS):
+        raise ValueError(f"`stars` must be {STARS.start} to {STARS.stop - 1}, or null")
+    return FileVerdict(key, clip, Verdict(verdict) if verdict else None, stars, _time_of(entry.get("at"), now), path)
+
+
+def _time_of(text: Any, now: datetime) -> datetime:
+    """When a verdict was given. Raises `ValueError`."""
+    wrong = "`at` must be a time with its zone, such as 2026-03-01T12:00:00Z"
+    try:
+        at = datetime.fromisoformat(text[:TIME_CHARS_MAX])
+        if at.tzinfo is None:
+            raise ValueError(wrong)
+        at = at.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(wrong) from None
+    if at < EARLIEST:
+        raise ValueError("`at` is before there was any batchgen")
+    if at > now + SLACK:
+        raise ValueError("`at` is in the future; set the clock of the machine with the review page, and judge it again")
+    return at

@@ -1,0 +1,119 @@
+"""Writes jobs as the text of a manifest, which `reader` gives back exactly: no text becomes a number or a template.
+
+Texts stand in double quotes with JSON's escapes, which are YAML's as well, unless they are plain words. So does every
+name that a parameter may have. A comment is one line, whatever stands in it.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchgen.jobs import Parent
+from batchgen.manifest.nodes import resolve
+from batchgen.manifest.source import printable
+
+WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+TRUTH_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
+"""Truth values in YAML 1.1, which editors may read."""
+BRACES = re.compile(r"\{[{%]")
+"""What begins a template, or would be refused in a text with templates."""
+COMMENT_CHARS = 500
+"""Of one line of a comment: a command with a few long paths fits."""
+
+quoted_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+class Unwritable(Exception):
+    """A value that no manifest can hold. `str(error)` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryText:
+    """One job as it is to be written. `extra` has the parameters that are sent whatever the catalogue says."""
+
+    key: str
+    params: Mapping[str, Any]
+    model: str | None = None
+    """None where the defaults have it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    output: str | None = None
+    """A template, where the header's does not fit."""
+    parent: Parent | None = None
+    take: int = 1
+    priority: int = 0
+    tags: Sequence[str] = ()
+    comments: Sequence[str] = ()
+
+
+def comment(text: str) -> str:
+    """A line of a comment. What could end the line is escaped."""
+    shortened = text if len(text) <= COMMENT_CHARS else f"{text[: COMMENT_CHARS - 1]}…"
+    return f"# {printable(shortened)}".rstrip()
+
+
+def header_lines(comments: Sequence[str], keys: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of a manifest before its jobs. The value of `defaults` is written as a block."""
+    yield from map(comment, comments)
+    yield ""
+    for name, value in keys.items():
+        yield f"{name}: {flow(value)}"
+    yield "jobs:"
+
+
+def entry_lines(entry: EntryText) -> Iterator[str]:
+    """The lines of one job under `jobs:`. Raises `Unwritable`."""
+    yield ""
+    for text in entry.comments:
+        yield f"  {comment(text)}"
+    yield f"  - id: {text_of(literal(entry.key))}"
+    if entry.parent:
+        yield f"    from: {flow({'batch': entry.parent.batch, 'id': entry.parent.key})}"
+    if entry.take > 1:
+        yield f"    take: {entry.take}"
+    if entry.model is not None:
+        yield f"    model: {text_of(literal(entry.model))}"
+    for name, value in entry.params.items():
+        yield f"    {text_of(name)}: {flow(value)}"
+    if entry.extra:
+        yield f"    extra: {flow(entry.extra)}"
+    if entry.priority:
+        yield f"    priority: {entry.priority}"
+    if entry.tags:
+        yield f"    tags: {flow(entry.tags)}"
+    if entry.output is not None:
+        yield f"    output: {text_of(entry.output)}"
+
+
+def flow(value: Any) -> str:
+    """A value on one line; texts in it are literal. Raises `Unwritable`."""
+    match value:
+        case str():
+            return text_of(literal(value))
+        case dict():
+            return "{" + ", ".join(f"{text_of(name)}: {flow(member)}" for name, member in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(flow, value)) + "]"
+    text = quoted_json(value)
+    if resolve(text) != value:
+        raise Unwritable(f"{text[:60]} has more digits than a manifest can hold")
+    return text
+
+
+def literal(text: str) -> str:
+    """`text` as a template that gives it back."""
+    return BRACES.sub(lambda braces: f"{{{{ '{braces[0]}' }}}}", text) if "{{" in text else text
+
+
+def text_of(text: str) -> str:
+    """A text, in quotes unless it is a plain word."""
+    if WORD.fullmatch(text) and resolve(text) == text and text.lower() not in TRUTH_WORDS:
+        return text
+    encoded = quoted_json(text)
+    return encoded if encoded.isprintable() else "".join(map(escaped, encoded))
+
+
+def escaped(char: str) -> str:
+    """A character in double quotes: its escape, if it cannot be printed."""
+    return char if char.isprintable() else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
