@@ -15,6 +15,7 @@ from batchgen.catalogue.written import trimmed
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.request import HTTP
+from batchgen.manifest.yaml_text import KEY_CHARS
 
 SEED_MAX = 2**31 - 1
 """The highest seed that is made: every model takes it."""
@@ -117,15 +118,15 @@ def seed_of(fingerprint: str, take: int, number: int, lowest: int, highest: int)
 def placed(job: Successor, target: Target) -> Successor:
     """The job with what a manifest has to have under `extra`, so that it is read back as it is."""
     with_files = {pointers.split(pointer)[0] for pointer in job.file_pointers}
-    extra = {name for name, value in job.params.items() if name in JOB_KEYS or value is None}
+    extra = {name for name, value in job.params.items() if name in JOB_KEYS or value is None or len(name) > KEY_CHARS}
     for link in catalogue.media(job.params):
         is_remote = HTTP.match(link.value) or link.value.startswith("data:")
         if link.pointer not in job.file_pointers and not is_remote:
             extra.add(pointers.split(link.pointer)[0])  # under `extra`, it is sent as the text that it is
-    refused: set[str] = set()
+    refused: set[str | None] = set()  # None: the request as a whole
     if target.documents(job.model):
         _, violations = catalogue.checked(job.model, job.endpoint, job.params)
-        refused = {next(iter(pointers.split(violation.pointer)), "") for violation in violations}
+        refused = {next(iter(pointers.split(violation.pointer)), None) for violation in violations}
     prompt = job.params.get("prompt")
     is_blank = type(prompt) is str and not trimmed(prompt)
     is_unknown = target.service.is_catalogued and not target.documents(job.model)

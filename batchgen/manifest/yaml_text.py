@@ -19,6 +19,8 @@ TRUTH_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
 """Truth values in YAML 1.1, which editors may read."""
 BRACES = re.compile(r"\{[{%]")
 """What begins a template, or would be refused in a text with templates."""
+KEY_CHARS = 100
+"""Of a key without a mark: with every character escaped it stays below YAML's bound."""
 COMMENT_CHARS = 500
 """Of one line of a comment: a command with a few long paths fits."""
 
@@ -92,13 +94,18 @@ def flow(value: Any) -> str:
         case str():
             return text_of(literal(value))
         case dict():
-            return "{" + ", ".join(f"{text_of(name)}: {flow(member)}" for name, member in value.items()) + "}"
+            return "{" + ", ".join(f"{flow_key(name)}: {flow(member)}" for name, member in value.items()) + "}"
         case list() | tuple():
             return "[" + ", ".join(map(flow, value)) + "]"
     text = quoted_json(value)
     if resolve(text) != value:
         raise Unwritable(f"{text[:60]} has more digits than a manifest can hold")
     return text
+
+
+def flow_key(name: str) -> str:
+    """A key in braces. A long one says that it is a key: YAML looks for the colon in 1,024 bytes only."""
+    return text_of(name) if len(name) <= KEY_CHARS else f"? {text_of(name)} "
 
 
 def literal(text: str) -> str:

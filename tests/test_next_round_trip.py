@@ -1,0 +1,177 @@
+"""What `batchgen next` writes is read back to exactly the requests that were sent, whatever is in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from batchgen import manifest
+from batchgen.api.next_jobs import Composer, NextManifest, NextOptions
+from batchgen.catalogue.written import trimmed
+from batchgen.errors import ManifestInvalid
+from batchgen.files.local_files import FileDigests
+from batchgen.jobs import JobSpec, Verdict
+from batchgen.jobtable.fingerprint import fingerprint_of
+from batchgen.jobtable.lineage import UsedSeeds
+from batchgen.jobtable.verdicts import Choice
+from batchgen.manifest import Manifest
+from batchgen.manifest.header import ServiceKeys
+from batchgen.manifest.job_keys import JOB_KEYS
+from batchgen.manifest.successor import Target
+from tests.batches import MASTER, STANDARD, TEXT_MODEL
+from tests.conftest import NOON
+
+SEEDED = "alibaba/wan2.1-t2v-turbo"
+ODD_TEXTS = (
+    *(
+        "{{ id }}",
+        "{{",
+        "}}",
+        "{{{% if",
+        "a {% b {{ c",
+        "{# x #}",
+        "{{ '{{' }}",
+        "#tag",
+        " # no comment",
+        "a: b",
+        "- x",
+    ),
+    *(
+        '"',
+        "'",
+        "\\",
+        "\\n",
+        "\\ud83d",
+        'it\'s "quoted"',
+        "two\nlines\n",
+        "\ttab",
+        "\r\n",
+        "\x85\u2028\u2029",
+        "\0",
+        "\x7f",
+    ),
+    *("🎬 clip", "ünï", "\ufeff", "\u00a0", "\u200b", "\ue000", "007", "1.10", "1e5", "0x1f", "yes", "No", "null", "~"),
+    *("true", "", " ", "2026-03-01", "16:9", "<<", "=", "*alias", "&anchor", "!tag", "%", "@", "`", ">", "|", ".inf"),
+    *("a.png", "data:,", "https://example.com/a.png", "QUJD", "x" * 3000),
+)
+texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=30)
+numbers = (
+    st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([5, 10, 0.5])
+)
+scalars = st.none() | st.booleans() | numbers | texts
+trees = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+images = st.sampled_from(["a.png", "b/ünï c.png", "https://example.com/a.png"])
+names = st.sampled_from(
+    ["mona", "007", "yes", "1.10", "{{ x }}", "a: b", "#1", "null", 'q"', "Ünï/🎬", "con", ".x", "MONA"]
+)
+odd_jobs = st.fixed_dictionaries(
+    {"id": names, "model": st.sampled_from([STANDARD, MASTER, TEXT_MODEL, SEEDED, "someone/new-model"])},
+    optional={
+        "prompt": texts,
+        "image_url": images,
+        "image_urls": st.lists(images, max_size=3),
+        "duration": st.sampled_from([5, "5", 10, "ten"]),
+        "cfg_scale": numbers,
+        "seed": st.integers(0, 2**32) | st.none(),
+        "camera_control": trees,
+        "take": st.integers(1, 3),
+        "extra": st.dictionaries(st.sampled_from(["mood", "image_url", "mask", *JOB_KEYS]) | texts, trees, max_size=3),
+        "mood": trees,
+    },
+)
+"""Most of them need `--no-validate`."""
+prompts = texts.filter(trimmed)
+valid_jobs = st.fixed_dictionaries(
+    {"id": names, "model": st.sampled_from([STANDARD, MASTER]), "image_url": images},
+    optional={
+        "prompt": prompts,
+        "negative_prompt": texts,
+        "tail_image_url": images,
+        "duration": st.sampled_from([5, "5", 10]),
+        "cfg_scale": st.sampled_from([0, 1, 0.5, "0.70"]),
+        "camera_control": st.just({"type": "simple", "config": {"zoom": 4}}),
+        "extra": st.dictionaries(st.just("mood"), trees, max_size=1),
+    },
+) | st.fixed_dictionaries(
+    {"id": names, "model": st.sampled_from([TEXT_MODEL, SEEDED]), "prompt": prompts},
+    optional={"seed": st.integers(0, 2**32), "count": st.integers(1, 3)},
+)
+in_any_order = st.fixed_dictionaries({}, optional={"priority": st.integers(-9, 9), "tags": st.lists(names, max_size=2)})
+jobs = st.builds(lambda job, more: job | more, odd_jobs | valid_jobs | valid_jobs, in_any_order)
+headers = st.sampled_from(["aimlapi", "simulator", {"name": "aimlapi", "endpoint": "legacy"}])
+
+
+def literal(tree: Any) -> Any:
+    """A tree whose texts are no templates."""
+    if isinstance(tree, dict):
+        return {name: literal(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return list(map(literal, tree))
+    return tree.replace("{{", "{{ '{{' }}").replace("{%", "{ %") if isinstance(tree, str) and "{{" in tree else tree
+
+
+def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: bool = False) -> NextManifest:
+    """The next manifest of all jobs, as of rows of the table."""
+    options = NextOptions(Choice(Verdict.PICKED), model, reseed, path=path)
+    target = Target(ServiceKeys(name=sent.service, endpoint=sent.endpoint_style), model)
+    made = NextManifest(sent.batch)
+    used = UsedSeeds(last_takes={(job.endpoint, job.request): job.take for job in sent.jobs})
+    composer = Composer(made, target, options, sent.folder, used, path.stem)
+    for job in sent.jobs:
+        fields = {name: getattr(job, name) for name in ("key", "model", "endpoint", "request", "take", "priority")}
+        listed = {"input_pointers": json.dumps(job.input_pointers), "tags": json.dumps(job.tags)}
+        said = {"verdict": Verdict.PICKED, "stars": 4, "cost_usd": None, "input_digests": None}
+        composer.add(
+            SimpleNamespace(**fields, **listed, **said, fingerprint=fingerprint_of(job, FileDigests(sent.folder)))
+        )
+    assert composer.problems == []
+    made.lines = [*composer.header(sent.path, NOON, path.stem), *composer.lines]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(made.text, "utf-8")
+    return made
+
+
+def asked(job: JobSpec, folder: Path) -> tuple[Any, ...]:
+    """All that a job asks for, with the content of its files in place of their names."""
+    own = (job.key, job.model, job.endpoint, job.input_pointers, job.clip_seconds, job.priority, job.tags, job.take)
+    return (*own, fingerprint_of(job, FileDigests(folder)))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None, database=None)
+@given(
+    headers,
+    st.lists(jobs, min_size=1, max_size=3, unique_by=lambda job: job["id"]),
+    st.booleans(),
+    st.sampled_from(["", "other", "other/deep"]),
+)
+def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]], validate: bool, folder: str) -> None:
+    for image in ("a.png", "b/ünï c.png"):
+        if not (tmp_path / image).exists():
+            (tmp_path / image).parent.mkdir(exist_ok=True)
+            Image.new("RGB", (300, 300), (image[0] == "a" and "red") or "blue").save(tmp_path / image)
+    source = tmp_path / "m.yaml"
+    tree = {"service": service, "output": "{{ index }}.mp4", "jobs": literal(entries)}
+    source.write_text(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "utf-8")
+    try:
+        sent = manifest.read(source, validate=validate)
+    except ManifestInvalid:
+        return
+    path = tmp_path / folder / "next.yaml"
+    made = compose(sent, path)
+    read_back = manifest.read(path, validate=not made.unchecked)
+    assert not made.unchecked or not validate
+    assert read_back.remarks == ()
+    assert [asked(job, read_back.folder) for job in read_back.jobs] == [asked(job, sent.folder) for job in sent.jobs]
+    assert [job.parent for job in read_back.jobs] == [(sent.batch, job.key) for job in sent.jobs]
+    assert all(job.output.startswith("next/") for job in read_back.jobs)
