@@ -12,7 +12,7 @@ from batchgen.api.opening import simulated_name
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
-from batchgen.jobtable import lineage, pricelist, verdicts
+from batchgen.jobtable import commands, lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, is_from, stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.lineage import UsedSeeds
@@ -45,10 +45,9 @@ def next_manifest(
     target = target_of(database, batch, options)
     used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else UsedSeeds()
     composer = Composer(made, target, options, manifest.absolute().parent, used, name or "next")
-    after = 0
-    while rows := database.read_now(verdicts.chosen_jobs, batch.id, options.choice, after):
-        after = rows[-1].id
-        for row in rows:
+    ids = database.read_now(verdicts.chosen_ids, batch.id, options.choice)
+    for first in range(0, len(ids), commands.CHUNK):  # requests may be long
+        for row in database.read_now(verdicts.sent_jobs, ids[first : first + commands.CHUNK]):
             composer.add(row)
     if composer.problems:
         raise UsageError(refusal(composer.problems, options.model))

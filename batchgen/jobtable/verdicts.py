@@ -15,8 +15,6 @@ from batchgen.jobtable import commands
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 
 STARS_MAX = 5
-ROWS_AT_ONCE = 1_000
-"""Rows read in one query: bounds its memory; requests may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +127,15 @@ def chosen_paths(connection: Connection, batch_id: int, choice: Choice) -> dict[
     return {(model, endpoint): number for model, endpoint, number in connection.execute(of_batch)}
 
 
-def chosen_jobs(connection: Connection, batch_id: int, choice: Choice, after: int) -> list[Row[Any]]:
-    """The next chosen jobs behind a row id, in the manifest's order, with what was sent for them and what it cost."""
-    chosen = CHOSEN.where(jobs.c.batch_id == batch_id, jobs.c.id > after, _fits(choice))
-    return list(connection.execute(chosen.order_by(jobs.c.id).limit(ROWS_AT_ONCE)))
+def chosen_ids(connection: Connection, batch_id: int, choice: Choice) -> list[int]:
+    """The row ids of the chosen jobs, in the manifest's order."""
+    chosen = select(jobs.c.id).select_from(JUDGED).where(jobs.c.batch_id == batch_id, _fits(choice))
+    return list(connection.execute(chosen.order_by(jobs.c.id)).scalars())
+
+
+def sent_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Jobs by their row ids, with what was sent for them, what it cost and what is said of it."""
+    return list(connection.execute(SENT, {"ids": list(ids)}))
 
 
 def _fits(choice: Choice) -> ColumnElement[bool]:
@@ -176,8 +179,13 @@ SAID = case(
     (or_(verdicts.c.stars.is_not(None), jobs.c.state == State.DONE), "without a verdict"),
     else_="not delivered",
 )
-CHOSEN = select(
-    *(jobs.c.id, jobs.c.key, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.take),
-    *(jobs.c.fingerprint, jobs.c.priority, jobs.c.tags, attempts.c.cost_usd, attempts.c.input_digests),
-    *(verdicts.c.verdict, verdicts.c.stars),
-).select_from(JUDGED)
+SENT = (
+    select(
+        *(jobs.c.key, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.take),
+        *(jobs.c.fingerprint, jobs.c.priority, jobs.c.tags, attempts.c.cost_usd, attempts.c.input_digests),
+        *(verdicts.c.verdict, verdicts.c.stars),
+    )
+    .select_from(JUDGED)
+    .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(jobs.c.id)
+)
