@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -17,16 +18,16 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, NullPool, create_engine, select, text
+from sqlalchemy import Connection, NullPool, create_engine, select, text, update
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
-from batchgen.jobs import State
+from batchgen.jobs import Parent, State
 from batchgen.jobtable import delivery, engine, leases, ledger, polling, repeats, submission, table_lock, takeover
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import run_query
 from batchgen.jobtable.repeats import RepeatSearch
-from batchgen.jobtable.schema import metadata, timings
+from batchgen.jobtable.schema import metadata, outputs, timings
 from batchgen.jobtable.takeover import Adopter
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
@@ -99,6 +100,30 @@ def test_what_was_paid_for_is_known_under_another_name(table: Table) -> None:
     table.change(takeover.settle, matches, table.folder, adopter, "keep")
     assert table.states() == {"mona": "cancelled", "renamed": "done", "lost": "generating"}
     assert table.change(ledger.totals, table.batch_id) == table.recomputed_totals()
+
+
+def test_verdicts_are_imported_and_the_judged_jobs_become_the_next_manifest(
+    table: Table, place: str, batchgen: Command
+) -> None:
+    (table.folder / "spring.yaml").touch()
+    for key in ("mona", "lisa"):
+        table.bring(State.DONE, key)
+    table.change(lambda connection: connection.execute(update(outputs).values(sha256="01" * 32)))
+    entry = {"id": "mona", "clip": "01" * 8, "verdict": "picked", "stars": 4, "at": "2026-03-01T11:00:00Z"}
+    document = {"format": "batchgen verdicts", "version": 1, "batch": "spring", "verdicts": [entry]}
+    (table.folder / "v.json").write_text(json.dumps(document))
+    imported = [batchgen("verdicts", "import", "spring.yaml", "v.json", "--db", place).stdout for _ in range(2)]
+    assert [text.splitlines()[0] for text in imported] == [
+        "spring: 1 verdict imported",
+        "spring: 0 verdicts imported, 1 not newer than the table's",
+    ]
+    ended = batchgen("next", "spring.yaml", "--picked", "--reseed", "-o", "june.yaml", "--db", place)
+    assert (ended.stdout, ended.returncode) == ("june.yaml: 1 job of spring\n", 0)
+    assert ended.stderr == "left out: 1 without a verdict\nNext: `batchgen plan june.yaml --db URL`\n"
+    child = spec("child", parent=Parent("spring", "mona"))
+    table.sync(child, "mona")
+    table.sync(child, spec("mona", prompt="Another."), changed="redo")
+    assert table.row("child").parent_key == "mona~1"
 
 
 def test_a_job_in_every_state_is_read_as_it_was_written(table: Table) -> None:
