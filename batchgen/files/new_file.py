@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,10 @@ from batchgen.files.safe_open import open_directory
 
 def write_new(path: Path, content: bytes) -> None:
     """Write a file of the user's. Raises `FileExistsError` where the name is taken, `UnsafePath`, `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file stands where a folder should be
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
     temporary = f".{path.name}.{os.getpid()}"
     with open_directory(path.parent) as folder:
         folder.unlink(temporary)

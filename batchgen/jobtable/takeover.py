@@ -122,8 +122,9 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
     record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
     commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
+    left_names = own_names(owner) | {"parent_batch": None, "parent_key": None}
     new_names = own_names(job) | parent_after(job, owner)
-    for row, names in ((owner, {"key": f"~{owner.id}"}), (job, own_names(owner)), (owner, new_names)):
+    for row, names in ((owner, {"key": f"~{owner.id}"}), (job, left_names), (owner, new_names)):
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(**names))
     lineage.rename_parent(connection, owner.id, (owner.batch_id, owner.key), (job.batch_id, job.key))
     if owner.batch_id != job.batch_id:

@@ -70,7 +70,7 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     by_key = {verdict.id: verdict for verdict in imported}
     result = Imported()
     rows = []
-    clips = {row.key: row for row in _clips_of(connection, batch_id, list(by_key))}
+    clips = {row.key: row for row in _clips_of(connection, batch_id, list(by_key))}  # the first file comes last
     for key, verdict in by_key.items():
         clip = clips.get(key)
         if reason := refusal(clip, verdict):
@@ -90,7 +90,7 @@ def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
     """Why a verdict cannot be recorded; "" if it can."""
     if clip is None:
         return "the batch has no job of this id"
-    if clip.delivered_at is None:
+    if clip.sha256 is None:
         return "its clip is not delivered; judge it when it is"
     if not clip.sha256.startswith(verdict.clip):
         return "its clip is another one by now; look at that, and judge it"
@@ -98,7 +98,7 @@ def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
 
 
 def _clips_of(connection: Connection, batch_id: int, keys: Sequence[str]) -> list[Row[Any]]:
-    """These jobs with the first files of their current attempts, and when somebody judged them last."""
+    """These jobs with the files of their current attempts, the last file first, and when they were judged last."""
     rows: list[Row[Any]] = []
     for first in range(0, len(keys), commands.CHUNK):
         chunk = keys[first : first + commands.CHUNK]
@@ -158,15 +158,16 @@ NEWEST = (
 )
 CLIPS = (
     select(
-        *(jobs.c.key, jobs.c.attempt_id, outputs.c.sha256, outputs.c.delivered_at),
+        *(jobs.c.key, jobs.c.attempt_id, outputs.c.sha256),
         select(func.max(verdicts.c.at))
         .where(verdicts.c.attempt_id == jobs.c.attempt_id)
         .correlate(jobs)
         .scalar_subquery()
         .label("judged_at"),
     )
-    .outerjoin_from(jobs, outputs, and_(outputs.c.attempt_id == jobs.c.attempt_id, outputs.c.number == 1))
+    .outerjoin_from(jobs, outputs, and_(outputs.c.attempt_id == jobs.c.attempt_id, outputs.c.delivered_at.is_not(None)))
     .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.key.in_(bindparam("keys", expanding=True)))
+    .order_by(outputs.c.number.desc())
 )
 _newest = verdicts.alias("newest")
 _newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
