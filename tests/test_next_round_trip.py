@@ -126,7 +126,9 @@ def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: boo
     options = NextOptions(Choice(Verdict.PICKED), model, reseed, path=path)
     target = Target(ServiceKeys(name=sent.service, endpoint=sent.endpoint_style), model)
     made = NextManifest(sent.batch)
-    used = UsedSeeds(last_takes={(job.endpoint, job.request): job.take for job in sent.jobs})
+    requests = [json.loads(job.request) for job in sent.jobs]
+    last_takes = {(job.endpoint, job.request): job.take for job in sent.jobs}
+    used = UsedSeeds({request["seed"] for request in requests if type(request.get("seed")) is int}, last_takes)
     composer = Composer(made, target, options, sent.folder, used, path.stem)
     for job in sent.jobs:
         fields = {name: getattr(job, name) for name in ("key", "model", "endpoint", "request", "take", "priority")}
@@ -148,7 +150,7 @@ def asked(job: JobSpec, folder: Path) -> tuple[Any, ...]:
     return (*own, fingerprint_of(job, FileDigests(folder)))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None, database=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None, database=None)
 @given(
     headers,
     st.lists(jobs, min_size=1, max_size=3, unique_by=lambda job: job["id"]),
@@ -175,3 +177,7 @@ def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]
     assert [asked(job, read_back.folder) for job in read_back.jobs] == [asked(job, sent.folder) for job in sent.jobs]
     assert [job.parent for job in read_back.jobs] == [(sent.batch, job.key) for job in sent.jobs]
     assert all(job.output.startswith("next/") for job in read_back.jobs)
+    made = compose(sent, tmp_path / "again.yaml", reseed=True)
+    again = manifest.read(tmp_path / "again.yaml", validate=not made.unchecked)
+    videos = [asked(job, read.folder)[-1] for read in (sent, again) for job in read.jobs]
+    assert len(set(videos)) == len(set(videos[: len(sent.jobs)])) + len(again.jobs), "each is another video"
