@@ -174,11 +174,11 @@ def test_no_text_breaks_out_of_a_comment(table: Table, batchgen: Command) -> Non
     request = {"model": STANDARD, "image_url": "https://example.com/a.png", left_out: 1}
     statement = "UPDATE jobs SET request = ?"
     table.change(lambda connection: connection.exec_driver_sql(statement, (json.dumps(request),)))
-    ended = batchgen("next", "spring.yaml", "--picked", "--model", MASTER, "-o", "june.yaml")
-    assert list(jobs_of(table.folder / "june.yaml")) == [odd]
-    assert "# left out: x\\n  - id: intruder\\u2028y, which the model does not take\n" in (
-        table.folder / "june.yaml"
-    ).read_text("utf-8")
+    path = table.folder / "007 {{ x }} #.yaml"
+    ended = batchgen("next", "spring.yaml", "--picked", "--model", MASTER, "-o", path.name)
+    assert (list(jobs_of(path)), manifest.read(path).batch) == ([odd], path.stem)
+    expected = "# left out: x\\n  - id: intruder\\u2028y, which the model does not take\n"
+    assert expected in path.read_text("utf-8")
     assert ended.stderr.count("\n") == 2  # what is left out, and what comes next
 
 
@@ -228,6 +228,10 @@ MISTAKES = {
     "another batch's name": (
         ["--picked", "-o", "june/spring.yaml"],
         "june/spring.yaml: the new batch would be called 'spring', as the batch of ",
+    ),
+    "a name that no folder has": (
+        ["--picked", "-o", "what?.yaml"],
+        "what?.yaml: the videos go to a folder that is called as the file: the output path holds ?, which not every",
     ),
     "a name that no batch has": (["--picked", "-o", f"{'x' * 201}.yaml"], f"{'x' * 201}.yaml: the name of the file is"),
 }
@@ -301,7 +305,7 @@ def test_jobs_of_the_vendors_own_path_keep_it(table: Table, batchgen: Command) -
         say(table, **{key: PICKED})
     ended = batchgen("next", "spring.yaml", "--picked", "-o", "june.yaml")
     assert [job.endpoint for job in manifest.read(table.folder / "june.yaml").jobs] == [legacy, legacy]
-    assert ended.stderr.startswith("left out: 1 sent to a path that this manifest does not lead to\n")
+    assert ended.stderr.startswith("left out: 1 sent to /v2/video/generations, to which this manifest cannot lead\n")
 
 
 def test_a_job_that_was_sent_unchecked_says_that_its_successor_is_too(table: Table, batchgen: Command) -> None:

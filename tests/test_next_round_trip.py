@@ -144,7 +144,7 @@ def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: boo
     return made
 
 
-def asked(job: JobSpec, folder: Path) -> tuple[Any, ...]:
+def content_of(job: JobSpec, folder: Path) -> tuple[Any, ...]:
     """All that a job asks for, with the content of its files in place of their names."""
     own = (job.key, job.model, job.endpoint, job.input_pointers, job.clip_seconds, job.priority, job.tags, job.take)
     return (*own, fingerprint_of(job, FileDigests(folder)))
@@ -174,10 +174,12 @@ def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]
     read_back = manifest.read(path, validate=not made.unchecked)
     assert not made.unchecked or not validate
     assert read_back.remarks == ()
-    assert [asked(job, read_back.folder) for job in read_back.jobs] == [asked(job, sent.folder) for job in sent.jobs]
+    assert [content_of(job, read_back.folder) for job in read_back.jobs] == [
+        content_of(job, sent.folder) for job in sent.jobs
+    ]
     assert [job.parent for job in read_back.jobs] == [(sent.batch, job.key) for job in sent.jobs]
     assert all(job.output.startswith("next/") for job in read_back.jobs)
     made = compose(sent, tmp_path / "again.yaml", reseed=True)
     again = manifest.read(tmp_path / "again.yaml", validate=not made.unchecked)
-    videos = [asked(job, read.folder)[-1] for read in (sent, again) for job in read.jobs]
+    videos = [content_of(job, read.folder)[-1] for read in (sent, again) for job in read.jobs]
     assert len(set(videos)) == len(set(videos[: len(sent.jobs)])) + len(again.jobs), "each is another video"

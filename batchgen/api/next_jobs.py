@@ -20,11 +20,10 @@ from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import Choice
 from batchgen.manifest.outputs import folded, path_fault
 from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
-from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, header_lines
+from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, text_of
 
 WRITTEN = "Written "
 """How the line of the header begins that is another one every time."""
-OTHER_PATH = "sent to a path that this manifest does not lead to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +87,12 @@ class Composer:
         self.lines: list[str] = []
 
     def add(self, row: Any) -> None:
+        """Add a row of `verdicts.sent_jobs`, or what is wrong with it to the problems."""
         sent = successor(row.model, row.endpoint, json.loads(row.request), json.loads(row.input_pointers), row.take)
         job = for_model(sent, self.target)
         if self.target.model is None and job.endpoint != sent.endpoint:
-            self.made.left_out[OTHER_PATH] = self.made.left_out.get(OTHER_PATH, 0) + 1
+            reason = f"sent to {row.endpoint}, to which this manifest cannot lead"
+            self.made.left_out[reason] = self.made.left_out.get(reason, 0) + 1
             return
         self.problems += [f"{row.key}: {problem}" for problem in job.problems]
         if self.options.reseed:
@@ -199,13 +200,13 @@ class Composer:
         if name is None:
             comments.append(f"Paths are relative to the folder of {manifest}.")
         if self.made.unchecked:
-            comments.append("Some jobs were sent unchecked: this manifest needs --no-validate, too.")
+            comments.append("Some jobs are not as the catalogue documents them: this manifest needs --no-validate.")
         service = self.target.service
         is_universal = service.endpoint == "universal"
-        keys: dict[str, Any] = {"batch": name} if name else {}
-        keys["service"] = service.name if is_universal else {"name": service.name, "endpoint": service.endpoint}
+        keys = {"batch": text_of(name)} if name else {}
+        keys["service"] = flow(service.name if is_universal else {"name": service.name, "endpoint": service.endpoint})
         if self.options.model:
-            keys["defaults"] = {"model": self.options.model}
+            keys["defaults"] = flow({"model": self.options.model})
         return list(header_lines(comments, keys))
 
 

@@ -19,6 +19,7 @@ from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
+from batchgen.manifest.outputs import path_fault
 from batchgen.manifest.successor import Target
 from batchgen.manifest.yaml_text import comment
 from batchgen.services.registry import DEFAULT
@@ -51,6 +52,8 @@ def next_manifest(
             composer.add(row)
     if composer.problems:
         raise UsageError(refusal(composer.problems, options.model))
+    if not made.jobs:
+        raise UsageError(f"{manifest}: no job is left: {left_out_words(left_out)}")
     made.lines = [*composer.header(manifest, now, name), *composer.lines]
     if (size := sum(len(line.encode()) + 1 for line in made.lines)) > bounds.MANIFEST_BYTES:
         most = bounds.MANIFEST_BYTES // 1_000_000
@@ -65,6 +68,8 @@ def new_batch_name(database: Database, path: Path | None) -> str | None:
     name = path.stem
     if fault := name_fault(name):
         raise UsageError(f"{path}: the name of the file is that of the new batch, and it {fault}")
+    if fault := path_fault(f"{name}/clip.mp4"):
+        raise UsageError(f"{path}: the videos go to a folder that is called as the file: {fault}")
     for stored in database.read_now(stored_batches):
         if stored.name in (name, simulated_name(name)) and not is_from(stored, path):
             raise UsageError(

@@ -155,7 +155,8 @@ def notes(made: NextManifest, model: str | None) -> list[str]:
         lines.append(f"left out of {plural(len(ids), 'job')}: `{param}`, which {model} does not take ({ids_of(ids)})")
     lines += [f"warning: {fault} ({ids_of(ids)})" for fault, ids in made.files.items()]
     if made.unchecked:
-        lines.append(f"warning: {ids_of(made.unchecked)}: sent unchecked; the new manifest needs --no-validate, too")
+        needs = "not as the catalogue documents it; the new manifest needs --no-validate"
+        lines.append(f"warning: {ids_of(made.unchecked)}: {needs}")
     if made.repeats:
         lines.append(
             f"warning: {plural(len(made.repeats), 'job')} just as paid for already ({ids_of(made.repeats)}): a run asks"

@@ -1,7 +1,7 @@
 """Writes jobs as the text of a manifest, which `reader` gives back exactly: no text becomes a number or a template.
 
-Texts stand in double quotes with JSON's escapes, which are YAML's as well, unless they are plain words. So does every
-name that a parameter may have. A comment is one line, whatever stands in it.
+Unless it is a plain word, a text stands in double quotes with JSON's escapes, which are YAML's as well, and so does the
+name of a parameter. A comment is one line, whatever stands in it.
 """
 
 import json
@@ -55,12 +55,12 @@ def comment(text: str) -> str:
     return f"# {printable(shortened)}".rstrip()
 
 
-def header_lines(comments: Sequence[str], keys: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of a manifest before its jobs. The value of `defaults` is written as a block."""
+def header_lines(comments: Sequence[str], keys: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a manifest before its jobs; `keys` have their values as text."""
     yield from map(comment, comments)
     yield ""
-    for name, value in keys.items():
-        yield f"{name}: {flow(value)}"
+    for name, text in keys.items():
+        yield f"{name}: {text}"
     yield "jobs:"
 
 
