@@ -177,7 +177,7 @@ def test_no_text_breaks_out_of_a_comment(table: Table, batchgen: Command) -> Non
     path = table.folder / "007 {{ x }} #.yaml"
     ended = batchgen("next", "spring.yaml", "--picked", "--model", MASTER, "-o", path.name)
     assert (list(jobs_of(path)), manifest.read(path).batch) == ([odd], path.stem)
-    expected = "# left out: x\\n  - id: intruder\\u2028y, which the model does not take\n"
+    expected = "# left out, as the model does not take it: x\\n  - id: intruder\\u2028y\n"
     assert expected in path.read_text("utf-8")
     assert ended.stderr.count("\n") == 2  # what is left out, and what comes next
 

@@ -108,11 +108,8 @@ class Composer:
         for fault in faults:
             self.made.files[fault].append(row.key)
         self.made.jobs += 1
-        comments = [
-            self.origin(row),
-            *(f"left out: {param}, which the model does not take" for param in job.left_out),
-            *faults,
-        ]
+        left_out = [f"left out, as the model does not take it: {', '.join(job.left_out)}"] if job.left_out else []
+        comments = [self.origin(row), *left_out, *faults]
         try:
             self.lines += entry_lines(self.entry(row, job, comments))
         except Unwritable as error:
@@ -212,5 +209,5 @@ class Composer:
 
 def chosen_words(choice: Choice, batch: str) -> str:
     """What was chosen, for sentences: "picked jobs of spring with 4 stars or more"."""
-    stars = f" with {choice.stars} stars or more" if choice.stars else ""
+    stars = f" with {choice.stars} star{'s' if choice.stars > 1 else ''} or more" if choice.stars else ""
     return f"{choice.verdict or ''} jobs of {batch}{stars}".lstrip()
