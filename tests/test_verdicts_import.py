@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import select, update
 
+from batchgen.errors import UsageError
+from batchgen.files.verdicts_file import read_verdicts
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.schema import outputs, verdicts
 from batchgen.jobtable.verdicts import Judgement, current, judge
@@ -177,3 +181,36 @@ def test_a_file_that_is_none_is_refused(judged: Table, batchgen: Command) -> Non
     for name, message in (("nowhere.json", "No such file or directory"), ("", "this is a folder, not a file")):
         ended = batchgen("verdicts", "import", "spring.yaml", judged.folder / name)
         assert (ended.stderr, ended.returncode) == (f"{judged.folder / name}: {message}\n", 2)
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([CLIP, "picked", "2026-03-01"])
+)
+trees = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=6)
+entries = st.dictionaries(st.sampled_from(list(entry())), trees) | st.builds(
+    lambda changes: entry(**changes),
+    st.dictionaries(st.sampled_from(["verdict", "stars", "at", "clip"]), trees, max_size=2),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None, database=None)
+@given(st.lists(entries | trees, max_size=4), st.integers(0, 60))
+def test_any_file_is_read_or_refused(tmp_path: Path, listed: list[Any], cut: int) -> None:
+    """What it has is a verdict or a problem, a sentence each; a damaged file is refused."""
+    document = {"format": "batchgen verdicts", "version": 1, "batch": "spring", "verdicts": listed}
+    path = tmp_path / "v.json"
+    path.write_text(json.dumps(document)[cut:] if cut > 50 else json.dumps(document))
+    try:
+        read = read_verdicts(path, NOON)
+    except UsageError as error:
+        assert cut > 50
+        assert "\n" not in str(error)
+        return
+    assert cut <= 50
+    assert len(read.verdicts) + len(read.problems) >= bool(listed)
+    assert all(problem.startswith(f"{path}: ") for problem in read.problems)
