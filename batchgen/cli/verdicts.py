@@ -41,7 +41,8 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     """Bring the verdicts of FILES, which the review page has saved, into the job table.
 
     Of two verdicts on one clip the newer one counts, whichever file it comes from; the same file may be imported again.
-    A verdict on a clip that the job no longer has is not imported, and is named. A run may be at work.
+    A verdict on a clip that the job no longer has, or one that cannot be read, is named and not imported: exit code 2.
+    A run may be at work.
     """
     now = clock.utcnow()
     read = [read_verdicts(path, now) for path in files]
@@ -74,7 +75,8 @@ def refuse_other_batches(files: Mapping[Path, VerdictsFile], batch: str, manifes
         if file.batch != batch
     ]
     if wrong:
-        raise UsageError("\n".join([*wrong, "Nothing has been imported. Name the manifest of that batch."]))
+        advice = "Nothing has been imported. Name the manifest of that batch, with --simulate for a simulated one."
+        raise UsageError("\n".join([*wrong, advice]))
 
 
 def newest_of(files: Sequence[VerdictsFile]) -> list[FileVerdict]:
