@@ -91,12 +91,10 @@ def test_a_pilot_is_judged_and_its_picked_and_rejected_jobs_are_bought_once_more
     bought = [(body["model"], body["prompt"]) for body in Bill(tmp_path / "ledger").bodies()]
     assert sorted(bought[:3]) == [(STANDARD, f"The {key}.") for key in ("sea", "sky", "sun")]
     assert bought[3:] == [(MASTER, "The sea."), (STANDARD, "The sky.")]
-    parents = "SELECT b.name, j.key, j.parent_batch, j.parent_key FROM jobs j JOIN batches b ON b.id = j.batch_id"
-    assert [
-        tuple(row.values()) for row in rows(tmp_path / "batchgen.db", f"{parents} WHERE parent_key IS NOT NULL")
-    ] == [
-        ("promoted", "sea", "pilot", "sea"),
-        ("again", "sky", "pilot", "sky"),
+    lineage = "SELECT batch, id, parent_batch, parent_id, parent_verdict FROM lineage ORDER BY parent_id"
+    assert [tuple(row.values()) for row in rows(tmp_path / "batchgen.db", lineage)] == [
+        ("promoted", "sea", "pilot", "sea", "picked"),
+        ("again", "sky", "pilot", "sky", "rejected"),
     ]
 
 
