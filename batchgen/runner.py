@@ -25,6 +25,7 @@ from batchgen.jobtable.database import Database
 from batchgen.limits import accounting, rate
 from batchgen.limits.budget import Hold
 from batchgen.limits.generation_times import GenerationTimes
+from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler, RepeatCheck
 from batchgen.scheduler import Scheduler
@@ -58,7 +59,10 @@ class Runner:
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
         self.reconciler = Reconciler(self.context, 1)
-        self.stages: tuple[Stage, ...] = (self.scheduler, self.poller, self.downloader, self.reconciler)
+        self.measurer = Measurer(self.context, self.downloader.checker)
+        self.job_stages: tuple[Stage, ...] = (self.scheduler, self.poller, self.downloader, self.reconciler)
+        """The stages that move jobs; a run is over when they have nothing to do."""
+        self.stages = (*self.job_stages, self.measurer)
         self.over = asyncio.Event()
         """Set once no loop is to begin another turn."""
         self.moved = asyncio.Event()
@@ -177,8 +181,9 @@ class Runner:
         downstream: dict[Stage, tuple[Stage, ...]] = {
             self.scheduler: (self.scheduler, self.poller),
             self.poller: (self.poller, self.downloader, self.scheduler),
-            self.downloader: (self.downloader,),
+            self.downloader: (self.downloader, self.measurer),
             self.reconciler: (self.reconciler, self.poller, self.scheduler),
+            self.measurer: (self.measurer,),
         }
         for stage in self.stages:
             stage.on_change = lambda changed, moved: self.notify(*(downstream[changed] if moved else (changed,)))
@@ -197,8 +202,8 @@ class Runner:
             self.over.set()
             if self.signal:
                 # A person waits for creates and downloads only: the next run asks a question again for nothing.
-                self.poller.cancel()
-                self.reconciler.cancel()
+                for stage in (self.poller, self.reconciler, self.measurer):
+                    stage.cancel()
             await asyncio.gather(*(stage.finish() for stage in self.stages))
             await self.downloader.close()
             if self.lock_watch:
@@ -253,9 +258,10 @@ class Runner:
             if any(stage.failure for stage in self.stages):
                 self.end()
             self.context.check_contact(clock.utcnow())
-            if any(stage.tasks for stage in self.stages) or self.context.awaits_prices:
+            if any(stage.tasks for stage in self.job_stages) or self.context.awaits_prices:
                 continue
             if not await self.can_advance():
+                await self.measurer.measure_rest()
                 self.end()
 
     async def can_advance(self) -> bool:

@@ -19,6 +19,7 @@ from batchgen.jobtable import (
     in_flight,
     leases,
     ledger,
+    measuring,
     polling,
     pricelist,
     reconciliation,
@@ -105,7 +106,7 @@ def adopt(connection: Connection, batch_id: int) -> None:
     assert reconciliation.adopted(connection, job, Adopted("g-hot", NOON), NOON, SOON)
 
 
-SORTED = {"downloads by expiry", "sent elsewhere", "last run", "lost files"}
+SORTED = {"suspect clips", "downloads by expiry", "sent elsewhere", "last run", "lost files"}
 """These sort by what lies in another table than what their rows are selected by, or a few rows."""
 CHARGE = {"cost_usd": Decimal(1), "charge_source": ChargeSource.LEDGER}
 HOT_QUERIES: dict[str, Query] = {
@@ -130,6 +131,8 @@ HOT_QUERIES: dict[str, Query] = {
     "blockers": lambda c, b: blockers.blockers(c, b, NOON),
     "lasting causes": blockers.lasting_causes,
     "remarks": delivery.remarks,
+    "unmeasured clips": measuring.unmeasured,
+    "suspect clips": measuring.suspect_clips,
     "lost files": lambda c, b: delivery.lost_files(c, b, Path("/nowhere")),
     "last run": statistics.last_run,
     "rows of commands": lambda c, b: commands.rows_of(c, b, ["mona"]),

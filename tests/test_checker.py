@@ -16,7 +16,7 @@ import pytest
 
 from batchgen.files import checker as module
 from batchgen.files import video
-from batchgen.files.checker import Checker, read_outcome
+from batchgen.files.checker import Checker, read_media
 from batchgen.files.video import NotVideo, Undecodable
 from tests.fileserver import CLIP, undecodable_clip
 
@@ -123,8 +123,7 @@ async def test_a_check_says_what_the_video_is(checker: Checker, tmp_path: Path) 
     ],
 )
 def test_what_the_decoder_says_of_a_video_is_judged(line: object, media: dict[str, object]) -> None:
-    outcome = read_outcome(json.dumps(line).encode())
-    assert isinstance(outcome, dict)
+    outcome = read_media(json.loads(json.dumps(line)))
     assert {name: value for name, value in outcome.items() if value is not None} == media
 
 

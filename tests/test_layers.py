@@ -19,7 +19,7 @@ LAYERS = (
     {"services", "manifest", "files"},
     {"jobtable"},
     {"limits"},
-    {"stage", "scheduler", "poller", "downloader", "reconciler"},
+    {"stage", "scheduler", "poller", "downloader", "reconciler", "measurer"},
     {"ending", "runner", "dry_run", "simulator", "testing"},
     {"api"},
     {"report"},
@@ -27,7 +27,7 @@ LAYERS = (
     {"__main__"},
 )
 MODULES_BESIDE_THE_PACKAGES = 14
-STAGES = {"scheduler", "poller", "downloader", "reconciler"}
+STAGES = {"scheduler", "poller", "downloader", "reconciler", "measurer"}
 FUNCTION_WORDS = {"told", "asked", "given", "found", "known", "wanted", "each", "named", "which", "what", "all_"}
 """A name says what a thing is: `message`, `request`, `params`, `row`, …"""
 LEDGER = {"jobs", "attempts", "events"}

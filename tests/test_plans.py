@@ -14,7 +14,7 @@ from tests.table import Table
 GROWING = "jobs|attempts|outputs|events"
 """Tables that grow without bound."""
 COUNTING = "COVERING INDEX ix_jobs_due"
-FEW = "ix_(attempts_uncharged|outputs_remarked)"
+FEW = "ix_(attempts_uncharged|outputs_(remarked|unmeasured|suspect))"
 WHOLE = re.compile(rf"SCAN ({GROWING})(?! USING INDEX {FEW})|SEARCH jobs USING (?!{COUNTING}).*\(batch_id=\?\)$")
 """Plans that read a whole table, or all rows of a batch. Uncharged attempts, and files with a remark, have an index of
 their own; the counts by state read one entry of an index for each job, and no row."""

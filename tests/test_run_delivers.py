@@ -151,7 +151,7 @@ def test_the_job_table_lies_where_it_is_told_or_beside_the_manifest(
         beside = {path.name for path in manifest.parent.iterdir()}
         check_delivered(manifest.parent, tmp_path / place)
         assert (manifest.parent / name / "clip-0.mp4").exists()
-        assert beside == {".env", name, "m.yaml", *([Path(place).name] if name == "beside" else [])}
+        assert beside == {".batchgen", ".env", name, "m.yaml", *([Path(place).name] if name == "beside" else [])}
     assert len(Bill(simulator.ledger).accepted) == len(cases)
 
 

@@ -169,7 +169,7 @@ def test_the_timeline_tells_how_long_a_job_was_in_the_state_before(full: Table) 
 
 def test_problems_are_named_with_the_file_and_a_detail(full: Table) -> None:
     rows = {(row["id"], row["output"], row["problem"]): row["detail"] for row in view(full, "problems")}
-    assert rows[("plain", 1, "black")] == "99 % of the frames are black"
+    assert rows[("plain", 1, "black")] == "99 % of the time it is black"
     assert rows[("plain", 1, "length")] == "3 s instead of 5 s"
     assert rows[("taken", 1, "near_copy")] == "plain"
     assert rows[("taken", 1, "remark")] == "no sound"

@@ -26,11 +26,12 @@ from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid
 from batchgen.files import liveness
-from batchgen.jobtable import batches, blockers, delivery, leases, pricelist, statistics
+from batchgen.jobtable import batches, blockers, delivery, leases, measuring, pricelist, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, EndedRun, Event
 from batchgen.jobtable.sync import SyncResult
 from batchgen.manifest import read
@@ -97,6 +98,8 @@ class BatchStatus:
     """Delivered files that are not there any more."""
     remarks: list[str]
     """What a person should know about delivered files."""
+    suspects: SuspectClips
+    """Delivered clips that look wrong."""
     last_run: EndedRun | None
 
 
@@ -203,6 +206,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         runs,
         read_now(delivery.lost_files, batch.id, folder, verify=verify, until=now + delivery.LOOK_FOR_FILES),
         read_now(delivery.remarks, batch.id),
+        read_now(measuring.suspect_clips, batch.id),
         read_now(statistics.last_run, batch.id),
     )
 

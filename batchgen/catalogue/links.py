@@ -16,6 +16,11 @@ IMAGES = {
 VIDEOS = {"video_url", "video_urls", "mask_video_url", "alpha_url"}
 AUDIOS = {"audio_url", "audio_urls"}
 
+FIRST_FRAMES = ("image_url", "first_frame_image")
+"""The parameters whose image is the first frame of the clip."""
+OTHER_SCENES = {"video_url", "video_urls", "effect_scene"}
+"""Parameters beside which it is not: a person is put into a video, or into the scene of an effect."""
+
 
 class Link(NamedTuple):
     """A value that is a link or a local file. `pointer` is its JSON pointer, `value` its text."""
@@ -35,6 +40,12 @@ def medium(name: str, kind: str | None) -> Medium | None:
     if name == "url":
         return "image" if kind == "image" else "video" if kind == "video" else None
     return "image" if name in IMAGES else "video" if name in VIDEOS else "audio" if name in AUDIOS else None
+
+
+def first_frame(params: Mapping[str, Any]) -> str | None:
+    """The image of a request with which its clip begins: a link, a path or a data URI."""
+    images = [params[name] for name in FIRST_FRAMES if isinstance(params.get(name), str)]
+    return images[0] if images and not OTHER_SCENES & params.keys() else None
 
 
 @cache

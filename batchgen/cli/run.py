@@ -21,8 +21,9 @@ from batchgen.ending import Ending
 from batchgen.errors import ExitCode, StorageError
 from batchgen.files import safe_open
 from batchgen.jobs import State
-from batchgen.jobtable import delivery, statistics
+from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch, OnChanged
 from batchgen.report.log import SentenceHandler, log_to_stderr
@@ -37,6 +38,8 @@ from batchgen.report.words import (
     plural,
     summary_json,
     summary_line,
+    suspect_lines,
+    suspects_json,
 )
 from batchgen.runner import Runner
 from batchgen.stage import RunSpec
@@ -141,16 +144,17 @@ async def run_with_progress(
         ended.set()
         await following
         sentences.is_silent = False
+    suspects = await database.read(measuring.suspect_clips, batch_id)
     if as_json:
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
         remarks = await database.read(delivery.remarks, batch_id)
-        more = {"missing": lost_json(ending.lost), "remarks": remarks}
+        more = {"missing": lost_json(ending.lost), "remarks": remarks, **suspects_json(suspects)}
         summary = summary_json(batch.name, ending.batch_summary, ending.blockers)
         print_json({**result, **summary, **more}, is_progress=True)
     else:
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
         remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
-        print_result(batch, ending, failures, remarks)
+        print_result(batch, ending, failures, remarks, suspects)
     return ending
 
 
@@ -239,7 +243,7 @@ def notice_of(runner: Runner, *, with_lock: bool) -> str:
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def print_result(batch: Batch, ending: Ending, failures: list[str], remarks: list[str]) -> None:
+def print_result(batch: Batch, ending: Ending, failures: list[str], remarks: list[str], suspects: SuspectClips) -> None:
     """The result on standard output; on standard error, what a person should know and can do about it."""
     summary = ending.batch_summary
     OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
@@ -247,6 +251,7 @@ def print_result(batch: Batch, ending: Ending, failures: list[str], remarks: lis
     lines = [f"  remark: {remark}" for remark in remarks]
     lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
     lines += lost_lines(ending.lost, retry.strip("`"))
+    lines += suspect_lines(suspects, options.next_command("review").strip("`"))
     if ending.exit_code is ExitCode.INCOMPLETE:
         lines += advice(summary, failures, retry)
     for line in lines:

@@ -12,7 +12,17 @@ from batchgen import api, clock
 from batchgen.cli import options
 from batchgen.errors import ExitCode
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import blocker_line, local_time, lost_json, lost_lines, plural, summary_json, summary_line
+from batchgen.report.words import (
+    blocker_line,
+    local_time,
+    lost_json,
+    lost_lines,
+    plural,
+    summary_json,
+    summary_line,
+    suspect_lines,
+    suspects_json,
+)
 
 OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ERROR)
 """Endings of a run whose reasons are among what the jobs wait for, and why they failed."""
@@ -28,6 +38,7 @@ def command(manifest: Path | None, db: str | None, verify: bool, as_json: bool) 
         batch, summary, blockers = status.batch, status.summary, status.blockers
         if as_json:
             fields = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
+            fields |= suspects_json(status.suspects)
             last_run = asdict(status.last_run) if status.last_run else None
             print_json({**summary_json(batch.name, summary, blockers), **fields, "last_run": last_run})
             continue
@@ -36,6 +47,7 @@ def command(manifest: Path | None, db: str | None, verify: bool, as_json: bool) 
         lines = [blocker_line(blocker, now) for blocker in blockers] + status.failures
         lines += lost_lines(status.lost, f"batchgen retry {path}")
         lines += [f"remark: {remark}" for remark in status.remarks]
+        lines += suspect_lines(status.suspects, f"batchgen review {path}")
         if status.runs:
             lines.append(f"{plural(status.runs, 'run')} at work")
         elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person

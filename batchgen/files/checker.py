@@ -1,6 +1,6 @@
-"""Checks videos in a child process: a file that crashes or hangs the decoder costs itself a try, not the run.
+"""Decodes videos in a child process: a file that crashes or hangs the decoder costs itself a try, not the run.
 
-The child is a filter, `video.py`: it reads one path a line and writes one outcome a line, both as JSON. Starting it
+The child is a filter, `video.py`: it reads one request a line and writes one outcome a line, both as JSON. Starting it
 takes 0.1 s of CPU and checking a clip 2 ms, so one child serves the whole run; it ends when its standard input does.
 """
 
@@ -13,24 +13,30 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from batchgen.files import video
+from batchgen.files.measures import ANSWER_BYTES, Samples, read_samples
+from batchgen.files.posters import Posters
+from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
 
 CHECK_SECONDS = 30  # for one file: a clip takes milliseconds, a file that makes the decoder hang takes for ever
 CHECK_BYTES_PER_SECOND = 10 << 20  # more time for a large file: so fast at least is it read from a slow network disk
+SAMPLE_SECONDS = 10  # for the samples of one clip: they take milliseconds, and the next clip waits for its check
 CODEC_CHARS = 50  # of the name of a codec
 NUMBER_MAX = 1_000_000  # of the seconds, pixels and frames a second of a video
 ENVIRONMENT = ("PYTHONPATH", "PYTHONHOME", "HOME", "APPDATA", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 """All of the environment that the child gets: what Python needs to find its packages. The API key is not among it."""
+T = TypeVar("T")
 Media = dict[str, float | str | None]
 """`seconds`, `width`, `height`, `fps` and `codec` of a video, as far as they are known."""
 
 
 class Checker:
-    """At most one child, which checks one file at a time."""
+    """At most one child, which decodes one file at a time."""
 
     def __init__(self) -> None:
         self._child: Process | None = None
@@ -49,11 +55,32 @@ class Checker:
 
     async def check(self, path: Path) -> Media:
         """Check a whole file, as `video.check` does. Raises `NotVideo`, `Undecodable`, `OSError`."""
-        seconds = await asyncio.to_thread(seconds_for, path)
+        return await self._ask("check", path, await asyncio.to_thread(seconds_for, path), read_media)
+
+    async def sample(self, path: Path, image: str | None = None, *, whole: bool = False) -> Samples:
+        """What a delivered video shows, as `sampling.sample` does. Raises `Undecodable`, `OSError`."""
+        return await self._ask("sample", path, SAMPLE_SECONDS, read_samples, image, whole)
+
+    async def poster(self, posters: Posters, path: Path, sha256: str) -> bytes | None:
+        """The poster of a delivered clip: the stored one, else one that is made and stored now.
+
+        None for a clip that does not decode, and for a file that is not there. Raises `OSError` where no child starts.
+        """
+        if stored := await asyncio.to_thread(posters.read, sha256):
+            return stored
+        try:
+            poster = (await self.sample(path)).poster
+        except (NotVideo, Undecodable):
+            return None
+        with contextlib.suppress(OSError, UnsafePath):  # it can be made again
+            await asyncio.to_thread(posters.store, sha256, poster)
+        return poster
+
+    async def _ask(self, task: str, path: Path, seconds: int, read: Callable[[Any], T], *arguments: Any) -> T:
         async with self._turn:
             child = await self._ensure_child()
             try:
-                outcome = await outcome_of(child, path, seconds)
+                outcome = await outcome_of(child, [task, str(path), seconds, *arguments], seconds, read)
             except BaseException:
                 # An answer may still come. The next file must not get it.
                 await self._end_child()
@@ -95,26 +122,28 @@ async def start() -> Process:
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
+        limit=ANSWER_BYTES,
         env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         start_new_session=True,  # Ctrl-C is for the run alone
     )
 
 
-async def outcome_of(child: Process, path: Path, seconds: int) -> Media | Exception:
-    """What the video is, or what is wrong with it.
+async def outcome_of(child: Process, request: list[Any], seconds: int, read: Callable[[Any], T]) -> T | Exception:
+    """What `read` makes of the child's answer, or what is wrong with the file.
 
-    Raises `Undecodable` if the file ended the child, and `OSError` if the child cannot check anything.
+    Raises `Undecodable` if the file ended the child, and `OSError` if the child cannot decode anything.
     """
     assert child.stdin
     assert child.stdout
     try:
         async with asyncio.timeout(seconds):
             with contextlib.suppress(ConnectionError):  # it has just ended; its exit code says why
-                child.stdin.write(json.dumps([str(path), seconds]).encode() + b"\n")
+                child.stdin.write(json.dumps(request).encode() + b"\n")
                 await child.stdin.drain()
             line = await child.stdout.readline()
         if line.endswith(b"\n"):
-            return read_outcome(line)
+            answer = json.loads(line)
+            return read_error(answer) or read(answer)
     except TimeoutError:
         raise Undecodable(f"the decoder did not finish within {seconds} s") from None
     except (ValueError, RecursionError):  # a file may make the decoder do anything
@@ -130,16 +159,21 @@ def seconds_for(path: Path) -> int:
     return CHECK_SECONDS + path.stat().st_size // CHECK_BYTES_PER_SECOND
 
 
-def read_outcome(line: bytes) -> Media | Exception:
-    """What `video.outcome_of` has written. A file can make the decoder say anything, so each value is judged."""
-    outcome = json.loads(line)
-    match outcome:
+def read_error(answer: Any) -> Exception | None:
+    """What the child raised."""
+    match answer:
         case {"error": "OSError", "errno": number, "message": message}:
             return OSError(number, message)
         case {"error": kind, "message": message}:
             return NotVideo(message) if kind == NotVideo.__name__ else Undecodable(message)
+    return None
+
+
+def read_media(answer: Any) -> Media:
+    """What `video.check` has written. A file can make the decoder say anything, so each value is judged."""
+    match answer:
         case {"codec": str(codec)} if codec.isprintable() and len(codec) <= CODEC_CHARS:
-            numbers = {name: outcome.get(name) for name in ("seconds", "width", "height", "fps")}
+            numbers = {name: answer.get(name) for name in ("seconds", "width", "height", "fps")}
             return {"codec": codec, **{name: in_bounds(value) for name, value in numbers.items()}}
     return {}
 

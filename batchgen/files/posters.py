@@ -8,46 +8,50 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from batchgen.files.outputs import OutputFolder, name_of
-from batchgen.files.safe_open import UnsafePath
+from batchgen.files.safe_open import Directory, UnsafePath, open_directory
 
-FOLDER = ".batchgen/posters"
-POSTER_BYTES_MAX = 200_000  # a poster of 320 pixels has some 8 kB; a larger file there is not one of ours
+FOLDERS = (".batchgen", "posters")
+POSTER_BYTES_MAX = 200_000  # a poster of 320 pixels has some 12 kB; a larger file there is not one of ours
 
 
 class Posters:
     """The posters of one manifest's folder. Everything here may wait for the disk."""
 
-    def __init__(self, folder: Path) -> None:
-        self.outputs = OutputFolder(folder)
+    def __init__(self, root: Path) -> None:
+        self.root = root
 
     def read(self, sha256: str) -> bytes | None:
         """The poster of a clip, as WebP; None where there is none."""
-        path = path_of(sha256)
         try:
-            with (
-                self.outputs.open_parent(path) as folder,
-                os.fdopen(folder.open(name_of(path), os.O_RDONLY), "rb") as file,
-            ):
+            with self.open_folder(sha256) as folder, os.fdopen(folder.open(name_of(sha256), os.O_RDONLY), "rb") as file:
                 poster = file.read(POSTER_BYTES_MAX + 1)
         except (OSError, UnsafePath):
             return None
         return poster if 0 < len(poster) <= POSTER_BYTES_MAX else None
 
     def store(self, sha256: str, poster: bytes) -> None:
-        """Keep a poster. Raises `OSError`, `UnsafePath`."""
-        path, temporary = path_of(sha256), f"{name_of(path_of(sha256))}.{os.getpid()}"
-        with self.outputs.open_parent(path, create=True) as folder:
+        """Keep a poster, by an atomic rename. Raises `OSError`, `UnsafePath`."""
+        name = name_of(sha256)
+        temporary = f"{name}.{os.getpid()}"
+        with self.open_folder(sha256, create=True) as folder:
             folder.unlink(temporary)
-            with os.fdopen(folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(poster)
-            os.replace(
-                *(folder.locate(temporary), folder.locate(name_of(path))),
-                src_dir_fd=folder.descriptor,
-                dst_dir_fd=folder.descriptor,
-            )
+            try:
+                with os.fdopen(folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                    file.write(poster)
+                names, handle = (folder.locate(temporary), folder.locate(name)), folder.descriptor
+                os.replace(*names, src_dir_fd=handle, dst_dir_fd=handle)
+            except OSError:
+                folder.unlink(temporary)
+                raise
+
+    def open_folder(self, sha256: str, *, create: bool = False) -> Directory:
+        """The folder of a clip's poster, by the first digits: no folder gets a hundred thousand files."""
+        directory = open_directory(self.root)
+        for name in (*FOLDERS, sha256[:2]):
+            with directory:
+                directory = directory.open_folder(name, create=create)
+        return directory
 
 
-def path_of(sha256: str) -> str:
-    """Where the poster of a clip lies, relative to the manifest's folder."""
-    return f"{FOLDER}/{sha256[:2]}/{sha256}.webp"
+def name_of(sha256: str) -> str:
+    return f"{sha256}.webp"

@@ -1,21 +1,30 @@
 """Is this file a whole video? A captive portal's page, a truncated file and a clip that does not decode are not.
 
-`checker.py` runs this file by its path, as a filter in a child process: `python video.py` reads paths with the seconds
-allowed for each, and writes outcomes, one line of JSON each. So nothing of the package is imported here.
+`checker.py` runs this file by its path, as a filter in a child process: `python video.py` reads requests and writes
+outcomes, one line of JSON each. So nothing of the package is imported here, but for `sampling.py`, by its path too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 HEAD_BYTES = 400  # of a file, by which its kind is judged: MPEG-TS shows itself by its second packet
 SHOWN_CHARS = 40  # of the start of a file that is no video
+STREAMS_MAX = 8  # of a file, which are opened without decoding a frame of each: that takes as long as the check itself
 MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
 OPEN_FILES = 32  # in the child process, which reads one file at a time
 MP4 = "mp4"
@@ -114,38 +123,65 @@ def check(path: Path) -> dict[str, Any]:
 
 def decode(path: Path) -> dict[str, Any]:
     """Decode every key frame, as `check` describes. Raises `Undecodable`."""
-    import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
-
-    try:
-        # A container may name other files and addresses: they are not followed.
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise Undecodable("its codec is unknown")
-            stream.codec_context.skip_frame = "NONKEY"
-            stream.thread_type = "NONE"  # starting threads takes longer than decoding these few frames
-            frames = sum(1 for _ in container.decode(stream))
-            seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-            media = {
-                "seconds": seconds,
-                "width": stream.codec_context.width,
-                "height": stream.codec_context.height,
-                "fps": float(stream.average_rate) if stream.average_rate else None,
-                "codec": stream.codec_context.name,
-            }
-    except IndexError:
-        raise Undecodable("there is no video stream in it") from None
-    except (av.FFmpegError, ValueError, MemoryError) as error:
-        raise Undecodable(f"does not decode: {error or type(error).__name__}") from error
+    with opened(path) as (container, stream):
+        stream.codec_context.skip_frame = "NONKEY"
+        frames = sum(1 for _ in container.decode(stream))
+        seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        media = {
+            "seconds": seconds,
+            "width": stream.codec_context.width,
+            "height": stream.codec_context.height,
+            "fps": float(stream.average_rate) if stream.average_rate else None,
+            "codec": stream.codec_context.name,
+        }
     if not frames:
         raise Undecodable("does not decode: no frame in it")
     return media
 
 
-def outcome_of(path: Path) -> dict[str, Any]:
-    """What `check` returns for a file as JSON; or what it raises: `error`, `message` and, for an `OSError`, `errno`."""
+def sample(path: Path, image: str | None = None, whole: bool = False) -> dict[str, Any]:
+    """What a video shows, as `sampling.sample` has it. Raises `Undecodable`, `OSError`."""
+    with opened(path) as (container, stream):
+        sampled: dict[str, Any] = sampling().sample(container, stream, image, whole)
+    return sampled
+
+
+@cache
+def sampling() -> ModuleType:
+    """The module beside this file, found by its path: the child process need not find the package."""
+    specification = importlib.util.spec_from_file_location("sampling", Path(__file__).with_name("sampling.py"))
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A video and its first video stream, for decoding. What the decoder raises about it becomes `Undecodable`."""
+    import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
+
     try:
-        return check(path)
+        # A container may name other files and addresses: they are not followed.
+        options = {"protocol_whitelist": "file"}
+        undecoded: Any = [{"skip_frame": "all"}] * STREAMS_MAX  # PyAV takes a list of mappings, and declares another
+        with av.open(str(path), options=options, stream_options=undecoded) as container:
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise Undecodable("its codec is unknown")
+            stream.thread_type = "NONE"  # starting threads takes longer than decoding these few frames
+            yield container, stream
+    except IndexError:
+        raise Undecodable("there is no video stream in it") from None
+    except (av.FFmpegError, ValueError, MemoryError) as error:
+        raise Undecodable(f"does not decode: {error or type(error).__name__}") from error
+
+
+def outcome_of(task: Callable[..., dict[str, Any]], path: Path, *arguments: Any) -> dict[str, Any]:
+    """What `task` returns for a file as JSON; or what it raises: `error`, `message` and, for an `OSError`, `errno`."""
+    try:
+        return task(path, *arguments)
     except OSError as error:
         return {"error": "OSError", "errno": error.errno, "message": error.strerror}
     except (NotVideo, Undecodable) as error:
@@ -194,15 +230,23 @@ def resources() -> Any:
 
 
 def main() -> None:
-    """Check each file of a line of standard input: its path, and the seconds that the run allows for it, as JSON."""
+    """Do what each line of standard input says, as JSON: task, path, the seconds that the run allows, arguments."""
     import av  # noqa: F401  The first file must not wait for it.
 
     limit_resources()
+    tasks = {"check": check, "sample": sample}
     for line in sys.stdin.buffer:
-        path, seconds = json.loads(line)
+        task, path, seconds, *arguments = json.loads(line)
         limit_time(seconds)
-        os.write(1, json.dumps(outcome_of(Path(path))).encode() + b"\n")
+        write_line(json.dumps(outcome_of(tasks[task], Path(path), *arguments)).encode())
         limit_time(0)
+
+
+def write_line(line: bytes) -> None:
+    """Write to the pipe, past all buffers: a decoder that crashes next must not take the outcome with it."""
+    rest = memoryview(line + b"\n")
+    while rest:
+        rest = rest[os.write(1, rest) :]
 
 
 if __name__ == "__main__":

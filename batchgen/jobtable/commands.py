@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
+from batchgen.files.measures import Measures
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update, move
@@ -120,6 +121,7 @@ def fetch_again(
             lost = (outputs.c.attempt_id == row.attempt_id, outputs.c.number.in_(missing[row.key]))
             size = connection.execute(select(func.sum(outputs.c.bytes)).where(*lost)).scalar_one()
             new: dict[str, Any] = {"delivered_at": None, "etag": None, "refused": None, "remark": None}
+            new |= dict.fromkeys((*Measures.__dataclass_fields__, "copy_of", "measured_at"))
             connection.execute(update(outputs).where(*lost).values(**new))
             guarded_update(connection, batches, {"id": batch_id}, {"delivered_bytes": Increment(-size)})
             moved.append(row.key)

@@ -54,6 +54,10 @@ OUTCOME_MAY_BE_PAID = one_of("outcome", (outcome for outcome in Outcome if outco
 ATTEMPT_IS_OPEN = f"released_at IS NULL AND {OUTCOME_MAY_BE_PAID}"
 ATTEMPT_IS_IN_FLIGHT = f"finished_at IS NULL AND {ATTEMPT_IS_OPEN}"
 OUTPUT_IS_UNMEASURED = "delivered_at IS NOT NULL AND measured_at IS NULL"
+OUTPUT_IS_SUSPECT = (
+    "measured_at IS NOT NULL AND (black IS NULL OR black >= 0.5 OR frozen >= 0.5 OR unlike_input >= 0.55"
+    " OR abs(seconds_off) > 0.5 OR copy_of IS NOT NULL)"
+)
 ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
 """Conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""
 
@@ -212,6 +216,7 @@ outputs = Table(
     Column("black", Float),
     Column("frozen", Float),
     Column("unlike_input", Float),
+    Column("seconds_off", Float),
     Column("signature", Text),
     Column("copy_of", Integer, ForeignKey("outputs.id")),
     UniqueConstraint("attempt_id", "number"),
@@ -221,6 +226,7 @@ outputs = Table(
     ),
     Index("ix_outputs_remarked", "attempt_id", sqlite_where=text("remark IS NOT NULL")),
     Index("ix_outputs_unmeasured", "id", sqlite_where=text(OUTPUT_IS_UNMEASURED)),
+    Index("ix_outputs_suspect", "attempt_id", sqlite_where=text(OUTPUT_IS_SUSPECT)),
 )
 
 verdicts = Table(

@@ -32,8 +32,8 @@ WAITING_FOR = {
 }
 """The closed set of words of `blockers.waiting_for`."""
 PROBLEMS = {
-    "black": "black frames",
-    "frozen": "frames that repeat the one before",
+    "black": "black for half of its time, or more",
+    "frozen": "nothing moves for half of its time, or more",
     "unlike_input": "a first frame unlike the image of the request",
     "near_copy": "nearly the same as the clip of the job in `detail`",
     "length": "another length than was ordered",

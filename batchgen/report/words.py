@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.measuring import Problem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.services.registry import SIMULATOR
 
@@ -179,3 +181,26 @@ def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
 def lost_json(lost: LostFiles) -> list[dict[str, Any]]:
     """The delivered files that are not there any more, for programs."""
     return [{"id": lost.file.key, "path": lost.file.path, "fault": lost.fault} for lost in lost.files]
+
+
+def suspect_lines(suspects: SuspectClips, review: str, limit: int = 5) -> list[str]:
+    """Which delivered clips look wrong, and why. `review` is the command that shows them."""
+    if not suspects.number:
+        return []
+    subject = "1 clip looks" if suspects.number == 1 else f"{suspects.number:,} clips look"
+    parts = [problem_words(problem) for problem in suspects.problems[:limit]]
+    clips = len({problem.id for problem in suspects.problems[:limit]})
+    if suspects.number > clips:
+        parts.append(f"and {suspects.number - clips:,} more")
+    return [f"{subject} wrong: {'; '.join(parts)}", f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"]
+
+
+def problem_words(problem: Problem) -> str:
+    """What is wrong with a clip: "night-4: 100 % of the time it is black"."""
+    detail = f"nearly the same video as {problem.detail}" if problem.problem == "near_copy" else problem.detail
+    return f"{problem.id}: {detail}"
+
+
+def suspects_json(suspects: SuspectClips) -> dict[str, Any]:
+    """The delivered clips that look wrong, for programs."""
+    return {"suspect": suspects.number, "problems": [asdict(problem) for problem in suspects.problems]}

@@ -89,13 +89,14 @@ def _draw_prompt(scene: Scene, width: int, height: int) -> Image.Image:
 
 
 def _move(backdrop: Image.Image, scene: Scene, width: int, height: int) -> Iterator[Image.Image]:
-    """A slow zoom and pan, as crops of `backdrop` that are not yet scaled. The direction follows from the id."""
-    direction = 2 * math.pi * sha256(scene.id.encode()).digest()[31] / 256
+    """A slow zoom and pan, as crops of `backdrop` that are not yet scaled. Both follow from the id."""
+    digest = sha256(scene.id.encode()).digest()
+    direction, nearer = 2 * math.pi * digest[31] / 256, 0.05 + 0.25 * digest[30] / 255
     frames = max(1, round(scene.seconds * FRAMES_PER_SECOND))
     scale = min(backdrop.width / width, backdrop.height / height)
     for frame in range(frames):
         progress = frame / max(1, frames - 1)
-        zoom = scale * (0.95 - 0.15 * progress)
+        zoom = scale * (0.95 - nearer * progress)
         left = (backdrop.width - width * zoom) * (0.5 + 0.4 * math.cos(direction) * (progress - 0.5))
         top = (backdrop.height - height * zoom) * (0.5 + 0.4 * math.sin(direction) * (progress - 0.5))
         yield backdrop.crop((round(left), round(top), round(left + width * zoom), round(top + height * zoom)))

@@ -176,6 +176,7 @@ def upgrade() -> None:
         sa.Column("black", sa.Float),
         sa.Column("frozen", sa.Float),
         sa.Column("unlike_input", sa.Float),
+        sa.Column("seconds_off", sa.Float),
         sa.Column("signature", sa.Text),
         sa.Column("copy_of", sa.Integer),
         sa.PrimaryKeyConstraint("id", name="pk_outputs"),
@@ -189,6 +190,11 @@ def upgrade() -> None:
     )
     partial_index("ix_outputs_remarked", "outputs", ["attempt_id"], "remark IS NOT NULL")
     partial_index("ix_outputs_unmeasured", "outputs", ["id"], "delivered_at IS NOT NULL AND measured_at IS NULL")
+    partial_index(
+        *("ix_outputs_suspect", "outputs", ["attempt_id"]),
+        "measured_at IS NOT NULL AND (black IS NULL OR black >= 0.5 OR frozen >= 0.5 OR unlike_input >= 0.55"
+        " OR abs(seconds_off) > 0.5 OR copy_of IS NOT NULL)",
+    )
     op.create_table(
         "verdicts",
         sa.Column("id", sa.Integer, nullable=False),

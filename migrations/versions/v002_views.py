@@ -12,7 +12,7 @@ revision = "v002"
 down_revision = "v001"
 
 MAY_BE_PAID = "('sending', 'unconfirmed', 'accepted')"
-BLACK, FROZEN, UNLIKE = 0.5, 0.5, 0.5  # the shares from which a clip is a problem
+BLACK, FROZEN, UNLIKE = 0.5, 0.5, 0.55  # the shares from which a clip is a problem, as ix_outputs_suspect has them
 SECONDS_OFF = 0.5  # by which the length of a clip may differ from the one that was ordered
 
 
@@ -244,12 +244,12 @@ def upgrade() -> None:
     """
     file = "b.name AS batch, j.key AS id, o.number AS output, o.path"
     problems = {
-        "black": (f"{percent('o.black')} || ' % of the frames are black'", f"o.black >= {BLACK}"),
-        "frozen": (f"{percent('o.frozen')} || ' % of the frames repeat the one before'", f"o.frozen >= {FROZEN}"),
+        "black": (f"{percent('o.black')} || ' % of the time it is black'", f"o.black >= {BLACK}"),
+        "frozen": (f"{percent('o.frozen')} || ' % of the time nothing moves'", f"o.frozen >= {FROZEN}"),
         "unlike_input": ("'the first frame is unlike the image of the request'", f"o.unlike_input >= {UNLIKE}"),
         "length": (
-            f"{shown('o.seconds')} || ' s instead of ' || {shown('j.clip_seconds')} || ' s'",
-            f"abs(o.seconds - j.clip_seconds) > {SECONDS_OFF}",
+            f"{shown('j.clip_seconds + o.seconds_off')} || ' s instead of ' || {shown('j.clip_seconds')} || ' s'",
+            f"abs(o.seconds_off) > {SECONDS_OFF}",
         ),
         "unreadable": ("'its frames cannot be read'", "o.measured_at IS NOT NULL AND o.black IS NULL"),
         "remark": ("o.remark", "o.remark IS NOT NULL"),

@@ -1,0 +1,288 @@
+"""What a delivered clip shows, in numbers. Each measure is defined here, once, over the samples of `sampling.py`."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+from batchgen.files.posters import POSTER_BYTES_MAX
+from batchgen.files.sampling import PICTURE, PICTURES_MAX, STILL_LEVELS, difference, is_black
+
+ANSWER_BYTES = 1 << 20  # of one answer of the child process: a poster and 120 pictures have half of it
+SECONDS_MAX = 1_000_000.0  # of a video
+WINDOWS_MAX = 5_000  # times without a picture: of the longest video that is sampled
+DIGEST = re.compile("[0-9a-f]{16}")
+STILL_SECONDS = 2.0  # that a picture stands still before it counts as frozen: many clips begin or end at rest
+CONTRAST_LEVELS = 24  # of 255 between the darkest and the brightest cell: less is black, or a fade
+DETAIL_CELLS = 2  # to each side, whose mean is taken from a cell: what is left are edges, not the light of the scene
+DETAIL_LEVELS = 1.0  # of 255, the mean edge below which two pictures are too plain to be compared
+SHIFTS = tuple((right, down) for right in (0, -1, 1) for down in (0, -1, 1))
+"""Cells by which two pictures are moved against each other: a service may cut an image a little."""
+ALIKE = 0.9  # a correlation at which no better one is looked for
+HASH_CELLS = (8, 8)  # of the hash of a picture: one bit each
+COPY_BITS = 18  # of 64, by which the hashes of two copies differ at most: a trimmed one begins later
+COPY_LEVELS = 20  # of 255, by which another encoder changes a cell; another take changes some cell by more
+OUTLIERS_MAX = 17  # of the 1,728 values of a picture, which may differ where only some pictures are compared: 1 %
+TRIMMED_SECONDS = 1.2  # by which the lengths of two copies differ at most
+ENDS_SECONDS = 0.6  # of a clip at both ends, which a trimmed copy may lack
+COPY_SECONDS = 0.9  # by which a copy may be trimmed at its beginning, and its pictures lie apart
+
+Picture = bytes
+"""32 by 18 cells of three bytes each, RGB, row by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What the child process has taken from a video, judged."""
+
+    seconds: float
+    pictures: Sequence[tuple[float, Picture | None]]
+    """By their times; None where the video moves, as the sizes of its frames say."""
+    digest: str
+    """Of its encoded frames, 16 hex digits."""
+    poster: bytes
+    """A WebP."""
+    image: Sequence[Picture] = ()
+    """The image of the job's request: stretched to the video's frame, cut to it, and fitted into it."""
+    is_whole: bool = True
+    """Whether the whole video was decoded."""
+
+    def spans(self) -> Iterator[tuple[float, Picture | None]]:
+        """For how many seconds each picture stands."""
+        ends = [time for time, _ in self.pictures[1:]] + [self.seconds]
+        for (time, picture), end in zip(self.pictures, ends, strict=True):
+            yield max(0.0, end - time), picture
+
+    def first(self) -> Picture | None:
+        """The first picture that shows something: a clip may fade in."""
+        pictures = [picture for _, picture in self.pictures if picture]
+        return next((picture for picture in pictures if max(picture) - min(picture) >= CONTRAST_LEVELS), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """The measures of a clip, which its row keeps."""
+
+    black: float
+    frozen: float
+    unlike_input: float | None
+    """None where the request has no image of the first frame that can be read here."""
+    seconds_off: float | None
+    """By how much it is longer than ordered, or shorter (negative)."""
+    signature: str
+    """The hash of its first picture, which is empty where that shows nothing, and the digest of its encoded frames."""
+
+
+def measure(samples: Samples, ordered_seconds: float | None) -> Measures:
+    """All measures of one clip."""
+    first = samples.first()
+    unlike = unlikeness(first, samples.image) if first and samples.image else None
+    off = round(samples.seconds - ordered_seconds, 3) if ordered_seconds else None
+    return Measures(black_share(samples), frozen_share(samples), unlike, off, signature(first, samples.digest))
+
+
+def black_share(samples: Samples) -> float:
+    """The share of its time for which a clip is black: no cell of its picture is brighter than black."""
+    black = sum(seconds for seconds, picture in samples.spans() if picture and is_black(picture))
+    return share(black, samples)
+
+
+def frozen_share(samples: Samples) -> float:
+    """The share of its time for which a clip shows the same picture, where that lasts for two seconds at least.
+
+    Black does not count. A picture is the same as long as no cell differs by more than an encoder changes it.
+    """
+    frozen = still = 0.0
+    anchor: Picture | None = None
+    for seconds, picture in samples.spans():
+        if anchor and picture and difference(anchor, picture) <= STILL_LEVELS:
+            still += seconds
+            continue
+        frozen += still if still >= STILL_SECONDS else 0.0
+        anchor, still = (picture, seconds) if picture and not is_black(picture) else (None, 0.0)
+    frozen += still if still >= STILL_SECONDS else 0.0
+    return share(frozen, samples)
+
+
+def share(seconds: float, samples: Samples) -> float:
+    return round(min(1.0, seconds / samples.seconds), 3) if samples.seconds else 0.0
+
+
+def unlikeness(picture: Picture, images: Sequence[Picture]) -> float:
+    """How little a picture has in common with the most similar image: 1 minus the correlation of their edges.
+
+    0 is the same, 1 is unrelated. Light and colour do not count, because a service may change them, nor does a shift by
+    one cell.
+    """
+    one = edges(picture)
+    if energy(one) < DETAIL_LEVELS**2 * len(one):
+        return 0.0
+    best = 0.0
+    for image in dict.fromkeys(images):
+        two = edges(image)
+        if energy(two) < DETAIL_LEVELS**2 * len(two):
+            return 0.0
+        for shift in SHIFTS:
+            best = max(best, correlation(one, shifted(two, *shift)))
+            if best >= ALIKE:
+                return round(1 - best, 3)
+    return round(1 - best, 3)
+
+
+def energy(values: Sequence[float]) -> float:
+    return sum(value * value for value in values)
+
+
+def correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    common = sum(left * right for left, right in zip(one, other, strict=True))
+    return common / (math.sqrt(energy(one) * energy(other)) or 1.0)
+
+
+def shifted(values: Sequence[float], right: int, down: int) -> list[float]:
+    """The cells of a picture moved, with zeros where nothing comes from."""
+    width, height = PICTURE
+    moved = [0.0] * len(values)
+    for row in range(max(0, down), height + min(0, down)):
+        for column in range(max(0, right), width + min(0, right)):
+            moved[row * width + column] = values[(row - down) * width + column - right]
+    return moved
+
+
+def luma(picture: Picture) -> list[float]:
+    """The brightness of each cell (ITU-R BT.601)."""
+    red, green, blue = picture[0::3], picture[1::3], picture[2::3]
+    return [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in zip(red, green, blue, strict=True)]
+
+
+def edges(picture: Picture) -> list[float]:
+    """The brightness of each cell without the mean of those around it."""
+    width, height = PICTURE
+    cells = luma(picture)
+    values = []
+    for row in range(height):
+        rows = range(max(0, row - DETAIL_CELLS), min(height, row + DETAIL_CELLS + 1))
+        sums = [sum(cells[line * width + column] for line in rows) for column in range(width)]
+        for column in range(width):
+            around = sums[max(0, column - DETAIL_CELLS) : column + DETAIL_CELLS + 1]
+            values.append(cells[row * width + column] - sum(around) / (len(around) * len(rows)))
+    return values
+
+
+def signature(picture: Picture | None, digest: str) -> str:
+    """What a clip is recognised by: "<hash of a picture>.<digest of the encoded frames>", 16 hex digits each."""
+    return f"{picture_hash(picture) if picture else ''}.{digest}"
+
+
+def picture_hash(picture: Picture) -> str:
+    """A difference hash (dHash) of a picture: per cell, whether its right neighbour is brighter. 16 hex digits."""
+    width, height = PICTURE
+    columns, rows = HASH_CELLS[0] + 1, HASH_CELLS[1]
+    cells = luma(picture)
+    means = [
+        [
+            mean(
+                cells[line * width + cell]
+                for line in range(row * height // rows, (row + 1) * height // rows)
+                for cell in range(column * width // columns, (column + 1) * width // columns)
+            )
+            for column in range(columns)
+        ]
+        for row in range(rows)
+    ]
+    bits = "".join("01"[right > left] for line in means for left, right in pairwise(line))
+    return f"{int(bits, 2):016x}"
+
+
+def mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
+
+
+def may_be_copies(one: Samples, other: Samples) -> bool:
+    """Whether two clips may show the same, by a few pictures of each, between which something may have passed."""
+    if abs(one.seconds - other.seconds) > TRIMMED_SECONDS:
+        return False
+    return fits(one, other, OUTLIERS_MAX) and fits(other, one, OUTLIERS_MAX)
+
+
+def are_copies(one: Samples, other: Samples) -> bool:
+    """Whether two clips that were decoded as a whole show the same at about the same times."""
+    return fits(one, other, 0) and fits(other, one, 0)
+
+
+def fits(one: Samples, other: Samples, outliers_max: int) -> bool:
+    """Whether each picture of one clip lies in the range of the other's pictures around its time, cell by cell.
+
+    So a shift in time is no difference. The last pictures are compared first: takes of an image begin alike.
+    """
+    return all(
+        outliers(picture, around(other, time)) <= outliers_max
+        for time, picture in reversed(one.pictures)
+        if picture and ENDS_SECONDS <= time <= one.seconds - ENDS_SECONDS
+    )
+
+
+def around(samples: Samples, time: float) -> list[Picture]:
+    """The pictures of a clip around a time; none where it was not decoded there."""
+    pictures = [picture for at, picture in samples.pictures if abs(at - time) <= COPY_SECONDS]
+    return [] if None in pictures else [picture for picture in pictures if picture]
+
+
+def outliers(picture: Picture, others: Sequence[Picture]) -> int:
+    """How many values of a picture lie outside of the range of other pictures, beyond what an encoder changes."""
+    return sum(
+        not min(levels) - COPY_LEVELS <= level <= max(levels) + COPY_LEVELS
+        for level, levels in zip(picture, zip(*others, strict=True), strict=False)
+    )
+
+
+def read_samples(answer: Any) -> Samples:
+    """The answer of `sampling.sample`. A file can make the decoder say anything, so each value is judged.
+
+    Raises `ValueError`.
+    """
+    match answer:
+        case {
+            "seconds": int() | float() as seconds,
+            "pictures": list(pictures),
+            "digest": str(digest),
+            "poster": str(poster),
+            "image": list(image),
+            "is_whole": bool(is_whole),
+        } if 0 <= seconds <= SECONDS_MAX and len(pictures) <= PICTURES_MAX + WINDOWS_MAX and DIGEST.fullmatch(digest):
+            timed = sorted(map(read_timed_picture, pictures), key=itemgetter(0))
+            frames = tuple(map(read_picture, image[:3]))
+            return Samples(float(seconds), timed, digest, read_poster(poster), frames, is_whole)
+    raise ValueError("these are no samples")
+
+
+def read_timed_picture(pair: Any) -> tuple[float, Picture | None]:
+    """Raises `ValueError` for what is no time with a picture."""
+    match pair:
+        case [int() | float() as time, None] if 0 <= time <= SECONDS_MAX:
+            return float(time), None
+        case [int() | float() as time, text] if 0 <= time <= SECONDS_MAX:
+            return float(time), read_picture(text)
+    raise ValueError("this is no picture")
+
+
+def read_picture(text: Any) -> Picture:
+    """Raises `ValueError` for what is no picture."""
+    content = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    if len(content) != 3 * PICTURE[0] * PICTURE[1]:
+        raise ValueError("this is no picture")
+    return content
+
+
+def read_poster(text: str) -> bytes:
+    """Raises `ValueError` for what is no WebP of a poster's size."""
+    content = base64.b64decode(text, validate=True)
+    if not (content.startswith(b"RIFF") and content[8:12] == b"WEBP" and len(content) <= POSTER_BYTES_MAX):
+        raise ValueError("this is no poster")
+    return content

@@ -1,0 +1,155 @@
+"""The measurer: delivered clips → what they show, and their posters.
+
+It works beside the other stages and holds up none: no job waits for it, and what a run leaves, the next one measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from operator import itemgetter
+
+from batchgen import clock
+from batchgen.files import first_frame, measures
+from batchgen.files.checker import Checker
+from batchgen.files.delivered import fault_of
+from batchgen.files.measures import COPY_BITS, Measures, Samples
+from batchgen.files.posters import Posters
+from batchgen.files.safe_open import UnsafePath
+from batchgen.files.video import NotVideo, Undecodable
+from batchgen.jobtable import measuring
+from batchgen.jobtable.measuring import Clip, UnmeasuredClip
+from batchgen.stage import RunContext, Stage
+
+LAST_SECONDS = 30.0
+"""For which a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""
+LOOK_ALIKES_MAX = 20
+"""Clips with the same first picture that one clip is compared with: the takes of one image."""
+SAMPLES_KEPT = 200
+"""Clips whose samples are kept for comparing them, of some 40 kB each."""
+
+
+class Measurer(Stage):
+    """Measures delivered clips one after another, in the child process of `checker`, and keeps their posters."""
+
+    def __init__(self, context: RunContext, checker: Checker) -> None:
+        super().__init__(context, 1)
+        self.checker = checker
+        self.posters: Posters | None = Posters(context.folder)
+        """None once one could not be stored: a full disk is reported once."""
+        self.measured: list[Clip] | None = None
+        """The clips of the batch, with their signatures. None until one is measured."""
+        self.samples: OrderedDict[tuple[int, bool], Samples] = OrderedDict()
+        """Of the clips that were compared last, by row and by whether they were decoded as a whole."""
+
+    async def tick(self, _now: datetime) -> datetime | None:
+        clips = await self.unmeasured()
+        if clips and self.capacity > 0:
+            self.begin(self.measure_clips(clips))
+        return None
+
+    async def measure_rest(self) -> None:
+        """Measure what is left, for at most `LAST_SECONDS`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SECONDS):
+                while not self.stopping and not self.failure and (clips := await self.unmeasured()):
+                    if self.capacity > 0:
+                        self.begin(self.measure_clips(clips))
+                    await asyncio.wait(self.tasks)
+        self.stopping = True
+
+    async def unmeasured(self) -> list[UnmeasuredClip]:
+        return await self.context.database.read(measuring.unmeasured, self.context.batch_id)
+
+    async def measure_clips(self, clips: Sequence[UnmeasuredClip]) -> None:
+        for clip in clips:
+            if self.stopping:
+                return
+            await self.measure(clip)
+
+    async def measure(self, clip: UnmeasuredClip) -> None:
+        """Measure one clip. One that is gone, or that the decoder refuses, has no measures."""
+        measured, copy_of = None, None
+        try:
+            image = await asyncio.to_thread(first_frame.image_of, self.context.folder, clip.request, clip.input_digests)
+            samples = await self.sample(clip, image)
+            self.keep(samples, clip)
+            measured = await asyncio.to_thread(measures.measure, samples, clip.clip_seconds)
+            copy_of = await self.find_copy(clip, samples, measured)
+        except (NotVideo, Undecodable) as error:
+            self.log.debug("measure.failed", extra={"job": clip.file.key, "reason": str(error)})
+        except OSError as error:  # The child cannot be started, or the disk cannot be read: no fault of the clip.
+            self.stopping = True
+            self.context.warn(f"clips are not measured in this run: {error.strerror or error}")
+            return
+        else:
+            await self.store_poster(clip, samples.poster)
+        await self.context.database.write(measuring.record, clip, measured, copy_of, clock.utcnow())
+
+    async def sample(self, clip: Clip, image: str | None = None, *, whole: bool = False) -> Samples:
+        """The samples of a clip. Raises `Undecodable`, also for a file that is not there as it was, and `OSError`."""
+        folder = self.context.folder
+        if fault := await asyncio.to_thread(fault_of, folder, clip.file, verify=False):
+            raise Undecodable(fault)
+        return await self.checker.sample(folder / clip.file.path, image, whole=whole)
+
+    async def find_copy(self, clip: UnmeasuredClip, samples: Samples, measured: Measures) -> int | None:
+        """The row of another job's clip that shows the same from beginning to end; None where there is none."""
+        if self.measured is None:
+            self.measured = await self.context.database.read(measuring.measured_clips, self.context.batch_id)
+        others = [other for other in self.measured if other.job_id != clip.job_id]
+        self.measured.append(Clip(clip.id, clip.job_id, measured.signature, clip.file))
+        first, digest = measured.signature.split(".")
+        for other in others:
+            if other.file.sha256 == clip.file.sha256 or (other.signature or "").endswith(f".{digest}"):
+                return other.id
+        for other in await asyncio.to_thread(look_alikes, first, others):
+            with suppress(Undecodable):
+                if await self.are_copies(clip, samples, other):
+                    return other.id
+        return None
+
+    async def are_copies(self, clip: Clip, samples: Samples, other: Clip) -> bool:
+        """Whether two clips show the same. Some pictures tell most clips apart, so that few are decoded whole."""
+        if not await asyncio.to_thread(measures.may_be_copies, samples, await self.samples_of(other)):
+            return False
+        whole = await self.samples_of(clip, whole=True), await self.samples_of(other, whole=True)
+        return await asyncio.to_thread(measures.are_copies, *whole)
+
+    async def samples_of(self, clip: Clip, *, whole: bool = False) -> Samples:
+        """The samples of a clip, kept for the next comparison."""
+        if (samples := self.samples.get((clip.id, whole))) is None:
+            samples = await self.sample(clip, whole=whole)
+        self.keep(samples, clip, whole=whole)
+        return samples
+
+    def keep(self, samples: Samples, clip: Clip, *, whole: bool = False) -> None:
+        self.samples[clip.id, whole] = replace(samples, poster=b"")
+        self.samples.move_to_end((clip.id, whole))
+        if len(self.samples) > SAMPLES_KEPT:
+            self.samples.popitem(last=False)
+
+    async def store_poster(self, clip: Clip, poster: bytes) -> None:
+        if self.posters is None:
+            return
+        try:
+            await asyncio.to_thread(self.posters.store, clip.file.sha256, poster)
+        except (OSError, UnsafePath) as error:
+            self.posters = None
+            self.context.warn(f"posters of clips are not kept in this run: {getattr(error, 'strerror', '') or error}")
+
+
+def look_alikes(picture_hash: str, clips: Sequence[Clip]) -> list[Clip]:
+    """The clips whose first picture is nearly the one with this hash, the most similar first."""
+    if not picture_hash:
+        return []
+    number, distances = int(picture_hash, 16), []
+    for clip in clips:
+        other = (clip.signature or ".").partition(".")[0]
+        if other and (bits := (int(other, 16) ^ number).bit_count()) <= COPY_BITS:
+            distances.append((bits, clip.id, clip))
+    return [clip for _, _, clip in sorted(distances, key=itemgetter(0, 1))[:LOOK_ALIKES_MAX]]
