@@ -22,7 +22,7 @@ LAYERS = (
     {"stage", "scheduler", "poller", "downloader", "reconciler", "measurer"},
     {"ending", "runner", "dry_run", "simulator", "testing"},
     {"api"},
-    {"report"},
+    {"report", "review"},
     {"cli"},
     {"__main__"},
 )

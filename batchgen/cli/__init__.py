@@ -23,6 +23,8 @@ COMMANDS = {
     "plan": "Show what a run would send, what it would cost and when it would be done.",
     "models": "List the models, or show the parameters and the price of one.",
     "status": "Show a batch: its jobs by state, its cost, and what it waits for.",
+    "review": "Judge the clips of a batch on a page in the browser. Verdicts go into the job table.",
+    "report": "Write the review page as one file that opens without a server.",
     "sql": "Ask the job table: one SELECT, read-only. Without a query, list its views.",
     "explore": "Open the job table in a browser, read-only (Datasette).",
     "verdicts": "Bring verdicts on clips from a file into the job table.",

@@ -10,7 +10,7 @@ from batchgen.cli.options import next_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
-from batchgen.jobtable.batches import batches_of, open_table
+from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.services.registry import SIMULATOR
 
@@ -27,6 +27,11 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
         if not matching and len(candidates) > 1:
             raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
         yield database, max(matching or candidates, key=lambda batch: (batch.synced_at, batch.id)).id
+
+
+def stored_batch(database: Database, batch_id: int) -> StoredBatch:
+    """A batch by its row id."""
+    return next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
 
 
 def job_keys(

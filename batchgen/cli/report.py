@@ -1,0 +1,79 @@
+"""The command `batchgen report`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import click
+from rich import filesize
+from sqlalchemy import Connection
+
+from batchgen import clock
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch, stored_batch
+from batchgen.jobtable import clips
+from batchgen.jobtable.clips import ClipFile
+from batchgen.report.terminal import print_lines
+from batchgen.report.words import plural
+from batchgen.review.page import read_page
+from batchgen.review.posters import PosterSource
+from batchgen.review.report import WrittenReport, judge_target, write_report
+
+INLINE_MB = 20.0  # of posters in the page: those of some 2,000 clips
+MEGABYTE = 1_000_000
+UNSAFE = r"[^\w.-]"  # characters of a batch's name that may mean something in a path
+
+
+@options.manifest
+@options.db
+@options.simulate
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The page. Default: BATCH-report.html beside the manifest.",
+)
+@click.option(
+    "--inline",
+    default=INLINE_MB,
+    show_default=True,
+    metavar="MB",
+    type=click.FloatRange(min=0),
+    help="Put the posters into the page if they take at most so much of it, else into a folder beside it.",
+)
+def command(manifest: Path, db: str | None, simulate: bool, output: Path | None, inline: float) -> None:
+    """The page of `batchgen review` as one file: it opens in a browser by itself, from a disk or from a web server.
+
+    It shows the videos where they lie, so send them along with it. Verdicts stay in the browser; "Save verdicts" hands
+    them back as a file, for `batchgen verdicts import`.
+    """
+    folder = manifest.absolute().parent
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        batch = stored_batch(database, batch_id)
+        path = output or folder / f"{re.sub(UNSAFE, '_', batch.name)}-report.html"
+        judge_target(path)
+        posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(delivered, batch_id)))
+        page = database.read_now(read_page, batch, posters.__contains__, served=False, now=clock.utcnow())
+    show(write_report(page, path, folder, posters.get, inline * MEGABYTE), len(page.document["rows"]))
+
+
+def delivered(connection: Connection, batch_id: int) -> list[ClipFile]:
+    """The first file of each job that has one."""
+    return [clip.files[0] for clip in clips.clips(connection, batch_id) if clip.files]
+
+
+async def read_posters(source: PosterSource, files: list[ClipFile]) -> dict[str, bytes]:
+    """The posters of files by their SHA-256. Those that are missing are made."""
+    try:
+        return {file.sha256: poster for file in files if (poster := await source.poster(file))}
+    finally:
+        await source.close()
+
+
+def show(report: WrittenReport, jobs: int) -> None:
+    place = f"{report.poster_folder}" if report.poster_folder else "the page"
+    posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
+    print_lines(f"{report.path}: {plural(jobs, 'job')}, {filesize.decimal(report.bytes)}{posters}")
+    print_lines("Open it in a browser. `batchgen verdicts import` reads the verdicts that it saves.", err=True)

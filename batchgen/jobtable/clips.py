@@ -1,0 +1,251 @@
+"""The jobs of a batch as a person reviews them: what was asked, what came, what it cost, and the verdict on it.
+
+Of each job only the current attempt counts; the cost is that of all its attempts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, bindparam, func, inspect, select, text
+
+from batchgen.jobs import State, Verdict
+from batchgen.jobtable.schema import attempts, events, jobs, outputs, verdicts
+from batchgen.jobtable.verdicts import Judgement
+
+CHANGES_AT_ONCE = 500
+"""Jobs in one answer to a page that follows a run: it asks again at once where there are more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFile:
+    """One delivered file of a job."""
+
+    number: int
+    """From 1, in the service's order."""
+    path: str
+    """Relative to the manifest's folder, with `/` between the parts."""
+    sha256: str
+    bytes: int
+    seconds: float | None
+    width: int | None
+    height: int | None
+    remark: str | None
+
+
+class Problem(NamedTuple):
+    """One row of the view `problems`."""
+
+    problem: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One job, delivered or not. Money in USD."""
+
+    row_id: int
+    id: str
+    """The id in the manifest."""
+    state: State
+    model: str
+    request: str
+    """The JSON body of the create request, in which a local file stands as its path."""
+    input_pointers: tuple[str, ...]
+    """JSON pointers of the local files in the request."""
+    clip_seconds: float | None
+    take: int
+    tags: tuple[str, ...]
+    attempt_id: int | None
+    error_class: str | None
+    error: str | None
+    intent_at: datetime | None
+    answered_at: datetime | None
+    finished_at: datetime | None
+    delivered_at: datetime | None
+    ended_at: datetime | None
+    """When it was delivered, failed or was cancelled."""
+    cost_usd: Decimal | None
+    files: tuple[ClipFile, ...]
+    judgement: Judgement
+    judged_at: datetime | None
+    problems: tuple[Problem, ...]
+
+
+class Marks(NamedTuple):
+    """How far a page has read: what is newer than these has changed since."""
+
+    event: int
+    verdict: int
+    measured_at: str
+
+
+def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None = None) -> Iterator[Clip]:
+    """The jobs of a batch in the manifest's order; with `row_ids`, only those. Rows are read as they are consumed."""
+
+    def rows(statement: Select[Any]) -> Iterator[Row[Any]]:
+        params: dict[str, Any] = {"in_batch": batch_id}
+        if row_ids is not None:
+            statement = statement.where(jobs.c.id.in_(bindparam("ids", expanding=True)))
+            params["ids"] = row_ids
+        return iter(connection.execute(statement, params))
+
+    files: dict[int, list[ClipFile]] = {}
+    for row in rows(FILES):
+        files.setdefault(row.attempt_id, []).append(to_file(row))
+    costs: dict[int, Decimal] = {}
+    for row in rows(COSTS):
+        costs[row.job_id] = costs.get(row.job_id, Decimal(0)) + row.cost_usd
+    judgements = {  # of one attempt, the newest comes last
+        row.attempt_id: (Judgement(Verdict(row.verdict) if row.verdict else None, row.stars), row.at)
+        for row in rows(VERDICTS)
+    }
+    problems = problems_of(connection, batch_id)
+    for row in rows(JOBS):
+        judgement, judged_at = judgements.get(row.attempt_id, (Judgement(), None))
+        yield Clip(
+            *(row.id, row.key, State(row.state), row.model, row.request, tuple(json.loads(row.input_pointers))),
+            *(row.clip_seconds, row.take, tuple(json.loads(row.tags)), row.attempt_id, row.error_class, row.error),
+            *(row.intent_at, row.answered_at, row.finished_at, row.delivered_at),
+            ended_at=row.delivered_at or row.failed_at or row.cancelled_at,
+            cost_usd=costs.get(row.id),
+            files=tuple(sorted(files.get(row.attempt_id, ()), key=lambda file: file.number)),
+            judgement=judgement,
+            judged_at=judged_at,
+            problems=tuple(problems.get(row.key, ())),
+        )
+
+
+def problems_of(connection: Connection, batch_id: int) -> dict[str, list[Problem]]:
+    """What was measured to be wrong with delivered clips, by the id of the job."""
+    problems: dict[str, list[Problem]] = {}
+    if not inspect(connection).has_table("problems"):  # TODO: until the views are there
+        return problems
+    for key, *values in connection.execute(PROBLEMS, {"in_batch": batch_id}):
+        problems.setdefault(key, []).append(Problem(*values))
+    return problems
+
+
+def newest(connection: Connection, batch_id: int) -> Marks:
+    """The marks of a page that reads the batch now."""
+    params = {"in_batch": batch_id}
+    measured_at = connection.execute(NEWEST_MEASURE, params).scalar()
+    return Marks(
+        connection.execute(NEWEST_EVENT, params).scalar_one(),
+        connection.execute(NEWEST_VERDICT, params).scalar_one(),
+        measured_at.isoformat() if measured_at else "",
+    )
+
+
+def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[list[int], Marks]:
+    """The row ids of jobs with anything newer than `marks`, and the marks up to which that is all.
+
+    Raises `ValueError` for a time that is none.
+    """
+    params = {"in_batch": batch_id, "capacity": CHANGES_AT_ONCE}
+    moved = connection.execute(MOVED, {**params, "after": marks.event}).all()
+    judged = connection.execute(JUDGED, {**params, "after": marks.verdict}).all()
+    measured = connection.execute(
+        MEASURED, {**params, "after": datetime.fromisoformat(marks.measured_at or "2000-01-01T00:00:00+00:00")}
+    ).all()
+    row_ids = sorted({row[0] for rows in (moved, judged, measured) for row in rows})
+    return row_ids, Marks(
+        moved[-1][1] if moved else marks.event,
+        judged[-1][1] if judged else marks.verdict,
+        measured[-1][1].isoformat() if measured else marks.measured_at,
+    )
+
+
+def find(connection: Connection, batch_id: int, key: str) -> Clip | None:
+    """One job of a batch, by its id in the manifest."""
+    row_id = connection.execute(ROW_ID, {"in_batch": batch_id, "of_key": key}).scalar()
+    return None if row_id is None else next(clips(connection, batch_id, [row_id]), None)
+
+
+def find_file(connection: Connection, batch_id: int, row_id: int, number: int) -> ClipFile | None:
+    """One delivered file of a job's current attempt."""
+    of_job = FILES.where(jobs.c.id == row_id, outputs.c.number == number)
+    row = connection.execute(of_job, {"in_batch": batch_id}).first()
+    return to_file(row) if row else None
+
+
+def to_file(row: Any) -> ClipFile:
+    """A row of `FILES`."""
+    _, *values = row
+    return ClipFile(*values)
+
+
+def spend_by_model(connection: Connection, batch_id: int) -> dict[str, Decimal]:
+    """What the attempts of a batch were charged, by model, in USD. All attempts count, so the sum is the bill."""
+    sums: dict[str, Decimal] = {}
+    for model, cost in connection.execute(CHARGES, {"in_batch": batch_id}):
+        sums[model] = sums.get(model, Decimal(0)) + cost
+    return sums
+
+
+IN_BATCH = jobs.c.batch_id == bindparam("in_batch")
+_of_attempt = jobs.c.attempt_id == attempts.c.id
+JOBS = (
+    select(
+        *(jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.model, jobs.c.request, jobs.c.input_pointers),
+        *(jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.attempt_id, jobs.c.error_class, jobs.c.error),
+        *(jobs.c.delivered_at, jobs.c.failed_at, jobs.c.cancelled_at),
+        *(attempts.c.intent_at, attempts.c.answered_at, attempts.c.finished_at),
+    )
+    .outerjoin_from(jobs, attempts, _of_attempt)
+    .where(IN_BATCH)
+    .order_by(jobs.c.id)
+)
+ROW_ID = select(jobs.c.id).where(IN_BATCH, jobs.c.key == bindparam("of_key"))
+FILES = (
+    select(
+        *(outputs.c.attempt_id, outputs.c.number, outputs.c.path, outputs.c.sha256, outputs.c.bytes),
+        *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.remark),
+    )
+    .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
+    .where(IN_BATCH, outputs.c.delivered_at.is_not(None))
+)
+COSTS = (
+    select(attempts.c.job_id, attempts.c.cost_usd)
+    .join_from(jobs, attempts, attempts.c.job_id == jobs.c.id)
+    .where(IN_BATCH, attempts.c.cost_usd.is_not(None))
+)
+CHARGES = COSTS.with_only_columns(attempts.c.model, attempts.c.cost_usd)
+VERDICTS = (
+    select(verdicts.c.attempt_id, verdicts.c.verdict, verdicts.c.stars, verdicts.c.at)
+    .join_from(jobs, verdicts, jobs.c.attempt_id == verdicts.c.attempt_id)
+    .where(IN_BATCH)
+    .order_by(verdicts.c.id)
+)
+PROBLEMS = text(
+    "SELECT p.id, p.problem, p.detail FROM problems p"
+    " WHERE p.batch = (SELECT name FROM batches WHERE id = :in_batch) ORDER BY p.id, p.output, p.problem"
+)
+NEWEST_EVENT = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.batch_id == bindparam("in_batch"))
+_judged = select(verdicts.c.id).join_from(jobs, verdicts, jobs.c.attempt_id == verdicts.c.attempt_id).where(IN_BATCH)
+NEWEST_VERDICT = _judged.with_only_columns(func.coalesce(func.max(verdicts.c.id), 0))
+_measured = select(outputs.c.id).join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id).where(IN_BATCH)
+NEWEST_MEASURE = _measured.with_only_columns(func.max(outputs.c.measured_at))
+MOVED = (
+    select(events.c.job_id, events.c.id)
+    .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
+    .order_by(events.c.id)
+    .limit(bindparam("capacity"))
+)
+JUDGED = (
+    _judged.with_only_columns(jobs.c.id, verdicts.c.id)
+    .where(verdicts.c.id > bindparam("after"))
+    .order_by(verdicts.c.id)
+    .limit(bindparam("capacity"))
+)
+MEASURED = (
+    _measured.with_only_columns(jobs.c.id, outputs.c.measured_at)
+    .where(outputs.c.measured_at > bindparam("after"))
+    .order_by(outputs.c.measured_at)
+    .limit(bindparam("capacity"))
+)

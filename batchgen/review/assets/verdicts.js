@@ -1,0 +1,141 @@
+/* Verdicts: kept by the server, or in this browser and handed back as a file. Undo is a history. */
+
+const STORE = `batchgen/${page.batch}/`;
+const done = []; // judgements with what they replaced, the newest last
+const undone = [];
+const unsaved = new Map(); // served: judgements that the server does not have yet, by id
+let storage = null; // null: this browser keeps nothing, and verdicts live as long as the page
+const changed = new Map(); // file: what is handed back, by id
+
+function judgementOf(clip) {
+  return { verdict: clip.verdict, stars: clip.stars };
+}
+
+/**
+ * Judge a clip. `change` has a verdict or stars; what a clip has already is taken back by saying it again.
+ * False where nothing was said in the end.
+ */
+function judge(clip, change) {
+  if (!isDelivered(clip)) {
+    say(`${clip.id} has no clip to judge`);
+    return false;
+  }
+  const before = judgementOf(clip);
+  const after = { ...before, ...change };
+  if (change.verdict && change.verdict === before.verdict) after.verdict = "";
+  if (change.stars && change.stars === before.stars) after.stars = 0;
+  done.push({ clip, before, after });
+  undone.length = 0;
+  apply(clip, after);
+  return Object.keys(change).every((name) => after[name] === change[name]);
+}
+
+/** Take the newest judgement back, or with `again` do what was taken back last. */
+function undo(again = false) {
+  const step = (again ? undone : done).pop();
+  if (!step) {
+    say(again ? "nothing to redo" : "nothing to undo");
+    return;
+  }
+  (again ? done : undone).push(step);
+  apply(step.clip, again ? step.after : step.before);
+  moveTo(step.clip);
+}
+
+function apply(clip, judgement) {
+  Object.assign(clip, judgement);
+  const words = [clip.verdict || "undecided", clip.stars ? plural(clip.stars, "star") : ""].filter(Boolean).join(", ");
+  say(`${clip.id}: ${words}`);
+  const entry = {
+    id: clip.id, clip: clip.clip, verdict: clip.verdict || null, stars: clip.stars || null, at: new Date().toISOString(),
+  };
+  if (page.served) {
+    unsaved.set(clip.id, entry);
+    sendVerdicts();
+  } else {
+    changed.set(clip.id, entry);
+    keep(entry);
+  }
+  showVerdict(clip);
+}
+
+let isSending = false;
+
+/** Send what is not saved yet, one after another, so that a later verdict on a clip never arrives first. */
+async function sendVerdicts() {
+  if (isSending) return;
+  isSending = true;
+  try {
+    for (const entry of unsaved.values()) {
+      const answer = await fetch("verdicts", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(entry) });
+      if (!answer.ok && answer.status !== 409) throw new Error(String(answer.status));
+      if (unsaved.get(entry.id) === entry) unsaved.delete(entry.id);
+      if (answer.status === 409) notice(`${entry.id} has another clip by now: reload the page and judge that.`);
+    }
+    if (!unsaved.size && elements.notice.dataset.about === "saving") notice("");
+  } catch {
+    notice(`${plural(unsaved.size, "verdict")} not saved yet: batchgen review does not answer. The page tries again while it is open.`, "saving");
+    elements["save-button"].hidden = false;
+  } finally {
+    isSending = false;
+  }
+}
+
+function notice(text, about = "") {
+  elements.notice.textContent = text;
+  elements.notice.dataset.about = about;
+  elements.notice.hidden = !text;
+}
+
+function keep(entry) {
+  try {
+    storage?.setItem(STORE + JSON.stringify([entry.id, entry.clip]), JSON.stringify(entry));
+  } catch {
+    storage = null;
+  }
+  if (!storage) {
+    notice("This browser keeps nothing for this page: press “Save verdicts” before you close it.");
+  }
+}
+
+/** Read what this browser kept. A newer verdict in the batch counts instead. */
+function readStorage() {
+  if (page.served) return;
+  try {
+    storage = window.localStorage;
+    for (let place = 0; place < storage.length; place++) {
+      const key = storage.key(place);
+      if (!key.startsWith(STORE)) continue;
+      const entry = entryOf(storage.getItem(key));
+      const clip = entry && clipById.get(entry.id);
+      if (!clip || clip.clip !== entry.clip || Date.parse(entry.at) / 1000 <= clip.judged) continue;
+      Object.assign(clip, { verdict: entry.verdict || "", stars: entry.stars || 0 });
+      changed.set(entry.id, entry);
+    }
+  } catch {
+    storage = null;
+  }
+}
+
+/** A stored entry, if it is one. */
+function entryOf(text) {
+  try {
+    const entry = JSON.parse(text);
+    const isEntry = VERDICTS.includes(entry.verdict || "") && (entry.stars || 0) in STARS && Date.parse(entry.at);
+    return isEntry ? entry : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Hand the verdicts back as a file, which `batchgen verdicts import` reads. */
+function downloadVerdicts() {
+  const verdicts = [...(page.served ? unsaved : changed).values()];
+  const text = JSON.stringify({ format: "batchgen verdicts", version: 1, batch: page.batch, verdicts }, null, 1);
+  const link = make("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  link.download = `${page.batch}-verdicts.json`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  say(`${plural(verdicts.length, "verdict")} in ${link.download}`);
+}

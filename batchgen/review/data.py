@@ -1,0 +1,185 @@
+"""The data of the review page: one short row a clip, with the texts that clips share stored once.
+
+Whatever comes from a manifest, a service or a file is bounded here. It reaches the page as JSON and is shown as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from batchgen.jobs import State, Verdict
+from batchgen.jobtable.clips import Clip
+from batchgen.services.text import one_line
+
+PROMPT_CHARS = 500  # of a prompt on a card; a clip has 400 bytes of data, and the served page fetches longer ones whole
+ERROR_CHARS = 400  # of an error; the longest sentences of batchgen fit
+LABEL_CHARS = 200  # of an input image's path or link, a tag, or the detail of a problem
+VALUE_CHARS = 80  # of the value of one parameter
+PARAMS_MAX = 20  # parameters of a request that are shown; few models take more
+TAGS_MAX = 20
+WHOLE_CHARS = 2_000_000  # of a request that the served page shows whole on demand
+CLIP_DIGITS = 16  # of the SHA-256 of a job's first file: they name the clip on the page and in a file of verdicts
+CUT = "…"
+STATES = tuple(State)
+VERDICTS = ("", *Verdict)
+
+FIELDS = (
+    *("row", "id", "state", "model", "prompt", "image", "params", "take"),
+    *("clip", "poster", "folder", "name", "width", "height", "length"),
+    *("cost", "seconds", "ended", "verdict", "stars", "judged", "error", "tags", "problems", "more"),
+)
+"""The names of the values in a clip's row, in their order. Empty values at the end of a row are left out.
+
+`row` is the row's id in the table, `clip` names the first file by its content. `folder` and `name` make its path; a
+name that is the job's id with `.mp4` is left out. `length` is the file's, in seconds; `seconds` the time that the
+generation took. `ended` and `judged` are Unix times. `more` has the paths of further files.
+"""
+
+
+class Interned:
+    """Values that many clips share: stored once, in the order in which they were met, and named by their number."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Hashable, int] = {}
+        self.values: list[Any] = []
+
+    def number(self, key: Hashable, make: Callable[[], Any]) -> int:
+        """The number of a value, which is made where it is new."""
+        if key not in self.numbers:
+            self.numbers[key] = len(self.values)
+            self.values.append(make())
+        return self.numbers[key]
+
+
+class ClipData:
+    """The rows of clips, and the texts that they share."""
+
+    def __init__(self, has_poster: Callable[[str], bool]) -> None:
+        self.has_poster = has_poster
+        self.shared = {name: Interned() for name in ("model", "prompt", "image", "params", "folder", "error")}
+        self.rows: list[list[Any]] = []
+
+    def add(self, clip: Clip) -> None:
+        """Add a clip."""
+        values = self.values_of(clip)
+        row = [values.get(name) or 0 for name in FIELDS]
+        while not row[-1]:
+            row.pop()
+        self.rows.append(row)
+
+    def number(self, name: str, text: str, most: int) -> int:
+        """The number of a shared text, counted from 1; 0 for an empty one."""
+        return self.shared[name].number(text, lambda: bounded(text, most)) + 1 if text else 0
+
+    def values_of(self, clip: Clip) -> dict[str, Any]:
+        request = parsed(clip.request)
+        prompt, links, params = parts_of(request, clip.input_pointers)
+        values: dict[str, Any] = {
+            "row": clip.row_id,
+            "id": clip.id,
+            "state": STATES.index(clip.state),
+            "model": self.number("model", clip.model, LABEL_CHARS),
+            "prompt": self.number("prompt", prompt, PROMPT_CHARS),
+            "image": self.number("image", " + ".join(links), LABEL_CHARS),
+            "params": self.shared["params"].number(json.dumps(params), lambda: params) + 1 if params else 0,
+            "take": clip.take,
+            "cost": float(clip.cost_usd or 0),
+            "ended": round(clip.ended_at.timestamp()) if clip.ended_at else 0,
+            "verdict": VERDICTS.index(clip.judgement.verdict or ""),
+            "stars": clip.judgement.stars,
+            "judged": round(clip.judged_at.timestamp(), 3) if clip.judged_at else 0,
+            "error": self.number("error", clip.error or "", ERROR_CHARS),
+            "tags": [bounded(tag, LABEL_CHARS) for tag in clip.tags[:TAGS_MAX]],
+            "problems": [[problem, bounded(detail or "", LABEL_CHARS)] for problem, detail in clip.problems],
+        }
+        if clip.finished_at and (sent_at := clip.answered_at or clip.intent_at):
+            values["seconds"] = round(max(0.0, (clip.finished_at - sent_at).total_seconds()), 1)
+        if clip.files:
+            first, *others = clip.files
+            folder, _, name = first.path.rpartition("/")
+            values |= {
+                "clip": first.sha256[:CLIP_DIGITS],
+                "poster": int(self.has_poster(first.sha256)),
+                "folder": self.shared["folder"].number(folder, lambda: folder) + 1 if folder else 0,
+                "name": "" if name == f"{clip.id}.mp4" else name,
+                "width": first.width,
+                "height": first.height,
+                "length": round(first.seconds or 0, 2),
+                "more": [file.path for file in others],
+            }
+        return values
+
+    def document(self) -> dict[str, Any]:
+        """The data as JSON values."""
+        shared = {name: interned.values for name, interned in self.shared.items()}
+        return {"fields": FIELDS, "states": STATES, "shared": shared, "rows": self.rows}
+
+
+def parsed(request: str) -> Mapping[str, Any]:
+    """The body of a request; an empty one where the table holds no JSON object."""
+    try:
+        body = json.loads(request)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def parts_of(request: Mapping[str, Any], pointers: Iterable[str]) -> tuple[str, list[str], list[list[str]]]:
+    """The prompt of a request, the files and links it shows the model, and its other parameters."""
+    local = {pointer.split("/")[1] for pointer in pointers if pointer.startswith("/")}
+    links: list[str] = []
+    params: list[list[str]] = []
+    for name, value in request.items():
+        if name in ("model", "prompt"):
+            continue
+        texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+        if texts and (name in local or all(is_link(text) for text in texts)):
+            links += map(link_label, texts)
+        elif len(params) < PARAMS_MAX:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            params.append([bounded(name, VALUE_CHARS), bounded(text, VALUE_CHARS)])
+    prompt = request.get("prompt", "")
+    return prompt if isinstance(prompt, str) else json.dumps(prompt), links, params
+
+
+def is_link(text: str) -> bool:
+    return text.startswith(("http://", "https://", "data:"))
+
+
+def link_label(text: str) -> str:
+    """A link or a path for a person. Images in the request itself are told apart by their content."""
+    if not text.startswith("data:"):
+        return text
+    return f"{text[:40].partition(',')[0]} {sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def bounded(text: str, most: int) -> str:
+    """One line of at most `most` characters, without any that would change how the text around it is shown."""
+    return one_line(text, most) if len(text) <= most else one_line(text, most - 1) + CUT
+
+
+def whole(clip: Clip) -> dict[str, Any]:
+    """What a card shows cut, whole: for the served page, on demand."""
+    request = parsed(clip.request) if len(clip.request) <= WHOLE_CHARS else {}
+    prompt, links, _ = parts_of(request, clip.input_pointers)
+    other = {name: value for name, value in request.items() if name != "prompt"}
+    return {
+        "prompt": prompt or clip.request[:WHOLE_CHARS],
+        "image": links,
+        "request": json.dumps(other, ensure_ascii=False, indent=1)[:WHOLE_CHARS],
+        "error": clip.error or "",
+    }
+
+
+def as_script(document: Mapping[str, Any]) -> str:
+    """JSON that may stand in a `<script>` of a page: nothing in it ends the element or begins a comment."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=text_of)
+    return text.replace("<", "\\u003c")
+
+
+def text_of(value: datetime) -> str:
+    return value.isoformat()

@@ -1,0 +1,145 @@
+"""The review page as HTML: a template with data, style and script in it, under a policy that allows no other.
+
+The script and the style are named in the policy by their hashes: a prompt, an id or an error can never run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from sqlalchemy import Connection
+
+from batchgen.jobtable import clips as clip_rows
+from batchgen.jobtable.batches import StoredBatch
+from batchgen.review.charts import ChartData, charts
+from batchgen.review.data import ClipData, as_script
+from batchgen.services.registry import SIMULATOR
+
+GENERATOR = "batchgen report"
+"""Marks a page as one of ours, which may be replaced by a newer one."""
+TEMPLATE = "page.html"
+STYLES = ("page.css", "card.css", "viewer.css")
+SCRIPTS = (
+    *("data.js", "state.js", "filter.js", "controls.js", "verdicts.js", "card.js", "grid.js", "matrix.js", "player.js"),
+    *("viewer.js", "keys.js", "live.js", "main.js"),
+)
+"""In this order they are one script: what runs at once stands in the last one."""
+COMMENT = re.compile(r"/\*.*?\*/|(^|(?<=[;{},]))\s*// .*?$", re.DOTALL | re.MULTILINE)
+"""Comments of our assets, which have nothing like them in a text."""
+CSS_BLANKS = re.compile(r"\s*([{};,])\s*|(?<=:)\s+")
+CODE_BLANKS = re.compile(r" *([=<>?:&|,;{}()*+]) *")
+TEXT = re.compile(r"(\"[^\"]*\")")
+UNSURE = re.compile(r"[`'\\]|(?<! )/|/(?! )")
+"""A line of a script with one of these is left as it is: it may hold text in which blanks count."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageData:
+    """A batch, ready to be a page."""
+
+    batch: str
+    document: Mapping[str, Any]
+    charts: str
+    posters: Mapping[str, str]
+    """The SHA-256 of delivered files with a poster, by their short names on the page."""
+
+
+def read_page(
+    connection: Connection, batch: StoredBatch, has_poster: Callable[[str], bool], *, served: bool, now: datetime
+) -> PageData:
+    """Read a batch as the page needs it."""
+    data, chart_data, posters = ClipData(has_poster), ChartData(), {}
+    marks = clip_rows.newest(connection, batch.id)
+    for clip in clip_rows.clips(connection, batch.id):
+        data.add(clip)
+        chart_data.add(clip)
+        if clip.files and has_poster(clip.files[0].sha256):
+            posters[clip.files[0].sha256[:16]] = clip.files[0].sha256
+    document = {
+        **data.document(),
+        "batch": batch.name,
+        "simulated": batch.service == SIMULATOR,
+        "served": served,
+        "made": now,
+        "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
+        "marks": marks,
+    }
+    return PageData(batch.name, document, charts(chart_data, clip_rows.spend_by_model(connection, batch.id)), posters)
+
+
+def render(
+    page: PageData, document: Mapping[str, Any], policy: str = "", inline: Mapping[str, str] | None = None
+) -> str:
+    """The page as HTML. `inline` has posters in base64, by their short names."""
+    from minijinja import Environment
+
+    environment = Environment(templates={TEMPLATE: packed(TEMPLATE)})
+    html: str = environment.render_template(
+        TEMPLATE,
+        batch=page.batch,
+        charts=page.charts,
+        data=as_script(document),
+        generator=GENERATOR,
+        policy=policy,
+        posters=as_script(inline) if inline else "",
+        script=script(),
+        style=style(),
+    )
+    return html
+
+
+def policy(*, media: str, connect: str = "'none'") -> str:
+    """The Content-Security-Policy: our script, our style, posters and videos from `media`, and nothing else."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{digest(script())}'",
+            f"style-src '{digest(style())}'",
+            f"img-src data: {media}",
+            f"media-src {media}",
+            f"connect-src {connect}",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def digest(text: str) -> str:
+    """The hash by which a policy names an inline script or style."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+@cache
+def script() -> str:
+    return '(() => {\n"use strict";\n' + "".join(map(packed, SCRIPTS)) + "})();"
+
+
+@cache
+def style() -> str:
+    return "".join(map(packed, STYLES))
+
+
+def packed(name: str) -> str:
+    """An asset without indentation and comments, which are a third of its bytes."""
+    text = files("batchgen.review").joinpath("assets", name).read_text("utf-8")
+    text = COMMENT.sub("", text)
+    if name.endswith(".css"):
+        text = CSS_BLANKS.sub(r"\1", text)
+    lines = [line.strip() for line in text.splitlines()]
+    if name.endswith(".js"):
+        lines = [line if UNSURE.search(line) else squeezed(line) for line in lines]
+    return "\n".join(filter(None, lines)) + "\n"
+
+
+def squeezed(line: str) -> str:
+    """A line of a script without the blanks around signs, but for those in its texts."""
+    parts = TEXT.split(line)
+    return "".join(part if part.startswith('"') else CODE_BLANKS.sub(r"\1", part) for part in parts)

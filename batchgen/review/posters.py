@@ -1,0 +1,51 @@
+"""The posters of a batch for its page: those that are stored, and those that are made when they are first needed."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from batchgen.files.checker import Checker
+from batchgen.files.outputs import OutputFolder, name_of
+from batchgen.files.posters import Posters
+from batchgen.files.safe_open import UnsafePath
+from batchgen.jobtable.clips import ClipFile
+
+
+class PosterSource:
+    """Reads and makes posters of delivered files. Close it in the event loop in which it was used."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.outputs = OutputFolder(folder)
+        self.posters = Posters(folder)
+        self.checker = Checker()
+
+    def read(self, file: ClipFile) -> bytes | None:
+        """The stored poster of a file, as WebP."""
+        return self.posters.read(file.sha256)
+
+    async def poster(self, file: ClipFile) -> bytes | None:
+        """The poster of a file, made now where none is stored; None where the file is gone or does not decode."""
+        if stored := await asyncio.to_thread(self.read, file):
+            return stored
+        if not await asyncio.to_thread(self.is_there, file):
+            return None
+        try:
+            make = getattr(self.checker, "poster", None)  # TODO: until it is there
+            poster: bytes | None = make and await make(self.posters, self.folder / file.path, file.sha256)
+            return poster
+        except OSError:  # the decoder cannot be started: the page works without posters
+            return None
+
+    def is_there(self, file: ClipFile) -> bool:
+        """Whether a regular file lies at the path, without a link on the way: nothing else is given to the decoder."""
+        try:
+            with self.outputs.open_parent(file.path) as folder:
+                status = folder.stat(name_of(file.path))
+                return status is not None and status.st_size == file.bytes
+        except (OSError, UnsafePath):
+            return False
+
+    async def close(self) -> None:
+        await self.checker.close()

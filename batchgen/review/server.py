@@ -1,0 +1,277 @@
+"""The review page served on this machine: verdicts go straight into the job table.
+
+Only who knows the address may read or judge: it has a random token. A request under another host's name (DNS rebinding)
+or from another page is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from mimetypes import guess_type
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Config, Server
+
+from batchgen import clock
+from batchgen.errors import UsageError
+from batchgen.files.outputs import OutputFolder, name_of
+from batchgen.files.safe_open import UnsafePath
+from batchgen.jobs import Verdict
+from batchgen.jobtable import clips, verdicts
+from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.verdicts import Judgement
+from batchgen.review.data import CLIP_DIGITS, ClipData, whole
+from batchgen.review.page import policy, read_page, render
+from batchgen.review.posters import PosterSource
+
+HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")  # under which a browser may ask; a tunnel may have another port
+PORTS_TRIED = 20  # after the wished one, if that is taken
+BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
+HEADERS = {
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+    "x-frame-options": "DENY",
+    "cache-control": "no-store",
+}
+POSTER_HEADERS = {"cache-control": "private, max-age=86400"}  # a poster belongs to the content of a clip
+
+
+class Review:
+    """A batch under review: its job table and its folder."""
+
+    def __init__(self, database: Database, batch: StoredBatch, folder: Path) -> None:
+        self.database = database
+        self.batch = batch
+        self.outputs = OutputFolder(folder)
+        self.posters = PosterSource(folder)
+        self.token = secrets.token_urlsafe(24)
+
+    async def page(self, _request: Request) -> Response:
+        """The page with all clips as they stand now."""
+        read = self.database.read(read_page, self.batch, lambda _sha256: True, served=True, now=clock.utcnow())
+        page = await read
+        html = await to_thread.run_sync(render, page, page.document)
+        allowed = policy(media="'self'", connect="'self'")
+        headers = {"content-security-policy": f"{allowed}; frame-ancestors 'none'"}
+        return HTMLResponse(html.encode("utf-8", "replace"), headers=headers)
+
+    async def video(self, request: Request) -> Response:
+        """A delivered file. Its path is judged again here, and no link is followed."""
+        row_id, number = request.path_params["row"], request.path_params["number"]
+        file = await self.database.read(clips.find_file, self.batch.id, row_id, number)
+        if file is None:
+            raise HTTPException(404)
+        try:
+            return await to_thread.run_sync(self.open_video, file)
+        except (OSError, UnsafePath):
+            raise HTTPException(404) from None
+
+    def open_video(self, file: ClipFile) -> Response:
+        with self.outputs.open_parent(file.path) as folder:
+            return OpenFileResponse(folder.open(name_of(file.path), os.O_RDONLY), folder.path / name_of(file.path))
+
+    async def show_poster(self, request: Request) -> Response:
+        """The poster of a job's first file, made now where there is none yet."""
+        file = await self.database.read(clips.find_file, self.batch.id, request.path_params["row"], 1)
+        poster = await self.posters.poster(file) if file else None
+        if not poster:
+            raise HTTPException(404)
+        return Response(poster, headers=POSTER_HEADERS, media_type="image/webp")
+
+    async def job(self, request: Request) -> Response:
+        """The texts of a job that its card shows cut."""
+        rows = await self.database.read(self.read_clips, [request.path_params["row"]])
+        if not rows:
+            raise HTTPException(404)
+        return JSONResponse(whole(rows[0]))
+
+    async def changes(self, request: Request) -> Response:
+        """The jobs that have changed since the marks of the page."""
+        try:
+            event, verdict, measured_at = json.loads(request.query_params.get("marks", ""))
+            marks = Marks(int(event), int(verdict), str(measured_at))
+            rows, marks = await self.database.read(clips.changed_since, self.batch.id, marks)
+        except (ValueError, TypeError, OverflowError):
+            raise HTTPException(400) from None
+        data = ClipData(lambda _sha256: True)
+        for clip in await self.database.read(self.read_clips, rows) if rows else ():
+            data.add(clip)
+        return JSONResponse({**data.document(), "marks": marks, "most": CHANGES_AT_ONCE})
+
+    def read_clips(self, connection: Any, rows: list[int]) -> list[Clip]:
+        return list(clips.clips(connection, self.batch.id, rows))
+
+    async def judge(self, request: Request) -> Response:
+        """Store a verdict on the clip that the page has shown. 409 where the job has another one by now."""
+        if request.headers.get("origin") not in (None, f"http://{request.headers.get('host')}"):
+            raise HTTPException(403)
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            raise HTTPException(415)
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > BODY_BYTES:
+                raise HTTPException(413)
+        try:
+            entry = json.loads(body)
+            key, name = str(entry["id"]), str(entry["clip"])
+            judgement = judgement_of(entry)
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise HTTPException(400) from None
+        is_stored = await self.database.write(self.store, key, name, judgement)
+        return JSONResponse({"stored": is_stored}, 200 if is_stored else 409)
+
+    def store(self, connection: Any, key: str, name: str, judgement: Judgement) -> bool:
+        clip = clips.find(connection, self.batch.id, key)
+        if clip is None or clip.attempt_id is None or not clip.files or clip.files[0].sha256[:CLIP_DIGITS] != name:
+            return False
+        return verdicts.judge(connection, clip.attempt_id, judgement, clock.utcnow())
+
+    def application(self) -> Starlette:
+        """The ASGI application. Everything lies below the token; without it, nothing is there."""
+        routes = [
+            Route("/", self.page),
+            Route("/video/{row:int}/{number:int}", self.video),
+            Route("/poster/{row:int}", self.show_poster),
+            Route("/job/{row:int}", self.job),
+            Route("/changes", self.changes),
+            Route("/verdicts", self.judge, methods=["POST"]),
+        ]
+        return Starlette(
+            routes=[Mount("/{token}", routes=routes, middleware=[Middleware(TokenGuard, token=self.token)])],
+            middleware=[
+                Middleware(TrustedHostMiddleware, allowed_hosts=list(NAMES), www_redirect=False),
+                Middleware(SafeHeaders),
+            ],
+        )
+
+
+def judgement_of(entry: Mapping[str, Any]) -> Judgement:
+    """The judgement of a posted verdict. Raises `ValueError`, `TypeError`."""
+    verdict, stars = entry.get("verdict"), entry.get("stars")
+    if stars is not None and not (type(stars) is int and 1 <= stars <= verdicts.STARS_MAX):
+        raise ValueError("stars are 1 to 5")
+    return Judgement(Verdict(verdict) if verdict is not None else None, stars)
+
+
+class TokenGuard:
+    """Answers 404, as for any unknown path, unless the address has the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self.app = app
+        self.token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = scope.get("path_params", {}).get("token", "")
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), self.token):
+            raise HTTPException(404)
+        await self.app(scope, receive, send)
+
+
+class SafeHeaders:
+    """Adds the headers that bound what a browser does with an answer, where the answer has none of its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                names = {name for name, _ in message["headers"]}
+                headers = {name.encode(): value.encode() for name, value in HEADERS.items()}
+                message["headers"] = [*message["headers"], *(item for item in headers.items() if item[0] not in names)]
+            await send(message)
+
+        await self.app(scope, receive, send_safely)
+
+
+class OpenFileResponse(FileResponse):
+    """A file by its descriptor, with ranges: what was opened safely is what is sent. It is closed at the end."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor = descriptor
+        by_descriptor = Path(f"/dev/fd/{descriptor}")
+        # Windows has no such names; there, a name is checked before it is opened, as everywhere else.
+        opened = by_descriptor if by_descriptor.exists() else path
+        media_type = guess_type(path.name)[0] or ""
+        is_video = media_type.startswith("video/")  # anything else would be no video, whatever its name says
+        super().__init__(opened, media_type=media_type if is_video else "video/mp4", stat_result=os.fstat(descriptor))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.close(self.descriptor)
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on a port of this machine, or on one of the next where that is taken; 0 takes any.
+
+    Raises `UsageError`.
+    """
+    for candidate in range(port, port + PORTS_TRIED if port else 1):
+        listener = socket.socket()
+        if os.name != "nt":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, min(candidate, 65_535)))
+            listener.listen()
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise UsageError(f"no port from {port} to {port + PORTS_TRIED - 1} is free on {HOST}; choose another with --port")
+
+
+class ReviewServer(Server):
+    """Serves a review until Ctrl-C or SIGTERM, or until `should_exit` is set."""
+
+    def __init__(self, review: Review, listener: socket.socket, on_ready: Callable[[str], object]) -> None:
+        """Calls `on_ready` with the address when it answers."""
+        config = Config(
+            review.application(),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,  # a browser keeps the connection of a video open
+        )
+        super().__init__(config)
+        self.review = review
+        self.listener = listener
+        self.on_ready = on_ready
+
+    def serve_until_stopped(self) -> None:
+        with suppress(KeyboardInterrupt):  # it has ended in good order, and passes the signal on
+            self.run([self.listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_ready(f"http://{HOST}:{self.listener.getsockname()[1]}/{self.review.token}/")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self.review.posters.close()

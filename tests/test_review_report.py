@@ -1,0 +1,157 @@
+"""The commands `review` and `report`, and the data of the page: what is written where, what is refused, what is cut."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+
+import httpx2 as httpx
+import pytest
+
+from batchgen.files.posters import Posters
+from batchgen.jobs import State
+from batchgen.jobtable import clips
+from batchgen.jobtable.clips import Clip
+from batchgen.jobtable.database import Database
+from batchgen.review.charts import ChartData, charts
+from batchgen.review.data import ClipData, as_script
+from tests.conftest import NOON, Command, Launch
+from tests.review_batch import ReviewBatch, job, poster_bytes
+
+CLIP = b"not a video"
+DIGEST = sha256(CLIP).hexdigest()
+HOSTILE = "</script><script>alert(1)</script>\"'\u202e\0\x1b"
+
+
+@pytest.fixture
+def batch(database: Database, tmp_path: Path) -> ReviewBatch:
+    """One delivered job with a poster, and a failed one."""
+    batch = ReviewBatch(database, tmp_path)
+    sent = batch.send([job("mona", prompt="Mist."), job("refused")])
+    batch.deliver_all(sent[:1], lambda _: (CLIP, DIGEST), timedelta(minutes=3))
+    batch.fail_all(sent[1:], "no faces")
+    batch.keep_poster(DIGEST, poster_bytes("teal"))
+    return batch
+
+
+def read_clips(batch: ReviewBatch) -> list[Clip]:
+    return batch.database.read_now(lambda connection: list(clips.clips(connection, batch.batch_id)))
+
+
+def test_report_writes_one_page_beside_the_manifest(batch: ReviewBatch, batchgen: Command) -> None:
+    result = batchgen("report", batch.manifest)
+    path = batch.folder / "night-report.html"
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"{path}: 2 jobs, ")
+    assert "1 poster in the page" in result.stdout
+    page = path.read_text("utf-8")
+    assert 'content="default-src' in page
+    assert '"videos":""' in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert sorted(file.name for file in batch.folder.glob("*report*")) == ["night-report.html"]
+    assert batchgen("report", batch.manifest).returncode == 0  # its own page may be replaced
+
+
+def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch, batchgen: Command) -> None:
+    folder = batch.folder / "for the client"
+    folder.mkdir()
+    result = batchgen("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
+    assert result.returncode == 0
+    assert '"videos":"../"' in (folder / "page.html").read_text("utf-8")
+    assert (folder / "page-posters" / f"{DIGEST[:16]}.webp").read_bytes() == Posters(batch.folder).read(DIGEST)
+
+
+def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) -> None:
+    (batch.folder / "notes.html").write_text("<html>mine</html>")
+    for output, words in (
+        ("notes.html", "is not a page that batchgen made"),
+        ("clips", "is a folder"),
+        ("nowhere/page.html", "there is no folder"),
+    ):
+        result = batchgen("report", batch.manifest, "-o", batch.folder / output)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert words in result.stderr
+    assert (batch.folder / "notes.html").read_text() == "<html>mine</html>"
+
+
+@pytest.mark.parametrize("command", ["review", "report"])
+def test_a_manifest_that_was_never_run_has_nothing_to_show(command: str, batchgen: Command) -> None:
+    result = batchgen(command, "none.yaml")
+    assert result.returncode == 2
+    assert "there is no such manifest" in result.stderr
+    assert "batchgen run none.yaml" in result.stderr
+
+
+def test_review_serves_until_it_is_interrupted(batch: ReviewBatch, launch: Launch) -> None:
+    running = launch("review", batch.manifest, "--port", "0", "--no-browser")
+    assert running.process.stdout
+    address = running.process.stdout.readline().strip()
+    assert "mona" in httpx.get(address).text
+    running.signal(signal.SIGINT)
+    result = running.end()
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "Traceback" not in result.stderr
+
+
+def test_texts_without_end_are_cut_and_cannot_leave_the_data(batch: ReviewBatch) -> None:
+    mona = next(clip for clip in read_clips(batch) if clip.id == "mona")
+    request = json.dumps(
+        {"prompt": HOSTILE * 50_000, "image_url": f"data:image/png;base64,{'A' * 100_000}", **params()}
+    )
+    clip = replace(
+        mona, request=request, error=HOSTILE * 50_000, tags=(HOSTILE * 1_000,) * 1_000, model=HOSTILE * 1_000
+    )
+    data = ClipData(lambda _: True)
+    data.add(clip)
+    text = as_script(data.document())
+    assert len(text) < 15_000
+    assert "<" not in text
+    assert "\u202e" not in text
+    assert json.loads(text)["rows"][0][1] == "mona"
+
+
+def params() -> dict[str, str]:
+    return {f"p{number}{HOSTILE}": HOSTILE * 100 for number in range(1_000)}
+
+
+@pytest.mark.parametrize(
+    "request_", ["", "[]", "null", '{"prompt": 5}', '{"prompt": null}', '{"image_url": [1, {}]}', "[" * 9_999]
+)
+def test_a_request_that_is_none_is_shown_as_far_as_it_goes(batch: ReviewBatch, request_: str) -> None:
+    data = ClipData(lambda _: True)
+    data.add(replace(read_clips(batch)[0], request=request_))
+    assert json.loads(as_script(data.document()))["rows"][0][1] == "mona"
+
+
+def test_the_cost_of_a_clip_is_that_of_all_its_attempts(batch: ReviewBatch) -> None:
+    batch.retry("refused")
+    sent = batch.intend()
+    batch.accept(sent[0], "g-again", cost="0.5")
+    costs = {clip.id: clip.cost_usd for clip in read_clips(batch)}
+    bill = batch.database.read_now(clips.spend_by_model, batch.batch_id)
+    assert costs["refused"] == Decimal("0.5")
+    assert sum(bill.values()) == sum(cost or Decimal(0) for cost in costs.values())
+
+
+def test_charts_of_nothing_are_nothing_and_names_in_them_are_text() -> None:
+    assert charts(ChartData(), {}) == ""
+    data = ChartData([NOON], [], [NOON], {HOSTILE: [1.0]}, 1)
+    drawn = charts(data, {HOSTILE: Decimal(1)})
+    assert "<script>" not in drawn
+    assert drawn.count("<figure>") == 3
+
+
+def test_a_clip_has_its_state_its_file_and_its_times(batch: ReviewBatch) -> None:
+    mona, refused = read_clips(batch)
+    assert (mona.state, refused.state) == (State.DONE, State.FAILED)
+    assert mona.finished_at
+    assert mona.answered_at
+    assert mona.finished_at - mona.answered_at == timedelta(minutes=3)
+    assert [(file.number, file.path, file.sha256) for file in mona.files] == [(1, "clips/mona.mp4", DIGEST)]
+    assert refused.error == "no faces"
+    assert not refused.files

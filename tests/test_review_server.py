@@ -1,0 +1,212 @@
+"""The served review page: who may ask, which files it gives, and how verdicts get into the table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+
+from batchgen.errors import UsageError
+from batchgen.jobs import State, Verdict
+from batchgen.jobtable import verdicts
+from batchgen.jobtable.batches import stored_batches
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.verdicts import Judgement
+from batchgen.review.server import Review, ReviewServer, listen
+from tests.review_batch import ReviewBatch, job
+
+CLIP = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
+
+
+@contextmanager
+def served_review(batch: ReviewBatch) -> Iterator[str]:
+    """The address of the page of a batch, served on a thread."""
+    ready = Event()
+    addresses: list[str] = []
+
+    def announce(address: str) -> None:
+        addresses.append(address)
+        ready.set()
+
+    (stored,) = batch.database.read_now(stored_batches)
+    with listen(0) as listener:
+        server = ReviewServer(Review(batch.database, stored, batch.folder), listener, announce)
+        thread = Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            assert ready.wait(10)
+            yield addresses[0]
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+@pytest.fixture
+def batch(database: Database, tmp_path: Path) -> ReviewBatch:
+    """Two delivered jobs, a failed one and one that is generated."""
+    batch = ReviewBatch(database, tmp_path)
+    sent = batch.send([job(key, prompt="Mist.") for key in ("mona", "lisa", "refused", "late")])
+    batch.deliver_all(sent[:2], lambda job_: (CLIP, sha256(job_.key.encode()).hexdigest()), timedelta(minutes=3))
+    batch.fail_all(sent[2:3], "no faces")
+    return batch
+
+
+@pytest.fixture
+def address(batch: ReviewBatch) -> Iterator[str]:
+    with served_review(batch) as address:
+        yield address
+
+
+def clip_name(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:16]
+
+
+def entry(key: str = "mona", **changes: Any) -> dict[str, Any]:
+    return {"id": key, "clip": clip_name(key), "verdict": "picked", "stars": None, **changes}
+
+
+def current(batch: ReviewBatch, key: str = "mona") -> Judgement:
+    return batch.database.read_now(verdicts.current, batch.row(key).attempt_id)
+
+
+def test_the_page_holds_every_job_and_allows_no_other_script(address: str) -> None:
+    page = httpx.get(address)
+    assert page.status_code == 200
+    for key in ("mona", "lisa", "refused", "late", "no faces"):
+        assert key in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert page.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("", {"host": "evil.test"}, 400),
+        ("", {"host": "evil.test:80"}, 400),
+        ("verdicts", {"host": "evil.test"}, 400),
+        ("video/99/1", {}, 404),
+        ("video/1/2", {}, 404),
+        ("video/3/1", {}, 404),  # it failed
+        ("video/1/../../../etc/passwd", {}, 404),
+        ("poster/3", {}, 404),
+        ("job/99", {}, 404),
+        ("changes", {}, 400),
+        ("changes?marks=[1]", {}, 400),
+        ("changes?marks=[1e400,1,null]", {}, 400),
+    ],
+)
+def test_what_is_not_there_and_who_may_not_ask_is_refused(
+    address: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    assert httpx.get(address + path, headers=headers).status_code == status
+
+
+def test_without_the_token_nothing_is_there(address: str) -> None:
+    root = address.rsplit("/", 2)[0]
+    for path in ("", "/", "/x/", "/x/video/1/1", "/video/1/1", f"/{'x' * 32}/changes?marks=[0,0,%22%22]"):
+        assert httpx.get(root + path).status_code == 404
+
+
+def test_a_video_is_given_whole_or_in_ranges(address: str) -> None:
+    whole = httpx.get(f"{address}video/1/1")
+    assert whole.content == CLIP
+    assert whole.headers["content-type"] == "video/mp4"
+    part = httpx.get(f"{address}video/1/1", headers={"range": "bytes=8-11"})
+    assert (part.status_code, part.content) == (206, CLIP[8:12])
+    assert httpx.head(f"{address}video/1/1").headers["content-length"] == str(len(CLIP))
+    assert httpx.get(f"{address}video/1/1", headers={"range": "bytes=999999-"}).status_code == 416
+
+
+def test_a_link_in_the_place_of_a_video_leads_nowhere(batch: ReviewBatch, address: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("not for the page")
+    clip = tmp_path / "clips" / "mona.mp4"
+    clip.unlink()
+    clip.symlink_to(secret)
+    assert httpx.get(f"{address}video/1/1").status_code == 404
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "clips").rename(elsewhere)
+    (tmp_path / "clips").symlink_to(elsewhere)
+    assert httpx.get(f"{address}video/2/1").status_code == 404
+
+
+def test_a_verdict_goes_into_the_table(batch: ReviewBatch, address: str) -> None:
+    assert httpx.post(f"{address}verdicts", json=entry(stars=4)).json() == {"stored": True}
+    assert current(batch) == Judgement(Verdict.PICKED, 4)
+    httpx.post(f"{address}verdicts", json=entry(verdict=None))
+    assert current(batch) == Judgement()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (entry(clip="0" * 16), {}, 409),  # the clip was replaced since the page showed it
+        (entry("nobody"), {}, 409),
+        (entry("refused"), {}, 409),
+        (entry(verdict="loved"), {}, 400),
+        (entry(stars=6), {}, 400),
+        (entry(stars=True), {}, 400),
+        (entry(stars="3"), {}, 400),
+        ({"id": "mona"}, {}, 400),
+        ([], {}, 400),
+        ({**entry(), "more": "x" * 20_000}, {}, 413),
+        (entry(), {"origin": "http://evil.test"}, 403),
+        (entry(), {"origin": "null"}, 403),
+        (entry(), {"content-type": "text/plain"}, 415),  # a form of another page can send this without asking first
+    ],
+)
+def test_a_bad_verdict_is_refused_and_changes_nothing(
+    batch: ReviewBatch, address: str, body: Any, headers: dict[str, str], status: int
+) -> None:
+    headers = {"content-type": "application/json", **headers}
+    assert httpx.post(f"{address}verdicts", content=json.dumps(body), headers=headers).status_code == status
+    assert current(batch) == Judgement()
+
+
+def test_changes_are_what_happened_since_the_marks(batch: ReviewBatch, address: str) -> None:
+    def changes(marks: Any) -> tuple[list[str], Any]:
+        answer = httpx.get(f"{address}changes", params={"marks": json.dumps(marks)}).json()
+        return [row[1] for row in answer["rows"]], answer["marks"]
+
+    keys, marks = changes([0, 0, ""])
+    assert keys == ["mona", "lisa", "refused", "late"]
+    assert changes(marks) == ([], marks)
+    httpx.post(f"{address}verdicts", json=entry("lisa"))
+    keys, marks = changes(marks)
+    assert keys == ["lisa"]
+    batch.bring(State.DONE, "new")
+    keys, marks = changes(marks)
+    assert keys == ["new"]
+
+
+def test_cut_texts_are_given_whole_on_demand(database: Database, tmp_path: Path) -> None:
+    batch = ReviewBatch(database, tmp_path)
+    prompt = "mist " * 5_000
+    batch.send([job("long", prompt=prompt)])
+    with served_review(batch) as address:
+        assert prompt[:600] not in httpx.get(address).text
+        assert httpx.get(f"{address}job/1").json()["prompt"] == prompt
+
+
+def test_a_port_that_is_taken_is_passed_over() -> None:
+    with listen(0) as first:
+        port = first.getsockname()[1]
+        with listen(port) as second:
+            assert second.getsockname()[1] != port
+
+
+def test_a_port_beyond_the_last_is_an_error_for_people() -> None:
+    with listen(65_535), pytest.raises(UsageError, match="--port"):
+        listen(65_535)
