@@ -106,11 +106,12 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
         for row in rows(VERDICTS)
     }
     problems = problems_of(connection, batch_id)
+    lists: dict[str, tuple[str, ...]] = {}  # pointers and tags, which many jobs share
     for row in rows(JOBS):
         judgement, judged_at = judgements.get(row.attempt_id, (Judgement(), None))
         yield Clip(
-            *(row.id, row.key, State(row.state), row.model, row.request, tuple(json.loads(row.input_pointers))),
-            *(row.clip_seconds, row.take, tuple(json.loads(row.tags)), row.attempt_id, row.error_class, row.error),
+            *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers, lists)),
+            *(row.clip_seconds, row.take, parsed(row.tags, lists), row.attempt_id, row.error_class, row.error),
             *(row.intent_at, row.answered_at, row.finished_at, row.delivered_at),
             ended_at=row.delivered_at or row.failed_at or row.cancelled_at,
             cost_usd=costs.get(row.id),
@@ -119,6 +120,13 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
             judged_at=judged_at,
             problems=tuple(problems.get(row.key, ())),
         )
+
+
+def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """A JSON list of texts. Each different one is parsed once."""
+    if text_ not in lists:
+        lists[text_] = tuple(json.loads(text_))
+    return lists[text_]
 
 
 def problems_of(connection: Connection, batch_id: int) -> dict[str, list[Problem]]:
@@ -161,10 +169,10 @@ def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[
     )
 
 
-def find(connection: Connection, batch_id: int, key: str) -> Clip | None:
-    """One job of a batch, by its id in the manifest."""
-    row_id = connection.execute(ROW_ID, {"in_batch": batch_id, "of_key": key}).scalar()
-    return None if row_id is None else next(clips(connection, batch_id, [row_id]), None)
+def attempt_of_clip(connection: Connection, batch_id: int, key: str, digest: str) -> int | None:
+    """The attempt whose first file has a SHA-256 that begins with `digest`, if it is the job's current one."""
+    row = connection.execute(CLIP, {"in_batch": batch_id, "of_key": key}).first()
+    return row.attempt_id if row and row.sha256.startswith(digest) else None
 
 
 def find_file(connection: Connection, batch_id: int, row_id: int, number: int) -> ClipFile | None:
@@ -201,7 +209,6 @@ JOBS = (
     .where(IN_BATCH)
     .order_by(jobs.c.id)
 )
-ROW_ID = select(jobs.c.id).where(IN_BATCH, jobs.c.key == bindparam("of_key"))
 FILES = (
     select(
         *(outputs.c.attempt_id, outputs.c.number, outputs.c.path, outputs.c.sha256, outputs.c.bytes),
@@ -209,6 +216,9 @@ FILES = (
     )
     .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
     .where(IN_BATCH, outputs.c.delivered_at.is_not(None))
+)
+CLIP = FILES.with_only_columns(outputs.c.attempt_id, outputs.c.sha256).where(
+    jobs.c.key == bindparam("of_key"), outputs.c.number == 1
 )
 COSTS = (
     select(attempts.c.job_id, attempts.c.cost_usd)
@@ -227,8 +237,7 @@ PROBLEMS = text(
     " WHERE p.batch = (SELECT name FROM batches WHERE id = :in_batch) ORDER BY p.id, p.output, p.problem"
 )
 NEWEST_EVENT = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.batch_id == bindparam("in_batch"))
-_judged = select(verdicts.c.id).join_from(jobs, verdicts, jobs.c.attempt_id == verdicts.c.attempt_id).where(IN_BATCH)
-NEWEST_VERDICT = _judged.with_only_columns(func.coalesce(func.max(verdicts.c.id), 0))
+NEWEST_VERDICT = select(func.coalesce(func.max(verdicts.c.id), 0))
 _measured = select(outputs.c.id).join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id).where(IN_BATCH)
 NEWEST_MEASURE = _measured.with_only_columns(func.max(outputs.c.measured_at))
 MOVED = (
@@ -237,9 +246,11 @@ MOVED = (
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
 )
-JUDGED = (
-    _judged.with_only_columns(jobs.c.id, verdicts.c.id)
-    .where(verdicts.c.id > bindparam("after"))
+JUDGED = (  # from the verdicts: they are few after the mark, and the rest is found by primary keys
+    select(jobs.c.id, verdicts.c.id)
+    .join_from(verdicts, attempts, verdicts.c.attempt_id == attempts.c.id)
+    .join(jobs, attempts.c.job_id == jobs.c.id)
+    .where(IN_BATCH, _of_attempt, verdicts.c.id > bindparam("after"))
     .order_by(verdicts.c.id)
     .limit(bindparam("capacity"))
 )

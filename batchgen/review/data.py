@@ -85,7 +85,7 @@ class ClipData:
             "model": self.number("model", clip.model, LABEL_CHARS),
             "prompt": self.number("prompt", prompt, PROMPT_CHARS),
             "image": self.number("image", " + ".join(links), LABEL_CHARS),
-            "params": self.shared["params"].number(json.dumps(params), lambda: params) + 1 if params else 0,
+            "params": self.shared["params"].number(tuple(params), lambda: params) + 1 if params else 0,
             "take": clip.take,
             "cost": float(clip.cost_usd or 0),
             "ended": round(clip.ended_at.timestamp()) if clip.ended_at else 0,
@@ -128,20 +128,24 @@ def parsed(request: str) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def parts_of(request: Mapping[str, Any], pointers: Iterable[str]) -> tuple[str, list[str], list[list[str]]]:
+def parts_of(request: Mapping[str, Any], pointers: Iterable[str]) -> tuple[str, list[str], list[tuple[str, str]]]:
     """The prompt of a request, the files and links it shows the model, and its other parameters."""
     local = {pointer.split("/")[1] for pointer in pointers if pointer.startswith("/")}
     links: list[str] = []
-    params: list[list[str]] = []
+    params: list[tuple[str, str]] = []
     for name, value in request.items():
         if name in ("model", "prompt"):
+            continue
+        if isinstance(value, int):  # most parameters: the rest is for texts and for what is made of them
+            if len(params) < PARAMS_MAX:
+                params.append((bounded(name, VALUE_CHARS), str(value).lower()))
             continue
         texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
         if texts and (name in local or all(is_link(text) for text in texts)):
             links += map(link_label, texts)
         elif len(params) < PARAMS_MAX:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            params.append([bounded(name, VALUE_CHARS), bounded(text, VALUE_CHARS)])
+            params.append((bounded(name, VALUE_CHARS), bounded(text, VALUE_CHARS)))
     prompt = request.get("prompt", "")
     return prompt if isinstance(prompt, str) else json.dumps(prompt), links, params
 
@@ -159,7 +163,9 @@ def link_label(text: str) -> str:
 
 def bounded(text: str, most: int) -> str:
     """One line of at most `most` characters, without any that would change how the text around it is shown."""
-    return one_line(text, most) if len(text) <= most else one_line(text, most - 1) + CUT
+    if len(text) > most:
+        return one_line(text, most - 1) + CUT
+    return text if text.isprintable() else one_line(text, most)
 
 
 def whole(clip: Clip) -> dict[str, Any]:

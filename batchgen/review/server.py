@@ -136,16 +136,16 @@ class Review:
             entry = json.loads(body)
             key, name = str(entry["id"]), str(entry["clip"])
             judgement = judgement_of(entry)
+            if len(name) != CLIP_DIGITS:
+                raise ValueError("this names no clip")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise HTTPException(400) from None
         is_stored = await self.database.write(self.store, key, name, judgement)
         return JSONResponse({"stored": is_stored}, 200 if is_stored else 409)
 
     def store(self, connection: Any, key: str, name: str, judgement: Judgement) -> bool:
-        clip = clips.find(connection, self.batch.id, key)
-        if clip is None or clip.attempt_id is None or not clip.files or clip.files[0].sha256[:CLIP_DIGITS] != name:
-            return False
-        return verdicts.judge(connection, clip.attempt_id, judgement, clock.utcnow())
+        attempt_id = clips.attempt_of_clip(connection, self.batch.id, key, name)
+        return attempt_id is not None and verdicts.judge(connection, attempt_id, judgement, clock.utcnow())
 
     def application(self) -> Starlette:
         """The ASGI application. Everything lies below the token; without it, nothing is there."""

@@ -26,8 +26,11 @@ function makeCard() {
     image: find("img"), why: find(".why"), badges: find(".badges"), stamp: find(".stamp"), length: find(".length"),
     id: find(".id"), prompt: find(".prompt"), meta: find(".meta"), judge: find(".judge"), frame: find(".frame"),
   };
-  // A poster that cannot be read must not look like a clip that is missing.
-  card.parts.image.addEventListener("error", () => { card.parts.image.hidden = true; });
+  card.parts.image.addEventListener("error", () => {
+    card.parts.image.hidden = true;
+    card.parts.why.hidden = false;
+    fillReason(card.parts.why, card.clip, NOTE_CHARS);
+  });
   return card;
 }
 

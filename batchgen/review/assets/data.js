@@ -88,7 +88,7 @@ function videoAddress(clip, number = 1) {
 /** The address of a clip's poster; "" where there is none. */
 function posterAddress(clip) {
   if (!clip.poster) return "";
-  if (page.served) return `poster/${clip.row}`;
+  if (page.served) return `poster/${clip.row}?${clip.clip}`;
   const inline = posters[clip.clip];
   return inline ? `data:image/webp;base64,${inline}` : `${page.posters}${clip.clip}.webp`;
 }
