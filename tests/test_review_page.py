@@ -308,6 +308,26 @@ def test_a_served_page_writes_verdicts_into_the_table_and_shows_those_of_others(
         batch.change(verdicts.judge, other, Judgement(), NOON)
 
 
+def test_verdicts_that_a_served_page_cannot_store_are_kept_for_a_file(
+    browser: Browser, batch: ReviewBatch, tmp_path: Path
+) -> None:
+    with served_review(batch) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        watched = watch(context.new_page(), address)
+        watched.page.goto(address)
+    try:  # the server has ended, and the page is still open
+        watched.press("p")
+        watched.wait_for("!document.getElementById('notice').hidden")
+        assert "1 verdict not stored" in watched.text("#notice")
+        with watched.page.expect_download() as download:
+            watched.page.locator("#save-button").click()
+        download.value.save_as(tmp_path / "verdicts.json")
+    finally:
+        context.close()
+    (entry,) = json.loads((tmp_path / "verdicts.json").read_text("utf-8"))["verdicts"]
+    assert (entry["id"], entry["verdict"]) == (KEYS_OF_ALL[0], "picked")
+
+
 def test_fingers_find_large_buttons_and_a_narrow_screen_shows_everything(browser: Browser, report: str) -> None:
     with opened(browser, report, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True) as watched:
         page = watched.page

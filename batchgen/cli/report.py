@@ -44,10 +44,10 @@ UNSAFE = r"[^\w.-]"  # characters of a batch's name that may mean something in a
     help="Put the posters into the page if they take at most so much of it, else into a folder beside it.",
 )
 def command(manifest: Path, db: str | None, simulate: bool, output: Path | None, inline: float) -> None:
-    """The page of `batchgen review` as one file: it opens in a browser by itself, from a disk or from a web server.
+    """It opens in any browser, from a disk or from a web server, and asks nobody for anything.
 
-    It shows the videos where they lie, so send them along with it. Verdicts stay in the browser; "Save verdicts" hands
-    them back as a file, for `batchgen verdicts import`.
+    The videos stay where they are: whoever gets the page needs them beside it. Verdicts are kept in the browser; "Save
+    verdicts" hands them back as a file for `batchgen verdicts import`.
     """
     folder = manifest.absolute().parent
     with open_batch(db, manifest, simulate) as (database, batch_id):

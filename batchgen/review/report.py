@@ -71,7 +71,7 @@ def write_report(
             write_posters(poster_folder, posters)
         replace(path, content)
     except OSError as error:
-        raise StorageError(f"{error.filename or path}: cannot be written: {error.strerror}") from error
+        raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
     return WrittenReport(path, len(content), len(posters), poster_folder)
 
 

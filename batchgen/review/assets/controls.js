@@ -82,7 +82,6 @@ function showControls(counts, shown) {
   setText(elements.count, shown === clips.length ? plural(shown, "job") : `${digits(shown)} of ${plural(clips.length, "job")}`);
   elements.clear.hidden = !FILTERS.some((name) => view[name]);
   elements.empty.hidden = shown > 0;
-  elements.empty.textContent = clips.length ? "No job fits these filters." : "The batch has no jobs.";
   showSummary();
 }
 

@@ -74,7 +74,7 @@ async function sendVerdicts() {
     }
     if (!unsaved.size && elements.notice.dataset.about === "saving") notice("");
   } catch {
-    notice(`${plural(unsaved.size, "verdict")} not saved yet: batchgen review does not answer. The page tries again while it is open.`, "saving");
+    notice(`${plural(unsaved.size, "verdict")} not stored: batchgen review does not answer. “Save verdicts” keeps them in a file.`, "saving");
     elements["save-button"].hidden = false;
   } finally {
     isSending = false;

@@ -112,14 +112,13 @@ function details(clip, pane) {
     }
     element.append(files);
   }
-  if (page.served && [prompt.textContent, textOf(clip, "error")].some((text) => text.endsWith("…"))) showWhole(clip, pane, prompt, facts);
+  if (page.served && (textOf(clip, "prompt") + textOf(clip, "error")).includes("…")) showWhole(clip, pane, prompt, facts);
   return element;
 }
 
 async function showWhole(clip, pane, prompt, facts) {
   try {
-    const answer = await fetch(`job/${clip.row}`);
-    const whole = await answer.json();
+    const whole = await (await fetch(`job/${clip.row}`)).json();
     if (!panes.includes(pane)) return;
     prompt.textContent = whole.prompt;
     if (whole.error) facts.append(make("dt", "", "error"), make("dd", "", whole.error));
