@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, inspect, select, text
+from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.schema import attempts, events, jobs, outputs, verdicts
@@ -132,8 +132,6 @@ def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
 def problems_of(connection: Connection, batch_id: int) -> dict[str, list[Problem]]:
     """What was measured to be wrong with delivered clips, by the id of the job."""
     problems: dict[str, list[Problem]] = {}
-    if not inspect(connection).has_table("problems"):  # TODO: until the views are there
-        return problems
     for key, *values in connection.execute(PROBLEMS, {"in_batch": batch_id}):
         problems.setdefault(key, []).append(Problem(*values))
     return problems
