@@ -12,12 +12,14 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
+from sqlalchemy import update
 
 from batchgen.files.posters import Posters
 from batchgen.jobs import State
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import Clip
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import outputs
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
 from tests.conftest import NOON, Command, Launch
@@ -126,6 +128,17 @@ def test_a_request_that_is_none_is_shown_as_far_as_it_goes(batch: ReviewBatch, r
     data = ClipData(lambda _: True)
     data.add(replace(read_clips(batch)[0], request=request_))
     assert json.loads(as_script(data.document()))["rows"][0][1] == "mona"
+
+
+def test_a_digest_that_is_a_path_leads_nowhere(batch: ReviewBatch, batchgen: Command) -> None:
+    outside = batch.folder.parent / "outside.webp"
+    batch.change(lambda connection: connection.execute(update(outputs).values(sha256="../../../outside")))
+    (batch.folder / ".batchgen" / "posters" / "..").mkdir(exist_ok=True)
+    outside.write_bytes(poster_bytes("teal"))
+    result = batchgen("report", batch.manifest, "--inline", "0")
+    assert result.returncode == 0
+    assert "poster" not in result.stdout
+    assert not read_clips(batch)[0].files
 
 
 def test_the_cost_of_a_clip_is_that_of_all_its_attempts(batch: ReviewBatch) -> None:

@@ -6,6 +6,7 @@ Of each job only the current attempt counts; the cost is that of all its attempt
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from batchgen.jobs import State, Verdict
 from batchgen.jobtable.schema import attempts, events, jobs, outputs, verdicts
 from batchgen.jobtable.verdicts import Judgement
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256. It names posters on the disk, and a table may come from anywhere: a file with another one is left out."""
 CHANGES_AT_ONCE = 500
 """Jobs in one answer to a page that follows a run: it asks again at once where there are more."""
 
@@ -97,7 +100,8 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
 
     files: dict[int, list[ClipFile]] = {}
     for row in rows(FILES):
-        files.setdefault(row.attempt_id, []).append(to_file(row))
+        if DIGEST.fullmatch(row.sha256):
+            files.setdefault(row.attempt_id, []).append(to_file(row))
     costs: dict[int, Decimal] = {}
     for row in rows(COSTS):
         costs[row.job_id] = costs.get(row.job_id, Decimal(0)) + row.cost_usd
@@ -177,7 +181,7 @@ def find_file(connection: Connection, batch_id: int, row_id: int, number: int) -
     """One delivered file of a job's current attempt."""
     of_job = FILES.where(jobs.c.id == row_id, outputs.c.number == number)
     row = connection.execute(of_job, {"in_batch": batch_id}).first()
-    return to_file(row) if row else None
+    return to_file(row) if row and DIGEST.fullmatch(row.sha256) else None
 
 
 def to_file(row: Any) -> ClipFile:

@@ -58,8 +58,8 @@ function makePane(clip) {
     video.controls = !isComparing;
     video.preload = "auto";
     video.src = videoAddress(clip);
-    video.addEventListener("play", () => showPaused(false));
-    video.addEventListener("pause", () => showPaused(!video.ended));
+    video.addEventListener("play", () => showPaused(pane, false));
+    video.addEventListener("pause", () => showPaused(pane, true));
     video.addEventListener("error", () => {
       if (!panes.includes(pane)) return;
       stage.replaceChildren(make("p", "why", "This file cannot be played: it was moved or deleted, or the browser lacks its codec."));
@@ -191,8 +191,8 @@ function togglePause() {
 }
 
 /** A clip alone has the browser's own controls as well. */
-function showPaused(isNow) {
-  if (isComparing || !elements.viewer.open || !panes.length) return;
+function showPaused(pane, isNow) {
+  if (isComparing || !panes.includes(pane)) return;
   isPaused = isNow;
   setText(elements["viewer-play"], isPaused ? "Play" : "Pause");
 }
