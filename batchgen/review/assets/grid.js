@@ -14,6 +14,7 @@ const visible = new Map(); // clip → its card in the document
 const spare = []; // cards to fill again
 const FAR = 1e5; // a pixel down counts more than any to the side
 let isDrawing = false;
+let drawnTop = 0; // where the window stood when cards were drawn last
 
 /** Measure what depends on the fonts and on the clips: the text of a card, and the shape of the frames. */
 function measure() {
@@ -95,7 +96,8 @@ function bandsBetween(top, bottom) {
 function showWindow(ahead = AHEAD) {
   if (!layout) return;
   const { main, sheet, cards } = elements;
-  const start = main.scrollTop - sheet.offsetTop;
+  drawnTop = main.scrollTop;
+  const start = drawnTop - sheet.offsetTop;
   const margin = main.clientHeight * ahead;
   const bands = bandsBetween(start - margin, start + main.clientHeight + margin);
   const left = main.scrollLeft - layout.cardWidth * 2;
@@ -146,7 +148,10 @@ function drawSoon() {
   isDrawing = true;
   requestAnimationFrame(() => {
     isDrawing = false;
-    showWindow();
+    // After a leap every card is filled again: those in view first.
+    const isLeap = Math.abs(elements.main.scrollTop - drawnTop) > elements.main.clientHeight;
+    showWindow(isLeap ? 0 : AHEAD);
+    if (isLeap) drawSoon();
   });
 }
 

@@ -70,7 +70,6 @@ function showHeadings(container, headings) {
     const heading = container.children[place] || container.appendChild(make("div", "heading"));
     setText(heading, text);
     heading.title = title || text;
-    heading.dir = "auto";
     Object.assign(heading.style, {
       transform: `translate(${left}px, ${top}px)`, width: `${width}px`, height: `${height}px`,
     });

@@ -84,7 +84,6 @@ function makePane(clip) {
 function details(clip, pane) {
   const element = make("div", "details");
   const prompt = make("p", "prompt", textOf(clip, "prompt"));
-  prompt.dir = "auto";
   element.append(make("h3", "id", clip.id), prompt);
   const facts = make("dl", "facts");
   const addFact = (name, value) => {
@@ -136,8 +135,12 @@ function showInViewer() {
   const place = first ? positions[first.index] : -1;
   setText(elements["viewer-title"], isComparing ? `${panes.length} clips, in step` :
     place >= 0 ? `${digits(place + 1)} of ${digits(order.length)}` : "");
-  setText(elements["viewer-play"], isPaused ? "Play" : "Pause");
+  namePlayButton();
   elements["viewer-play"].hidden = !panes.some(({ video }) => video);
+}
+
+function namePlayButton() {
+  setText(elements["viewer-play"], isPaused ? "Play" : "Pause");
 }
 
 function start(video) {
@@ -187,14 +190,14 @@ function togglePause() {
     if (isPaused) video?.pause();
     else if (video) start(video);
   }
-  setText(elements["viewer-play"], isPaused ? "Play" : "Pause");
+  namePlayButton();
 }
 
 /** A clip alone has the browser's own controls as well. */
 function showPaused(pane, isNow) {
   if (isComparing || !panes.includes(pane)) return;
   isPaused = isNow;
-  setText(elements["viewer-play"], isPaused ? "Play" : "Pause");
+  namePlayButton();
 }
 
 function markedClips() {
