@@ -30,14 +30,14 @@ from batchgen.review.data import ClipData
 from batchgen.review.page import TEMPLATE, PageData, packed, read_page, script, style
 from batchgen.review.report import write_report
 from tests.chromium import OBSERVE, Watched, chromium, watch
-from tests.conftest import NOON
+from tests.conftest import NOON, Command
 from tests.review_batch import MASTER, ReviewBatch, clip_bytes, job, matrix_jobs, poster_bytes
 from tests.test_review_server import served_review
 
 HOSTILE = "\"><script>alert(1)</script></script><img src=x onerror=alert(1)>\u202e\u200b\x1b[31m '`${1}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop must be gone before another module's tests run theirs
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
@@ -261,6 +261,23 @@ def test_verdicts_outlive_a_reload_and_are_handed_back_as_a_file(browser: Browse
     assert (second["verdict"], second["stars"]) == (None, None)
     assert re.fullmatch(r"[0-9a-f]{16}", first["clip"])
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT[\d:.]+Z", first["at"])
+
+
+def test_saved_verdicts_are_imported_and_the_next_report_has_them(
+    browser: Browser, batch: ReviewBatch, report: str, batchgen: Command, tmp_path: Path
+) -> None:
+    with opened(browser, report, accept_downloads=True) as watched:
+        watched.press("ArrowRight", "p", "2")
+        with watched.page.expect_download() as download:
+            watched.page.locator("#save-button").click()
+        download.value.save_as(tmp_path / "verdicts.json")
+    result = batchgen("verdicts", "import", batch.manifest, tmp_path / "verdicts.json")
+    assert "2 verdicts imported" in result.stdout
+    with opened(browser, write(batch, batch.folder / "newer.html")) as watched:
+        assert "picked" in watched.classes(KEYS_OF_ALL[1])
+        assert watched.page.locator("#verdict button", has_text="Picked").inner_text() == "Picked 1"
+    for key in KEYS_OF_ALL[1:3]:
+        batch.change(verdicts.judge, batch.row(key).attempt_id, Judgement(), NOON)
 
 
 def test_where_the_browser_keeps_nothing_the_page_says_so(browser: Browser, report: str) -> None:
