@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
@@ -105,17 +104,3 @@ def watch(page: Page, allowed: str) -> Watched:
     page.on("console", lambda message: watched.faults.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: watched.faults.append(str(error)))
     return watched
-
-
-def long_tasks(page: Page) -> list[Any]:
-    """The tasks over 50 ms since the last call; `OBSERVE` has to run before the page."""
-    tasks: list[Any] = page.evaluate("window.longTasks.splice(0)")
-    return tasks
-
-
-OBSERVE = """
-window.longTasks = [];
-new PerformanceObserver((list) => {
-  for (const { startTime, duration } of list.getEntries()) window.longTasks.push([startTime, duration]);
-}).observe({ type: "longtask", buffered: true });
-"""

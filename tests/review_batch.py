@@ -34,7 +34,7 @@ def clip_bytes(text: str, seconds: float = 1.0, aspect: float = 16 / 9) -> bytes
 
 
 def poster_bytes(colour: str, text: str = "", *, noise: float = 0.05) -> bytes:
-    """A WebP of the size of a poster; with noise of 0.15 it has the 9 kB of a real one."""
+    """A WebP of the size of a poster; with noise of 0.15 it has the bytes of a real one."""
     from io import BytesIO
 
     from PIL import Image, ImageDraw

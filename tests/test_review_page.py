@@ -29,7 +29,7 @@ from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData
 from batchgen.review.page import TEMPLATE, PageData, packed, read_page, script, style
 from batchgen.review.report import write_report
-from tests.chromium import OBSERVE, Watched, chromium, watch
+from tests.chromium import Watched, chromium, watch
 from tests.conftest import NOON, Command
 from tests.review_batch import MASTER, ReviewBatch, clip_bytes, job, matrix_jobs, poster_bytes
 from tests.test_review_server import served_review
@@ -102,7 +102,6 @@ def opened(browser: Browser, address: str, allowed: str = "file:", **options: An
     try:
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.add_init_script(OBSERVE)
         watched = watch(page, allowed)
         page.goto(address)
         yield watched
