@@ -21,14 +21,27 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, create_engine, select, text, update
 
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
-from batchgen.jobs import Parent, State
-from batchgen.jobtable import delivery, engine, leases, ledger, polling, repeats, submission, table_lock, takeover
+from batchgen.jobs import Parent, State, Verdict
+from batchgen.jobtable import (
+    clips,
+    delivery,
+    engine,
+    leases,
+    ledger,
+    polling,
+    repeats,
+    submission,
+    table_lock,
+    takeover,
+    verdicts,
+)
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.query import run_query
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.schema import metadata, outputs, timings
 from batchgen.jobtable.takeover import Adopter
+from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
@@ -396,3 +409,21 @@ def test_rows_that_come_before_a_query_is_stopped_may_be_used(table: Table) -> N
 
     slow = "SELECT x, CASE WHEN x > 600 THEN pg_sleep(60) END FROM generate_series(1, 10000) AS x"
     assert run_query(table.database, slow, 0.2, first) > 0
+
+
+def test_the_page_of_a_batch_reads_the_same_rows(table: Table) -> None:
+    """What `batchgen review` shows, and what has changed since."""
+    table.bring(State.DONE)
+    table.bring(State.FAILED, "lisa")
+    start = clips.Marks(0, 0, "")
+    rows, marks = table.database.read_now(clips.changed_since, table.batch_id, start)
+    assert table.database.read_now(clips.newest, table.batch_id) == marks
+    shown = table.database.read_now(lambda connection: list(clips.clips(connection, table.batch_id, rows)))
+    assert [(clip.id, clip.state) for clip in shown] == [("mona", State.DONE), ("lisa", State.FAILED)]
+    table.change(verdicts.judge, table.attempt().id, Judgement(Verdict.PICKED, 5), table.now)
+    rows, _ = table.database.read_now(clips.changed_since, table.batch_id, marks)
+    (mona,) = table.database.read_now(lambda connection: list(clips.clips(connection, table.batch_id, rows)))
+    assert (mona.id, mona.judgement) == ("mona", Judgement(Verdict.PICKED, 5))
+    assert table.database.read_now(clips.find_file, table.batch_id, mona.row_id, 1) is None  # it has no whole digest
+    assert table.database.read_now(clips.attempt_of_clip, table.batch_id, "mona", "ab") == mona.attempt_id
+    assert table.database.read_now(clips.spend_by_model, table.batch_id) == {}

@@ -16,6 +16,7 @@ from statistics import quantiles
 from batchgen.jobs import State
 from batchgen.jobtable.clips import Clip
 from batchgen.report.words import dollars, duration, plural
+from batchgen.review.data import bounded
 
 WIDTH = 360
 LABEL_CHARS = 44  # of a model's name: so many fit beside its figure
@@ -71,8 +72,8 @@ def progress_chart(data: ChartData) -> str:
 
     delivered = curve(data.delivered)
     failed = f'<polyline class="curve failed" points="{curve(data.failed)}"/>' if data.failed else ""
-    title = f"{plural(len(data.delivered), 'job')} of {data.jobs} delivered"
-    failures = f", {len(data.failed)} failed" if data.failed else ""
+    title = f"{len(data.delivered):,} of {data.jobs:,} jobs delivered"
+    failures = f", {len(data.failed):,} failed" if data.failed else ""
     below = CURVE_HEIGHT + 14
     body = (
         f'<path class="axis" d="M0 {CURVE_HEIGHT}H{WIDTH}M0 0H{WIDTH}"/>'
@@ -93,7 +94,7 @@ def clock(moment: datetime, other: datetime) -> str:
 
 
 def times_chart(seconds: Mapping[str, Sequence[float]]) -> str:
-    """For each model the middle half of its generation times, their median, and nine in ten of them."""
+    """For each model the middle half of its generation times, their median, and 90 % of them."""
     rows = sorted(seconds.items(), key=lambda item: -len(item[1]))
     if not rows:
         return ""
@@ -103,14 +104,16 @@ def times_chart(seconds: Mapping[str, Sequence[float]]) -> str:
     for place, (model, number, (low, first, median, third, high)) in enumerate(spreads):
         x = [WIDTH * value / longest for value in (low, first, median, third, high)]
         y = place * ROW_HEIGHT + 21
-        median_words = f"{duration(timedelta(seconds=median))}"
-        body += label(place, model, f"{median_words} · {plural(number, 'clip')}")
+        median_words = duration(timedelta(seconds=median))
+        body += label(place, model, f"{median_words} · {number:,} {'clip' if number == 1 else 'clips'}")
         body += (
             f'<path class="span" d="M{x[0]:.1f} {y}H{x[4]:.1f}"/>'
             f'<rect class="bar-mark" x="{x[1]:.1f}" y="{y - 4}" width="{max(2.0, x[3] - x[1]):.1f}" height="8" rx="3"/>'
             f'<circle class="middle" cx="{min(max(x[2], 3), WIDTH - 3):.1f}" cy="{y}" r="3.2"/>'
         )
-        sentences.append(f"{model}: median {median_words}, nine in ten within {duration(timedelta(seconds=high))}.")
+        sentences.append(
+            f"{short_name(model)}: median {median_words}, nine in ten within {duration(timedelta(seconds=high))}."
+        )
     rest = further(len(rows) - MODELS_MAX)
     return figure("Generation time", f"median{rest}", " ".join(sentences), len(spreads) * ROW_HEIGHT + 4, body)
 
@@ -134,7 +137,7 @@ def spend_chart(spend: Mapping[str, Decimal]) -> str:
         width = max(2.0, WIDTH * float(cost / most))
         body += label(place, model, dollars(cost))
         body += f'<rect class="bar-mark" x="0" y="{place * ROW_HEIGHT + 17}" width="{width:.1f}" height="8" rx="3"/>'
-    description = " ".join(f"{model}: {dollars(cost)}." for model, cost in rows[:MODELS_MAX])
+    description = " ".join(f"{short_name(model)}: {dollars(cost)}." for model, cost in rows[:MODELS_MAX])
     rest = further(len(rows) - MODELS_MAX)
     height = min(len(rows), MODELS_MAX) * ROW_HEIGHT + 4
     return figure("Spend", f"{dollars(total)}{rest}", description, height, body)
@@ -147,12 +150,15 @@ def further(models: int) -> str:
 def label(place: int, model: str, figure_: str) -> str:
     """The name of a model and its figure, above its bar."""
     y = place * ROW_HEIGHT + 11
-    name = model.partition("/")[2] or model
-    name = name if len(name) <= LABEL_CHARS else f"{name[: LABEL_CHARS - 1]}…"
     return (
-        f'<text x="0" y="{y}">{escape(name)}</text>'
+        f'<text x="0" y="{y}">{escape(short_name(model))}</text>'
         f'<text class="value" x="{WIDTH}" y="{y}" text-anchor="end">{escape(figure_)}</text>'
     )
+
+
+def short_name(model: str) -> str:
+    """A model without its vendor."""
+    return bounded(model.partition("/")[2] or model, LABEL_CHARS)
 
 
 def figure(title: str, note: str, description: str, height: int, body: str) -> str:
