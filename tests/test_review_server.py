@@ -101,6 +101,7 @@ def test_the_page_holds_every_job_and_allows_no_other_script(address: str) -> No
         ("video/3/1", {}, 404),  # it failed
         ("video/1/../../../etc/passwd", {}, 404),
         ("poster/3", {}, 404),
+        ("poster/1", {}, 204),  # the file is no video
         ("job/99", {}, 404),
         ("changes", {}, 400),
         ("changes?marks=[1]", {}, 400),

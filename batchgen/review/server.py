@@ -93,9 +93,11 @@ class Review:
     async def show_poster(self, request: Request) -> Response:
         """The poster of a job's first file, made now where there is none yet."""
         file = await self.database.read(clips.find_file, self.batch.id, request.path_params["row"], 1)
-        poster = await self.posters.poster(file) if file else None
-        if not poster:
+        if file is None:
             raise HTTPException(404)
+        poster = await self.posters.poster(file)
+        if not poster:
+            return Response(status_code=204)  # a clip that does not decode is no fault of the page
         return Response(poster, headers=POSTER_HEADERS, media_type="image/webp")
 
     async def job(self, request: Request) -> Response:

@@ -97,9 +97,9 @@ function fillVerdict(card, clip) {
 }
 
 /** Show a verdict on its buttons. Those of a card that is not current are passed over by Tab. */
-function fillJudge(judge_, clip, tabIndex = 0) {
-  judge_.classList.toggle("none", !isDelivered(clip));
-  for (const button of judge_.querySelectorAll("button")) {
+function fillJudge(panel, clip, tabIndex = 0) {
+  panel.classList.toggle("none", !isDelivered(clip));
+  for (const button of panel.querySelectorAll("button")) {
     const { verdict, stars } = button.dataset;
     const pressed = String(verdict ? clip.verdict === verdict : clip.stars >= Number(stars));
     if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);

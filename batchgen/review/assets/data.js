@@ -31,9 +31,9 @@ function numbersOf(kind, texts) {
 }
 
 /** Add the rows of a document, or bring clips up to date with them. Returns the clips. */
-function mergeRows(document_) {
-  const numbers = Object.fromEntries(NUMBERED.map((kind) => [kind, numbersOf(kind, document_.shared[kind])]));
-  return document_.rows.map((row) => {
+function mergeRows(update) {
+  const numbers = Object.fromEntries(NUMBERED.map((kind) => [kind, numbersOf(kind, update.shared[kind])]));
+  return update.rows.map((row) => {
     const values = {};
     for (let place = 0; place < FIELDS.length; place++) {
       const name = FIELDS[place];

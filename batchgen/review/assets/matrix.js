@@ -23,27 +23,27 @@ function matrixLayout(fitting, width) {
   const cellWidth = beside * (cardWidth + GAP / 2) + GAP;
   const columnOf = new Map(images.map((image, column) => [image, column]));
 
-  const order_ = [];
+  const visited = [];
   const bands = [];
   const lefts = [];
   const tops = [];
   let top = HEADING_HEIGHT + GAP / 2;
   for (const [prompt, cells] of byPrompt) {
     const height = Math.ceil(mostTakes([...cells.values()]) / beside) * (cardHeight + GAP / 2);
-    const band = { top, height, first: order_.length, end: 0, prompt };
+    const band = { top, height, first: visited.length, end: 0, prompt };
     for (const [image, cell] of [...cells].sort(([one], [other]) => columnOf.get(one) - columnOf.get(other))) {
       cell.forEach((clip, place) => {
-        order_.push(clip);
+        visited.push(clip);
         lefts.push(headingWidth + GAP / 2 + columnOf.get(image) * cellWidth + (place % beside) * (cardWidth + GAP / 2));
         tops.push(top + Math.floor(place / beside) * (cardHeight + GAP / 2));
       });
     }
-    band.end = order_.length;
+    band.end = visited.length;
     bands.push(band);
     top += height + GAP;
   }
   return {
-    order: order_, bands, cardWidth, cardHeight, headingWidth, headingHeight: HEADING_HEIGHT,
+    order: visited, bands, cardWidth, cardHeight, headingWidth, headingHeight: HEADING_HEIGHT,
     width: Math.max(width, headingWidth + images.length * cellWidth), height: top,
     left: (place) => lefts[place], top: (place) => tops[place],
     showHeadings(shownBands, left, right) {

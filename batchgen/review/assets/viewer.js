@@ -6,23 +6,23 @@ let panes = []; // { clip, element, video } of the viewer
 let isComparing = false;
 let isPaused = false;
 
-function openViewer(clips_) {
+function openViewer(group) {
   stopPlaying();
-  isComparing = clips_.length > 1;
+  isComparing = group.length > 1;
   if (!elements.viewer.open) {
     isPaused = matchMedia("(prefers-reduced-motion: reduce)").matches;
     elements.viewer.showModal();
   }
-  showPanes(clips_);
+  showPanes(group);
 }
 
-function showPanes(clips_) {
+function showPanes(group) {
   closePanes();
-  panes = clips_.map(makePane);
+  panes = group.map(makePane);
   if (isComparing) showDifferences();
   elements.panes.replaceChildren(...panes.map(({ element }) => element));
-  setView({ open: clips_.map((clip) => encodeURIComponent(clip.id)).join(",") });
-  if (!clips_.includes(current)) moveTo(clips_[0]);
+  setView({ open: group.map((clip) => encodeURIComponent(clip.id)).join(",") });
+  if (!group.includes(current)) moveTo(group[0]);
   showInViewer();
   playInStep();
 }
@@ -70,9 +70,9 @@ function makePane(clip) {
     fillReason(why, clip, Infinity);
     stage.append(why);
   }
-  const judge_ = make("div", "judge");
-  judge_.append(makeJudge());
-  element.append(stage, judge_, details(clip, pane));
+  const panel = make("div", "judge");
+  panel.append(makeJudge());
+  element.append(stage, panel, details(clip, pane));
   element.addEventListener("pointerdown", () => {
     if (isComparing) setCurrent(clip);
     showInViewer();
@@ -215,8 +215,8 @@ function comparedWith(clip) {
   const candidates = isOfTakes ? takes : delivered;
   const beside = isOfTakes ? COMPARED_MAX : 2;
   const next = candidates.findIndex((other) => positions[other.index] >= positions[clip.index]);
-  const start = next < 0 ? candidates.length : isOfTakes ? Math.floor(next / beside) * beside : next;
-  return candidates.slice(Math.max(0, Math.min(start, candidates.length - 2))).slice(0, beside);
+  const begin = next < 0 ? candidates.length : isOfTakes ? Math.floor(next / beside) * beside : next;
+  return candidates.slice(Math.max(0, Math.min(begin, candidates.length - 2))).slice(0, beside);
 }
 
 function openComparison() {
