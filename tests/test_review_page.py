@@ -90,7 +90,7 @@ def write(batch: ReviewBatch, path: Path, inline_bytes: float = 1e6) -> str:
 
     (stored,) = batch.database.read_now(stored_batches)
     posters = Posters(batch.folder)
-    page = batch.database.read_now(read_page, stored, lambda sha: posters.read(sha) is not None, served=False, now=NOON)
+    page = batch.database.read_now(read_page, stored, lambda sha: posters.read(sha) is not None, served=False)
     write_report(page, path, batch.folder, posters.read, inline_bytes)
     return path.as_uri()
 

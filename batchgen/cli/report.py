@@ -10,7 +10,6 @@ import click
 from rich import filesize
 from sqlalchemy import Connection
 
-from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.jobtable import clips
@@ -55,7 +54,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
         path = output or folder / f"{re.sub(UNSAFE, '_', batch.name)}-report.html"
         judge_target(path)
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(delivered, batch_id)))
-        page = database.read_now(read_page, batch, posters.__contains__, served=False, now=clock.utcnow())
+        page = database.read_now(read_page, batch, posters.__contains__, served=False)
     show(write_report(page, path, folder, posters.get, inline * MEGABYTE), len(page.document["rows"]))
 
 

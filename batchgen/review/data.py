@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -183,9 +182,5 @@ def whole(clip: Clip) -> dict[str, Any]:
 
 def as_script(document: Mapping[str, Any]) -> str:
     """JSON that may stand in a `<script>` of a page: nothing in it ends the element or begins a comment."""
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), default=text_of)
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
-
-
-def text_of(value: datetime) -> str:
-    return value.isoformat()

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -20,7 +19,7 @@ from sqlalchemy import Connection
 from batchgen.jobtable import clips as clip_rows
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.review.charts import ChartData, charts
-from batchgen.review.data import ClipData, as_script
+from batchgen.review.data import CLIP_DIGITS, ClipData, as_script
 from batchgen.services.registry import SIMULATOR
 
 GENERATOR = "batchgen report"
@@ -53,7 +52,7 @@ class PageData:
 
 
 def read_page(
-    connection: Connection, batch: StoredBatch, has_poster: Callable[[str], bool], *, served: bool, now: datetime
+    connection: Connection, batch: StoredBatch, has_poster: Callable[[str], bool], *, served: bool
 ) -> PageData:
     """Read a batch as the page needs it."""
     data, chart_data, posters = ClipData(has_poster), ChartData(), {}
@@ -62,13 +61,12 @@ def read_page(
         data.add(clip)
         chart_data.add(clip)
         if clip.files and has_poster(clip.files[0].sha256):
-            posters[clip.files[0].sha256[:16]] = clip.files[0].sha256
+            posters[clip.files[0].sha256[:CLIP_DIGITS]] = clip.files[0].sha256
     document = {
         **data.document(),
         "batch": batch.name,
         "simulated": batch.service == SIMULATOR,
         "served": served,
-        "made": now,
         "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
         "marks": marks,
     }

@@ -68,7 +68,7 @@ class Review:
 
     async def page(self, _request: Request) -> Response:
         """The page with all clips as they stand now."""
-        read = self.database.read(read_page, self.batch, lambda _sha256: True, served=True, now=clock.utcnow())
+        read = self.database.read(read_page, self.batch, lambda _sha256: True, served=True)
         page = await read
         html = await to_thread.run_sync(render, page, page.document)
         allowed = policy(media="'self'", connect="'self'")
