@@ -352,6 +352,10 @@ def test_fingers_find_large_buttons_and_a_narrow_screen_shows_everything(browser
         assert "picked" in watched.classes(KEYS_OF_ALL[0])
         page.locator(".card .frame").nth(1).tap()
         page.locator(".pane .reject").tap()
+        page.locator("#viewer-compare").tap()
+        assert page.locator(".pane").count() == 2
+        page.locator("#viewer-compare").tap()
+        assert page.locator(".pane").count() == 1
         page.locator("#viewer-close").tap()
         assert "rejected" in watched.classes(KEYS_OF_ALL[1])
         page.locator("#filters-button").tap()

@@ -34,9 +34,9 @@ SCRIPTS = (
 COMMENT = re.compile(r"/\*.*?\*/|(^|(?<=[;{},]))\s*// .*?$", re.DOTALL | re.MULTILINE)
 """Comments of our assets, which have nothing like them in a text."""
 CSS_BLANKS = re.compile(r"\s*([{};,])\s*|(?<=:)\s+")
-CODE_BLANKS = re.compile(r" *([=<>?:&|,;{}()*+]) *")
-TEXT = re.compile(r"(\"[^\"]*\")")
-UNSURE = re.compile(r"[`'\\]|(?<! )/|/(?! )")
+CODE_BLANKS = re.compile(r" *([-=<>?:&|,;{}()*+/]) *")
+TEXT = re.compile(r"(\"[^\"]*\"|`[^`]*`)")
+UNSURE = re.compile(r"['\\]|(?<! )/|/(?! )|\$\{[^}]*`")
 """A line of a script with one of these is left as it is: it may hold text in which blanks count."""
 
 
@@ -140,4 +140,4 @@ def packed(name: str) -> str:
 def squeezed(line: str) -> str:
     """A line of a script without the blanks around signs, but for those in its texts."""
     parts = TEXT.split(line)
-    return "".join(part if part.startswith('"') else CODE_BLANKS.sub(r"\1", part) for part in parts)
+    return "".join(part if part.startswith(('"', "`")) else CODE_BLANKS.sub(r"\1", part) for part in parts)

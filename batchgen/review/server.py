@@ -242,7 +242,8 @@ def listen(port: int) -> socket.socket:
             listener.close()
             continue
         return listener
-    raise UsageError(f"no port from {port} to {port + PORTS_TRIED - 1} is free on {HOST}; choose another with --port")
+    last = min(port + PORTS_TRIED - 1, 65_535)
+    raise UsageError(f"no port from {port} to {last} is free on {HOST}; choose another with --port")
 
 
 class ReviewServer(Server):

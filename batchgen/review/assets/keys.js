@@ -66,7 +66,7 @@ const COMMANDS = {
   p: () => judgeCurrent({ verdict: "picked" }, true),
   x: () => judgeCurrent({ verdict: "rejected" }, true),
   u: (event) => undo(event.shiftKey),
-  c: () => (elements.viewer.open && isComparing ? elements.viewer.close() : openComparison()),
+  c: toggleComparison,
   m: () => toggleMark(current),
   n: () => nextUndecided(),
   g: () => setView({ mode: view.mode === "grid" ? "matrix" : "grid" }),

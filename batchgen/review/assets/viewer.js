@@ -136,6 +136,7 @@ function showInViewer() {
   setText(elements["viewer-title"], isComparing ? `${panes.length} clips, in step` :
     place >= 0 ? `${digits(place + 1)} of ${digits(order.length)}` : "");
   namePlayButton();
+  setText(elements["viewer-compare"], isComparing ? "One" : "Compare");
   elements["viewer-play"].hidden = !panes.some(({ video }) => video);
 }
 
@@ -225,6 +226,11 @@ function openComparison() {
   else say("there are no two clips to compare");
 }
 
+function toggleComparison() {
+  if (isComparing && elements.viewer.open) openViewer([current]);
+  else openComparison();
+}
+
 /** To the next clip in the viewer; in a comparison, to the next pane. */
 function stepInViewer(places) {
   if (isComparing) {
@@ -250,6 +256,7 @@ function stepGroup(direction) {
 function prepareViewer() {
   elements["viewer-close"].addEventListener("click", () => elements.viewer.close());
   elements["viewer-play"].addEventListener("click", togglePause);
+  elements["viewer-compare"].addEventListener("click", toggleComparison);
   elements["viewer-previous"].addEventListener("click", () => stepInViewer(-1));
   elements["viewer-next"].addEventListener("click", () => stepInViewer(1));
   elements.viewer.addEventListener("close", () => {
