@@ -66,7 +66,8 @@ async function sendVerdicts() {
   if (isSending) return;
   isSending = true;
   try {
-    for (const entry of unsaved.values()) {
+    while (unsaved.size) {
+      const [entry] = unsaved.values();
       const answer = await fetch("verdicts", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(entry) });
       if (!answer.ok && answer.status !== 409) throw new Error(String(answer.status));
       if (unsaved.get(entry.id) === entry) unsaved.delete(entry.id);
