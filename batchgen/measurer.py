@@ -34,7 +34,10 @@ SAMPLES_KEPT = 200
 
 
 class Measurer(Stage):
-    """Measures delivered clips one after another, in the child process of `checker`, and keeps their posters."""
+    """Measures delivered clips one after another, and keeps their posters.
+
+    The child process of `checker` decodes them. It is not that of the downloads: no delivery waits for it.
+    """
 
     def __init__(self, context: RunContext, checker: Checker) -> None:
         super().__init__(context, 1)
@@ -51,6 +54,10 @@ class Measurer(Stage):
         if clips and self.capacity > 0:
             self.begin(self.measure_clips(clips))
         return None
+
+    async def close(self) -> None:
+        """End the child process."""
+        await self.checker.close()
 
     async def measure_rest(self) -> None:
         """Measure what is left, for at most `LAST_SECONDS`."""

@@ -20,6 +20,7 @@ from batchgen.downloader import Downloader
 from batchgen.ending import Ending, is_any_open, judge
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
+from batchgen.files.checker import Checker
 from batchgen.jobtable import leases, place, pricelist, timings
 from batchgen.jobtable.database import Database
 from batchgen.limits import accounting, rate
@@ -59,7 +60,7 @@ class Runner:
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
         self.reconciler = Reconciler(self.context, 1)
-        self.measurer = Measurer(self.context, self.downloader.checker)
+        self.measurer = Measurer(self.context, Checker(is_patient=True))
         self.job_stages: tuple[Stage, ...] = (self.scheduler, self.poller, self.downloader, self.reconciler)
         """The stages that move jobs; a run is over when they have nothing to do."""
         self.stages = (*self.job_stages, self.measurer)
@@ -205,7 +206,7 @@ class Runner:
                 for stage in (self.poller, self.reconciler, self.measurer):
                     stage.cancel()
             await asyncio.gather(*(stage.finish() for stage in self.stages))
-            await self.downloader.close()
+            await asyncio.gather(self.downloader.close(), self.measurer.close())
             if self.lock_watch:
                 self.lock_watch.cancel()
                 self.database.lock.impatient.set()  # Only the end of the run is left to be written.

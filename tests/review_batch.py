@@ -39,8 +39,8 @@ def poster_bytes(colour: str, text: str = "", *, noise: float = 0.05) -> bytes:
 
     from PIL import Image, ImageDraw
 
-    image = Image.effect_noise((320, 180), 60).convert("RGB")
-    image = Image.blend(image, Image.new("RGB", (320, 180), colour), 1 - noise)
+    image = Image.effect_noise((256, 144), 60).convert("RGB")
+    image = Image.blend(image, Image.new("RGB", (256, 144), colour), 1 - noise)
     ImageDraw.Draw(image).text((12, 12), text, fill="white")
     stream = BytesIO()
     image.save(stream, "WEBP", quality=70)

@@ -27,7 +27,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData
-from batchgen.review.page import TEMPLATE, PageData, packed, read_page, script, style
+from batchgen.review.page import TEMPLATE, PageData, asset, read_page, script, style
 from batchgen.review.report import write_report
 from tests.chromium import Watched, chromium, watch
 from tests.conftest import NOON, Command
@@ -414,7 +414,7 @@ def test_ten_thousand_clips_are_few_cards_and_few_bytes(browser: Browser, large_
     content = large_report.read_bytes()
     data = content[content.index(b'id="data">') : content.rindex(b"<script>")]
     assert len(data) / 10_000 <= 400
-    assert sum(len(part.encode()) for part in (script(), style(), packed(TEMPLATE))) <= 60_000
+    assert sum(len(part.encode()) for part in (script(), style(), asset(TEMPLATE))) <= 60_000
     with opened(browser, large_report.as_uri()) as watched:
         page = watched.page
         assert "10,000 jobs" in watched.text("#count")

@@ -36,9 +36,10 @@ Media = dict[str, float | str | None]
 
 
 class Checker:
-    """At most one child, which decodes one file at a time."""
+    """At most one child, which decodes one file at a time. A patient one leaves the processor to whatever needs it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_patient: bool = False) -> None:
+        self._is_patient = is_patient
         self._child: Process | None = None
         self._turn = asyncio.Lock()
         self._warm_up: asyncio.Task[None] | None = None
@@ -98,7 +99,7 @@ class Checker:
 
     async def _ensure_child(self) -> Process:
         if self._child is None or self._child.returncode is not None:
-            self._child = await start()
+            self._child = await start(is_patient=self._is_patient)
         return self._child
 
     async def _end_child(self) -> None:
@@ -114,11 +115,11 @@ class Checker:
             await child.communicate()
 
 
-async def start() -> Process:
+async def start(*, is_patient: bool = False) -> Process:
     """Start a child. Raises `OSError`."""
     return await asyncio.create_subprocess_exec(
         # -P: a module in the current folder must not be imported in place of a library.
-        *(sys.executable, "-P", video.__file__),
+        *(sys.executable, "-P", video.__file__, *([video.PATIENT] if is_patient else [])),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

@@ -42,8 +42,7 @@ MOVING_BYTES = 3  # per macroblock: no encoder spends so many for long on a pict
 QUIET_SHARE = 0.3  # of a clip's frames that may stand still: with fewer there is nothing to see, and nothing is decoded
 IMAGE_HEIGHT = 180  # pixels to which an image is reduced before it becomes a picture
 IMAGES_KEPT = 256  # images whose pictures are kept, of 5 kB each
-POSTER_WIDTH = 320  # pixels: a card of the review page
-POSTER_HEIGHT_MAX = 640  # pixels: a tall video's poster is narrower
+POSTER_SIDE = 256  # pixels of the longer side: a browser keeps a thousand posters decoded, of 4 bytes a pixel
 POSTER_OPTIONS = {"quality": "70", "compression_level": "2"}  # some 12 kB in 4 ms
 POSTER_LEVELS = 40  # of 255 between the darkest and the brightest cell: less is black, or a fade
 
@@ -228,8 +227,8 @@ def poster(frame: VideoFrame) -> bytes:
 
 
 def poster_size(width: int, height: int) -> tuple[int, int]:
-    """Even sides in the video's proportions, as wide as a card where that is not too tall."""
-    scale = min(POSTER_WIDTH / width, POSTER_HEIGHT_MAX / height)
+    """Even sides in the video's proportions."""
+    scale = POSTER_SIDE / max(width, height)
     return max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
 
 

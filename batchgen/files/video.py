@@ -26,6 +26,8 @@ HEAD_BYTES = 400  # of a file, by which its kind is judged: MPEG-TS shows itself
 SHOWN_CHARS = 40  # of the start of a file that is no video
 STREAMS_MAX = 8  # of a file, which are opened without decoding a frame of each: that takes as long as the check itself
 MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
+PATIENT = "--patient"  # the argument of a child that leaves the processor to whatever needs it
+NICE_STEPS = 10  # by which its priority is lower than that of the run
 OPEN_FILES = 32  # in the child process, which reads one file at a time
 MP4 = "mp4"
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
@@ -234,6 +236,8 @@ def main() -> None:
     import av  # noqa: F401  The first file must not wait for it.
 
     limit_resources()
+    if PATIENT in sys.argv:
+        getattr(os, "nice", lambda _steps: None)(NICE_STEPS)  # Windows has none
     tasks = {"check": check, "sample": sample}
     for line in sys.stdin.buffer:
         task, path, seconds, *arguments = json.loads(line)

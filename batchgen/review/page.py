@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,13 +30,6 @@ SCRIPTS = (
     *("viewer.js", "keys.js", "live.js", "main.js"),
 )
 """In this order they are one script: what runs at once stands in the last one."""
-COMMENT = re.compile(r"/\*.*?\*/|(^|(?<=[;{},]))\s*// .*?$", re.DOTALL | re.MULTILINE)
-"""Comments of our assets, which have nothing like them in a text."""
-CSS_BLANKS = re.compile(r"\s*([{};,])\s*|(?<=:)\s+")
-CODE_BLANKS = re.compile(r" *([-=<>?:&|,;{}()*+/]) *")
-TEXT = re.compile(r"(\"[^\"]*\"|`[^`]*`)")
-UNSURE = re.compile(r"['\\]|(?<! )/|/(?! )|\$\{[^}]*`")
-"""A line of a script with one of these is left as it is: it may hold text in which blanks count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +71,7 @@ def render(
     """The page as HTML. `inline` has posters in base64, by their short names."""
     from minijinja import Environment
 
-    environment = Environment(templates={TEMPLATE: packed(TEMPLATE)})
+    environment = Environment(templates={TEMPLATE: asset(TEMPLATE)})
     html: str = environment.render_template(
         TEMPLATE,
         batch=page.batch,
@@ -117,27 +109,21 @@ def digest(text: str) -> str:
 
 @cache
 def script() -> str:
-    return '(() => {\n"use strict";\n' + "".join(map(packed, SCRIPTS)) + "})();"
+    """Our script, without comments and blanks."""
+    from rjsmin import jsmin
+
+    minified: str = jsmin("".join(map(asset, SCRIPTS)))
+    return f'(() => {{\n"use strict";\n{minified}\n}})();'
 
 
 @cache
 def style() -> str:
-    return "".join(map(packed, STYLES))
+    """Our style, without comments and blanks."""
+    from rcssmin import cssmin
+
+    minified: str = cssmin("".join(map(asset, STYLES)))
+    return minified
 
 
-def packed(name: str) -> str:
-    """An asset without indentation and comments, which are a third of its bytes."""
-    text = files("batchgen.review").joinpath("assets", name).read_text("utf-8")
-    text = COMMENT.sub("", text)
-    if name.endswith(".css"):
-        text = CSS_BLANKS.sub(r"\1", text)
-    lines = [line.strip() for line in text.splitlines()]
-    if name.endswith(".js"):
-        lines = [line if UNSURE.search(line) else squeezed(line) for line in lines]
-    return "\n".join(filter(None, lines)) + "\n"
-
-
-def squeezed(line: str) -> str:
-    """A line of a script without the blanks around signs, but for those in its texts."""
-    parts = TEXT.split(line)
-    return "".join(part if part.startswith(('"', "`")) else CODE_BLANKS.sub(r"\1", part) for part in parts)
+def asset(name: str) -> str:
+    return files("batchgen.review").joinpath("assets", name).read_text("utf-8")

@@ -32,9 +32,7 @@ class PosterSource:
         if not await asyncio.to_thread(self.is_there, file):
             return None
         try:
-            make = getattr(self.checker, "poster", None)  # TODO: until it is there
-            poster: bytes | None = make and await make(self.posters, self.folder / file.path, file.sha256)
-            return poster
+            return await self.checker.poster(self.posters, self.folder / file.path, file.sha256)
         except OSError:  # the decoder cannot be started: the page works without posters
             return None
 

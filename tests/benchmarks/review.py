@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page
 
-from batchgen.review.page import SCRIPTS, STYLES, TEMPLATE, packed
+from batchgen.review.page import TEMPLATE, asset, script, style
 from tests.benchmarks.measure import Figure, run, sized
 from tests.chromium import chromium
 from tests.review_batch import make_large_batch
@@ -62,7 +62,7 @@ def figures() -> Iterator[Figure]:
         data = content.index(b"</script>", began) - began
         with chromium() as browser:
             visits = [visit(browser, page.as_uri()) for _ in range(ROUNDS)]
-    code = sum(len(packed(part).encode()) for part in (TEMPLATE, *STYLES, *SCRIPTS))
+    code = sum(len(part.encode()) for part in (asset(TEMPLATE), script(), style()))
     what = f"{CLIPS:,} clips in one page"
     for label, worst, unit, bound in (
         ("first paint", max(visit.paint for visit in visits), "ms", 1_000),
