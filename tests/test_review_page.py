@@ -27,7 +27,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData
-from batchgen.review.page import TEMPLATE, PageData, asset, read_page, script, style
+from batchgen.review.page import SCRIPTS, TEMPLATE, PageData, asset, read_page, script, style
 from batchgen.review.report import write_report
 from tests.chromium import Watched, chromium, watch
 from tests.conftest import NOON, Command
@@ -408,6 +408,12 @@ def large_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = {**data.document(), **fields}
     write_report(PageData("large", document, charts(chart_data, {}), {}), path, path.parent, lambda _: None, 0)
     return path
+
+
+def test_no_template_literal_stands_in_another_one() -> None:
+    """The packer would take blanks out of it."""
+    for name in SCRIPTS:
+        assert not re.findall(r"`[^`]*\$\{[^}`]*`", asset(name)), name
 
 
 def test_ten_thousand_clips_are_few_cards_and_few_bytes(browser: Browser, large_report: Path) -> None:

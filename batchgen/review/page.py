@@ -109,7 +109,7 @@ def digest(text: str) -> str:
 
 @cache
 def script() -> str:
-    """Our script, without comments and blanks."""
+    """Our script, without comments and blanks. `jsmin` takes blanks out of a template literal in another one."""
     from rjsmin import jsmin
 
     minified: str = jsmin("".join(map(asset, SCRIPTS)))

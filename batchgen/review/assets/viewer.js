@@ -97,7 +97,8 @@ function details(clip, pane) {
   addFact("take", clip.take > 1 ? String(clip.take) : "");
   addFact("cost", clip.cost ? dollars(clip.cost) : "");
   addFact("made in", clip.seconds ? duration(clip.seconds) : "");
-  addFact("size", clip.width ? `${clip.width} × ${clip.height}${clip.length ? `, ${duration(clip.length)}` : ""}` : "");
+  const size = clip.width ? `${clip.width} × ${clip.height}` : "";
+  addFact("size", [size, clip.length ? duration(clip.length) : ""].filter(Boolean).join(", "));
   addFact("tags", clip.tags.join(", "));
   for (const problem of clip.problems) addFact(problemWords(problem), problem[1] || "yes");
   element.append(facts);
