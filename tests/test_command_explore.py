@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import sys
 from pathlib import Path
 from urllib.error import HTTPError
@@ -13,8 +12,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from batchgen.cli import explore
-from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.views import EXAMPLES, VIEWS
@@ -61,18 +58,6 @@ def test_the_views_and_queries_are_served_and_nothing_is_written(tmp_path: Path,
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == f"{tmp_path / name} is shown at this address, read-only, until Ctrl-C\n"
     assert files(tmp_path) == before
-
-
-def test_a_port_that_is_taken_is_said_or_another_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind((explore.HOST, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        monkeypatch.setattr(explore, "PORT", port)
-        with explore.listen(None) as listening:
-            assert listening.getsockname()[1] not in (0, port)
-        with pytest.raises(UsageError, match=f"--port {port}: Address already in use"), explore.listen(port):
-            pass
 
 
 def test_without_datasette_the_command_that_installs_it_is_named(

@@ -14,13 +14,14 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from batchgen.cli import loopback
 from batchgen.errors import UsageError
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable import verdicts
 from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Judgement
-from batchgen.review.server import Review, ReviewServer, listen
+from batchgen.review.server import Review, ReviewServer
 from tests.review_batch import ReviewBatch, job
 
 CLIP = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
@@ -37,8 +38,8 @@ def served_review(batch: ReviewBatch) -> Iterator[str]:
         ready.set()
 
     (stored,) = batch.database.read_now(stored_batches)
-    with listen(0) as listener:
-        server = ReviewServer(Review(batch.database, stored, batch.folder), listener, announce)
+    with loopback.listen(0) as listener:
+        server = ReviewServer(Review(batch.database, stored, batch.folder, loopback.NAMES), listener, announce)
         thread = Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
@@ -202,12 +203,12 @@ def test_cut_texts_are_given_whole_on_demand(database: Database, tmp_path: Path)
 
 
 def test_a_port_that_is_taken_is_passed_over() -> None:
-    with listen(0) as first:
+    with loopback.listen(0) as first:
         port = first.getsockname()[1]
-        with listen(port) as second:
+        with loopback.listen(port) as second:
             assert second.getsockname()[1] != port
 
 
 def test_a_port_beyond_the_last_is_an_error_for_people() -> None:
-    with listen(65_535), pytest.raises(UsageError, match="--port"):
-        listen(65_535)
+    with loopback.listen(65_535), pytest.raises(UsageError, match="--port"):
+        loopback.listen(65_535)

@@ -6,23 +6,18 @@ import os
 import signal
 import socket
 import sys
-import webbrowser
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
-from batchgen.cli import options
+from batchgen.cli import loopback, options
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
 
-HOST = "127.0.0.1"
-HOSTS = [HOST, "localhost"]
-"""The names by which a browser may ask. A foreign page whose name leads to this machine (DNS rebinding) has another."""
 PORT = 8001  # Datasette's own
 NAME = "batchgen"  # of the database in addresses, whatever its file is called
 SETTINGS = {
@@ -35,9 +30,15 @@ SHUTDOWN_SECONDS = 2  # for answers that are on their way when Ctrl-C comes
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @options.db
-@click.option("--port", type=click.IntRange(0, 65_535), help=f"Default: {PORT}, or a free one where that is taken.")
-@click.option("--browser/--no-browser", default=True, help="Open the address in a browser, if this is a terminal.")
-def command(manifest: Path | None, db: str | None, port: int | None, browser: bool) -> None:
+@click.option(
+    "--port",
+    default=PORT,
+    show_default=True,
+    type=click.IntRange(0, loopback.PORT_MAX),
+    help="Where to listen, or on the next free port. 0 takes any.",
+)
+@loopback.no_browser
+def command(manifest: Path | None, db: str | None, port: int, no_browser: bool) -> None:
     """Pages of its views and tables, to filter, sort, count and download as CSV, with queries to begin with. They are
     served to this machine only, until Ctrl-C. A run may be at work meanwhile.
 
@@ -58,34 +59,13 @@ def command(manifest: Path | None, db: str | None, port: int | None, browser: bo
     with ExitStack() as stack:
         # Whoever closes an SQLite file last deletes its write-ahead log. Readers cannot, so this connection stays.
         path = stack.enter_context(open_table(db, manifest)).path
-        listening = stack.enter_context(listen(port))
-        url = f"http://{HOST}:{listening.getsockname()[1]}/{NAME}"
+        listening = stack.enter_context(loopback.listen(port))
+        url = "http://{}:{}/{}".format(*listening.getsockname()[:2], NAME)
         print_lines(url)
         print_lines(f"{path} is shown at this address, read-only, until Ctrl-C", err=True)
-        if browser and sys.stdout.isatty() and has_screen():
-            webbrowser.open(url)
+        if not no_browser:
+            loopback.open_browser(url)
         serve(stack, Path(str(path)), listening)
-
-
-@contextmanager
-def listen(port: int | None) -> Iterator[socket.socket]:
-    """A socket that listens on the loopback: on `port`, else on the usual one, else on a free one."""
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((HOST, PORT if port is None else port))
-            listening.listen()
-        except OSError as error:
-            if port is not None:
-                raise UsageError(f"--port {port}: {error.strerror}; without --port, a free one is taken") from None
-            listening.bind((HOST, 0))
-            listening.listen()
-        yield listening
-
-
-def has_screen() -> bool:
-    """Whether a browser would open a window. A text browser would take the terminal that shows the address."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
@@ -104,7 +84,7 @@ def serve(stack: ExitStack, path: Path, listening: socket.socket) -> None:
         pages.remove_database("_memory")
     opened = pages.add_database(Database(pages, path=str(path)), name=NAME)
     stack.callback(opened.close)
-    app = TrustedHostMiddleware(pages.app(), allowed_hosts=HOSTS)
+    app = TrustedHostMiddleware(pages.app(), allowed_hosts=list(loopback.NAMES))
     config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS)
     # uvicorn shuts down, then raises the signal again: it must not end the process before the table is closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.TERMINATED))

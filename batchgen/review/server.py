@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from mimetypes import guess_type
 from pathlib import Path
@@ -29,7 +29,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 
 from batchgen import clock
-from batchgen.errors import UsageError
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.safe_open import UnsafePath
 from batchgen.jobs import Verdict
@@ -42,9 +41,6 @@ from batchgen.review.data import CLIP_DIGITS, ClipData, whole
 from batchgen.review.page import policy, read_page, render
 from batchgen.review.posters import PosterSource
 
-HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")  # under which a browser may ask; a tunnel may have another port
-PORTS_TRIED = 20  # after the wished one, if that is taken
 BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
 HEADERS = {
     "referrer-policy": "no-referrer",
@@ -59,11 +55,13 @@ POSTER_HEADERS = {"cache-control": "private, max-age=86400"}  # a poster belongs
 class Review:
     """A batch under review: its job table and its folder."""
 
-    def __init__(self, database: Database, batch: StoredBatch, folder: Path) -> None:
+    def __init__(self, database: Database, batch: StoredBatch, folder: Path, names: Sequence[str]) -> None:
+        """`names` are the hosts under which a browser may ask; their ports do not matter, as a tunnel has another."""
         self.database = database
         self.batch = batch
         self.outputs = OutputFolder(folder)
         self.posters = PosterSource(folder)
+        self.names = list(names)
         self.token = secrets.token_urlsafe(24)
 
     async def page(self, _request: Request) -> Response:
@@ -162,7 +160,7 @@ class Review:
         return Starlette(
             routes=[Mount("/{token}", routes=routes, middleware=[Middleware(TokenGuard, token=self.token)])],
             middleware=[
-                Middleware(TrustedHostMiddleware, allowed_hosts=list(NAMES), www_redirect=False),
+                Middleware(TrustedHostMiddleware, allowed_hosts=self.names, www_redirect=False),
                 Middleware(SafeHeaders),
             ],
         )
@@ -226,26 +224,6 @@ class OpenFileResponse(FileResponse):
             os.close(self.descriptor)
 
 
-def listen(port: int) -> socket.socket:
-    """A socket on a port of this machine, or on one of the next where that is taken; 0 takes any.
-
-    Raises `UsageError`.
-    """
-    for candidate in range(port, port + PORTS_TRIED if port else 1):
-        listener = socket.socket()
-        if os.name != "nt":  # there it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, min(candidate, 65_535)))
-            listener.listen()
-        except OSError:
-            listener.close()
-            continue
-        return listener
-    last = min(port + PORTS_TRIED - 1, 65_535)
-    raise UsageError(f"no port from {port} to {last} is free on {HOST}; choose another with --port")
-
-
 class ReviewServer(Server):
     """Serves a review until Ctrl-C or SIGTERM, or until `should_exit` is set."""
 
@@ -273,7 +251,7 @@ class ReviewServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.on_ready(f"http://{HOST}:{self.listener.getsockname()[1]}/{self.review.token}/")
+        self.on_ready("http://{}:{}/{}/".format(*self.listener.getsockname()[:2], self.review.token))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)

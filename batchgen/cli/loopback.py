@@ -1,0 +1,47 @@
+"""Pages that a command serves to this machine: a socket on the loopback, and the browser that shows it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import webbrowser
+from threading import Thread
+
+import click
+
+from batchgen.errors import UsageError
+
+HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")
+"""Under which a browser may ask. A foreign page whose name leads to this machine (DNS rebinding) has another one."""
+PORTS_TRIED = 20  # from the wished one on
+PORT_MAX = 65_535
+
+no_browser = click.option("--no-browser", is_flag=True, help="Only print the address.")
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on a port of this machine, or on one of the next where that is taken; 0 takes any.
+
+    Raises `UsageError`.
+    """
+    for candidate in range(port, port + PORTS_TRIED if port else 1):
+        listener = socket.socket()
+        if os.name != "nt":  # there it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, min(candidate, PORT_MAX)))
+            listener.listen()
+        except OSError:
+            listener.close()
+            continue
+        return listener
+    raise UsageError(f"no port from {port} to {port + PORTS_TRIED - 1} is free on {HOST}; choose another with --port")
+
+
+def open_browser(address: str) -> None:
+    """Show an address in a browser, where it can open a window: a browser of text might take the terminal."""
+    if sys.platform in ("win32", "darwin") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        # On a thread: some browsers run for as long as they are open.
+        Thread(target=webbrowser.open, args=(address,), daemon=True).start()
