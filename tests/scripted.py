@@ -84,7 +84,9 @@ class ScriptedService(Service):
             return answer
         return {} if answer is None else {attempt.client_request_id: answer for attempt in attempts}
 
-    async def history(self, since: datetime) -> History | Unavailable | Throttled | None:
+    async def history(
+        self, since: datetime, _until: datetime | None = None
+    ) -> History | Unavailable | Throttled | None:
         number = len(self.read_since)
         self.read_since.append(since)
         return self.histories[min(number, len(self.histories) - 1)]

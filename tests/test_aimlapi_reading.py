@@ -15,7 +15,7 @@ import pytest
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
 from batchgen.services.aimlapi import AFTER, BEFORE, answers, handle_of
-from batchgen.services.base import AT_ONCE, SentAttempt
+from batchgen.services.base import AT_ONCE, SentAttempt, TransactionPage
 from batchgen.services.http import Answer
 from batchgen.services.outcomes import (
     Absent,
@@ -368,22 +368,49 @@ async def test_several_rows_of_one_request_are_read_together(
         assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {})
 
 
-CHARGES: list[tuple[Any, dict[str, Decimal]]] = [
-    ({"reference_id": "g-0", "amount": {"credits": 560000, "usd": 0.28}}, {"g-0": Decimal("0.28")}),
-    ({"reference_id": "g-0", "amount": {"usd": 0.28}, "direction": "CHARGE"}, {"g-0": Decimal("0.28")}),
-    ({"reference_id": None, "amount": {"usd": 0.28}}, {}),
-    ({"reference_id": "g-0", "amount": {"usd": 5}, "direction": "TOPUP", "type": "REFUND"}, {}),
-    ({"reference_id": "g-0", "amount": None}, {}),
-    (None, {}),
+TRANSACTIONS: list[tuple[Any, tuple[str, str, str | None]]] = [
+    ({"reference_id": "g-0", "amount": {"credits": 560001, "usd": 0.28}}, ("charge", "0.2800005", "g-0")),
+    ({"reference_id": "g-0", "amount": {"usd": 0.28}, "direction": "CHARGE"}, ("charge", "0.28", "g-0")),
+    ({"reference_id": "g-0", "amount": {"usd": -0.28}, "type": "MODEL_USAGE"}, ("charge", "0.28", "g-0")),
+    ({"reference_id": None, "amount": {"usd": 0.28}, "type": "MODEL_USAGE"}, ("charge", "0.28", None)),
+    ({"amount": {"usd": 0.28}, "type": "a new word"}, ("charge", "0.28", None)),
+    ({"reference_id": "g-0", "amount": {"usd": 5}, "direction": "TOPUP", "type": "REFUND"}, ("refund", "5", "g-0")),
+    ({"reference_id": "g-0", "amount": {"usd": 5}, "direction": "TOPUP", "type": "ADJUSTMENT"}, ("refund", "5", "g-0")),
+    ({"amount": {"usd": 5}, "direction": "TOPUP", "type": "ADJUSTMENT"}, ("other", "5", None)),
+    ({"amount": {"usd": 5}, "direction": "CHARGE", "type": "ADJUSTMENT"}, ("other", "-5", None)),
+    ({"reference_id": "pay-1", "amount": {"usd": 5}, "direction": "TOPUP", "type": "PAYMENT"}, ("other", "5", None)),
+    ({"amount": {"usd": 1}, "direction": "CHARGE", "type": "CREDITS_EXPIRED"}, ("other", "-1", None)),
 ]
 
 
-@pytest.mark.parametrize(("transaction", "charges"), CHARGES)
-async def test_a_transaction_is_a_charge_of_its_generation_or_none(
-    transaction: Any, charges: dict[str, Decimal]
+@pytest.mark.parametrize(("row", "meaning"), TRANSACTIONS)
+async def test_a_transaction_is_a_charge_a_refund_or_none_of_a_generation(
+    row: dict[str, Any], meaning: tuple[str, str, str | None]
 ) -> None:
-    async with serving(answer(200, {"data": [transaction], "pagination": {}})) as wire, service(wire.base_url) as api:
-        assert await api.charges(START, END) == charges
+    rows = [{"created_at": "2026-03-01T12:00:00Z", **row}]
+    async with serving(answer(200, {"data": rows, "pagination": {}})) as wire, service(wire.base_url) as api:
+        page = await api.transactions(START, END)
+    assert isinstance(page, TransactionPage)
+    (transaction,) = page.rows
+    kind, amount, generation_id = meaning
+    assert (transaction.kind, transaction.amount_usd) == (kind, Decimal(amount))
+    assert (transaction.generation_id, transaction.at) == (generation_id, NOON)
+
+
+@pytest.mark.parametrize("row", [None, {}, {"created_at": "noon", "amount": {"usd": 1}}, {"created_at": "2026-03-01"}])
+async def test_a_transaction_that_cannot_be_read_is_counted(row: Any) -> None:
+    async with serving(answer(200, {"data": [row], "pagination": {}})) as wire, service(wire.base_url) as api:
+        assert await api.transactions(START, END) == TransactionPage([], None, unreadable=1)
+
+
+async def test_a_cursor_is_used_with_the_window_that_it_was_made_for() -> None:
+    pages = {"data": [{"created_at": "2026-03-01", "amount": {"usd": 1}}], "pagination": {"next_cursor": "c 2"}}
+    async with serving(answer(200, pages)) as wire, service(wire.base_url) as api:
+        first = await api.transactions(START, END)
+        assert isinstance(first, TransactionPage)
+        await api.transactions(START, END + SECOND, first.cursor)
+    queries = [request.query for request in wire.requests]
+    assert queries[1] == {**queries[0], "cursor": ["c 2"]}
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -12,8 +12,19 @@ import pytest
 
 from batchgen.jobs import ErrorClass
 from batchgen.services.account import Variables
-from batchgen.services.base import Adoption, Features, Listing, SentAttempt, Service, Submission
-from batchgen.services.boundary import PRICING_DEPTH, BoundedService
+from batchgen.services.base import (
+    Adoption,
+    Features,
+    Listing,
+    SentAttempt,
+    Service,
+    Submission,
+    Transaction,
+    TransactionKind,
+    TransactionPage,
+)
+from batchgen.services.boundary import BoundedService
+from batchgen.services.bounds import PRICING_DEPTH
 from batchgen.services.outcomes import (
     Absent,
     Accepted,
@@ -61,7 +72,7 @@ class Plugin(Service):
             raise self.answer
         return self.answer
 
-    prepare = submit = fetch = find = cancel = charges = balance = catalogue = typical_seconds = reply  # type: ignore[assignment]
+    prepare = submit = fetch = find = cancel = transactions = balance = catalogue = typical_seconds = reply  # type: ignore[assignment]
 
     async def close(self) -> None:
         pass
@@ -101,7 +112,7 @@ async def test_a_call_that_raises_or_returns_nonsense_has_the_outcome_that_is_sa
     assert isinstance(fetched, Unavailable), "it says nothing about the generation"
     assert isinstance(await service.cancel({}), Unavailable)
     assert isinstance(await service.find([ATTEMPT]), Unavailable | dict)
-    assert await service.charges(NOON, NOON) in ({}, {"a": None})
+    assert isinstance(await service.transactions(NOON, NOON), Unavailable | None)
     assert await service.balance() is None
     assert await service.typical_seconds(["m"]) == {}
     assert await service.catalogue() is None
@@ -151,7 +162,9 @@ async def test_an_odd_price_loses_no_generation(cost: Any) -> None:
     assert await behind(Finished(("https://a.test/v.mp4",), cost_usd=cost)).fetch({}) == Finished(
         ("https://a.test/v.mp4",)
     )
-    assert await behind({"g-1": cost, "g-2": Decimal(1)}).charges(NOON, NOON) == {"g-2": Decimal(1)}
+    charges = [Transaction(TransactionKind.CHARGE, NOON, usd, id_) for id_, usd in (("g-1", cost), ("g-2", Decimal(1)))]
+    page = await behind(TransactionPage(charges, "next")).transactions(NOON, NOON)
+    assert page == TransactionPage(charges[1:], "next", unreadable=1), "the others are judged, and this one is told"
     assert await behind(cost).balance() is None
 
 

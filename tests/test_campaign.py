@@ -122,7 +122,9 @@ def test_the_audit_compares_a_file_with_its_row(tmp_path: Path) -> None:
 
 
 def test_every_fault_of_the_simulator_has_a_row() -> None:
-    assert set(SINGLE_FAULTS) == {f"{place}.{name}" for place, names in NAMES.items() for name in names}
+    """Except those of the bill, which kill no run: `tests/books` has them."""
+    faults = {f"{place}.{name}" for place, names in NAMES.items() if place != "billing" for name in names}
+    assert set(SINGLE_FAULTS) == faults
 
 
 def test_the_same_seed_gives_the_same_scenarios() -> None:

@@ -79,7 +79,9 @@ def retry_for_nothing(
     return resumed, retry(connection, batch_id, others, now) if may_buy else []
 
 
-def ask_again(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
+def ask_again(
+    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, reason: str = ASKED_AGAIN
+) -> list[str]:
     """Failed and cancelled jobs go back to where their attempt stands: the service is asked for the same generation.
 
     That costs nothing: no job becomes pending, and none gets a new attempt. Returns the keys moved.
@@ -95,7 +97,7 @@ def ask_again(connection: Connection, batch_id: int, keys: Collection[str], now:
         if Outcome(row.outcome).is_undecided:
             to = State.UNCONFIRMED
         own = {"attempt_id": row.attempt_id}
-        if move(connection, row, state, to, now, guard=own, detail=ASKED_AGAIN, next_at=now):
+        if move(connection, row, state, to, now, guard=own, detail=reason, next_at=now):
             values: dict[str, Any] = {"error_class": None, "error": None, "deadline_at": now + DEADLINE}
             if to is State.GENERATING:
                 values["finished_at"] = None

@@ -19,6 +19,8 @@ from batchgen.jobtable.schema import ATTEMPT_IS_UNCHARGED, attempts, batches, jo
 from batchgen.jobtable.transition import Increment, guarded_update
 
 ZERO = Decimal(0)
+NAMED_BY_SERVICE = (ChargeSource.ANSWER, ChargeSource.POLL, ChargeSource.LOG)
+"""Sources of a cost that the service has named for one generation, before its transactions list the charge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,13 @@ def update_attempt(
     outcomes: Collection[Outcome],
     values: Mapping[str, Any],
     entry: Entry | None = None,
+    *,
+    is_price: bool = True,
 ) -> bool:
     """Change an attempt and the totals with it. False, and nothing is changed, unless its outcome is one of `outcomes`.
 
-    A caller that knows the attempt as it stands passes `entry`; otherwise it is read.
+    A caller that knows the attempt as it stands passes `entry`; otherwise it is read. `is_price`: its cost shows what
+    the model costs, as that of a generation that was charged twice does not.
     """
     entry = entry or read_entry(connection, attempt_id)
     if entry is None or entry.outcome not in outcomes:
@@ -104,7 +109,7 @@ def update_attempt(
     after = replace(entry, **changed)
     add_to_totals(connection, entry.batch_id, after.totals - entry.totals)
     # A charge equal to the estimate is the listed price, or the highest charge already.
-    if after.cost_usd and after.cost_usd != after.estimated_usd:
+    if is_price and after.cost_usd and after.cost_usd != after.estimated_usd:
         keep_highest_charge(connection, entry.service, entry.model, after.cost_usd)
     return True
 
@@ -169,6 +174,23 @@ def record_charges(connection: Connection, charges: Sequence[tuple[UnchargedAtte
     )
 
 
+def record_bill(connection: Connection, bill: Sequence[tuple[int, Decimal, bool]]) -> int:
+    """Make attempts cost what the account was charged for them: row id, USD, and whether that is the usual price.
+
+    What the service had named before is kept as `quoted_usd`. Returns how many were changed.
+    """
+    changed = 0
+    for attempt_id, charged, is_price in bill:
+        row = connection.execute(COST, {"attempt": attempt_id}).one()
+        if row.cost_usd == charged:
+            continue
+        values: dict[str, Any] = {"cost_usd": charged, "charge_source": ChargeSource.LEDGER}
+        if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE:
+            values["quoted_usd"] = row.cost_usd
+        changed += update_attempt(connection, attempt_id, (Outcome.ACCEPTED,), values, is_price=is_price)
+    return changed
+
+
 TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.unpriced).where(
     batches.c.id == bindparam("in_batch")
 )
@@ -184,6 +206,10 @@ DELIVERED_BYTES = (
     select(func.coalesce(func.sum(outputs.c.bytes), 0))
     .join(attempts, outputs.c.attempt_id == attempts.c.id)
     .where(attempts.c.job_id == bindparam("of_job"), outputs.c.delivered_at.is_not(None))
+)
+
+COST = select(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.quoted_usd).where(
+    attempts.c.id == bindparam("attempt")
 )
 
 HIGHEST = select(prices.c.highest_usd).where(

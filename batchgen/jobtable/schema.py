@@ -170,6 +170,8 @@ attempts = Table(
     Column("estimated_usd", Money),
     Column("cost_usd", Money),
     Column("charge_source", Text),
+    # What the service had named as the charge, where its transactions say something else.
+    Column("quoted_usd", Money),
     Column("http_status", Integer),
     Column("error_class", Text),
     Column("error", ForeignText),

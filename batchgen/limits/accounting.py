@@ -15,7 +15,8 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits import budget
 from batchgen.limits.budget import Terms
-from batchgen.services.base import Service
+from batchgen.services.base import Service, TransactionKind
+from batchgen.services.statement import StatementBroken, StatementRestarted, read_pages
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far the service's clock may be from this machine's when a window of transactions is asked for."""
@@ -51,8 +52,20 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
     uncharged = await database.read(ledger.uncharged, batch_id, service.origin)
     if not uncharged:
         return False
-    amounts = await service.charges(uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW)
-    charges = [(attempt, amounts[attempt.generation_id]) for attempt in uncharged if attempt.generation_id in amounts]
+    amounts: dict[str, Decimal] = {}
+    uncharged_ids = {attempt.generation_id for attempt in uncharged}
+    with suppress(StatementBroken, StatementRestarted):  # what was read counts, and the rest is asked for again
+        async for page in read_pages(service, uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW):
+            for row in page.rows:
+                if row.kind is not TransactionKind.OTHER and row.generation_id in uncharged_ids:
+                    amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd
+                    amounts[row.generation_id] = amounts.get(row.generation_id, Decimal(0)) + amount
+    # Below zero is a refund whose charge is on a page that did not come.
+    charges = [
+        (attempt, amounts[attempt.generation_id])
+        for attempt in uncharged
+        if amounts.get(attempt.generation_id, Decimal(-1)) >= 0
+    ]
     return bool(charges) and await database.write(ledger.record_charges, charges) > 0
 
 

@@ -114,6 +114,43 @@ class History:
     since: datetime
 
 
+class TransactionKind(StrEnum):
+    """What a transaction of the account is."""
+
+    CHARGE = "charge"  #: money for the use of a model
+    REFUND = "refund"  #: such money given back
+    OTHER = "other"  #: all else that moves the balance: payments, bonuses, adjustments of no generation
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One entry of the account's transactions.
+
+    `amount_usd` is exact and not negative; only that of an `OTHER` has a sign: what it adds to the balance.
+    """
+
+    kind: TransactionKind
+    at: datetime
+    amount_usd: Decimal
+    generation_id: str | None = None
+    """The generation that it is about; None where the service names none."""
+    model: str = ""
+    type: str = ""
+    """The service's own word for it."""
+    id: str = ""
+    """The service's id of the transaction, where it has one; otherwise two equal ones of a page are two."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionPage:
+    """Some of the account's transactions, newest first, and the cursor of the next page; None on the last one."""
+
+    rows: Sequence[Transaction]
+    cursor: str | None = None
+    unreadable: int = 0
+    """How many entries of the page are not among `rows`, because they cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A price list: `pricing` is JSON by model name, aliases included; None where the list of `etag` is still valid."""
@@ -200,17 +237,27 @@ class Service(ABC):
         """
         return {}
 
-    async def history(self, _since: datetime) -> History | Unavailable | Throttled | None:
-        """The account's generations since a moment; None where the service does not keep client request ids."""
+    async def history(
+        self, _since: datetime, _until: datetime | None = None
+    ) -> History | Unavailable | Throttled | None:
+        """The account's generations between two moments, without `_until` up to now; the newest, where there are many.
+
+        None where the service does not keep client request ids.
+        """
         return None
 
     async def cancel(self, _handle: Mapping[str, Any]) -> CancelOutcome:
         """Cancel one generation."""
         return Unsupported()
 
-    async def charges(self, _start: datetime, _end: datetime) -> Mapping[str, Decimal]:
-        """What the account was charged between two moments, in USD by generation id, as far as the service says."""
-        return {}
+    async def transactions(
+        self, _start: datetime, _end: datetime, _cursor: str | None = None
+    ) -> TransactionPage | Unavailable | Throttled | None:
+        """A page of all that moved the account's money between two moments: the first, or that of a cursor.
+
+        None where the service lists no transactions. `services/statement.py` reads all pages.
+        """
+        return None
 
     async def balance(self) -> Decimal | None:
         """What the account has left, in USD; None where the service does not say."""

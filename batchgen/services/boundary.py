@@ -12,14 +12,34 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from batchgen.catalogue.prices import USD_MAX
 from batchgen.jobs import ErrorClass
-from batchgen.services.base import History, Listing, PastGeneration, SentAttempt, Service, Submission
+from batchgen.services.base import (
+    History,
+    Listing,
+    PastGeneration,
+    SentAttempt,
+    Service,
+    Submission,
+    Transaction,
+    TransactionKind,
+    TransactionPage,
+)
+from batchgen.services.bounds import (
+    USD_STEP,
+    OutOfBounds,
+    amount,
+    in_words,
+    is_near,
+    is_pricing,
+    moment,
+    pause,
+    status,
+)
 from batchgen.services.outcomes import (
     PAUSE_MAX,
     Absent,
@@ -56,22 +76,14 @@ ID_CHARS = 500  # the longest documented id has some 100
 ADDRESS_CHARS = 8_000  # a signed address has up to 2,000
 HANDLE_CHARS = 20_000  # of its JSON: several addresses fit
 FILES_MAX = 100  # of one generation
-PRICING_CHARS = 200_000  # of the JSON of one model's prices
-PRICING_DEPTH = 12  # the documented shapes nest 4 deep
 MODELS_MAX = 20_000  # of a price list; today's has some 700
 GENERATION_SECONDS = 0.001, 30 * 86_400.0  # no generation takes less, or longer
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-CLOCK_SLACK = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
 
 SUBMIT_OUTCOMES = (Accepted, Rejected, NotSent, Unknown, Throttled, Blocked)
 PREPARE_OUTCOMES = (Rejected, NotSent, Throttled, Blocked)
 FETCH_OUTCOMES = (Working, Finished, Failed, Unavailable, Throttled)
 FINDINGS = (Adopted, Absent, Ambiguous)
 CANCEL_OUTCOMES = (Cancelled, TooLate, Unsupported, Unavailable, Throttled)
-
-
-class OutOfBounds(Exception):
-    """A value that cannot be taken, in words."""
 
 
 class BoundedService(Service):
@@ -107,22 +119,29 @@ class BoundedService(Service):
 
         return await self._call(self._service.find, bound, Unavailable, attempts)
 
-    async def history(self, since: datetime) -> History | Unavailable | Throttled | None:
+    async def history(self, since: datetime, until: datetime | None = None) -> History | Unavailable | Throttled | None:
         def bound(answer: Any) -> Any:
             if not isinstance(answer, History):
                 return answer and self._outcome((Unavailable, Throttled), answer)
             return replace(answer, generations=[past for past in map(self._past, answer.generations) if past])
 
-        return await self._call(self._service.history, bound, Unavailable, since)
+        return await self._call(self._service.history, bound, Unavailable, since, until)
 
     async def cancel(self, handle: Mapping[str, Any]) -> CancelOutcome:
         return await self._call(self._service.cancel, partial(self._outcome, CANCEL_OUTCOMES), Unavailable, handle)
 
-    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
-        def bound(charges: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
-            return {generation_id: usd for generation_id, usd in charges.items() if amount(usd) is not None}
+    async def transactions(
+        self, start: datetime, end: datetime, cursor: str | None = None
+    ) -> TransactionPage | Unavailable | Throttled | None:
+        def bound(page: Any) -> Any:
+            if not isinstance(page, TransactionPage):
+                return None if page is None else self._outcome((Unavailable, Throttled), page)
+            if page.cursor is not None and not self._is_plain(page.cursor, ADDRESS_CHARS):
+                raise OutOfBounds("the cursor of the next page is too long or not printable")
+            rows = [row for row in map(self._transaction, page.rows) if row]
+            return TransactionPage(rows, page.cursor, page.unreadable + len(page.rows) - len(rows))
 
-        return await self._call(self._service.charges, bound, lambda _reason: {}, start, end)
+        return await self._call(self._service.transactions, bound, Unavailable, start, end, cursor)
 
     async def balance(self) -> Decimal | None:
         return await self._call(self._service.balance, amount, lambda _reason: None)
@@ -199,6 +218,19 @@ class BoundedService(Service):
         is_whole = all(self._is_plain(text, ID_CHARS) for text in ids)
         return replace(past, accepted_at=accepted_at, cost_usd=amount(past.cost_usd)) if is_whole else None
 
+    def _transaction(self, row: Transaction) -> Transaction | None:
+        """A transaction; None for one whose kind, time, amount or generation cannot be taken as it is."""
+        try:
+            at, kind, usd = moment(row.at), TransactionKind(row.kind), amount(abs(row.amount_usd))
+        except (OutOfBounds, ArithmeticError, TypeError, ValueError):
+            return None
+        is_whole = row.generation_id is None or self._is_plain(row.generation_id, ID_CHARS)
+        if usd is None or not is_whole or (row.amount_usd < 0 and kind is not TransactionKind.OTHER):
+            return None
+        words = {name: self._text(getattr(row, name), ID_CHARS) for name in ("model", "type", "id")}
+        exact = usd.quantize(USD_STEP).copy_sign(row.amount_usd)
+        return replace(row, kind=kind, at=at, amount_usd=exact, **words)
+
     def _listing(self, listing: Listing | None) -> Listing | None:
         if listing is None:
             return None
@@ -243,52 +275,3 @@ class BoundedService(Service):
         """Whether a text can be kept exactly as it is."""
         is_whole = isinstance(text, str) and 0 < len(text) <= most and one_line(text, most) == text
         return is_whole and BLOT not in text and without_key(text, self._key) == text  # type: ignore[operator, arg-type]
-
-
-def amount(usd: Decimal | None) -> Decimal | None:
-    """An amount of money; None where it is none. A generation is not lost because its price is odd."""
-    is_amount = isinstance(usd, Decimal) and usd.is_finite() and 0 <= usd < USD_MAX
-    return usd if is_amount else None
-
-
-def status(code: int | None) -> int | None:
-    return code if isinstance(code, int) and 100 <= code <= 999 else None
-
-
-def pause(duration: timedelta | None) -> timedelta | None:
-    return None if duration is None else min(max(duration, timedelta(0)), PAUSE_MAX)
-
-
-def in_words(duration: timedelta) -> str:
-    """A long pause in its largest unit: "16 hours"."""
-    minutes = duration / timedelta(minutes=1)
-    if minutes < 120:
-        return f"{minutes:.0f} minutes"
-    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
-
-
-def moment(time: datetime) -> datetime:
-    if not isinstance(time, datetime) or not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
-        raise OutOfBounds(f"its time is {time}")
-    return time
-
-
-def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
-    """Whether a request that was sent at `intent_at` can have been accepted then, by another clock."""
-    try:
-        return abs(moment(accepted_at) - intent_at) <= CLOCK_SLACK
-    except OutOfBounds:
-        return False
-
-
-def is_pricing(entry: str) -> bool:
-    """Whether the JSON of a model's prices is an object of a sensible size and depth."""
-    if len(entry) > PRICING_CHARS:
-        return False
-    values: list[Any] = [json.loads(entry)]
-    if not isinstance(values[0], dict):
-        return False
-    for _ in range(PRICING_DEPTH):
-        containers = [value for value in values if isinstance(value, dict | list)]
-        values = [part for value in containers for part in (value.values() if isinstance(value, dict) else value)]
-    return not any(isinstance(value, dict | list) for value in values)

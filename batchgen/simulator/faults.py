@@ -50,6 +50,20 @@ NAMES: dict[str, dict[str, str]] = {
         "lag": "drawn at the create: its log row appears `seconds` later",
         "missing": "drawn at the create: its log row never appears",
     },
+    "billing": {
+        "500": "the list of transactions answers with this error",
+        "429": "throttled, as by throttle_429",
+        "cursor_400": "a cursor of the list of transactions is refused",
+        "late": "drawn at the create: its charge is listed `seconds` later",
+        "missing": "drawn at the create: its charge is never listed",
+        "doubled": "drawn at the create: it is charged twice",
+        "in_parts": "drawn at the create: it is charged in two parts",
+        "refunded": "drawn at the create: its charge is refunded",
+        "null_reference": "drawn at the create: its charge names no generation",
+        "wrong_amount": "drawn at the create: it is charged twice its price, at once",
+        "charged_failure": "drawn at the create: it is charged although it fails",
+        "foreign": "drawn at the create: another program is charged for a generation of its own",
+    },
     "cdn": {
         "cut": "the body is cut after `bytes` bytes",
         "html_200": "the page of a captive portal instead of the video",
@@ -69,6 +83,10 @@ NAMES: dict[str, dict[str, str]] = {
 
 OUTCOME_FAULTS = ("generation_error", "stuck")
 LOG_ROW_FAULTS = ("lag", "missing")
+CHARGE_FAULTS = (
+    *("late", "missing", "doubled", "in_parts", "refunded", "null_reference", "wrong_amount"),
+    *("charged_failure", "foreign"),
+)
 LAGGING_FETCHES = 2  # fetches of a generation that `not_found_lag` may answer
 
 

@@ -5,7 +5,7 @@ any instant still has its generations. Several processes may use one file at onc
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -76,8 +76,24 @@ class RequestRecord:
     logged_at: str | None = None  # when the service's log shows it; `None`: never
 
 
+@dataclass(kw_only=True)
+class Transaction:
+    """A row of `transactions`: what moved the account's money. A generation's is made with it, dated at its end."""
+
+    at: str
+    listed_at: str | None  # when the service shows it; `None`: never
+    direction: Literal["CHARGE", "TOPUP"]
+    type: str = "MODEL_USAGE"
+    model: str | None = None
+    reference_id: str | None = None  # the generation
+    credits: int
+    key: str | None  # of which API key; `None`: every key sees it
+
+
 GENERATION_COLUMNS = [field.name for field in fields(Generation)]
 REQUEST_COLUMNS = [field.name for field in fields(RequestRecord)]
+TRANSACTION_COLUMNS = [field.name for field in fields(Transaction)]
+CREDITS_PER_MICRO_USD = 2  # $1 is 2,000,000 credits
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS images (digest PRIMARY KEY, content);
@@ -88,9 +104,12 @@ CREATE INDEX IF NOT EXISTS generations_digest ON generations (digest);
 CREATE INDEX IF NOT EXISTS generations_finish ON generations (finishes_at);
 CREATE TABLE IF NOT EXISTS requests (n INTEGER PRIMARY KEY, {", ".join(REQUEST_COLUMNS)});
 CREATE INDEX IF NOT EXISTS requests_at ON requests (at);
+CREATE TABLE IF NOT EXISTS transactions (n INTEGER PRIMARY KEY, {", ".join(TRANSACTION_COLUMNS)});
+CREATE INDEX IF NOT EXISTS transactions_at ON transactions (at DESC, n DESC);
 """
 INSERT_GENERATION = f"INSERT INTO generations VALUES (:{', :'.join(GENERATION_COLUMNS)})"  # noqa: S608
 INSERT_REQUEST = f"INSERT INTO requests VALUES (NULL, :{', :'.join(REQUEST_COLUMNS)})"  # noqa: S608
+INSERT_TRANSACTION = f"INSERT INTO transactions VALUES (NULL, :{', :'.join(TRANSACTION_COLUMNS)})"  # noqa: S608
 
 
 def timestamp(moment: datetime) -> str:
@@ -132,13 +151,25 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
-    def accept(self, generation: Generation, record: RequestRecord, image: bytes | None) -> None:
-        """Commit a generation together with its create request."""
+    def accept(
+        self,
+        generation: Generation,
+        record: RequestRecord,
+        image: bytes | None,
+        transactions: Iterable[Transaction] = (),
+    ) -> None:
+        """Commit a generation together with its create request and with what it will move of the account's money."""
         with self._db:
             if image is not None:
                 self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?)", (generation.image, image))
             self._db.execute(INSERT_GENERATION, vars(generation))
             self._db.execute(INSERT_REQUEST, vars(record))
+            self._db.executemany(INSERT_TRANSACTION, map(vars, transactions))
+
+    def book(self, transaction: Transaction) -> None:
+        """Commit a transaction of its own."""
+        with self._db:
+            self._db.execute(INSERT_TRANSACTION, vars(transaction))
 
     def record(self, record: RequestRecord) -> None:
         """Commit a request that is not an accepted create."""
@@ -173,11 +204,15 @@ class Ledger:
         )
 
     def charged_usd(self, now: datetime | None = None) -> Decimal:
-        """What is charged by now; without `now`, what all generations but failed ones cost in the end."""
-        condition = "outcome <> 'error'" if now is None else "outcome = 'completed' AND finishes_at <= ?"
-        values = [] if now is None else [timestamp(now)]
-        rows = self.query(f"SELECT sum(micro_usd) AS charged FROM generations WHERE {condition}", *values)  # noqa: S608
-        return usd(rows[0]["charged"] or 0)
+        """What the transactions up to `now` took; without `now`, what all generations but failed ones will cost."""
+        if now is None:
+            rows = self.query("SELECT sum(micro_usd) AS charged FROM generations WHERE outcome <> 'error'")
+            return usd(rows[0]["charged"] or 0)
+        rows = self.query(
+            "SELECT sum(iif(direction = 'CHARGE', credits, -credits)) AS charged FROM transactions WHERE at <= ?",
+            timestamp(now),
+        )
+        return usd(rows[0]["charged"] or 0) / CREDITS_PER_MICRO_USD
 
     def query(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """Rows of a SELECT by column name."""

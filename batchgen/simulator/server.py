@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import json
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from uvicorn.server import ServerState
 
 from batchgen.errors import UsageError
 from batchgen.simulator import aimlapi, file_server
+from batchgen.simulator.charges import transaction_of
 from batchgen.simulator.connection import Connection
 from batchgen.simulator.faults import Faults
 from batchgen.simulator.ledger import Ledger
@@ -30,6 +32,7 @@ def application(service: SimulatedService) -> Starlette:
             *file_server.ROUTES,
             Route("/_simulator/{token}/faults", put_faults, methods=["PUT"]),
             Route("/_simulator/{token}/ledger", get_ledger),
+            Route("/_simulator/{token}/transactions", post_transaction, methods=["POST"]),
         ],
         exception_handlers=aimlapi.EXCEPTION_HANDLERS,
         debug=True,  # a defect of the simulator is answered with its traceback
@@ -67,6 +70,17 @@ async def get_ledger(request: Request) -> Response:
     ledger: Ledger = controlled(request).ledger
     accepted = [vars(generation) for generation in ledger.accepted()]
     return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
+
+
+async def post_transaction(request: Request) -> Response:
+    """Add a transaction to the account: `{"usd": 5, "type": "BONUS", "direction": "TOPUP"}`, perhaps with the
+    `reference_id` of a generation, its `model`, and how many `seconds` ago it was."""
+    ledger: Ledger = controlled(request).ledger
+    try:
+        ledger.book(transaction_of(json.loads(await request.body(), parse_float=str)))
+    except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        return JSONResponse({"message": f"no transaction: {error}"}, 400)
+    return JSONResponse({}, 201)
 
 
 @asynccontextmanager

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 from batchgen.catalogue import typical_seconds
 from batchgen.clock import utcnow
 from batchgen.errors import UsageError
+from batchgen.simulator.charges import charges_of
 from batchgen.simulator.clips import ClipStore
-from batchgen.simulator.faults import LOG_ROW_FAULTS, OUTCOME_FAULTS, Fault, Faults, uniform
+from batchgen.simulator.faults import CHARGE_FAULTS, LOG_ROW_FAULTS, OUTCOME_FAULTS, Fault, Faults, uniform
 from batchgen.simulator.ledger import Generation, GenerationRequest, Ledger, RequestRecord, timestamp, usd
 
 ERRORS = {
@@ -146,7 +147,8 @@ class SimulatedService:
         )
         record.generation_id = generation.id
         record.logged_at = self.logged_at(self.faults.draw("log", subject, LOG_ROW_FAULTS))
-        self.ledger.accept(generation, record, image)
+        charge_fault = self.faults.draw("billing", subject, CHARGE_FAULTS)
+        self.ledger.accept(generation, record, image, charges_of(generation, charge_fault, settings.speed))
         return generation
 
     def logged_at(self, fault: Fault | None = None) -> str | None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from batchgen import clock
 from batchgen.services.account import Account
-from batchgen.services.base import History
+from batchgen.services.base import History, TransactionKind, TransactionPage
 from batchgen.services.outcomes import (
     Absent,
     Accepted,
@@ -131,6 +131,29 @@ async def what_was_bought_is_listed_by_its_client_request_id(bench: Bench) -> No
         expect(not isinstance(silent, History), "no answer was taken for an empty list")
 
 
+async def what_was_charged_is_listed_by_its_generation(bench: Bench) -> None:
+    """A service that lists no transactions says so with None: an empty list would be a bill of nothing."""
+    since = clock.utcnow() - timedelta(hours=1)
+    attempt, _ = await bench.submit("charged")
+    for _ in range(POLLS_MAX):
+        if not isinstance(await bench.service.fetch(attempt.handle), Working):
+            break
+    charges, cursor = [], None
+    while True:
+        page = await bench.service.transactions(since, clock.utcnow() + timedelta(minutes=1), cursor)
+        if page is None:
+            return
+        if not isinstance(page, TransactionPage):
+            raise NotConformant(f"transactions returned {page!r}")
+        charges += [row for row in page.rows if row.kind is TransactionKind.CHARGE]
+        if (cursor := page.cursor) is None:
+            break
+    own = [row for row in charges if row.generation_id == attempt.generation_id]
+    expect(len(own) <= 1, "a charge is listed twice")
+    expect(all(row.amount_usd > 0 for row in own), f"a charge of {own!r}")
+    expect(len(charges) <= len(bench.imitation.accepted()), "more was charged than was accepted")
+
+
 async def too_much_is_throttled(bench: Bench) -> None:
     _, outcome = await bench.submit(fault=TOO_MUCH)
     expect(isinstance(outcome, Throttled), f"429 became {outcome!r}")
@@ -166,7 +189,8 @@ def is_certain(finding: Finding) -> bool:
 async def a_question_never_raises(bench: Bench) -> None:
     bench.proxy.other_fault = Fault("no answer", False, lambda _answer: b"")
     now = clock.utcnow()
-    await bench.service.charges(now - timedelta(hours=1), now)
+    statement = await bench.service.transactions(now - timedelta(hours=1), now)
+    expect(not isinstance(statement, TransactionPage), "no answer was taken for a page of transactions")
     await bench.service.balance()
     await bench.service.catalogue()
     await bench.service.typical_seconds([bench.imitation.submission("x").model])
@@ -197,6 +221,7 @@ CASES: tuple[Case, ...] = (
     the_generation_of_a_twin_is_never_taken,
     two_lost_twins_never_share_a_generation,
     what_was_bought_is_listed_by_its_client_request_id,
+    what_was_charged_is_listed_by_its_generation,
     too_much_is_throttled,
     a_refused_key_concerns_the_account_and_is_not_repeated,
     an_answer_that_says_nothing_ends_no_generation,

@@ -123,6 +123,7 @@ def upgrade() -> None:
         sa.Column("estimated_usd", MONEY),
         sa.Column("cost_usd", MONEY),
         sa.Column("charge_source", sa.Text),
+        sa.Column("quoted_usd", MONEY),
         sa.Column("http_status", sa.Integer),
         sa.Column("error_class", sa.Text),
         sa.Column("error", sa.Text),

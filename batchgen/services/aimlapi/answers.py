@@ -27,7 +27,7 @@ from batchgen.services.answers import (
     read_unavailable,
     trouble_of,
 )
-from batchgen.services.base import Listing
+from batchgen.services.base import Listing, Transaction, TransactionKind
 from batchgen.services.http import Answer
 from batchgen.services.outcomes import (
     Accepted,
@@ -44,6 +44,8 @@ from batchgen.services.outcomes import (
 )
 
 CREDITS_PER_USD = 2_000_000  # as the service documents it
+BALANCE_TYPES = frozenset({"PAYMENT", "TOPUP", "BONUS", "CREDITS_EXPIRED", "INIT"})
+"""Types of transactions that are of no generation."""
 VIDEO_TYPE = "internal/video-generations/submit"
 FINISHED_WORDS = frozenset({"completed", "complete", "succeeded", "success", "done", "finished"})
 FAILED_WORDS = frozenset({"error", "failed", "failure"})
@@ -197,13 +199,45 @@ def charge_in_headers(answer: Answer) -> Decimal | None:
     return usd or read_amount(answer.headers.get("x-aimlapi-credits-used"), CREDITS_PER_USD) or None
 
 
-def read_transaction(row: Any) -> tuple[str, Decimal] | None:
-    """The generation id and the amount in USD of a row of the transactions; None where either is missing."""
-    generation_id = read_id(nested(row, "reference_id"))
-    exact = read_amount(nested(row, "amount", "credits"), CREDITS_PER_USD)
-    charge = read_amount(nested(row, "amount", "usd")) if exact is None else exact
-    is_charge = row.get("direction", "CHARGE") == "CHARGE" if isinstance(row, dict) else False
-    return (generation_id, charge) if generation_id and charge is not None and is_charge else None
+def read_transaction(row: Any) -> Transaction | None:
+    """A row of the transactions; None where its time or its amount cannot be read.
+
+    What adds to the balance and names a generation gives its money back, whatever the service calls it.
+    """
+    try:
+        at = datetime.fromisoformat(row["created_at"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    exact = read_signed(nested(row, "amount", "credits"), CREDITS_PER_USD)
+    amount = read_signed(nested(row, "amount", "usd")) if exact is None else exact
+    if amount is None:
+        return None
+    word, reference = str(row.get("type") or "").upper(), read_id(row.get("reference_id"))
+    is_charge = str(row.get("direction") or "CHARGE").upper() == "CHARGE"
+    kind = kind_of_transaction(word, is_charge=is_charge, has_reference=reference is not None)
+    return Transaction(
+        kind,
+        at if at.tzinfo else at.replace(tzinfo=UTC),
+        -amount if kind is TransactionKind.OTHER and is_charge else amount,
+        None if kind is TransactionKind.OTHER else reference,
+        str(row.get("model") or ""),
+        word,
+        read_id(row.get("id"), row.get("transaction_id")) or "",
+    )
+
+
+def kind_of_transaction(word: str, *, is_charge: bool, has_reference: bool) -> TransactionKind:
+    """What a transaction of a type is. An ADJUSTMENT is of the use of a model where it names a generation."""
+    if word in BALANCE_TYPES or (word == "ADJUSTMENT" and not has_reference):
+        return TransactionKind.OTHER
+    if word == "REFUND" or (not is_charge and (has_reference or word == "MODEL_USAGE")):
+        return TransactionKind.REFUND
+    return TransactionKind.CHARGE if is_charge else TransactionKind.OTHER
+
+
+def read_signed(value: Any, per_usd: int = 1) -> Decimal | None:
+    """An amount in USD of either sign: services write a charge as 0.5 or as -0.5."""
+    return read_amount(str(value).removeprefix("-") if isinstance(value, int | float | str) else value, per_usd)
 
 
 def read_price_list(answer: Answer) -> Listing | None:

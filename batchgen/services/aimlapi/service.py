@@ -21,7 +21,7 @@ from batchgen.services import http
 from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
-from batchgen.services.answers import json_object, nested, read_amount, read_unavailable
+from batchgen.services.answers import json_object, nested, read_amount, read_id, read_unavailable
 from batchgen.services.base import (
     Adoption,
     Features,
@@ -32,6 +32,7 @@ from batchgen.services.base import (
     SentAttempt,
     Service,
     Submission,
+    TransactionPage,
 )
 from batchgen.services.client import ApiClient
 from batchgen.services.outcomes import (
@@ -52,8 +53,8 @@ from batchgen.services.registry import Plugin
 
 BEFORE, AFTER = timedelta(hours=1), timedelta(minutes=30)
 """How far around the time of sending the log is read: clocks differ, and requests take their time."""
-PAGE_ROWS = 100  # of the log, of the charges, and names of models in one request: the service allows no more
-PAGES_MAX = 100  # 10,000 requests or charges: a batch of that size. The log answers at most 200 calls a minute
+PAGE_ROWS = 100  # of the log, of the transactions, and names of models in one request: the service allows no more
+PAGES_MAX = 100  # of the log, 10,000 requests: a batch of that size. It answers at most 200 calls a minute
 CATALOGUE_SECONDS = 20.0  # the list has 1.3 MB, and a slow line takes a while; a run does not wait for it
 
 VARIABLES = Variables("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "https://api.aimlapi.com")
@@ -152,9 +153,9 @@ class AimlApi(Service):
                     return None
         return Absent(as_of, "the service's log shows that it failed there")
 
-    async def history(self, since: datetime) -> History | Unavailable | Throttled | None:
-        """The generations in the request log since a moment; the newest ones, where there are too many pages."""
-        page = await self._log(since, clock.utcnow() + AFTER)
+    async def history(self, since: datetime, until: datetime | None = None) -> History | Unavailable | Throttled | None:
+        """The generations in the request log between two moments; the newest ones, where there are too many pages."""
+        page = await self._log(since, until or clock.utcnow() + AFTER)
         if not isinstance(page, LogPage):
             return page
         generations = [
@@ -185,23 +186,31 @@ class AimlApi(Service):
                 return LogPage(logged)
         return LogPage(logged, complete=False)
 
-    async def charges(self, start: datetime, end: datetime) -> Mapping[str, Decimal]:
-        """Read the account's transactions between two moments, as far as they can be read."""
-        charges: dict[str, Decimal] = {}
-        params = {"from": start.isoformat(), "to": end.isoformat(), "direction": "CHARGE", "limit": PAGE_ROWS}
-        for _ in range(PAGES_MAX):
-            document = await self._api.ask_json("/v2/billing/transactions", params)
-            rows = document.get("data")
-            for row in rows if isinstance(rows, list) else []:
-                if transaction := answers.read_transaction(row):
-                    generation_id, amount = transaction
-                    # A generation may be charged in parts.
-                    charges[generation_id] = charges.get(generation_id, Decimal(0)) + amount
-            cursor = nested(document, "pagination", "next_cursor")
-            if not rows or not cursor:
-                break
-            params["cursor"] = cursor
-        return charges
+    async def transactions(
+        self, start: datetime, end: datetime, cursor: str | None = None
+    ) -> TransactionPage | Unavailable | Throttled | None:
+        """A page of the account's transactions between two moments of this machine's clock.
+
+        A cursor is valid for the same window only, which therefore stands before it: the clocks' offset may change.
+        """
+        offset = self._api.clock_offset
+        first = f"{(start + offset).isoformat()} {(end + offset).isoformat()}"
+        since, until, *following = (cursor or first).split(" ", 2)
+        params = {"from": since, "to": until, "limit": PAGE_ROWS, **({"cursor": following[0]} if following else {})}
+        answer = await self._api.ask("/v2/billing/transactions", params)
+        if isinstance(answer, Unavailable):
+            return answer
+        if answer.status != 200:
+            return read_unavailable(answer)
+        document = json_object(answer, read_float=str)  # an amount keeps its digits
+        rows = document.get("data")
+        if not isinstance(rows, list):
+            return Unavailable("the answer with the transactions cannot be read", http_status=200)
+        transactions = [transaction for row in rows if (transaction := answers.read_transaction(row))]
+        after = read_id(nested(document, "pagination", "next_cursor")) if rows else None
+        return TransactionPage(
+            transactions, f"{since} {until} {after}" if after else None, len(rows) - len(transactions)
+        )
 
     async def balance(self) -> Decimal | None:
         """What the account has left, in USD; None where the service does not say."""

@@ -1,4 +1,4 @@
-"""The account: the service's log of create calls, which is late; the balance; and the charges.
+"""The account: the service's log of create calls, which is late; the balance; and the transactions.
 
 A generation is charged when it completes, and not at all if it fails. Log and charges are those of the asking key.
 """
@@ -13,9 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from batchgen.clock import utcnow
-from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD
 from batchgen.simulator.calls import Call
-from batchgen.simulator.ledger import timestamp, usd
+from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, timestamp, usd
 from batchgen.simulator.service import error_of
 
 UNLIMITED_BALANCE_USD = Decimal(1_000_000)  # what an account without a limit shows
@@ -27,16 +26,18 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 LOG = """
 SELECT strftime('%Y-%m-%dT%H:%M:%fZ', r.at) AS created, iif(r.generation_id IS NULL, 'failed', 'succeeded') AS status,
        r.model, r.request_id, r.reserved_id AS inference_id, r.client_request_id,
-       iif(g.outcome IS NULL OR g.outcome = 'error', 0, g.micro_usd) AS cost
+       iif(g.outcome IS NULL OR g.outcome = 'error', 0, 2 * g.micro_usd) AS cost
 FROM requests AS r LEFT JOIN generations AS g ON g.id = r.generation_id
 WHERE r.kind = 'create' AND r.key = ? AND r.logged_at <= ? AND r.at BETWEEN ? AND ? ORDER BY r.at DESC, r.n DESC"""
 
-CHARGES = """
-SELECT strftime('%Y-%m-%dT%H:%M:%fZ', finishes_at) AS created_at, 'CHARGE' AS direction, 'MODEL_USAGE' AS type,
-       model, id AS reference_id, micro_usd AS amount
-FROM generations
-WHERE outcome = 'completed' AND key = ? AND finishes_at <= ? AND finishes_at BETWEEN ? AND ?
-ORDER BY finishes_at DESC, id DESC"""
+TRANSACTIONS = """
+SELECT strftime('%Y-%m-%dT%H:%M:%fZ', at) AS created_at, direction, type, model, reference_id, credits AS amount
+FROM transactions
+WHERE ifnull(key, ?1) = ?1 AND listed_at <= ?2 AND at BETWEEN ?3 AND ?4
+  AND (?5 IS NULL OR direction = ?5) AND (?6 IS NULL OR type = ?6)
+ORDER BY at DESC, n DESC"""
+DIRECTIONS = ("CHARGE", "TOPUP")
+TYPES = ("MODEL_USAGE", "PAYMENT", "BONUS", "REFUND", "ADJUSTMENT", "CREDITS_EXPIRED", "INIT")
 
 
 async def log(call: Call) -> Response:
@@ -64,16 +65,15 @@ async def balance(call: Call) -> Response:
 
 
 async def transactions(call: Call) -> Response:
-    """`GET /v2/billing/transactions?direction=CHARGE`: charges between two moments, newest first."""
+    """`GET /v2/billing/transactions`: what moved the account's money between two moments, newest first."""
+    if fault := call.service.faults.draw("billing", "call", ("500", "429")):
+        raise error_of(fault)
     call.refuse_unknown("from", "to", "direction", "type", "limit", "cursor")
-    if call.request.query_params.get("direction") != "CHARGE":
-        raise HTTPException(400, "direction: The simulator lists only CHARGE")
-    if call.request.query_params.get("type", "MODEL_USAGE") != "MODEL_USAGE":
-        raise HTTPException(400, "type: The simulator lists only MODEL_USAGE")
+    kinds = [_choice(call, "direction", DIRECTIONS), _choice(call, "type", TYPES)]
     start, end = _moment(call, "from", LONG_AGO), _moment(call, "to", utcnow())
     if end <= start:
         raise HTTPException(400, "to: Must be after from")
-    page = _page(call, CHARGES, start, end, "amount", _offset_of(call))
+    page = _page(call, TRANSACTIONS, start, end, "amount", _offset_of(call), *kinds)
     paging = page["pagination"]
     following = _cursor(call, paging["offset"] + paging["limit"]) if paging["has_more"] else None
     return JSONResponse({"data": page["data"], "pagination": {"limit": paging["limit"], "next_cursor": following}})
@@ -90,21 +90,33 @@ def _offset_of(call: Call) -> int:
     if (cursor := call.request.query_params.get("cursor")) is None:
         return 0
     offset = cursor.partition(".")[0]
+    if call.service.faults.draw("billing", "call", ("cursor_400",)):
+        raise HTTPException(400, "cursor: Invalid cursor")
     if not re.fullmatch("[0-9]{1,9}", offset) or cursor != _cursor(call, int(offset)):
         raise HTTPException(400, "cursor: Invalid cursor")
     return int(offset)
 
 
-def _page(call: Call, sql: str, start: datetime, end: datetime, money: str, offset: int) -> dict[str, Any]:
+def _page(
+    call: Call, sql: str, start: datetime, end: datetime, money: str, offset: int, *more: str | None
+) -> dict[str, Any]:
     """A page of the asking key's rows, from the row `offset` on. The column `money` becomes an amount in two units."""
     limit = _integer(call, "limit", PAGE_ROWS, 1, PAGE_ROWS_MAX)
-    ledger, values = call.service.ledger, [call.record.key, *map(timestamp, (utcnow(), start, end))]
+    ledger, values = call.service.ledger, [call.record.key, *map(timestamp, (utcnow(), start, end)), *more]
     total = ledger.query(f"SELECT count(*) AS total FROM ({sql})", *values)[0]["total"]  # noqa: S608
     rows = ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit, offset)
     for row in rows:
-        row[money] = {"usd": float(usd(row[money])), "credits": row[money] * CREDITS_PER_MICRO_USD}
+        row[money] = {"usd": float(usd(row[money]) / CREDITS_PER_MICRO_USD), "credits": row[money]}
     paging = {"limit": limit, "offset": offset, "total": total, "has_more": offset + limit < total}
     return {"data": rows, "pagination": paging}
+
+
+def _choice(call: Call, name: str, values: tuple[str, ...]) -> str | None:
+    """A word of the query; `None` where it is not there."""
+    word = call.request.query_params.get(name)
+    if word is not None and word not in values:
+        raise HTTPException(400, f"{name}: Expected one of {', '.join(values)}")
+    return word
 
 
 def _moment(call: Call, name: str, default: datetime) -> datetime:

@@ -18,12 +18,12 @@ from batchgen.catalogue.register import ALIASES, UNIVERSAL
 from batchgen.catalogue.rules import schemes
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
-from batchgen.simulator.aimlapi.models import CREDITS_PER_MICRO_USD, clip_seconds, price
+from batchgen.simulator.aimlapi.models import clip_seconds, price
 from batchgen.simulator.calls import Call
 from batchgen.simulator.connection import Silence, Truncated
 from batchgen.simulator.faults import NAMES, Fault, uniform
 from batchgen.simulator.file_server import signed_url
-from batchgen.simulator.ledger import Generation, GenerationRequest
+from batchgen.simulator.ledger import CREDITS_PER_MICRO_USD, Generation, GenerationRequest
 from batchgen.simulator.service import error_of
 
 FIRST_IMAGES = ("image_url", "first_frame_image")

@@ -14,7 +14,6 @@ from batchgen.simulator.ledger import usd
 from batchgen.simulator.service import SimulatedService, generation_seconds
 
 VIDEO = "internal/video-generations/submit"
-CREDITS_PER_MICRO_USD = 2
 MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 420_000, "": 105_000}
 """The price of a second of the clip: the first pattern that the model's name contains decides."""
 DEFAULT_CLIP_SECONDS = 5.0

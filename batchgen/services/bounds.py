@@ -1,0 +1,70 @@
+"""The bounds of values from outside: amounts, statuses, pauses, times and price lists. `boundary.py` applies them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from batchgen.catalogue.prices import USD_MAX
+from batchgen.services.outcomes import PAUSE_MAX
+
+USD_STEP = Decimal("0.000000001")  # the smallest amount that is told apart; services count in credits of 0.0000005 USD
+PRICING_CHARS = 200_000  # of the JSON of one model's prices
+PRICING_DEPTH = 12  # the documented shapes nest 4 deep
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+CLOCK_SLACK = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
+
+
+class OutOfBounds(Exception):
+    """A value that cannot be taken, in words."""
+
+
+def amount(usd: Decimal | None) -> Decimal | None:
+    """An amount of money; None where it is none. A generation is not lost because its price is odd."""
+    is_amount = isinstance(usd, Decimal) and usd.is_finite() and 0 <= usd < USD_MAX
+    return usd if is_amount else None
+
+
+def status(code: int | None) -> int | None:
+    return code if isinstance(code, int) and 100 <= code <= 999 else None
+
+
+def pause(duration: timedelta | None) -> timedelta | None:
+    return None if duration is None else min(max(duration, timedelta(0)), PAUSE_MAX)
+
+
+def in_words(duration: timedelta) -> str:
+    """A long pause in its largest unit: "16 hours"."""
+    minutes = duration / timedelta(minutes=1)
+    if minutes < 120:
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+
+
+def moment(time: datetime) -> datetime:
+    if not isinstance(time, datetime) or not time.tzinfo or not EARLIEST < time.replace(tzinfo=UTC) < LATEST:
+        raise OutOfBounds(f"its time is {time}")
+    return time
+
+
+def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
+    """Whether a request that was sent at `intent_at` can have been accepted then, by another clock."""
+    try:
+        return abs(moment(accepted_at) - intent_at) <= CLOCK_SLACK
+    except OutOfBounds:
+        return False
+
+
+def is_pricing(entry: str) -> bool:
+    """Whether the JSON of a model's prices is an object of a sensible size and depth."""
+    if len(entry) > PRICING_CHARS:
+        return False
+    values: list[Any] = [json.loads(entry)]
+    if not isinstance(values[0], dict):
+        return False
+    for _ in range(PRICING_DEPTH):
+        containers = [value for value in values if isinstance(value, dict | list)]
+        values = [part for value in containers for part in (value.values() if isinstance(value, dict) else value)]
+    return not any(isinstance(value, dict | list) for value in values)
