@@ -15,7 +15,7 @@ import pytest
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
 from batchgen.services.aimlapi import AFTER, BEFORE, answers, handle_of
-from batchgen.services.base import AT_ONCE, SentAttempt, TransactionPage
+from batchgen.services.base import AT_ONCE, History, SentAttempt, TransactionPage
 from batchgen.services.http import Answer
 from batchgen.services.outcomes import (
     Absent,
@@ -29,7 +29,7 @@ from batchgen.services.outcomes import (
     Working,
 )
 from tests.conftest import NOON
-from tests.table import SECOND
+from tests.table import HOUR, MINUTE, SECOND
 from tests.test_aimlapi_create import KEY, SUBMISSION, error, service
 from tests.wire import HANG, Request, Reset, answer, closed_port, serving
 
@@ -275,6 +275,18 @@ async def test_absence_from_a_log_too_long_to_be_read_proves_nothing(monkeypatch
         findings = await api.find([sent(299), sent(300)])
     assert isinstance(findings, Mapping)
     assert list(findings) == ["batchgen-299"]
+
+
+async def test_a_history_that_is_cut_says_how_far_it_reaches_by_this_machine_s_clock(
+    clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchgen.services.aimlapi.service.PAGES_MAX", 1)
+    rows = [row(0, created="2026-03-01T12:59:00Z"), row(1, created="2026-03-01T12:30:00Z", client_request_id=None)]
+    cut = answer(200, {"data": rows, "pagination": {"has_more": True}}, {"Date": "Sun, 01 Mar 2026 13:00:00 GMT"})
+    async with serving(cut) as wire, service(wire.base_url) as api:
+        history = await api.history(NOON - HOUR, NOON)
+    assert isinstance(history, History)
+    assert history.since == NOON - 30 * MINUTE, "its last row counts, although it is of another program"
 
 
 @pytest.mark.parametrize(

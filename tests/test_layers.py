@@ -20,7 +20,7 @@ LAYERS = (
     {"jobtable"},
     {"limits"},
     {"stage", "scheduler", "poller", "downloader", "reconciler", "measurer"},
-    {"ending", "runner", "dry_run", "simulator", "testing"},
+    {"ending", "runner", "dry_run", "billing", "simulator", "testing"},
     {"api"},
     {"report", "review"},
     {"cli"},

@@ -20,6 +20,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, create_engine, select, text, update
 
+from batchgen.billing.settlements import Settlement
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobs import Parent, State, Verdict
 from batchgen.jobtable import (
@@ -51,6 +52,7 @@ from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server, binaries, serving
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
+from tests.test_billing import USD, Pages, charge, compare
 from tests.test_database import COUNT, OPEN, names, note
 from tests.view_cases import ask, everything
 from tests.waiting import until
@@ -195,6 +197,21 @@ def test_what_the_service_deletes_first_is_downloaded_first(table: Table) -> Non
         for _ in range(3)
     ]
     assert [job.key for (job,) in claims] == ["c", "b", "a"]
+
+
+async def test_a_batch_is_compared_with_its_account(table: Table) -> None:
+    for state in FARTHEST_FIRST:
+        table.bring(state, f"is-{state}")
+    service = Pages(listed=[charge(0, generation="g-is-done"), charge(1, generation="g-of-nobody")])
+    comparison = await compare(table, service)
+    assert {settlement: tally.number for settlement, tally in comparison.tallies.items()} == {
+        Settlement.DELIVERED: 1,
+        Settlement.NOTHING_CHARGED: 1,
+        Settlement.UNDERWAY: 2,
+        Settlement.UNCONFIRMED: 2,
+        Settlement.UNIDENTIFIED: 1,
+    }
+    assert table.attempt("is-done").cost_usd == USD
 
 
 def test_text_that_no_database_can_store_is_recorded_with_replacements(table: Table) -> None:

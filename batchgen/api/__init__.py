@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, Unpack
 
 from batchgen import clock
-from batchgen.api.opening import OpenRun, open_manifest, open_run, plan_run
+from batchgen.api.opening import OpenRun, open_account, open_manifest, open_run, plan_run
 from batchgen.api.options import RunOptions, selection_of, until_of
 from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
@@ -54,6 +54,7 @@ __all__ = [
     "Synced",
     "arun",
     "check",
+    "open_account",
     "open_run",
     "plan",
     "run",

@@ -151,16 +151,28 @@ async def plan_run(database: Database, manifest: Manifest, jobs: Selection, unti
     return await make_plan(database, request, clock.utcnow())
 
 
+def open_account(database: Database, service: str, folder: Path) -> AbstractAsyncContextManager[Service]:
+    """Connect to the service of a batch with the account that its manifest's folder names. Raises `AccountError`."""
+    return connect(service, folder, read_account(plugin(service).variables, folder), database)
+
+
 def open_service(
     manifest: Manifest, account: Account, database: Database | None = None
 ) -> AbstractAsyncContextManager[Service]:
-    """Connect to the manifest's service; it is closed when the context is left.
+    """Connect to the manifest's service; it is closed when the context is left."""
+    return connect(manifest.service, manifest.folder, account, database)
+
+
+def connect(
+    service: str, folder: Path, account: Account, database: Database | None
+) -> AbstractAsyncContextManager[Service]:
+    """Connect to a service by its name.
 
     What the service keeps itself, as a simulator does, lies beside the job table, or in the manifest's folder where the
     table is not a file. Without `database` it keeps nothing.
     """
     state = None
     if database:
-        table = database.path or manifest.folder / "batchgen.db"
-        state = table.with_name(f"{table.name}.{manifest.service}")
-    return plugin(manifest.service).open(account, state)
+        table = database.path or folder / "batchgen.db"
+        state = table.with_name(f"{table.name}.{service}")
+    return plugin(service).open(account, state)

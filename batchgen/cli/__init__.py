@@ -32,6 +32,7 @@ COMMANDS = {
     "retry": "Make failed jobs pending again. Their earlier attempts stay in the job table.",
     "cancel": "Cancel jobs that have not been sent.",
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",
+    "reconcile": "Compare a batch with the account's bill, charge by charge, and fetch what was paid for.",
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
 

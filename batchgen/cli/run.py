@@ -7,13 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from batchgen import api, clock
+from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.cli import options
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
@@ -26,6 +29,7 @@ from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch, OnChanged
+from batchgen.report.bill import closing_line
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
@@ -135,7 +139,7 @@ async def run_with_progress(
         origin=runner.context.service.origin,
     )
     sentences.is_silent = progress.display is not None
-    ended = asyncio.Event()
+    ended, began_at = asyncio.Event(), clock.utcnow()
     following = asyncio.create_task(progress.follow(ended))
     try:
         with signals_handled(runner):
@@ -145,17 +149,29 @@ async def run_with_progress(
         await following
         sentences.is_silent = False
     suspects = await database.read(measuring.suspect_clips, batch_id)
+    bill = await bill_of(runner, ending, began_at)
     if as_json:
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
         remarks = await database.read(delivery.remarks, batch_id)
         more = {"missing": lost_json(ending.lost), "remarks": remarks, **suspects_json(suspects)}
         summary = summary_json(batch.name, ending.batch_summary, ending.blockers)
-        print_json({**result, **summary, **more}, is_progress=True)
+        print_json({**result, **summary, **more, "bill": bill and asdict(bill)}, is_progress=True)
     else:
         failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
         remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
-        print_result(batch, ending, failures, remarks, suspects)
+        print_result(batch, ending, failures, remarks, suspects, closing_line(bill, options.next_command))
     return ending
+
+
+async def bill_of(runner: Runner, ending: Ending, began_at: datetime) -> ClosingBill | None:
+    """Whether the account was charged what it should be. A run that was interrupted, or whose key is refused, ends
+    without it; so does one that is interrupted now."""
+    context, summary = runner.context, ending.batch_summary
+    if runner.signal or context.blocked or summary.total > CLOSING_JOBS:
+        return None
+    with suppress(asyncio.CancelledError):
+        return await closing_bill(context.database, context.service, context.batch_id, began_at, clock.utcnow())
+    return None
 
 
 @contextmanager
@@ -243,7 +259,9 @@ def notice_of(runner: Runner, *, with_lock: bool) -> str:
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def print_result(batch: Batch, ending: Ending, failures: list[str], remarks: list[str], suspects: SuspectClips) -> None:
+def print_result(
+    batch: Batch, ending: Ending, failures: list[str], remarks: list[str], suspects: SuspectClips, bill: str
+) -> None:
     """The result on standard output; on standard error, what a person should know and can do about it."""
     summary = ending.batch_summary
     OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
@@ -252,6 +270,7 @@ def print_result(batch: Batch, ending: Ending, failures: list[str], remarks: lis
     lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
     lines += lost_lines(ending.lost, retry.strip("`"))
     lines += suspect_lines(suspects, options.next_command("review").strip("`"))
+    lines += [bill] if bill else []
     if ending.exit_code is ExitCode.INCOMPLETE:
         lines += advice(summary, failures, retry)
     for line in lines:

@@ -20,6 +20,7 @@ from batchgen.services.statement import StatementBroken, StatementRestarted, rea
 
 CLOCK_SKEW = timedelta(minutes=5)
 """How far the service's clock may be from this machine's when a window of transactions is asked for."""
+PAGES_MAX = 100  # of transactions that are searched for the charges of a run, some 10,000
 PRICES_SECONDS = 60.0  # for the price list; a plug-in has closer bounds of its own
 FORECAST_JOBS = 1_000
 """How many pending jobs are priced to compare them with the balance. So many show a low balance and are read fast."""
@@ -55,7 +56,9 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
     amounts: dict[str, Decimal] = {}
     uncharged_ids = {attempt.generation_id for attempt in uncharged}
     with suppress(StatementBroken, StatementRestarted):  # what was read counts, and the rest is asked for again
-        async for page in read_pages(service, uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW):
+        async for page in read_pages(
+            service, uncharged[0].intent_at - CLOCK_SKEW, now + CLOCK_SKEW, pages_max=PAGES_MAX
+        ):
             for row in page.rows:
                 if row.kind is not TransactionKind.OTHER and row.generation_id in uncharged_ids:
                     amount = row.amount_usd if row.kind is TransactionKind.CHARGE else -row.amount_usd

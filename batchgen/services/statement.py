@@ -10,21 +10,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from itertools import count
+from typing import TypeVar
 
 from batchgen.services.base import Service, Transaction, TransactionPage
 from batchgen.services.outcomes import Throttled, Unavailable
 
 PAUSE_FIRST, PAUSE_MAX = timedelta(seconds=1), timedelta(minutes=1)
-"""Pauses between two requests for a page that does not come: they double from the first to the longest."""
-TRIES = 6
-"""How often a page is asked for: for about half a minute. A limit of requests a minute may need `PAUSE_MAX` once."""
+"""Pauses between two requests without an answer: they double from the first to the longest."""
+TRIES = 5
+"""How often the same is asked, over about a quarter of a minute; a limit of requests a minute names its own pause."""
+PAGES_MAX = 100_000
+"""Of one statement, some ten million transactions: cursors that lead nowhere must end somewhere."""
 RESTARTS = 3
 """How often the pages are read from the first again, because the service does not take a cursor of its own."""
-FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+FINAL = (400, 401, 402, 403, 404, 405, 501)
 """Answers of a service that shows this key no transactions: asked again, it says the same."""
 
-Pause = Callable[[float], Awaitable[bool]]
-"""Waits for so many seconds. True where nobody waits for the statement any more."""
+T = TypeVar("T")
+Pause = Callable[[float, str], Awaitable[None]]
+"""Waits for so many seconds, for a reason that a person may read."""
 
 
 class StatementRestarted(Exception):
@@ -40,7 +44,7 @@ class StatementBroken(Exception):
 
 
 async def read_pages(
-    service: Service, start: datetime, end: datetime, pause: Pause | None = None
+    service: Service, start: datetime, end: datetime, pause: Pause | None = None, pages_max: int = PAGES_MAX
 ) -> AsyncIterator[TransactionPage]:
     """The pages between two moments, newest first, without what is listed again. Without `pause` no page is retried.
 
@@ -50,35 +54,46 @@ async def read_pages(
     before: tuple[str | None, Sequence[Transaction]] = (None, ())
     seen: set[int] = set()
     """Hashes of the transactions of all pages before: a set of them would need ten times the memory."""
-    while True:
+    for _ in range(pages_max):
         page = await ask_page(service, start, end, cursor, pause)
         rows = [row for row in page.rows if hash(row) not in seen]
-        if len(rows) < len(page.rows):
-            # Nothing has moved if the page before is still the same: then equal rows are as many transactions.
+        if len(rows) < len(page.rows) and any(row.at == before[1][-1].at for row in page.rows[:1]):
+            # Equal transactions of one moment may stand on both sides of a page's end: if the page before is still the
+            # same, nothing has moved, and they are as many as they are listed.
             again = await ask_page(service, start, end, before[0], pause)
-            rows = list(page.rows) if list(again.rows) == list(before[1]) else rows
+            if list(again.rows) == list(before[1]):
+                rows = [row for row in page.rows if row.at == before[1][-1].at or hash(row) not in seen]
         yield TransactionPage(rows, page.cursor, page.unreadable)
         if page.cursor is None:
             return
         seen.update(map(hash, rows))
-        before, cursor = (cursor, page.rows), page.cursor
+        before, cursor = (cursor, page.rows or before[1]), page.cursor
+    raise StatementBroken(Unavailable(f"it has more than {pages_max:,} pages"))
 
 
 async def ask_page(
     service: Service, start: datetime, end: datetime, cursor: str | None, pause: Pause | None
 ) -> TransactionPage:
-    """One page; a request without an answer is repeated after a pause."""
+    """One page. Raises `StatementBroken`, `StatementRestarted`."""
+    answer = await ask_patiently(lambda: service.transactions(start, end, cursor), pause)
+    if isinstance(answer, TransactionPage):
+        return answer
+    if answer and answer.http_status == HTTPStatus.BAD_REQUEST and cursor is not None:
+        raise StatementRestarted
+    raise StatementBroken(answer)
+
+
+async def ask_patiently(
+    ask: Callable[[], Awaitable[T | Unavailable | Throttled]], pause: Pause | None
+) -> T | Unavailable | Throttled:
+    """Ask until there is an answer, with growing pauses. Where none comes in time, what the service said instead."""
     wait = PAUSE_FIRST
     for number in count(1):
-        answer = await service.transactions(start, end, cursor)
-        if isinstance(answer, TransactionPage):
+        answer = await ask()
+        if not isinstance(answer, Unavailable | Throttled) or answer.http_status in FINAL:
             return answer
-        if answer is None or answer.http_status in FINAL:
-            raise StatementBroken(answer)
-        if answer.http_status == HTTPStatus.BAD_REQUEST and cursor is not None:
-            raise StatementRestarted
-        seconds = max(wait, answer.retry_after or wait).total_seconds()
-        if pause is None or number == TRIES or await pause(seconds):
-            raise StatementBroken(answer)
+        if pause is None or number == TRIES:
+            return answer
+        await pause(max(wait, answer.retry_after or wait).total_seconds(), answer.reason)
         wait = min(2 * wait, PAUSE_MAX)
     raise AssertionError("count() does not end")

@@ -178,12 +178,7 @@ def read_log_row(row: Any) -> LoggedRequest | None:
     client_request_id, generation_id = nested(row, "client_request_id"), nested(row, "inference_id")
     if not isinstance(client_request_id, str) or not client_request_id:
         return None
-    try:
-        created = datetime.fromisoformat(row["created"])
-    except (KeyError, TypeError, ValueError):
-        created = None  # The row counts all the same: without it, its request would be taken for absent.
-    if created and not created.tzinfo:
-        created = created.replace(tzinfo=UTC)
+    created = read_time(row, "created")  # Without one the row counts all the same: its request must not seem absent.
     return LoggedRequest(
         client_request_id=client_request_id,
         generation_id=read_id(generation_id),
@@ -191,6 +186,15 @@ def read_log_row(row: Any) -> LoggedRequest | None:
         created=created,
         cost_usd=read_amount(nested(row, "cost", "usd")) or None,
     )
+
+
+def read_time(row: Any, name: str) -> datetime | None:
+    """A time of a row, in UTC unless it names a zone; None where it cannot be read."""
+    try:
+        time = datetime.fromisoformat(row[name])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def charge_in_headers(answer: Answer) -> Decimal | None:
@@ -204,20 +208,17 @@ def read_transaction(row: Any) -> Transaction | None:
 
     What adds to the balance and names a generation gives its money back, whatever the service calls it.
     """
-    try:
-        at = datetime.fromisoformat(row["created_at"])
-    except (KeyError, TypeError, ValueError):
-        return None
+    at = read_time(row, "created_at")
     exact = read_signed(nested(row, "amount", "credits"), CREDITS_PER_USD)
     amount = read_signed(nested(row, "amount", "usd")) if exact is None else exact
-    if amount is None:
+    if at is None or amount is None:
         return None
     word, reference = str(row.get("type") or "").upper(), read_id(row.get("reference_id"))
     is_charge = str(row.get("direction") or "CHARGE").upper() == "CHARGE"
     kind = kind_of_transaction(word, is_charge=is_charge, has_reference=reference is not None)
     return Transaction(
         kind,
-        at if at.tzinfo else at.replace(tzinfo=UTC),
+        at,
         -amount if kind is TransactionKind.OTHER and is_charge else amount,
         None if kind is TransactionKind.OTHER else reference,
         str(row.get("model") or ""),

@@ -76,6 +76,8 @@ class LogPage:
     """All rows of a window of the log that carry a client request id; `complete` unless there were too many pages."""
 
     rows: Sequence[LoggedRequest]
+    oldest: datetime
+    """How far back it reaches, by the service's clock."""
     complete: bool = True
 
 
@@ -163,14 +165,14 @@ class AimlApi(Service):
             for row in page.rows
             if row.generation_id
         ]
-        oldest = min((past.accepted_at for past in generations), default=since)
-        return History(generations, since if page.complete else oldest)
+        return History(generations, since if page.complete else page.oldest - self._api.clock_offset)
 
     async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of this machine's clock."""
         start, end = start + self._api.clock_offset, end + self._api.clock_offset
         window = {"start": start.isoformat(), "end": end.isoformat(), "limit": PAGE_ROWS}
         logged: list[LoggedRequest] = []
+        oldest = end
         for page in range(PAGES_MAX):
             answer = await self._api.ask("/v2/logs", {**window, "offset": page * PAGE_ROWS})
             if isinstance(answer, Unavailable):
@@ -182,9 +184,10 @@ class AimlApi(Service):
             if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
             logged += [request for row in rows if (request := answers.read_log_row(row))]
+            oldest = min((time for row in rows if (time := answers.read_time(row, "created"))), default=oldest)
             if not rows or not nested(document, "pagination", "has_more"):
-                return LogPage(logged)
-        return LogPage(logged, complete=False)
+                return LogPage(logged, oldest)
+        return LogPage(logged, oldest, complete=False)
 
     async def transactions(
         self, start: datetime, end: datetime, cursor: str | None = None

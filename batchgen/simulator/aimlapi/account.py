@@ -53,8 +53,10 @@ async def log(call: Call) -> Response:
         raise HTTPException(400, "end: Must not be before start")
     if end - start > LOG_WINDOW_MAX:
         raise HTTPException(400, f"start: The range must not be longer than {LOG_WINDOW_MAX.days} days")
-    offset = _integer(call, "offset", 0, 0, OFFSET_MAX)
-    return JSONResponse(_page(call, LOG, start, end, "cost", offset))
+    page = _page(call, LOG, start, end, "cost", _integer(call, "offset", 0, 0, OFFSET_MAX))
+    values = (call.record.key, *map(timestamp, (utcnow(), start, end)))
+    page["pagination"] |= service.ledger.query(f"SELECT count(*) AS total FROM ({LOG})", *values)[0]  # noqa: S608
+    return JSONResponse(page)
 
 
 async def balance(call: Call) -> Response:
@@ -103,12 +105,11 @@ def _page(
     """A page of the asking key's rows, from the row `offset` on. The column `money` becomes an amount in two units."""
     limit = _integer(call, "limit", PAGE_ROWS, 1, PAGE_ROWS_MAX)
     ledger, values = call.service.ledger, [call.record.key, *map(timestamp, (utcnow(), start, end)), *more]
-    total = ledger.query(f"SELECT count(*) AS total FROM ({sql})", *values)[0]["total"]  # noqa: S608
-    rows = ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit, offset)
+    following = ledger.query(f"{sql} LIMIT ? OFFSET ?", *values, limit + 1, offset)
+    rows, has_more = following[:limit], len(following) > limit
     for row in rows:
         row[money] = {"usd": float(usd(row[money]) / CREDITS_PER_MICRO_USD), "credits": row[money]}
-    paging = {"limit": limit, "offset": offset, "total": total, "has_more": offset + limit < total}
-    return {"data": rows, "pagination": paging}
+    return {"data": rows, "pagination": {"limit": limit, "offset": offset, "has_more": has_more}}
 
 
 def _choice(call: Call, name: str, values: tuple[str, ...]) -> str | None:

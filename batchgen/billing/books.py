@@ -1,0 +1,265 @@
+"""The two sides of a reconciliation in one scratch database: attempts of the job table, transactions of the account.
+
+SQLite keeps it in a temporary file that has no name and is gone when it is closed, so that a hundred thousand rows of
+either side need little memory, whatever database the job table is in. Amounts are whole billionths of a dollar there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row
+
+from batchgen.billing.queries import (
+    BILL,
+    FORGET_SETTLEMENTS,
+    FROM_LOG,
+    FROM_TABLE,
+    GUESS,
+    INDEXES,
+    INSERT_ATTEMPT,
+    INSERT_TRANSACTION,
+    OPEN_ITEMS,
+    ROWS,
+    SCHEMA,
+    SET_SETTLEMENT,
+    SET_STRANGER,
+    STRANGERS,
+    SUMS,
+    TALLY,
+    UNCLAIMED,
+)
+from batchgen.billing.settlements import BilledAttempt, Judgement, Settlement, Stranger, judge, judge_stranger
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable.fingerprint import digits_of
+from batchgen.jobtable.ledger import NAMED_BY_SERVICE
+from batchgen.services.base import PastGeneration, Transaction, TransactionKind
+
+PLACES = 9  # decimal places of an amount: billionths, as `services/bounds.py` rounds to
+ROWS_AT_ONCE = 2_000  # in memory, of what is judged or billed
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many attempts, or charges without one, and what they were charged, in USD."""
+
+    number: int
+    charged_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OpenItem:
+    """An attempt, a charge without one, or a logged request without one, that does not close."""
+
+    settlement: Settlement
+    at: datetime
+    id: str | None
+    """The manifest's id of the job; None where no job is known."""
+    attempt: int | None
+    state: str | None
+    generation_id: str | None
+    model: str | None
+    charged_usd: Decimal | None
+    expected_usd: Decimal | None
+    note: str
+
+
+class Books:
+    """Both sides of one reconciliation. A context manager; the rows are gone when it is left."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.create_function("digits_of", 1, lambda request: request and digits_of(request), deterministic=True)
+        self._db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {SCHEMA}")
+
+    def __enter__(self) -> Books:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    # --- the rows of both sides ---
+
+    def add_transactions(self, rows: Iterable[Transaction]) -> None:
+        values = ((text(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
+        self._insert(INSERT_TRANSACTION, values)
+
+    def forget_transactions(self) -> None:
+        """The statement is read again from its first page."""
+        self._db.execute("DELETE FROM transactions")
+
+    def add_attempts(self, rows: Iterable[Row[Any]]) -> None:
+        self._insert(INSERT_ATTEMPT, map(attempt_values, rows))
+
+    def forget_attempts(self) -> None:
+        """The attempts have changed and are read again."""
+        self._db.executescript("DELETE FROM sent; DELETE FROM unclaimed;")
+
+    def take_costs_for_charges(self) -> None:
+        """The service lists no charges: the costs of the attempts stand for them."""
+        self.forget_transactions()
+        self._db.execute(FROM_TABLE)
+
+    def add_others(self, rows: Iterable[Row[Any]]) -> None:
+        self._insert("INSERT OR IGNORE INTO others VALUES (?, ?)", map(tuple, rows))
+
+    def add_jobs(self, rows: Iterable[Row[Any]]) -> None:
+        self._insert("INSERT INTO orders VALUES (?, ?, ?)", map(tuple, rows))
+
+    def add_log(self, rows: Iterable[PastGeneration]) -> None:
+        sql = "INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)"
+        self._insert(
+            sql, ((row.client_request_id, row.generation_id, text(row.accepted_at), row.is_certain) for row in rows)
+        )
+
+    # --- judging ---
+
+    def judge(self, now: datetime, log_fault: str) -> None:
+        """Give every attempt its settlement, and every transaction and logged request that belongs to none.
+
+        `log_fault` says why the log was not read to its end; "" if it was.
+        """
+        self._db.executescript(INDEXES)
+        self._db.executescript(f"{FORGET_SETTLEMENTS}; {FROM_LOG}; {UNCLAIMED};")
+        for rows in self._read(SUMS):
+            judgements = ((judge(billed(row), now), row["id"]) for row in rows)
+            self._insert(
+                SET_SETTLEMENT, ((judgement.settlement, judgement.note, number) for judgement, number in judgements)
+            )
+        for rows in self._read(STRANGERS):
+            judgements = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
+            self._insert(SET_STRANGER, (stranger_values(judgement, row) for judgement, row in judgements))
+        self._db.execute(GUESS)
+
+    # --- results ---
+
+    def tally(self) -> dict[Settlement, Tally]:
+        """How many attempts, and charges without one, have each settlement, and what they were charged."""
+        rows = self._db.execute(TALLY)
+        numbers = {Settlement(row["settlement"]): Tally(row["number"], usd(row["nanousd"])) for row in rows}
+        return {settlement: numbers[settlement] for settlement in Settlement if settlement in numbers}
+
+    def rows(self) -> Iterator[sqlite3.Row]:
+        """A row for each transaction, and for each attempt or logged request without one, by time."""
+        return self._db.execute(ROWS)
+
+    def open_items(self) -> Iterator[OpenItem]:
+        """What does not close, by settlement and then by time."""
+        for row in self._db.execute(OPEN_ITEMS):
+            at = datetime.fromisoformat(row["at"])
+            charged = None if row["charged"] is None else usd(row["charged"])
+            expected = None if row["expected"] is None else usd(row["expected"])
+            of_job = (row["key"], row["number"], row["state"], row["generation"], row["model"])
+            yield OpenItem(Settlement(row["settlement"]), at, *of_job, charged, expected, row["note"])
+
+    def bill(self) -> Iterator[list[tuple[int, Decimal, bool]]]:
+        """What the account was charged for attempts that the table has otherwise, some at a time: row id, USD, and
+        whether it is the usual price."""
+        for rows in self._read(BILL):
+            yield [(row["id"], usd(row["net"]), row["settlement"] == Settlement.DELIVERED) for row in rows]
+
+    def uncollected(self) -> list[str]:
+        """The keys of the jobs that were charged and are not delivered."""
+        rows = self._db.execute("SELECT key FROM sent WHERE settlement = ? ORDER BY id", (Settlement.NOT_DELIVERED,))
+        return [row["key"] for row in rows]
+
+    # --- the database ---
+
+    def _insert(self, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
+        self._db.execute("BEGIN")
+        self._db.executemany(sql, values)
+        self._db.execute("COMMIT")
+
+    def _read(self, sql: str) -> Iterator[list[sqlite3.Row]]:
+        cursor = self._db.execute(sql)
+        while rows := cursor.fetchmany(ROWS_AT_ONCE):
+            yield rows
+
+
+def nano(amount: Decimal | None) -> int | None:
+    """USD as a whole number of billionths."""
+    return None if amount is None else int(amount.scaleb(PLACES))
+
+
+def signed(row: Transaction) -> int | None:
+    """The amount of a transaction, negative where it gives back what was charged."""
+    return nano(-row.amount_usd if row.kind is TransactionKind.REFUND else row.amount_usd)
+
+
+def usd(nanousd: int) -> Decimal:
+    return Decimal(nanousd).scaleb(-PLACES)
+
+
+def text(moment: datetime | None) -> str | None:
+    """A moment as text of a fixed width, so that it sorts."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds") if moment else None
+
+
+def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
+    """The columns of an attempt: what the service named as its cost is the quote, or a cost that is not of the bill."""
+    quote = row.cost_usd if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE else row.quoted_usd
+    return (
+        *(row.id, row.key, row.number, row.model, row.state, row.outcome, row.generation_id, row.client_request_id),
+        *(
+            text(row.intent_at),
+            text(row.finished_at),
+            text(row.deadline_at),
+            nano(row.cost_usd),
+            nano(quote),
+            nano(row.estimated_usd),
+        ),
+        *(bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
+    )
+
+
+def billed(row: sqlite3.Row) -> BilledAttempt:
+    return BilledAttempt(
+        id=row["id"],
+        key=row["key"],
+        state=State(row["state"]),
+        outcome=Outcome(row["outcome"]),
+        is_judged=bool(row["judged"]),
+        is_current=bool(row["current"]),
+        is_delivered=bool(row["delivered"]),
+        finished_at=row["finished_at"] and datetime.fromisoformat(row["finished_at"]),
+        deadline_at=datetime.fromisoformat(row["deadline_at"]),
+        named_usd=None if row["named"] is None else usd(row["named"]),
+        estimated_usd=None if row["estimated"] is None else usd(row["estimated"]),
+        charges=row["charges"],
+        refunds=row["refunds"],
+        charged_usd=usd(row["charged"]),
+        refunded_usd=usd(row["refunded"]),
+        same_amount=row["same_amount"],
+    )
+
+
+def stranger(row: sqlite3.Row) -> Stranger:
+    request = row["request"]
+    return Stranger(
+        at=datetime.fromisoformat(row["at"]),
+        is_balance=row["kind"] == TransactionKind.OTHER,
+        generation_id=row["generation"],
+        elsewhere=row["elsewhere"],
+        batch=row["batch"],
+        client_request_id=request,
+        is_batchgen=bool(request and digits_of(request)),
+        key=row["key"],
+    )
+
+
+def stranger_values(judgement: Judgement, row: sqlite3.Row) -> tuple[Any, ...]:
+    """What is written beside a transaction of no attempt; its job only where the request is known to be of it."""
+    is_ours = judgement.settlement is Settlement.UNKNOWN
+    return (
+        judgement.settlement,
+        judgement.note,
+        row["key"] if is_ours else None,
+        row["state"] if is_ours else None,
+        row["n"],
+    )

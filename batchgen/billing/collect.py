@@ -1,0 +1,76 @@
+"""Fetching what was paid for and is not here: a run that sends nothing.
+
+Failed and cancelled jobs go back to where their generation stands, once; then the stages of a run bring them, and the
+jobs that were under way, to their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, select
+
+from batchgen import clock
+from batchgen.files import liveness
+from batchgen.jobs import State
+from batchgen.jobtable import billing, commands, leases
+from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.statistics import STUCK_FAILURES
+from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.limits.budget import Terms
+from batchgen.manifest import Limits
+from batchgen.runner import Runner
+from batchgen.services.base import Service
+from batchgen.stage import RunSpec
+
+BILLED = "the account was charged for it, so the same generation is asked for again"
+
+
+class Collector(Runner):
+    """A run that sends no create request. It ends when the jobs in `keys` are delivered, failed or stuck."""
+
+    def __init__(self, database: Database, service: Service, spec: RunSpec, keys: Collection[str]) -> None:
+        super().__init__(database, service, spec)
+        self.keys = keys
+
+    @asynccontextmanager
+    async def asking_beside(self) -> AsyncIterator[None]:
+        """What a run asks beside its stages is about jobs that are to be sent."""
+        yield
+
+    async def can_advance(self) -> bool:
+        return await self.database.read(any_active, self.batch_id, self.keys)
+
+
+def any_active(connection: Connection, batch_id: int, keys: Collection[str]) -> bool:
+    """Whether one of these jobs may still be collected now."""
+    active = jobs.c.state.in_([state for state in State if state.is_active])
+    statement = select(jobs.c.key).where(jobs.c.batch_id == batch_id, active, jobs.c.failures < STUCK_FAILURES)
+    return any(key in keys for key in connection.execute(statement).scalars())
+
+
+async def collect(
+    database: Database, service: Service, batch: StoredBatch, folder: Path, keys: Collection[str]
+) -> list[str]:
+    """Ask for the generations of these jobs, and download what the service has. Returns the jobs that were asked for.
+
+    A job that was asked for by an earlier reconciliation is not asked again. Where a run is at work, it collects.
+    """
+    before = await database.read(billing.asked_before, batch.id, BILLED)
+    states = await database.read(commands.states_of, batch.id, keys)
+    retriable = [key for key, state in states.items() if state.is_retriable and key not in before]
+    moved = await database.write(commands.ask_again, batch.id, retriable, clock.utcnow(), BILLED)
+    active = [key for key, state in states.items() if state.is_active]
+    unended = await database.read(leases.unended, batch.id)
+    is_run_at_work = len(unended) > len(liveness.dead(database.path, unended))
+    if (moved or active) and not is_run_at_work:
+        stored = Batch(batch.name, batch.service, Path(batch.manifest_path), "")
+        nothing = Terms(selected=Selected([]))
+        spec = RunSpec(stored, 0, SyncResult(batch.id), folder, Limits(), (), nothing, Selection())
+        await Collector(database, service, spec, {*moved, *active}).run()
+    return [*moved, *active]

@@ -1,0 +1,120 @@
+"""Reconciles a batch with its account: reads both sides, judges them, collects what was paid for, records what it cost.
+
+Running it again changes nothing that the account has not changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.billing.books import Books, Tally
+from batchgen.billing.collect import collect
+from batchgen.billing.reading import Statement, add_attempts, read_log, read_statement, read_table, record
+from batchgen.billing.settlements import Settlement
+from batchgen.errors import AccountError, BatchgenError, ServiceUnreachable
+from batchgen.jobtable import billing
+from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.database import Database
+from batchgen.limits.accounting import CLOCK_SKEW
+from batchgen.services.base import Service
+from batchgen.services.statement import StatementBroken
+from batchgen.stage import wait_for
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How a batch and its account agree."""
+
+    since: datetime
+    """When the batch's first request was sent: before it, nothing was read."""
+    statement: Statement
+    is_listed: bool
+    """Whether the service lists transactions; otherwise the costs that the job table knows stand for them."""
+    log_fault: str
+    """Why the service's log was not read to its end; "" if it was."""
+    tallies: dict[Settlement, Tally] = field(default_factory=dict)
+    collected: list[str] = field(default_factory=list)
+    """The jobs that were charged and not delivered, for which the service was asked."""
+    recorded: int = 0
+    """Attempts whose cost the transactions have changed."""
+
+    @property
+    def open(self) -> int:
+        """How much does not close."""
+        return sum(tally.number for settlement, tally in self.tallies.items() if not settlement.closes)
+
+    @property
+    def closes(self) -> bool:
+        return not self.open and not self.statement.unreadable
+
+
+async def reconcile(
+    database: Database,
+    service: Service,
+    batch: StoredBatch,
+    folder: Path,
+    books: Books,
+    tell: Callable[[str], object] = lambda _sentence: None,
+) -> Comparison | None:
+    """Compare a batch with its account, collect what was paid for, and record what it cost.
+
+    `tell` is called with what a person waits for. None where nothing was sent with this account. Raises `AccountError`,
+    `ServiceUnreachable` where the transactions cannot be read to their end: then nothing has been changed.
+    """
+    since = await database.read(billing.first_intent, batch.id, service.account, service.origin)
+    if since is None:
+        return None
+
+    async def pause(seconds: float, reason: str) -> None:
+        tell(f"no answer yet ({reason}); asking again in {seconds:.0f} s")
+        await wait_for(asyncio.Event(), seconds)
+
+    start, is_listed = since - CLOCK_SKEW, True
+    tell(f"reading the account's log and transactions since {since.astimezone():%Y-%m-%d %H:%M}")
+    await service.balance()  # Its answer shows how far the service's clock is from this machine's.
+    log_fault = await read_log(service, books, start, clock.utcnow(), pause)
+    try:
+        statement = await read_statement(service, books, start, clock.utcnow() + CLOCK_SKEW, pause)
+    except StatementBroken as error:
+        if error.answer is not None:
+            raise explained(error, service) from error
+        is_listed, statement = False, Statement()
+    await read_table(database, service, batch.id, books, start)
+    comparison = Comparison(since, statement, is_listed, log_fault)
+    await judge(database, books, comparison)
+    if keys := books.uncollected():
+        tell(f"{len(keys)} paid and not here: asking the service for what was made")
+        comparison.collected = await collect(database, service, batch, folder, keys)
+        books.forget_attempts()
+        await database.read(add_attempts, service, batch.id, books)
+        await judge(database, books, comparison)
+    comparison.tallies = books.tally()
+    return comparison
+
+
+async def judge(database: Database, books: Books, comparison: Comparison) -> None:
+    """Judge both sides, and record what the attempts cost."""
+    if not comparison.is_listed:
+        books.take_costs_for_charges()
+    books.judge(clock.utcnow(), comparison.log_fault)
+    if comparison.is_listed and not comparison.statement.unreadable:
+        comparison.recorded += await record(database, books)
+
+
+def explained(error: StatementBroken, service: Service) -> BatchgenError:
+    """What a person does about transactions that cannot be read."""
+    answer = error.answer
+    if answer and answer.http_status in (401, 402, 403):
+        return AccountError(
+            f"the service does not show this key the account's transactions ({error}). Nothing has been changed.\n"
+            f"Set a {service.variables.key} that may read them; a management key may not."
+        )
+    return ServiceUnreachable(
+        f"the account's transactions could not be read to their end: {error}.\n"
+        "Nothing has been changed: run the same command again later."
+    )

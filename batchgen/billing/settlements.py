@@ -1,0 +1,236 @@
+"""How the money of an attempt is settled: a closed set of answers, and the rules by which one is given.
+
+What a generation ought to cost is what the service named for it before its transactions list the charge. Where it
+named nothing, the price list's estimate stands in, which may be wrong, so that a single charge is never disputed.
+
+A generation may be charged in parts. Its charges less its refunds are compared with what it ought to cost: if they are
+the same, it is settled, however many there are. If they are not, and one amount occurs more than once, the generation
+was charged twice; otherwise its amount is disputed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from batchgen.jobs import Outcome, State
+
+CHARGE_LAG = timedelta(hours=1)
+"""How late a charge, or the log's row of a request, is without a fault: the service makes both after the fact."""
+ZERO = Decimal(0)
+
+
+class Settlement(StrEnum):
+    """How the money of one attempt stands, or a charge without an attempt."""
+
+    DELIVERED = "delivered"
+    NOTHING_CHARGED = "nothing_charged"
+    REFUNDED = "refunded"
+    REPLACED = "replaced"
+    FOREIGN = "foreign"
+    ELSEWHERE = "elsewhere"
+    BALANCE = "balance"
+    UNDERWAY = "underway"
+    UNCONFIRMED = "unconfirmed"
+    LATE = "late"
+    UNCHARGED = "uncharged"
+    NOT_DELIVERED = "not_delivered"
+    FAILED_CHARGED = "failed_charged"
+    CHARGED_TWICE = "charged_twice"
+    AMOUNT_DIFFERS = "amount_differs"
+    PARTLY_REFUNDED = "partly_refunded"
+    UNIDENTIFIED = "unidentified"
+    UNKNOWN = "unknown"
+
+    @property
+    def closes(self) -> bool:
+        """Whether nothing is left to be done or waited for."""
+        return self in CLOSING
+
+    @property
+    def meaning(self) -> str:
+        return MEANINGS[self]
+
+
+CLOSING = frozenset(
+    {
+        Settlement.DELIVERED,
+        Settlement.NOTHING_CHARGED,
+        Settlement.REFUNDED,
+        Settlement.REPLACED,
+        Settlement.FOREIGN,
+        Settlement.ELSEWHERE,
+        Settlement.BALANCE,
+    }
+)
+MEANINGS = {
+    Settlement.DELIVERED: "delivered, and charged as it should be",
+    Settlement.NOTHING_CHARGED: "nothing came of it, and nothing was charged",
+    Settlement.REFUNDED: "charged, and refunded in full",
+    Settlement.REPLACED: "charged, no file came of it, and another request took its place, as ordered",
+    Settlement.FOREIGN: "charged to this account for something else: another batch, table, key or program",
+    Settlement.ELSEWHERE: "sent with another key or to another address: not in this bill",
+    Settlement.BALANCE: "payments, bonuses and other changes of the balance",
+    Settlement.UNDERWAY: "still being made, and not charged yet",
+    Settlement.UNCONFIRMED: "sent, and nobody knows yet whether the service took it",
+    Settlement.LATE: "not charged yet, which is normal for a while",
+    Settlement.UNCHARGED: "delivered, and not charged although it is time",
+    Settlement.NOT_DELIVERED: "charged, and its file is not here",
+    Settlement.FAILED_CHARGED: "charged, although the service says that it failed",
+    Settlement.CHARGED_TWICE: "charged twice",
+    Settlement.AMOUNT_DIFFERS: "charged another amount than the service had named",
+    Settlement.PARTLY_REFUNDED: "refunded in part",
+    Settlement.UNIDENTIFIED: "charged, and the service's log does not say yet for what",
+    Settlement.UNKNOWN: "charged, and no attempt of the job table is known to be the reason",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A settlement, with a remark for a person."""
+
+    settlement: Settlement
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BilledAttempt:
+    """An attempt with its transactions summed. Amounts in USD."""
+
+    id: int
+    key: str
+    state: State
+    outcome: Outcome
+    is_judged: bool
+    """Whether it was sent to this address with this key."""
+    is_current: bool
+    """Whether the job stands where this attempt does; otherwise another one took its place."""
+    is_delivered: bool
+    finished_at: datetime | None
+    deadline_at: datetime
+    named_usd: Decimal | None
+    """What the service named as its cost."""
+    estimated_usd: Decimal | None
+    charges: int
+    refunds: int
+    charged_usd: Decimal
+    refunded_usd: Decimal
+    same_amount: int
+    """How many of its charges have the same amount, at most."""
+
+    @property
+    def net_usd(self) -> Decimal:
+        return self.charged_usd - self.refunded_usd
+
+    @property
+    def expected_usd(self) -> Decimal | None:
+        return self.estimated_usd if self.named_usd is None else self.named_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A transaction of no attempt, with what the job table and the service's log know of its generation."""
+
+    at: datetime
+    is_balance: bool
+    generation_id: str | None
+    elsewhere: str | None
+    """The key of the batch's job that was sent with another API key or to another address, and has the generation."""
+    batch: str | None
+    """The other batch of the job table that has it."""
+    client_request_id: str | None
+    """Under which the log has it."""
+    is_batchgen: bool
+    """Whether batchgen makes such client request ids."""
+    key: str | None
+    """The batch's job whose request it is, by the fingerprint in the client request id."""
+
+
+def judge(attempt: BilledAttempt, now: datetime) -> Judgement:
+    """The settlement of an attempt."""
+    if not attempt.is_judged:
+        return Judgement(Settlement.ELSEWHERE)
+    if not attempt.charges and not attempt.refunds:
+        return judge_uncharged(attempt, now)
+    if attempt.charges and attempt.net_usd == ZERO:
+        return Judgement(Settlement.REFUNDED)
+    if not attempt.is_delivered:
+        if attempt.named_usd == ZERO:
+            return Judgement(Settlement.FAILED_CHARGED, parts_of(attempt).removeprefix("; "))
+        if not attempt.is_current:
+            return Judgement(Settlement.REPLACED, parts_of(attempt).removeprefix("; "))
+        return Judgement(Settlement.NOT_DELIVERED, f"the job is {attempt.state}{parts_of(attempt)}")
+    return judge_amount(attempt)
+
+
+def judge_uncharged(attempt: BilledAttempt, now: datetime) -> Judgement:
+    """An attempt without a charge: it costs nothing, or its charge may still come."""
+    if attempt.outcome.is_undecided:
+        return Judgement(Settlement.UNCONFIRMED)
+    if attempt.outcome is not Outcome.ACCEPTED:
+        return Judgement(Settlement.NOTHING_CHARGED)
+    if attempt.is_current and attempt.state.is_active and not attempt.is_delivered:
+        return Judgement(Settlement.UNDERWAY, f"the job is {attempt.state}")
+    if attempt.named_usd == ZERO:
+        return Judgement(
+            Settlement.DELIVERED if attempt.is_delivered else Settlement.NOTHING_CHARGED, "it costs nothing"
+        )
+    until = (attempt.finished_at or attempt.deadline_at) + CHARGE_LAG
+    if now < until:
+        return Judgement(Settlement.LATE, normal_until(until))
+    return Judgement(Settlement.UNCHARGED if attempt.is_delivered else Settlement.NOTHING_CHARGED)
+
+
+def judge_amount(attempt: BilledAttempt) -> Judgement:
+    """A delivered attempt with charges: whether they are what they should be. The rules stand above."""
+    parts = parts_of(attempt).removeprefix("; ")
+    if attempt.net_usd == attempt.expected_usd:
+        return Judgement(Settlement.DELIVERED, parts)
+    if attempt.refunds:
+        return Judgement(Settlement.PARTLY_REFUNDED, parts)
+    if attempt.same_amount > 1:
+        return Judgement(Settlement.CHARGED_TWICE, parts)
+    if attempt.named_usd is not None:
+        return Judgement(Settlement.AMOUNT_DIFFERS, parts)
+    return Judgement(Settlement.DELIVERED, parts or ("the price list said otherwise" if attempt.estimated_usd else ""))
+
+
+def judge_stranger(stranger: Stranger, now: datetime, log_fault: str) -> Judgement:
+    """How a transaction of no attempt is settled. `log_fault` says why the log was not read whole; "" if it was.
+
+    A charge is foreign if the table or the log shows that something else made it, or if this key's log, read to its
+    end, does not have it: batchgen sends every request with this key.
+    """
+    if stranger.is_balance:
+        return Judgement(Settlement.BALANCE)
+    if stranger.elsewhere:
+        return Judgement(Settlement.ELSEWHERE, f"job {stranger.elsewhere}, sent with another key or to another address")
+    if stranger.batch:
+        return Judgement(Settlement.FOREIGN, f"batch {stranger.batch} of this job table")
+    if stranger.generation_id is None:
+        return Judgement(Settlement.UNKNOWN, "it names no generation")
+    if stranger.client_request_id:
+        if not stranger.is_batchgen:
+            return Judgement(Settlement.FOREIGN, "another program's request")
+        if stranger.key is None:
+            return Judgement(Settlement.FOREIGN, "a request of another job table")
+        return Judgement(Settlement.UNKNOWN, f"the request of job {stranger.key}, of a job table that is not this one")
+    if log_fault:
+        return Judgement(Settlement.UNIDENTIFIED, log_fault)
+    until = stranger.at + CHARGE_LAG
+    if now < until:
+        return Judgement(Settlement.UNIDENTIFIED, normal_until(until))
+    return Judgement(Settlement.FOREIGN, "not in the log of this key: another key's")
+
+
+def normal_until(moment: datetime) -> str:
+    return f"normal until {moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def parts_of(attempt: BilledAttempt) -> str:
+    """How many transactions it has, where that is more than one charge."""
+    refunds = f", {attempt.refunds} refund{'s' if attempt.refunds > 1 else ''}" if attempt.refunds else ""
+    charges = f"{attempt.charges} charge{'' if attempt.charges == 1 else 's'}"
+    return f"; {charges}{refunds}" if refunds or attempt.charges > 1 else ""

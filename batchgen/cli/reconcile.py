@@ -1,0 +1,98 @@
+"""The command `batchgen reconcile`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from batchgen import api
+from batchgen.billing.books import Books
+from batchgen.billing.reconcile import Comparison, reconcile
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
+from batchgen.errors import BatchgenError, ExitCode
+from batchgen.files.report_file import judge
+from batchgen.jobtable import batches
+from batchgen.report import bill
+from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.words import dollars, shortened
+
+SHOWN = 20  # lines about what does not close: the CSV file has all
+
+
+@options.manifest
+@options.db
+@options.simulate
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write every transaction, and every request without one, to this file.",
+)
+@options.json_lines
+def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | None, as_json: bool) -> None:
+    """It reads the account's transactions and request log since the batch's first request. Nothing new is sent.
+
+    A video that was paid for and is not here is fetched at once. Costs that the transactions show are stored, so that
+    the job table and the bill agree. Exit code 0: everything closes. 3: something does not, or not yet; the lines say
+    what to do about it.
+    """
+    if csv_path:
+        judge(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
+    with Books() as books, open_batch(db, manifest, simulate) as (database, batch_id):
+        stored = next(batch for batch in database.read_now(batches.stored_batches) if batch.id == batch_id)
+        folder = manifest.absolute().parent
+
+        def tell(sentence: str) -> None:
+            print_lines(sentence, err=True)
+
+        async def compare() -> Comparison | None:
+            async with api.open_account(database, stored.service, folder) as service:
+                return await reconcile(database, service, stored, folder, books, tell)
+
+        comparison = asyncio.run(compare())
+        if comparison is None:
+            if as_json:
+                print_json({"event": "reconciled", "batch": stored.name, "transactions": 0, "open": 0, "closes": True})
+            else:
+                print_lines(f"{stored.name}: nothing was sent with this key to this address yet")
+            return
+        total = bill.write_csv(csv_path, stored.name, books) if csv_path else None
+        if as_json:
+            report_json(stored.name, comparison, books)
+        else:
+            report(stored.name, comparison, books, csv_path, total)
+    sys.exit(ExitCode.DELIVERED if comparison.closes else ExitCode.INCOMPLETE)
+
+
+def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | None, total: Decimal | None) -> None:
+    """Print how much has each settlement, what does not close and what to do about it."""
+    print_lines(*bill.head_lines(batch, comparison))
+    if comparison.collected:
+        print_lines(f"asked the service again for what was paid for: {shortened(comparison.collected)}", err=True)
+    items = books.open_items()
+    for item in islice(items, SHOWN):
+        print_lines(bill.item_line(item), bill.advice_line(item, options.next_command))
+    if more := sum(1 for _ in items):
+        print_lines(f"  and {more:,} more; --csv FILE has all of them")
+    if csv_path and total is not None:
+        check_total(comparison, total)
+        print_lines(f"{csv_path}: its charges add up to {dollars(total)}", err=True)
+    print_lines(bill.last_line(comparison))
+
+
+def report_json(batch: str, comparison: Comparison, books: Books) -> None:
+    for item in books.open_items():
+        print_json(bill.item_json(item, options.next_command))
+    print_json(bill.comparison_json(batch, comparison))
+
+
+def check_total(comparison: Comparison, total: Decimal) -> None:
+    """The rows of the file are the service's transactions: anything else is a defect, which must not pass unseen."""
+    if comparison.is_listed and total != comparison.statement.charged_usd:
+        raise BatchgenError(f"the rows add up to {total}, the transactions to {comparison.statement.charged_usd} USD")

@@ -1,0 +1,171 @@
+"""A reconciliation as text, as JSON and as CSV: how the account's charges and the attempts agree, and what to do."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+
+from batchgen.billing.books import Books, OpenItem, usd
+from batchgen.billing.closing import ClosingBill
+from batchgen.billing.reconcile import Comparison
+from batchgen.billing.settlements import Settlement
+from batchgen.files.report_file import report_file
+from batchgen.jobs import State
+from batchgen.jobtable.columns import plain
+from batchgen.report.words import dollars, plural
+from batchgen.services.text import visible
+
+COLUMNS = (
+    *("at", "batch", "id", "attempt", "generation_id", "model", "settlement", "kind"),
+    *("charged_usd", "expected_usd", "balance_usd", "transaction_type", "note"),
+)
+NAMES = ("key", "number", "generation", "model", "settlement", "kind")
+"""The columns of `Books.rows` between the batch and the amounts."""
+HEADER = ",".join(COLUMNS) + "\r\n"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet would calculate (OWASP, "CSV Injection"): an apostrophe makes it text."""
+
+NextCommand = Callable[[str], str]
+"""The command of this name on the same manifest, for a person to type."""
+
+
+def write_csv(path: Path, batch: str, books: Books) -> Decimal:
+    """Write a row for each transaction, and for each attempt without one. Returns the sum of `charged_usd`."""
+    with report_file(path, HEADER) as file:
+        return write_rows(file, batch, books)
+
+
+def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
+    writer, total = csv.writer(file), Decimal(0)
+    for row in books.rows():
+        columns = [row[name] for name in ("charged", "expected", "balance")]
+        charged, expected, balance = (None if amount is None else usd(amount) for amount in columns)
+        total += charged or Decimal(0)
+        names = [row["at"], batch, *(row[name] for name in NAMES)]
+        amounts = ["" if amount is None else plain(amount) for amount in (charged, expected, balance)]
+        writer.writerow([*map(inert, names), *amounts, inert(row["type"]), inert(row["note"])])
+    return total
+
+
+def inert(value: object) -> str:
+    """A cell that no spreadsheet calculates and no terminal obeys."""
+    text = "" if value is None else visible(str(value))
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def head_lines(batch: str, comparison: Comparison) -> list[str]:
+    """The sum, and how much of it has each settlement."""
+    statement, since = comparison.statement, f"{comparison.since.astimezone():%Y-%m-%d %H:%M}"
+    if comparison.is_listed:
+        balance = f"; {dollars(statement.balance_usd)} paid in or credited" if statement.balance_usd else ""
+        number = plural(statement.transactions, "transaction")
+        lines = [f"{batch}: {dollars(statement.charged_usd)} charged by {number} since {since}{balance}"]
+    else:
+        lines = [f"{batch}: this service lists no charges. What the job table knows, since {since}:"]
+    tallies = {
+        settlement: tally for settlement, tally in comparison.tallies.items() if settlement is not Settlement.BALANCE
+    }
+    numbers = [f"{tally.number:,}" for tally in tallies.values()]
+    amounts = [dollars(tally.charged_usd) if tally.charged_usd else "" for tally in tallies.values()]
+    width, sum_width = (max(map(len, column), default=0) for column in (numbers, amounts))
+    for settlement, number, amount in zip(tallies, numbers, amounts, strict=True):
+        lines.append(f"  {number:>{width}}  {amount:>{sum_width}}  {settlement.meaning}")
+    if statement.unreadable:
+        lines.append(f"{plural(statement.unreadable, 'transaction')} cannot be read, and may be anything")
+    return lines
+
+
+def last_line(comparison: Comparison) -> str:
+    if comparison.open:
+        return f"{comparison.open:,} {'does' if comparison.open == 1 else 'do'} not close"
+    return "the bill closes" if comparison.closes else "the bill does not close"
+
+
+def item_line(item: OpenItem) -> str:
+    """What does not close, in a line."""
+    name = item.id or f"a charge of {item.at:%Y-%m-%d %H:%M} UTC"
+    attempt = f" (attempt {item.attempt})" if item.attempt and item.attempt > 1 else ""
+    facts = [item.settlement.meaning, amounts_of(item), item.note]
+    if item.generation_id:
+        facts.append(f"generation {item.generation_id}")
+    elif item.model:
+        facts.append(f"model {item.model}")
+    return f"  {name}{attempt}: {'; '.join(filter(None, facts))}"
+
+
+def amounts_of(item: OpenItem) -> str:
+    charged, expected = item.charged_usd, item.expected_usd
+    if charged is None:
+        return f"{dollars(expected)} expected" if expected else ""
+    return f"{dollars(charged)}{f' instead of {dollars(expected)}' if expected not in (None, charged) else ''}"
+
+
+def advice(item: OpenItem, next_command: NextCommand) -> tuple[str, str | None]:
+    """What a person does about what does not close, and the command to type where there is one."""
+    is_active = bool(item.state and State(item.state).is_active)
+    match item.settlement:
+        case Settlement.UNDERWAY | Settlement.UNCONFIRMED:
+            return "goes on with it", next_command("run")
+        case Settlement.LATE | Settlement.UNIDENTIFIED:
+            return "compares it again: wait, then type it", next_command("reconcile")
+        case Settlement.UNCHARGED:
+            return "nothing is to be paid now; the service may charge it later", None
+        case Settlement.NOT_DELIVERED if is_active:
+            return "fetches it", next_command("run")
+        case Settlement.NOT_DELIVERED:
+            retry = with_option(next_command("retry"), shlex.quote(item.id or ""))
+            return "asks for it again, for nothing; if the service has no file, ask it for a refund", retry
+        case Settlement.UNKNOWN if item.state == State.PENDING:
+            return "takes it over", with_option(next_command("run"), "--changed keep")
+        case Settlement.UNKNOWN:
+            return "look it up on the service's site", None
+    return "ask the service to put it right, naming the generation", None
+
+
+def advice_line(item: OpenItem, next_command: NextCommand) -> str:
+    return "    → " + " ".join(filter(None, reversed(advice(item, next_command))))
+
+
+def with_option(command: str, option: str) -> str:
+    return f"{command.rstrip('`')} {option}`"
+
+
+def item_json(item: OpenItem, next_command: NextCommand) -> dict[str, Any]:
+    hint, command = advice(item, next_command)
+    return {"event": "discrepancy", **asdict(item), "hint": hint, "next": command and command.strip("`")}
+
+
+def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
+    statement = comparison.statement
+    return {
+        "event": "reconciled",
+        "batch": batch,
+        "since": comparison.since,
+        "lists_charges": comparison.is_listed,
+        "transactions": statement.transactions,
+        "unreadable": statement.unreadable,
+        "charged_usd": statement.charged_usd,
+        "balance_usd": statement.balance_usd,
+        "settlements": {settlement: asdict(tally) for settlement, tally in comparison.tallies.items()},
+        "collected": comparison.collected,
+        "open": comparison.open,
+        "closes": comparison.closes,
+    }
+
+
+def closing_line(bill: ClosingBill | None, next_command: NextCommand) -> str:
+    """The bill at the end of a run, in a sentence; "" where there is nothing to say."""
+    if bill is None or not (bill.charged or bill.disputed):
+        return ""
+    command, charges = next_command("reconcile"), f"{plural(bill.charged, 'charge')}, {dollars(bill.charged_usd)}"
+    if bill.disputed:
+        do = "does" if bill.disputed == 1 else "do"
+        return f"{plural(bill.disputed, 'charge')} {do} not close: {command}"
+    if bill.awaited:
+        return f"the bill agrees so far: {charges}; {bill.awaited} not charged yet: {command} compares them later"
+    return f"the bill agrees: {charges}"
