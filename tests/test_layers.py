@@ -23,6 +23,7 @@ LAYERS = (
     {"ending", "runner", "dry_run", "billing", "simulator", "testing"},
     {"api"},
     {"report", "review"},
+    {"export"},
     {"cli"},
     {"__main__"},
 )

@@ -33,6 +33,7 @@ COMMANDS = {
     "cancel": "Cancel jobs that have not been sent.",
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",
     "reconcile": "Compare a batch with the account's bill, charge by charge, and fetch what was paid for.",
+    "export": "Write the delivered clips as CSV, JSON lines, Parquet or WebDataset, or as sidecar files.",
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
 

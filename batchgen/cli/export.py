@@ -1,0 +1,264 @@
+"""The command `batchgen export`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
+from batchgen.errors import BatchgenError, ExitCode, StorageError, UsageError
+from batchgen.export import sidecar, tables
+from batchgen.export.clip_files import ClipFiles
+from batchgen.export.records import Record, record_of
+from batchgen.export.webdataset import Shards, safe
+from batchgen.files.outputs import OutputFolder
+from batchgen.files.safe_open import open_directory
+from batchgen.files.staged_file import NameTaken, stage
+from batchgen.jobs import Verdict
+from batchgen.jobtable import verdicts
+from batchgen.jobtable.batches import stored_batches
+from batchgen.jobtable.delivered_clips import clip_pages, read_clips
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.verdicts import STARS_MAX, Choice
+from batchgen.report.terminal import OutputStream, print_lines, raise_failure
+from batchgen.report.words import lost_lines, plural, shortened
+
+FORMATS = ("csv", "jsonl", "parquet", "webdataset")
+SHARD_MB = 1_000  # a size that object stores and readers of WebDataset like
+SHOWN_FAULTS = 5
+
+
+@dataclass(slots=True)
+class Export:
+    """What is exported: the clips of a batch, as they are chosen, and what came of them so far."""
+
+    database: Database
+    batch: str
+    pages: list[list[int]]
+    clips: ClipFiles
+    verify: bool
+
+    @property
+    def total(self) -> int:
+        """How many clips the job table has."""
+        return sum(map(len, self.pages))
+
+    def all_records(self) -> Iterator[Record]:
+        return map(record_of, read_clips(self.database, self.pages))
+
+    def records(self) -> Iterator[Record]:
+        """The records of the clips that are there as they were delivered; the others are noted."""
+        return (record for record in self.all_records() if self.clips.is_there(record, verify=self.verify))
+
+
+@options.manifest
+@click.option("--format", "form", type=click.Choice(FORMATS), help="One record a clip; webdataset: with the clips.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="The file; the folder of webdataset."
+)
+@click.option("--sidecar", "sidecars", is_flag=True, help="Write the record of clip.mp4 to clip.mp4.json beside it.")
+@click.option("--picked", is_flag=True, help="Only picked clips.")
+@click.option("--rejected", is_flag=True, help="Only rejected clips.")
+@click.option("--stars", type=click.IntRange(1, STARS_MAX), metavar="N", help="Only clips with at least N stars.")
+@click.option(
+    "--verify", is_flag=True, help="Read every clip, and compare it with its SHA-256. (webdataset always does.)"
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    default=SHARD_MB,
+    show_default=True,
+    metavar="MB",
+    help="Begin another tar file of webdataset at this size.",
+)
+@options.db
+@options.simulate
+def command(
+    manifest: Path,
+    form: str | None,
+    output: Path | None,
+    sidecars: bool,
+    picked: bool,
+    rejected: bool,
+    stars: int | None,
+    verify: bool,
+    shard_size: int,
+    db: str | None,
+    simulate: bool,
+) -> None:
+    """One record for each delivered clip: prompt, parameters, input files with their hashes, model, cost, times, size,
+    codec, checksum, measures, verdict, stars, tags, lineage and path.
+
+    \b
+    batchgen export spring.yaml --format csv -o clips.csv
+    batchgen export spring.yaml --format jsonl --picked | jq .prompt
+    batchgen export spring.yaml --format webdataset --picked -o dataset/
+    batchgen export spring.yaml --sidecar
+
+    csv and jsonl go to standard output where -o names no file. A webdataset is a folder of tar files with KEY.mp4,
+    KEY.json and KEY.txt (the prompt) for each clip.
+
+    No file is ever replaced, but for sidecars that nobody has edited. The same command goes on where an export was
+    broken off, and adds clips that came since to a webdataset. Clips that are lost or have changed are named and left
+    out: exit code 3.
+    """
+    if form is None and not sidecars:
+        raise UsageError(f"export what? Say --format {'|'.join(FORMATS)}, or --sidecar")
+    if picked and rejected:
+        raise UsageError("--picked and --rejected exclude one another")
+    choice = Choice(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
+    path = None if output == Path("-") else output
+    judge_output(form, path)
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        batch = next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
+        chosen: Collection[int] | None = None
+        if choice != Choice():
+            chosen = set(database.read_now(verdicts.chosen_ids, batch_id, choice))
+        pages = database.read_now(clip_pages, batch_id, chosen)
+        if not pages:
+            raise UsageError(nothing_to_export(manifest, chosen is not None))
+
+        def begin() -> Export:
+            return Export(database, batch.name, pages, ClipFiles(manifest.absolute().parent), verify)
+
+        ended: list[bool] = []
+        if form:
+            ended.append(write_format(export := begin(), form, path, choice, shard_size))
+            ended.append(report(export, manifest))
+        if sidecars:
+            ended.append(write_sidecars(export := begin()))
+            if not form:  # the same clips would be named twice
+                report(export, manifest)
+            ended.append(not export.clips.lost)
+    if not all(ended):
+        sys.exit(ExitCode.INCOMPLETE)
+
+
+def judge_output(form: str | None, path: Path | None) -> None:
+    """Raise `UsageError` for an output that does not fit the format."""
+    if form is None and path:
+        raise UsageError("-o names the output of a --format; sidecars lie beside their clips")
+    if form == "parquet":
+        tables.import_pyarrow()
+    if path is None:
+        if form in ("parquet", "webdataset"):
+            example = "clips.parquet" if form == "parquet" else "dataset/"
+            raise UsageError(f"--format {form} needs -o, such as -o {example}")
+    elif form == "webdataset" and path.exists() and not path.is_dir():
+        raise UsageError(f"{path}: this is a file; a webdataset is a folder of tar files")
+    elif form != "webdataset" and path.is_dir():
+        raise UsageError(f"{path}: this is a folder; name a file in it, such as {path / f'clips.{form}'}")
+
+
+def nothing_to_export(manifest: Path, is_choice: bool) -> str:
+    if is_choice:
+        return f"{manifest}: no delivered clip has such a verdict; {options.next_command('review')} shows them"
+    return f"{manifest}: no clip is delivered yet; {options.next_command('status')} says what the jobs wait for"
+
+
+def write_format(export: Export, form: str, path: Path | None, choice: Choice, shard_mb: int) -> bool:
+    """Write the clips. Returns whether everything that is there now is what was asked for."""
+    if form == "webdataset":
+        assert path
+        return write_shards(export, path, choice, shard_mb)
+    if path is None:
+        write = tables.write_csv if form == "csv" else tables.write_jsonl
+        output = OutputStream(sys.stdout)
+
+        def write_text(content: bytes) -> None:
+            output.write_raw(content.decode())
+            raise_failure(output)
+
+        write(export.records(), write_text)
+        return True
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
+            if form == "parquet":
+                tables.write_parquet(export.records(), staged.file)
+            else:
+                (tables.write_csv if form == "csv" else tables.write_jsonl)(export.records(), staged.file.write)
+            is_new = staged.place()
+    except NameTaken:
+        raise UsageError(
+            f"{path}: already exists with other content, and was not changed. Name another file with -o"
+        ) from None
+    except OSError as error:
+        raise unwritable(path, error) from error
+    count = plural(export.clips.exported, "clip")
+    print_lines(f"{path}: {count} of {export.batch}{'' if is_new else ', as it was already'}", err=True)
+    return True
+
+
+def write_shards(export: Export, path: Path, choice: Choice, shard_mb: int) -> bool:
+    """Write the clips that no shard has. False where the folder has clips that do not belong to the data set."""
+    words = [safe(export.batch), *filter(None, [choice.verdict]), *([f"{choice.stars}-stars"] if choice.stars else [])]
+    name = "-".join(words)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with open_directory(path) as folder:
+            shards = Shards(folder, name, shard_mb * 1_000_000, export.clips)
+            shards.read()
+            foreign = shards.keys - shards.write(export.all_records())
+    except OSError as error:
+        raise unwritable(path, error) from error
+    of_them = f", {plural(len(shards.written), 'tar file')} new" if shards.written else ", as they were already"
+    print_lines(f"{path / name}-*.tar: {plural(export.clips.exported, 'clip')} of {export.batch}{of_them}", err=True)
+    if foreign:
+        print_lines(
+            f"{plural(len(foreign), 'clip')} in these tar files no longer belong to this export (judged or made anew?):"
+            f" {shortened(sorted(foreign), SHOWN_FAULTS)}. They stay; for a set without them, name another folder",
+            err=True,
+        )
+    return not foreign
+
+
+def write_sidecars(export: Export) -> bool:
+    """Write the record of each clip beside it. False where something of somebody else is in the way."""
+    outputs, written, faults = OutputFolder(export.clips.folder), 0, []
+    for record in export.records():
+        path = record["path"] + sidecar.SUFFIX
+        try:
+            written += sidecar.write_sidecar(outputs, record)
+        except NameTaken:
+            faults.append(f"{path}: this file is yours, or you have edited it; it was not replaced")
+        except BatchgenError as error:
+            faults.append(str(error))
+        except OSError as error:
+            raise unwritable(export.clips.folder / path, error) from error
+    rest = export.clips.exported - written - len(faults)
+    known = f", {rest} as they were already" if rest else ""
+    print_lines(f"{plural(written, 'sidecar')} written beside the clips of {export.batch}{known}", err=True)
+    print_lines(*faults[:SHOWN_FAULTS], err=True)
+    if more := faults[SHOWN_FAULTS:]:
+        print_lines(f"… and {len(more)} more", err=True)
+    return not faults
+
+
+def report(export: Export, manifest: Path) -> bool:
+    """Name the clips that were left out. Returns whether there was none."""
+    lost, done = export.clips.lost, export.clips.exported
+    if lost:
+        retry = f"batchgen retry {shlex.quote(str(manifest))}"
+        print_lines(*lost_lines(LostFiles(lost, export.total), retry), err=True)
+    elif done != export.total:
+        gone = export.total - done
+        print_lines(f"{plural(gone, 'clip')} changed in the job table meanwhile. Run the same command again", err=True)
+    return done == export.total
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    place = ""
+    with suppress(AttributeError):
+        place = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+    return StorageError(
+        f"{path}: cannot be written{place}: {error.strerror or error}. The same command goes on from there"
+    )

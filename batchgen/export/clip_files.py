@@ -1,0 +1,81 @@
+"""The delivered files on the disk, judged and copied: what is lost or has changed is never exported in silence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+
+from batchgen.export.records import Record
+from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
+from batchgen.manifest.outputs import path_fault
+
+CHUNK_BYTES = 1 << 20  # copied at once
+
+
+class ClipChanged(Exception):
+    """A clip is not there as it was delivered: `str(error)` says in words what is there instead."""
+
+
+@dataclass(slots=True)
+class ClipFiles:
+    """The clips of one batch below `folder`, and what was found of them."""
+
+    folder: Path
+    lost: list[LostFile] = field(default_factory=list)
+    exported: int = 0
+
+    def is_there(self, record: Record, *, verify: bool) -> bool:
+        """Whether a clip is there as it was delivered, by its size, or with `verify` by its content."""
+        fault = path_fault(record["path"]) or fault_of(self.folder, delivered(record), verify=verify)
+        return not self.note(record, fault)
+
+    def read(self, record: Record) -> Iterator[bytes]:
+        """The bytes of a clip, compared with the job table while they pass. Raises `ClipChanged`, perhaps at the end.
+
+        A link that a person has made to it is as good, since only the right content passes.
+        """
+        if fault := path_fault(record["path"]):
+            raise ClipChanged(fault)
+        digest, missing = hashlib.sha256(), record["bytes"]
+        try:
+            # Without O_NONBLOCK, a named pipe would wait for a writer.
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(self.folder / record["path"], flags)
+        except OSError as error:
+            raise self.changed(record, error.strerror) from error
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != missing:
+                raise self.changed(record, "it is changing")
+            while missing and (chunk := self.read_chunk(file, record, missing)):
+                digest.update(chunk)
+                missing -= len(chunk)
+                yield chunk
+        if missing or digest.hexdigest() != record["sha256"]:
+            raise ClipChanged("has other content than the one that was delivered")
+
+    def read_chunk(self, file: FileIO, record: Record, most: int) -> bytes:
+        try:
+            return file.read(min(CHUNK_BYTES, most))
+        except OSError as error:
+            raise self.changed(record, error.strerror) from error
+
+    def changed(self, record: Record, reason: str | None) -> ClipChanged:
+        return ClipChanged(fault_of(self.folder, delivered(record), verify=False) or f"cannot be read: {reason}")
+
+    def note(self, record: Record, fault: str) -> bool:
+        """Count a clip as lost if it has a fault, else as exported. Returns whether it is lost."""
+        if fault:
+            self.lost.append(LostFile(delivered(record), fault))
+        else:
+            self.exported += 1
+        return bool(fault)
+
+
+def delivered(record: Record) -> DeliveredFile:
+    return DeliveredFile(*(record[name] for name in ("id", "output", "path", "bytes", "sha256")))

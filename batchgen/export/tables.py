@@ -1,0 +1,104 @@
+"""Records as one file: CSV, JSON lines, or Parquet. They are written while they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO
+
+from batchgen.errors import UsageError
+from batchgen.export.records import COLUMNS, Kind, Record
+from batchgen.report.rows import csv_lines, json_value, text_of
+from batchgen.services.text import visible_json
+
+RECORDS_AT_ONCE = 200  # in one write
+GROUP_RECORDS = 5_000  # in one row group of Parquet
+GROUP_CHARS = 32_000_000  # of parameters in one row group, which lies in memory
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+"""A cell that begins with one of them is a formula for a spreadsheet, which may send data away (CSV injection)."""
+
+
+def write_csv(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
+    """CSV (RFC 4180) in UTF-8 with a line of names. A text that would be a formula gets an apostrophe before it."""
+    write(csv_lines([COLUMNS]).encode())
+    while chunk := list(islice(records, RECORDS_AT_ONCE)):
+        write(csv_lines([cells(record) for record in chunk]).encode())
+
+
+def cells(record: Record) -> list[str]:
+    """A record as texts; NULL is an empty one."""
+    texts = []
+    for name, kind in COLUMNS.items():
+        text = text_of(record[name])
+        texts.append(f"'{text}" if kind is Kind.TEXT and text.startswith(FORMULA_SIGNS) else text)
+    return texts
+
+
+def write_jsonl(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
+    """One JSON object for each record. Amounts are numbers, times are ISO 8601 in UTC."""
+    while chunk := list(islice(records, RECORDS_AT_ONCE)):
+        write("".join(f"{json_text(record)}\n" for record in chunk).encode())
+
+
+def json_text(record: Record) -> str:
+    """A record as one line of JSON, which cannot control a terminal."""
+    values = {name: json_value(value) for name, value in record.items()}
+    return visible_json(json.dumps(values, ensure_ascii=False, default=text_of))
+
+
+def write_parquet(records: Iterator[Record], file: BinaryIO) -> None:
+    """Parquet with typed columns, in row groups of a few thousand records. Raises `UsageError` without pyarrow."""
+    parquet = import_pyarrow()
+    import pyarrow
+
+    schema = parquet_schema()
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        for group in groups(records):
+            columns = {name: [parquet_value(record[name], kind) for record in group] for name, kind in COLUMNS.items()}
+            writer.write_table(pyarrow.table(columns, schema=schema))
+
+
+def import_pyarrow() -> Any:
+    """The module `pyarrow.parquet`. Raises `UsageError` where it is not installed."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError("--format parquet needs pyarrow: pip install 'batchgen[parquet]'") from None
+    return pyarrow.parquet
+
+
+def parquet_schema() -> Any:
+    """The columns with their types in Arrow."""
+    import pyarrow
+
+    text = pyarrow.string()
+    types = {
+        Kind.TEXT: text,
+        Kind.INTEGER: pyarrow.int64(),
+        Kind.NUMBER: pyarrow.float64(),
+        Kind.USD: pyarrow.decimal128(16, 7),
+        Kind.TIME: pyarrow.timestamp("us", "UTC"),
+        Kind.TEXTS: pyarrow.list_(text),
+        Kind.PARAMS: text,
+        Kind.INPUTS: pyarrow.list_(pyarrow.struct([("param", text), ("file", text), ("sha256", text)])),
+    }
+    return pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+
+
+def parquet_value(value: Any, kind: Kind) -> Any:
+    return text_of(value) if kind is Kind.PARAMS else value
+
+
+def groups(records: Iterator[Record]) -> Iterator[list[Record]]:
+    """Records by row groups: so many, or as many as fit into memory."""
+    group: list[Record] = []
+    chars = 0
+    for record in records:
+        group.append(record)
+        chars += len(text_of(record["params"])) + len(record["prompt"] or "")
+        if len(group) == GROUP_RECORDS or chars > GROUP_CHARS:
+            yield group
+            group, chars = [], 0
+    if group:
+        yield group

@@ -1,0 +1,180 @@
+"""A WebDataset: tar files (shards) with three members for each clip, KEY.mp4, KEY.json and KEY.txt (the prompt).
+
+The shards that are there stay as they are; clips that no shard has go into further ones. From the same job table the
+same bytes come, whenever and however often the export was broken off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from batchgen.errors import StorageError
+from batchgen.export.clip_files import ClipChanged, ClipFiles
+from batchgen.export.records import Record
+from batchgen.export.tables import json_text
+from batchgen.files.disk_space import check_space
+from batchgen.files.safe_open import Directory
+from batchgen.files.staged_file import NameTaken, StagedFile, stage
+
+KEY_CHARS = 60  # of an id in a key: with what follows, a name fits into the 100 characters of a plain tar header
+DIGEST_CHARS = 12  # at the end of a key: 48 bits tell clips apart whose ids read alike
+SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
+UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+"""A key has no dot, at which readers end it, and no slash."""
+PERMISSIONS = 0o644
+
+
+def key_of(record: Record) -> str:
+    """The key of a sample: the job's id as far as it may stand there, and a digest of the job and the clip."""
+    identity = f"{record['id']}\0{record['output']}\0{record['sha256']}"
+    digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:DIGEST_CHARS]
+    return f"{safe(record['id'])}-{digest}"
+
+
+def safe(text: str) -> str:
+    """The letters and digits of a text, for a name."""
+    return UNSAFE.sub("-", text)[:KEY_CHARS].strip("-") or "x"
+
+
+@dataclass(slots=True)
+class Shards:
+    """The shards of one data set in a folder: NAME-000000.tar, NAME-000001.tar and so on."""
+
+    folder: Directory
+    name: str
+    bytes_max: int
+    clips: ClipFiles
+    numbers: set[int] = field(default_factory=set)
+    """Of the shards that are there."""
+    keys: set[str] = field(default_factory=set)
+    """Of the samples in them."""
+    written: list[str] = field(default_factory=list)
+    """The shards that this export has made."""
+    shard: Shard | None = None
+    """The one that is being written."""
+    fills_gap: bool = False
+    """Whether a shard with a higher number is there already."""
+    open_files: ExitStack = field(default_factory=ExitStack)
+
+    def read(self) -> None:
+        """Learn what the shards that are there have. Raises `StorageError` for one that cannot be read."""
+        pattern = re.compile(rf"{re.escape(self.name)}-(\d{{6,}})\.tar")
+        folder = self.folder.path if self.folder.descriptor is None else self.folder.descriptor
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path has no handle
+            if match := pattern.fullmatch(name):
+                self.numbers.add(int(match[1]))
+                self.keys |= self.keys_in(name)
+
+    def keys_in(self, name: str) -> set[str]:
+        path = self.folder.path / name
+        try:
+            with os.fdopen(self.folder.open(name, os.O_RDONLY), "rb") as file, tarfile.open(fileobj=file) as shard:
+                return {member.name.partition(".")[0] for member in shard}
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise StorageError(
+                f"{path}: not a shard that can be read ({error}). Move it away, or name another folder"
+            ) from error
+
+    def write(self, records: Iterator[Record]) -> set[str]:
+        """Write the clips that no shard has. Returns the keys of all clips, in whatever shard. Raises `OSError`."""
+        seen: set[str] = set()
+        with self.open_files:
+            for record in records:
+                key = key_of(record)
+                seen.add(key)
+                if key in self.keys:
+                    self.clips.exported += 1
+                    if self.fills_gap:  # it ends where the one that was there ended
+                        self.close_shard()
+                    continue
+                if self.shard and not self.shard.has_space(record["bytes"], self.bytes_max):
+                    self.close_shard()
+                self.open_shard().add(key, record)
+            self.close_shard()
+        return seen
+
+    def open_shard(self) -> Shard:
+        """The shard that is being written, else a new one."""
+        if self.shard is None:
+            number = next(number for number in count() if number not in self.numbers)
+            self.fills_gap = any(other > number for other in self.numbers)
+            staged = stage(self.folder, f"{self.name}-{number:06}.tar")
+            self.shard = Shard(self.open_files.enter_context(staged), self.clips)
+            self.numbers.add(number)
+        return self.shard
+
+    def close_shard(self) -> None:
+        """Give the shard its name, unless nothing is in it. Raises `StorageError` where another file has the name."""
+        shard, self.shard, self.fills_gap = self.shard, None, False
+        if shard and shard.samples:
+            shard.end()
+            name = shard.staged.name
+            try:
+                shard.staged.place()
+            except NameTaken:
+                path = self.folder.path / name
+                raise StorageError(
+                    f"{path}: appeared meanwhile, from another export? Run the same command again"
+                ) from None
+            self.written.append(name)
+        self.open_files.close()
+
+
+class Shard:
+    """One tar file while it is written. Its headers have nothing but what the job table says."""
+
+    def __init__(self, staged: StagedFile, clips: ClipFiles) -> None:
+        self.staged, self.clips = staged, clips
+        self.samples = 0
+
+    @property
+    def file(self) -> BinaryIO:
+        return self.staged.file
+
+    def has_space(self, size: int, bytes_max: int) -> bool:
+        return not self.samples or self.file.tell() + size <= bytes_max
+
+    def add(self, key: str, record: Record) -> None:
+        """Add a clip with its record and its prompt. One that is not as it was delivered is left out, and noted."""
+        start, modified = self.file.tell(), int(record["delivered_at"].timestamp())
+        suffix = PurePosixPath(record["path"]).suffix.lower()
+        check_space(self.file.fileno() if os.name == "posix" else self.staged.folder.path, record["bytes"])
+        try:
+            self.add_header(f"{key}{suffix if SUFFIX.fullmatch(suffix) else '.mp4'}", record["bytes"], modified)
+            for chunk in self.clips.read(record):
+                self.file.write(chunk)
+            self.pad()
+        except ClipChanged as error:
+            self.file.seek(start)
+            self.file.truncate()
+            self.clips.note(record, str(error))
+            return
+        for ending, text in ((".json", json_text(record)), (".txt", record["prompt"] or "")):
+            content = text.encode("utf-8", "replace")
+            self.add_header(f"{key}{ending}", len(content), modified)
+            self.file.write(content)
+            self.pad()
+        self.samples += 1
+        self.clips.note(record, "")
+
+    def add_header(self, name: str, size: int, modified: int) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mtime, member.mode = size, modified, PERMISSIONS
+        self.file.write(member.tobuf(tarfile.PAX_FORMAT))
+
+    def pad(self, block: int = tarfile.BLOCKSIZE) -> None:
+        self.file.write(bytes(-self.file.tell() % block))
+
+    def end(self) -> None:
+        """Write the end of a tar file: two empty blocks, and more up to a whole record."""
+        self.file.write(bytes(2 * tarfile.BLOCKSIZE))
+        self.pad(tarfile.RECORDSIZE)

@@ -1,0 +1,74 @@
+"""A large file for the user, written beside its name and moved there when it is whole: it replaces nothing.
+
+What a killed command leaves is one hidden file, `.NAME.part`, which the next call uses again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedRandom
+from pathlib import Path
+
+from batchgen.errors import StorageError
+from batchgen.files.outputs import OutputFolder, holds
+from batchgen.files.part import is_own
+from batchgen.files.safe_open import Directory
+
+
+class NameTaken(Exception):
+    """Another file has the name."""
+
+
+class StagedFile:
+    """The file while it is written. `place` gives it its name."""
+
+    def __init__(self, folder: Directory, name: str, temporary: str, file: BufferedRandom) -> None:
+        self.folder, self.name, self.temporary = folder, name, temporary
+        self.file = file
+
+    def place(self) -> bool:
+        """Make it durable under its name. False where a file with the same bytes has it already.
+
+        Raises `NameTaken` where another file has it, `OSError`.
+        """
+        self.file.flush()
+        with suppress(AttributeError, PermissionError):  # Windows and FAT have no permissions to give
+            os.fchmod(self.file.fileno(), OutputFolder(self.folder.path).video_mode)
+        os.fsync(self.file.fileno())
+        try:
+            self.folder.move(self.temporary, self.name)
+        except FileExistsError:
+            if self.is_there():
+                return False
+            raise NameTaken(self.name) from None
+        self.folder.sync()
+        return True
+
+    def is_there(self) -> bool:
+        """Whether the file that has the name has the same bytes."""
+        status = self.folder.stat(self.name)
+        if status is None or status.st_size != self.file.seek(0, os.SEEK_END):
+            return False
+        self.file.seek(0)
+        return holds(self.folder, self.name, status.st_size, hashlib.file_digest(self.file, "sha256").hexdigest())
+
+
+@contextmanager
+def stage(folder: Directory, name: str) -> Iterator[StagedFile]:
+    """A file to write, which disappears unless it is placed.
+
+    Raises `StorageError` where another process writes it, `UnsafePath`, `OSError`.
+    """
+    temporary = f".{name}.part"
+    descriptor = folder.open(temporary, os.O_RDWR | os.O_CREAT)
+    with os.fdopen(descriptor, "w+b") as file:
+        if not is_own(folder, temporary, descriptor):
+            raise StorageError(f"{Path(folder.path) / name}: another export writes this file. Wait for it to end")
+        os.ftruncate(descriptor, 0)
+        try:
+            yield StagedFile(folder, name, temporary, file)
+        finally:
+            folder.unlink(temporary)

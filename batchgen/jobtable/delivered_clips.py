@@ -1,0 +1,77 @@
+"""Delivered clips with all that is known of them, a page at a time: what `batchgen export` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, func, select
+
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs, verdicts
+
+PAGE_CLIPS = 200  # in one query: far below the number of parameters that a database allows
+PAGE_CHARS = 4_000_000  # of requests in one query: some hold whole images, and a page lies in memory
+
+
+def clip_pages(connection: Connection, batch_id: int, job_ids: Collection[int] | None = None) -> list[list[int]]:
+    """The row ids of the delivered files of a batch in the manifest's order, by pages that fit into memory.
+
+    Only files of the current attempts count; with `job_ids`, only those of these jobs.
+    """
+    pages: list[list[int]] = [[]]
+    chars = 0
+    for output_id, job_id, length in connection.execute(DELIVERED, {"in_batch": batch_id}):
+        if job_ids is not None and job_id not in job_ids:
+            continue
+        if pages[-1] and (len(pages[-1]) == PAGE_CLIPS or chars + length > PAGE_CHARS):
+            pages.append([])
+            chars = 0
+        pages[-1].append(output_id)
+        chars += length
+    return pages if pages[0] else []
+
+
+def read_clips(database: Database, pages: list[list[int]]) -> Iterator[Row[Any]]:
+    """The clips of these pages. One that is not delivered any more is left out."""
+    for page in pages:
+        yield from database.read_now(_page, page)
+
+
+def _page(connection: Connection, ids: list[int]) -> list[Row[Any]]:
+    return list(connection.execute(CLIPS, {"ids": ids}))
+
+
+DELIVERED = (
+    select(outputs.c.id, jobs.c.id, func.length(jobs.c.request))
+    .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None))
+    .order_by(jobs.c.id, outputs.c.number)
+)
+_newest = verdicts.alias("newest")
+_newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == attempts.c.id).correlate(attempts)
+_twin_output, _twin_attempt, _twin_job = outputs.alias("twin_output"), attempts.alias("twin"), jobs.alias("twin_job")
+CLIPS = (
+    select(
+        *(batches.c.name.label("batch"), jobs.c.key.label("id"), outputs.c.number.label("output")),
+        *(outputs.c.path, outputs.c.bytes, outputs.c.sha256, outputs.c.remark, outputs.c.delivered_at),
+        *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.fps, outputs.c.codec),
+        *(outputs.c.black, outputs.c.frozen, outputs.c.unlike_input, _twin_job.c.key.label("copy_of")),
+        *(jobs.c.request, jobs.c.input_pointers, jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.created_at),
+        *(jobs.c.parent_batch, jobs.c.parent_key.label("parent_id")),
+        *(attempts.c.service, attempts.c.model, attempts.c.number.label("attempt"), attempts.c.generation_id),
+        *(attempts.c.intent_at.label("sent_at"), attempts.c.answered_at.label("accepted_at"), attempts.c.finished_at),
+        *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.input_digests),
+        *(verdicts.c.verdict, verdicts.c.stars),
+    )
+    .select_from(outputs)
+    .join(attempts, attempts.c.id == outputs.c.attempt_id)
+    .join(jobs, and_(jobs.c.id == attempts.c.job_id, jobs.c.attempt_id == attempts.c.id))
+    .join(batches, batches.c.id == jobs.c.batch_id)
+    .outerjoin(verdicts, verdicts.c.id == _newest_id.scalar_subquery())
+    .outerjoin(_twin_output, _twin_output.c.id == outputs.c.copy_of)
+    .outerjoin(_twin_attempt, _twin_attempt.c.id == _twin_output.c.attempt_id)
+    .outerjoin(_twin_job, _twin_job.c.id == _twin_attempt.c.job_id)
+    .where(outputs.c.id.in_(bindparam("ids", expanding=True)), outputs.c.delivered_at.is_not(None))
+    .order_by(jobs.c.id, outputs.c.number)
+)
