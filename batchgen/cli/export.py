@@ -235,8 +235,8 @@ def write_sidecars(export: Export) -> bool:
         except OSError as error:
             raise unwritable(export.clips.folder / path, error) from error
     rest = export.clips.exported - written - len(faults)
-    known = f", {rest} as they were already" if rest else ""
-    print_lines(f"{plural(written, 'sidecar')} written beside the clips of {export.batch}{known}", err=True)
+    unchanged = f", {rest} as they were already" if rest else ""
+    print_lines(f"{plural(written, 'sidecar')} written beside the clips of {export.batch}{unchanged}", err=True)
     print_lines(*faults[:SHOWN_FAULTS], err=True)
     if more := faults[SHOWN_FAULTS:]:
         print_lines(f"… and {len(more)} more", err=True)

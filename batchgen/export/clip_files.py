@@ -48,10 +48,11 @@ class ClipFiles:
             descriptor = os.open(self.folder / record["path"], flags)
         except OSError as error:
             raise self.changed(record, error.strerror) from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != missing:
+            os.close(descriptor)
+            raise self.changed(record, "it is changing")
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size != missing:
-                raise self.changed(record, "it is changing")
             while missing and (chunk := self.read_chunk(file, record, missing)):
                 digest.update(chunk)
                 missing -= len(chunk)
