@@ -23,7 +23,7 @@ LAYERS = (
     {"ending", "runner", "dry_run", "billing", "simulator", "testing"},
     {"api"},
     {"report", "review"},
-    {"export"},
+    {"doctor", "export"},
     {"cli"},
     {"__main__"},
 )

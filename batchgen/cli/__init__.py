@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import os
 import sys
 from functools import cache
 from typing import Any, TypeGuard
 
 import click
+from click.shell_completion import CompletionItem
 
 from batchgen import __version__
 from batchgen.errors import BatchgenError, ExitCode
@@ -34,8 +36,14 @@ COMMANDS = {
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",
     "reconcile": "Compare a batch with the account's bill, charge by charge, and fetch what was paid for.",
     "export": "Write the delivered clips as CSV, JSON lines, Parquet or WebDataset, or as sidecar files.",
+    "doctor": "Say what is wrong with key, service, disk or job table, and the command that mends it.",
+    "completion": "Print a script by which a shell completes commands, options and manifests.",
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
+
+
+COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
+"""The environment variable by which a shell asks for completions: click derives it from the name of the program."""
 
 
 @cache
@@ -59,6 +67,11 @@ class Commands(click.Group):
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands for a shell, without importing any of them."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -97,6 +110,8 @@ def main() -> None:
     Any other exception is a defect: its traceback is what a report needs.
     """
     open_standard_streams()
+    if COMPLETION_VARIABLE in os.environ:
+        load("completion")
     try:
         commands(prog_name="batchgen")
     except BatchgenError as error:

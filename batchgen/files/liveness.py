@@ -150,6 +150,18 @@ def sweep(database: Path | None) -> None:
                     remove_if_unlocked(directory, lock_name(database, run))
 
 
+def lock_files(database: Path) -> tuple[set[str], set[str]]:
+    """The runs whose lock files lie beside the database: those that are alive, and the others. Removes nothing."""
+    runs: tuple[set[str], set[str]] = set(), set()
+    with open_directory(database.parent) as directory:
+        for run in runs_with_files(directory, database):
+            with suppress(OSError, UnsafePath):
+                descriptor = directory.open(lock_name(database, run), os.O_RDWR)
+                runs[try_lock(descriptor)].add(run)
+                os.close(descriptor)
+    return runs
+
+
 def recorded_runs(database: Path) -> list[str]:
     """The runs, dead or alive, that are in the job table of this name, by their lock files."""
     recorded = []

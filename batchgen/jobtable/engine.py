@@ -51,10 +51,10 @@ def path_of(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
-def existing_file(url: URL, mode: str) -> URL:
+def existing_file(url: URL, mode: str, **query: str) -> URL:
     """The same SQLite database, opened in a mode of SQLite that never makes a file: "rw" or "ro"."""
     address = Path(str(url.database)).absolute().as_uri()
-    return URL.create("sqlite", database=address, query={"mode": mode, "uri": "true"})
+    return URL.create("sqlite", database=address, query={"mode": mode, "uri": "true", **query})
 
 
 def make_engine(url: URL, *, writing: bool, foreign_keys: bool = True) -> Engine:
@@ -108,9 +108,12 @@ def postgres_engine(url: URL, writing: bool) -> Engine:
     return engine
 
 
-def inspection_engine(url: URL) -> Engine:
-    """A read-only engine that leaves even a file of another kind unchanged, byte for byte."""
+def inspection_engine(url: URL, *, immutable: bool = False) -> Engine:
+    """A read-only engine that leaves even a file of another kind unchanged, byte for byte.
+
+    `immutable` makes no journal beside it either; it is for a file that nobody else has open.
+    """
     if path_of(url):
-        url = existing_file(url, "ro")
+        url = existing_file(url, "ro", **({"immutable": "1"} if immutable else {}))
         return create_engine(url, connect_args={"timeout": RETRY_SECONDS})
     return create_engine(url)

@@ -1,0 +1,63 @@
+"""The command `batchgen doctor`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from batchgen.cli import options
+from batchgen.doctor import Finding, examine
+from batchgen.doctor.findings import shell
+from batchgen.errors import UsageError
+from batchgen.jobtable.batches import table_location
+from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.words import plural
+
+
+@click.argument("manifest", type=click.Path(path_type=Path), required=False)
+@options.db
+@options.json_lines
+def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
+    """It looks at versions, the decoder of videos, free disk, the manifest, key and address, the service and its clock,
+    the balance, the job table, and what dead runs have left. Below each problem stands the command that mends it.
+
+    It changes nothing, and asks the service only what is free. Without a MANIFEST: the job table that --db names, or
+    ./batchgen.db, with all its batches.
+
+    It ends with 0 where nothing is wrong, else as a run would: with the exit code of the first problem.
+    """
+    if manifest and not manifest.exists():
+        raise UsageError(f"{manifest}: there is no such manifest; `batchgen init` writes one")
+    location = table_location(db, manifest or Path("batchgen.db"))
+    problems = []
+    for finding in examine(location, manifest, partial(mending_command, db)):
+        show(finding, as_json=as_json)
+        problems += [] if finding.is_ok else [finding]
+    if not as_json:
+        print_lines("", f"{plural(len(problems), 'problem')} found" if problems else "all is well")
+    if problems:
+        sys.exit(problems[0].exit_code)
+
+
+def show(finding: Finding, *, as_json: bool) -> None:
+    """Write one finding."""
+    if as_json:
+        document: dict[str, Any] = {"check": finding.check, "ok": finding.is_ok, "message": finding.message}
+        print_json({**document, "next": finding.mend or None, "exit_code": int(finding.exit_code)})
+        return
+    print_lines(f"{'ok' if finding.is_ok else 'PROBLEM':8} {finding.check}: {finding.message}")
+    if finding.mend:
+        print_lines(f"{'':8} {finding.mend}")
+
+
+def mending_command(db: str | None, name: str, manifest: Path | None, *words: str) -> str:
+    """A command of batchgen on a manifest, with the job table if one was typed."""
+    context = click.get_current_context()
+    if db and context.get_parameter_source("db") is ParameterSource.COMMANDLINE:
+        words = (*words, "--db", "URL" if "://" in db else db)  # a URL may hold a password
+    return shell("batchgen", name, *([manifest] if manifest else []), *words)

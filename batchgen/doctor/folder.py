@@ -1,0 +1,67 @@
+"""The manifest's folder: its `.env`, what stands where videos belong, unfinished downloads that nobody goes on with."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from batchgen.doctor.findings import Finding, move_aside, problem, shell
+from batchgen.errors import ExitCode, UsageError
+from batchgen.report.words import plural
+from batchgen.services.account import Variables, read_dotenv
+
+PART = re.compile(r".+\.([0-9a-f]{12})\.part")
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+SHOWN_PARTS = 20
+
+
+def examine_dotenv(path: Path, variables: Variables) -> Iterator[Finding]:
+    """Whether a `.env` can be read, and by its user only. Nothing where there is none."""
+    try:
+        values = read_dotenv(path, variables)
+    except UsageError as error:
+        mend = move_aside([path])
+        if "is not UTF-8" in str(error):
+            converted = path.with_name(f"{path.name}.utf8")
+            convert = f"(umask 077; {shell('iconv', '-f', 'WINDOWS-1252', '-t', 'UTF-8', path)} > {shell(converted)})"
+            mend = f"{convert} && {shell('mv', '--', converted, path)}"
+        yield problem("key", str(error), mend, ExitCode.USAGE)
+        return
+    if values.get(variables.key) and os.name == "posix" and path.stat().st_mode & OTHERS:
+        message = f"{path} holds the key, and other users of this machine may read it"
+        yield problem("key", message, shell("chmod", "600", path), ExitCode.ACCOUNT)
+
+
+def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
+    """What stands in the place of a folder for videos."""
+    for path in sorted({parent for output in outputs for parent in Path(output).parents if parent != Path()}):
+        place = folder / path
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            what = "a symbolic link" if place.is_symlink() else "a file"
+            message = f"{place}: {what} stands where a folder for videos belongs"
+            yield problem("outputs", message, move_aside([place]), ExitCode.STORAGE)
+            return
+
+
+def examine_parts(folder: Path, outputs: Iterable[str], resumable: Collection[str]) -> Iterator[Finding]:
+    """Unfinished downloads that no job goes on with: those without the mark of a `resumable` one."""
+    places = {folder / output.rpartition("/")[0] for output in outputs}
+    parts = [part for place in sorted(places) for part in parts_in(place, resumable)]
+    if parts:
+        shown = parts[:SHOWN_PARTS]
+        size = sum(part.lstat().st_size for part in parts)
+        message = f"{plural(len(parts), 'unfinished download')} ({size:,} bytes) that no job goes on with"
+        yield problem("leftovers", message, shell("rm", "--", *shown))
+
+
+def parts_in(place: Path, resumable: Collection[str]) -> list[Path]:
+    """The unfinished downloads in one folder that are not resumable."""
+    try:
+        names = sorted(os.listdir(place))  # noqa: PTH208  a hundred thousand of them
+    except OSError:
+        return []
+    marks = {name: match[1] for name in names if (match := PART.fullmatch(name))}
+    return [place / name for name, mark in marks.items() if mark not in resumable and not (place / name).is_symlink()]

@@ -1,0 +1,81 @@
+"""The machine: versions, the decoder of videos, free disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from batchgen import __version__
+from batchgen.doctor.findings import Finding, ok, problem, shell
+from batchgen.errors import ExitCode
+from batchgen.files.checker import Checker
+from batchgen.files.disk_space import free_and_reserve, is_scarce, megabytes
+from batchgen.files.video import NotVideo
+
+LIBRARIES = ("av", "httpx2", "sqlalchemy")
+
+
+def examine_machine(folder: Path) -> Iterator[Finding]:
+    """Whether videos can be checked and stored here."""
+    numbers = ", ".join(f"{name} {installed(name)}" for name in LIBRARIES)
+    python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    yield ok("versions", f"batchgen {__version__}, {python}, {numbers}")
+    yield examine_decoder()
+    yield examine_disk(folder)
+
+
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def examine_decoder() -> Finding:
+    """Whether the process that checks videos starts."""
+    fault = asyncio.run(decoder_fault())
+    if not fault:
+        return ok("decoder", "the check of videos starts")
+    reinstall = shell(sys.executable, "-m", "pip", "install", "--force-reinstall", "--no-deps", "av")
+    return problem("decoder", fault, reinstall, ExitCode.STORAGE)
+
+
+async def decoder_fault() -> str:
+    """Why the process that checks videos does not start; "" where it does: it knows that a text is no video."""
+    checker = Checker()
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "text.mp4"
+        path.write_text("no video")
+        try:
+            await checker.check(path)
+        except NotVideo:
+            return ""
+        except OSError as error:
+            return error.strerror or str(error)
+        finally:
+            await checker.close()
+    return "the check of videos takes a text for a video"
+
+
+def examine_disk(folder: Path) -> Finding:
+    """Whether the folder of the videos can be written and has space."""
+    free, reserve = free_and_reserve(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
+        if is_read_only:
+            return problem("disk", f"{folder}: the disk is mounted read-only", "", ExitCode.STORAGE)
+        return problem("disk", f"{folder}: may not be written", shell("chmod", "u+rwx", folder), ExitCode.STORAGE)
+    if is_scarce(folder):
+        message = (
+            f"{folder}: {megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table."
+            " Free some space; this lists what takes most"
+        )
+        return problem("disk", message, f"du -ah {shell(folder)} | sort -h | tail", ExitCode.STORAGE)
+    return ok("disk", f"{folder}: {megabytes(free)} free")

@@ -1,0 +1,145 @@
+"""The service: its key, its address, its clock, the balance. Free questions only; no job is concerned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.doctor.findings import Finding, ok, problem, shell
+from batchgen.doctor.folder import examine_dotenv
+from batchgen.errors import AccountError, ExitCode, UsageError
+from batchgen.jobtable.columns import plain
+from batchgen.services.account import Account, Variables, read_account, read_dotenv
+from batchgen.services.base import History, Service
+from batchgen.services.outcomes import Throttled, Trouble, Unavailable
+from batchgen.services.probe import network_fault, probe
+from batchgen.services.registry import SIMULATOR, Plugin, plugin
+
+CLOCK_OFFSET_MAX = timedelta(minutes=5)  # between two clocks: beyond it, a lost request is looked for at the wrong time
+LOG_WINDOW = timedelta(minutes=1)  # of the service's log, which is read to see whether it takes the key
+SECONDS = 30.0  # for all questions to the service
+
+
+@dataclass(slots=True)
+class ServiceCondition:
+    """What was found, and what the job table is compared with: None where it is not known."""
+
+    findings: list[Finding] = field(default_factory=list)
+    origin: str | None = None
+    account: str | None = None
+
+
+def examine_service(name: str, folder: Path) -> ServiceCondition:
+    """Examine the service of a manifest in `folder`."""
+    condition = ServiceCondition()
+    findings = condition.findings
+    if name == SIMULATOR:
+        findings.append(ok("service", "the built-in simulator, which needs neither key nor network"))
+        return condition
+    try:
+        service = plugin(name)
+    except UsageError as error:
+        findings.append(problem("service", str(error), "", ExitCode.USAGE))
+        return condition
+    findings += examine_dotenv(folder / ".env", service.variables)
+    try:
+        account = read_account(service.variables, folder)
+    except (AccountError, UsageError) as error:
+        if not any(finding.exit_code is ExitCode.USAGE for finding in findings):  # it is the same error
+            mend = mend_account(service.variables, folder, error)
+            findings.append(problem("key", str(error).partition("\n")[0], mend, error.exit_code))
+        return condition
+    findings.append(ok("key", f"{service.variables.key} is set" if account.key else "none is needed"))
+    fault, variables = network_fault()
+    if fault:
+        mend = shell("unset", *variables) if variables else ""
+        findings.append(problem("network", fault.replace("\n", " "), mend, ExitCode.USAGE))
+        return condition
+    asyncio.run(ask(condition, service, account))
+    return condition
+
+
+def mend_account(variables: Variables, folder: Path, error: Exception) -> str:
+    """The command that mends the pair of key and address."""
+    if isinstance(error, AccountError):
+        return f"export {variables.key}=YOUR-KEY"
+    try:
+        beside = read_dotenv(folder / ".env", variables)
+    except UsageError:
+        return ""
+    # An address that stands in a folder must not become that of a key from elsewhere: it is taken out.
+    if beside.get(variables.base_url):
+        in_place = ["-i", ""] if sys.platform == "darwin" else ["-i"]
+        return shell("sed", *in_place, f"/^[[:space:]]*{variables.base_url}=/d", folder / ".env")
+    return shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
+
+
+async def ask(condition: ServiceCondition, service: Plugin, account: Account) -> None:
+    """Ask the service what costs nothing."""
+    findings, address = condition.findings, account.base_url
+    variable = service.variables.base_url
+    is_set = bool(variable and os.environ.get(variable))
+    try:
+        probed = await probe(address)
+        if probed.failure:
+            mend = shell("unset", variable) if is_set else ""
+            message = f"{address} does not answer: {probed.failure}"
+            findings.append(problem("service", message, mend, ExitCode.UNREACHABLE))
+            return
+        async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
+            condition.origin, condition.account = opened.origin or None, opened.account
+            answer = await opened.history(clock.utcnow() - LOG_WINDOW)
+            findings += key_findings(answer, address, service.variables)
+            if not isinstance(answer, Unavailable):
+                findings += await balance_findings(opened)
+    except TimeoutError:
+        findings.append(
+            problem("service", f"{address} is too slow: no answer in {SECONDS:g} s", "", ExitCode.UNREACHABLE)
+        )
+    findings += clock_findings(probed.clock_offset)
+
+
+def key_findings(
+    answer: History | Unavailable | Throttled | None, address: str, variables: Variables
+) -> Iterator[Finding]:
+    """What the service's log, or its refusal to show it, says about key and address."""
+    if not isinstance(answer, Unavailable):
+        yield ok("service", f"{address} answers" + ("" if answer is None else " and takes the key"))
+    elif answer.trouble is Trouble.ADDRESS:
+        mend = shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
+        yield problem("service", f"{address} answers, but is not this service: {answer.reason}", mend, ExitCode.USAGE)
+    elif answer.trouble:
+        message = f"{address} does not take the key: {answer.reason}"
+        yield problem("key", message, f"export {variables.key}=ANOTHER-KEY", ExitCode.ACCOUNT)
+    else:
+        yield problem("service", f"{address} cannot show its log: {answer.reason}", "", ExitCode.UNREACHABLE)
+
+
+async def balance_findings(service: Service) -> Iterator[Finding]:
+    balance = await service.balance()
+    if balance is None:
+        return iter([ok("balance", "the service does not tell it")])
+    if balance <= Decimal(0):
+        message = f"{plain(balance)} USD are left: top up the account on the service's site"
+        return iter([problem("balance", message, "", ExitCode.ACCOUNT)])
+    return iter([ok("balance", f"{plain(balance)} USD left")])
+
+
+def clock_findings(offset: timedelta | None) -> Iterator[Finding]:
+    """Whether this machine's clock is that of the service."""
+    if offset is None:
+        return
+    if abs(offset) <= CLOCK_OFFSET_MAX:
+        yield ok("clock", "agrees with the service's")
+        return
+    minutes = round(abs(offset).total_seconds() / 60)
+    mend = "sudo sntp -sS time.apple.com" if sys.platform == "darwin" else "sudo timedatectl set-ntp true"
+    direction = "behind" if offset > timedelta(0) else "ahead of"
+    yield problem("clock", f"this machine's clock is {minutes:,} minutes {direction} the service's", mend)

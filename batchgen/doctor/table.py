@@ -1,0 +1,189 @@
+"""The job table and its batches: whether it is whole, of this version, ours, and what dead runs have left."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
+from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts
+from batchgen.doctor.service import ServiceCondition
+from batchgen.errors import ExitCode, StorageError, UsageError
+from batchgen.files import liveness
+from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
+from batchgen.jobtable.batches import StoredBatch, is_from, table_exists
+from batchgen.jobtable.database import shown
+from batchgen.jobtable.engine import database_url, path_of
+from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table
+from batchgen.jobtable.migrations import HEAD
+from batchgen.jobtable.place import is_missing
+from batchgen.report.words import plural
+from batchgen.services.registry import SIMULATOR, plugin
+
+SHOWN = 3  # lost files that are named
+REINDEX = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('REINDEX')"
+Command = Callable[..., str]
+"""Makes a command of batchgen: `command("run", manifest, "--changed", "keep")`."""
+
+
+@dataclass
+class TableExam:
+    """The examination of one job table, of one manifest's batches or of all."""
+
+    location: str | Path
+    manifest: Path | None
+    command: Command
+    manifest_service: str | None = None
+
+    @cached_property
+    def condition(self) -> TableCondition:
+        """The table as it was read, once. Raises `UsageError` for a location that cannot be one."""
+        return inspect_table(database_url(self.location))
+
+    @property
+    def services(self) -> set[str]:
+        """The services of its batches, as far as it can be read."""
+        if not table_exists(self.location):
+            return set()
+        try:
+            return {batch.service for batch in self.condition.batches}
+        except UsageError:
+            return set()
+
+    def examine(self, service: ServiceCondition) -> Iterator[Finding]:
+        """The table first; its batches only where it can be read."""
+        try:
+            url = database_url(self.location)
+        except UsageError as error:
+            yield problem("table", str(error), "", ExitCode.USAGE)
+            return
+        path = path_of(url)
+        if path and (first := self.examine_place(path)):
+            yield first
+            return
+        condition = self.condition
+        findings = list(self.examine_condition(condition, path, shown(url)))
+        if path:
+            findings += examine_permissions(path)
+        yield from findings or [ok("table", f"{shown(url)}: whole, version {condition.version}")]
+        if not condition.is_current or condition.faults:
+            return
+        for batch in condition.batches:
+            if self.manifest is None or is_from(batch, self.manifest):
+                manifest = self.manifest or Path(batch.manifest_path)
+                folder, now = manifest.absolute().parent, clock.utcnow()
+                try:
+                    found = inspect_batch(url, batch.id, folder, now, service.origin, service.account)
+                except StorageError as error:
+                    yield problem("table", str(error), "", ExitCode.STORAGE)
+                    return
+                yield from self.examine_batch(batch, manifest, found, path)
+
+    def examine_place(self, path: Path) -> Finding | None:
+        """What is to be said where there is no table; None where there is one."""
+        if not path.parent.is_dir():
+            message = f"{path}: its folder does not exist"
+            return problem("table", message, shell("mkdir", "-p", path.parent), ExitCode.STORAGE)
+        if path.is_dir():
+            return problem("table", f"{path}: this is a folder, not a job table", "", ExitCode.STORAGE)
+        try:
+            return ok("table", f"{path}: there is none yet; a run makes it") if is_missing(path) else None
+        except UnsafePath as error:
+            return problem("table", str(error), "", ExitCode.STORAGE)
+        except StorageError as error:
+            traces = [path.with_name(liveness.lock_name(path, run)) for run in liveness.recorded_runs(path)]
+            journal = path.with_name(f"{path.name}-wal")
+            traces += [journal] if journal.exists() else []
+            return problem("table", str(error), self.begin_again(traces), ExitCode.STORAGE)
+
+    def begin_again(self, paths: list[Path]) -> str:
+        """The command that goes on with a new table. The service's log says what was paid for, and `keep` takes it."""
+        run = self.command("run", self.manifest or Path("MANIFEST"), "--changed", "keep")
+        return f"{move_aside(paths)} && {run}"
+
+    def examine_condition(self, condition: TableCondition, path: Path | None, name: str) -> Iterator[Finding]:
+        """What is wrong with the table itself."""
+        files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
+        if condition.error or (condition.faults and not condition.is_only_indexes):
+            reason = condition.error or "; ".join(condition.faults)
+            message = (
+                f"{name}: it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table"
+                " takes over what the service's log has, but no verdicts"
+            )
+            yield problem("table", message, self.begin_again(files) if path else "", ExitCode.STORAGE)
+        elif condition.faults:
+            message = f"{name}: its indexes are damaged, its rows are whole ({condition.faults[0]})"
+            yield problem("table", message, shell(sys.executable, "-c", REINDEX, path or ""), ExitCode.STORAGE)
+        elif condition.version is None:
+            yield problem("table", f"{name}: this is no job table; name another one with --db", "", ExitCode.USAGE)
+        elif condition.version > HEAD:
+            message = f"{name}: it is of version {condition.version}, and this batchgen knows {HEAD}"
+            upgrade = shell(sys.executable, "-m", "pip", "install", "--upgrade", "batchgen")
+            yield problem("table", message, upgrade, ExitCode.USAGE)
+        elif condition.version != HEAD:
+            message = f"{name}: it is of version {condition.version}; any command brings it to {HEAD}"
+            yield problem("table", message, self.command("status", self.manifest))
+        elif condition.missing_views:
+            views = ", ".join(condition.missing_views)
+            yield problem("table", f"{name}: somebody has dropped its views {views}: put a copy of it back")
+        if condition.orphans:
+            message = f"{name}: {condition.orphans} rows refer to rows that do not exist: put a copy of it back"
+            yield problem("table", message, "", ExitCode.STORAGE)
+
+    def examine_batch(
+        self, batch: StoredBatch, manifest: Path, found: BatchCondition, path: Path | None
+    ) -> Iterator[Finding]:
+        """What keeps a batch from its end."""
+        name = batch.name
+        is_apart = batch.service == SIMULATOR and self.manifest_service != SIMULATOR
+        flags = ["--simulate"] if is_apart else []
+        run = self.command("run", manifest, *flags)
+        problems: list[Finding] = []
+        alive, abandoned = liveness.lock_files(path) if path else (set(), set())
+        here = {holder for holder, host in found.leases.items() if path and host == liveness.host_name()}
+        if dead := abandoned | (here - alive):
+            message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
+            problems.append(problem("leftovers", message, run))
+        if found.lost.files:
+            keys = {lost.file.key for lost in found.lost.files}
+            shown_files = "; ".join(map(str, found.lost.files[:SHOWN]))
+            more = f"; and {len(found.lost.files) - SHOWN} more" if len(found.lost.files) > SHOWN else ""
+            number = plural(len(found.lost.files), "delivered file")
+            message = f"{name}: {number} not there as delivered: {shown_files}{more}"
+            fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
+            problems.append(problem("files", message, f"{fetch} && {run}"))
+        if found.held:
+            number = plural(found.held, "job")
+            message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
+            problems.append(problem("jobs", message, self.command("resolve", manifest, *flags)))
+        for origin, sent in sorted(found.elsewhere.items()):
+            message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
+            problems.append(problem("jobs", message, self.with_address(origin, run, batch)))
+        if found.other_accounts:
+            number = plural(found.other_accounts, "job")
+            message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
+            problems.append(problem("jobs", message))
+        folder = manifest.absolute().parent
+        problems += examine_output_folders(folder, found.output_paths)
+        if not alive:
+            problems += examine_parts(folder, found.output_paths, found.downloading)
+        yield from problems
+        if not problems:
+            yield ok("batch", f"{name}: every delivered file is there, and nothing is left of dead runs")
+
+    def with_address(self, origin: str, run: str, batch: StoredBatch) -> str:
+        """A run at another address. Its key is to be typed: one for here must not go to an address from a table."""
+        variables = plugin(batch.service).variables
+        return f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY {run}"
+
+
+def examine_permissions(path: Path) -> Iterator[Finding]:
+    """Whether others may read the table, which has prompts and the names of the account."""
+    if os.name == "posix" and path.stat().st_mode & OTHERS:
+        message = f"{path}: other users of this machine may read the job table"
+        yield problem("table", message, shell("chmod", "600", path))

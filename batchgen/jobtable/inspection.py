@@ -1,0 +1,147 @@
+"""A job table as a doctor sees it: read without changing a byte, however damaged it is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import bindparam, func, inspect, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from batchgen.files.part import mark_of
+from batchgen.files.safe_open import DATABASE_SUFFIXES
+from batchgen.jobs import State
+from batchgen.jobtable.batches import StoredBatch, stored_batches
+from batchgen.jobtable.blockers import sent_elsewhere
+from batchgen.jobtable.database import errors_for_people
+from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
+from batchgen.jobtable.engine import inspection_engine, path_of
+from batchgen.jobtable.leases import holders
+from batchgen.jobtable.migrations import HEAD, version_of
+from batchgen.jobtable.schema import attempts, jobs
+from batchgen.jobtable.statistics import batch_summary
+from batchgen.jobtable.views import VIEWS
+
+SHOWN_FAULTS = 5  # of those that SQLite finds
+INDEX_FAULTS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
+"""Faults that making the indexes again mends: the rows themselves are whole."""
+
+
+@dataclass(slots=True)
+class TableCondition:
+    """What is wrong with a job table; empty values are good."""
+
+    error: str = ""
+    """Why it cannot be read at all."""
+    version: str | None = None
+    faults: list[str] = field(default_factory=list)
+    """What SQLite's `PRAGMA integrity_check` says."""
+    orphans: int = 0
+    """Rows that refer to rows that do not exist."""
+    missing_views: list[str] = field(default_factory=list)
+    batches: list[StoredBatch] = field(default_factory=list)
+
+    @property
+    def is_current(self) -> bool:
+        return not self.error and self.version == HEAD
+
+    @property
+    def is_only_indexes(self) -> bool:
+        return all(any(words in fault for words in INDEX_FAULTS) for fault in self.faults)
+
+
+def is_unused(path: Path) -> bool:
+    """Whether no other process has an SQLite file open: its journal lies beside it for as long as one has."""
+    return not any(path.with_name(path.name + suffix).exists() for suffix in DATABASE_SUFFIXES[1:])
+
+
+def inspect_table(url: URL) -> TableCondition:
+    """Examine a job table that exists. Never raises for what is wrong with it."""
+    condition = TableCondition()
+    path = path_of(url)
+    engine = inspection_engine(url, immutable=path is not None and is_unused(path))
+    try:
+        with engine.connect() as connection:
+            condition.version = version_of(connection)
+            if path:
+                pragma = f"PRAGMA integrity_check({SHOWN_FAULTS})"
+                found = [str(fault) for fault in connection.exec_driver_sql(pragma).scalars()]
+                condition.faults = [line for fault in found if fault != "ok" for line in fault.splitlines()]
+                condition.orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
+            if condition.is_current:
+                condition.missing_views = sorted(set(VIEWS) - set(inspect(connection).get_view_names()))
+                condition.batches = stored_batches(connection)
+    except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        condition.error = str(cause).strip().splitlines()[0]
+    finally:
+        engine.dispose()
+    return condition
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCondition:
+    """What keeps a batch from its end."""
+
+    lost: LostFiles
+    elsewhere: Counter[str]
+    """How many jobs wait for a service at another origin, by origin."""
+    other_accounts: int
+    """How many jobs wait that were sent with another key."""
+    held: int
+    """How many jobs wait for a person."""
+    leases: dict[str, str]
+    """The runs that hold jobs, dead or alive, with the host of each."""
+    output_paths: list[str]
+    downloading: set[str]
+    """The marks of the unfinished downloads that a run goes on with."""
+
+
+def inspect_batch(
+    url: URL, batch_id: int, folder: Path, now: datetime, origin: str | None, account: str | None
+) -> BatchCondition:
+    """Examine one batch of a table that can be read. `origin` and `account` are of the service in use, if it is known.
+
+    Raises `StorageError`.
+    """
+    path = path_of(url)
+    engine = inspection_engine(url, immutable=path is not None and is_unused(path))
+    try:
+        with errors_for_people(url), engine.connect() as connection:
+            elsewhere = Counter[str]()
+            for (_, other), number in (sent_elsewhere(connection, batch_id, origin) if origin else {}).items():
+                elsewhere[other] += number
+            params = {"in_batch": batch_id, "this_account": account or ""}
+            return BatchCondition(
+                lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
+                elsewhere,
+                connection.execute(OTHER_ACCOUNTS, params).scalar_one() if account else 0,
+                batch_summary(connection, batch_id, now).held,
+                holders(connection),
+                list(connection.execute(OUTPUT_PATHS, params).scalars()),
+                {mark_of(attempt) for attempt in connection.execute(DOWNLOADING, params).scalars()},
+            )
+    finally:
+        engine.dispose()
+
+
+OTHER_ACCOUNTS = (
+    select(func.count())
+    .select_from(jobs)
+    .join(attempts, jobs.c.attempt_id == attempts.c.id)
+    .where(
+        jobs.c.batch_id == bindparam("in_batch"),
+        jobs.c.state.in_([state for state in State if state.is_active]),
+        attempts.c.account != bindparam("this_account"),
+    )
+)
+OUTPUT_PATHS = select(jobs.c.output_path).where(jobs.c.batch_id == bindparam("in_batch"))
+DOWNLOADING = (
+    select(attempts.c.client_request_id)
+    .join(jobs, jobs.c.attempt_id == attempts.c.id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_([State.GENERATING, State.DOWNLOADING]))
+)

@@ -1,0 +1,53 @@
+"""Whether an address answers, by one question without a key: free, and no job is concerned."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+
+from batchgen import clock
+from batchgen.errors import UsageError
+from batchgen.services import http
+from batchgen.services.answers import parse_date
+from batchgen.services.client import ApiClient
+from batchgen.services.outcomes import Unavailable
+
+PROBE_SECONDS = 10.0  # for the one question: whoever types a command waits for it
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one question shows: why there was no answer, or how far the service's clock is ahead of this machine's."""
+
+    failure: str = ""
+    clock_offset: timedelta | None = None
+    """None where the answer has no date that can be read."""
+
+
+async def probe(base_url: str) -> Probe:
+    """Ask an address for anything: whatever it answers, it can be reached. Raises `UsageError` as `ApiClient` does."""
+    client = ApiClient(base_url, "")
+    try:
+        answer = await client.ask("/", with_key=False, seconds=PROBE_SECONDS)
+    finally:
+        await client.close()
+    if isinstance(answer, Unavailable):
+        return Probe(answer.reason)
+    date = parse_date(answer.headers.get("date", ""))
+    return Probe(clock_offset=date - clock.utcnow() if date else None)
+
+
+def network_fault() -> tuple[str, list[str]]:
+    """Why no request can be sent from this environment, and the variables that are to blame; "" where it can."""
+    try:
+        http.trusted_certificates()
+    except UsageError as error:
+        return str(error), [name for name in CERTIFICATE_VARIABLES if os.environ.get(name)]
+    try:
+        http.api_client()
+    except UsageError as error:
+        return str(error), [name for name in PROXY_VARIABLES if os.environ.get(name)]
+    return "", []
