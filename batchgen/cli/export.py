@@ -24,8 +24,8 @@ from batchgen.files.staged_file import NameTaken, stage
 from batchgen.jobs import Verdict
 from batchgen.jobtable import verdicts
 from batchgen.jobtable.batches import stored_batches
-from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, Choice
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure

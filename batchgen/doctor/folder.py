@@ -40,8 +40,8 @@ def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Fin
     for path in sorted({parent for output in outputs for parent in Path(output).parents if parent != Path()}):
         place = folder / path
         if place.is_symlink() or (place.exists() and not place.is_dir()):
-            what = "a symbolic link" if place.is_symlink() else "a file"
-            message = f"{place}: {what} stands where a folder for videos belongs"
+            kind = "a symbolic link" if place.is_symlink() else "a file"
+            message = f"{place}: {kind} stands where a folder for videos belongs"
             yield problem("outputs", message, move_aside([place]), ExitCode.STORAGE)
             return
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sqlalchemy.engine import URL
+
 from batchgen import clock
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts
@@ -71,18 +73,23 @@ class TableExam:
         if path:
             findings += examine_permissions(path)
         yield from findings or [ok("table", f"{shown(url)}: whole, version {condition.version}")]
-        if not condition.is_current or condition.faults:
-            return
-        for batch in condition.batches:
-            if self.manifest is None or is_from(batch, self.manifest):
-                manifest = self.manifest or Path(batch.manifest_path)
-                folder, now = manifest.absolute().parent, clock.utcnow()
-                try:
-                    found = inspect_batch(url, batch.id, folder, now, service.origin, service.account)
-                except StorageError as error:
-                    yield problem("table", str(error), "", ExitCode.STORAGE)
-                    return
-                yield from self.examine_batch(batch, manifest, found, path)
+        if condition.is_current and not condition.faults:
+            yield from self.examine_batches(condition, url, service)
+
+    def examine_batches(self, condition: TableCondition, url: URL, service: ServiceCondition) -> Iterator[Finding]:
+        """The batches of the manifest, or all of them."""
+        batches = [batch for batch in condition.batches if self.manifest is None or is_from(batch, self.manifest)]
+        if not batches:
+            yield ok("batch", "none of this manifest in the table yet; a run makes it")
+        for batch in batches:
+            manifest = self.manifest or Path(batch.manifest_path)
+            folder, now = manifest.absolute().parent, clock.utcnow()
+            try:
+                batch_condition = inspect_batch(url, batch.id, folder, now, service.origin, service.account)
+            except StorageError as error:
+                yield problem("table", str(error), "", ExitCode.STORAGE)
+                return
+            yield from self.examine_batch(batch, manifest, batch_condition, path_of(url))
 
     def examine_place(self, path: Path) -> Finding | None:
         """What is to be said where there is no table; None where there is one."""
@@ -109,13 +116,15 @@ class TableExam:
     def examine_condition(self, condition: TableCondition, path: Path | None, name: str) -> Iterator[Finding]:
         """What is wrong with the table itself."""
         files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
-        if condition.error or (condition.faults and not condition.is_only_indexes):
+        if condition.error and not path:
+            yield problem("table", f"{name}: it cannot be used: {condition.error}", "", ExitCode.STORAGE)
+        elif condition.error or (condition.faults and not condition.is_only_indexes):
             reason = condition.error or "; ".join(condition.faults)
             message = (
                 f"{name}: it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table"
                 " takes over what the service's log has, but no verdicts"
             )
-            yield problem("table", message, self.begin_again(files) if path else "", ExitCode.STORAGE)
+            yield problem("table", message, self.begin_again(files), ExitCode.STORAGE)
         elif condition.faults:
             message = f"{name}: its indexes are damaged, its rows are whole ({condition.faults[0]})"
             yield problem("table", message, shell(sys.executable, "-c", REINDEX, path or ""), ExitCode.STORAGE)
@@ -136,7 +145,7 @@ class TableExam:
             yield problem("table", message, "", ExitCode.STORAGE)
 
     def examine_batch(
-        self, batch: StoredBatch, manifest: Path, found: BatchCondition, path: Path | None
+        self, batch: StoredBatch, manifest: Path, condition: BatchCondition, path: Path | None
     ) -> Iterator[Finding]:
         """What keeps a batch from its end."""
         name = batch.name
@@ -145,33 +154,33 @@ class TableExam:
         run = self.command("run", manifest, *flags)
         problems: list[Finding] = []
         alive, abandoned = liveness.lock_files(path) if path else (set(), set())
-        here = {holder for holder, host in found.leases.items() if path and host == liveness.host_name()}
+        here = {holder for holder, host in condition.leases.items() if path and host == liveness.host_name()}
         if dead := abandoned | (here - alive):
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, run))
-        if found.lost.files:
-            keys = {lost.file.key for lost in found.lost.files}
-            shown_files = "; ".join(map(str, found.lost.files[:SHOWN]))
-            more = f"; and {len(found.lost.files) - SHOWN} more" if len(found.lost.files) > SHOWN else ""
-            number = plural(len(found.lost.files), "delivered file")
+        if condition.lost.files:
+            keys = {lost.file.key for lost in condition.lost.files}
+            shown_files = "; ".join(map(str, condition.lost.files[:SHOWN]))
+            more = f"; and {len(condition.lost.files) - SHOWN} more" if len(condition.lost.files) > SHOWN else ""
+            number = plural(len(condition.lost.files), "delivered file")
             message = f"{name}: {number} not there as delivered: {shown_files}{more}"
             fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
             problems.append(problem("files", message, f"{fetch} && {run}"))
-        if found.held:
-            number = plural(found.held, "job")
+        if condition.held:
+            number = plural(condition.held, "job")
             message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
             problems.append(problem("jobs", message, self.command("resolve", manifest, *flags)))
-        for origin, sent in sorted(found.elsewhere.items()):
+        for origin, sent in sorted(condition.elsewhere.items()):
             message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
             problems.append(problem("jobs", message, self.with_address(origin, run, batch)))
-        if found.other_accounts:
-            number = plural(found.other_accounts, "job")
+        if condition.other_accounts:
+            number = plural(condition.other_accounts, "job")
             message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
             problems.append(problem("jobs", message))
         folder = manifest.absolute().parent
-        problems += examine_output_folders(folder, found.output_paths)
+        problems += examine_output_folders(folder, condition.output_paths)
         if not alive:
-            problems += examine_parts(folder, found.output_paths, found.downloading)
+            problems += examine_parts(folder, condition.output_paths, condition.downloading)
         yield from problems
         if not problems:
             yield ok("batch", f"{name}: every delivered file is there, and nothing is left of dead runs")

@@ -69,8 +69,8 @@ def inspect_table(url: URL) -> TableCondition:
             condition.version = version_of(connection)
             if path:
                 pragma = f"PRAGMA integrity_check({SHOWN_FAULTS})"
-                found = [str(fault) for fault in connection.exec_driver_sql(pragma).scalars()]
-                condition.faults = [line for fault in found if fault != "ok" for line in fault.splitlines()]
+                lines = [str(fault) for fault in connection.exec_driver_sql(pragma).scalars()]
+                condition.faults = [line for fault in lines if fault != "ok" for line in fault.splitlines()]
                 condition.orphans = len(connection.exec_driver_sql("PRAGMA foreign_key_check").all())
             if condition.is_current:
                 condition.missing_views = sorted(set(VIEWS) - set(inspect(connection).get_view_names()))
