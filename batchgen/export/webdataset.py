@@ -109,7 +109,6 @@ class Shards:
             self.fills_gap = any(other > number for other in self.numbers)
             staged = stage(self.folder, f"{self.name}-{number:06}.tar")
             self.shard = Shard(self.open_files.enter_context(staged), self.clips)
-            self.numbers.add(number)
         return self.shard
 
     def close_shard(self) -> None:
@@ -125,6 +124,7 @@ class Shards:
                 raise StorageError(
                     f"{path}: appeared meanwhile, from another export? Run the same command again"
                 ) from None
+            self.numbers.add(int(name.removesuffix(".tar").rpartition("-")[2]))
             self.written.append(name)
         self.open_files.close()
 
