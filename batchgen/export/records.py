@@ -67,6 +67,7 @@ COLUMNS = {
     "black": Kind.NUMBER,  # shares of the frames, as far as the clip was measured
     "frozen": Kind.NUMBER,
     "unlike_input": Kind.NUMBER,
+    "seconds_off": Kind.NUMBER,  # from the length that was ordered
     "copy_of": Kind.TEXT,
     "remark": Kind.TEXT,
 }
