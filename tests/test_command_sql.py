@@ -267,3 +267,23 @@ def test_counting_that_takes_too_long_says_that_there_are_more(
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == "20"
     assert shown.err == "the first 20 rows of more than 20; --csv or --json writes all of them\n"
+
+
+def test_a_query_that_is_no_utf8_is_refused(sql: Command, tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_bytes(b"SELECT '\xff'")
+    answer = sql("SELECT '\udcff'")
+    assert (answer.returncode, answer.stderr) == (2, "the query is not UTF-8\n")
+
+
+def test_rows_are_read_one_by_one_so_that_long_ones_do_not_fill_the_memory(table: Table) -> None:
+    fails_at_4 = f"{FOREVER} SELECT CASE x WHEN 4 THEN abs(-9223372036854775807 - 1) ELSE x END FROM n"
+
+    def first_two(_names: Sequence[str], lines: Iterator[rows.Row]) -> list[int]:
+        return [next(lines)[0], next(lines)[0]]
+
+    assert run_query(table.database, fails_at_4, 10, first_two) == [1, 2]
+
+
+def test_few_rows_are_written_at_once_where_they_are_long() -> None:
+    long, short = ("x" * rows.CHARS_AT_ONCE,), ("x",)
+    assert [len(chunk) for chunk in rows.chunks(iter([long, long, *[short] * 501]))] == [1, 1, 500, 1]

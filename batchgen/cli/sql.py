@@ -62,7 +62,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
     elif query.casefold() in VIEWS:
         show_view(query.casefold())
     else:
-        run(manifest, read_stdin() if query == STDIN else query, db, timeout, as_csv=as_csv, as_json=as_json)
+        run(manifest, utf8(read_stdin() if query == STDIN else query), db, timeout, as_csv=as_csv, as_json=as_json)
 
 
 def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
@@ -81,6 +81,15 @@ def read_stdin() -> str:
     query = sys.stdin.read().strip()
     if not query:
         raise UsageError("standard input has no query")
+    return query
+
+
+def utf8(query: str) -> str:
+    """The query itself. Raises `UsageError` where bytes of it are no text, which no database takes."""
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the query is not UTF-8") from None
     return query
 
 

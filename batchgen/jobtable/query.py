@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 STEP_INSTRUCTIONS = 100_000  # of SQLite between two calls of the progress handler: some milliseconds
 TEXT_BYTES = 20_000_000  # of one value in a query: the largest request, and far from filling the memory
-ROWS_AT_ONCE = 500  # read from the database: bounds the memory, and makes a call worth its time
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
 REFUSED_FUNCTIONS = {"load_extension", "fts3_tokenizer", "writefile", "edit"}
 TOO_LONG = {sqlite3.SQLITE_INTERRUPT, "57014"}  # of SQLite and PostgreSQL: the time-out has stopped the statement
@@ -93,18 +92,18 @@ def run_query(
 
 
 def rows_of(result: CursorResult[Any], sql: str, limit: TimeLimit) -> Iterator[Sequence[Any]]:
-    """The rows, a few at a time. Raises `UsageError` where the query fails at one of them, or takes too long."""
+    """The rows, each as it is read. Raises `UsageError` where the query fails at one of them, or takes too long."""
     while True:
         try:
             with limit.running():
-                rows = result.fetchmany(ROWS_AT_ONCE)
+                row = result.fetchone()
         except DBAPIError as error:
             if is_fault_of_storage(error):
                 raise
             raise failure(error, sql, limit) from None
-        if not rows:
+        if row is None:
             return
-        yield from rows
+        yield row
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
@@ -32,7 +31,8 @@ STORED_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z")
 NARROWEST = 12  # characters that are left of a shortened cell: the beginning of an id or of a sentence
 ROWS_MIN = 20  # shown on the lowest terminal, which can scroll
 MEASURED_ROWS = 1_000  # by which the columns of a table are aligned where no terminal bounds it
-ROWS_AT_ONCE = 500  # as they come from the database
+ROWS_AT_ONCE = 500  # written by one call of the operating system
+CHARS_AT_ONCE = 1_000_000  # of texts in them: a request with images in it has megabytes
 LINES_AND_TABS = re.compile(r"([\t\n])")
 GAP = "  "
 
@@ -79,8 +79,8 @@ class Layout:
 
 
 def print_table(names: Sequence[str], rows: Iterator[Row]) -> None:
-    """All rows, aligned by the first thousand."""
-    first = list(islice(rows, MEASURED_ROWS))
+    """All rows, aligned by the first thousand, or by fewer long ones."""
+    first = next(chunks(rows, MEASURED_ROWS), [])
     texts = [texts_of(row) for row in first]
     layout = Layout.of(names, first, texts)
     print_lines(*layout.head(), *map(layout.line, texts))
@@ -93,7 +93,7 @@ def print_screen(names: Sequence[str], rows: Iterator[Row], width: int, height: 
 
     Where even shortened cells do not fit beside one another, a row is a block of lines, as in psql's expanded display.
     """
-    first = list(islice(rows, max(height - 4, ROWS_MIN)))
+    first = next(chunks(rows, max(height - 4, ROWS_MIN)), [])
     texts = [[short_time(text) for text in texts_of(row)] for row in first]
     shown = len(first)
     if layout := Layout.of(names, first, texts).fitted(width):
@@ -122,9 +122,18 @@ def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
         print_text("".join(f"{visible_json(line)}\n" for line in lines))
 
 
-def chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Some rows at a time: each call of the operating system writes many."""
-    return iter(lambda: list(islice(rows, ROWS_AT_ONCE)), [])
+def chunks(rows: Iterator[Row], most: int = ROWS_AT_ONCE) -> Iterator[list[Row]]:
+    """Some rows at a time, at most so many, and fewer where their texts are long: all of them are in memory at once."""
+    chunk: list[Row] = []
+    chars = 0
+    for row in rows:
+        chunk.append(row)
+        chars += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if len(chunk) >= most or chars >= CHARS_AT_ONCE:
+            yield chunk
+            chunk, chars = [], 0
+    if chunk:
+        yield chunk
 
 
 def text_of(value: object) -> str:
