@@ -314,6 +314,8 @@ def test_what_batchgen_makes_is_private_and_videos_are_not(tmp_path: Path, batch
     assert modes.pop("simulated/out/clip-0.mp4") == 0o666 & ~umask
     assert modes.pop("simulated/out") == modes.pop("simulated") == 0o777 & ~umask
     modes.pop("m.yaml")
+    posters = [name for name in modes if name.startswith(".batchgen")]
+    assert {modes.pop(name) for name in posters if not name.endswith(".webp")} == {0o700}
     assert modes == dict.fromkeys(modes, 0o600)
     assert {"batchgen.db", "run.log"} <= modes.keys()
 

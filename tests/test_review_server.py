@@ -104,6 +104,10 @@ def test_the_page_holds_every_job_and_allows_no_other_script(address: str) -> No
         ("poster/3", {}, 404),
         ("poster/1", {}, 204),  # the file is no video
         ("job/99", {}, 404),
+        (f"job/{2**70}", {}, 404),
+        (f"video/1/{2**70}", {}, 404),
+        (f"poster/{2**70}", {}, 404),
+        ("changes?marks=[0,0,%222026-03-01T12:00:00%22]", {}, 400),
         ("changes", {}, 400),
         ("changes?marks=[1]", {}, 400),
         ("changes?marks=[1e400,1,null]", {}, 400),
@@ -151,11 +155,19 @@ def test_a_verdict_goes_into_the_table(batch: ReviewBatch, address: str) -> None
     assert current(batch) == Judgement()
 
 
+def test_what_a_window_does_not_change_stays_as_another_one_has_judged_it(batch: ReviewBatch, address: str) -> None:
+    clip = {"id": "mona", "clip": clip_name("mona")}
+    for change in ({"verdict": "picked", "stars": 5}, {"verdict": "rejected"}, {"stars": 3}):
+        assert httpx.post(f"{address}verdicts", json={**clip, **change}).json() == {"stored": True}
+    assert current(batch) == Judgement(Verdict.REJECTED, 3)
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
         (entry(clip="0" * 16), {}, 409),  # the clip was replaced since the page showed it
         (entry("nobody"), {}, 409),
+        pytest.param({**entry(), "id": "\ud800"}, {}, 400, id="half a surrogate pair"),
         (entry("refused"), {}, 409),
         (entry(verdict="loved"), {}, 400),
         (entry(stars=6), {}, 400),

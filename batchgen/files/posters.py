@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from batchgen.files.safe_open import Directory, UnsafePath, open_directory
+from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, UnsafePath, open_directory
 
 FOLDERS = (".batchgen", "posters")
 POSTER_BYTES_MAX = 200_000  # a poster of 320 pixels has some 12 kB; a larger file there is not one of ours
@@ -49,7 +49,7 @@ class Posters:
         directory = open_directory(self.root)
         for name in (*FOLDERS, sha256[:2]):
             with directory:
-                directory = directory.open_folder(name, create=create)
+                directory = directory.open_folder(name, create=create, mode=PRIVATE_FOLDER)
         return directory
 
 

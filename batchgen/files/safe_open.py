@@ -17,6 +17,7 @@ from pathlib import Path
 from batchgen.errors import StorageError
 
 PRIVATE = 0o600  # the permissions of what only batchgen reads: tables, locks, logs and unfinished downloads
+PRIVATE_FOLDER = 0o700
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 FLAGS = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """Of every open. `O_NONBLOCK`: a named pipe must not hold up whoever opens it."""
@@ -111,13 +112,13 @@ class Directory:
     def owner(self) -> int:
         return (self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)).st_uid
 
-    def open_folder(self, name: str, *, create: bool) -> Directory:
+    def open_folder(self, name: str, *, create: bool, mode: int = 0o777) -> Directory:
         """A folder in this one, its name durable if it is made. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
         path = self.path / name
         status = self.stat(name)
         if status is None and create:
             with suppress(FileExistsError):  # another download needs it as well
-                os.mkdir(self.locate(name), dir_fd=self.descriptor)
+                os.mkdir(self.locate(name), mode, dir_fd=self.descriptor)
             self.sync()
             status = self.stat(name)
         if status and not stat.S_ISDIR(status.st_mode):

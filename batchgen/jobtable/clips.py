@@ -160,9 +160,10 @@ def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[
     params = {"in_batch": batch_id, "capacity": CHANGES_AT_ONCE}
     moved = connection.execute(MOVED, {**params, "after": marks.event}).all()
     judged = connection.execute(JUDGED, {**params, "after": marks.verdict}).all()
-    measured = connection.execute(
-        MEASURED, {**params, "after": datetime.fromisoformat(marks.measured_at or "2000-01-01T00:00:00+00:00")}
-    ).all()
+    after = datetime.fromisoformat(marks.measured_at or "2000-01-01T00:00:00+00:00")
+    if after.tzinfo is None:
+        raise ValueError("a time without a zone")
+    measured = connection.execute(MEASURED, {**params, "after": after}).all()
     row_ids = sorted({row[0] for rows in (moved, judged, measured) for row in rows})
     return row_ids, Marks(
         moved[-1][1] if moved else marks.event,

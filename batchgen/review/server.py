@@ -13,6 +13,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,11 @@ from batchgen.jobtable import clips, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.verdicts import Judgement
 from batchgen.review.data import CLIP_DIGITS, ClipData, whole
 from batchgen.review.page import policy, read_page, render
 from batchgen.review.posters import PosterSource
 
+ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
 BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
 HEADERS = {
     "referrer-policy": "no-referrer",
@@ -75,7 +76,7 @@ class Review:
 
     async def video(self, request: Request) -> Response:
         """A delivered file. Its path is judged again here, and no link is followed."""
-        row_id, number = request.path_params["row"], request.path_params["number"]
+        row_id, number = row_of(request), min(request.path_params["number"], ROW_MAX)
         file = await self.database.read(clips.find_file, self.batch.id, row_id, number)
         if file is None:
             raise HTTPException(404)
@@ -90,7 +91,7 @@ class Review:
 
     async def show_poster(self, request: Request) -> Response:
         """The poster of a job's first file, made now where there is none yet."""
-        file = await self.database.read(clips.find_file, self.batch.id, request.path_params["row"], 1)
+        file = await self.database.read(clips.find_file, self.batch.id, row_of(request), 1)
         if file is None:
             raise HTTPException(404)
         poster = await self.posters.poster(file)
@@ -100,7 +101,7 @@ class Review:
 
     async def job(self, request: Request) -> Response:
         """The texts of a job that its card shows cut."""
-        rows = await self.database.read(self.read_clips, [request.path_params["row"]])
+        rows = await self.database.read(self.read_clips, [row_of(request)])
         if not rows:
             raise HTTPException(404)
         return JSONResponse(whole(rows[0]))
@@ -135,17 +136,20 @@ class Review:
         try:
             entry = json.loads(body)
             key, name = str(entry["id"]), str(entry["clip"])
-            judgement = judgement_of(entry)
-            if len(name) != CLIP_DIGITS:
+            changes = changes_of(entry)
+            if len(name) != CLIP_DIGITS or not key.isprintable():
                 raise ValueError("this names no clip")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise HTTPException(400) from None
-        is_stored = await self.database.write(self.store, key, name, judgement)
+        is_stored = await self.database.write(self.store, key, name, changes)
         return JSONResponse({"stored": is_stored}, 200 if is_stored else 409)
 
-    def store(self, connection: Any, key: str, name: str, judgement: Judgement) -> bool:
+    def store(self, connection: Any, key: str, name: str, changes: Mapping[str, Any]) -> bool:
         attempt_id = clips.attempt_of_clip(connection, self.batch.id, key, name)
-        return attempt_id is not None and verdicts.judge(connection, attempt_id, judgement, clock.utcnow())
+        if attempt_id is None:
+            return False
+        judgement = replace(verdicts.current(connection, attempt_id), **changes)
+        return verdicts.judge(connection, attempt_id, judgement, clock.utcnow())
 
     def application(self) -> Starlette:
         """The ASGI application. Everything lies below the token; without it, nothing is there."""
@@ -166,12 +170,24 @@ class Review:
         )
 
 
-def judgement_of(entry: Mapping[str, Any]) -> Judgement:
-    """The judgement of a posted verdict. Raises `ValueError`, `TypeError`."""
-    verdict, stars = entry.get("verdict"), entry.get("stars")
-    if stars is not None and not (type(stars) is int and 1 <= stars <= verdicts.STARS_MAX):
-        raise ValueError("stars are 1 to 5")
-    return Judgement(Verdict(verdict) if verdict is not None else None, stars)
+def changes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a posted verdict changes: what is not in it stays. Raises `ValueError`, `TypeError`."""
+    changes: dict[str, Any] = {}
+    if "stars" in entry:
+        changes["stars"] = stars = entry["stars"]
+        if stars is not None and not (type(stars) is int and 1 <= stars <= verdicts.STARS_MAX):
+            raise ValueError("stars are 1 to 5")
+    if "verdict" in entry:
+        changes["verdict"] = Verdict(entry["verdict"]) if entry["verdict"] is not None else None
+    return changes
+
+
+def row_of(request: Request) -> int:
+    """The row id in an address. Raises 404 for a number that no database has."""
+    row: int = request.path_params["row"]
+    if row > ROW_MAX:
+        raise HTTPException(404)
+    return row
 
 
 class TokenGuard:

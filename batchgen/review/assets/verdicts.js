@@ -43,6 +43,7 @@ function undo(again = false) {
 }
 
 function apply(clip, judgement) {
+  const names = Object.keys(judgement).filter((name) => judgement[name] !== clip[name]);
   Object.assign(clip, judgement);
   const words = [clip.verdict || "undecided", clip.stars ? plural(clip.stars, "star") : ""].filter(Boolean).join(", ");
   say(`${clip.id}: ${words}`);
@@ -50,7 +51,7 @@ function apply(clip, judgement) {
     id: clip.id, clip: clip.clip, verdict: clip.verdict || null, stars: clip.stars || null, at: new Date().toISOString(),
   };
   if (page.served) {
-    unsaved.set(clip.id, entry);
+    unsaved.set(clip.id, { ...entry, changed: [...(unsaved.get(clip.id)?.changed || []), ...names] });
     sendVerdicts();
   } else {
     changed.set(clip.id, entry);
@@ -68,9 +69,13 @@ async function sendVerdicts() {
   try {
     while (unsaved.size) {
       const [entry] = unsaved.values();
-      const answer = await fetch("verdicts", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(entry) });
-      if (!answer.ok && answer.status !== 409) throw new Error(String(answer.status));
+      // Only what was changed here: another window may have judged the rest meanwhile.
+      const { id, clip, changed: names } = entry;
+      const body = JSON.stringify({ id, clip, ...Object.fromEntries(names.map((name) => [name, entry[name]])) });
+      const answer = await fetch("verdicts", { method: "POST", headers: { "content-type": "application/json" }, body });
+      if (!answer.ok && ![400, 409].includes(answer.status)) throw new Error(String(answer.status));
       if (unsaved.get(entry.id) === entry) unsaved.delete(entry.id);
+      if (answer.status === 400) notice(`The verdict on ${entry.id} was refused: reload the page.`);
       if (answer.status === 409) notice(`${entry.id} has another clip by now: reload the page and judge that.`);
     }
     if (!unsaved.size && elements.notice.dataset.about === "saving") notice("");
@@ -131,7 +136,7 @@ function entryOf(text) {
 
 /** Hand the verdicts back as a file, which `batchgen verdicts import` reads. */
 function downloadVerdicts() {
-  const verdicts = [...(page.served ? unsaved : changed).values()];
+  const verdicts = [...(page.served ? unsaved : changed).values()].map((entry) => ({ ...entry, changed: undefined }));
   const text = JSON.stringify({ format: "batchgen verdicts", version: 1, batch: page.batch, verdicts }, null, 1);
   const link = make("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
