@@ -30,14 +30,7 @@ SHUTDOWN_SECONDS = 2  # for answers that are on their way when Ctrl-C comes
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @options.db
-@click.option(
-    "--port",
-    default=PORT,
-    show_default=True,
-    type=click.IntRange(0, loopback.PORT_MAX),
-    help="Where to listen, or on the next free port. 0 takes any.",
-)
-@loopback.no_browser
+@loopback.address(PORT)
 def command(manifest: Path | None, db: str | None, port: int, no_browser: bool) -> None:
     """Pages of its views and tables, to filter, sort, count and download as CSV, with queries to begin with. They are
     served to this machine only, until Ctrl-C. A run may be at work meanwhile.

@@ -6,10 +6,13 @@ import os
 import socket
 import sys
 import webbrowser
+from collections.abc import Callable
 from threading import Thread
 
 import click
 
+from batchgen.cli import options
+from batchgen.cli.options import C
 from batchgen.errors import UsageError
 
 HOST = "127.0.0.1"
@@ -18,7 +21,19 @@ NAMES = (HOST, "localhost")
 PORTS_TRIED = 20  # from the wished one on
 PORT_MAX = 65_535
 
-no_browser = click.option("--no-browser", is_flag=True, help="Only print the address.")
+
+def address(port: int) -> Callable[[C], C]:
+    """The options of a command that serves pages; `port` is the one that it has without them."""
+    return options.add(
+        click.option(
+            "--port",
+            default=port,
+            show_default=True,
+            type=click.IntRange(0, PORT_MAX),
+            help="Where to listen, or on the next free port. 0 takes any.",
+        ),
+        click.option("--no-browser", is_flag=True, help="Only print the address."),
+    )
 
 
 def listen(port: int) -> socket.socket:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from batchgen.cli import loopback, options
 from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.report.terminal import print_lines
@@ -16,14 +14,7 @@ PORT = 8766
 @options.manifest
 @options.db
 @options.simulate
-@click.option(
-    "--port",
-    default=PORT,
-    show_default=True,
-    type=click.IntRange(0, loopback.PORT_MAX),
-    help="Where to listen, or on the next free port. 0 takes any.",
-)
-@loopback.no_browser
+@loopback.address(PORT)
 def command(manifest: Path, db: str | None, simulate: bool, port: int, no_browser: bool) -> None:
     """The page is served to this machine only, at an address that nobody can guess, until Ctrl-C.
 

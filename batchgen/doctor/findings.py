@@ -1,4 +1,4 @@
-"""What an examination found: each with what is wrong and, where there is one, the command that mends it."""
+"""Findings of an examination: a sentence on each trouble and, where there is one, the command that mends it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from batchgen.jobtable.schema import OUTPUT_IS_SUSPECT, attempts, batches, jobs,
 CLIPS_AT_ONCE = 50
 """Unmeasured clips that are read in one query: bounds its memory and its time."""
 SUSPECTS_SHOWN = 20
-"""Clips that look wrong whose problems are told: a person looks at the others in the review."""
+"""So many suspect clips have their problems listed; the review shows all."""
 
 
 @dataclass(frozen=True, slots=True)
