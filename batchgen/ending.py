@@ -137,12 +137,17 @@ def judge_jobs(
 
 
 def explain_block(blocked: Blocked, variables: Variables) -> str:
+    """What a person does about a blocked account, with the service's words."""
+    advice = advice_of(blocked, variables)
+    return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"
+
+
+def advice_of(blocked: Blocked, variables: Variables) -> str:
     """What a person does about a blocked account, which is read from `variables`."""
-    advice = {
+    return {
         Trouble.AUTH: f"the service refuses the key. Set a valid {variables.key}",
         Trouble.CREDITS: "the account has no credits left, or its plan allows no more. Top it up",
         Trouble.KEY: "the key may not do this: it lacks a scope, or has reached a limit of its own. Change that at the"
         f" service, or set another {variables.key}",
         Trouble.ADDRESS: f"the address answers, but is not this service. Check {variables.base_url}",
     }[blocked.trouble]
-    return f"{advice}, then run the same command. No job has failed for it. (The service says: {blocked.reason})"

@@ -92,6 +92,12 @@ class ManifestChanged(UsageError):
     """Jobs that were sent have been edited, or a request was paid for before; a person must say keep or redo."""
 
 
+class Interrupted(BatchgenError):
+    """Ctrl-C ended a command, before a run handled it or after one ended."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class AccountError(BatchgenError):
     """No API key, a key that the service refuses, or no credits."""
 

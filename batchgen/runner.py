@@ -74,6 +74,8 @@ class Runner:
         self.failure: BaseException | None = None
         """The first exception of a loop."""
         self.charge_requests = 0
+        self.before_end: Callable[[], Awaitable[None]] = nothing
+        """Awaited before the end of the run is recorded."""
         self.clock = clock.SteadyClock()
 
     async def run(self) -> Ending:
@@ -106,6 +108,7 @@ class Runner:
                 code, message = error.exit_code, str(error)
                 raise
             finally:
+                await self.before_end()
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow(), message)
@@ -313,3 +316,7 @@ class Runner:
             self.database.lock.impatient.set()
             for stage in self.stages:
                 stage.cancel()
+
+
+async def nothing() -> None:
+    """Stands for what a run without hooks does before its end."""

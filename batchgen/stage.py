@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ class RunContext:
     """Set once the output folder cannot be written: the run neither downloads nor submits."""
     obstacles: dict[str, str] = field(default_factory=dict)
     """Jobs whose file cannot be written although others can, by key, each with the reason."""
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many requests came to what: (create, accepted), (poll, working), …"""
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""
@@ -176,12 +179,13 @@ class Stage:
         raise NotImplementedError
 
     def log_answer(self, request: str, job: Job, outcome: object) -> None:
-        """Log what a request came to, such as `create.not_sent`, with the fields `job` and `reason`.
+        """Count and log what a request came to, such as `create.not_sent`, with the fields `job` and `reason`.
 
         None is `unread`: the service's memory could not be searched to the end.
         """
         fields = {"job": job.key, "reason": getattr(outcome, "reason", None)}
         name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(outcome).__name__).lower() if outcome else "unread"
+        self.context.answers[request, name] += 1
         self.log.debug(f"{request}.{name}", extra=fields)
 
     def begin(self, work: Coroutine[Any, Any, bool | None]) -> None:

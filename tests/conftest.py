@@ -39,6 +39,7 @@ REMOVED_VARIABLES = (
     "AIMLAPI_BASE_URL",
     "BATCHGEN_ALLOW_HTTP",
     "BATCHGEN_DB",
+    "BATCHGEN_NOTIFY",
     "COLUMNS",
     "FORCE_COLOR",
     "PYTHONDONTWRITEBYTECODE",  # each process would compile every module again
@@ -180,9 +181,11 @@ def batchgen_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProces
 def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command's entry point in `tmp_path`, in this process: starting one takes longer than most errors.
 
-    What only a process shows (signals, streams, its environment) needs the fixture `batchgen_process`.
+    What only a process shows (signals, streams, its environment) needs the fixture `batchgen_process`. With `--json`,
+    every event must be as `batchgen schema --events` says.
     """
     from batchgen.cli import main
+    from tests.events import check_events
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["batchgen", *map(str, arguments)]
@@ -198,7 +201,9 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
                 main()
         code = ended.value.code or 0
         assert isinstance(code, int)
-        written = (stream.buffer.getvalue().decode() for stream in (stdout, stderr))
+        written = [stream.buffer.getvalue().decode() for stream in (stdout, stderr)]
+        if "--json" in command:
+            check_events(written[0])
         return subprocess.CompletedProcess(command, code, *written)
 
     return run

@@ -94,7 +94,7 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     assert ended.returncode == 3
     assert "2 done, 1 failed" in ended.stdout
     assert "1 of 3 jobs is not delivered" in ended.stdout
-    assert "`batchgen retry m.yaml` makes it pending again" in ended.stderr
+    assert "Next: make the failed jobs pending again, then run: `batchgen retry m.yaml`" in ended.stderr
     failed = rows(database, "SELECT key, error FROM jobs WHERE state = 'failed'")[0]
     assert f"{failed['key']} failed: {failed['error']}" in batchgen("status", "m.yaml").stdout
 
@@ -140,7 +140,7 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
     assert "3 unconfirmed, 3 of them held for a person" in ended.stdout
-    assert "`batchgen resolve m.yaml` shows the jobs that are held for a person" in ended.stderr
+    assert "for a person: `batchgen resolve m.yaml`" in ended.stderr
     assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
 
     shown = batchgen("resolve", "m.yaml").stdout

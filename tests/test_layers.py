@@ -21,6 +21,7 @@ LAYERS = (
     {"limits"},
     {"stage", "scheduler", "poller", "downloader", "reconciler", "measurer"},
     {"ending", "runner", "dry_run", "billing", "simulator", "testing"},
+    {"hooks"},
     {"api"},
     {"report", "review"},
     {"doctor", "export"},

@@ -81,6 +81,7 @@ LIMIT = {
     "successes": 0,
 }
 RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW}
+HOOK_RUN = {"output_id": 1, "command": "00", "run_id": "run-a", "began_at": NOW}
 VERDICT = {"attempt_id": 1, "at": NOW, "verdict": "picked", "stars": 5}
 ROWS = {
     "jobs": JOB,
@@ -90,6 +91,7 @@ ROWS = {
     "events": EVENT,
     "limits": LIMIT,
     "runs": RUN,
+    "hook_runs": HOOK_RUN,
 }
 """A valid row of each table that has a check or a foreign key."""
 LEASE = {"leased_by": "run", "leased_until": NOW}
@@ -221,6 +223,8 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("events", "from_state_is_known", {"from_state": "lost"}),
     ("events", "to_state_is_known", {"to_state": "lost"}),
     ("limits", "limit_kind_is_known", {"kind": "patience"}),
+    ("hook_runs", "ended_has_exit_code", {"ended_at": NOW}),
+    ("hook_runs", "ended_has_exit_code", {"exit_code": 0}),
 ]
 
 

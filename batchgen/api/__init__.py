@@ -121,7 +121,7 @@ async def arun(
     """`run` in the caller's event loop. Cancelled, it ends in good order first, so that everything can be resumed."""
     async with open_run(Path(manifest), options) as opened:
         database, spec, ended = opened.database, opened.spec, asyncio.Event()
-        running = asyncio.create_task(opened.runner.run())
+        running = asyncio.create_task(opened.run())
         running.add_done_callback(lambda _task: ended.set())
         try:
             show = on_event or (lambda _event: None)

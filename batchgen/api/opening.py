@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 from batchgen import clock
-from batchgen.api.options import RunOptions, limits_of, refuse_wrong, selection_of, until_of
+from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
 from batchgen.dry_run import Plan, PlanRequest, make_plan
+from batchgen.ending import Ending
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder
+from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, statistics, sync
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
@@ -45,6 +47,12 @@ class OpenRun:
     """The jobs that were sent to another address, for which the run does not ask."""
     warnings: tuple[str, ...] = ()
     """What may go wrong although the manifest is valid."""
+    hooks: RunHooks = field(default_factory=RunHooks)
+    """What the run calls outside."""
+
+    async def run(self) -> Ending:
+        """Run the batch to its end, with its hooks. Raises `ServiceUnreachable`, `StorageError`, `ManifestChanged`."""
+        return await self.hooks.run(self.runner, self.last_event)
 
 
 @asynccontextmanager
@@ -52,6 +60,8 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
     """Everything that a run needs. Raises `ManifestInvalid`, `AccountError`, `ManifestChanged`, `StorageError`."""
     with ExitStack() as stack:
         database, manifest = open_manifest(path, options, stack, patience=None)
+        hooks = hooks_of(options, path)
+        stack.callback(hooks.release)
         account = read_account(plugin(manifest.service).variables, manifest.folder)
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
         database = database or stack.enter_context(
@@ -62,7 +72,7 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
             elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
-            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings)
+            yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings, hooks)
 
 
 def open_manifest(

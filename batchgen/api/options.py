@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from batchgen.errors import UsageError
+from batchgen.hooks.command_line import command_line
+from batchgen.hooks.delivery_hook import DeliveryHook
+from batchgen.hooks.notifier import Notifier
+from batchgen.hooks.run_hooks import IDLE, RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
 from batchgen.manifest import Limits
@@ -35,6 +39,16 @@ class RunOptions(TypedDict, total=False):
     downloads: int | None
     max_cost: float | str | Decimal | None
     """USD. A float means what it shows: 0.1 is exactly 0.1."""
+    notify: Collection[str]
+    """Apprise URLs, which are notified at the end, of what stops the run, and when nothing has moved for a while."""
+    notify_idle: float | None
+    """Minutes without a change of state after which they are notified. Default: 30."""
+    exec: str | Sequence[str] | None
+    """A command for each delivered file, as it would be typed, or its arguments. See `batchgen run --help`."""
+    exec_again: bool
+    """Whether it is started for the files as well for which it ended well in an earlier run."""
+    metrics: int | None
+    """A port on loopback for Prometheus; 0 is any that is free."""
     verify: bool
     """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
 
@@ -82,3 +96,23 @@ def selection_of(options: RunOptions) -> Selection:
     only = options.get("only", ())
     patterns = (only,) if isinstance(only, str) else tuple(only)
     return Selection(patterns, options.get("where"), options.get("sample"), options.get("limit"))
+
+
+def hooks_of(options: RunOptions, manifest: Path) -> RunHooks:
+    """What the options let a run of a manifest call outside. Raises `UsageError`."""
+    urls, command, port = options.get("notify") or (), options.get("exec"), options.get("metrics")
+    idle = timedelta(minutes=options.get("notify_idle") or IDLE.total_seconds() / 60)
+    notifier = Notifier((urls,) if isinstance(urls, str) else urls)
+    again = options.get("exec_again", False)
+    if again and not command:
+        raise UsageError("--exec-again needs --exec")
+    hook = DeliveryHook(command, manifest.parent, again=again) if command is not None else None
+    server = None
+    if port is not None:
+        from batchgen.hooks.metrics import serve  # Imported here: only `--metrics` needs it.
+
+        server = serve(port)
+    simulate, db = options.get("simulate", False), options.get("db")
+    return RunHooks(
+        notifier, hook, server, idle, lambda name: command_line(name, manifest.absolute(), simulate=simulate, db=db)
+    )

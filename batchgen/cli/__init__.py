@@ -7,6 +7,8 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -14,8 +16,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from batchgen import __version__
-from batchgen.errors import BatchgenError, ExitCode
-from batchgen.report.terminal import discard, open_standard_streams, print_lines, unwritable
+from batchgen.errors import BatchgenError, ExitCode, Interrupted
+from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -76,8 +78,15 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:  # click prints it as text
+            if is_json():
+                from batchgen.report.hints import usage_json
+
+                print_error(usage_json(error.format_message(), sys.argv[1:]))
+            raise
         except KeyboardInterrupt:  # before a run handles signals, or after it has ended
             print_lines("interrupted; the same command goes on where this one stopped", err=True)
+            report_error(Interrupted("interrupted"))
             sys.exit(ExitCode.INTERRUPTED)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -104,6 +113,24 @@ def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
 
 
+def is_json() -> bool:
+    """Whether the command was typed with `--json`, also where the rest of it is wrong."""
+    return "--json" in sys.argv[1:]
+
+
+def report_error(error: BatchgenError) -> None:
+    """With `--json`, print the error as the last line on standard output, so that a program need not read text."""
+    if is_json():
+        from batchgen.report.hints import error_json
+
+        print_error(error_json(error, sys.argv[1:]))
+
+
+def print_error(event: Mapping[str, Any]) -> None:
+    with suppress(BatchgenError, OSError):  # The command has failed already, and its exit code says why.
+        print_json(event, is_progress=True)
+
+
 def main() -> None:
     """The entry point. A `BatchgenError` becomes one message and its exit code, never a traceback.
 
@@ -116,6 +143,7 @@ def main() -> None:
         commands(prog_name="batchgen")
     except BatchgenError as error:
         print_lines(*str(error).split("\n"), err=True)
+        report_error(error)
         sys.exit(error.exit_code)
     except Exception as error:
         if is_about_stdout(error):
@@ -130,4 +158,5 @@ def main() -> None:
             " job table, and the same command goes on.",
             err=True,
         )
+        report_error(BatchgenError(f"{type(error).__name__}: {error}"))
         sys.exit(ExitCode.INTERNAL_ERROR)

@@ -7,6 +7,7 @@ from pathlib import Path
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
+from batchgen.cli.changes import print_changed
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.report.terminal import print_lines
@@ -23,7 +24,7 @@ MONEY = {
 
 
 @options.jobs_of_batch
-def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool) -> None:
+def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool) -> None:
     """Runs leave it alone from now on. Without IDS: every job that has not been sent.
 
     A job that was sent is cancelled only if its id is typed: the service is not told, and may charge it all the same.
@@ -33,6 +34,10 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     with open_batch(db, manifest, simulate) as (database, batch_id):
         keys = job_keys(database, batch_id, ids, default={State.PENDING}, allowed=cancellable, verb="cancelled")
         cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
+    if as_json:
+        hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
+        print_changed({"cancelled": list(cancelled)}, hint if cancelled else "there is nothing to cancel", "retry")
+        return
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")
         return

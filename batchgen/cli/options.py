@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from batchgen.hooks.command_line import command_line, typed_again
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -45,16 +47,22 @@ def add(*options: Callable[[C], C]) -> Callable[[C], C]:
     return decorate
 
 
-jobs_of_batch = add(manifest, ids, db, simulate)
+jobs_of_batch = add(manifest, ids, db, simulate, json_lines)
+
+
+def same_command() -> str:
+    """The command that is running, to type again."""
+    return typed_again(sys.argv[1:])
 
 
 def next_command(name: str) -> str:
     """Another command on the same manifest and job table, for a person to type: `batchgen retry m.yaml`."""
+    return f"`{typed(name)}`"
+
+
+def typed(name: str) -> str:
+    """The same without quotation marks, for programs."""
     context = click.get_current_context()
-    words = ["batchgen", name, shlex.quote(str(context.params.get("manifest") or "MANIFEST"))]
-    if context.params.get("simulate"):
-        words.append("--simulate")
-    if context.get_parameter_source("db") is ParameterSource.COMMANDLINE:
-        db = str(context.params["db"])
-        words += ["--db", "URL" if "://" in db else shlex.quote(db)]  # a URL may hold a password
-    return f"`{' '.join(words)}`"
+    is_typed = context.get_parameter_source("db") is ParameterSource.COMMANDLINE
+    manifest, simulate = context.params.get("manifest") or "MANIFEST", bool(context.params.get("simulate"))
+    return command_line(name, manifest, simulate=simulate, db=context.params["db"] if is_typed else None)

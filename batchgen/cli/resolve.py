@@ -10,6 +10,7 @@ import click
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
+from batchgen.cli.changes import print_changed, print_held
 from batchgen.errors import UsageError
 from batchgen.jobs import Job
 from batchgen.jobtable import reconciliation
@@ -36,6 +37,7 @@ def command(
     ids: tuple[str, ...],
     db: str | None,
     simulate: bool,
+    as_json: bool,
     generation_id: str | None,
     resubmit: bool,
     give_up: bool,
@@ -43,7 +45,7 @@ def command(
     """Without an option: show them, with what to search for on the service's site. Without IDS: all of them."""
     if sum(map(bool, (generation_id, resubmit, give_up))) > 1:
         raise UsageError("--found, --resubmit and --give-up exclude one another")
-    now = clock.utcnow()
+    now, is_settled = clock.utcnow(), bool(generation_id or resubmit or give_up)
     with open_batch(db, manifest, simulate) as (database, batch_id):
         jobs = held_jobs(database, batch_id, ids)
         keys = shortened([job.key for job in jobs])
@@ -59,11 +61,16 @@ def command(
                 database.write_now(reconciliation.refuted, job, "resubmitted by a person", now)
             elif give_up:
                 database.write_now(reconciliation.abandoned, job, "given up by a person", now)
-            else:
+            elif not as_json:
                 show(job, now)
-    if not jobs:
+    if as_json and jobs and not is_settled:
+        print_held(jobs)
+    elif as_json:
+        hint = "the next run goes on with them" if jobs else "no job is held for a person"
+        print_changed({"settled": [job.key for job in jobs]}, hint, "run")
+    elif not jobs:
         print_lines("no job is held for a person")
-    elif generation_id or resubmit or give_up:
+    elif is_settled:
         print_lines(f"{plural(len(jobs), 'job')} settled: {keys}")
         print_lines(f"Next: {options.next_command('run')}", err=True)
     else:

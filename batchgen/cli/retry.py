@@ -10,6 +10,7 @@ import click
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
+from batchgen.cli.changes import print_changed
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
@@ -25,7 +26,9 @@ from batchgen.report.words import plural, shortened
     help="Only fetch what is paid for: again, where a delivered file was lost. Never sends a new request.",
 )
 @click.option("--new", is_flag=True, help="Pay for a new generation, although the last one may have been charged.")
-def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, download: bool, new: bool) -> None:
+def command(
+    manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool, download: bool, new: bool
+) -> None:
     """`batchgen run` then goes on with them.
 
     A generation that may have been charged is asked for again first, for nothing. A job that was certainly not charged
@@ -47,7 +50,11 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         else:
             resumed, pending = database.write_now(commands.retry_for_nothing, batch_id, keys, now, may_buy=not download)
         fetched = database.write_now(commands.fetch_again, batch_id, lost, now)
-    report(keys, resumed, pending, fetched, free_only=download)
+    if as_json:
+        hint = "the jobs are taken up by the next run" if resumed or pending or fetched else "there is nothing to retry"
+        print_changed({"pending": pending, "asked_again": resumed, "fetched_again": list(fetched)}, hint, "run")
+    else:
+        report(keys, resumed, pending, fetched, free_only=download)
 
 
 def find_lost(database: Database, batch_id: int, manifest: Path, ids: Sequence[str]) -> dict[str, list[int]]:

@@ -7,54 +7,45 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from batchgen import api, clock
-from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.cli import options
+from batchgen.cli.closing import show_result
+from batchgen.cli.hook_options import hook_options
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
 from batchgen.ending import Ending
-from batchgen.errors import ExitCode, StorageError
+from batchgen.errors import StorageError
 from batchgen.files import safe_open
-from batchgen.jobs import State
-from batchgen.jobtable import delivery, measuring, statistics
+from batchgen.hooks.advice import stop_of
 from batchgen.jobtable.blockers import Blocker
-from batchgen.jobtable.measuring import SuspectClips
-from batchgen.jobtable.statistics import BatchSummary
-from batchgen.jobtable.sync import Batch, OnChanged
-from batchgen.report.bill import closing_line
+from batchgen.jobtable.sync import OnChanged
+from batchgen.report import hints
+from batchgen.report.events import Advice, Elsewhere, Enrolled, Warned
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
-from batchgen.report.terminal import OutputStream, print_json, print_lines
+from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
+    blocker_hint,
     blocker_line,
     counts,
     local_time,
-    lost_json,
-    lost_lines,
     plural,
-    summary_json,
-    summary_line,
-    suspect_lines,
-    suspects_json,
 )
 from batchgen.runner import Runner
 from batchgen.stage import RunSpec
-
-FAILURES_SHOWN = 5
 
 
 @options.manifest
 @options.db
 @options.simulate
 @run_options
+@hook_options
 @options.validate
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."
@@ -105,6 +96,8 @@ def command(
             if opened.database.is_new and opened.database.path and not as_json:
                 print_lines(f"new job table: {opened.database.path}", err=True)
             announce_elsewhere(opened.elsewhere, as_json)
+            if opened.hooks.metrics and not as_json:
+                print_lines(f"metrics: {opened.hooks.metrics.url}", err=True)
             return await run_with_progress(opened, as_json, log, sentences)
 
     sentences = log_to_stderr(verbose)
@@ -136,42 +129,24 @@ async def run_with_progress(
         as_json=as_json,
         log=log,
         notice=lambda: notice_of(runner, with_lock=sentences.is_silent),
+        notice_advice=lambda: notice_advice(runner, options.same_command()),
+        command_line=options.typed,
+        same_command=options.same_command(),
         origin=runner.context.service.origin,
     )
+    opened.hooks.report = progress.write_hook
     sentences.is_silent = progress.display is not None
     ended, began_at = asyncio.Event(), clock.utcnow()
     following = asyncio.create_task(progress.follow(ended))
     try:
         with signals_handled(runner):
-            ending = await runner.run()
+            ending = await opened.run()
     finally:
         ended.set()
         await following
         sentences.is_silent = False
-    suspects = await database.read(measuring.suspect_clips, batch_id)
-    bill = await bill_of(runner, ending, began_at)
-    if as_json:
-        result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        remarks = await database.read(delivery.remarks, batch_id)
-        more = {"missing": lost_json(ending.lost), "remarks": remarks, **suspects_json(suspects)}
-        summary = summary_json(batch.name, ending.batch_summary, ending.blockers)
-        print_json({**result, **summary, **more, "bill": bill and asdict(bill)}, is_progress=True)
-    else:
-        failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
-        remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
-        print_result(batch, ending, failures, remarks, suspects, closing_line(bill, options.next_command))
+    await show_result(opened, ending, began_at, as_json=as_json)
     return ending
-
-
-async def bill_of(runner: Runner, ending: Ending, began_at: datetime) -> ClosingBill | None:
-    """Whether the account was charged what it should be. A run that was interrupted, or whose key is refused, ends
-    without it; so does one that is interrupted now."""
-    context, summary = runner.context, ending.batch_summary
-    if runner.signal or context.blocked or summary.total > CLOSING_JOBS:
-        return None
-    with suppress(asyncio.CancelledError):
-        return await closing_bill(context.database, context.service, context.batch_id, began_at, clock.utcnow())
-    return None
 
 
 @contextmanager
@@ -205,7 +180,8 @@ def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
     """Say what may go wrong although the manifest is valid, before anything is sent."""
     for warning in warnings:
         if as_json:
-            print_json({"event": "warning", "message": warning})
+            warned: Warned = {"event": "warning", "message": warning}
+            print_json(warned)
         else:
             print_lines(f"warning: {warning}", err=True)
 
@@ -214,9 +190,17 @@ def announce(spec: RunSpec, as_json: bool) -> None:
     """Say what the manifest has changed in the job table."""
     batch, synced = spec.batch, spec.synced
     if as_json:
-        fields = {name: getattr(synced, name) for name in ("new", "edited", "gone", "redone", "unchanged")}
-        changed = [change.key for change in synced.changed]
-        print_json({"event": "enrolled", "batch": batch.name, **fields, "changed": changed}, is_progress=True)
+        enrolled: Enrolled = {
+            "event": "enrolled",
+            "batch": batch.name,
+            "new": synced.new,
+            "edited": synced.edited,
+            "gone": synced.gone,
+            "redone": synced.redone,
+            "unchanged": synced.unchanged,
+            "changed": [change.key for change in synced.changed],
+        }
+        print_json(enrolled, is_progress=True)
         return
     changes = counts(
         [
@@ -234,7 +218,13 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
     """Say which jobs were sent to another address: the run does not ask for them."""
     for blocker in blockers:
         if as_json:
-            print_json({"event": "elsewhere", "jobs": blocker.jobs, "origin": blocker.origin}, is_progress=True)
+            elsewhere: Elsewhere = {
+                "event": "elsewhere",
+                "jobs": blocker.jobs,
+                "origin": blocker.origin or "",
+                **hints.advice(blocker_hint(blocker)[0]),
+            }
+            print_json(elsewhere, is_progress=True)
         else:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
@@ -259,37 +249,8 @@ def notice_of(runner: Runner, *, with_lock: bool) -> str:
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def print_result(
-    batch: Batch, ending: Ending, failures: list[str], remarks: list[str], suspects: SuspectClips, bill: str
-) -> None:
-    """The result on standard output; on standard error, what a person should know and can do about it."""
-    summary = ending.batch_summary
-    OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
-    errors, retry = OutputStream(sys.stderr), options.next_command("retry")
-    lines = [f"  remark: {remark}" for remark in remarks]
-    lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
-    lines += lost_lines(ending.lost, retry.strip("`"))
-    lines += suspect_lines(suspects, options.next_command("review").strip("`"))
-    lines += [bill] if bill else []
-    if ending.exit_code is ExitCode.INCOMPLETE:
-        lines += advice(summary, failures, retry)
-    for line in lines:
-        errors.write(line)
-
-
-def advice(summary: BatchSummary, failures: list[str], retry: str) -> list[str]:
-    """What a person can do about jobs that are not delivered."""
-    lines = [f"  {failure}" for failure in failures]
-    failed = summary.counts[State.FAILED]
-    if failed > len(failures):
-        lines.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
-    if failed:
-        it = "it" if failed == 1 else "them"
-        lines.append(f"{retry} makes {it} pending again; then run.")
-        lines.append("Where a generation may be charged, it asks for that one first, for nothing.")
-    if summary.held:
-        lines.append(f"{options.next_command('resolve')} shows the jobs that are held for a person.")
-    if late := summary.late + summary.stuck:
-        lines.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
-        lines.append(f"{options.next_command('cancel')} with an id gives one up, whatever it waits for.")
-    return lines
+def notice_advice(runner: Runner, same_command: str) -> Advice:
+    """What a person does about why a run is doing less than it could."""
+    if stop := stop_of(runner.context, clock.utcnow()):
+        return hints.advice(stop.hint, same_command)
+    return hints.advice("the same command goes on" if runner.signal else "", same_command if runner.signal else None)

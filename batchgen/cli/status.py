@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
+import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
 
 from batchgen import api, clock
+from batchgen.api import BatchStatus
 from batchgen.cli import options
 from batchgen.errors import ExitCode
+from batchgen.hooks.advice import next_of
+from batchgen.hooks.command_line import command_line
+from batchgen.report import hints
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_line,
@@ -31,29 +36,68 @@ OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ER
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @options.db
 @click.option("--verify", is_flag=True, help="Read every delivered file, and compare it with its SHA-256.")
+@click.option(
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="First show what the run at work does, as the run itself does, until it ends. Ctrl-C ends only the watching.",
+)
 @options.json_lines
-def command(manifest: Path | None, db: str | None, verify: bool, as_json: bool) -> None:
+def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as_json: bool) -> None:
     """Without a MANIFEST: every batch in the job table that --db names, or in ./batchgen.db."""
+    code = ExitCode.DELIVERED
+    if watch:
+        from batchgen.cli.watch import watch as watch_run
+
+        try:
+            watch_run(manifest, db, as_json=as_json)
+        except KeyboardInterrupt:
+            code = ExitCode.INTERRUPTED
     for status in api.status(manifest, db=db, verify=verify):
-        batch, summary, blockers = status.batch, status.summary, status.blockers
         if as_json:
-            fields = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
-            fields |= suspects_json(status.suspects)
-            last_run = asdict(status.last_run) if status.last_run else None
-            print_json({**summary_json(batch.name, summary, blockers), **fields, "last_run": last_run})
-            continue
-        now, path = clock.utcnow(), shlex.quote(str(manifest or batch.manifest_path))
-        print_lines(summary_line(batch.name, batch.service, summary))
-        lines = [blocker_line(blocker, now) for blocker in blockers] + status.failures
-        lines += lost_lines(status.lost, f"batchgen retry {path}")
-        lines += [f"remark: {remark}" for remark in status.remarks]
-        lines += suspect_lines(status.suspects, f"batchgen review {path}")
-        if status.runs:
-            lines.append(f"{plural(status.runs, 'run')} at work")
-        elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
-            last = status.last_run
-            if last and last.message and last.exit_code not in OTHERWISE_SHOWN:
-                lines.append(f"the last run ended {local_time(last.ended_at, now)}: {last.message}")
-            lines.append(f"no run is at work: `batchgen run {path}` goes on")
-        for line in lines:
-            print_lines(f"  {line}")
+            print_status_json(status, manifest)
+        else:
+            print_status(status, manifest)
+    if code:
+        sys.exit(code)
+
+
+def commands_on(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
+    """A function from the name of a command to its text for this batch."""
+    return partial(command_line, manifest=manifest or status.batch.manifest_path)
+
+
+def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
+    """Print the event `status`."""
+    batch, summary, blockers = status.batch, status.summary, status.blockers
+    to_type = commands_on(status, manifest)
+    fields = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
+    fields |= suspects_json(status.suspects)
+    last_run = asdict(status.last_run) if status.last_run else None
+    if status.runs:
+        advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
+    else:
+        step = next_of(summary, has_lost_files=bool(status.lost.files))
+        advice = hints.advice(step.hint, step.command and to_type(step.command))
+    document = summary_json(batch.name, summary, blockers, to_type)
+    print_json({"event": "status", **document, **fields, "last_run": last_run, **advice})
+
+
+def print_status(status: BatchStatus, manifest: Path | None) -> None:
+    """Print how a batch stands."""
+    batch, summary, blockers = status.batch, status.summary, status.blockers
+    now, to_type = clock.utcnow(), commands_on(status, manifest)
+    print_lines(summary_line(batch.name, batch.service, summary))
+    lines = [blocker_line(blocker, now) for blocker in blockers] + status.failures
+    lines += lost_lines(status.lost, to_type("retry"))
+    lines += [f"remark: {remark}" for remark in status.remarks]
+    lines += suspect_lines(status.suspects, to_type("review"))
+    if status.runs:
+        lines.append(f"{plural(status.runs, 'run')} at work")
+    elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
+        last = status.last_run
+        if last and last.message and last.exit_code not in OTHERWISE_SHOWN:
+            lines.append(f"the last run ended {local_time(last.ended_at, now)}: {last.message}")
+        lines.append(f"no run is at work: `{to_type('run')}` goes on")
+    for line in lines:
+        print_lines(f"  {line}")

@@ -25,6 +25,7 @@ WAITING_FOR = {
     State.UNCONFIRMED: "the service to tell whether a request was accepted",
 }
 FREE_PLACE = "a free place within the limits"
+PERSON = "a person (batchgen resolve)"
 ERRORS_READ = 1_000
 """Of the jobs of a state: enough to see which error is the most common."""
 LASTING_FAILURES = 3
@@ -95,8 +96,7 @@ def blockers(
             blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
     if summary.held:
         cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
-        reason = "a person (batchgen resolve)"
-        blocked.append(Blocker(reason, None, summary.held, cause=cause, job=job, alike=alike))
+        blocked.append(Blocker(PERSON, None, summary.held, cause=cause, job=job, alike=alike))
     return blocked
 
 

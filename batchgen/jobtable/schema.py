@@ -325,3 +325,17 @@ runs = Table(
     Column("message", ForeignText),
     Index("ix_runs_batch", "batch_id"),
 )
+
+hook_runs = Table(
+    # How the command of `--exec` ended for a delivered file. `command` is its SHA-256: the text may hold a secret.
+    "hook_runs",
+    metadata,
+    Column("output_id", Integer, ForeignKey("outputs.id"), primary_key=True),
+    Column("command", Text, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+    Column("began_at", UTCDateTime, nullable=False),
+    Column("ended_at", UTCDateTime),
+    Column("exit_code", Integer),
+    Column("message", ForeignText),
+    CheckConstraint("(ended_at IS NULL) = (exit_code IS NULL)", name="ended_has_exit_code"),
+)

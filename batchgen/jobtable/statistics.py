@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
@@ -23,6 +23,8 @@ ASKED_FOR = (State.GENERATING, State.UNCONFIRMED)
 """The states in which a job advances by what the service says about it."""
 SOON = timedelta(seconds=10)
 """So long a run waits for the next poll of a generation that is late."""
+PATHS_READ = 100
+"""Of delivered files: their common folder is that of all, or is said not to be."""
 STUCK_FAILURES = 8
 """Failures in a row after which a download is left to a later run: with the backoff, some minutes."""
 
@@ -172,6 +174,17 @@ def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[
     return [f"{row.key} failed: {row.error}{charge_of(row)}" for row in connection.execute(newest)]
 
 
+def failed_by_class(connection: Connection, batch_id: int) -> dict[str, int]:
+    """How many jobs failed, by the class of the error, the most frequent one first."""
+    rows = connection.execute(FAILED_BY_CLASS, {"in_batch": batch_id}).all()
+    return {kind or ErrorClass.UNKNOWN: number for kind, number in sorted(rows, key=lambda row: -row[1])}
+
+
+def delivered_paths(connection: Connection, batch_id: int) -> list[str]:
+    """Some paths of delivered files, relative to the manifest's folder: enough to say where they are."""
+    return list(connection.execute(SOME_DELIVERED, {"in_batch": batch_id}).scalars())
+
+
 def charge_of(row: Any) -> str:
     """What a failed attempt cost, in words; nothing for one that certainly cost nothing."""
     if row.outcome is None or not Outcome(row.outcome).may_be_paid or row.cost_usd == 0:
@@ -185,6 +198,16 @@ LAST_RUN = (
     .where(runs.c.batch_id == bindparam("in_batch"), runs.c.ended_at.is_not(None))
     .order_by(runs.c.ended_at.desc())
     .limit(1)
+)
+FAILED_BY_CLASS = (
+    select(jobs.c.error_class, func.count())
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.FAILED)
+    .group_by(jobs.c.error_class)
+)
+SOME_DELIVERED = (
+    select(jobs.c.output_path)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE)
+    .limit(PATHS_READ)
 )
 COUNTS = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("in_batch")).group_by(jobs.c.state)
 COUNT_LATE = select(func.count()).where(

@@ -11,11 +11,14 @@ from typing import IO
 
 from batchgen import clock
 from batchgen.api import log_event
+from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import Event
+from batchgen.report.events import Advice, Hooked, Notice, NotificationFailed, Waiting
+from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
 from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
@@ -30,7 +33,8 @@ SILENCE = timedelta(seconds=30)  # then plain output says what the batch waits f
 class Progress:
     """Shows what happens to a batch, from the event after `after` on, until it is told to stop.
 
-    `notice` returns what the run itself has to say, such as that it is stopping; empty for nothing.
+    `notice` returns what the run itself has to say, such as that it is stopping; empty for nothing. `command_line`
+    makes the text of a command from its name, for JSON.
     """
 
     def __init__(
@@ -44,7 +48,10 @@ class Progress:
         log: IO[str] | None = None,
         stream: IO[str] | None = None,
         notice: Callable[[], str] = str,
+        notice_advice: Callable[[], Advice] = lambda: advice(""),
         origin: str | None = None,
+        command_line: CommandLine | None = None,
+        same_command: str | None = None,
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
@@ -55,6 +62,7 @@ class Progress:
             self.display = None
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
+        self.notice_advice, self.command_line, self.same_command = notice_advice, command_line, same_command
         self.origin = origin
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
         self.last_line_at = clock.utcnow()
@@ -121,7 +129,8 @@ class Progress:
         """Say what jobs wait for, also to programs."""
         self.write_remark(blocker_line(blocker, now))
         if self.as_json:
-            print_json({"event": "waiting", "at": now, **blocker_json(blocker)})
+            waiting: Waiting = {"event": "waiting", "at": now, **blocker_json(blocker, self.command_line)}
+            print_json(waiting, is_progress=True)
 
     def show_notice(self, view: LiveView) -> None:
         """Show the run's notice if it has changed."""
@@ -131,6 +140,14 @@ class Progress:
         self.shown_notice = view.notice = notice
         if notice:
             self.write_remark(notice)
+        if self.as_json:
+            event: Notice = {
+                "event": "notice",
+                "at": clock.utcnow(),
+                "message": notice,
+                **self.notice_advice(),
+            }
+            print_json(event, is_progress=True)
         if self.display:
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
 
@@ -143,6 +160,34 @@ class Progress:
             self.lines.write(event_line(event))
         if self.log:
             self.log.write(f"{event.at.astimezone():%Y-%m-%d} {event_line(event)}")
+
+    def write_hook(self, result: HookResult | str) -> None:
+        """Say how the command of `--exec` ended for a file, or that a notification failed."""
+        now = clock.utcnow()
+        if isinstance(result, str):
+            again = advice("check the address of the receiver; the run goes on without it")
+            failed: NotificationFailed = {"event": "notification_failed", "at": now, "message": result, **again}
+            self.write_hook_line(failed, result)
+            return
+        again = advice("")
+        if result.exit_code:
+            again = advice("the next run with the same --exec starts it again", self.same_command)
+        event: Hooked = {
+            "event": "hook",
+            "at": now,
+            "id": result.key,
+            "path": str(result.path),
+            "exit_code": result.exit_code,
+            "message": result.message,
+            **again,
+        }
+        self.write_hook_line(event, str(result) if result.exit_code else "")
+
+    def write_hook_line(self, event: Hooked | NotificationFailed, line: str) -> None:
+        if self.as_json:
+            print_json(event, is_progress=True)
+        if line:
+            self.write_remark(line)
 
     def write_remark(self, line: str) -> None:
         """Write a line that belongs to no event."""

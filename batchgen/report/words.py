@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 from rich import filesize
 
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import Blocker
+from batchgen.jobtable.blockers import FREE_PLACE, PERSON, Blocker
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import Problem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.report.events import Lost, Moved, Summary, WaitFor
+from batchgen.report.hints import CommandLine, advice
 from batchgen.services.registry import SIMULATOR
 
 
@@ -122,7 +124,7 @@ def event_line(event: Event) -> str:
     return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {words} {event.detail or ''}".rstrip()
 
 
-def event_json(event: Event) -> dict[str, Any]:
+def event_json(event: Event) -> Moved:
     """One event for programs."""
     return {
         "event": "moved",
@@ -134,7 +136,9 @@ def event_json(event: Event) -> dict[str, Any]:
     }
 
 
-def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] = ()) -> dict[str, Any]:
+def summary_json(
+    batch: str, summary: BatchSummary, blockers: Sequence[Blocker] = (), command_line: CommandLine | None = None
+) -> Summary:
     """A batch for programs."""
     return {
         "batch": batch,
@@ -145,12 +149,13 @@ def summary_json(batch: str, summary: BatchSummary, blockers: Sequence[Blocker] 
         "stuck": summary.stuck,
         "cost_usd": summary.cost_usd,
         "bytes": summary.bytes,
-        "waits": [blocker_json(blocker) for blocker in blockers],
+        "waits": [blocker_json(blocker, command_line) for blocker in blockers],
     }
 
 
-def blocker_json(blocker: Blocker) -> dict[str, Any]:
-    """What jobs wait for, and why, for programs."""
+def blocker_json(blocker: Blocker, command_line: CommandLine | None = None) -> WaitFor:
+    """What jobs wait for, and why, and what a person can do about it, for programs."""
+    hint, command = blocker_hint(blocker)
     return {
         "for": blocker.reason,
         "until": blocker.until,
@@ -159,7 +164,19 @@ def blocker_json(blocker: Blocker) -> dict[str, Any]:
         "origin": blocker.origin,
         "cause": blocker.cause,
         "job": blocker.job,
+        **advice(hint, command_line(command) if command_line and command else None),
     }
+
+
+def blocker_hint(blocker: Blocker) -> tuple[str, str]:
+    """What a person can do about what jobs wait for, and the command for it, where there is one."""
+    if blocker.origin:
+        return "run with the address and the key with which they were sent", ""
+    if blocker.reason == PERSON:
+        return "say what became of these requests", "resolve"
+    if blocker.reason.startswith(FREE_PLACE):
+        return "nothing to do: a run sends them as the limits allow", "run"
+    return "nothing to do: a run goes on with them by itself", "run"
 
 
 def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
@@ -178,7 +195,7 @@ def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
     return lines
 
 
-def lost_json(lost: LostFiles) -> list[dict[str, Any]]:
+def lost_json(lost: LostFiles) -> list[Lost]:
     """The delivered files that are not there any more, for programs."""
     return [{"id": lost.file.key, "path": lost.file.path, "fault": lost.fault} for lost in lost.files]
 

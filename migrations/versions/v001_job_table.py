@@ -284,3 +284,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_runs_batch_id"),
     )
     op.create_index("ix_runs_batch", "runs", ["batch_id"])
+    op.create_table(
+        "hook_runs",
+        sa.Column("output_id", sa.Integer, nullable=False),
+        sa.Column("command", sa.Text, nullable=False),
+        sa.Column("run_id", sa.Text, nullable=False),
+        sa.Column("began_at", TIME, nullable=False),
+        sa.Column("ended_at", TIME),
+        sa.Column("exit_code", sa.Integer),
+        sa.Column("message", sa.Text),
+        sa.PrimaryKeyConstraint("output_id", "command", name="pk_hook_runs"),
+        sa.ForeignKeyConstraint(["output_id"], ["outputs.id"], name="fk_hook_runs_output_id"),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_hook_runs_run_id"),
+        sa.CheckConstraint("(ended_at IS NULL) = (exit_code IS NULL)", name="ended_has_exit_code"),
+    )

@@ -1,0 +1,143 @@
+"""The end of a run: the result, what a person should know about it, and the next command to type."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from batchgen import api, clock
+from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
+from batchgen.cli import options
+from batchgen.ending import Ending
+from batchgen.errors import ExitCode
+from batchgen.hooks.advice import next_step
+from batchgen.jobs import State
+from batchgen.jobtable import delivery, measuring, statistics
+from batchgen.jobtable.measuring import SuspectClips
+from batchgen.jobtable.statistics import BatchSummary
+from batchgen.jobtable.sync import Batch
+from batchgen.report import hints
+from batchgen.report.bill import closing_line
+from batchgen.report.terminal import OutputStream, print_json
+from batchgen.report.words import (
+    blocker_line,
+    counts,
+    dollars,
+    duration,
+    lost_json,
+    lost_lines,
+    plural,
+    summary_json,
+    summary_line,
+    suspect_lines,
+    suspects_json,
+)
+from batchgen.runner import Runner
+
+FAILURES_SHOWN = 5
+
+
+async def show_result(opened: api.OpenRun, ending: Ending, began_at: datetime, *, as_json: bool) -> None:
+    """Print how a run ended that began at that time: as the event `done`, or as text."""
+    lasted = clock.utcnow() - began_at
+    bill = await bill_of(opened.runner, ending, began_at)
+    database, batch, batch_id = opened.database, opened.spec.batch, opened.spec.synced.batch_id
+    failed = await database.read(statistics.failed_by_class, batch_id)
+    suspects = await database.read(measuring.suspect_clips, batch_id)
+    if as_json:
+        step = next_step(ending)
+        result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
+        summary = summary_json(batch.name, ending.batch_summary, ending.blockers, options.typed)
+        remarks = await database.read(delivery.remarks, batch_id)
+        more = {"missing": lost_json(ending.lost), "remarks": remarks, "failed": failed, **suspects_json(suspects)}
+        command = options.same_command() if step.command == "run" else step.command and options.typed(step.command)
+        advice = hints.advice(step.hint, command)
+        rest = {"hooks_failed": opened.hooks.failed, "bill": bill and asdict(bill)}
+        print_json({**result, **summary, **more, **rest, **advice}, is_progress=True)
+        return
+    failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
+    remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
+    paths = await database.read(statistics.delivered_paths, batch_id)
+    folder = opened.spec.folder / common_folder(paths)
+    bill_line = closing_line(bill, options.next_command)
+    closing = closing_lines(opened, ending, f"{folder}", failed, lasted)
+    print_result(batch, ending, failures, remarks, suspects, [bill_line, *closing] if bill_line else closing)
+
+
+def closing_lines(
+    opened: api.OpenRun, ending: Ending, folder: str, failed: Mapping[str, int], lasted: timedelta
+) -> list[str]:
+    """What a person needs at the end, and the next command to type."""
+    summary, hooks = ending.batch_summary, opened.hooks
+    delivered = summary.counts[State.DONE]
+    lines = [
+        f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
+        f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
+        f"cost: {dollars(summary.cost_usd)}; this run took {duration(lasted)}",
+    ]
+    if hooks.command and hooks.ended_well + hooks.failed:
+        again = "; the next run with the same --exec starts them again" if hooks.failed else ""
+        lines.append(f"--exec: {hooks.ended_well} ended well, {hooks.failed} failed{again}")
+    lines += hooks.failures
+    step = next_step(ending)
+    if step.command:
+        lines.append(f"Next: {step.hint}: {options.next_command(step.command)}")
+    return [f"  {line}" for line in lines if line]
+
+
+async def bill_of(runner: Runner, ending: Ending, began_at: datetime) -> ClosingBill | None:
+    """Whether the account was charged what it should be. A run that was interrupted, or whose key is refused, ends
+    without it; so does one that is interrupted now."""
+    context, summary = runner.context, ending.batch_summary
+    if runner.signal or context.blocked or summary.total > CLOSING_JOBS:
+        return None
+    with suppress(asyncio.CancelledError):
+        return await closing_bill(context.database, context.service, context.batch_id, began_at, clock.utcnow())
+    return None
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder that these relative paths are in."""
+    return posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""
+
+
+def print_result(
+    batch: Batch,
+    ending: Ending,
+    failures: list[str],
+    remarks: list[str],
+    suspects: SuspectClips,
+    closing: Sequence[str],
+) -> None:
+    """The result on standard output; on standard error, what a person should know and can do about it."""
+    summary = ending.batch_summary
+    OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
+    errors, retry = OutputStream(sys.stderr), options.next_command("retry")
+    lines = [f"  remark: {remark}" for remark in remarks]
+    lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
+    lines += lost_lines(ending.lost, retry.strip("`"))
+    lines += suspect_lines(suspects, options.typed("review"))
+    if ending.exit_code is ExitCode.INCOMPLETE:
+        lines += advice(summary, failures, retry)
+    lines += closing
+    for line in lines:
+        errors.write(line)
+
+
+def advice(summary: BatchSummary, failures: list[str], retry: str) -> list[str]:
+    """What a person can do about jobs that are not delivered."""
+    lines = [f"  {failure}" for failure in failures]
+    failed = summary.counts[State.FAILED]
+    if failed > len(failures):
+        lines.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
+    if failed and summary.held:  # without held jobs, it is the next step
+        lines.append(f"  {retry} makes the failed jobs pending again; then run.")
+    if late := summary.late + summary.stuck:
+        lines.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
+        lines.append(f"{options.next_command('cancel')} with an id gives one up, whatever it waits for.")
+    return lines

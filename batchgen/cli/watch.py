@@ -1,0 +1,67 @@
+"""`batchgen status --watch`: shows what runs do with a batch, as the run itself would, until none is at work."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchgen.errors import UsageError
+from batchgen.files import liveness
+from batchgen.hooks.command_line import command_line
+from batchgen.jobtable import leases, statistics
+from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
+from batchgen.jobtable.database import Database
+from batchgen.report.progress import Progress
+from batchgen.report.terminal import print_lines
+from batchgen.stage import wait_for
+
+CHECK_SECONDS = 1.0  # between two checks whether a run is at work
+
+
+def watch(manifest: Path | None, db: str | None, *, as_json: bool) -> None:
+    """Show the events of a batch until no run is at work on it, or Ctrl-C. Raises `UsageError`, `KeyboardInterrupt`."""
+    with open_table(db, manifest) as database:
+        candidates = batches_of(database, manifest) if manifest else database.read_now(stored_batches)
+        at_work = [batch for batch in candidates if is_at_work(database, batch)]
+        if len(at_work) > 1:
+            raise UsageError(
+                f"--watch shows one batch, and runs are at work on {' and '.join(batch.name for batch in at_work)}."
+                " Name a manifest whose batch is the only one"
+            )
+        if at_work:
+            asyncio.run(show_events(database, at_work[0], as_json=as_json))
+        else:
+            print_lines(f"no run is at work on {names(candidates)}: there is nothing to watch", err=True)
+
+
+def names(batches: Sequence[StoredBatch]) -> str:
+    return " or ".join(batch.name for batch in batches) or "any batch"
+
+
+def is_at_work(database: Database, batch: StoredBatch) -> bool:
+    """Whether a run of the batch lives."""
+    unended = database.read_now(leases.unended, batch.id)
+    return len(unended) > len(liveness.dead(database.path, unended))
+
+
+async def show_events(database: Database, batch: StoredBatch, *, as_json: bool) -> None:
+    """Show what happens to a batch from now on, until no run is at work on it."""
+    after, ended = await database.read(statistics.last_event), asyncio.Event()
+    progress = Progress(
+        database,
+        batch.id,
+        batch.name,
+        after,
+        as_json=as_json,
+        stream=sys.stderr if as_json else sys.stdout,
+        command_line=lambda name: command_line(name, batch.manifest_path),
+    )
+    following = asyncio.create_task(progress.follow(ended))
+    try:
+        while await asyncio.to_thread(is_at_work, database, batch) and not following.done():
+            await wait_for(ended, CHECK_SECONDS)
+    finally:
+        ended.set()
+        await following

@@ -1,0 +1,103 @@
+"""What stops a run or keeps it from sending, and the next step of a person: for notifications, JSON and summaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from batchgen.ending import Ending, advice_of
+from batchgen.errors import ExitCode
+from batchgen.jobs import State
+from batchgen.jobtable.statistics import BatchSummary
+from batchgen.limits.budget import HOLD_REASONS, Hold
+from batchgen.services.outcomes import Trouble
+from batchgen.stage import RunContext
+
+SILENCE = timedelta(minutes=5)
+"""Without an answer of the service: shorter outages pass by themselves, and no one has to be woken for them."""
+
+
+class StopKind(StrEnum):
+    """What keeps a run from sending more."""
+
+    CREDITS = "credits"  #: the account has none
+    KEY = "key"  #: the service refuses it, or does not let it do this
+    ADDRESS = "address"  #: it is not that of the service
+    DISK = "disk"  #: the output folder cannot be written
+    BUDGET = "budget"  #: `max_cost` is reached
+    SERVICE = "service"  #: it does not answer
+
+
+STOP_OF = {
+    Trouble.CREDITS: StopKind.CREDITS,
+    Trouble.AUTH: StopKind.KEY,
+    Trouble.KEY: StopKind.KEY,
+    Trouble.ADDRESS: StopKind.ADDRESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run sends no more, and what a person does about it."""
+
+    kind: StopKind
+    message: str
+    hint: str
+
+
+def stop_of(context: RunContext, now: datetime) -> Stop | None:
+    """What keeps a run from sending more, where that needs a person; None while nothing does."""
+    if context.disk:
+        return Stop(StopKind.DISK, context.disk, "free some disk, then run the same command: what is paid waits")
+    if blocked := context.blocked:
+        hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
+        return Stop(STOP_OF[blocked.trouble], blocked.reason, hint)
+    if context.hold == HOLD_REASONS[Hold.BUDGET]:
+        hint = "raise max_cost in the manifest, or give --max-cost, and run the same command"
+        return Stop(StopKind.BUDGET, context.hold, hint)
+    contact = context.contact
+    if contact.silent_since and now - contact.silent_since >= SILENCE:
+        hint = "nothing to do: the run tries again; check the network where it lasts"
+        return Stop(StopKind.SERVICE, f"{context.service.base_url} does not answer: {contact.reason}", hint)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What a person does next, and the command of batchgen for it, without its arguments; "" where there is none."""
+
+    hint: str
+    command: str = ""
+
+
+BY_EXIT_CODE = {
+    ExitCode.DELIVERED: NextStep("look at the clips, and pick the good ones", "review"),
+    ExitCode.ACCOUNT: NextStep("top up the account or set a valid key; then the same command goes on", "run"),
+    ExitCode.LIMIT_REACHED: NextStep("with a higher --max-cost or a later --until, the same command goes on", "run"),
+    ExitCode.UNREACHABLE: NextStep("once the service answers, the same command goes on", "run"),
+    ExitCode.STORAGE: NextStep("make the disk or folder writable; then the same command goes on", "run"),
+    ExitCode.INTERRUPTED: NextStep("the same command goes on where this one stopped", "run"),
+    ExitCode.TERMINATED: NextStep("the same command goes on where this one stopped", "run"),
+}
+
+
+def next_step(ending: Ending) -> NextStep:
+    """What a person does after a run."""
+    if ending.exit_code is not ExitCode.INCOMPLETE:
+        return BY_EXIT_CODE.get(ending.exit_code, NextStep(""))
+    return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
+
+
+def next_of(summary: BatchSummary, *, has_lost_files: bool = False) -> NextStep:
+    """What a person does about the jobs of a batch on which no run is at work."""
+    waiting = sum(number for state, number in summary.counts.items() if not state.is_terminal) - summary.held
+    if summary.held:
+        return NextStep("say what became of the jobs that are held for a person", "resolve")
+    if summary.counts[State.FAILED]:
+        return NextStep("make the failed jobs pending again, then run", "retry")
+    if has_lost_files:
+        return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
+    if waiting:
+        return NextStep("the same command goes on with the jobs that are not delivered", "run")
+    return NextStep("look at the clips, and pick the good ones", "review")

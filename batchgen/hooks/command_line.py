@@ -1,0 +1,33 @@
+"""The text of a command that a person may type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+OPTIONS_WITH_SECRETS = ("--notify", "--db")
+
+
+def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
+    """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
+    verb, *options = name.split()
+    words = ["batchgen", verb, shlex.quote(str(manifest)), *options]
+    if simulate:
+        words.append("--simulate")
+    if db:
+        words += ["--db", "URL" if "://" in str(db) else shlex.quote(str(db))]
+    return " ".join(words)
+
+
+def typed_again(arguments: Sequence[str]) -> str:
+    """The same command, to type. `URL` stands for an address in it, which may hold a password."""
+    words = ["batchgen"]
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        name, sign, value = word.partition("=")
+        if name in OPTIONS_WITH_SECRETS and sign and ("://" in value or name == "--notify"):
+            words.append(f"{name}=URL")
+        else:
+            is_secret = before == "--notify" or (before in OPTIONS_WITH_SECRETS and "://" in word)
+            words.append("URL" if is_secret else shlex.quote(word))
+    return " ".join(words)

@@ -1,0 +1,223 @@
+"""The command of `--exec`: started once for each delivered file, in order of delivery, a few at one time.
+
+There is no shell: the text is split once, when it is typed, and a placeholder is replaced only where it is a whole
+argument. So nothing of a manifest or a service can become another argument or another command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.errors import UsageError
+from batchgen.files import liveness
+from batchgen.jobtable import delivery_hooks, leases
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.delivery_hooks import HookedFile
+from batchgen.services.text import one_line
+
+LOG = logging.getLogger("batchgen.hooks")
+AT_ONCE = 4  # commands: most wait for a network or a disk that the downloads need as well
+TIMEOUT_SECONDS = 600.0  # of one command: an upload of a large file takes minutes
+END_SECONDS = 600.0  # for which the end of a run waits for the commands that are left
+STOP_SECONDS = 10.0  # the same after Ctrl-C: what has not ended is started again by the next run
+CHECK_SECONDS = 0.2  # between two checks for Ctrl-C while the end of a run waits
+TAIL_BYTES = 4_096  # of a command's output that are kept: its last line says why it failed
+TAIL_SECONDS = 1.0  # for which the rest of the output is read after the end of the command
+MESSAGE_CHARS = 300  # of that line
+CANNOT_START, TIMED_OUT = 126, 124  # exit codes with which shells and `timeout` say the same
+PLACEHOLDER = re.compile(r"\{(path|id|batch|model|url|)\}")
+SECRET_VARIABLES = ("BATCHGEN_NOTIFY", "BATCHGEN_DB")  # a URL in them may hold a password
+
+
+@dataclass(frozen=True, slots=True)
+class HookResult:
+    """How the command ended for one delivered file."""
+
+    key: str
+    path: Path
+    exit_code: int
+    message: str
+    """The last line of its output, bounded and printable."""
+
+    def __str__(self) -> str:
+        reason = f": {self.message}" if self.message else ""
+        return f"{self.key}: --exec ended with exit code {self.exit_code}{reason}"
+
+
+def parse_command(command: str | Sequence[str]) -> list[str]:
+    """The arguments of a command. Raises `UsageError` for one that cannot be started as it is typed."""
+    try:
+        arguments = shlex.split(command) if isinstance(command, str) else list(command)
+    except ValueError as error:
+        raise UsageError(f"--exec {command!r}: {error}") from None
+    if not arguments or any("\0" in argument for argument in arguments):
+        raise UsageError("--exec: there is no command")
+    for argument in arguments:
+        if PLACEHOLDER.search(argument) and not PLACEHOLDER.fullmatch(argument):
+            raise UsageError(
+                f"--exec: {argument!r}: a placeholder must be an argument of its own. A script can put together"
+                " what it needs from the variables BATCHGEN_PATH, BATCHGEN_ID, …"
+            )
+    if PLACEHOLDER.fullmatch(arguments[0]):
+        raise UsageError(f"--exec: the program cannot be {arguments[0]}")
+    return arguments
+
+
+class DeliveryHook:
+    """Runs a command in `folder` for the delivered files of a batch. Its failures go to `on_result`, and end nothing.
+
+    `again`: also for the files for which it ended well in an earlier run. Raises `UsageError` where the command cannot
+    be started.
+    """
+
+    def __init__(self, command: str | Sequence[str], folder: Path, *, again: bool = False) -> None:
+        self.arguments, self.folder, self.again = parse_command(command), folder.absolute(), again
+        program = self.arguments[0]
+        if not shutil.which(self.folder / program if os.sep in program else program):
+            raise UsageError(f"--exec: there is no program {program!r} that can be started. Nothing has been sent.")
+        self.digest = hashlib.sha256(json.dumps(self.arguments).encode()).hexdigest()
+        self.on_result: Callable[[HookResult], None] = lambda _result: None
+        self.waiting: deque[int] = deque()
+        """The row ids of the delivered files for which the command is to be started."""
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.is_closing = False
+
+    async def open(self, database: Database, batch: str, batch_id: int, run: str, secrets: Collection[str]) -> None:
+        """Take up the files of earlier runs. `secrets` are the environment variables that the command must not see."""
+        self.database, self.batch, self.batch_id, self.run = database, batch, batch_id, run
+        hidden = {*secrets, *SECRET_VARIABLES}
+        self.environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        unended = await database.read(leases.unended, batch_id)
+        self.dead_runs = await asyncio.to_thread(liveness.dead, database.path, unended)
+        if self.again:
+            self.waiting.extend(await database.read(delivery_hooks.outputs_of, batch_id))
+        else:
+            self.waiting.extend(await database.read(delivery_hooks.waiting_outputs, batch_id, self.digest))
+
+    async def add(self, keys: Iterable[str]) -> None:
+        """Take up the files of jobs that were delivered just now."""
+        self.waiting.extend(await self.database.read(delivery_hooks.outputs_of, self.batch_id, list(keys)))
+
+    def start_waiting(self) -> None:
+        """Start commands, as many as may run at one time."""
+        while self.waiting and len(self.tasks) < AT_ONCE and not self.is_closing:
+            task = asyncio.create_task(self.handle(self.waiting.popleft()))
+            self.tasks.add(task)
+            task.add_done_callback(self.ended)
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            LOG.warning("hook.failed", extra={"reason": str(error)})
+        self.start_waiting()
+
+    async def close(self, is_stopping: Callable[[], bool]) -> None:
+        """Wait for the commands that are left, for a bounded time, and kill what has not ended by then."""
+        loop = asyncio.get_running_loop()
+        deadline, was_stopping = loop.time() + END_SECONDS, False
+        while self.tasks and loop.time() < deadline:
+            if is_stopping() and not was_stopping:
+                was_stopping, self.is_closing = True, True
+                deadline = min(deadline, loop.time() + STOP_SECONDS)
+            await asyncio.wait(self.tasks, timeout=CHECK_SECONDS)
+        self.is_closing = True
+        left = [*self.tasks]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def handle(self, output_id: int) -> None:
+        """Run the command for one file, unless another run does, or did."""
+        write, now = self.database.write, clock.utcnow()
+        file = await write(
+            delivery_hooks.begin, output_id, self.digest, self.run, self.dead_runs, now, again=self.again
+        )
+        if file is None:
+            return
+        path = (self.folder / file.path).absolute()
+        code, message = await self.execute(file, path)
+        await write(delivery_hooks.end, output_id, self.digest, self.run, code, message or None, clock.utcnow())
+        self.on_result(HookResult(file.key, path, code, message))
+
+    async def execute(self, file: HookedFile, path: Path) -> tuple[int, str]:
+        """Start the command, and return its exit code and the last line that it wrote. Cancelled, it is killed."""
+        values = {
+            "path": str(path),
+            "id": file.key,
+            "batch": self.batch,
+            "model": file.model,
+            "url": file.url,
+        }
+        arguments = [fill(argument, {**values, "": values["path"]}) for argument in self.arguments]
+        details = {**values, "number": str(file.number), "sha256": file.sha256}
+        variables = {f"BATCHGEN_{name.upper()}": value.replace("\0", "") for name, value in details.items()}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments,
+                cwd=self.folder,
+                env={**self.environment, **variables},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,  # a timeout ends what the command has started as well
+            )
+        except (OSError, ValueError) as error:
+            return CANNOT_START, one_line(f"it cannot be started: {error}", MESSAGE_CHARS)
+        tail = bytearray()
+        reading = asyncio.create_task(read_tail(process, tail))
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                code = await process.wait()
+                # What the command has started and left behind may keep the pipe open.
+                await asyncio.wait([reading], timeout=TAIL_SECONDS)
+        except TimeoutError:
+            return TIMED_OUT, f"it was killed after {TIMEOUT_SECONDS:g} s. {last_line(tail)}".strip()
+        finally:
+            reading.cancel()
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    kill_group(process.pid)
+                await process.wait()
+        return code, last_line(tail)
+
+
+def fill(argument: str, values: Mapping[str, str]) -> str:
+    """The argument, or the value of the placeholder that it is."""
+    match = PLACEHOLDER.fullmatch(argument)
+    return values[match[1]] if match else argument
+
+
+async def read_tail(process: asyncio.subprocess.Process, tail: bytearray) -> None:
+    """Read what a command writes to its end, and keep the last bytes."""
+    assert process.stdout
+    while chunk := await process.stdout.read(1 << 16):
+        tail += chunk
+        del tail[:-TAIL_BYTES]
+
+
+def last_line(tail: bytes | bytearray) -> str:
+    """The last line that is not empty."""
+    lines = tail.decode("utf-8", "replace").strip().splitlines()
+    return one_line(lines[-1], MESSAGE_CHARS) if lines else ""
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process with everything that it has started."""
+    if hasattr(os, "killpg"):
+        os.killpg(pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGTERM)

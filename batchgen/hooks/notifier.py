@@ -1,0 +1,155 @@
+"""Notifications by Apprise: mail, Slack, Telegram and many more, one address (URL) for each receiver.
+
+A URL holds a password or a token. So it stays in this module: no row, message or log line has more of it than the word
+before `://`. Each URL has a thread of its own, because Apprise blocks: a slow receiver delays neither the run nor the
+other receivers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from batchgen.errors import UsageError
+from batchgen.services.text import one_line
+
+THREAD_NAME = "batchgen-notify"
+QUEUED_MAX = 20  # messages that wait for a receiver: one that never answers must not collect a night of them
+END_SECONDS = 20.0  # for which the end of a run waits for the last message
+TITLE_CHARS = 120  # of a mail's subject or a chat's first line
+LINE_CHARS = 300  # of a line of the text
+LINES_MAX = 20  # of the text: a telephone shows fewer
+MARKUP = str.maketrans({"<": "‹", ">": "›", "@": "＠", "`": "'"})
+"""What chats and mail take for a tag, a mention or a quotation. A service's own words may stand in a message."""
+SECRET_LOGGERS = ("apprise", "urllib3.connectionpool", "requests", "smtplib")
+"""They log addresses with their tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A notification: plain text, of bounded length, without markup."""
+
+    title: str
+    lines: Sequence[str] = ()
+
+    @property
+    def text(self) -> str:
+        lines = [plain_text(line, LINE_CHARS) for line in self.lines[:LINES_MAX]]
+        return "\n".join(filter(None, lines)) or plain_text(self.title, TITLE_CHARS)
+
+
+def plain_text(text: str, most: int) -> str:
+    """One printable line without markup and mentions."""
+    return one_line(" ".join(text.split()), most).translate(MARKUP)
+
+
+@dataclass(slots=True)
+class Receiver:
+    """One URL, and the thread that sends to it."""
+
+    kind: str
+    """The word before `://`."""
+    number: int
+    """Its place among the URLs of the run, from 1."""
+    send: Callable[[Message], bool] = field(repr=False)
+    queue: SimpleQueue[Message | None] = field(default_factory=SimpleQueue)
+    thread: Thread | None = None
+
+    @property
+    def name(self) -> str:
+        return f"--notify {self.number} ({self.kind}://…)"
+
+
+class Notifier:
+    """Sends messages to every receiver, in order, beside the run. `on_failure` is called with a sentence.
+
+    Raises `UsageError` where Apprise is not installed, or does not know a URL.
+    """
+
+    def __init__(self, urls: Collection[str]) -> None:
+        self.receivers = receivers_of(urls)
+        self.on_failure: Callable[[str], None] = lambda _reason: None
+
+    def start(self) -> None:
+        """Start the threads. They end with the process: none keeps it alive."""
+        loop = asyncio.get_running_loop()
+        for receiver in self.receivers:
+            receiver.thread = Thread(target=self.send_all, args=[receiver, loop], name=THREAD_NAME, daemon=True)
+            receiver.thread.start()
+
+    def notify(self, message: Message) -> None:
+        """Send a message to every receiver, without waiting for it."""
+        for receiver in self.receivers:
+            if receiver.queue.qsize() < QUEUED_MAX:
+                receiver.queue.put(message)
+
+    async def close(self) -> None:
+        """Wait until everything is sent, for a bounded time."""
+        for receiver in self.receivers:
+            receiver.queue.put(None)
+        async with asyncio.TaskGroup() as waiting:
+            for receiver in self.receivers:
+                waiting.create_task(self.wait_for(receiver))
+
+    async def wait_for(self, receiver: Receiver) -> None:
+        if receiver.thread:
+            await asyncio.to_thread(receiver.thread.join, END_SECONDS)
+            if receiver.thread.is_alive():
+                self.on_failure(f"{receiver.name} does not answer: what was not sent within {END_SECONDS:g} s is lost")
+
+    def send_all(self, receiver: Receiver, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what comes, until `None` comes."""
+        while message := receiver.queue.get():
+            try:
+                was_sent = receiver.send(message)
+            except Exception:  # whatever a library of a receiver raises: its text may have the URL
+                was_sent = False
+            if not was_sent:
+                sentence = f"{receiver.name}: the receiver did not take “{message.title}”"
+                try:
+                    loop.call_soon_threadsafe(self.on_failure, sentence)
+                except RuntimeError:  # the run has ended
+                    return
+
+
+def receivers_of(urls: Collection[str]) -> list[Receiver]:
+    """The receivers of these URLs. Raises `UsageError`; no message repeats a URL."""
+    if not urls:
+        return []
+    try:
+        import apprise  # Imported here: it takes longer than the start of batchgen, and only `--notify` needs it.
+    except ImportError:
+        raise UsageError('notifications need Apprise: pip install "batchgen[notify]". Nothing has been sent.') from None
+    for name in SECRET_LOGGERS:
+        logging.getLogger(name).addFilter(is_not_from_a_receiver)
+    receivers = []
+    for number, url in enumerate(urls, 1):
+        server = None if "://" not in url else apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        if server is None:
+            raise UsageError(
+                f"--notify {number} is no address that Apprise knows, such as mailto://user:password@example.com or"
+                " json://localhost:8000. Its list: https://appriseit.com/services/. Nothing has been sent."
+            )
+        receivers.append(Receiver(plain_text(url.partition("://")[0], 20), number, sender(apprise, server)))
+    return receivers
+
+
+def sender(apprise: Any, server: Any) -> Callable[[Message], bool]:
+    """A function that sends a message to one receiver and returns whether it took it."""
+    receiver = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
+    receiver.add(server)
+
+    def send(message: Message) -> bool:
+        title = plain_text(message.title, TITLE_CHARS)
+        return bool(receiver.notify(message.text, title, body_format=apprise.NotifyFormat.TEXT))
+
+    return send
+
+
+def is_not_from_a_receiver(record: logging.LogRecord) -> bool:
+    return not (record.threadName or "").startswith(THREAD_NAME)

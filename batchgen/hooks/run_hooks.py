@@ -1,0 +1,212 @@
+"""The hooks of one run: follows its events, and notifies, starts commands and serves metrics. None can fail the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from batchgen import clock
+from batchgen.ending import Ending
+from batchgen.errors import BatchgenError
+from batchgen.hooks.advice import NextStep, Stop, StopKind, next_step, stop_of
+from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
+from batchgen.hooks.notifier import Message, Notifier
+from batchgen.jobs import State
+from batchgen.jobtable import blockers, leases, statistics
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.statistics import BatchSummary
+from batchgen.runner import Runner
+from batchgen.stage import wait_for
+
+if TYPE_CHECKING:
+    from batchgen.hooks.metrics import MetricsServer
+
+LOG = logging.getLogger("batchgen.hooks")
+FOLLOW_SECONDS = 1.0  # between two reads of the events: a person and a command can wait so long
+IDLE = timedelta(minutes=30)  # without a change of state: several times what a generation takes
+FAILURES_KEPT = 5  # for the summary; all of them are told when they happen
+
+Report = Callable[[HookResult | str], None]
+"""Called with each result of the command, and with a sentence for a notification that failed."""
+
+
+class RunHooks:
+    """What a run calls outside. With none, `run` is that of the runner."""
+
+    def __init__(
+        self,
+        notifier: Notifier | None = None,
+        command: DeliveryHook | None = None,
+        metrics: MetricsServer | None = None,
+        idle: timedelta = IDLE,
+        command_line: Callable[[str], str] = str,
+    ) -> None:
+        self.notifier, self.command, self.metrics, self.idle = notifier or Notifier(()), command, metrics, idle
+        self.command_line = command_line
+        """Another command on the same batch, to type."""
+        self.report: Report = log_failure
+        self.failures: list[str] = []
+        """The first failures."""
+        self.failed, self.ended_well = 0, 0
+        """How many commands did, and how many notifications failed with them."""
+        self.over = asyncio.Event()
+        self.following: asyncio.Task[None] | None = None
+        self.notified_stops: set[StopKind] = set()
+        self.notified_idle = False
+        self.has_begun = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.notifier.receivers or self.command or self.metrics)
+
+    async def run(self, runner: Runner, last_event: int) -> Ending:
+        """Run the runner to its end with these hooks. Raises what the run raises."""
+        if self.is_empty:
+            return await runner.run()
+        self.runner, self.context = runner, runner.context
+        self.batch = runner.spec.batch.name
+        self.last_event, self.last_movement = last_event, clock.utcnow()
+        try:
+            await self.open()
+            runner.before_end = self.finish
+            self.following = asyncio.create_task(self.follow())
+            try:
+                ending = await runner.run()
+            except BatchgenError as error:
+                self.notify_end(str(error), None, NextStep("", "run"))
+                raise
+            self.notify_end(ending.message, ending.batch_summary, next_step(ending))
+            return ending
+        finally:
+            await self.close()
+
+    async def open(self) -> None:
+        """Start the threads, take up the files of earlier runs, and serve the metrics."""
+        context = self.context
+        self.notifier.on_failure = self.notification_failed
+        self.notifier.start()
+        if self.command:
+            self.command.on_result = self.count
+            secrets = (context.service.variables.key,)
+            batch_id, run = context.batch_id, context.run
+            await self.command.open(context.database, self.batch, batch_id, run, secrets)
+        if self.metrics:
+            from batchgen.hooks.metrics import RunMetrics
+
+            self.metrics.registry.register(
+                RunMetrics(context.database, context.batch_id, self.batch, context.answers, lambda: self.last_movement)
+            )
+
+    async def follow(self) -> None:
+        """Read the events of the batch until the run is over, and do what follows from them."""
+        try:
+            while not await wait_for(self.over, FOLLOW_SECONDS):
+                await self.turn()
+        except Exception as error:  # A hook must not end a run, and what ends the run is told by the run.
+            LOG.warning("hooks.failed", extra={"reason": str(error)})
+
+    async def turn(self) -> None:
+        """Read the new events once."""
+        context, database = self.context, self.context.database
+        if not self.has_begun:
+            self.has_begun = context.run in await database.read(leases.unended, context.batch_id)
+        if not self.has_begun:  # The table does not have the run yet that starts the commands.
+            return
+        while (page := await database.read(statistics.events_since, context.batch_id, self.last_event))[0]:
+            events, self.last_event = page
+            self.last_movement, self.notified_idle = clock.utcnow(), False
+            delivered = [event.key for event in events if event.to_state is State.DONE]
+            if self.command and delivered:
+                await self.command.add(delivered)
+        if self.command:
+            self.command.start_waiting()
+        if self.notifier.receivers:
+            await self.notify_trouble(clock.utcnow())
+
+    async def notify_trouble(self, now: datetime) -> None:
+        """Notify once of each breaker, and once for each time in which nothing moves for long."""
+        stop = stop_of(self.context, now)
+        if stop and stop.kind not in self.notified_stops:
+            self.notified_stops.add(stop.kind)
+            self.notify_stop(stop)
+        if now - self.last_movement < self.idle or self.notified_idle:
+            return
+        self.notified_idle = True
+        waiting = await self.context.database.read(blockers.blockers, self.context.batch_id, now)
+        minutes = (now - self.last_movement).total_seconds() / 60
+        self.notifier.notify(
+            Message(
+                f"batchgen: {self.batch}: nothing has moved for {minutes:.0f} minutes",
+                [*map(str, waiting), f"More: {self.command_line('status')}"],
+            )
+        )
+
+    def notify_stop(self, stop: Stop) -> None:
+        title = f"batchgen: {self.batch}: no more is sent ({stop.kind})"
+        self.notifier.notify(Message(title, [stop.message, stop.hint]))
+
+    def notify_end(self, message: str, summary: BatchSummary | None, step: NextStep) -> None:
+        """Notify how the run ended."""
+        first, *rest = message.splitlines() or [""]
+        lines = [first, *rest]
+        if summary:
+            states = ", ".join(f"{number} {state}" for state, number in summary.counts.items() if number)
+            lines.append(f"{states or 'no jobs'}; {plain(summary.cost_usd)} USD")
+        if self.failed:
+            lines.append(f"{self.failed} commands of --exec failed")
+        if step.hint:
+            lines.append(f"Next: {step.hint}.")
+        if step.command:
+            lines.append(self.command_line(step.command))
+        self.notifier.notify(Message(f"batchgen: {self.batch}: {first}", lines))
+
+    async def finish(self) -> None:
+        """Start the commands for the last files, and wait for them. The run still counts as at work."""
+        self.over.set()
+        with contextlib.suppress(Exception):  # as in `follow`
+            if self.following:
+                await self.following
+            await self.turn()
+            if self.command:
+                await self.command.close(lambda: self.runner.signal is not None)
+
+    async def close(self) -> None:
+        """Send the last notifications."""
+        self.over.set()
+        if self.following:
+            await self.following
+        await self.notifier.close()
+
+    def release(self) -> None:
+        """Give back the port of the metrics."""
+        if self.metrics:
+            self.metrics.stop()
+
+    def count(self, result: HookResult) -> None:
+        """Count how a command ended, and tell it."""
+        if result.exit_code:
+            self.failed += 1
+            self.keep(str(result))
+        else:
+            self.ended_well += 1
+        self.report(result)
+
+    def notification_failed(self, sentence: str) -> None:
+        self.keep(sentence)
+        self.report(sentence)
+
+    def keep(self, failure: str) -> None:
+        if len(self.failures) < FAILURES_KEPT:
+            self.failures.append(failure)
+
+
+def log_failure(result: HookResult | str) -> None:
+    """Log what failed, as a sentence for a person."""
+    if isinstance(result, str) or result.exit_code:
+        LOG.warning(str(result), extra={"is_sentence": True})
+    else:
+        LOG.info("hook.ended", extra={"job": result.key})

@@ -1,0 +1,116 @@
+"""Which delivered files the command of `--exec` has been run for: one row for each file and command.
+
+A row is written before the command starts, so that of two runs only one starts it, and again when it ends. A command
+that failed, or whose run died before it ended, is started again by the next run: at least once for each file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from batchgen.jobs import State
+from batchgen.jobtable.schema import attempts, hook_runs, jobs, outputs, runs
+from batchgen.jobtable.transition import guarded_update
+
+
+@dataclass(frozen=True, slots=True)
+class HookedFile:
+    """A delivered file, for the command that is run for it."""
+
+    output_id: int
+    key: str
+    model: str
+    number: int
+    path: str
+    """Relative to the manifest's folder."""
+    url: str
+    sha256: str
+
+
+def waiting_outputs(connection: Connection, batch_id: int, command: str) -> list[int]:
+    """The delivered files for which the command has not ended well, in order of delivery."""
+    return list(connection.execute(WAITING, {"in_batch": batch_id, "of_command": command}).scalars())
+
+
+def outputs_of(connection: Connection, batch_id: int, keys: Collection[str] | None = None) -> list[int]:
+    """The delivered files of these jobs or of all, in order of delivery."""
+    statement = DELIVERED if keys is None else DELIVERED.where(jobs.c.key.in_(keys))
+    return list(connection.execute(statement, {"in_batch": batch_id}).scalars())
+
+
+def begin(
+    connection: Connection,
+    output_id: int,
+    command: str,
+    run: str,
+    dead_runs: Collection[str],
+    now: datetime,
+    *,
+    again: bool = False,
+) -> HookedFile | None:
+    """Record that a run starts the command for a file; None where it ended well, or a live run has started it.
+
+    `again` starts it although it ended well in an earlier run.
+    """
+    file = connection.execute(FILE, {"output": output_id}).first()
+    if file is None:
+        return None
+    row = connection.execute(HOOK_RUN, {"output": output_id, "of_command": command}).first()
+    started = {"run_id": run, "began_at": now, "ended_at": None, "exit_code": None, "message": None}
+    if row is None:
+        connection.execute(insert(hook_runs).values(output_id=output_id, command=command, **started))
+    else:
+        is_live = row.run_ended_at is None and row.run_id not in dead_runs
+        ended_well = row.exit_code == 0 and not again
+        if row.run_id == run or ended_well or (row.ended_at is None and is_live):
+            return None
+        guard = {"output_id": output_id, "command": command, "run_id": row.run_id}
+        if not guarded_update(connection, hook_runs, guard, started):
+            return None
+    return HookedFile(output_id, *file)
+
+
+def end(
+    connection: Connection,
+    output_id: int,
+    command: str,
+    run: str,
+    exit_code: int,
+    message: str | None,
+    now: datetime,
+) -> None:
+    """Record how the command ended that this run started for a file."""
+    guard = {"output_id": output_id, "command": command, "run_id": run}
+    guarded_update(connection, hook_runs, guard, {"ended_at": now, "exit_code": exit_code, "message": message})
+
+
+OF_BATCH = (
+    select(outputs.c.id)
+    .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))
+)
+DELIVERED = OF_BATCH.order_by(outputs.c.delivered_at, outputs.c.id)
+WAITING = DELIVERED.where(
+    ~select(hook_runs.c.output_id)
+    .where(
+        hook_runs.c.output_id == outputs.c.id,
+        hook_runs.c.command == bindparam("of_command"),
+        hook_runs.c.exit_code == 0,
+    )
+    .exists()
+)
+FILE = (
+    select(jobs.c.key, jobs.c.model, outputs.c.number, outputs.c.path, outputs.c.url, outputs.c.sha256)
+    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(outputs.c.id == bindparam("output"), outputs.c.delivered_at.is_not(None))
+)
+HOOK_RUN = (
+    select(hook_runs, runs.c.ended_at.label("run_ended_at"))
+    .join(runs, runs.c.id == hook_runs.c.run_id)
+    .where(hook_runs.c.output_id == bindparam("output"), hook_runs.c.command == bindparam("of_command"))
+)

@@ -1,0 +1,310 @@
+"""The JSON lines that commands write with `--json`, as types, and the JSON Schema made from the same types.
+
+A line is one of the types in `EVENTS`; its `event` says which. Names and meanings stay; lines may gain fields.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+from typing_extensions import TypedDict  # pydantic reads the one of `typing` from Python 3.12 on
+
+from batchgen.jobs import State
+
+
+class Advice(TypedDict):
+    """What a person or a program can do."""
+
+    hint: str
+    """What to do, in words; "" where there is nothing to do."""
+    next: str | None
+    """The command to type, where there is one."""
+
+
+class Wait(Advice):
+    """What some jobs wait for."""
+
+    jobs: int
+    until: datetime | None
+    """When batchgen checks again."""
+    collect_by: datetime | None
+    """When the service may delete the first of the files that wait to be downloaded."""
+    origin: str | None
+    """Where they were sent, if that is not the service in use."""
+    cause: str | None
+    """The last error of most of these jobs."""
+    job: str | None
+    """The first of the jobs with that error."""
+
+
+FOR = TypedDict("FOR", {"for": str})
+FROM_TO = TypedDict("FROM_TO", {"from": State | None, "to": State})
+
+
+class WaitFor(Wait, FOR):
+    """What some jobs wait for, in words."""
+
+
+class Lost(TypedDict):
+    """A delivered file that is not there as it was delivered."""
+
+    id: str
+    path: str
+    fault: str
+
+
+class LastRun(TypedDict):
+    """How the last run of a batch ended."""
+
+    ended_at: datetime
+    exit_code: int | None
+    message: str | None
+
+
+class Summary(TypedDict):
+    """How a batch stands."""
+
+    batch: str
+    jobs: int
+    states: dict[State, int]
+    held: int
+    """Unconfirmed jobs that wait for a person."""
+    late: int
+    """Generations past their deadline."""
+    stuck: int
+    """Downloads that this run leaves to a later one."""
+    cost_usd: Decimal
+    bytes: int
+    waits: list[WaitFor]
+
+
+class More(TypedDict, total=False):
+    """What a summary may have besides."""
+
+    missing: list[Lost]
+    """Delivered files that are not there any more."""
+    remarks: list[str]
+    suspect: int
+    """Delivered clips that look wrong."""
+    problems: list[dict[str, Any]]
+    """What looks wrong with them."""
+    bill: dict[str, Any] | None
+    """Whether the account was charged what it should be."""
+
+
+class Enrolled(TypedDict):
+    """The manifest's jobs are in the job table: the first line of a run."""
+
+    event: Literal["enrolled"]
+    batch: str
+    new: int
+    edited: int
+    gone: int
+    redone: int
+    unchanged: int
+    changed: list[str]
+    """Jobs that were edited after they were sent."""
+
+
+class Warned(TypedDict):
+    """What may go wrong although the manifest is valid."""
+
+    event: Literal["warning"]
+    message: str
+
+
+class Elsewhere(Advice):
+    """Jobs that were sent to another address: the run does not ask for them."""
+
+    event: Literal["elsewhere"]
+    jobs: int
+    origin: str
+
+
+class Moved(FROM_TO):
+    """A job has changed its state."""
+
+    event: Literal["moved"]
+    at: datetime
+    id: str
+    detail: str | None
+
+
+class Waiting(WaitFor):
+    """What jobs wait for, when nothing has moved for a while or an error has come several times."""
+
+    event: Literal["waiting"]
+    at: datetime
+
+
+class Notice(Advice):
+    """The run does less than it could, and why; "" once it goes on."""
+
+    event: Literal["notice"]
+    at: datetime
+    message: str
+
+
+class Hooked(Advice):
+    """The command of `--exec` has ended for a delivered file."""
+
+    event: Literal["hook"]
+    at: datetime
+    id: str
+    path: str
+    exit_code: int
+    message: str
+
+
+class NotificationFailed(Advice):
+    """A notification was not taken by its receiver."""
+
+    event: Literal["notification_failed"]
+    at: datetime
+    message: str
+
+
+class Failures(TypedDict):
+    """Why jobs are not delivered."""
+
+    failed: dict[str, int]
+    """How many jobs failed, by the class of the error."""
+    hooks_failed: int
+    """Commands of `--exec` that failed in this run."""
+
+
+class Done(Summary, More, Failures, Advice):
+    """How a run ended: its last line."""
+
+    event: Literal["done"]
+    exit_code: int
+    message: str
+
+
+class Status(Summary, More, Advice):
+    """How a batch stands: the line of `status`."""
+
+    event: Literal["status"]
+    runs: int
+    """Runs that are at work."""
+    last_run: LastRun | None
+
+
+class Changed(Advice):
+    """What `retry`, `cancel` or `resolve` has changed, as job ids by what happens to them."""
+
+    event: Literal["changed"]
+    command: str
+    jobs: dict[str, list[str]]
+
+
+class HeldJob(TypedDict):
+    """What a person needs to find a lost request at the service."""
+
+    id: str
+    model: str
+    sent_at: datetime
+    client_request_id: str
+    error: str | None
+
+
+class Held(Advice):
+    """The jobs that are held for a person: `resolve` without an option."""
+
+    event: Literal["held"]
+    jobs: list[HeldJob]
+
+
+class ProblemAt(TypedDict):
+    """One thing that is wrong in a manifest; line and column count from 1."""
+
+    message: str
+    path: str
+    line: int
+    column: int
+    hint: str
+
+
+class Discrepancy(Advice):
+    """A request or a charge that does not close: a line of `reconcile`."""
+
+    event: Literal["discrepancy"]
+    settlement: str
+    at: datetime
+    id: str | None
+    attempt: int | None
+    state: str | None
+    generation_id: str | None
+    model: str | None
+    charged_usd: Decimal | None
+    expected_usd: Decimal | None
+    note: str
+
+
+class Reconciliation(TypedDict, total=False):
+    """What a comparison has where there was something to compare."""
+
+    since: datetime
+    lists_charges: bool
+    """Whether the service lists what it charged."""
+    unreadable: int
+    charged_usd: Decimal
+    balance_usd: Decimal | None
+    settlements: dict[str, dict[str, Any]]
+    """How many attempts or charges there are of each kind, and what they were charged."""
+    collected: list[str]
+    """Jobs whose video was paid for and is fetched now."""
+
+
+class Reconciled(Reconciliation):
+    """Whether the account was charged what it should be: the last line of `reconcile`."""
+
+    event: Literal["reconciled"]
+    batch: str
+    transactions: int
+    open: int
+    """What does not close."""
+    closes: bool
+
+
+class Error(Advice):
+    """Why a command failed: the last line, whichever command it is."""
+
+    event: Literal["error"]
+    exit_code: int
+    message: str
+    problems: list[ProblemAt]
+    """All that is wrong in a manifest."""
+
+
+Event = (
+    Enrolled
+    | Warned
+    | Elsewhere
+    | Moved
+    | Waiting
+    | Notice
+    | Hooked
+    | NotificationFailed
+    | Done
+    | Status
+    | Changed
+    | Held
+    | Discrepancy
+    | Reconciled
+    | Error
+)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a line: times are ISO 8601 text, and amounts are text, because they are exact."""
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+    for name in get_args(Event):
+        name.__pydantic_config__ = {"use_attribute_docstrings": True}
+    document = TypeAdapter(Event).json_schema(mode="serialization")
+    title = "A line that batchgen writes with --json"
+    return {"$schema": GenerateJsonSchema.schema_dialect, "title": title, **document}

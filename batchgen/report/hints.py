@@ -1,0 +1,89 @@
+"""What a person or a program does about what jobs wait for, and about an error: `hint` and `next` of the JSON lines."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from batchgen.errors import (
+    AccountError,
+    BatchgenError,
+    DatabaseNewer,
+    Interrupted,
+    ManifestChanged,
+    ManifestInvalid,
+    ServiceUnreachable,
+    StorageError,
+    TableLocked,
+    UsageError,
+)
+from batchgen.hooks.command_line import typed_again
+from batchgen.report.events import Advice, Error
+
+CommandLine = Callable[[str], str]
+"""From the name of a command to its text for the same batch."""
+PROBLEMS_SHOWN = 1_000  # of a manifest, in one line of JSON
+HINTS: dict[type[BatchgenError], str] = {
+    ManifestInvalid: "correct the manifest at these places; `check` reads it again and sends nothing",
+    ManifestChanged: "decide: --changed keep goes on with the paid videos, --changed redo pays for new ones",
+    DatabaseNewer: "install the batchgen that wrote this job table, or a newer one",
+    UsageError: "correct the command as the message says; --help shows its options",
+    AccountError: "set a valid key, or top up the account; then the same command goes on",
+    ServiceUnreachable: "once the service answers, the same command goes on",
+    TableLocked: "end the other program, or wait for it; then the same command goes on",
+    StorageError: "mend the disk, the folder or the database as the message says; then the same command goes on",
+    Interrupted: "the same command goes on where this one stopped",
+    BatchgenError: "this is a defect of batchgen: please report the message",
+}
+"""By class of error, the most special one first."""
+REPEATABLE = (AccountError, Interrupted, ServiceUnreachable, StorageError)
+"""Errors after which the same command goes on, once their reason is gone."""
+
+
+def error_json(error: BatchgenError, arguments: Sequence[str]) -> Error:
+    """An error for programs; `arguments` are those of the command that failed."""
+    hint = next(text for kind, text in HINTS.items() if isinstance(error, kind))
+    problems = error.problems[:PROBLEMS_SHOWN] if isinstance(error, ManifestInvalid) else []
+    return {
+        "event": "error",
+        "exit_code": error.exit_code,
+        "message": str(error),
+        "hint": hint,
+        "next": next_after(error, arguments),
+        "problems": [
+            {
+                "message": problem.message,
+                "path": str(problem.path),
+                "line": problem.line,
+                "column": problem.column,
+                "hint": problem.hint,
+            }
+            for problem in problems
+        ],
+    }
+
+
+def usage_json(message: str, arguments: Sequence[str]) -> Error:
+    """A wrong option or argument, as it is typed, for programs."""
+    error = error_json(UsageError(message), arguments)
+    error["next"] = " ".join(["batchgen", *arguments[:1], "--help"]) if arguments[:1] != ["--json"] else None
+    return error
+
+
+def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
+    """The command to type after an error."""
+    if isinstance(error, ManifestInvalid) and error.problems:
+        return f"batchgen check {shlex.quote(manifest_of(arguments) or str(error.problems[0].path))}"
+    if isinstance(error, ManifestChanged):
+        return typed_again([*arguments, "--changed", "keep"])
+    return typed_again(arguments) if isinstance(error, REPEATABLE) else None
+
+
+def manifest_of(arguments: Sequence[str]) -> str | None:
+    """The manifest that a command was about."""
+    return next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), None)
+
+
+def advice(hint: str, command: str | None = None) -> Advice:
+    """`hint` and `next` of a JSON line."""
+    return {"hint": hint, "next": command or None}
