@@ -66,7 +66,7 @@ def test_the_end_of_a_run_is_notified_by_http_and_mail_and_no_secret_is_seen(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
     simulator = simulate("--speed", "6000", "--instant")
-    write_manifest(tmp_path / "m.yaml", 2, batch="<b>@everyone</b>")
+    write_manifest(tmp_path / "m.yaml", 2, batch="clips @everyone")
     http, mail = Receiver(), MailServer()
     with listening_on_a_thread(http) as http_port, listening_on_a_thread(mail) as mail_port:
         urls = (
@@ -77,7 +77,7 @@ def test_the_end_of_a_run_is_notified_by_http_and_mail_and_no_secret_is_seen(
         ended = batchgen("run", "m.yaml", "-vv", **environment)
     assert ended.returncode == 0, ended.stderr
     (body,) = http.bodies
-    assert body["title"] == "batchgen: ‹b›＠everyone‹/b›: every job is delivered"
+    assert body["title"] == "batchgen: clips ＠everyone: every job is delivered"
     assert "2 done; " in body["message"]
     (text,) = mail.mails
     assert "From: " in text and "b@example.com" in text
@@ -118,7 +118,8 @@ def test_a_receiver_that_refuses_or_hangs_fails_no_run(
 def test_a_message_is_bounded_and_printable() -> None:
     message = Message("t", ["\x1b[31mred\n<!channel> @here" + "x" * 10_000] * 1_000)
     lines = message.text.split("\n")
-    assert (len(lines), max(map(len, lines))) == (LINES_MAX, LINE_CHARS)
+    assert len(lines) == LINES_MAX
+    assert max(map(len, lines)) <= LINE_CHARS
     assert not set("\x1b<>@") & set(message.text)
 
 

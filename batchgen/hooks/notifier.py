@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -129,7 +130,9 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
         logging.getLogger(name).addFilter(is_not_from_a_receiver)
     receivers = []
     for number, url in enumerate(urls, 1):
-        server = None if "://" not in url else apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        with warnings.catch_warnings():  # Its first call imports its plug-ins, some of which warn of their libraries.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            server = None if "://" not in url else apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if server is None:
             raise UsageError(
                 f"--notify {number} is no address that Apprise knows, such as mailto://user:password@example.com or"
