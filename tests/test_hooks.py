@@ -87,15 +87,34 @@ def test_the_end_of_a_run_is_notified_by_http_and_mail_and_no_secret_is_seen(
 
 
 def test_a_breaker_is_notified_with_what_to_do(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate("--speed", "6000", "--instant", faults={"create": {"credits_403": {"count": 9}}})
     write_manifest(tmp_path / "m.yaml", 1)
     receiver = Receiver()
     with listening_on_a_thread(receiver) as port:
-        environment = {**simulator.environment, "AIMLAPI_API_KEY": "another-key-that-is-wrong"}
-        ended = batchgen("run", "m.yaml", "--notify", f"json://127.0.0.1:{port}", **environment)
+        ended = batchgen("run", "m.yaml", "--notify", f"json://127.0.0.1:{port}", **simulator.environment)
     assert ended.returncode == 4
-    assert any("AIMLAPI_API_KEY" in body["message"] for body in receiver.bodies)
-    assert "another-key-that-is-wrong" not in str(receiver.bodies)
+    first, last = receiver.bodies
+    assert first["title"] == "batchgen: m: no more is sent (credits)"
+    assert all("Top it up" in body["message"] for body in (first, last))
+    assert f"batchgen run {tmp_path / 'm.yaml'}" in last["message"]
+
+
+def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
+    tmp_path: Path, simulate: Simulate, launch: Launch
+) -> None:
+    simulator = simulate("--speed", "1")
+    write_manifest(tmp_path / "m.yaml", 1)
+    receiver = Receiver()
+    with listening_on_a_thread(receiver) as port:
+        options = ("--notify", f"json://127.0.0.1:{port}", "--notify-idle", "0.01")
+        running = launch("run", "m.yaml", *options, **simulator.environment)
+        until(lambda: receiver.bodies)
+        running.signal(signal.SIGINT)
+        assert running.end().returncode == 130
+    idle, end = receiver.bodies
+    assert "nothing has moved for" in idle["title"]
+    assert "1 job waits for generations at the service" in idle["message"]
+    assert "interrupted" in end["title"]
 
 
 def test_a_receiver_that_refuses_or_hangs_fails_no_run(

@@ -1,0 +1,117 @@
+"""What a program can act on: the schema of JSON lines, errors with a hint and the next command, `status --watch`."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+
+from batchgen.hooks.command_line import typed_again
+from batchgen.report.events import schema
+from tests.batches import write_manifest
+from tests.conftest import Command, Launch, Simulate
+from tests.events import check_events, fields_of
+from tests.waiting import states, until
+
+
+def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) -> None:
+    printed = json.loads(batchgen("schema", "--events").stdout)
+    assert printed == schema()
+    jsonschema_rs.meta.validate(printed)
+    names = {"enrolled", "warning", "elsewhere", "moved", "waiting", "notice", "hook", "notification_failed", "done"}
+    for name in names | {"status", "changed", "held", "error"}:
+        assert "event" in fields_of(name)
+    for name in ("elsewhere", "waiting", "notice", "hook", "done", "status", "error"):
+        assert {"hint", "next"} <= fields_of(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "next_command"),
+    [
+        (("run", "no.yaml"), 2, "batchgen check no.yaml"),
+        (("plan", "no.yaml"), 2, "batchgen check no.yaml"),
+        (("run", "m.yaml"), 4, "batchgen run m.yaml --json"),
+        (("run", "m.yaml", "--unknown"), 2, "batchgen run --help"),
+        (("run",), 2, "batchgen run --help"),
+        (("status", "m.yaml"), 2, None),
+        (("retry", "m.yaml"), 2, None),
+        (("cancel", "m.yaml"), 2, None),
+        (("resolve", "m.yaml"), 2, None),
+        (("verdicts", "import", "m.yaml", "no.json"), 2, None),
+        (("models", "no-such-model"), 2, None),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_command_that_fails_ends_with_an_event_that_says_what_to_do(
+    arguments: tuple[str, ...], code: int, next_command: str | None, tmp_path: Path, batchgen: Command
+) -> None:
+    write_manifest(tmp_path / "m.yaml", 1)
+    ended = batchgen(*arguments, "--json")
+    error = check_events(ended.stdout)[-1]
+    assert (ended.returncode, error["event"], error["exit_code"], error["next"]) == (code, "error", code, next_command)
+    assert error["message"] and error["hint"]
+
+
+def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_says(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    """The fixture `batchgen` validates each line."""
+    faults = {
+        "create": {"accept_then_drop": {"count": 1}},
+        "fetch": {"generation_error": {"count": 2}},
+        "log": {"missing": 1},
+    }
+    simulator = simulate("--speed", "6000", "--instant", "--lag", "0", faults=faults)
+    write_manifest(tmp_path / "m.yaml", 4, limits={"submits_per_minute": 60_000, "unconfirmed_minutes": 0.001})
+    done = check_events(batchgen("run", "m.yaml", "--json", **simulator.environment).stdout)[-1]
+    assert (done["event"], sum(done["failed"].values()), done["held"]) == ("done", 1, 1)
+    assert done["next"] == "batchgen resolve m.yaml"
+    assert {wait["next"] for wait in done["waits"]} == {"batchgen resolve m.yaml"}
+    (status,) = check_events(batchgen("status", "m.yaml", "--json").stdout)
+    assert (status["event"], status["next"]) == ("status", "batchgen resolve m.yaml")
+    (held,) = check_events(batchgen("resolve", "m.yaml", "--json").stdout)
+    assert (held["event"], len(held["jobs"])) == ("held", 1)
+    settled = check_events(batchgen("resolve", "m.yaml", "--json", "--give-up").stdout)[0]
+    assert settled["next"] == "batchgen run m.yaml"
+    (retried,) = check_events(batchgen("retry", "m.yaml", "--json", "--new").stdout)
+    assert len(retried["jobs"]["pending"]) == 2
+    (cancelled,) = check_events(batchgen("cancel", "m.yaml", "--json").stdout)
+    assert len(cancelled["jobs"]["cancelled"]) == 2
+
+
+def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
+    tmp_path: Path, simulate: Simulate, batchgen: Command, launch: Launch
+) -> None:
+    simulator = simulate("--speed", "45")
+    write_manifest(tmp_path / "m.yaml", 2)
+    running = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: states(tmp_path / "batchgen.db").get("generating") == 2)
+    watching = launch("status", "m.yaml", "--watch", "--json")
+    left = launch("status", "m.yaml", "--watch")
+    left.process.stdout.readline() if left.process.stdout else None
+    left.signal(signal.SIGINT)
+    assert left.end().returncode == 130
+    assert running.end().returncode == 0
+    ended = watching.end()
+    lines = check_events(ended.stdout)
+    assert ended.returncode == 0
+    assert [line["to"] for line in lines if line["event"] == "moved"].count("done") == 2
+    assert lines[-1]["event"] == "status" and lines[-1]["runs"] == 0
+    assert "there is nothing to watch" in batchgen("status", "m.yaml", "--watch").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "m.yaml", "--notify", "json://t0ken"], "batchgen run m.yaml --notify URL"),
+        (["run", "m.yaml", "--notify=t0ken"], "batchgen run m.yaml --notify=URL"),
+        (["status", "--db", "postgresql://u:t0ken@h/d"], "batchgen status --db URL"),
+        (["status", "--db=postgresql://u:t0ken@h/d"], "batchgen status --db=URL"),
+        (["status", "a b.yaml", "--db", "x.db"], "batchgen status 'a b.yaml' --db x.db"),
+    ],
+)
+def test_a_command_that_is_shown_again_has_no_url(arguments: list[str], expected: str) -> None:
+    assert typed_again(arguments) == expected
