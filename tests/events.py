@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from batchgen.report.events import schema
+from batchgen.report.event_schema import schema
 
 
 @cache

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from batchgen.hooks.command_line import typed_again
-from batchgen.report.events import schema
+from batchgen.report.event_schema import schema
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events, fields_of

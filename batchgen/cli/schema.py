@@ -19,7 +19,7 @@ def command(events: bool) -> None:
     # yaml-language-server: $schema=manifest.schema.json
     """
     if events:
-        from batchgen.report.events import schema as schema_of_events
+        from batchgen.report.event_schema import schema as schema_of_events
 
         print_lines(*json.dumps(schema_of_events(), indent=2).splitlines())
         return

@@ -1,13 +1,13 @@
-"""The JSON lines that commands write with `--json`, as types, and the JSON Schema made from the same types.
+"""The JSON lines that commands write with `--json`, as types. `event_schema.py` makes the JSON Schema of them.
 
-A line is one of the types in `EVENTS`; its `event` says which. Names and meanings stay; lines may gain fields.
+A line is one of the types in `Event`; its `event` says which. Names and meanings stay; lines may gain fields.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from typing_extensions import TypedDict  # pydantic reads the one of `typing` from Python 3.12 on
 
@@ -296,15 +296,3 @@ Event = (
     | Reconciled
     | Error
 )
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a line: times are ISO 8601 text, and amounts are text, because they are exact."""
-    from pydantic import TypeAdapter
-    from pydantic.json_schema import GenerateJsonSchema
-
-    for name in get_args(Event):
-        name.__pydantic_config__ = {"use_attribute_docstrings": True}
-    document = TypeAdapter(Event).json_schema(mode="serialization")
-    title = "A line that batchgen writes with --json"
-    return {"$schema": GenerateJsonSchema.schema_dialect, "title": title, **document}
