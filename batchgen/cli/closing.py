@@ -83,7 +83,8 @@ def closing_lines(
     if hooks.command and hooks.ended_well + hooks.failed:
         again = "; the next run with the same --exec starts them again" if hooks.failed else ""
         lines.append(f"--exec: {hooks.ended_well} ended well, {hooks.failed} failed{again}")
-    lines += hooks.failures
+    if sys.stderr.isatty():  # elsewhere they have been written already, one line each
+        lines += hooks.failures
     step = next_step(ending)
     if step.command:
         lines.append(f"Next: {step.hint}: {options.next_command(step.command)}")
