@@ -29,8 +29,11 @@ def test_json_lines_are_all_of_standard_output_and_report_every_transition(
     simulator = simulate("--speed", "6000", "--instant")
     write_manifest(tmp_path / "m.yaml", 2)
     ended = batchgen("run", "m.yaml", "--json", "--log-file", "log", **simulator.environment)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    first, *moved, done = lines_of(ended.stdout)
+    first, *following, done = lines_of(ended.stdout)
+    # On a machine under load, the run says that it waits for the service's prices and log.
+    notices = [line["message"] for line in following if line["event"] == "notice" and line["message"]]
+    moved = [line for line in following if line["event"] != "notice"]
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (0, len(notices))
     assert (first["event"], first["batch"], first["new"]) == ("enrolled", "m", 2)
     assert {line["event"] for line in moved} == {"moved"}
     assert [line["to"] for line in moved if line["id"] == "clip-1"] == [
@@ -41,7 +44,7 @@ def test_json_lines_are_all_of_standard_output_and_report_every_transition(
     ]
     assert done["message"] == "every job is delivered"
     assert (done["event"], done["exit_code"], done["jobs"], done["states"]["done"]) == ("done", 0, 2, 2)
-    assert len((tmp_path / "log").read_text().splitlines()) == len(moved)
+    assert len((tmp_path / "log").read_text().splitlines()) == len(moved) + len(notices)
     assert "delivered m/clip-1.mp4" in (tmp_path / "log").read_text()
 
 
