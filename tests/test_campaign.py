@@ -14,7 +14,7 @@ from batchgen.jobs import State
 from batchgen.simulator.faults import NAMES
 from batchgen.simulator.ledger import Generation
 from tests.campaign.__main__ import run_trials
-from tests.campaign.audit import AuditResult, check_totals, delivery_defect
+from tests.campaign.audit import AuditResult, check_json_lines, check_totals, delivery_defect
 from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_SENT
 from tests.campaign.points import CrashPoint, parse, run_crash_point
 from tests.campaign.scenarios import KINDS, SHARES, SINGLE_FAULTS, Interruption, Scenario, scenarios
@@ -71,6 +71,16 @@ def test_the_audit_compares_the_batch_s_totals_with_the_service_and_the_files(ta
         "the service charged 0 USD, the batch says 1 billionths",
         "9 bytes were delivered, the batch says 1",
     ]
+
+
+def test_the_audit_notices_json_lines_that_are_not_as_the_schema_says(tmp_path: Path) -> None:
+    sound = '{"event": "warning", "message": "m"}\n'
+    (tmp_path / "run-00.jsonl").write_text(sound + '{"event": "warn')  # killed within its last line
+    assert list(check_json_lines(tmp_path)) == []
+    (tmp_path / "run-01.jsonl").write_text(
+        '{"event": "warning"}\n{"event": "warning", "message": "m", "x": 1}\nx\n' + sound
+    )
+    assert [problem.partition(":")[0] for problem in check_json_lines(tmp_path)] == 3 * ["run-01.jsonl"]
 
 
 GENERATION = Generation(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -15,6 +14,8 @@ from batchgen.doctor import Finding, examine
 from batchgen.doctor.findings import shell
 from batchgen.errors import UsageError
 from batchgen.jobtable.batches import table_location
+from batchgen.report import hints
+from batchgen.report.events import Examined
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import plural
 
@@ -47,12 +48,24 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
 def show(finding: Finding, *, as_json: bool) -> None:
     """Write one finding."""
     if as_json:
-        document: dict[str, Any] = {"check": finding.check, "ok": finding.is_ok, "message": finding.message}
-        print_json({**document, "next": finding.mend or None, "exit_code": int(finding.exit_code)})
+        print_json(finding_json(finding))
         return
     print_lines(f"{'ok' if finding.is_ok else 'PROBLEM':8} {finding.check}: {finding.message}")
     if finding.mend:
         print_lines(f"{'':8} {finding.mend}")
+
+
+def finding_json(finding: Finding) -> Examined:
+    """A finding for programs."""
+    hint = "" if finding.is_ok else "mend it with this command" if finding.mend else "mend it as the message says"
+    return {
+        "event": "finding",
+        "check": finding.check,
+        "ok": finding.is_ok,
+        "message": finding.message,
+        "exit_code": finding.exit_code,
+        **hints.advice(hint, finding.mend),
+    }
 
 
 def mending_command(db: str | None, name: str, manifest: Path | None, *words: str) -> str:

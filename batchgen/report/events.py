@@ -269,6 +269,16 @@ class Reconciled(Reconciliation):
     closes: bool
 
 
+class Examined(Advice):
+    """What `doctor` says of one check. `exit_code` is how a run would end for it, `next` the command that mends it."""
+
+    event: Literal["finding"]
+    check: str
+    ok: bool
+    message: str
+    exit_code: int
+
+
 class Error(Advice):
     """Why a command failed: the last line, whichever command it is."""
 
@@ -294,5 +304,6 @@ Event = (
     | Held
     | Discrepancy
     | Reconciled
+    | Examined
     | Error
 )

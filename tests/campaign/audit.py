@@ -18,6 +18,7 @@ from batchgen.files.video import NotVideo, Undecodable, check
 from batchgen.simulator.clips import CHANGED_SUFFIX
 from batchgen.simulator.ledger import Generation, Ledger
 from tests.campaign.processes import KEY, Service, rows
+from tests.events import check_events
 
 GENERATIONS = """
 SELECT j.key, j.state, j.error, j.output_path, j.attempt_id = a.id AS current, a.generation_id, a.outcome,
@@ -61,9 +62,21 @@ def audit(folder: Path, service: Service, *, foreign_file: bool = False, table_w
         result.problems += check_attempts(folder, ledger, generations, table_was_lost=table_was_lost)
         result.problems += check_totals(folder, generations)
         result.problems += check_leftovers(folder, ledger)
+        result.problems += check_json_lines(folder)
         return result
     finally:
         ledger.close()
+
+
+def check_json_lines(folder: Path) -> Iterator[str]:
+    """Each line that a run wrote for programs is as the schema says. A killed run may have cut its last one."""
+    for path in sorted(folder.glob("run-*.jsonl")):
+        for line in path.read_text("utf-8").splitlines(keepends=True):
+            try:
+                if line.endswith("\n"):
+                    check_events(line)
+            except (ValueError, AssertionError) as error:
+                yield f"{path.name}: a line that is not as the schema says ({error}): {line[:300]}"
 
 
 def check_deliveries(

@@ -92,21 +92,22 @@ class Run:
         self.events_before = last_event(self.database)
         number = len(list(folder.glob("run-*.log")))
         self.log = folder / f"run-{number:02}.log"
+        self.output = self.log.with_suffix(".jsonl")
         module = "tests.campaign.crashing" if orders else "batchgen"
         variables = {"CAMPAIGN_ORDERS": json.dumps(orders)} if orders else {}
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "run", "batch.yaml", *options],
+                [sys.executable, "-m", module, "run", "batch.yaml", "--json", *options],
                 cwd=folder,
                 env=environment(AIMLAPI_BASE_URL=service.base_url, AIMLAPI_API_KEY=KEY, **variables),
-                stdout=log,
+                stdout=output,
                 stderr=log,
             )
 
     @property
     def has_printed(self) -> bool:
         """Whether the run has printed anything. Before that, Python itself starts and handles signals its own way."""
-        return self.log.stat().st_size > 0
+        return self.log.stat().st_size + self.output.stat().st_size > 0
 
     def wait_for_events(self, events: int, seconds: float, *, printed: bool) -> bool:
         """Wait for so many new rows of history, and then for `seconds`; False if the run ends before.
