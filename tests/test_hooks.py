@@ -241,6 +241,22 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
     until(lambda: not is_running(child))
 
 
+def test_the_end_of_a_run_says_which_commands_it_waits_for_and_which_it_broke_off(
+    tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchgen.hooks.delivery_hook.END_SECONDS", 1.0)
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 1)
+    command = shlex.join(["sh", "-c", "test -e go || sleep 600"])
+    ended = batchgen("run", "m.yaml", "--exec", command, **simulator.environment)
+    assert ended.returncode == 0
+    assert "waiting for 1 command of --exec to end" in ended.stderr
+    assert "--exec: 0 ended well, 0 failed, 1 broken off; the next run with the same --exec starts" in ended.stderr
+    (tmp_path / "go").touch()
+    again = batchgen("run", "m.yaml", "--exec", command, **simulator.environment)
+    assert "--exec: 1 ended well, 0 failed\n" in again.stderr
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

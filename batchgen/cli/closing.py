@@ -80,9 +80,10 @@ def closing_lines(
         f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
         f"cost: {dollars(summary.cost_usd)}; this run took {duration(lasted)}",
     ]
-    if hooks.command and hooks.ended_well + hooks.failed:
-        again = "; the next run with the same --exec starts them again" if hooks.failed else ""
-        lines.append(f"--exec: {hooks.ended_well} ended well, {hooks.failed} failed{again}")
+    if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
+        again = "; the next run with the same --exec starts the others again" if ended[1] + ended[2] else ""
+        broken_off = f", {ended[2]} broken off" if ended[2] else ""
+        lines.append(f"--exec: {ended[0]} ended well, {ended[1]} failed{broken_off}{again}")
     if sys.stderr.isatty():  # elsewhere they have been written already, one line each
         lines += hooks.failures
     step = next_step(ending)

@@ -128,7 +128,7 @@ async def run_with_progress(
         after,
         as_json=as_json,
         log=log,
-        notice=lambda: notice_of(runner, with_lock=sentences.is_silent),
+        notice=lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
         notice_advice=lambda: notice_advice(runner, options.same_command()),
         command_line=options.typed,
         same_command=options.same_command(),
@@ -229,11 +229,16 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
-def notice_of(runner: Runner, *, with_lock: bool) -> str:
-    """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table."""
+def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
+    """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
+
+    `commands_left` is how many commands of `--exec` its end waits for.
+    """
     context, reason = runner.context, ""
     lock = runner.database.lock.notice if with_lock else ""
-    if runner.signal:
+    if commands_left:
+        reason = f"waiting for {plural(commands_left, 'command')} of --exec to end (Ctrl-C ends it soon)"
+    elif runner.signal:
         reason = "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
     elif context.disk:
         reason = f"no more downloads: {context.disk}"

@@ -95,6 +95,8 @@ class DeliveryHook:
         """The row ids of the delivered files for which the command is to be started."""
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_closing = False
+        self.broken_off = 0
+        """Commands that the end of the run killed or did not start any more."""
 
     async def open(self, database: Database, batch: str, batch_id: int, run: str, secrets: Collection[str]) -> None:
         """Take up the files of earlier runs. `secrets` are the environment variables that the command must not see."""
@@ -125,6 +127,11 @@ class DeliveryHook:
             LOG.warning("hook.failed", extra={"reason": str(error)})
         self.start_waiting()
 
+    @property
+    def unended(self) -> int:
+        """Commands that run, and files for which one is to be started."""
+        return len(self.tasks) + len(self.waiting)
+
     async def close(self, is_stopping: Callable[[], bool]) -> None:
         """Wait for the commands that are left, for a bounded time, and kill what has not ended by then."""
         loop = asyncio.get_running_loop()
@@ -134,7 +141,7 @@ class DeliveryHook:
                 was_stopping, self.is_closing = True, True
                 deadline = min(deadline, loop.time() + STOP_SECONDS)
             await asyncio.wait(self.tasks, timeout=CHECK_SECONDS)
-        self.is_closing = True
+        self.is_closing, self.broken_off = True, self.unended
         left = [*self.tasks]
         for task in left:
             task.cancel()

@@ -63,6 +63,11 @@ class RunHooks:
     def is_empty(self) -> bool:
         return not (self.notifier.receivers or self.command or self.metrics)
 
+    @property
+    def commands_left(self) -> int:
+        """For how many commands a run waits that has nothing else to do; 0 before its end."""
+        return self.command.unended if self.command and self.over.is_set() else 0
+
     async def run(self, runner: Runner, last_event: int) -> Ending:
         """Run the runner to its end with these hooks. Raises what the run raises."""
         if self.is_empty:
