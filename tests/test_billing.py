@@ -304,7 +304,7 @@ def test_no_cell_is_calculated_by_a_spreadsheet() -> None:
 
 def write(path: Path, lines: Sequence[str], fail: bool = False) -> None:
     with report_file(path, "a,b\n") as file:
-        file.writelines(lines)
+        file.writelines(["a,b\n", *lines])
         if fail:
             raise KeyError
 

@@ -356,7 +356,7 @@ def test_a_file_that_is_there_is_never_replaced(form: str, export: Command, deli
 def test_two_exports_do_not_write_one_file(export: Command, tmp_path: Path) -> None:
     with open_directory(tmp_path) as folder, stage(folder, "clips.csv"):
         refused = export("--format", "csv", "-o", "clips.csv")
-    assert (refused.returncode, "another export writes this file" in refused.stderr) == (8, True)
+    assert (refused.returncode, "another command writes this file" in refused.stderr) == (8, True)
     assert export("--format", "csv", "-o", "clips.csv").returncode == 0
 
 

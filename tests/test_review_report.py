@@ -71,12 +71,12 @@ def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch,
 def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) -> None:
     (batch.folder / "notes.html").write_text("<html>mine</html>")
     for output, words in (
-        ("notes.html", "is not a page that batchgen made"),
+        ("notes.html", "was not made by this command"),
         ("clips", "is a folder"),
-        ("nowhere/page.html", "there is no folder"),
+        ("nowhere/page.html", "No such file or directory"),
     ):
         result = batchgen("report", batch.manifest, "-o", batch.folder / output)
-        assert (result.returncode, result.stdout) == (2, "")
+        assert (result.returncode, result.stdout) == (8, "")
         assert words in result.stderr
     assert (batch.folder / "notes.html").read_text() == "<html>mine</html>"
 

@@ -12,13 +12,14 @@ from sqlalchemy import Connection
 
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch, stored_batch
+from batchgen.files.report_file import judge
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import ClipFile
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural
 from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource
-from batchgen.review.report import WrittenReport, judge_target, write_report
+from batchgen.review.report import MARK, WrittenReport, write_report
 
 INLINE_MB = 20.0  # of posters in the page: those of some 2,000 clips
 MEGABYTE = 1_000_000
@@ -52,7 +53,7 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     with open_batch(db, manifest, simulate) as (database, batch_id):
         batch = stored_batch(database, batch_id)
         path = output or folder / f"{re.sub(UNSAFE, '_', batch.name)}-report.html"
-        judge_target(path)
+        judge(path, MARK)  # before anything is read
         posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(delivered, batch_id)))
         page = database.read_now(read_page, batch, posters.__contains__, served=False)
     show(write_report(page, path, folder, posters.get, inline * MEGABYTE), len(page.document["rows"]))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 from pathlib import Path
 
-from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import open_directory
+from batchgen.files.staged_file import NameTaken, stage
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -17,17 +16,10 @@ def write_new(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # a file stands where a folder should be
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
-    temporary = f".{path.name}.{os.getpid()}"
-    with open_directory(path.parent) as folder:
-        folder.unlink(temporary)
-        try:
-            with os.fdopen(folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(content)
-                file.flush()
-                with suppress(AttributeError):  # Windows has no permissions to give
-                    os.fchmod(file.fileno(), OutputFolder(path.parent).video_mode)
-                os.fsync(file.fileno())
-            folder.move(temporary, path.name)
-        finally:
-            folder.unlink(temporary)
-        folder.sync()
+    try:
+        with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
+            staged.file.write(content)
+            if not staged.place():
+                raise NameTaken(path.name)
+    except NameTaken:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None

@@ -66,7 +66,7 @@ def stage(folder: Directory, name: str) -> Iterator[StagedFile]:
     descriptor = folder.open(temporary, os.O_RDWR | os.O_CREAT)
     with os.fdopen(descriptor, "w+b") as file:
         if not is_own(folder, temporary, descriptor):
-            raise StorageError(f"{Path(folder.path) / name}: another export writes this file. Wait for it to end")
+            raise StorageError(f"{Path(folder.path) / name}: another command writes this file. Wait for it to end")
         os.ftruncate(descriptor, 0)
         try:
             yield StagedFile(folder, name, temporary, file)

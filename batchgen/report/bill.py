@@ -37,6 +37,7 @@ NextCommand = Callable[[str], str]
 def write_csv(path: Path, batch: str, books: Books) -> Decimal:
     """Write a row for each transaction, and for each attempt without one. Returns the sum of `charged_usd`."""
     with report_file(path, HEADER) as file:
+        file.write(HEADER)
         return write_rows(file, batch, books)
 
 
