@@ -78,7 +78,9 @@ def write_batch(folder: Path, jobs: int) -> Path:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """One simulator for all tests, so that its address stays."""
-    with served(Simulation(ledger=tmp_path_factory.mktemp("service") / "ledger", instant=True)) as environment:
+    with served(
+        Simulation(ledger=tmp_path_factory.mktemp("service") / "ledger", speed=1000, instant=True)
+    ) as environment:
         yield environment
 
 

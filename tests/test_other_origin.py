@@ -160,7 +160,10 @@ def test_a_run_with_another_address_ends_and_says_where_its_jobs_are(
 def test_a_table_that_came_with_a_folder_draws_the_key_nowhere(tmp_path: Path, batchgen: Command, table: Table) -> None:
     """Its rows claim to have been sent here, and name another server in every place that held an address."""
     write_manifest(tmp_path / "m.yaml", 1, batch="spring")
-    with served(Simulation(instant=True)) as here, served(Simulation(ledger=tmp_path / "evil.ledger")) as evil:
+    with (
+        served(Simulation(speed=1000, instant=True)) as here,
+        served(Simulation(ledger=tmp_path / "evil.ledger")) as evil,
+    ):
         host = evil["AIMLAPI_BASE_URL"].removeprefix("http://")
         table.origin = here["AIMLAPI_BASE_URL"]
         for number, endpoint in enumerate((f"//{host}/x", f"@{host}/x", f"\\\\{host}/x", f"http://{host}/x")):
