@@ -193,6 +193,7 @@ class Composer:
             ", ".join([f"The {chosen_words(self.options.choice, self.made.batch)}, as they were sent", *changes]) + ".",
             f"{WRITTEN}{now:%Y-%m-%d %H:%M} UTC by: {self.options.command}",
             "A job's videos go to the folder of this batch, whatever its `output:` was.",
+            "Limits are not taken over: the key `limits:` sets them, and a cap on the cost (`max_cost`) with them.",
         ]
         if name is None:
             comments.append(f"Paths are relative to the folder of {manifest}.")
