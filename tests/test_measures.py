@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
