@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -85,6 +86,7 @@ def test_a_copy_is_one_that_shows_the_same_at_about_the_same_times() -> None:
     detail = samples([SCENES[0]] * 7 + [changed(SCENES[1], 60)] * 7 + [SCENES[2]] * 6)
     longer = samples([SCENES[0]] * 7 + [SCENES[1]] * 7 + [SCENES[2]] * 6, seconds=7)
     assert are_copies(clip, later)
+    assert not are_copies(clip, replace(later, is_whole=False))
     assert may_be_copies(clip, detail)
     assert not are_copies(clip, detail)
     assert not may_be_copies(clip, take)

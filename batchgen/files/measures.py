@@ -212,8 +212,8 @@ def may_be_copies(one: Samples, other: Samples) -> bool:
 
 
 def are_copies(one: Samples, other: Samples) -> bool:
-    """Whether two clips that were decoded as a whole show the same at about the same times."""
-    return fits(one, other, 0) and fits(other, one, 0)
+    """Whether two clips show the same at about the same times. One too large to be decoded whole is none."""
+    return one.is_whole and other.is_whole and fits(one, other, 0) and fits(other, one, 0)
 
 
 def fits(one: Samples, other: Samples, outliers_max: int) -> bool:

@@ -31,7 +31,7 @@ WHOLE_STEP_SECONDS = 0.12  # the same of a video that is compared with another: 
 PICTURES_MAX = 120  # of one video: a longer one than 30 s gets fewer in a second
 PACKETS_MAX = 20_000  # encoded frames that are read: more than ten minutes, of which the rest is not sampled
 HEAD_BYTES = 256  # of each encoded frame, which tell it from others of the same size
-BUDGET_MS = 30  # of decoding, as `Sampler.cost` estimates it; the rest is judged by the sizes of its frames
+BUDGET_MS = 18  # of decoding, as `Sampler.cost` estimates it; the rest is judged by the sizes of its frames
 LIMIT_MS = 3_000  # the same for a clip whose quiet stretches are decoded
 ENTROPY_MS = 65e-6  # per byte of an encoded frame, as measured with H.264
 PREDICTION_MS = 0.5e-3  # per macroblock of 16 by 16 pixels
@@ -127,11 +127,13 @@ class Sampler:
         quiet = [numbers for numbers in windows.values() if self.mean_size(numbers) < size]
         if end - len(seen) + sum(map(len, quiet)) < QUIET_SHARE * len(self.packets):
             quiet = []
+        seen_again = range(0)
         if quiet:
             first, last = min(map(min, quiet)), max(map(max, quiet))
             key = next((number for number in range(first, end, -1) if self.packets[number].is_keyframe), 0)
-            self.decode(key, last + 1, LIMIT_MS)
-        return [window * WINDOW_SECONDS for window, numbers in windows.items() if numbers not in quiet]
+            seen_again = range(key, self.decode(key, last + 1, LIMIT_MS))
+        # What was decoded is judged by its pictures, whatever the sizes of its frames.
+        return [window * WINDOW_SECONDS for window, numbers in windows.items() if numbers[-1] not in seen_again]
 
     def digest(self) -> str:
         """A hash of the encoded frames, by their sizes and their first bytes: the same video in another file."""
