@@ -49,7 +49,7 @@ from batchgen.services.outcomes import Finished, Rejected
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
-from tests.postgres import Server, binaries, serving
+from tests.postgres import Server
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_billing import USD, Pages, charge, compare
@@ -64,30 +64,6 @@ FARTHEST_FIRST = (
     *(State.DONE, State.DOWNLOADING, State.GENERATING, State.FAILED, State.UNCONFIRMED, State.SUBMITTING),
     *(State.CANCELLED, State.PENDING),
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server is installed (initdb and pg_ctl)")
-    with serving(folder) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def migrated(server: Server) -> str:
-    """The name of a database with an empty job table, to be copied."""
-    url = server.create()
-    with Database(url):
-        pass
-    return url.rpartition("/")[2]
-
-
-@pytest.fixture
-def place(server: Server, migrated: str) -> str:
-    """The URL of an empty job table."""
-    return server.create(like=migrated)
 
 
 @pytest.fixture
@@ -250,12 +226,12 @@ def test_no_update_is_lost_between_two_processes(database: Database, place: str)
     assert database.read_now(lambda c: c.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
-def test_two_first_runs_at_once_both_open_a_complete_table(server: Server) -> None:
-    assert gather(OPEN, [server.create()] * 2) == ["0"] * 2
+def test_two_first_runs_at_once_both_open_a_complete_table(postgres: Server) -> None:
+    assert gather(OPEN, [postgres.create()] * 2) == ["0"] * 2
 
 
 def test_two_runs_after_a_sigkill_buy_nothing_twice(
-    server: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate, batchgen: Command
+    postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate, batchgen: Command
 ) -> None:
     """One create is never answered; its run is killed, and its lease expires."""
     stall = {"create": {"accept_then_stall": {"probability": 1, "count": 1}}}
@@ -267,10 +243,10 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     until(lambda: len(bill.accepted) == 8 and len(list((tmp_path / "m").glob("*.mp4"))) == 7)
     running.signal(signal.SIGKILL)
     running.end()
-    assert server.ask(place, "SELECT state FROM jobs WHERE leased_by IS NOT NULL AND state <> 'downloading'") == [
+    assert postgres.ask(place, "SELECT state FROM jobs WHERE leased_by IS NOT NULL AND state <> 'downloading'") == [
         {"state": "submitting"}
     ]
-    server.ask(
+    postgres.ask(
         place,
         "UPDATE jobs SET leased_until = leased_until - interval '1 hour', next_at = next_at - interval '1 hour'"
         " WHERE leased_by IS NOT NULL",
@@ -278,7 +254,7 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     both = [launch("run", "m.yaml", **environment) for _ in range(2)]
     assert [run.end().returncode for run in both] == [0, 0]
     assert (len(bill.accepted), bill.duplicates) == (8, 0)
-    outputs = server.ask(place, "SELECT path, bytes, sha256 FROM outputs")
+    outputs = postgres.ask(place, "SELECT path, bytes, sha256 FROM outputs")
     assert len(outputs) == 8
     for output in outputs:
         content = (tmp_path / output["path"]).read_bytes()
@@ -297,11 +273,11 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     ],
 )
 def test_an_unusable_database_is_refused_without_showing_its_password(
-    server: Server, migrated: str, made: str | None, error: type[BatchgenError], message: str
+    postgres: Server, migrated: str, made: str | None, error: type[BatchgenError], message: str
 ) -> None:
-    url = server.create(like=migrated if error is DatabaseNewer else "template1") if made else server.url("nowhere")
+    url = postgres.create(like=migrated if error is DatabaseNewer else "template1") if made else postgres.url("nowhere")
     if made:
-        server.ask(url, made)
+        postgres.ask(url, made)
     with pytest.raises(error, match=message) as refused, Database(url):
         pass
     assert "geheim" not in str(refused.value)
