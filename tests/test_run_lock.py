@@ -8,18 +8,22 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from hashlib import sha256
+from itertools import accumulate, combinations
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, select, text
 
 from batchgen import clock as clocks
+from batchgen.errors import ExitCode
 from batchgen.files import liveness
 from batchgen.jobtable import leases, run_lock, table_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.run_lock import Dead, Neighbours, Owner, SessionLock, lock_held, locked_runs
 from batchgen.jobtable.schema import timings
+from batchgen.limits import rate
 from batchgen.testing.proxy import proxied
 from tests.batches import Bill, write_manifest
 from tests.conftest import Launch, Simulate
@@ -191,7 +195,8 @@ END_LEASES = (
 def check_delivered(server: Server, place: str, folder: Path, jobs: int) -> None:
     outputs = server.ask(place, "SELECT path, bytes, sha256 FROM outputs WHERE delivered_at IS NOT NULL")
     assert len(outputs) == jobs
-    assert server.ask(place, "SELECT DISTINCT state FROM jobs") == [{"state": "done"}]
+    left = server.ask(place, "SELECT DISTINCT state FROM jobs WHERE state NOT IN ('done', 'pending')")
+    assert left == []
     for output in outputs:
         content = (folder / output["path"]).read_bytes()
         assert (len(content), sha256(content).hexdigest()) == (output["bytes"], output["sha256"])
@@ -241,3 +246,45 @@ def test_a_run_goes_on_after_a_restart_of_the_server(
     assert (ended.returncode, len(bill.accepted), bill.duplicates) == (0, 12, 0), ended.stderr
     check_delivered(postgres, place, tmp_path, 12)
     assert postgres.ask(place, UNCONFIRMED) == []
+
+
+CLOCK = """
+import os
+from datetime import UTC, datetime, timedelta
+from batchgen import clock
+clock.machine_now = lambda: datetime.now(UTC) + timedelta(minutes=float(os.environ["SHIFT"]))
+"""
+"""A `sitecustomize` module: the clock of the machine is wrong."""
+
+
+def most_at_once(generations: list[dict[str, str]]) -> int:
+    """The most generations that the service had in progress at one time."""
+    began = [(row["created_at"], 1) for row in generations]
+    ended = [(row["finishes_at"], -1) for row in generations]
+    return max(accumulate(step for _, step in sorted(began + ended)))
+
+
+def test_four_runs_with_clocks_apart_keep_the_limits_of_one_and_take_over_from_a_killed_one(
+    postgres: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CLOCK)
+    service = simulate("--instant", "--speed", "300", "--lag", "1")
+    environment = {**service.environment, "BATCHGEN_DB": place, "PYTHONPATH": str(tmp_path)}
+    bill, cap, per_minute, in_flight = Bill(service.ledger), Decimal(20), 300, 4
+    limits = {"submits_per_minute": per_minute, "in_flight": in_flight, "max_cost": float(cap)}
+    lost = {"unconfirmed_minutes": 0.05, "on_unconfirmed": "resubmit"}  # the log is complete at once
+    write_manifest(tmp_path / "m.yaml", 16, limits={**limits, **lost})
+    running = [launch("run", "m.yaml", **environment, SHIFT=shift) for shift in ("2", "-2", "0", "0")]
+    holders = "SELECT pid FROM runs JOIN jobs ON jobs.leased_by = runs.id WHERE (SELECT count(*) FROM attempts) > 4"
+    (holder, *_) = until(lambda: postgres.ask(place, holders))
+    for run in running:
+        if run.process.pid == holder["pid"]:
+            run.signal(signal.SIGKILL)
+    assert sorted(run.end().returncode for run in running) == [-9, *[ExitCode.LIMIT_REACHED] * 3]
+    price = Decimal(bill.accepted[0]["micro_usd"]) / 10**6
+    assert (len(bill.accepted), bill.duplicates) == (int(cap / price), 0)
+    assert most_at_once(bill.accepted) <= in_flight
+    check_delivered(postgres, place, tmp_path, len(bill.accepted))
+    intents = [row["intent_at"] for row in postgres.ask(place, "SELECT intent_at FROM attempts ORDER BY intent_at")]
+    for (first, at), (last, later) in combinations(enumerate(intents), 2):
+        assert later - at >= (last - first) * timedelta(minutes=1) / per_minute - rate.TOLERANCE

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from sqlalchemy import Connection, text
@@ -262,14 +263,19 @@ def has_ended(owner: Owner) -> bool:
     """Whether the process of a run on this machine is gone. Its sockets are closed then, too."""
     if owner.host != liveness.host_name() or os.name != "posix":
         return False
-    with suppress(PermissionError):
-        try:
-            os.kill(owner.pid, 0)
-        except ProcessLookupError:
-            return True
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    with suppress(OSError, IndexError):  # On Linux, a process that nobody has waited for yet still has its number.
+        return Path(f"/proc/{owner.pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] in ENDED
     return False
 
 
+ENDED = ("Z", "X")
+"""States of a process in /proc that has ended: zombie, dead."""
 HELD_KEYS = text("""
     SELECT CAST(classid AS bigint) << 32 | CAST(objid AS bigint) FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted
