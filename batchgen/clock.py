@@ -1,4 +1,8 @@
-"""The one reading of the system clock."""
+"""The one reading of the system clock, and how far the clock of the database's server is ahead of it.
+
+Several machines that work on one job table agree on one clock, that of the database's server: leases, limits and plans
+are judged by it, whatever the clock of a machine says.
+"""
 
 from datetime import UTC, datetime, timedelta
 
@@ -7,7 +11,35 @@ CORRECTION = timedelta(minutes=1)  # by which a clock may be corrected without a
 
 def utcnow() -> datetime:
     """Now, as an aware UTC datetime. `jobtable/` and `limits/` never call it: they take `now` as an argument."""
+    return machine_now() + SERVER.offset
+
+
+def machine_now() -> datetime:
+    """Now by this machine's own clock, for what concerns no other machine."""
     return datetime.now(UTC)
+
+
+class ServerClock:
+    """The clock of the database's server, as an offset from this machine's clock; zero where the table is a file."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta(0)
+
+    def learn(self, asked_at: datetime, answer: datetime, answered_at: datetime) -> None:
+        """Take over an answer of the server, with the machine's time before and after the question (Cristian, 1989).
+
+        An offset that may still be right stays, so that time does not jitter with the network's delay.
+        """
+        lowest, highest = answer - answered_at, answer - asked_at
+        if not lowest <= self.offset <= highest:
+            self.offset = (lowest + highest) / 2
+
+    def forget(self) -> None:
+        """Go by this machine's own clock again."""
+        self.offset = timedelta(0)
+
+
+SERVER = ServerClock()
 
 
 class SteadyClock:

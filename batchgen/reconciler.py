@@ -131,8 +131,10 @@ class Reconciler(Stage):
 
     def wait_or_hold(self, connection: Connection, job: Job, search: Search, is_absent: bool, now: datetime) -> None:
         """Not known yet: search again after a growing pause. After all patience, do what the manifest says."""
-        limits = self.context.limits
-        patient = search.began_at - job.attempt.intent_at < timedelta(minutes=limits.unconfirmed_minutes)
+        limits, patience = self.context.limits, timedelta(minutes=self.context.limits.unconfirmed_minutes)
+        if job.attempt.answered_at is None:  # its run may live, cut off from the job table, and still send it
+            patience = max(patience, leases.ON_WIRE)
+        patient = search.began_at - job.attempt.intent_at < patience
         unread = not is_absent and job.failures < UNREAD_RETRIES
         if search.supported and (patient or unread):
             pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)

@@ -21,7 +21,7 @@ from batchgen.ending import Ending, is_any_open, judge
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
 from batchgen.files.checker import Checker
-from batchgen.jobtable import leases, place, pricelist, timings
+from batchgen.jobtable import leases, place, pricelist, run_lock, timings
 from batchgen.jobtable.database import Database
 from batchgen.limits import accounting, rate
 from batchgen.limits.budget import Hold
@@ -37,6 +37,7 @@ LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
 IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody notified is noticed after it
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
+SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
@@ -77,14 +78,17 @@ class Runner:
         self.before_end: Callable[[], Awaitable[None]] = nothing
         """Awaited before the end of the run is recorded."""
         self.clock = clock.SteadyClock()
+        self.neighbours = run_lock.Neighbours(database)
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
         await self.database.read(place.check_runs, self.database.path)
-        with liveness.lock_held(self.database.path, self.id) as lock:
-            write = self.database.write
+        loop, write = asyncio.get_running_loop(), self.database.write
+        with run_lock.lock_held(self.database, self.id, lambda: call_in(loop, self.notify, *self.stages)) as lock:
+            self.neighbours.own_lock = lock
             host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
-            await write(leases.begin_run, self.id, self.batch_id, host, pid, now, self.selection)
+            row = (self.id, self.batch_id, host, pid, now, self.selection)
+            await write(leases.begin_run, *row, holds_lock=lock.is_possible)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
             code, message = ExitCode.INTERNAL_ERROR, None
@@ -120,7 +124,7 @@ class Runner:
         Raises `StorageError` where the job table has lost its place.
         """
         self.database.check_in_place()
-        if await leases.release_dead(self.database, self.id, clock.utcnow()):
+        if await leases.release_dead(self.database, self.neighbours, self.id, clock.utcnow()):
             self.notify(*self.stages)
 
     async def prepare(self) -> None:
@@ -196,7 +200,7 @@ class Runner:
             async with asyncio.TaskGroup() as loops:
                 for loop in (
                     *(self.turn(stage) for stage in self.stages),
-                    self.repeat(self.recover, NEIGHBOURS_SECONDS),
+                    self.repeat(self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
                     self.repeat(self.renew_leases, RENEW_SECONDS),
                     self.repeat(self.check_clock, NEIGHBOURS_SECONDS),
                 ):
@@ -294,7 +298,8 @@ class Runner:
         await self.database.write(leases.renew, self.id, now, now + LEASE)
 
     async def check_clock(self) -> None:
-        """Make due at once what was planned by a clock that has been set back since."""
+        """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
+        await asyncio.to_thread(self.database.read_clock)
         if self.clock.was_set_back(asyncio.get_running_loop().time()):
             await self.wake_waiting()
             self.notify(*self.stages)
@@ -316,6 +321,12 @@ class Runner:
             self.database.lock.impatient.set()
             for stage in self.stages:
                 stage.cancel()
+
+
+def call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
+    """Call a function in an event loop, from another thread; nothing where the loop has ended."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *args)
 
 
 async def nothing() -> None:

@@ -35,6 +35,7 @@ from batchgen.services.outcomes import (
     Trouble,
     Unknown,
 )
+from batchgen.services.send_time import sending_until
 from batchgen.stage import LEASE, RunContext, Stage
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service, after an answer was lost
@@ -144,7 +145,10 @@ class Scheduler(Stage):
             await context.database.write(submission.outdated, job, now_fingerprint, clock.utcnow())
             return
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
-        await self.record(job, admitted, await self.send(job, request), digests)
+        # Later, another run may have taken the job over and found out that it was not sent.
+        with sending_until(job.attempt.intent_at + LEASE):
+            outcome = await self.send(job, request)
+        await self.record(job, admitted, outcome, digests)
 
     async def send(self, job: Job, request: Submission) -> SubmitOutcome:
         """Send the paid request; before it, what the service has to prepare, which is stored with the attempt."""

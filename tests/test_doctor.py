@@ -152,8 +152,8 @@ def dead_lock(patient: Patient) -> None:
 
 def dead_run(patient: Patient) -> None:
     patient.execute(
-        f"INSERT INTO runs (id, batch_id, host, pid, started_at, seen_at) SELECT '{RUN_ID}', batch_id, host, 1,"
-        " started_at, seen_at FROM runs"
+        f"INSERT INTO runs (id, batch_id, host, pid, holds_lock, started_at, seen_at) SELECT '{RUN_ID}', batch_id,"
+        " host, 1, holds_lock, started_at, seen_at FROM runs"
     )
     dead_lock(patient)
 

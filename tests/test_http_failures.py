@@ -11,15 +11,18 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchgen import clock
 from batchgen.services import http
 from batchgen.services.aimlapi import AimlApi
 from batchgen.services.base import Submission
 from batchgen.services.outcomes import Accepted, NotSent, SubmitOutcome, Unknown
+from batchgen.services.send_time import sending_until
 from tests.certificates import server_tls, trusting_the_authority
 from tests.listening import MEGABYTE, Handler, hang, listening, never_read, read_head, sends
 from tests.wire import answer, closed_port
@@ -52,6 +55,19 @@ async def submit(base_url: str, submission: Submission = SUBMISSION) -> SubmitOu
 async def submit_to(handler: Handler, submission: Submission = SUBMISSION) -> SubmitOutcome:
     async with listening(handler) as port:
         return await submit(f"http://127.0.0.1:{port}", submission)
+
+
+async def test_a_request_that_is_held_up_for_too_long_is_not_sent() -> None:
+    received: list[bytes] = []
+
+    async def service(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+
+    with sending_until(clock.utcnow() - timedelta(seconds=1)):
+        outcome = await submit_to(service)
+    assert isinstance(outcome, NotSent)
+    assert "stopped for too long" in outcome.reason
+    assert not b"".join(received)
 
 
 # --- after the connection stands: unknown, whatever comes ------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable import delivery, leases, polling, reconciliation, statistics
+from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import runs
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 
@@ -40,7 +41,11 @@ def test_a_request_that_may_have_been_sent_becomes_unconfirmed(table: Table) -> 
     table.bury()
     row, (attempt,) = table.row(), table.attempts()
     assert (row.error_class, row.error, row.attempt_id) == ("unconfirmed", leases.RUN_ENDED, attempt.id)
-    assert (attempt.outcome, attempt.error, attempt.answered_at) == (Outcome.UNCONFIRMED, leases.RUN_ENDED, None)
+    assert (attempt.outcome, attempt.error, attempt.answered_at) == (
+        Outcome.UNCONFIRMED,
+        leases.RUN_ENDED,
+        table.now,
+    )
     assert table.story() == ["pending", "submitting", "unconfirmed"]
     (job,) = table.unconfirmed("run-b")
     assert job.attempt.client_request_id == attempt.client_request_id
@@ -78,7 +83,7 @@ def test_the_runs_that_hold_leases_are_listed_with_their_hosts(table: Table) -> 
     for run, host in ((RUN, "here"), ("run-b", "there"), ("idle", "here")):
         table.change(leases.begin_run, run, table.batch_id, host, 1, table.now)
     held_in(table, State.SUBMITTING)
-    assert table.database.read_now(leases.holders) == {RUN: "here"}
+    assert table.database.read_now(leases.holders) == {RUN: Owner("here", 1, True)}
     table.bury()
     assert table.database.read_now(leases.holders) == {}
 

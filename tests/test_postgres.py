@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -46,10 +44,9 @@ from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
-from tests.batches import Bill, write_manifest
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import Command
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
-from tests.postgres import Server, binaries, serving
+from tests.postgres import Server
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_billing import USD, Pages, charge, compare
@@ -64,30 +61,6 @@ FARTHEST_FIRST = (
     *(State.DONE, State.DOWNLOADING, State.GENERATING, State.FAILED, State.UNCONFIRMED, State.SUBMITTING),
     *(State.CANCELLED, State.PENDING),
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    folder = binaries()
-    if folder is None:
-        pytest.skip("no PostgreSQL server is installed (initdb and pg_ctl)")
-    with serving(folder) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def migrated(server: Server) -> str:
-    """The name of a database with an empty job table, to be copied."""
-    url = server.create()
-    with Database(url):
-        pass
-    return url.rpartition("/")[2]
-
-
-@pytest.fixture
-def place(server: Server, migrated: str) -> str:
-    """The URL of an empty job table."""
-    return server.create(like=migrated)
 
 
 @pytest.fixture
@@ -250,41 +223,8 @@ def test_no_update_is_lost_between_two_processes(database: Database, place: str)
     assert database.read_now(lambda c: c.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
-def test_two_first_runs_at_once_both_open_a_complete_table(server: Server) -> None:
-    assert gather(OPEN, [server.create()] * 2) == ["0"] * 2
-
-
-def test_two_runs_after_a_sigkill_buy_nothing_twice(
-    server: Server, place: str, tmp_path: Path, launch: Launch, simulate: Simulate, batchgen: Command
-) -> None:
-    """One create is never answered; its run is killed, and its lease expires."""
-    stall = {"create": {"accept_then_stall": {"probability": 1, "count": 1}}}
-    service = simulate("--instant", "--speed", "2000", "--lag", "1", faults=stall)
-    environment = {**service.environment, "BATCHGEN_DB": place}
-    bill = Bill(service.ledger)
-    write_manifest(tmp_path / "m.yaml", 8)
-    running = launch("run", "m.yaml", **environment)
-    until(lambda: len(bill.accepted) == 8 and len(list((tmp_path / "m").glob("*.mp4"))) == 7)
-    running.signal(signal.SIGKILL)
-    running.end()
-    assert server.ask(place, "SELECT state FROM jobs WHERE leased_by IS NOT NULL AND state <> 'downloading'") == [
-        {"state": "submitting"}
-    ]
-    server.ask(
-        place,
-        "UPDATE jobs SET leased_until = leased_until - interval '1 hour', next_at = next_at - interval '1 hour'"
-        " WHERE leased_by IS NOT NULL",
-    )
-    both = [launch("run", "m.yaml", **environment) for _ in range(2)]
-    assert [run.end().returncode for run in both] == [0, 0]
-    assert (len(bill.accepted), bill.duplicates) == (8, 0)
-    outputs = server.ask(place, "SELECT path, bytes, sha256 FROM outputs")
-    assert len(outputs) == 8
-    for output in outputs:
-        content = (tmp_path / output["path"]).read_bytes()
-        assert (len(content), sha256(content).hexdigest()) == (output["bytes"], output["sha256"])
-    status = batchgen("status", "m.yaml", **environment)
-    assert (status.returncode, status.stdout.split(";")[0]) == (0, "m: 8 done")
+def test_two_first_runs_at_once_both_open_a_complete_table(postgres: Server) -> None:
+    assert gather(OPEN, [postgres.create()] * 2) == ["0"] * 2
 
 
 @pytest.mark.parametrize(
@@ -297,11 +237,11 @@ def test_two_runs_after_a_sigkill_buy_nothing_twice(
     ],
 )
 def test_an_unusable_database_is_refused_without_showing_its_password(
-    server: Server, migrated: str, made: str | None, error: type[BatchgenError], message: str
+    postgres: Server, migrated: str, made: str | None, error: type[BatchgenError], message: str
 ) -> None:
-    url = server.create(like=migrated if error is DatabaseNewer else "template1") if made else server.url("nowhere")
+    url = postgres.create(like=migrated if error is DatabaseNewer else "template1") if made else postgres.url("nowhere")
     if made:
-        server.ask(url, made)
+        postgres.ask(url, made)
     with pytest.raises(error, match=message) as refused, Database(url):
         pass
     assert "geheim" not in str(refused.value)

@@ -25,8 +25,7 @@ from batchgen.api.options import RunOptions, selection_of, until_of
 from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid
-from batchgen.files import liveness
-from batchgen.jobtable import batches, blockers, delivery, leases, measuring, pricelist, statistics
+from batchgen.jobtable import batches, blockers, delivery, leases, measuring, pricelist, run_lock, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
@@ -195,7 +194,7 @@ def origin_in_use(batch: StoredBatch) -> str | None:
 def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, verify: bool) -> BatchStatus:
     now, read_now = clock.utcnow(), database.read_now
     unended = read_now(leases.unended, batch.id)
-    runs = len(unended) - len(liveness.dead(database.path, unended))
+    runs = len(unended) - len(run_lock.dead_runs(database, unended))
     folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)

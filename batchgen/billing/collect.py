@@ -13,9 +13,8 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from batchgen import clock
-from batchgen.files import liveness
 from batchgen.jobs import State
-from batchgen.jobtable import billing, commands, leases
+from batchgen.jobtable import billing, commands, leases, run_lock
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
@@ -67,7 +66,7 @@ async def collect(
     moved = await database.write(commands.ask_again, batch.id, retriable, clock.utcnow(), BILLED)
     active = [key for key, state in states.items() if state.is_active]
     unended = await database.read(leases.unended, batch.id)
-    is_run_at_work = len(unended) > len(liveness.dead(database.path, unended))
+    is_run_at_work = len(unended) > len(run_lock.dead_runs(database, unended))
     if (moved or active) and not is_run_at_work:
         stored = Batch(batch.name, batch.service, Path(batch.manifest_path), "")
         nothing = Terms(selected=Selected([]))

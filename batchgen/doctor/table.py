@@ -154,7 +154,7 @@ class TableExam:
         run = self.command("run", manifest, *flags)
         problems: list[Finding] = []
         alive, abandoned = liveness.lock_files(path) if path else (set(), set())
-        here = {holder for holder, host in condition.leases.items() if path and host == liveness.host_name()}
+        here = {holder for holder, owner in condition.leases.items() if path and owner.host == liveness.host_name()}
         if dead := abandoned | (here - alive):
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, run))

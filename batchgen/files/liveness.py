@@ -1,7 +1,7 @@
 """Whether a run is alive: it holds a lock on a file beside the database, which the system releases when the run dies.
 
 That holds however a run dies: kill -9, a power cut, a container that is thrown away. It needs no process ids and no
-heartbeats. A database without a file (PostgreSQL) has no such locks: there a run counts as alive until its lease ends.
+heartbeats. A database without a file (PostgreSQL) has locks of its own (`jobtable/run_lock.py`).
 
 The file of a run that the job table knows holds a sentence. Where such a file lies and its table does not, the table
 was moved, deleted or replaced, and a run on a new one would pay again.
@@ -37,23 +37,21 @@ def lock_name(database: Path, run: str) -> str:
 class RunLock:
     """The lock file of a live run."""
 
-    def __init__(self, descriptor: int | None) -> None:
+    is_possible = True
+
+    def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.stays = False
         """The file is kept at the end, for the next run to see."""
 
     def record(self) -> None:
         """Write that the job table knows this run."""
-        if self.descriptor is not None:
-            os.write(self.descriptor, RECORDED)
+        os.write(self.descriptor, RECORDED)
 
 
 @contextmanager
-def lock_held(database: Path | None, run: str) -> Iterator[RunLock]:
+def lock_held(database: Path, run: str) -> Iterator[RunLock]:
     """Show other runs that this one is alive, until the block ends. Raises `StorageError`."""
-    if database is None:
-        yield RunLock(None)
-        return
     name = lock_name(database, run)
     try:
         directory = open_directory(database.parent)
@@ -107,12 +105,12 @@ def remove_locked(directory: Directory, name: str | None, descriptor: int) -> No
         directory.unlink(name)
 
 
-def dead(database: Path | None, hosts: Mapping[str, str]) -> list[str]:
+def dead(database: Path, hosts: Mapping[str, str]) -> list[str]:
     """The runs (id → host) that are certainly dead. One that cannot be judged from this machine is left out.
 
     Raises `UnsafePath` where something else than a lock file of ours has the name of one.
     """
-    if database is None or not hosts:
+    if not hosts:
         return []
     with open_directory(database.parent) as directory:
         return [run for run, host in hosts.items() if is_dead(directory, database, run, host)]

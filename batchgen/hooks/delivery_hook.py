@@ -23,8 +23,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.errors import UsageError
-from batchgen.files import liveness
-from batchgen.jobtable import delivery_hooks, leases
+from batchgen.jobtable import delivery_hooks, leases, run_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery_hooks import HookedFile
 from batchgen.services.text import one_line
@@ -104,7 +103,7 @@ class DeliveryHook:
         hidden = {*secrets, *SECRET_VARIABLES}
         self.environment = {name: value for name, value in os.environ.items() if name not in hidden}
         unended = await database.read(leases.unended, batch_id)
-        self.dead_runs = await asyncio.to_thread(liveness.dead, database.path, unended)
+        self.dead_runs = await asyncio.to_thread(run_lock.dead_runs, database, unended)
         if self.again:
             self.waiting.extend(await database.read(delivery_hooks.outputs_of, batch_id))
         else:

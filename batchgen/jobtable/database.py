@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from batchgen import clock
 from batchgen.errors import StorageError
 from batchgen.jobtable import place
 from batchgen.jobtable.engine import database_url, make_engine, path_of
@@ -26,7 +27,8 @@ from batchgen.jobtable.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
+SERVER_TIME = text("SELECT clock_timestamp()")
+"""The only clock that SQL reads: no statement decides by it, `now` is always a parameter."""
 
 SENTENCES = {
     sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
@@ -81,8 +83,14 @@ class Database:
             self.lock.wait_for(lambda: self.reading.connect().close())
         self.file = self.path.stat() if self.path else None
         self.lock.reconnects = True
-        self.writer = Writer(self.engine, self.lock)
+        self.read_clock()
+        self.writer = Writer(self.engine, self.lock, hints=self.path is None and self.lock.patience is not None)
         return self
+
+    def read_clock(self) -> None:
+        """Go by the clock of the database's server, where there is one. The clock of the machine may be wrong."""
+        if self.path is None:
+            self.read_now(learn_clock)
 
     def is_in_place(self) -> bool:
         """Whether the file that is open still has its name."""
@@ -99,6 +107,8 @@ class Database:
         self.writer.close()
         self.reading.dispose()
         self.engine.dispose()
+        if self.path is None:
+            clock.SERVER.forget()
 
     async def write(self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function(connection, …)` in a write transaction; return its value once that is durable.
@@ -130,3 +140,10 @@ class Database:
 
         with errors_for_people(self.url):
             return self.lock.wait_for(run)
+
+
+def learn_clock(connection: Connection) -> None:
+    """Read the clock of PostgreSQL."""
+    asked_at = clock.machine_now()
+    answer = connection.execute(SERVER_TIME).scalar_one()
+    clock.SERVER.learn(asked_at, answer, clock.machine_now())

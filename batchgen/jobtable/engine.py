@@ -14,13 +14,34 @@ from batchgen.jobtable.table_lock import RETRY_SECONDS
 
 LOCK_TIMEOUT_MS = 2_000
 """How long PostgreSQL waits for a lock at once. `table_lock.py` tries again, as it does with SQLite."""
+READ_TIMEOUT_MS = 300_000
+"""How long one statement of a read may take in PostgreSQL: a query of a process that has died must not go on for hours.
+Statistics of a million rows take seconds."""
 TAKE_WRITE_LOCK = """
 SELECT set_config('lock_timeout', '{}ms', true),
-       set_config('idle_in_transaction_session_timeout', '5min', true),
-       pg_advisory_xact_lock(7274331)
+       set_config('idle_in_transaction_session_timeout', '15s', true),
+       pg_advisory_xact_lock(7274331),
+       pg_current_xact_id()::text
 """
 """One writer at a time in PostgreSQL too: what a transaction has read stays true to its end. The session time-out frees
-the lock of a machine that has vanished."""
+the lock of a process that was stopped, or of a machine that has vanished, in the middle of a transaction, which is
+longer than any of ours is idle. The id tells later whether a transaction was committed (`writer.py`)."""
+TRANSACTION_ID = "transaction_id"
+"""The key of the transaction's id in `Connection.info`; only in PostgreSQL."""
+
+HINTS = "batchgen"
+"""The channel of PostgreSQL's NOTIFY: something may be due that no run has planned."""
+
+NETWORK_OPTIONS = {
+    "connect_timeout": "10",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "11000",
+    "application_name": "batchgen",
+}
+"""Options of libpq, with which it notices within eleven seconds that a server's machine has vanished. A URL may name
+others."""
 
 
 def database_url(place: str | Path) -> URL:
@@ -39,6 +60,8 @@ def database_url(place: str | Path) -> URL:
         raise UsageError(f"--db: {url.get_backend_name()} is not supported; use SQLite or PostgreSQL")
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise UsageError("--db: a job table in memory would be gone with the run, and what it paid for; give a path")
+    if url.get_backend_name() == "postgresql" and url.get_driver_name() != "psycopg":
+        raise UsageError(f"--db: the driver {url.get_driver_name()} is not supported; begin with postgresql://")
     try:
         dialect.import_dbapi()
     except ImportError:
@@ -88,22 +111,33 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
     return engine
 
 
+def connect_args(url: URL) -> dict[str, Any]:
+    """What the driver of PostgreSQL is given beside the URL.
+
+    Statements that a connection has prepared are not there in its next transaction, behind a pooler of transactions.
+    """
+    options = {name: value for name, value in NETWORK_OPTIONS.items() if name not in url.query}
+    return {**options, "prepare_threshold": None}
+
+
 def postgres_engine(url: URL, writing: bool) -> Engine:
-    if not writing:
-        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, execution_options=snapshot)
-
-        @event.listens_for(engine, "begin")
-        def limit_waiting(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-
-        return engine
+    """No connection is tested before its use: a transaction that finds it broken is run again (`table_lock.py`)."""
     # READ COMMITTED: a snapshot taken while the transaction waits for the lock would be out of date when it gets it.
-    engine = create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+    if not writing:
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    engine = create_engine(url, pool_size=1, max_overflow=0, connect_args=connect_args(url), execution_options=options)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql(TAKE_WRITE_LOCK.format(LOCK_TIMEOUT_MS))
+        if writing:
+            row = connection.exec_driver_sql(TAKE_WRITE_LOCK.format(LOCK_TIMEOUT_MS)).one()
+            connection.info[TRANSACTION_ID] = row[-1]
+        else:
+            connection.exec_driver_sql(
+                f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),"
+                f" set_config('statement_timeout', '{READ_TIMEOUT_MS}ms', true)"
+            )
 
     return engine
 
@@ -116,4 +150,4 @@ def inspection_engine(url: URL, *, immutable: bool = False) -> Engine:
     if path_of(url):
         url = existing_file(url, "ro", **({"immutable": "1"} if immutable else {}))
         return create_engine(url, connect_args={"timeout": RETRY_SECONDS})
-    return create_engine(url)
+    return create_engine(url, connect_args=connect_args(url))

@@ -22,6 +22,7 @@ from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
 from batchgen.jobtable.engine import inspection_engine, path_of
 from batchgen.jobtable.leases import holders
 from batchgen.jobtable.migrations import HEAD, version_of
+from batchgen.jobtable.run_lock import Owner
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.statistics import batch_summary
 from batchgen.jobtable.views import VIEWS
@@ -94,8 +95,8 @@ class BatchCondition:
     """How many jobs wait that were sent with another key."""
     held: int
     """How many jobs wait for a person."""
-    leases: dict[str, str]
-    """The runs that hold jobs, dead or alive, with the host of each."""
+    leases: dict[str, Owner]
+    """The runs that hold jobs, dead or alive."""
     output_paths: list[str]
     downloading: set[str]
     """The marks of the unfinished downloads that a run goes on with."""

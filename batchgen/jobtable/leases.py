@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, insert, select, update
 
-from batchgen.files import liveness
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.engine import HINTS
+from batchgen.jobtable.run_lock import Neighbours, Owner
 from batchgen.jobtable.schema import attempts, jobs, runs
 from batchgen.jobtable.submission import move_to_unconfirmed
 from batchgen.jobtable.transition import NO_LEASE, SENT_HERE, guarded_update
@@ -18,13 +19,24 @@ from batchgen.jobtable.transition import NO_LEASE, SENT_HERE, guarded_update
 FAR_POLL = timedelta(minutes=10)
 """A new run does not wait as long for a poll: it costs nothing, and a clock that was set may have planned it."""
 RUN_ENDED = "the run ended while the request may have been on the wire"
+ON_WIRE = timedelta(minutes=10)
+"""After its intent, for as long a create may be on the wire: it leaves within a lease of the intent, or not at all
+(`scheduler.py`), and takes less than another one."""
 
 
 def begin_run(
-    connection: Connection, run: str, batch_id: int, host: str, pid: int, now: datetime, selection: str | None = None
+    connection: Connection,
+    run: str,
+    batch_id: int,
+    host: str,
+    pid: int,
+    now: datetime,
+    selection: str | None = None,
+    *,
+    holds_lock: bool = True,
 ) -> None:
     """Record that a run began, and the options by which it selects jobs, as JSON."""
-    row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "selection": selection}
+    row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "selection": selection, "holds_lock": holds_lock}
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 
@@ -41,39 +53,51 @@ def renew(connection: Connection, run: str, now: datetime, until: datetime) -> N
     connection.execute(update(jobs).where(jobs.c.leased_by == run).values(leased_until=until, next_at=until))
 
 
-def holders(connection: Connection) -> dict[str, str]:
-    """The runs that hold a lease, dead or alive, with the host of each."""
+def holders(connection: Connection) -> dict[str, Owner]:
+    """The runs that hold a lease, dead or alive."""
     leased = select(jobs.c.leased_by).where(jobs.c.leased_by.is_not(None)).distinct()
-    return {row.id: row.host for row in connection.execute(select(runs.c.id, runs.c.host).where(runs.c.id.in_(leased)))}
+    return {row[0]: Owner(*row[1:]) for row in connection.execute(OWNERS.where(runs.c.id.in_(leased)))}
 
 
-def unended(connection: Connection, batch_id: int) -> dict[str, str]:
-    """The runs of a batch that have not recorded their end, dead or alive, with the host of each."""
-    statement = select(runs.c.id, runs.c.host).where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
-    return {row.id: row.host for row in connection.execute(statement)}
+def unended(connection: Connection, batch_id: int) -> dict[str, Owner]:
+    """The runs of a batch that have not recorded their end, dead or alive."""
+    statement = OWNERS.where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
+    return {row[0]: Owner(*row[1:]) for row in connection.execute(statement)}
 
 
-async def release_dead(database: Database, run: str, now: datetime) -> bool:
+async def release_dead(database: Database, neighbours: Neighbours, run: str, now: datetime) -> bool:
     """Release the leases of runs that are dead, as seen by another `run`. Returns whether there was any."""
-    hosts = await database.read(holders)
-    hosts.pop(run, None)
-    dead = await asyncio.to_thread(liveness.dead, database.path, hosts)
-    return bool(dead) and bool(await database.write(recover_dead, dead, now))
+    owners = await database.read(holders)
+    owners.pop(run, None)
+    ended, lost = await asyncio.to_thread(neighbours.dead, owners)
+    return bool(ended or lost) and bool(await database.write(recover_dead, ended, now, lost))
 
 
-def recover_dead(connection: Connection, dead: Collection[str], now: datetime) -> int:
-    """Release the leases of dead runs. Returns how many. Recovery only re-queues; it executes nothing."""
-    return recover(connection, jobs.c.leased_by.in_(dead), now) if dead else 0
+def recover_dead(connection: Connection, ended: Collection[str], now: datetime, lost: Collection[str] = ()) -> int:
+    """Release the leases of dead runs. Returns how many. Recovery only re-queues; it executes nothing.
+
+    Of `lost` runs nobody knows whether they live, cut off from the job table.
+    """
+    recovered = recover(connection, jobs.c.leased_by.in_(ended), now) if ended else 0
+    if lost:
+        recovered += recover(connection, jobs.c.leased_by.in_(lost), now, has_ended=False)
+    return recovered
 
 
 def recover_expired(connection: Connection, batch_id: int, now: datetime) -> int:
-    """Release the leases on paid requests of runs on other machines that have not renewed them in time."""
+    """Release the leases on paid requests of runs that have not renewed them in time: stopped, or cut off.
+
+    Other jobs whose lease has expired are due by themselves (`transition.py`).
+    """
     expired = (jobs.c.batch_id == batch_id) & (jobs.c.state == State.SUBMITTING) & (jobs.c.next_at <= now)
-    return recover(connection, expired & (jobs.c.leased_until <= now), now)
+    return recover(connection, expired & (jobs.c.leased_until <= now), now, has_ended=False)
 
 
-def recover(connection: Connection, condition: ColumnElement[bool], now: datetime) -> int:
-    """A request that may have been sent becomes unconfirmed; every other job is due at once."""
+def recover(connection: Connection, condition: ColumnElement[bool], now: datetime, *, has_ended: bool = True) -> int:
+    """A request that may have been sent becomes unconfirmed; every other job is due at once.
+
+    Of a run that `has_ended` no request is on the wire any more. Only then its attempts have a time of their end.
+    """
     columns = (jobs.c.id, jobs.c.batch_id, jobs.c.state, jobs.c.attempt_id, jobs.c.leased_by)
     rows = connection.execute(select(*columns).where(condition)).all()
     for row in rows:
@@ -84,8 +108,17 @@ def recover(connection: Connection, condition: ColumnElement[bool], now: datetim
         held = {"attempt_id": row.attempt_id, "leased_by": row.leased_by}
         if move_to_unconfirmed(connection, row, held, RUN_ENDED, now, now):
             sending = {"id": row.attempt_id, "outcome": Outcome.SENDING}
-            guarded_update(connection, attempts, sending, {"outcome": Outcome.UNCONFIRMED, "error": RUN_ENDED})
+            ended = {"outcome": Outcome.UNCONFIRMED, "error": RUN_ENDED, "answered_at": now if has_ended else None}
+            guarded_update(connection, attempts, sending, ended)
+    if rows:
+        wake_runs(connection)
     return len(rows)
+
+
+def wake_runs(connection: Connection) -> None:
+    """Have the other runs on this table look for work at once; only with PostgreSQL."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"NOTIFY {HINTS}")
 
 
 def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: str = "") -> None:
@@ -107,3 +140,7 @@ def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: s
     connection.execute(update(jobs).where(*free, *unplanned, jobs.c.next_at > now).values(next_at=now))
     held = (jobs.c.state == State.UNCONFIRMED, jobs.c.next_at.is_(None))
     connection.execute(update(jobs).where(*free, *held, SENT_HERE).values(next_at=now), {"this_origin": origin})
+    wake_runs(connection)
+
+
+OWNERS = select(runs.c.id, runs.c.host, runs.c.pid, runs.c.holds_lock)

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -316,6 +317,8 @@ runs = Table(
     Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
     Column("host", Text, nullable=False),
     Column("pid", Integer, nullable=False),
+    # False for a run that only its leases show to be alive (`run_lock.py`).
+    Column("holds_lock", Boolean, nullable=False),
     Column("started_at", UTCDateTime, nullable=False),
     Column("seen_at", UTCDateTime, nullable=False),
     # The options of the run that select jobs, as JSON; empty where it may send every job.

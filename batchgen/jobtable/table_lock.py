@@ -8,11 +8,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from batchgen import clock
 from batchgen.errors import TableLocked
 
 LOG = logging.getLogger("batchgen.jobtable")
@@ -26,11 +28,18 @@ REMINDER_TRIES = 1_200
 """Tries between two reminders: some ten minutes."""
 PATIENCE_TRIES = 40
 """Tries of a command that somebody waits for: ten seconds at least. A run waits for as long as the lock is held."""
+OUTAGE = timedelta(minutes=30)
+"""How long a run waits for a server that does not answer: its restart and its maintenance take minutes."""
 WRITE_LOCK_BYTE = 120
 """The byte of the file `-shm` that a writer locks (the WAL-index of SQLite's file format)."""
 LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 LOCK_STATES = frozenset({"55P03", "40001", "40P01"})  # of PostgreSQL: lock not available, serialization, deadlock
 RESTART_STATES = frozenset({"57P01", "57P02", "57P03"})  # of PostgreSQL: shutdown, crash, still starting up
+
+
+LOCKED_BY_SESSION = "the job table is locked by another session"
+THEN = {False: "once it is free", True: "once it does"}
+"""When a command that has given up can go on, by whether the server is gone."""
 
 
 class TableLock:
@@ -47,6 +56,8 @@ class TableLock:
         """Whether a server that has gone is waited for: not before it has answered once."""
         self.waiting: dict[int, int] = {}
         """The tries so far of each thread that waits, by the thread's id."""
+        self.is_gone = False
+        """Whether the last failure was of a server that did not answer, and not of a lock."""
 
     @property
     def is_held(self) -> bool:
@@ -59,11 +70,12 @@ class TableLock:
         return self.reason() if any(tries >= NOTICED_TRIES for tries in list(self.waiting.values())) else ""
 
     def wait_for(self, action: Callable[[], T]) -> T:
-        """The result of `action`, which is tried again while the table is locked.
+        """The result of `action`, which is tried again while the table is locked or its server gone.
 
-        Raises `TableLocked` where the lock is held for longer than anybody waits.
+        Raises `TableLocked` where that lasts for longer than anybody waits. An action that is tried again must have
+        changed nothing: a transaction whose COMMIT may have succeeded is judged first (`writer.py`).
         """
-        thread = threading.get_ident()
+        thread, began_at = threading.get_ident(), clock.machine_now()
         try:
             while True:
                 try:
@@ -72,10 +84,12 @@ class TableLock:
                     if not self.is_transient(error):
                         raise
                     tries = self.waiting[thread] = self.waiting.get(thread, 0) + 1
-                    if self.impatient.is_set() or (self.patience is not None and tries >= self.patience):
-                        raise TableLocked(f"{self.reason()}; the same command goes on once it is free") from error
+                    is_given_up = self.is_gone and clock.machine_now() - began_at >= OUTAGE
+                    if self.impatient.is_set() or is_given_up or (self.patience and tries >= self.patience):
+                        raise TableLocked(f"{self.reason()}; the same command goes on {THEN[self.is_gone]}") from error
                 if tries % REMINDER_TRIES == NOTICED_TRIES:
-                    LOG.warning(f"{self.reason()}; waiting until it is free", extra={"is_sentence": True})
+                    until = f"for up to {OUTAGE.seconds // 60} minutes" if self.is_gone else "until it is free"
+                    LOG.warning(f"{self.reason()}; waiting {until}", extra={"is_sentence": True})
                 self.impatient.wait(RETRY_SECONDS)
         finally:
             self.waiting.pop(thread, None)
@@ -87,16 +101,18 @@ class TableLock:
         if self.path is not None:  # an error of Python's driver, not of SQLite
             return False
         state = getattr(error.orig, "sqlstate", None)
-        if state in LOCK_STATES:
+        self.is_gone = state not in LOCK_STATES
+        if not self.is_gone:
             return True
         # psycopg names no state where it finds no server at all.
-        is_gone = error.connection_invalidated or state in RESTART_STATES or (state or "08").startswith("08")
-        return self.reconnects and is_gone and isinstance(error, OperationalError)
+        no_server = isinstance(error, OperationalError) and (state or "08").startswith("08")
+        return self.reconnects and (error.connection_invalidated or state in RESTART_STATES or no_server)
 
     def reason(self) -> str:
         """What is waited for."""
         if self.path is None:
-            return f"{self.shown}: the job table is locked by another session, or its server does not answer"
+            reason = "the server of the job table does not answer" if self.is_gone else LOCKED_BY_SESSION
+            return f"{self.shown}: {reason}"
         holder = " and ".join(lock_holders(self.path)) or "another program"
         hint = "" if "batchgen" in holder else ", perhaps a database browser with an edit that is not saved"
         return f"{self.shown}: the job table is locked by {holder}{hint}"

@@ -12,13 +12,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from batchgen.errors import TableLocked
+from batchgen.jobtable.engine import HINTS, TRANSACTION_ID
 from batchgen.jobtable.table_lock import TableLock
 
 GROUP_MAX = 256
 """Writes in one transaction: bounds how long the first of them waits for the last."""
+TRANSACTION_STATUS = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
 
 
 class Write(NamedTuple):
@@ -28,11 +31,18 @@ class Write(NamedTuple):
     future: Future[Any]
 
 
-class Writer:
-    """The writer thread, and its queue."""
+class CommitUnknown(Exception):
+    """The connection broke during a COMMIT, so that the server may have committed the transaction or not."""
 
-    def __init__(self, engine: Engine, lock: TableLock) -> None:
-        self.engine, self.lock = engine, lock
+    def __init__(self, transaction_id: str, results: list[Any], error: DBAPIError) -> None:
+        self.transaction_id, self.results, self.error = transaction_id, results, error
+
+
+class Writer:
+    """The writer thread, and its queue. With `hints`, every commit wakes the runs that listen (PostgreSQL)."""
+
+    def __init__(self, engine: Engine, lock: TableLock, *, hints: bool = False) -> None:
+        self.engine, self.lock, self.hints = engine, lock, hints
         self.queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self.serve, name="batchgen-writer", daemon=True)
         self.thread.start()
@@ -65,7 +75,7 @@ class Writer:
         While the table is locked by another program, all of them wait: none is lost, and none is half done.
         """
         try:
-            results = self.lock.wait_for(lambda: self.run(group))
+            results = self.lock.wait_for(lambda: self.run_once(group))
         except BaseException as error:
             if len(group) > 1 and not isinstance(error, TableLocked):
                 for write in group:
@@ -77,6 +87,37 @@ class Writer:
         for write, result in zip(group, results, strict=True):
             write.future.set_result(result)
 
+    def run_once(self, group: Sequence[Write]) -> list[Any]:
+        """Run the writes in one transaction, which is never committed twice, even where the answer to COMMIT is lost.
+
+        Raises the error that lost the connection where nothing was committed, so that the same may be run again.
+        """
+        try:
+            return self.run(group)
+        except CommitUnknown as error:
+            unknown = error
+        if self.lock.wait_for(lambda: self.was_committed(unknown.transaction_id)):
+            return unknown.results
+        raise unknown.error
+
     def run(self, group: Sequence[Write]) -> list[Any]:
+        """Run the writes in one transaction. Raises `CommitUnknown`, on PostgreSQL only."""
+        with self.engine.connect() as connection:
+            transaction = connection.begin()
+            results = [write.function(connection) for write in group]
+            if self.hints:
+                connection.exec_driver_sql(f"NOTIFY {HINTS}")
+            transaction_id = connection.info.get(TRANSACTION_ID)
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if transaction_id and error.connection_invalidated:
+                    raise CommitUnknown(transaction_id, results, error) from error
+                raise
+            return results
+
+    def was_committed(self, transaction_id: str) -> bool:
+        """What became of a transaction. It has ended, because this one holds the write lock that it held."""
         with self.engine.begin() as connection:
-            return [write.function(connection) for write in group]
+            status = connection.execute(TRANSACTION_STATUS, {"id": transaction_id}).scalar_one()
+            return str(status) == "committed"

@@ -22,6 +22,7 @@ from batchgen import __version__
 from batchgen.errors import UsageError
 from batchgen.services.base import AT_ONCE
 from batchgen.services.body import BodyRefused, decoded
+from batchgen.services.send_time import is_too_late
 from batchgen.services.text import body_without_key, one_line, without_key
 
 CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers within one round trip
@@ -46,6 +47,10 @@ class Refused(httpx.RequestError):
 
 class OtherOrigin(httpx.UnsupportedProtocol):
     """The address is not at the API, so that nothing is sent there."""
+
+
+class Outdated(httpx.LocalProtocolError):
+    """The request was not sent in time: the process or the machine was stopped."""
 
 
 BAD_ADDRESS = (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError)
@@ -85,6 +90,8 @@ class Progress:
         elif (name, phase) == ("send_request_headers", "started"):
             # CONNECT asks a proxy for a tunnel, through which the request itself follows.
             is_tunnel = getattr(info.get("request"), "method", None) == b"CONNECT"
+            if is_too_late():
+                raise Outdated("the process was stopped for too long before the request left")
             self._sent = self._sent or not is_tunnel
             self._connecting = not self._sent
 

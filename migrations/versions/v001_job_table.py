@@ -274,6 +274,7 @@ def upgrade() -> None:
         sa.Column("batch_id", sa.Integer, nullable=False),
         sa.Column("host", sa.Text, nullable=False),
         sa.Column("pid", sa.Integer, nullable=False),
+        sa.Column("holds_lock", sa.Boolean, nullable=False),
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("seen_at", TIME, nullable=False),
         sa.Column("selection", sa.Text),
