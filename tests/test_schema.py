@@ -80,7 +80,7 @@ LIMIT = {
     "failed_probes": 0,
     "successes": 0,
 }
-RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW}
+RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW, "holds_lock": True}
 HOOK_RUN = {"output_id": 1, "command": "00", "run_id": "run-a", "began_at": NOW}
 VERDICT = {"attempt_id": 1, "at": NOW, "verdict": "picked", "stars": 5}
 ROWS = {
