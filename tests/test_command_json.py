@@ -110,6 +110,7 @@ def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
         (["run", "m.yaml", "--notify=t0ken"], "batchgen run m.yaml --notify=URL"),
         (["status", "--db", "postgresql://u:t0ken@h/d"], "batchgen status --db URL"),
         (["status", "--db=postgresql://u:t0ken@h/d"], "batchgen status --db=URL"),
+        (["db", "copy", "x.db", "postgresql://u:t0ken@h/d"], "batchgen db copy x.db URL"),
         (["status", "a b.yaml", "--db", "x.db"], "batchgen status 'a b.yaml' --db x.db"),
     ],
 )

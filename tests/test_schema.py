@@ -82,6 +82,7 @@ LIMIT = {
 }
 RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW, "holds_lock": True}
 HOOK_RUN = {"output_id": 1, "command": "00", "run_id": "run-a", "began_at": NOW}
+MOVE = {"id": "c0ffee", "batch_id": 1, "goes_to": "/b.db", "began_at": NOW}
 VERDICT = {"attempt_id": 1, "at": NOW, "verdict": "picked", "stars": 5}
 ROWS = {
     "jobs": JOB,
@@ -92,6 +93,7 @@ ROWS = {
     "limits": LIMIT,
     "runs": RUN,
     "hook_runs": HOOK_RUN,
+    "moves": MOVE,
 }
 """A valid row of each table that has a check or a foreign key."""
 LEASE = {"leased_by": "run", "leased_until": NOW}
@@ -225,6 +227,9 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("limits", "limit_kind_is_known", {"kind": "patience"}),
     ("hook_runs", "ended_has_exit_code", {"ended_at": NOW}),
     ("hook_runs", "ended_has_exit_code", {"exit_code": 0}),
+    ("moves", "move_has_one_direction", {"goes_to": None}),
+    ("moves", "move_has_one_direction", {"came_from": "/c.db"}),
+    ("moves", "move_has_one_end", {"moved_at": NOW, "given_back_at": NOW}),
 ]
 
 

@@ -25,12 +25,13 @@ from batchgen.api.options import RunOptions, selection_of, until_of
 from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid
-from batchgen.jobtable import batches, blockers, delivery, leases, measuring, pricelist, run_lock, statistics
+from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, pricelist, run_lock, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
+from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.statistics import BatchSummary, EndedRun, Event
 from batchgen.jobtable.sync import SyncResult
 from batchgen.manifest import read
@@ -101,6 +102,8 @@ class BatchStatus:
     suspects: SuspectClips
     """Delivered clips that look wrong."""
     last_run: EndedRun | None
+    move: Departure | None
+    """The move that takes the batch to another job table; None where it runs here."""
 
 
 def run(
@@ -208,6 +211,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(delivery.remarks, batch.id),
         read_now(measuring.suspect_clips, batch.id),
         read_now(statistics.last_run, batch.id),
+        read_now(moves.departure_of, batch.id),
     )
 
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",
     "reconcile": "Compare a batch with the account's bill, charge by charge, and fetch what was paid for.",
     "export": "Write the delivered clips as CSV, JSON lines, Parquet or WebDataset, or as sidecar files.",
+    "db": "Move batches to another job table, or compare a job table with its files.",
     "doctor": "Say what is wrong with key, service, disk or job table, and the command that mends it.",
     "completion": "Print a script by which a shell completes commands, options and manifests.",
     "simulate": "Serve the built-in simulator of the service: free, offline.",

@@ -12,6 +12,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.moves import refuse_moved
 from batchgen.services.registry import SIMULATOR
 
 
@@ -19,14 +20,16 @@ from batchgen.services.registry import SIMULATOR
 def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, int]]:
     """The job table and the id of the batch that a manifest made last, for commands that change it.
 
-    Raises `UsageError` where the manifest was never run.
+    Raises `UsageError` where the manifest was never run, or its batch was moved to another table.
     """
     with open_table(db, manifest, next_command("run")) as database:
         candidates = batches_of(database, manifest)
         matching = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
         if not matching and len(candidates) > 1:
             raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
-        yield database, max(matching or candidates, key=lambda batch: (batch.synced_at, batch.id)).id
+        batch_id = max(matching or candidates, key=lambda batch: (batch.synced_at, batch.id)).id
+        database.read_now(refuse_moved, batch_id)
+        yield database, batch_id
 
 
 def stored_batch(database: Database, batch_id: int) -> StoredBatch:

@@ -15,6 +15,7 @@ from batchgen.cli import options
 from batchgen.errors import ExitCode
 from batchgen.hooks.advice import next_of
 from batchgen.hooks.command_line import command_line
+from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
@@ -74,13 +75,16 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     fields = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
     fields |= suspects_json(status.suspects)
     last_run = asdict(status.last_run) if status.last_run else None
-    if status.runs:
+    if status.move:
+        advice = hints.advice(move_line(status.move))
+    elif status.runs:
         advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
     else:
         step = next_of(summary, has_lost_files=bool(status.lost.files))
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = summary_json(batch.name, summary, blockers, to_type)
-    print_json({"event": "status", **document, **fields, "last_run": last_run, **advice})
+    more = {"last_run": last_run, "moved_to": status.move and status.move.place}
+    print_json({"event": "status", **document, **fields, **more, **advice})
 
 
 def print_status(status: BatchStatus, manifest: Path | None) -> None:
@@ -92,7 +96,9 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += lost_lines(status.lost, to_type("retry"))
     lines += [f"remark: {remark}" for remark in status.remarks]
     lines += suspect_lines(status.suspects, to_type("review"))
-    if status.runs:
+    if status.move:
+        lines.append(move_line(status.move))
+    elif status.runs:
         lines.append(f"{plural(status.runs, 'run')} at work")
     elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
         last = status.last_run
@@ -101,3 +107,10 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
         lines.append(f"no run is at work: `{to_type('run')}` goes on")
     for line in lines:
         print_lines(f"  {line}")
+
+
+def move_line(move: Departure) -> str:
+    """Where a batch goes on that runs here no more."""
+    if move.moved_at is None:
+        return f"is being moved to {move.place}: the same `batchgen db copy` again goes on, with --abort it is given up"
+    return f"moved to {move.place}: `status` there, with --db, shows how it stands by now"

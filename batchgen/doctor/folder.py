@@ -65,3 +65,20 @@ def parts_in(place: Path, resumable: Collection[str]) -> list[Path]:
         return []
     marks = {name: match[1] for name in names if (match := PART.fullmatch(name))}
     return [place / name for name, mark in marks.items() if mark not in resumable and not (place / name).is_symlink()]
+
+
+def files_without_row(folder: Path, outputs: Iterable[str], recorded: Collection[str]) -> list[str]:
+    """The videos in the folders of `outputs` that are not `recorded`: the files that end as the outputs do."""
+    endings: dict[str, set[str]] = {}
+    for output in outputs:
+        endings.setdefault(f"{folder}/{output}".rpartition("/")[0], set()).add(Path(output).suffix)
+    strays = []
+    for place, suffixes in sorted(endings.items()):
+        try:
+            with os.scandir(place) as entries:
+                names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        except OSError:
+            continue
+        of_kind = (f"{place}/{name}" for name in names if Path(name).suffix in suffixes)
+        strays += [path for path in of_kind if path not in recorded]
+    return sorted(strays)

@@ -20,9 +20,11 @@ from batchgen.files import liveness
 from batchgen.files.safe_open import DATABASE_SUFFIXES, UnsafePath
 from batchgen.jobtable.batches import StoredBatch, is_from, table_exists
 from batchgen.jobtable.database import shown
+from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.engine import database_url, path_of
 from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect_batch, inspect_table
 from batchgen.jobtable.migrations import HEAD
+from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.place import is_missing
 from batchgen.report.words import plural
 from batchgen.services.registry import SIMULATOR, plugin
@@ -76,9 +78,13 @@ class TableExam:
         if condition.is_current and not condition.faults:
             yield from self.examine_batches(condition, url, service)
 
+    def own_batches(self, condition: TableCondition) -> list[StoredBatch]:
+        """The batches of the manifest, or all of them."""
+        return [batch for batch in condition.batches if self.manifest is None or is_from(batch, self.manifest)]
+
     def examine_batches(self, condition: TableCondition, url: URL, service: ServiceCondition) -> Iterator[Finding]:
         """The batches of the manifest, or all of them."""
-        batches = [batch for batch in condition.batches if self.manifest is None or is_from(batch, self.manifest)]
+        batches = self.own_batches(condition)
         if not batches:
             yield ok("batch", "none of this manifest in the table yet; a run makes it")
         for batch in batches:
@@ -149,6 +155,9 @@ class TableExam:
     ) -> Iterator[Finding]:
         """What keeps a batch from its end."""
         name = batch.name
+        if condition.move:
+            yield moved_finding(name, condition.move)
+            return
         is_apart = batch.service == SIMULATOR and self.manifest_service != SIMULATOR
         flags = ["--simulate"] if is_apart else []
         run = self.command("run", manifest, *flags)
@@ -159,13 +168,7 @@ class TableExam:
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, run))
         if condition.lost.files:
-            keys = {lost.file.key for lost in condition.lost.files}
-            shown_files = "; ".join(map(str, condition.lost.files[:SHOWN]))
-            more = f"; and {len(condition.lost.files) - SHOWN} more" if len(condition.lost.files) > SHOWN else ""
-            number = plural(len(condition.lost.files), "delivered file")
-            message = f"{name}: {number} not there as delivered: {shown_files}{more}"
-            fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
-            problems.append(problem("files", message, f"{fetch} && {run}"))
+            problems.append(self.lost_finding(name, condition.lost, manifest, flags))
         if condition.held:
             number = plural(condition.held, "job")
             message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
@@ -185,10 +188,24 @@ class TableExam:
         if not problems:
             yield ok("batch", f"{name}: every delivered file is there, and nothing is left of dead runs")
 
+    def lost_finding(self, name: str, lost: LostFiles, manifest: Path, flags: list[str]) -> Finding:
+        """The delivered files of a batch that are not there, and the commands that fetch them again."""
+        keys = {file.file.key for file in lost.files}
+        shown_files = "; ".join(map(str, lost.files[:SHOWN]))
+        more = f"; and {len(lost.files) - SHOWN} more" if len(lost.files) > SHOWN else ""
+        message = f"{name}: {plural(len(lost.files), 'delivered file')} not there as delivered: {shown_files}{more}"
+        fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
+        return problem("files", message, f"{fetch} && {self.command('run', manifest, *flags)}")
+
     def with_address(self, origin: str, run: str, batch: StoredBatch) -> str:
         """A run at another address. Its key is to be typed: one for here must not go to an address from a table."""
         variables = plugin(batch.service).variables
         return f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY {run}"
+
+
+def moved_finding(name: str, move: Departure) -> Finding:
+    """A batch that goes on in another table, where it is to be examined."""
+    return ok("batch", f"{name}: goes on in {move.place}, to which it was moved; name that table")
 
 
 def examine_permissions(path: Path) -> Iterator[Finding]:

@@ -28,6 +28,6 @@ def typed_again(arguments: Sequence[str]) -> str:
         if name in OPTIONS_WITH_SECRETS and sign and ("://" in value or name == "--notify"):
             words.append(f"{name}=URL")
         else:
-            is_secret = before == "--notify" or (before in OPTIONS_WITH_SECRETS and "://" in word)
+            is_secret = before == "--notify" or ("://" in word and (before == "--db" or arguments[0] == "db"))
             words.append("URL" if is_secret else shlex.quote(word))
     return " ".join(words)

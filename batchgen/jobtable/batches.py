@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Row, select
 
 from batchgen.errors import UsageError
-from batchgen.jobtable.database import Database
+from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.schema import batches
 
 StoredBatch = Row[tuple[int, str, str, str, datetime]]
@@ -62,7 +62,7 @@ def batches_of(database: Database, manifest: Path) -> list[StoredBatch]:
     stored = database.read_now(stored_batches)
     matching = [batch for batch in stored if is_from(batch, manifest)]
     if not matching:
-        location = database.path or database.url.render_as_string(hide_password=True)
+        location = shown(database.url)
         manifests = ", ".join(batch.manifest_path for batch in stored) or "no manifest"
         raise UsageError(f"{manifest}: is not in the job table {location}, which has {manifests}")
     return matching

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from batchgen import clock
 from batchgen.errors import StorageError
 from batchgen.jobtable import place
-from batchgen.jobtable.engine import database_url, make_engine, path_of
+from batchgen.jobtable.engine import database_url, make_engine, path_of, without_secrets
 from batchgen.jobtable.migrations import bring_up, is_current
 from batchgen.jobtable.table_lock import PATIENCE_TRIES, TableLock
 from batchgen.jobtable.writer import Writer
@@ -51,7 +51,7 @@ def errors_for_people(url: URL) -> Iterator[None]:
 
 def shown(url: URL) -> str:
     """A database for a person: its file, or its address without the password."""
-    return str(path_of(url) or url.render_as_string(hide_password=True))
+    return str(path_of(url) or without_secrets(url))
 
 
 class Database:

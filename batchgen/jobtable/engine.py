@@ -43,6 +43,9 @@ NETWORK_OPTIONS = {
 """Options of libpq, with which it notices within eleven seconds that a server's machine has vanished. A URL may name
 others."""
 
+SECRETS = ("password", "passfile", "sslkey", "sslpassword")
+"""Parameters of a PostgreSQL URL that nobody is shown."""
+
 
 def database_url(place: str | Path) -> URL:
     """A path or an SQLAlchemy URL, as a URL. Raises `UsageError`, whose message leaves out the URL and its password."""
@@ -72,6 +75,11 @@ def database_url(place: str | Path) -> URL:
 def path_of(url: URL) -> Path | None:
     """The file of an SQLite database; None for PostgreSQL."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def without_secrets(url: URL) -> str:
+    """A URL for a person."""
+    return url.difference_update_query(SECRETS).render_as_string(hide_password=True)
 
 
 def existing_file(url: URL, mode: str, **query: str) -> URL:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import bindparam, func, inspect, select
+from sqlalchemy import Connection, bindparam, func, inspect, select, union_all
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -22,11 +24,13 @@ from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
 from batchgen.jobtable.engine import inspection_engine, path_of
 from batchgen.jobtable.leases import holders
 from batchgen.jobtable.migrations import HEAD, version_of
+from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.run_lock import Owner
-from batchgen.jobtable.schema import attempts, jobs
+from batchgen.jobtable.schema import attempts, jobs, outputs
 from batchgen.jobtable.statistics import batch_summary
 from batchgen.jobtable.views import VIEWS
 
+PATHS_AT_ONCE = 1_000
 SHOWN_FAULTS = 5  # of those that SQLite finds
 INDEX_FAULTS = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
 """Faults that making the indexes again mends: the rows themselves are whole."""
@@ -60,13 +64,26 @@ def is_unused(path: Path) -> bool:
     return not any(path.with_name(path.name + suffix).exists() for suffix in DATABASE_SUFFIXES[1:])
 
 
-def inspect_table(url: URL) -> TableCondition:
-    """Examine a job table that exists. Never raises for what is wrong with it."""
-    condition = TableCondition()
+@contextmanager
+def inspecting(url: URL) -> Iterator[Connection]:
+    """A snapshot of a job table, read by a connection that leaves the table as it is, byte for byte."""
     path = path_of(url)
     engine = inspection_engine(url, immutable=path is not None and is_unused(path))
     try:
         with engine.connect() as connection:
+            snapshot = "BEGIN" if path else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
+            connection.exec_driver_sql(snapshot)
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def inspect_table(url: URL) -> TableCondition:
+    """Examine a job table that exists. Never raises for what is wrong with it."""
+    condition = TableCondition()
+    path = path_of(url)
+    try:
+        with inspecting(url) as connection:
             condition.version = version_of(connection)
             if path:
                 pragma = f"PRAGMA integrity_check({SHOWN_FAULTS})"
@@ -79,8 +96,6 @@ def inspect_table(url: URL) -> TableCondition:
     except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         condition.error = str(cause).strip().splitlines()[0]
-    finally:
-        engine.dispose()
     return condition
 
 
@@ -98,6 +113,8 @@ class BatchCondition:
     leases: dict[str, Owner]
     """The runs that hold jobs, dead or alive."""
     output_paths: list[str]
+    move: Departure | None
+    """The move that takes the batch to another table."""
     downloading: set[str]
     """The marks of the unfinished downloads that a run goes on with."""
 
@@ -109,34 +126,37 @@ def inspect_batch(
 
     Raises `StorageError`.
     """
-    path = path_of(url)
-    engine = inspection_engine(url, immutable=path is not None and is_unused(path))
-    try:
-        with errors_for_people(url), engine.connect() as connection:
-            elsewhere = Counter[str]()
-            for (_, other), number in (sent_elsewhere(connection, batch_id, origin) if origin else {}).items():
-                elsewhere[other] += number
-            params = {"in_batch": batch_id, "this_account": account or ""}
-            return BatchCondition(
-                lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
-                elsewhere,
-                connection.execute(OTHER_ACCOUNTS, params).scalar_one() if account else 0,
-                batch_summary(connection, batch_id, now).held,
-                holders(connection),
-                list(connection.execute(OUTPUT_PATHS, params).scalars()),
-                {mark_of(attempt) for attempt in connection.execute(DOWNLOADING, params).scalars()},
-            )
-    finally:
-        engine.dispose()
+    with errors_for_people(url), inspecting(url) as connection:
+        elsewhere = Counter[str]()
+        for (_, other), number in (sent_elsewhere(connection, batch_id, origin) if origin else {}).items():
+            elsewhere[other] += number
+        params = {"in_batch": batch_id, "this_account": account or ""}
+        return BatchCondition(
+            lost_files(connection, batch_id, folder, until=now + LOOK_FOR_FILES),
+            elsewhere,
+            connection.execute(OTHER_ACCOUNTS, params).scalar_one() if account else 0,
+            batch_summary(connection, batch_id, now).held,
+            holders(connection),
+            list(connection.execute(OUTPUT_PATHS, params).scalars()),
+            departure_of(connection, batch_id),
+            {mark_of(attempt) for attempt in connection.execute(DOWNLOADING, params).scalars()},
+        )
 
 
+def output_paths(connection: Connection, batch_id: int) -> Iterator[str]:
+    """The paths at which files of a batch lie, or are about to: those of every attempt, below the manifest's folder."""
+    statement = FILE_PATHS.execution_options(yield_per=PATHS_AT_ONCE)
+    yield from connection.execute(statement, {"in_batch": batch_id}).scalars()
+
+
+ACTIVE = [state for state in State if state.is_active]
 OTHER_ACCOUNTS = (
     select(func.count())
     .select_from(jobs)
     .join(attempts, jobs.c.attempt_id == attempts.c.id)
     .where(
         jobs.c.batch_id == bindparam("in_batch"),
-        jobs.c.state.in_([state for state in State if state.is_active]),
+        jobs.c.state.in_(ACTIVE),
         attempts.c.account != bindparam("this_account"),
     )
 )
@@ -145,4 +165,11 @@ DOWNLOADING = (
     select(attempts.c.client_request_id)
     .join(jobs, jobs.c.attempt_id == attempts.c.id)
     .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_([State.GENERATING, State.DOWNLOADING]))
+)
+FILE_PATHS = union_all(
+    select(outputs.c.path)
+    .join(attempts, attempts.c.id == outputs.c.attempt_id)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.path.is_not(None)),
+    select(jobs.c.output_path).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_(ACTIVE)),
 )

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import HINTS
+from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.run_lock import Neighbours, Owner
 from batchgen.jobtable.schema import attempts, jobs, runs
 from batchgen.jobtable.submission import move_to_unconfirmed
@@ -35,7 +36,11 @@ def begin_run(
     *,
     holds_lock: bool = True,
 ) -> None:
-    """Record that a run began, and the options by which it selects jobs, as JSON."""
+    """Record that a run began, and the options by which it selects jobs, as JSON.
+
+    Raises `UsageError` for a batch that was moved to another table.
+    """
+    refuse_moved(connection, batch_id)
     row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "selection": selection, "holds_lock": holds_lock}
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
 from batchgen.files.safe_open import create_database
-from batchgen.jobtable.engine import inspection_engine, make_engine, path_of
+from batchgen.jobtable.engine import inspection_engine, make_engine, path_of, without_secrets
 from batchgen.jobtable.place import is_missing
 
 HEAD = "v002"
@@ -88,24 +88,24 @@ def is_current(url: URL) -> bool:
             tables = set(inspect(connection).get_table_names())
     finally:
         engine.dispose()
-    shown = path or url.render_as_string()
+    name = path or without_secrets(url)
     if tables and not tables >= OUR_TABLES:
-        raise UsageError(f"{shown}: this is a database of something else, left untouched; choose another --db")
+        raise UsageError(f"{name}: this is a database of something else, left untouched; choose another --db")
     if version is None or version == HEAD:
         return version == HEAD
     if version in UNRELEASED:
         raise UsageError(
-            f"{shown}: the job table was made by a batchgen that was never released, and cannot be upgraded. Finish its"
+            f"{name}: the job table was made by a batchgen that was never released, and cannot be upgraded. Finish its"
             " batch with that one, or choose another --db. The database has not been touched."
         )
     if version > HEAD:
         raise DatabaseNewer(
-            f"{shown}: the job table is of version {version}, this batchgen knows"
+            f"{name}: the job table is of version {version}, this batchgen knows"
             f" {HEAD}; upgrade batchgen. The database has not been touched."
         )
     if version not in {file.name.partition("_")[0] for file in (migrations_folder() / "versions").glob("*.py")}:
         raise UsageError(
-            f"{shown}: the job table is of version {version}, from which this batchgen has no migration; choose another"
+            f"{name}: the job table is of version {version}, from which this batchgen has no migration; choose another"
             " --db, or open it with the batchgen that made it. The database has not been touched."
         )
     return False

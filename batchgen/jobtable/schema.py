@@ -114,7 +114,7 @@ jobs = Table(
     # The job that this one was made from by `batchgen next`: its batch may be in another table, or gone.
     Column("parent_batch", Text),
     Column("parent_key", Text),
-    Column("attempt_id", Integer, ForeignKey("attempts.id", use_alter=True)),
+    Column("attempt_id", Integer, ForeignKey("attempts.id", use_alter=True, deferrable=True)),
     Column("failures", Integer, nullable=False),
     Column("error_class", Text),
     Column("error", ForeignText),
@@ -221,7 +221,7 @@ outputs = Table(
     Column("unlike_input", Float),
     Column("seconds_off", Float),
     Column("signature", Text),
-    Column("copy_of", Integer, ForeignKey("outputs.id")),
+    Column("copy_of", Integer, ForeignKey("outputs.id", deferrable=True)),
     UniqueConstraint("attempt_id", "number"),
     CheckConstraint(
         "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
@@ -341,4 +341,22 @@ hook_runs = Table(
     Column("exit_code", Integer),
     Column("message", ForeignText),
     CheckConstraint("(ended_at IS NULL) = (exit_code IS NULL)", name="ended_has_exit_code"),
+)
+
+moves = Table(
+    # The batches that `batchgen db copy` moves to another job table, or has brought from one. `id` names one copy, and
+    # is the same in both tables. No run works on a batch that goes to another table, unless it was given back.
+    "moves",
+    metadata,
+    Column("batch_id", Integer, ForeignKey("batches.id"), primary_key=True),
+    Column("id", Text, primary_key=True),
+    # Path or URL of the other table, without a password.
+    Column("goes_to", Text),
+    Column("came_from", Text),
+    Column("began_at", UTCDateTime, nullable=False),
+    # When the copy was complete and verified; NULL while the batch is being moved.
+    Column("moved_at", UTCDateTime),
+    Column("given_back_at", UTCDateTime),
+    CheckConstraint("(goes_to IS NULL) <> (came_from IS NULL)", name="move_has_one_direction"),
+    CheckConstraint("moved_at IS NULL OR given_back_at IS NULL", name="move_has_one_end"),
 )

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger
 from batchgen.jobtable.fingerprint import new_request_id
+from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, jobs
 from batchgen.jobtable.selection import Selected
@@ -93,9 +94,11 @@ def intend(
 
     Returns them in the order of `chosen`, in which they are sent. Nothing may be sent before this is durable. The
     estimates are reserved in the same transaction. Only at `origin` may the requests be asked for; "" is any address.
+    Raises `UsageError` for a batch that was moved to another table, where its jobs are sent.
     """
     if not chosen:
         return []
+    refuse_moved(connection, batch_id)
     # The index ux_attempts_one_open refuses this insert for a job that may already be paid for.
     new = {"service": service, "account": account, "origin": origin, "intent_at": now, "outcome": Outcome.SENDING}
     connection.execute(

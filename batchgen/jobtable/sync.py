@@ -19,7 +19,7 @@ from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
-from batchgen.jobtable import commands, lineage
+from batchgen.jobtable import commands, lineage, moves
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
@@ -87,6 +87,7 @@ def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
         empty = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0, "delivered_bytes": 0}
         inserted = connection.execute(insert(batches).values(**new, **values, **empty).returning(batches.c.id))
         return int(inserted.scalar_one())
+    moves.refuse_moved(connection, row.id)
     if row.service != batch.service:
         raise UsageError(
             f"{batch.manifest}: the batch {batch.name!r} was begun with service {row.service}, and the manifest now"

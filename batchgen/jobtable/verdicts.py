@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fa
 from batchgen.files.verdicts_file import FileVerdict
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable import commands
+from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 
 STARS_MAX = 5
@@ -67,6 +68,7 @@ def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[Fi
     A verdict that is not newer than every one that its clip ever had changes nothing, so the same file may be imported
     any number of times.
     """
+    refuse_moved(connection, batch_id)
     by_key = {verdict.id: verdict for verdict in imported}
     result = Imported()
     rows = []

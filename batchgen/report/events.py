@@ -190,6 +190,8 @@ class Status(Summary, More, Advice):
     runs: int
     """Runs that are at work."""
     last_run: LastRun | None
+    moved_to: str | None
+    """The job table to which the batch was moved, or is being moved."""
 
 
 class Changed(Advice):
@@ -270,13 +272,42 @@ class Reconciled(Reconciliation):
 
 
 class Examined(Advice):
-    """What `doctor` says of one check. `exit_code` is how a run would end for it, `next` the command that mends it."""
+    """What `doctor` or `db check` says of one check.
+
+    `exit_code` is how a run would end for it, `next` the command that mends it.
+    """
 
     event: Literal["finding"]
     check: str
     ok: bool
     message: str
     exit_code: int
+
+
+class TableDigest(TypedDict):
+    """What was copied of a table."""
+
+    rows: int
+    sha256: str
+    """Over one JSON list a row, in the order of the table's key."""
+
+
+class Copied(Advice):
+    """Batches were moved to another job table: the line of `db copy`."""
+
+    event: Literal["copied"]
+    batches: list[str]
+    place: str
+    """The path or URL of the other table, without a password."""
+    tables: dict[str, TableDigest]
+    """Empty where an earlier command had copied the rows already."""
+
+
+class GivenBack(Advice):
+    """A copy was given up, and the batches run where they were: the line of `db copy --abort`."""
+
+    event: Literal["given_back"]
+    batches: list[str]
 
 
 class Error(Advice):
@@ -305,5 +336,7 @@ Event = (
     | Discrepancy
     | Reconciled
     | Examined
+    | Copied
+    | GivenBack
     | Error
 )

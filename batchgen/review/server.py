@@ -33,7 +33,7 @@ from batchgen import clock
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.safe_open import UnsafePath
 from batchgen.jobs import Verdict
-from batchgen.jobtable import clips, verdicts
+from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
@@ -123,7 +123,8 @@ class Review:
         return list(clips.clips(connection, self.batch.id, rows))
 
     async def judge(self, request: Request) -> Response:
-        """Store a verdict on the clip that the page has shown. 409 where the job has another one by now."""
+        """Store a verdict on the clip that the page has shown. 409 where the job has another one by now, or its batch
+        another table."""
         if request.headers.get("origin") not in (None, f"http://{request.headers.get('host')}"):
             raise HTTPException(403)
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
@@ -146,7 +147,7 @@ class Review:
 
     def store(self, connection: Any, key: str, name: str, changes: Mapping[str, Any]) -> bool:
         attempt_id = clips.attempt_of_clip(connection, self.batch.id, key, name)
-        if attempt_id is None:
+        if attempt_id is None or moves.departure_of(connection, self.batch.id):
             return False
         judgement = replace(verdicts.current(connection, attempt_id), **changes)
         return verdicts.judge(connection, attempt_id, judgement, clock.utcnow())

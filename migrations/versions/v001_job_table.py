@@ -26,6 +26,7 @@ def partial_index(name: str, table: str, columns: list[str], condition: str, *, 
 def upgrade() -> None:
     # Jobs and attempts refer to one another. SQLite takes a reference to a later table, and no constraint afterwards.
     is_sqlite = op.get_bind().dialect.name == "sqlite"
+    attempt = sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_jobs_attempt_id", deferrable=True)
     op.create_table(
         "batches",
         sa.Column("id", sa.Integer, nullable=False),
@@ -76,7 +77,7 @@ def upgrade() -> None:
         sa.Column("leased_until", TIME),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_jobs_batch_id"),
-        *([sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_jobs_attempt_id")] if is_sqlite else []),
+        *([attempt] if is_sqlite else []),
         sa.UniqueConstraint("batch_id", "key", name="uq_jobs_batch_id_key"),
         sa.CheckConstraint(f"state IN {STATES}", name="state_is_known"),
         sa.CheckConstraint(f"error_class IN {ERROR_CLASSES}", name="error_class_is_known"),
@@ -146,7 +147,7 @@ def upgrade() -> None:
         sa.CheckConstraint("outcome = 'accepted' OR finished_at IS NULL", name="finished_was_accepted"),
     )
     if not is_sqlite:
-        op.create_foreign_key("fk_jobs_attempt_id", "jobs", "attempts", ["attempt_id"], ["id"])
+        op.create_foreign_key("fk_jobs_attempt_id", "jobs", "attempts", ["attempt_id"], ["id"], deferrable=True)
     unreleased = "released_at IS NULL AND outcome IN ('sending', 'unconfirmed', 'accepted')"
     partial_index("ux_attempts_one_open", "attempts", ["job_id"], unreleased, unique=True)
     op.create_index("ux_attempts_generation", "attempts", ["generation_id", "service", "account"], unique=True)
@@ -182,7 +183,7 @@ def upgrade() -> None:
         sa.Column("copy_of", sa.Integer),
         sa.PrimaryKeyConstraint("id", name="pk_outputs"),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name="fk_outputs_attempt_id"),
-        sa.ForeignKeyConstraint(["copy_of"], ["outputs.id"], name="fk_outputs_copy_of"),
+        sa.ForeignKeyConstraint(["copy_of"], ["outputs.id"], name="fk_outputs_copy_of", deferrable=True),
         sa.UniqueConstraint("attempt_id", "number", name="uq_outputs_attempt_id_number"),
         sa.CheckConstraint(
             "delivered_at IS NULL OR (path IS NOT NULL AND sha256 IS NOT NULL AND bytes IS NOT NULL AND bytes > 0)",
@@ -298,4 +299,18 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["output_id"], ["outputs.id"], name="fk_hook_runs_output_id"),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name="fk_hook_runs_run_id"),
         sa.CheckConstraint("(ended_at IS NULL) = (exit_code IS NULL)", name="ended_has_exit_code"),
+    )
+    op.create_table(
+        "moves",
+        sa.Column("batch_id", sa.Integer, nullable=False),
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("goes_to", sa.Text),
+        sa.Column("came_from", sa.Text),
+        sa.Column("began_at", TIME, nullable=False),
+        sa.Column("moved_at", TIME),
+        sa.Column("given_back_at", TIME),
+        sa.PrimaryKeyConstraint("batch_id", "id", name="pk_moves"),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_moves_batch_id"),
+        sa.CheckConstraint("(goes_to IS NULL) <> (came_from IS NULL)", name="move_has_one_direction"),
+        sa.CheckConstraint("moved_at IS NULL OR given_back_at IS NULL", name="move_has_one_end"),
     )

@@ -1,0 +1,85 @@
+"""A job table against its files, and against itself: what `batchgen db check` says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from batchgen.doctor.findings import Finding, ok, problem
+from batchgen.doctor.folder import files_without_row
+from batchgen.doctor.table import Command, TableExam, moved_finding
+from batchgen.errors import UsageError
+from batchgen.jobtable.batches import StoredBatch
+from batchgen.jobtable.database import errors_for_people, shown
+from batchgen.jobtable.delivery import lost_files
+from batchgen.jobtable.engine import database_url, path_of
+from batchgen.jobtable.inspection import inspecting, output_paths
+from batchgen.jobtable.invariants import violations
+from batchgen.jobtable.moves import departure_of
+from batchgen.report.words import plural
+from batchgen.services.registry import SIMULATOR
+
+SHOWN = 20  # files without a row that are named
+
+
+def examine(location: str | Path, manifest: Path | None, command: Command, *, verify: bool) -> Iterator[Finding]:
+    """Compare every batch of a job table, or those of a manifest, with the files and with itself.
+
+    Raises `UsageError` where there is no job table, `StorageError` where it cannot be read.
+    """
+    url, exam = database_url(location), TableExam(location, manifest, command)
+    path = path_of(url)
+    if path and (finding := exam.examine_place(path)):
+        if finding.is_ok:
+            raise UsageError(f"{path}: there is no job table")
+        yield finding
+        return
+    condition = exam.condition
+    findings = list(exam.examine_condition(condition, path, shown(url)))
+    yield from findings or [ok("table", f"{shown(url)}: whole, version {condition.version}")]
+    if not condition.is_current or condition.faults:
+        return
+    batches = exam.own_batches(condition)
+    if not batches:
+        yield ok("batch", "there is none of this manifest in the table" if manifest else "there is none in the table")
+    with errors_for_people(url), inspecting(url) as connection:
+        # Other batches may have the same folders.
+        folders = {batch.id: folder_of(batch, manifest if batch in batches else None) for batch in condition.batches}
+        recorded = {f"{folders[id_]}/{path}" for id_ in folders for path in output_paths(connection, id_)}
+        for batch in batches:
+            yield from examine_batch(connection, batch, exam, recorded, verify=verify)
+
+
+def folder_of(batch: StoredBatch, manifest: Path | None) -> Path:
+    """The folder below which the files of a batch lie."""
+    return (manifest or Path(batch.manifest_path)).absolute().parent
+
+
+def examine_batch(
+    connection: Connection, batch: StoredBatch, exam: TableExam, recorded: Collection[str], *, verify: bool
+) -> Iterator[Finding]:
+    """One batch: its rows, the files that its rows have, and the files that no row has."""
+    if move := departure_of(connection, batch.id):
+        yield moved_finding(batch.name, move)
+        return
+    folder = folder_of(batch, exam.manifest)
+    problems = [problem("rows", f"{batch.name}: {violation}") for violation in violations(connection, batch.id)]
+    lost = lost_files(connection, batch.id, folder, verify=verify)
+    if lost.checked and not folder.is_dir():
+        number = plural(lost.checked, "file")
+        problems.append(problem("files", f"{batch.name}: its folder {folder} is not there: {number} not compared"))
+    elif lost.files:
+        flags = ["--simulate"] if batch.service == SIMULATOR and exam.manifest_service != SIMULATOR else []
+        problems.append(exam.lost_finding(batch.name, lost, exam.manifest or Path(batch.manifest_path), flags))
+    strays = files_without_row(folder, output_paths(connection, batch.id), recorded)
+    if strays:
+        subject = "1 file has" if len(strays) == 1 else f"{len(strays):,} files have"
+        more = f"; and {len(strays) - SHOWN:,} more" if len(strays) > SHOWN else ""
+        message = f"{batch.name}: {subject} no row in the table: {'; '.join(strays[:SHOWN])}{more}"
+        problems.append(problem("files", message))
+    yield from problems
+    if not problems:
+        how = "with the content that was delivered" if verify else "with its size"
+        yield ok("batch", f"{batch.name}: its rows agree, and each of {plural(lost.checked, 'file')} is there {how}")

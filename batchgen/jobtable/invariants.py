@@ -1,0 +1,124 @@
+"""What holds between the rows of a batch. Guarded updates keep it; an edit by hand or a damaged disk may break it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import Connection, bindparam, func, or_, select, text
+
+from batchgen.jobs import Outcome, State
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.ledger import Entry
+from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, batches, events, jobs, outputs
+
+EXAMPLES = 5  # jobs that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that should hold in a batch and does not."""
+
+    fault: str
+    jobs: int = 0
+    """How many jobs are concerned; 0 where it is the batch itself."""
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if not self.jobs:
+            return self.fault
+        more = f" and {self.jobs - len(self.examples):,} more" if self.jobs > len(self.examples) else ""
+        return f"{self.fault}: {', '.join(self.examples)}{more}"
+
+
+def violations(connection: Connection, batch_id: int) -> list[Violation]:
+    """Everything that should hold in a batch and does not."""
+    result = []
+    for fault, statement in RULES.items():
+        keys = statement.where(jobs.c.batch_id == batch_id)
+        number = connection.execute(select(func.count()).select_from(keys.subquery())).scalar_one()
+        if number:
+            examples = connection.execute(keys.order_by(jobs.c.id).limit(EXAMPLES)).scalars()
+            result.append(Violation(fault, number, tuple(examples)))
+    return result + wrong_totals(connection, batch_id)
+
+
+def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
+    """The running totals of a batch that differ from the sums over its attempts and files."""
+    stored = connection.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
+    sums: dict[str, Decimal | int] = {"spent_nanousd": Decimal(0), "reserved_nanousd": Decimal(0), "unpriced": 0}
+    for row in connection.execute(AMOUNTS, {"in_batch": batch_id}):
+        entry = Entry(batch_id, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals
+        sums["spent_nanousd"] += row.number * entry.spent
+        sums["reserved_nanousd"] += row.number * entry.reserved
+        sums["unpriced"] += row.number * entry.unpriced
+    sums["delivered_bytes"] = int(connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one())
+    return [
+        Violation(f"{TOTALS[name]}: the batch says {plain(Decimal(stored[name]))}, its rows {plain(Decimal(total))}")
+        for name, total in sums.items()
+        if stored[name] != total
+    ]
+
+
+TOTALS = {
+    "spent_nanousd": "USD spent",
+    "reserved_nanousd": "USD reserved for requests whose charge is not known",
+    "unpriced": "requests without a known price",
+    "delivered_bytes": "delivered bytes",
+}
+"""The totals in a batch's row, in words."""
+
+_current = select(jobs.c.key).join(attempts, attempts.c.id == jobs.c.attempt_id)
+_files = select(outputs.c.id).where(outputs.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
+_undelivered = _files.where(outputs.c.delivered_at.is_(None))
+_newest_state = (
+    select(events.c.to_state)
+    .where(events.c.job_id == jobs.c.id)
+    .order_by(events.c.id.desc())
+    .limit(1)
+    .correlate(jobs)
+    .scalar_subquery()
+)
+_accepted = [state for state in State if state.is_accepted]
+_undecided = [outcome for outcome in Outcome if outcome.is_undecided]
+RULES = {
+    "the current request of these jobs belongs to another job": _current.where(attempts.c.job_id != jobs.c.id),
+    "the states of these jobs and the outcomes of their requests disagree": _current.where(
+        or_(
+            jobs.c.state.in_(_accepted) & (attempts.c.outcome != Outcome.ACCEPTED),
+            (jobs.c.state == State.SUBMITTING) & (attempts.c.outcome != Outcome.SENDING),
+            (jobs.c.state == State.UNCONFIRMED) & attempts.c.outcome.not_in(_undecided),
+        )
+    ),
+    "these jobs have another request that may be paid for, besides their current one": select(jobs.c.key)
+    .join(attempts, attempts.c.job_id == jobs.c.id)
+    .where(
+        text(ATTEMPT_IS_OPEN),
+        func.coalesce(jobs.c.attempt_id, 0) != attempts.c.id,
+        jobs.c.state.not_in([State.FAILED, State.CANCELLED]),
+    ),
+    "these jobs are delivered, but not with all their files": select(jobs.c.key).where(
+        jobs.c.state == State.DONE, ~_files.exists() | _undelivered.exists()
+    ),
+    "these jobs wait for a download, but no file is to be fetched": select(jobs.c.key).where(
+        jobs.c.state == State.DOWNLOADING, ~_undelivered.exists()
+    ),
+    "the last events of these jobs disagree with their states": select(jobs.c.key).where(
+        func.coalesce(_newest_state, "") != jobs.c.state
+    ),
+}
+"""What is wrong, in words, with the jobs of which it is true."""
+
+AMOUNTS = (
+    select(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd, func.count().label("number"))
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(jobs.c.batch_id == bindparam("in_batch"))
+    .group_by(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd)
+)
+"""Many attempts have the same amounts: they are added exactly, which SQLite cannot, and there are few sums."""
+DELIVERED_BYTES = (
+    select(func.coalesce(func.sum(outputs.c.bytes), 0))
+    .join(attempts, attempts.c.id == outputs.c.attempt_id)
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None))
+)

@@ -1,0 +1,222 @@
+"""The rows of batches, from one job table into another: by pages, in the order of keys, with a digest of each table.
+
+Nothing is listed by hand: a table belongs to a batch if its foreign keys lead to `batches`; the others, such as limits
+and prices, are the account's. Ids stay as they are in an empty table. Where other batches are, all ids of a table are
+raised by the greatest one that is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Table, Text, func, insert, select, text
+from sqlalchemy.exc import DataError, IntegrityError
+
+from batchgen.errors import StorageError
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.schema import batches, jobs, metadata, moves
+
+PAGE_ROWS = 1_000
+"""Rows in one page: bounds the memory, and is large enough that the size no longer matters."""
+PAGE_CHARS = 8_000_000
+"""Characters of requests in one page: some hold whole images."""
+
+BatchIds = Collection[int] | None
+"""The row ids of batches; None stands for every batch of a table."""
+
+
+def parent_of(table: Table) -> tuple[ColumnElement[Any], Table] | None:
+    """The column and the table by which a row belongs to a batch; None for a table that refers to no other."""
+    for column in table.columns:
+        for key in column.foreign_keys:
+            if key.column.table is not table:
+                return column, key.column.table
+    return None
+
+
+TABLES = [table for table in metadata.sorted_tables if table is not moves]
+BATCH_TABLES = [table for table in TABLES if table is batches or parent_of(table)]
+"""The tables whose rows belong to a batch. Each comes before the tables that refer to it."""
+ACCOUNT_TABLES = [table for table in TABLES if table not in BATCH_TABLES]
+NUMBERED_TABLES = [
+    table for table in BATCH_TABLES if [(key.name, type(key.type)) for key in table.primary_key] == [("id", Integer)]
+]
+"""The tables whose keys the database counts."""
+
+
+class Digest:
+    """How many rows were read, and the SHA-256 over them: one JSON list a row, times in ISO 8601, money as text."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.sha256 = hashlib.sha256()
+
+    def add(self, values: Collection[Any]) -> None:
+        self.rows += 1
+        self.sha256.update(encode(list(values)).encode() + b"\n")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and str(self) == str(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return f"{self.rows} {self.sha256.hexdigest()}"
+
+
+def text_of(value: datetime | Decimal) -> str:
+    return value.isoformat() if isinstance(value, datetime) else plain(value)
+
+
+encode = json.JSONEncoder(default=text_of).encode
+
+
+def in_batches(table: Table, batch_ids: Collection[int]) -> ColumnElement[bool]:
+    """SQL: a row belongs to one of these batches."""
+    if table is batches:
+        return batches.c.id.in_(batch_ids)
+    parent = parent_of(table)
+    assert parent, f"{table.name} belongs to no batch"
+    column, owner = parent
+    if owner is batches:
+        return column.in_(batch_ids)
+    return column.in_(select(*owner.primary_key).where(in_batches(owner, batch_ids)))
+
+
+def ordered(table: Table, dialect: str) -> Select[Any]:
+    """All rows of a table in the order of its key, which is that of bytes in every database."""
+    is_sqlite = dialect == "sqlite"
+    keys = (key.collate("C") if isinstance(key.type, Text) and not is_sqlite else key for key in table.primary_key)
+    return select(table).order_by(*keys)
+
+
+def page_rows(connection: Connection, table: Table) -> int:
+    """How many rows of a table fit into one page."""
+    if table is not jobs:
+        return PAGE_ROWS
+    longest = connection.execute(select(func.max(func.length(jobs.c.request)))).scalar() or 1
+    return max(1, min(PAGE_ROWS, PAGE_CHARS // longest))
+
+
+def read_rows(connection: Connection, table: Table, batch_ids: BatchIds = None) -> Iterator[list[Row[Any]]]:
+    """The rows of a table, or of its batches, by pages. Raises `StorageError` for a value that cannot be read."""
+    statement = ordered(table, connection.dialect.name)
+    if batch_ids is not None:
+        statement = statement.where(in_batches(table, batch_ids))
+    result = connection.execute(statement, execution_options={"yield_per": page_rows(connection, table)})
+    try:
+        for page in result.partitions():
+            yield list(page)
+    except (ValueError, ArithmeticError) as error:
+        raise StorageError(f"the table {table.name} has a value that batchgen did not write: {error}") from error
+
+
+def digest(connection: Connection, table: Table, batch_ids: BatchIds = None) -> Digest:
+    """The digest of a table, or of the rows of some batches."""
+    result = Digest()
+    for page in read_rows(connection, table, batch_ids):
+        for row in page:
+            result.add(row)
+    return result
+
+
+def entangled(connection: Connection, batch_ids: Collection[int]) -> str | None:
+    """A table with a row of these batches that refers to a row of another batch, or the other way round."""
+    for table in BATCH_TABLES:
+        for column in table.columns:
+            for key in column.foreign_keys:
+                owner = key.column.table
+                is_owned = column.in_(select(key.column).where(in_batches(owner, batch_ids)))
+                crossing = select(column).where(column.is_not(None), in_batches(table, batch_ids) != is_owned).limit(1)
+                if connection.execute(crossing).first():
+                    return table.name
+    return None
+
+
+def last_ids(connection: Connection) -> dict[str, int]:
+    """The greatest id of every table whose keys are counted; 0 for an empty one."""
+    return {
+        table.name: connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+        for table in NUMBERED_TABLES
+    }
+
+
+def offsets_of(table: Table, last: Mapping[str, int]) -> dict[str, int]:
+    """By how much the ids in the columns of a table are raised."""
+    offsets = {"id": last[table.name]} if table in NUMBERED_TABLES else {}
+    for column in table.columns:
+        for key in column.foreign_keys:
+            offsets[column.name] = last.get(key.column.table.name, 0)
+    return {name: offset for name, offset in offsets.items() if offset}
+
+
+def copy_rows(pages: Iterable[list[Row[Any]]], target: Connection, table: Table, last: Mapping[str, int]) -> Digest:
+    """Insert rows, their ids raised by the `last` ids of the target. Returns the digest of what was inserted."""
+    result, offsets, names = Digest(), offsets_of(table, last), table.columns.keys()
+    for page in pages:
+        rows = [dict(zip(names, row, strict=True)) for row in page]
+        for row in rows:
+            for name, offset in offsets.items():
+                if row[name] is not None:
+                    row[name] += offset
+            result.add(row.values())
+        insert_rows(target, table, rows)
+    return result
+
+
+def insert_rows(target: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert a page of rows. Raises `StorageError` where the target refuses one."""
+    try:
+        target.execute(insert(table), rows)
+    except (IntegrityError, DataError) as error:
+        raise StorageError(
+            f"TO refuses rows of the table {table.name}: {str(error.orig).strip()}. Nothing has been copied"
+        ) from error
+
+
+def copy_account_rows(pages: Iterable[list[Row[Any]]], target: Connection, table: Table) -> tuple[Digest, Digest]:
+    """Insert the rows of an account's table whose keys the target lacks.
+
+    Returns the digest of what was inserted, and of the same rows as they are read back.
+    """
+    names = table.columns.keys()
+    places = [names.index(key.name) for key in table.primary_key]
+    present = {tuple(row) for row in target.execute(select(*table.primary_key))}
+    inserted, stored = Digest(), Digest()
+    for page in pages:
+        missing = [row for row in page if tuple(row[place] for place in places) not in present]
+        for row in missing:
+            inserted.add(row)
+        if missing:
+            insert_rows(target, table, [dict(zip(names, row, strict=True)) for row in missing])
+    for page in read_rows(target, table):
+        for row in page:
+            if tuple(row[place] for place in places) not in present:
+                stored.add(row)
+    return inserted, stored
+
+
+def prepare(connection: Connection) -> None:
+    """Let PostgreSQL check references at the end of the transaction, because jobs and attempts refer to one another."""
+    if connection.dialect.name == "sqlite":
+        return
+    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '5min'")
+    connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+
+
+def finish(connection: Connection) -> None:
+    """Check the references, and let PostgreSQL count on from the greatest id of each table. SQLite does that itself."""
+    if connection.dialect.name == "sqlite":
+        if orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+            raise StorageError(f"{len(orphans)} rows would refer to rows that do not exist, so nothing was copied")
+        return
+    connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+    for name, last in last_ids(connection).items():
+        if last:
+            params = {"name": name, "last": last}
+            connection.execute(text("SELECT setval(pg_get_serial_sequence(:name, 'id'), :last)"), params)
