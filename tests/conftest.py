@@ -19,8 +19,9 @@ import freezegun
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
-from batchgen.clock import ServerClock
+from batchgen.clock import SERVER, ServerClock
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import metadata
 from batchgen.services import registry
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -93,9 +94,22 @@ def manifests(tmp_path: Path) -> Path:
     return folder
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The suite of the job table runs on both databases; with DATABASES=all, its table of transitions too."""
+    name = metafunc.module.__name__.rpartition(".")[2]
+    runs_on_both = name.startswith("test_jobtable_") and not metafunc.definition.get_closest_marker("sqlite")
+    if name == "test_jobtable_transitions" and os.environ.get("DATABASES") != "all":
+        runs_on_both = False  # hundreds of steps, of which every kind is in another module as well
+    if runs_on_both and "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def database(tmp_path: Path, empty_table: Path) -> Iterator[Database]:
-    """An empty job table in a file."""
+def database(request: pytest.FixtureRequest, tmp_path: Path, empty_table: Path) -> Iterator[Database]:
+    """An empty job table, in a file unless the test says otherwise."""
+    if getattr(request, "param", "sqlite") == "postgresql":
+        yield request.getfixturevalue("emptied")
+        return
     shutil.copyfile(empty_table, tmp_path / "batchgen.db")
     with Database(tmp_path / "batchgen.db") as opened:
         yield opened
@@ -127,6 +141,27 @@ def migrated(postgres: Server) -> str:
 def place(postgres: Server, migrated: str) -> str:
     """The URL of an empty job table in PostgreSQL."""
     return postgres.create(like=migrated)
+
+
+@pytest.fixture(scope="session")
+def shared(postgres: Server, migrated: str) -> Iterator[Database]:
+    """A job table in PostgreSQL that stays open, because opening one takes longer than most tests."""
+    with Database(postgres.create(like=migrated)) as opened:
+        SERVER.forget()  # tests have their own time
+        yield opened
+
+
+def empty(database: Database) -> None:
+    """Delete every row of a job table in PostgreSQL."""
+    names = ", ".join(table.name for table in metadata.sorted_tables)
+    database.write_now(lambda c: c.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY CASCADE") and None)
+
+
+@pytest.fixture
+def emptied(shared: Database) -> Database:
+    """The same, without rows."""
+    empty(shared)
+    return shared
 
 
 class Simulator:

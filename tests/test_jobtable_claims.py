@@ -75,7 +75,7 @@ def test_a_job_with_an_open_attempt_is_never_sent_again(table: Table) -> None:
             connection.exec_driver_sql("UPDATE jobs SET state = 'pending', attempt_id = NULL, next_at = NULL") and None
         )
     )
-    with pytest.raises(Exception, match=r"attempts\.job_id") as refusal:
+    with pytest.raises(Exception, match="job_id") as refusal:
         table.intend()
     assert isinstance(refusal.value.__cause__, IntegrityError)
     assert table.states() == {"mona": "pending"}
@@ -155,6 +155,7 @@ def test_requests_on_the_wire_and_generations_are_counted_for_each_model(table: 
     assert counts == {MODEL: InFlight(accepted=1), "another": InFlight(accepted=1, on_wire=1)}
 
 
+@pytest.mark.sqlite
 def test_what_the_service_keeps_for_hours_only_is_downloaded_before_it_is_deleted(table: Table) -> None:
     for key, hours in (("a", None), ("b", 9), ("c", 2)):
         table.bring(State.GENERATING, key)
@@ -209,7 +210,8 @@ def test_two_processes_never_claim_one_job_twice(table: Table, what: str) -> Non
     if what == "generating":
         for job in table.intend(capacity=200):
             table.accept(job, f"g-{job.key}")
-    outputs = gather(CLAIM, [f"{table.database.path}|run-{worker}|{what}" for worker in range(3)])
+    place = table.database.path or table.database.url.render_as_string(hide_password=False)
+    outputs = gather(CLAIM, [f"{place}|run-{worker}|{what}" for worker in range(3)])
     claimed = [key for output in outputs for key in output.split()]
     assert sorted(claimed) == keys
     if what == "submit":

@@ -90,6 +90,7 @@ def cost(table: Table) -> Decimal:
     return table.database.read_now(statistics.batch_summary, table.batch_id, table.now).cost_usd
 
 
+@pytest.mark.sqlite
 def test_many_small_amounts_sum_exactly(table: Table) -> None:
     number = 301
     table.sync(*(f"j{n}" for n in range(number)))
@@ -103,6 +104,7 @@ def test_many_small_amounts_sum_exactly(table: Table) -> None:
     assert paid == 200
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("amount", ["0", "0.0000005", "0.1", "0.28", "12345678.9000005", "100000000"])
 def test_an_amount_comes_back_as_it_went_in(table: Table, amount: str) -> None:
     table.sync("mona")

@@ -13,10 +13,13 @@ from batchgen.jobtable import selection
 from batchgen.jobtable.selection import Selection
 from tests.table import Table, spec
 
-pytestmark = pytest.mark.hostile(
-    "conditions of `--where` that do more than read",
-    "refused, or stopped after a second or two",
-)
+pytestmark = [
+    pytest.mark.sqlite,
+    pytest.mark.hostile(
+        "conditions of `--where` that do more than read",
+        "refused, or stopped after a second or two",
+    ),
+]
 
 FOREVER = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
 BAD_CONDITIONS = {

@@ -3,7 +3,7 @@
 Two workers, of which each may stall, be taken over while it lives, or die; a service that accepts or refuses, whose
 answers come late, twice, never, or with the generation of another request; generations of several files; a log that
 lags; a person who retries, cancels, edits, resolves; and a clock that jumps.
-`MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder.
+`MACHINE=deep pytest tests/test_jobtable_machine.py` looks harder. In PostgreSQL, the same events in fewer examples.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from sqlalchemy import Engine, StaticPool, create_engine, event, select
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import Job, Outcome, Output, State
 from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
+from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Entry, Totals
 from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
 from batchgen.jobtable.sync import Batch
@@ -51,10 +52,11 @@ from batchgen.services.outcomes import (
     Trouble,
     Unknown,
 )
-from tests.conftest import NOON
+from tests.conftest import NOON, empty
 from tests.table import ACCOUNT, HOUR, LEASE, spec
 
 QUICK = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+FEWER = settings(QUICK, max_examples=4)
 DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)
 
 KEYS = ("a", "b", "c")
@@ -98,7 +100,7 @@ def one_of(items: list[Any], pick: int) -> Any:
 class JobTableMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.engine = memory()
+        self.engine = self.make_engine()
         self.now: datetime = NOON
         self.batch_id = 0
         self.hands: dict[str, Hands] = defaultdict(Hands)
@@ -109,6 +111,10 @@ class JobTableMachine(RuleBasedStateMachine):
         self.resends: Counter[int] = Counter()  # how often a person or the policy allowed another send
         self.recorded: dict[int, str] = {}  # attempt → generation id that the table has recorded
         self.history: list[Any] = []
+
+    def make_engine(self) -> Engine:
+        """An empty job table."""
+        return memory()
 
     def change(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self.engine.begin() as connection:
@@ -425,8 +431,22 @@ class JobTableMachine(RuleBasedStateMachine):
         assert stands == {row.id: row.state for row in rows}
 
 
+def look(machine: type[JobTableMachine], quick: settings) -> None:
+    chosen = DEEP if os.environ.get("MACHINE") == "deep" else quick
+    quiet = settings(chosen, suppress_health_check=[HealthCheck.too_slow], database=None)
+    run_state_machine_as_test(machine, settings=quiet)
+
+
 @pytest.mark.timeout(0)
 def test_no_order_of_events_pays_twice_or_loses_a_video() -> None:
-    chosen = DEEP if os.environ.get("MACHINE") == "deep" else QUICK
-    quiet = settings(chosen, suppress_health_check=[HealthCheck.too_slow], database=None)
-    run_state_machine_as_test(JobTableMachine, settings=quiet)
+    look(JobTableMachine, QUICK)
+
+
+@pytest.mark.timeout(0)
+def test_no_order_of_events_does_so_in_postgresql(shared: Database) -> None:
+    class OnPostgres(JobTableMachine):
+        def make_engine(self) -> Engine:
+            empty(shared)
+            return shared.engine
+
+    look(OnPostgres, FEWER)

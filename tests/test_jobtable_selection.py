@@ -32,6 +32,7 @@ def selected(table: Table, **options: object) -> list[str]:
     return [names[id_] for id_ in table.database.read_now(selection.find, table.batch_id, selection_)]
 
 
+@pytest.mark.sqlite
 def test_each_option_narrows_the_selection(table: Table, keys: list[str]) -> None:
     assert set(selected(table)) == set(keys)
     assert selected(table, only=("noir-*",)) == ["noir-0", "noir-1", "noir-2", "noir-3"]
@@ -136,6 +137,7 @@ def test_two_batches_of_one_table_have_selections_of_their_own(table: Table, key
     assert {row.batch_id for row in table.rows() if row.state == State.SUBMITTING} == {mine}
 
 
+@pytest.mark.sqlite
 def test_a_selection_of_many_jobs_goes_on_where_it_stopped(table: Table) -> None:
     table.sync(*(f"j{number:04}" for number in range(2 * CHUNK + 10)))
     of_run = select(table, only=("j*",))
@@ -148,6 +150,7 @@ def test_a_selection_of_many_jobs_goes_on_where_it_stopped(table: Table) -> None
     assert table.database.read_now(of_run.count, State.PENDING) == CHUNK + 10
 
 
+@pytest.mark.sqlite
 def test_a_selected_job_that_comes_back_is_sent_although_those_after_it_were_accepted(table: Table) -> None:
     table.sync(*(f"j{number:04}" for number in range(CHUNK + 2)))
     of_run = select(table, only=("j*",))
@@ -193,6 +196,7 @@ def test_anything_but_one_condition_is_refused(table: Table, keys: list[str], wr
         selected(table, where=wrong)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("statement", "index"),
     [

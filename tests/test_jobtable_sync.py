@@ -47,6 +47,7 @@ def test_a_row_holds_what_the_manifest_says(table: Table) -> None:
     assert row.clip_seconds == 5.0
 
 
+@pytest.mark.sqlite
 def test_more_jobs_than_one_chunk_are_inserted(table: Table) -> None:
     specs = [spec(f"j{number:05}") for number in range(2 * sync.CHUNK_ROWS + 1)]
     assert counted(table.sync(*specs)) == {"new": len(specs)}

@@ -24,8 +24,8 @@ SELECT set_config('lock_timeout', '{}ms', true),
        pg_current_xact_id()::text
 """
 """One writer at a time in PostgreSQL too: what a transaction has read stays true to its end. The session time-out frees
-the lock of a process that was stopped, or of a machine that has vanished, in the middle of a transaction, which is
-longer than any of ours is idle. The id tells later whether a transaction was committed (`writer.py`)."""
+the lock of a process that was stopped, or of a machine that has vanished, in the middle of a transaction. The id tells
+later whether a transaction was committed (`writer.py`)."""
 TRANSACTION_ID = "transaction_id"
 """The key of the transaction's id in `Connection.info`; only in PostgreSQL."""
 
@@ -117,6 +117,12 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
     return engine
+
+
+def allow_idle(connection: Connection) -> None:
+    """Let a transaction compute for up to five minutes between two statements, and hold up all others meanwhile."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '5min'")
 
 
 def connect_args(url: URL) -> dict[str, Any]:

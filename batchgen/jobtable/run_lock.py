@@ -44,6 +44,8 @@ again meanwhile. With the pause between two checks it is less than the two secon
 RESTART = timedelta(seconds=3)
 """After this run has lost its own lock, no other one is judged for so long: the server has probably restarted, and all
 runs have lost theirs."""
+ENDED_STATES = ("Z", "X")
+"""Of a process in /proc: a zombie, dead."""
 SERVER_OPTIONS = {
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
@@ -270,12 +272,11 @@ def has_ended(owner: Owner) -> bool:
     except PermissionError:
         return False
     with suppress(OSError, IndexError):  # On Linux, a process that nobody has waited for yet still has its number.
-        return Path(f"/proc/{owner.pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] in ENDED
+        status = Path(f"/proc/{owner.pid}/stat").read_text("utf-8", "replace")
+        return status.rpartition(")")[2].split()[0] in ENDED_STATES
     return False
 
 
-ENDED = ("Z", "X")
-"""States of a process in /proc that has ended: zombie, dead."""
 HELD_KEYS = text("""
     SELECT CAST(classid AS bigint) << 32 | CAST(objid AS bigint) FROM pg_locks
     WHERE locktype = 'advisory' AND objsubid = 1 AND granted

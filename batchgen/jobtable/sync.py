@@ -21,6 +21,7 @@ from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
 from batchgen.jobtable.columns import UTCDateTime
+from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import move, record_event
@@ -122,6 +123,7 @@ def sync_manifest(
 
     Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse".
     """
+    allow_idle(connection)  # the fingerprints of a million jobs take a while
     result = SyncResult(open_batch(connection, batch, now))
     digests = digests or FileDigests(batch.manifest.parent)
     with_attempt = select(*READ_COLUMNS).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
