@@ -9,15 +9,17 @@ from decimal import Decimal
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen import stage
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
-from batchgen.jobtable import submission
+from batchgen.jobtable import leases, submission
 from batchgen.manifest import Limits
 from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
+from batchgen.services import http
 from batchgen.services.base import Adoption, Features
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
-from tests.table import HOUR, LEASE, MINUTE, SECOND, Table, spec
+from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table, spec
 
 PATIENCE = 15 * MINUTE
 HOLD, RESUBMIT = Limits(), Limits(on_unconfirmed="resubmit")
@@ -77,6 +79,30 @@ async def test_what_the_service_says_decides(
     assert outcome_of(table) == stands
     assert len(service.searched) == 1
     assert table.row().leased_by is None
+
+
+@pytest.mark.parametrize(
+    ("has_ended", "age", "stands"),
+    [
+        (True, 2 * MINUTE, State.PENDING),
+        (False, leases.ON_WIRE - SECOND, WAITING),
+        (False, leases.ON_WIRE, State.PENDING),
+    ],
+)
+async def test_absence_says_nothing_while_a_run_that_is_cut_off_may_still_send_the_request(
+    table: Table, clock: Clock, has_ended: bool, age: timedelta, stands: str
+) -> None:
+    table.bring(State.SUBMITTING)
+    table.change(leases.recover_dead, [RUN] if has_ended else [], table.now, [] if has_ended else [RUN])
+    impatient = Limits(on_unconfirmed="resubmit", unconfirmed_minutes=1)
+    clock.tick(age)
+    await turn(Reconciler(context_of(table, ScriptedService(findings=[ABSENT]), impatient), 1))
+    assert outcome_of(table) == stands
+
+
+def test_a_request_is_on_the_wire_for_less_than_is_waited_for() -> None:
+    """It leaves within a lease of its intent, or not at all, and takes less than another lease."""
+    assert timedelta(seconds=http.SUBMIT_SECONDS) < stage.LEASE <= leases.ON_WIRE / 2
 
 
 async def test_what_is_held_says_why(table: Table, clock: Clock) -> None:
