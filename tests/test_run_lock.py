@@ -17,9 +17,9 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from batchgen import clock as clocks
-from batchgen.errors import ExitCode
+from batchgen.errors import ExitCode, StorageError
 from batchgen.files import liveness
-from batchgen.jobtable import leases, run_lock, table_lock
+from batchgen.jobtable import engine, leases, run_lock, table_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.run_lock import Dead, Neighbours, Owner, SessionLock, lock_held, locked_runs
 from batchgen.jobtable.schema import timings
@@ -168,6 +168,12 @@ def test_a_session_that_is_idle_in_a_transaction_for_too_long_frees_the_table(
 
     assert database.write_now(stall) == "late"
     assert len(calls) == 2
+
+
+def test_a_read_that_takes_too_long_is_stopped(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "READ_TIMEOUT_MS", 20)
+    with Database(place) as database, pytest.raises(StorageError, match="took too long and was stopped by the server"):
+        database.read_now(lambda connection: connection.execute(text("SELECT pg_sleep(60)")) and None)
 
 
 # --- one clock -------------------------------------------------------------------------------------------------------

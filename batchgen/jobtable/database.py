@@ -37,15 +37,21 @@ SENTENCES = {
 """What a person does about an error of SQLite, by its primary code."""
 
 
+QUERY_CANCELED = "57014"
+"""The state of an error of PostgreSQL where a statement took longer than `READ_TIMEOUT_MS`."""
+
+
 @contextmanager
 def errors_for_people(url: URL) -> Iterator[None]:
     """Turn a database error into a `StorageError` that names the database, without its password, and the reason."""
     try:
         yield
     except SQLAlchemyError as error:
-        reason = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
-        sentence = f"{SENTENCES[code]} ({reason.strip()})" if code in SENTENCES else reason.strip()
+        sentence = f"{SENTENCES[code]} ({reason})" if code in SENTENCES else reason
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == QUERY_CANCELED:
+            sentence = f"a query took too long and was stopped by the server ({reason})"
         raise StorageError(f"{shown(url)}: the job table cannot be used: {sentence}") from error
 
 

@@ -52,7 +52,7 @@ def database_url(place: str | Path) -> URL:
     if "://" not in str(place):
         return URL.create("sqlite", database=str(Path(place).absolute()))
     try:
-        url = make_url(str(place))
+        url = make_url(str(place).replace("postgres://", "postgresql://", 1))  # libpq takes both, SQLAlchemy one
         dialect = url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise UsageError(
@@ -164,4 +164,4 @@ def inspection_engine(url: URL, *, immutable: bool = False) -> Engine:
     if path_of(url):
         url = existing_file(url, "ro", **({"immutable": "1"} if immutable else {}))
         return create_engine(url, connect_args={"timeout": RETRY_SECONDS})
-    return create_engine(url, connect_args=connect_args(url))
+    return postgres_engine(url, writing=False)

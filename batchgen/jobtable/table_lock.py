@@ -56,6 +56,8 @@ class TableLock:
         """Whether a server that has gone is waited for: not before it has answered once."""
         self.waiting: dict[int, int] = {}
         """The tries so far of each thread that waits, by the thread's id."""
+        self.warned_at = 0
+        """The tries after which a person was told last, since the table was free."""
         self.is_gone = False
         """Whether the last failure was of a server that did not answer, and not of a lock."""
 
@@ -87,12 +89,20 @@ class TableLock:
                     is_given_up = self.is_gone and clock.machine_now() - began_at >= OUTAGE
                     if self.impatient.is_set() or is_given_up or (self.patience and tries >= self.patience):
                         raise TableLocked(f"{self.reason()}; the same command goes on {THEN[self.is_gone]}") from error
-                if tries % REMINDER_TRIES == NOTICED_TRIES:
-                    until = f"for up to {OUTAGE.seconds // 60} minutes" if self.is_gone else "until it is free"
-                    LOG.warning(f"{self.reason()}; waiting {until}", extra={"is_sentence": True})
+                if tries % REMINDER_TRIES == NOTICED_TRIES and tries > self.warned_at:
+                    self.warned_at = tries  # several threads may wait, and one of them says so
+                    LOG.warning(f"{self.reason()}; waiting {self.longest_wait()}", extra={"is_sentence": True})
                 self.impatient.wait(RETRY_SECONDS)
         finally:
             self.waiting.pop(thread, None)
+            if not self.waiting:
+                self.warned_at = 0
+
+    def longest_wait(self) -> str:
+        """How long the table is waited for, in words."""
+        if self.patience is not None:
+            return f"for {self.patience * RETRY_SECONDS:.0f} seconds"
+        return f"for up to {OUTAGE.seconds // 60} minutes" if self.is_gone else "until it is free"
 
     def is_transient(self, error: DBAPIError) -> bool:
         """Whether an error is about a lock, or a server that restarts, so that the same may succeed a moment later."""
@@ -101,12 +111,11 @@ class TableLock:
         if self.path is not None:  # an error of Python's driver, not of SQLite
             return False
         state = getattr(error.orig, "sqlstate", None)
-        self.is_gone = state not in LOCK_STATES
-        if not self.is_gone:
-            return True
         # psycopg names no state where it finds no server at all.
         no_server = isinstance(error, OperationalError) and (state or "08").startswith("08")
-        return self.reconnects and (error.connection_invalidated or state in RESTART_STATES or no_server)
+        is_gone = error.connection_invalidated or state in RESTART_STATES or no_server
+        self.is_gone = self.reconnects and is_gone
+        return self.is_gone or state in LOCK_STATES
 
     def reason(self) -> str:
         """What is waited for."""
