@@ -96,7 +96,8 @@ class Runner:
                 await self.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
                 await self.wake_waiting()
-                await write(rate.begin_run, self.context.service.name, clock.utcnow())
+                if not await self.others_at_work():  # what they have learned, and are told to wait for, is of now
+                    await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
                 async with self.asking_beside():
                     await self.turn_all()
@@ -126,6 +127,12 @@ class Runner:
         self.database.check_in_place()
         if await leases.release_dead(self.database, self.neighbours, self.id, clock.utcnow()):
             self.notify(*self.stages)
+
+    async def others_at_work(self) -> bool:
+        """Whether another run is at work on the job table, on whatever batch."""
+        owners = await self.database.read(leases.unended)
+        owners.pop(self.id, None)
+        return len(owners) > len(await asyncio.to_thread(run_lock.dead_runs, self.database, owners))
 
     async def prepare(self) -> None:
         """Begin with the prices and the generation times that the table has."""

@@ -64,9 +64,10 @@ def holders(connection: Connection) -> dict[str, Owner]:
     return {row[0]: Owner(*row[1:]) for row in connection.execute(OWNERS.where(runs.c.id.in_(leased)))}
 
 
-def unended(connection: Connection, batch_id: int) -> dict[str, Owner]:
-    """The runs of a batch that have not recorded their end, dead or alive."""
-    statement = OWNERS.where(runs.c.batch_id == batch_id, runs.c.ended_at.is_(None))
+def unended(connection: Connection, batch_id: int | None = None) -> dict[str, Owner]:
+    """The runs of a batch, or of all, that have not recorded their end, dead or alive."""
+    statement = OWNERS.where(runs.c.ended_at.is_(None))
+    statement = statement if batch_id is None else statement.where(runs.c.batch_id == batch_id)
     return {row[0]: Owner(*row[1:]) for row in connection.execute(statement)}
 
 

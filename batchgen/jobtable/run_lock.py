@@ -54,9 +54,9 @@ SERVER_OPTIONS = {
 }
 """With them the server notices within eleven seconds that the machine of a run has vanished, and releases its lock."""
 POOLED = (
-    "PostgreSQL is reached through a pooler of transactions, where a run can hold no lock: if it dies, other runs take"
-    " its jobs over only when their leases end, after five minutes. The address of the server itself, or a pooler of"
-    " sessions, makes it two seconds"
+    "PostgreSQL is reached through a pooler in transaction mode, where a run can hold no lock: if it dies, other runs"
+    " take its jobs over only when their leases end, after five minutes. With the address of the server itself, or a"
+    " pooler in session mode, it is two seconds"
 )
 
 
