@@ -14,7 +14,7 @@ from batchgen.jobs import State
 from batchgen.simulator.faults import NAMES
 from batchgen.simulator.ledger import Generation
 from tests.campaign.__main__ import run_trials
-from tests.campaign.audit import AuditResult, check_json_lines, check_totals, delivery_defect
+from tests.campaign.audit import AuditResult, check_json_lines, check_totals, delivery_defect, sqlite_query
 from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_SENT
 from tests.campaign.points import CrashPoint, parse, run_crash_point
 from tests.campaign.scenarios import KINDS, SHARES, SINGLE_FAULTS, Interruption, Scenario, scenarios
@@ -64,10 +64,10 @@ def test_the_campaign_finds_a_batchgen_that_pays_twice_and_one_that_gives_up(tmp
 
 def test_the_audit_compares_the_batch_s_totals_with_the_service_and_the_files(table: Table) -> None:
     table.bring(State.DONE)
-    assert list(check_totals(table.folder, [])) == []
+    assert list(check_totals(sqlite_query(table.folder), [])) == []
     wrong = text("UPDATE batches SET spent_nanousd = 1, delivered_bytes = 1")
     table.change(lambda connection: connection.execute(wrong) and None)
-    assert list(check_totals(table.folder, [])) == [
+    assert list(check_totals(sqlite_query(table.folder), [])) == [
         "the service charged 0 USD, the batch says 1 billionths",
         "9 bytes were delivered, the batch says 1",
     ]

@@ -1,0 +1,5 @@
+"""Many machines on one PostgreSQL database, under faults: `python -m tests.campaign postgres`.
+
+Eight processes of `batchgen run` share one batch, one server and one simulated service. They are killed, stopped, cut off
+and given wrong clocks; then the same audit as for SQLite holds the service's ledger against the job table and the files.
+"""
