@@ -1,4 +1,4 @@
-"""A TCP proxy on a thread: it forwards bytes late, holds them back as a network that is gone does, and cuts connections."""
+"""A TCP proxy on a thread: it forwards bytes late, holds them back like a lost network, and cuts connections."""
 
 from __future__ import annotations
 

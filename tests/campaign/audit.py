@@ -52,7 +52,7 @@ def audit(
     foreign_file: bool = False,
     table_was_lost: bool = False,
 ) -> AuditResult:
-    """Count, and find every problem. Stops the service. Without `query`, the job table is the SQLite file in `folder`."""
+    """Count, and find every problem. Stops the service. Without `query`, the job table is SQLite's file in `folder`."""
     served = download_all(service)
     service.stop()
     ledger = Ledger(service.ledger)
