@@ -177,7 +177,7 @@ def test_a_campaign_is_written_into_both_readmes_and_the_prose_is_kept(tmp_path:
 
 
 def test_the_readmes_show_the_same_campaign() -> None:
-    assert block_names(README) == [BLOCK]
+    assert block_names(README) == [BLOCK, "postgres"]
     shown, written = read_block(TOP_README, BLOCK), read_block(README, BLOCK) or ""
     if shown is None:
         pytest.skip("the top README has no block `campaign` yet")

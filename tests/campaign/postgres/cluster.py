@@ -23,7 +23,7 @@ from tests.tcp_proxy import TcpProxy
 
 TEND_SECONDS = 0.05
 """Pause between two checks whether a worker has ended."""
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 """Bounds the start of all workers on a busy machine."""
 END_SECONDS = 240.0
 """Bounds the rest of a batch after its fault."""
@@ -65,7 +65,6 @@ class Cluster:
     constants: dict[str, float]
     """Constants of batchgen by full name, with other values."""
     has_proxies: bool = False
-    defect: str | None = None
     kills: int = 0
     problems: list[str] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
@@ -102,8 +101,6 @@ class Cluster:
         orders: dict[str, Any] = {"set": self.constants}
         if worker.clock:
             orders["clock"] = worker.clock
-        if self.defect:
-            orders["defect"] = self.defect
         url = make_url(self.url).set(port=worker.proxy.port) if worker.proxy else make_url(self.url)
         variables = {
             "AIMLAPI_BASE_URL": self.service.base_url,

@@ -13,7 +13,12 @@ from tests.campaign.postgres.cluster import Cluster, Worker
 FAULT_SECONDS = 15.0
 LEASE_SECONDS = 6.0
 """The lease where a fault is to outlast it. batchgen's own is five minutes."""
-SHORT_LEASE = {"batchgen.stage.LEASE": LEASE_SECONDS, "batchgen.runner.RENEW_SECONDS": LEASE_SECONDS / 5}
+SHORT_LEASE = {
+    "batchgen.stage.LEASE": LEASE_SECONDS,
+    "batchgen.runner.RENEW_SECONDS": LEASE_SECONDS / 5,
+    "batchgen.jobtable.leases.ON_WIRE": 2 * LEASE_SECONDS,
+}
+"""The lease, its renewal, and for how long a create of a run that is cut off may be on the wire: two leases."""
 FLUSH_MICROSECONDS = 100_000
 """Added to each flush of the write-ahead log: the longest that PostgreSQL allows."""
 REPLY_SECONDS = (0.02, 0.3)
@@ -22,7 +27,8 @@ CLOCK_SECONDS = 120.0
 WORKERS_AFFLICTED = 2
 """Of the cluster, by a fault that not all can have: the others go on."""
 
-Strike = Callable[[Cluster, random.Random], None]
+Strike = Callable[[Cluster, random.Random, float], None]
+"""Called with the seconds for which a fault lasts that has no length of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +42,15 @@ class Fault:
     has_short_lease: bool = False
 
 
-def kill_workers(cluster: Cluster, chance: random.Random) -> None:
+def kill_workers(cluster: Cluster, chance: random.Random, seconds: float) -> None:
     """A worker dies about every second, and is started again at once."""
-    until = time.monotonic() + FAULT_SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         cluster.kill(chance.choice(cluster.workers))
         cluster.pause(chance.uniform(0.2, 1.0))
 
 
-def restart_server(cluster: Cluster, chance: random.Random) -> None:
+def restart_server(cluster: Cluster, chance: random.Random, _seconds: float) -> None:
     """The server crashes, and is stopped in order, with a pause between."""
     modes = ["immediate", "fast"]
     chance.shuffle(modes)
@@ -54,27 +60,27 @@ def restart_server(cluster: Cluster, chance: random.Random) -> None:
     cluster.server.restart("immediate")
 
 
-def cut_connections(cluster: Cluster, chance: random.Random) -> None:
+def cut_connections(cluster: Cluster, chance: random.Random, seconds: float) -> None:
     """The server ends a session in the middle of its work, some three a second."""
-    until = time.monotonic() + FAULT_SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         if sessions := cluster.server.sessions(cluster.database):
             cluster.server.cut(chance.choice(sessions))
         cluster.pause(chance.uniform(0.1, 0.5))
 
 
-def slow_disk(cluster: Cluster, _chance: random.Random) -> None:
+def slow_disk(cluster: Cluster, _chance: random.Random, seconds: float) -> None:
     """Every commit takes a tenth of a second longer."""
     cluster.server.slow_down(FLUSH_MICROSECONDS)
-    cluster.pause(FAULT_SECONDS)
+    cluster.pause(seconds)
     cluster.server.slow_down(0)
 
 
-def delay_replies(cluster: Cluster, chance: random.Random) -> None:
+def delay_replies(cluster: Cluster, chance: random.Random, seconds: float) -> None:
     """The server's replies come late, to each worker by another time."""
     for worker in cluster.workers:
         set_delay(worker, chance.uniform(*REPLY_SECONDS))
-    cluster.pause(FAULT_SECONDS)
+    cluster.pause(seconds)
     for worker in cluster.workers:
         set_delay(worker, 0.0)
 
@@ -84,7 +90,7 @@ def set_delay(worker: Worker, seconds: float) -> None:
     worker.proxy.reply_delay = seconds
 
 
-def stop_past_lease(cluster: Cluster, chance: random.Random) -> None:
+def stop_past_lease(cluster: Cluster, chance: random.Random, _seconds: float) -> None:
     """Workers are stopped until others have taken over their jobs, and then go on in the middle of what they did."""
     for _ in range(2):
         stopped = [worker for worker in chance.sample(cluster.workers, WORKERS_AFFLICTED) if worker.is_running]
@@ -96,7 +102,7 @@ def stop_past_lease(cluster: Cluster, chance: random.Random) -> None:
             worker.send(signal.SIGCONT)
 
 
-def lose_network(cluster: Cluster, chance: random.Random) -> None:
+def lose_network(cluster: Cluster, chance: random.Random, _seconds: float) -> None:
     """The database is silent to some workers for longer than their leases; then their bytes arrive, or a reset does."""
     lost = chance.sample(cluster.workers, WORKERS_AFFLICTED)
     for worker in lost:
@@ -111,7 +117,7 @@ def lose_network(cluster: Cluster, chance: random.Random) -> None:
         worker.proxy.release()
 
 
-def shift_clocks(cluster: Cluster, chance: random.Random) -> None:
+def shift_clocks(cluster: Cluster, chance: random.Random, _seconds: float) -> None:
     """Every worker starts again on a machine whose clock is wrong by up to two minutes, and stays there."""
     for number, worker in enumerate(cluster.workers):
         # The first two are the farthest apart.

@@ -15,7 +15,7 @@ from batchgen.simulator.ledger import Generation, Ledger
 from tests.campaign.audit import Query, audit
 from tests.campaign.postgres import limits
 from tests.campaign.postgres.cluster import Cluster
-from tests.campaign.postgres.faults import FAULTS, SHORT_LEASE
+from tests.campaign.postgres.faults import FAULT_SECONDS, FAULTS, SHORT_LEASE
 from tests.campaign.postgres.limits import Recovery
 from tests.campaign.postgres.server import CampaignServer
 from tests.campaign.processes import Service
@@ -54,10 +54,8 @@ class Round:
     per_minute: int = PER_MINUTE
     in_flight: int = IN_FLIGHT
     speed: float = SPEED
+    fault_seconds: float = FAULT_SECONDS
     measures_rate: bool = True
-    defect: str | None = None
-    """A defect that `crashing.py` adds to batchgen on purpose, and that the campaign must find."""
-    create_faults: tuple[tuple[str, float], ...] = ()
 
     @property
     def command(self) -> str:
@@ -73,6 +71,8 @@ class RoundTrial(Trial):
     """Requests and generations beyond a limit."""
     recovery: Recovery | None = None
     """None where the rate is not measured."""
+    url: str = ""
+    """Of the job table, which stays in the server."""
 
 
 @dataclass(slots=True)
@@ -100,26 +100,29 @@ def draw(name: str, seed: int) -> Round:
     return Round(name, seed, jobs=round(seconds * PER_MINUTE / 60))
 
 
-def run_round(round_: Round, server: CampaignServer, template: str, folder: Path) -> RoundTrial:
-    """Start a cluster, strike, let the batch end, and audit. The folder and the database stay if there is a problem."""
+def run_round(
+    round_: Round, server: CampaignServer, template: str, folder: Path, *, keeps_folder: bool = False
+) -> RoundTrial:
+    """Start a cluster, strike, let the batch end, and audit. The folder stays if there is a problem.
+
+    `template` is the name of a database with an empty job table.
+    """
     began = time.monotonic()
-    trial = RoundTrial(round_.name, round_.command, folder)
+    trial = RoundTrial(round_.name, round_.command, folder, url=server.create(like=template))
     folder.mkdir(parents=True)
     write_manifest(folder / "batch.yaml", round_)
     fault = FAULTS[round_.name]
-    create_faults = {"create": dict(round_.create_faults)} if round_.create_faults else {}
     options = ("--instant", "--speed", str(round_.speed), "--lag", str(LAG_SECONDS), "--sigma", "0")
     try:
-        with Service(folder, create_faults, *options) as service:
+        with Service(folder, {}, *options) as service:
             cluster = Cluster(
                 folder,
                 server,
                 service,
-                server.create(like=template),
+                trial.url,
                 round_.workers,
                 SHORT_LEASE if fault.has_short_lease else {},
                 fault.has_proxies,
-                round_.defect,
             )
             with cluster:
                 moments = strike(cluster, round_)
@@ -133,7 +136,7 @@ def run_round(round_: Round, server: CampaignServer, template: str, folder: Path
     except Exception as error:  # the campaign goes on, and reports it with the other problems
         trial.add_problem(f"the round itself failed: {type(error).__name__}: {error}")
     trial.seconds = time.monotonic() - began
-    if trial.passed:
+    if trial.passed and not keeps_folder:
         shutil.rmtree(folder)
     return trial
 
@@ -144,7 +147,7 @@ def strike(cluster: Cluster, round_: Round) -> Moments:
     if round_.measures_rate:
         cluster.pause(WARM_UP_SECONDS + limits.WINDOW_SECONDS)
     moments = Moments()
-    FAULTS[round_.name].strike(cluster, random.Random(f"{round_.name} {round_.seed}"))
+    FAULTS[round_.name].strike(cluster, random.Random(f"{round_.name} {round_.seed}"), round_.fault_seconds)
     moments.ended = time.time()
     if round_.measures_rate:
         cluster.pause(limits.RECOVERY_SECONDS + limits.WINDOW_SECONDS)
