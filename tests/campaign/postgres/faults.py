@@ -47,7 +47,7 @@ def kill_workers(cluster: Cluster, chance: random.Random, seconds: float) -> Non
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         cluster.kill(chance.choice(cluster.workers))
-        cluster.pause(chance.uniform(0.2, 1.0))
+        cluster.pause(chance.uniform(0.4, 1.2))
 
 
 def restart_server(cluster: Cluster, chance: random.Random, _seconds: float) -> None:
