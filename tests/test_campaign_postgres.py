@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.campaign.postgres import command
 from tests.campaign.postgres.faults import FAULTS, LEASE_SECONDS
 from tests.campaign.postgres.limits import (
     Recovery,
+    affordable,
     crowded_submits,
     early_submits,
     excess_in_flight,
@@ -32,7 +34,7 @@ from tests.test_campaign import GENERATION
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SLICE = Round(
-    *("workers killed", 1), workers=3, jobs=24, per_minute=900, speed=400, fault_seconds=1.0, measures_rate=False
+    *("workers killed", 1), workers=3, jobs=12, per_minute=900, speed=400, fault_seconds=0.5, measures_rate=False
 )
 
 
@@ -59,7 +61,7 @@ def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_pl
     trial = run_round(SLICE, server, empty.rpartition("/")[2], folder, keeps_folder=True)
     assert trial.audit.problems == []
     assert trial.kills >= 1
-    assert (trial.audit.accepted, trial.audit.duplicates, trial.audit.lost, trial.audit.delivered) == (24, 0, 0, 24)
+    assert (trial.audit.accepted, trial.audit.duplicates, trial.audit.lost, trial.audit.delivered) == (12, 0, 0, 12)
     query = partial(server.ask, trial.url)
     paths = {
         row["generation_id"]: row["path"]
@@ -72,7 +74,7 @@ def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_pl
     ledger._db.execute(INSERT_GENERATION, vars(plant))
     planted = judge(folder, ledger, {**served, "planted": b""}, query)
     ledger.close()
-    assert (planted.accepted, planted.duplicates, planted.lost, planted.delivered) == (25, 1, 1, 24)
+    assert (planted.accepted, planted.duplicates, planted.lost, planted.delivered) == (13, 1, 1, 12)
     assert any(problem.startswith("accepted more than once") for problem in planted.problems)
 
 
@@ -115,6 +117,11 @@ def test_the_fullest_moment_at_the_service_is_held_against_the_limit(most: int, 
         for begin, end in times
     ]
     assert excess_in_flight(generations, most) == excess
+
+
+@pytest.mark.parametrize(("number", "left"), [(0, 1), (3, 1), (4, 0), (5, -1), (6, -2)])
+def test_the_charges_are_held_against_the_budget(number: int, left: int) -> None:
+    assert affordable([Decimal("0.3")] * number, Decimal("1.3")) == left
 
 
 def test_a_rate_that_is_back_in_time_and_one_that_is_not() -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,8 @@ class Cluster:
     constants: dict[str, float]
     """Constants of batchgen by full name, with other values."""
     has_proxies: bool = False
+    end_codes: Collection[int] = frozenset(ENDED)
+    """The exit codes of a worker that has nothing more to do."""
     kills: int = 0
     problems: list[str] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
@@ -132,7 +134,7 @@ class Cluster:
             code = worker.process.wait()
             if worker.was_killed and code == -signal.SIGKILL:
                 self.start(worker)
-            elif code in ENDED:
+            elif code in self.end_codes:
                 worker.process = None
             else:
                 self.problems.append(f"{worker.log.name} ended with {code}: {tail(worker.log)}")

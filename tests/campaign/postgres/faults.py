@@ -24,6 +24,8 @@ FLUSH_MICROSECONDS = 100_000
 REPLY_SECONDS = (0.02, 0.3)
 """The least and the most by which a worker's replies are late."""
 CLOCK_SECONDS = 120.0
+START_SECONDS = 2.0
+"""Between two workers that start again: about as long as a start takes."""
 WORKERS_AFFLICTED = 2
 """Of the cluster, by a fault that not all can have: the others go on."""
 
@@ -123,7 +125,7 @@ def shift_clocks(cluster: Cluster, chance: random.Random, _seconds: float) -> No
         # The first two are the farthest apart.
         worker.clock = (CLOCK_SECONDS, -CLOCK_SECONDS, chance.uniform(-CLOCK_SECONDS, CLOCK_SECONDS))[min(number, 2)]
         cluster.kill(worker)
-        cluster.pause(0.5)
+        cluster.pause(START_SECONDS)
 
 
 FAULTS: dict[str, Fault] = {

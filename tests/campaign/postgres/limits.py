@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
+from math import floor
 
 from batchgen.limits.rate import TOLERANCE
 from batchgen.simulator.ledger import Generation
@@ -84,3 +86,9 @@ def changes_of(generations: Sequence[Generation]) -> Iterator[tuple[str, int]]:
         yield generation.created_at, 1
         if generation.finishes_at:
             yield generation.finishes_at, -1
+
+
+def affordable(costs: Sequence[Decimal], max_cost: Decimal) -> int:
+    """How many more generations of the same price a budget has; below zero where it is exceeded."""
+    price = max(costs, default=max_cost)
+    return floor((max_cost - sum(costs)) / price)

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import count, cycle, islice
 from pathlib import Path
 
+from batchgen.errors import ExitCode
 from batchgen.simulator.ledger import Generation, Ledger
 from tests.campaign.audit import Query, audit
 from tests.campaign.postgres import limits
@@ -19,7 +21,7 @@ from tests.campaign.postgres.faults import FAULT_SECONDS, FAULTS, SHORT_LEASE
 from tests.campaign.postgres.limits import Recovery
 from tests.campaign.postgres.server import CampaignServer
 from tests.campaign.processes import Service
-from tests.campaign.trial import MODEL, Trial
+from tests.campaign.trial import ENDED, MODEL, Trial
 
 WORKERS = 8
 SPEED = 60.0
@@ -35,6 +37,8 @@ FULL_PER_MINUTE, FULL_IN_FLIGHT = 60_000, 16
 """Limits of a round in which the number in flight alone holds the batch back."""
 FULL_EVERY = 3
 """Of so many rounds of a fault, the last is such a round. Its rate goes up and down, so it is not measured."""
+FULL_JOBS, FULL_MAX_COST = 200, Decimal(45)
+"""Its budget ends before its jobs do: about 150 are paid for, and the workers end with the exit code for that."""
 WARM_UP_SECONDS = 3.0
 MARGIN_SECONDS = 25.0
 """Added to the length of a round: a slow start and a long fault must not empty the batch before its end."""
@@ -53,6 +57,7 @@ class Round:
     jobs: int = 0
     per_minute: int = PER_MINUTE
     in_flight: int = IN_FLIGHT
+    max_cost: Decimal | None = None
     speed: float = SPEED
     fault_seconds: float = FAULT_SECONDS
     measures_rate: bool = True
@@ -95,7 +100,8 @@ def rounds(runs: int, seed: int, only: str | None = None) -> Iterator[Round]:
 def draw(name: str, seed: int) -> Round:
     """The round of a fault and a seed."""
     if seed % FULL_EVERY == 0:
-        return Round(name, seed, jobs=200, per_minute=FULL_PER_MINUTE, in_flight=FULL_IN_FLIGHT, measures_rate=False)
+        limits_of_full = {"per_minute": FULL_PER_MINUTE, "in_flight": FULL_IN_FLIGHT}
+        return Round(name, seed, jobs=FULL_JOBS, **limits_of_full, max_cost=FULL_MAX_COST, measures_rate=False)
     seconds = WARM_UP_SECONDS + 2 * limits.WINDOW_SECONDS + limits.RECOVERY_SECONDS + MARGIN_SECONDS
     return Round(name, seed, jobs=round(seconds * PER_MINUTE / 60))
 
@@ -123,6 +129,7 @@ def run_round(
                 round_.workers,
                 SHORT_LEASE if fault.has_short_lease else {},
                 fault.has_proxies,
+                ENDED if round_.max_cost is None else {*ENDED, int(ExitCode.LIMIT_REACHED)},
             )
             with cluster:
                 moments = strike(cluster, round_)
@@ -170,6 +177,11 @@ def check_limits(trial: RoundTrial, round_: Round, service: Service, query: Quer
             not EARLIEST_ARRIVAL_SECONDS <= delay <= LATEST_ARRIVAL_SECONDS for delay in delays
         ),
     }
+    if round_.max_cost is not None:
+        affordable = limits.affordable([generation.cost_usd for generation in generations], round_.max_cost)
+        excesses["paid for beyond max_cost"] = max(0, -affordable)
+        if affordable > 0:
+            trial.add_problem(f"{affordable} more job(s) could have been paid for: a dead worker's share is not back")
     trial.over_limits = sum(excesses.values())
     for what, number in excesses.items():
         if number:
@@ -202,9 +214,10 @@ def read_ledger(service: Service) -> tuple[list[Generation], dict[str, datetime]
 def write_manifest(path: Path, round_: Round) -> None:
     """Every job has a body of its own, so the same body twice is the same job twice."""
     jobs = "".join(f"- {{id: j{number}, prompt: job {number} of {round_.seed}}}\n" for number in range(round_.jobs))
+    budget = "" if round_.max_cost is None else f", max_cost: {round_.max_cost}"
     path.write_text(
         "batch: campaign\nservice: aimlapi\n"
         f"limits: {{submits_per_minute: {round_.per_minute}, in_flight: {round_.in_flight}, polls_per_minute: 60000,"
-        f" downloads: 4, unconfirmed_minutes: {UNCONFIRMED_MINUTES}, on_unconfirmed: resubmit}}\n"
+        f" downloads: 4, unconfirmed_minutes: {UNCONFIRMED_MINUTES}, on_unconfirmed: resubmit{budget}}}\n"
         f'defaults: {{model: {MODEL}, image_url: "https://example.com/a.jpg"}}\njobs:\n{jobs}'
     )
