@@ -110,12 +110,13 @@ class Cluster:
             "BATCHGEN_DB": url.render_as_string(hide_password=False),
             "CAMPAIGN_ORDERS": json.dumps(orders),
         }
-        with worker.log.open("wb") as log:
+        output = self.folder / f"run-{worker.number}-{worker.starts:02}.jsonl"  # the audit reads every such file
+        with worker.log.open("wb") as log, output.open("wb") as lines:
             worker.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.crashing", "run", "batch.yaml"],
+                [sys.executable, "-m", "tests.campaign.crashing", "run", "batch.yaml", "--json"],
                 cwd=self.folder,
                 env=environment(**variables),
-                stdout=log,
+                stdout=lines,
                 stderr=log,
             )
 
