@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+LINGER_0_SECONDS = struct.pack("ii", 1, 0)
+"""Of SO_LINGER: close with a reset."""
 CHUNK_BYTES = 65_536
 CHUNKS_ON_THE_WAY = 1_000
 """Bounds the bytes of one direction that are delayed: a sender that is faster waits, as for a full window of TCP."""
@@ -58,6 +62,7 @@ class TcpProxy:
 
     def abort(self) -> None:
         for writer in list(self.writers):
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0_SECONDS)
             writer.transport.abort()
 
     async def listen(self) -> None:

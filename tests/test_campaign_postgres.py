@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,6 +31,7 @@ from tests.campaign.postgres.server import CampaignServer
 from tests.campaign.postgres.table import BLOCK, summary, table, write
 from tests.postgres import binaries
 from tests.readme_blocks import read_block
+from tests.tcp_proxy import TcpProxy
 from tests.test_campaign import GENERATION
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -76,6 +78,26 @@ def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_pl
     ledger.close()
     assert (planted.accepted, planted.duplicates, planted.lost, planted.delivered) == (13, 1, 1, 12)
     assert any(problem.startswith("accepted more than once") for problem in planted.problems)
+
+
+def test_the_proxy_holds_bytes_back_until_they_are_released_and_resets_connections() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, TcpProxy(listener.getsockname()[1]) as proxy:
+        client = socket.create_connection(("127.0.0.1", proxy.port), 30)
+        server, _ = listener.accept()
+        with client, server:
+            client.sendall(b"1")
+            assert server.recv(9) == b"1"
+            proxy.hold()
+            server.sendall(b"2")
+            client.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                client.recv(9)
+            proxy.release()
+            client.settimeout(30)
+            assert client.recv(9) == b"2"
+            proxy.cut()
+            with pytest.raises(ConnectionResetError):
+                server.recv(9)
 
 
 def seconds(*offsets: float) -> list[datetime]:
