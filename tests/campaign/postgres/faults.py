@@ -57,9 +57,9 @@ def restart_server(cluster: Cluster, chance: random.Random, _seconds: float) -> 
     modes = ["immediate", "fast"]
     chance.shuffle(modes)
     for mode in modes:
-        cluster.server.restart(mode)
+        cluster.server.restart_in(mode)
         cluster.pause(chance.uniform(2, 6))
-    cluster.server.restart("immediate")
+    cluster.server.restart_in("immediate")
 
 
 def cut_connections(cluster: Cluster, chance: random.Random, seconds: float) -> None:

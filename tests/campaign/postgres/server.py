@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,8 @@ class CampaignServer(Server):
 
     def __init__(self, binary: Path, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
-            super().__init__(free.getsockname()[1])
+            self.port = free.getsockname()[1]
+        self.numbers = count(1)
         self.binary, self.folder, self.user = binary, folder, unprivileged_user()
 
     def __enter__(self) -> Self:
@@ -50,7 +52,7 @@ class CampaignServer(Server):
         )
         assert done.returncode == 0, f"{program} {' '.join(arguments)} ended with {done.returncode}"
 
-    def restart(self, mode: str) -> None:
+    def restart_in(self, mode: str) -> None:
         """Restart as `pg_ctl -m` does: `fast` disconnects every session, `immediate` is a crash and its recovery."""
         self.call("pg_ctl", "-w", "-t", str(START_SECONDS), "-m", mode, "-l", f"{self.folder}/log", "restart")
 
