@@ -12,7 +12,7 @@ from batchgen.limits.rate import TOLERANCE
 from batchgen.simulator.ledger import Generation
 
 WINDOW_SECONDS = 10.0
-"""Over which a rate is measured: long enough that one request more or less is about one percent."""
+"""Over which a rate is measured: at five creates a second, one request more or less is two percent."""
 RECOVERY_SECONDS = 10.0
 """Within which a rate must be back after the end of a fault."""
 SHARE = 0.98

@@ -30,9 +30,10 @@ LAG_SECONDS = 60.0
 """How late a row of the service's log is, in seconds of the service: one second."""
 UNCONFIRMED_MINUTES = 0.1
 """Six seconds: the log shows an accepted create long before a lost one is sent again."""
-PER_MINUTE = 480
+PER_MINUTE = 300
+"""Far below what eight workers on two cores can send, so that the limit is the rate that a fault can disturb."""
 IN_FLIGHT = 40
-"""The generations of five seconds: the rate alone holds the batch back, unless workers are gone."""
+"""The generations of eight seconds: the rate alone holds the batch back, unless workers are gone."""
 FULL_PER_MINUTE, FULL_IN_FLIGHT = 60_000, 16
 """Limits of a round in which the number in flight alone holds the batch back."""
 FULL_EVERY = 3
