@@ -155,11 +155,20 @@ class Cluster:
             assert time.monotonic() < until, f"not within {seconds:.0f} s: {what}"
             self.pause(TEND_SECONDS)
 
+    def all_have_begun(self) -> bool:
+        """Whether each worker that is running has recorded its run."""
+        begun = {row["pid"] for row in self.query("SELECT pid FROM runs WHERE ended_at IS NULL")}
+        return all(worker.process.pid in begun for worker in self.workers if worker.process and worker.is_running)
+
+    def wait_until_back(self) -> None:
+        """Wait until every worker that was killed has begun its next run."""
+        self.tend()
+        self.wait_for(self.all_have_begun, START_SECONDS, "every worker at work")
+
     def wait_until_working(self) -> None:
         """Wait until every worker is at work, and jobs have been accepted."""
-        unended = "SELECT count(*) AS runs FROM runs WHERE ended_at IS NULL"
+        self.wait_until_back()
         accepted = "SELECT count(*) AS jobs FROM attempts WHERE outcome = 'accepted'"
-        self.wait_for(lambda: self.query(unended)[0]["runs"] >= self.size, START_SECONDS, "every worker at work")
         self.wait_for(lambda: self.query(accepted)[0]["jobs"] > 0, START_SECONDS, "a job accepted")
 
     def wait_until_ended(self) -> None:

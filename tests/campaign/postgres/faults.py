@@ -50,6 +50,7 @@ def kill_workers(cluster: Cluster, chance: random.Random, seconds: float) -> Non
     while time.monotonic() < until:
         cluster.kill(chance.choice(cluster.workers))
         cluster.pause(chance.uniform(0.4, 1.2))
+    cluster.wait_until_back()
 
 
 def restart_server(cluster: Cluster, chance: random.Random, _seconds: float) -> None:
@@ -126,6 +127,7 @@ def shift_clocks(cluster: Cluster, chance: random.Random, _seconds: float) -> No
         worker.clock = (CLOCK_SECONDS, -CLOCK_SECONDS, chance.uniform(-CLOCK_SECONDS, CLOCK_SECONDS))[min(number, 2)]
         cluster.kill(worker)
         cluster.pause(START_SECONDS)
+    cluster.wait_until_back()
 
 
 FAULTS: dict[str, Fault] = {
