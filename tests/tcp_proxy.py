@@ -62,7 +62,8 @@ class TcpProxy:
 
     def abort(self) -> None:
         for writer in list(self.writers):
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0_SECONDS)
+            with suppress(OSError):  # it is closed already
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0_SECONDS)
             writer.transport.abort()
 
     async def listen(self) -> None:

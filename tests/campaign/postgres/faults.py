@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.campaign.postgres.cluster import Cluster, Worker
+from tests.campaign.postgres.server import cut, sessions, slow_down
 
 FAULT_SECONDS = 15.0
 LEASE_SECONDS = 6.0
@@ -58,25 +59,25 @@ def restart_server(cluster: Cluster, chance: random.Random, _seconds: float) -> 
     modes = ["immediate", "fast"]
     chance.shuffle(modes)
     for mode in modes:
-        cluster.server.restart_in(mode)
+        cluster.server.restart(mode)
         cluster.pause(chance.uniform(2, 6))
-    cluster.server.restart_in("immediate")
+    cluster.server.restart("immediate")
 
 
 def cut_connections(cluster: Cluster, chance: random.Random, seconds: float) -> None:
     """The server ends a session in the middle of its work, some three a second."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        if sessions := cluster.server.sessions(cluster.database):
-            cluster.server.cut(chance.choice(sessions))
+        if pids := sessions(cluster.server, cluster.database):
+            cut(cluster.server, chance.choice(pids))
         cluster.pause(chance.uniform(0.1, 0.5))
 
 
 def slow_disk(cluster: Cluster, _chance: random.Random, seconds: float) -> None:
     """Every commit takes a tenth of a second longer."""
-    cluster.server.slow_down(FLUSH_MICROSECONDS)
+    slow_down(cluster.server, FLUSH_MICROSECONDS)
     cluster.pause(seconds)
-    cluster.server.slow_down(0)
+    slow_down(cluster.server, 0)
 
 
 def delay_replies(cluster: Cluster, chance: random.Random, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import time
@@ -9,19 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import count, cycle, islice
 from pathlib import Path
 
 from batchgen.errors import ExitCode
+from batchgen.jobtable.schema import metadata
 from batchgen.simulator.ledger import Generation, Ledger
 from tests.campaign.audit import Query, audit
 from tests.campaign.postgres import limits
 from tests.campaign.postgres.cluster import Cluster
 from tests.campaign.postgres.faults import FAULT_SECONDS, FAULTS, SHORT_LEASE
 from tests.campaign.postgres.limits import Recovery
-from tests.campaign.postgres.server import CampaignServer
 from tests.campaign.processes import Service
 from tests.campaign.trial import ENDED, MODEL, Trial
+from tests.postgres import Server
 
 WORKERS = 8
 SPEED = 60.0
@@ -107,9 +110,7 @@ def draw(name: str, seed: int) -> Round:
     return Round(name, seed, jobs=round(seconds * PER_MINUTE / 60))
 
 
-def run_round(
-    round_: Round, server: CampaignServer, template: str, folder: Path, *, keeps_folder: bool = False
-) -> RoundTrial:
+def run_round(round_: Round, server: Server, template: str, folder: Path, *, keeps_folder: bool = False) -> RoundTrial:
     """Start a cluster, strike, let the batch end, and audit. The folder stays if there is a problem.
 
     `template` is the name of a database with an empty job table.
@@ -146,7 +147,16 @@ def run_round(
     trial.seconds = time.monotonic() - began
     if trial.passed and not keeps_folder:
         shutil.rmtree(folder)
+    if not trial.passed:
+        keep_tables(folder, partial(server.ask, trial.url))
     return trial
+
+
+def keep_tables(folder: Path, query: Query) -> None:
+    """Write the rows of the job table beside the logs, since the server and its data are deleted."""
+    for name in metadata.tables:
+        lines = (json.dumps(row, default=str) + "\n" for row in query(f"SELECT * FROM {name}"))
+        (folder / f"{name}.jsonl").write_text("".join(lines))
 
 
 def strike(cluster: Cluster, round_: Round) -> Moments:
