@@ -29,9 +29,9 @@ class Server:
         self.port, self.control = port, control
         self.numbers = count(1)
 
-    def restart(self) -> None:
-        """End every session, and start again."""
-        self.control("-m", "fast", "restart")
+    def restart(self, mode: str = "fast") -> None:
+        """Start again: after the end of every session, or with `immediate` after a crash."""
+        self.control("-m", mode, "restart")
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://batchgen:geheim@127.0.0.1:{self.port}/{database}"
@@ -81,8 +81,8 @@ def unprivileged_user() -> dict[str, Any]:
 
 
 @contextmanager
-def serving(binary: Path) -> Iterator[Server]:
-    """Start a server on a free port of the loopback, and stop it at the end."""
+def serving(binary: Path, *settings: str) -> Iterator[Server]:
+    """Start a server on a free port of the loopback, and stop it at the end. `settings` replace those of the tests."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -105,7 +105,7 @@ def serving(binary: Path) -> Iterator[Server]:
             assert done.returncode == 0, f"{program} ended with {done.returncode}"
 
         call("initdb", "-U", "batchgen", "-E", "UTF8", "--locale=C", "--auth=trust", "--no-sync")
-        server_options = " ".join(f"-c {setting}" for setting in (f"port={port}", *SETTINGS))
+        server_options = " ".join(f"-c {setting}" for setting in (f"port={port}", *SETTINGS, *settings))
 
         def control(*command: str) -> None:
             call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", server_options, *command)

@@ -14,7 +14,7 @@ from batchgen.jobs import State
 from batchgen.simulator.faults import NAMES
 from batchgen.simulator.ledger import Generation
 from tests.campaign.__main__ import run_trials
-from tests.campaign.audit import AuditResult, check_json_lines, check_totals, delivery_defect
+from tests.campaign.audit import AuditResult, check_json_lines, check_totals, delivery_defect, sqlite_query
 from tests.campaign.crashing import COMMIT_AFTER, COMMIT_BEFORE, REQUEST_SENT
 from tests.campaign.points import CrashPoint, parse, run_crash_point
 from tests.campaign.scenarios import KINDS, SHARES, SINGLE_FAULTS, Interruption, Scenario, scenarios
@@ -64,10 +64,10 @@ def test_the_campaign_finds_a_batchgen_that_pays_twice_and_one_that_gives_up(tmp
 
 def test_the_audit_compares_the_batch_s_totals_with_the_service_and_the_files(table: Table) -> None:
     table.bring(State.DONE)
-    assert list(check_totals(table.folder, [])) == []
+    assert list(check_totals(sqlite_query(table.folder), [])) == []
     wrong = text("UPDATE batches SET spent_nanousd = 1, delivered_bytes = 1")
     table.change(lambda connection: connection.execute(wrong) and None)
-    assert list(check_totals(table.folder, [])) == [
+    assert list(check_totals(sqlite_query(table.folder), [])) == [
         "the service charged 0 USD, the batch says 1 billionths",
         "9 bytes were delivered, the batch says 1",
     ]
@@ -177,7 +177,7 @@ def test_a_campaign_is_written_into_both_readmes_and_the_prose_is_kept(tmp_path:
 
 
 def test_the_readmes_show_the_same_campaign() -> None:
-    assert block_names(README) == [BLOCK]
+    assert block_names(README) == [BLOCK, "postgres"]
     shown, written = read_block(TOP_README, BLOCK), read_block(README, BLOCK) or ""
     if shown is None:
         pytest.skip("the top README has no block `campaign` yet")

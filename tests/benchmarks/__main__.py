@@ -25,6 +25,7 @@ PARTS = (
     "makespan",
     "scale",
     "million",
+    "machines",
     "review",
 )
 """The modules of this package that measure, in the order of the README."""

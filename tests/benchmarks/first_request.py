@@ -56,12 +56,13 @@ def first_request_server() -> Iterator[FirstRequestServer]:
         server.listener.close()
 
 
-def run_to_first_request(manifest: Path) -> Usage:
+def run_to_first_request(manifest: Path, **environment: str) -> Usage:
     """Run a manifest and kill the run at its first create request. The wall time ends when the request arrives."""
     arguments = ("-m", "batchgen", "run", str(manifest), "--submits-per-minute", "60000", "--in-flight", "1000")
     with first_request_server() as server:
         began = time.perf_counter()
-        with python_process(*arguments, AIMLAPI_BASE_URL=server.base_url, AIMLAPI_API_KEY="none") as (process, output):
+        account = {"AIMLAPI_BASE_URL": server.base_url, "AIMLAPI_API_KEY": "none"}
+        with python_process(*arguments, **account, **environment) as (process, output):
             if not server.arrived.wait(TIMEOUT_SECONDS):
                 fail("the run sent no create request", output)
             process.kill()

@@ -25,6 +25,7 @@ NOW = "2026-03-01T12:00:00.000000Z"
 LATER = "2026-03-01T13:00:00.000000Z"
 MODEL = "klingai/v2.1-master-text-to-video"
 
+SUMMARY = ("batch summary", "blockers", "events since", "failures")
 NAMES = {
     "a claim and its answer": ("claim and answer",),
     "poll and answer": ("poll and answer",),
@@ -35,7 +36,7 @@ NAMES = {
         "in flight",
         "uncharged attempts",
     ),
-    "all that `status` and the progress screen read": ("batch summary", "blockers", "events since", "failures"),
+    "all that `status` and the progress screen read": SUMMARY,
 }
 
 
@@ -74,49 +75,65 @@ def once(connection: Connection, names: tuple[str, ...]) -> float:
     return seconds
 
 
-def fill(place: Path, rows: int) -> None:
+def fill(place: str | Path, rows: int) -> None:
     """Fill a job table with jobs, each with one attempt and five events, in plain SQL."""
     with Database(place) as database:
         database.write_now(bulk_insert, rows)
 
 
+DIGEST = "printf('%064d', i)", "lpad(CAST(i AS text), 64, '0')"
+COST = "'0.28'", "0.28"
+TIME = "'{}'", "timestamptz '{}'"
+UNCHECKED = "PRAGMA defer_foreign_keys = ON", "SET LOCAL session_replication_role = replica"
+"""What SQLite and PostgreSQL spell in two ways. Jobs and attempts refer to one another, so neither can come first."""
+
+
 def bulk_insert(connection: Connection, rows: int) -> None:
     order = connection.exec_driver_sql
-    order(f"INSERT INTO batches VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', '{NOW}', '{NOW}', NULL, 0, 0, 0, 0)")
-    order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent INTEGER, accepted INTEGER, done INTEGER)")
+    is_postgres = connection.dialect.name == "postgresql"
+    digest, cost, unchecked = DIGEST[is_postgres], COST[is_postgres], UNCHECKED[is_postgres]
+    now, later = (TIME[is_postgres].format(time) for time in (NOW, LATER))
+    order(
+        "INSERT INTO batches (id, name, service, manifest_path, manifest_sha256, created_at, synced_at, spent_nanousd,"
+        f" reserved_nanousd, unpriced, delivered_bytes) VALUES (1, 'big', 'aimlapi', '/m.yaml', '00', {now}, {now},"
+        " 0, 0, 0, 0)"
+    )
+    order("CREATE TEMP TABLE numbers (i INTEGER PRIMARY KEY, state TEXT, sent BOOLEAN, accepted BOOLEAN, done BOOLEAN)")
     states = " ".join(f"WHEN i > {rows - (number + 1) * PER_STATE} THEN '{state}'" for number, state in enumerate(OPEN))
     order(
-        f"INSERT INTO numbers WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
-        f" SELECT i, CASE {states} ELSE 'done' END, 0, 0, 0 FROM n"
+        "INSERT INTO numbers (i, state, sent, accepted, done)"
+        f" WITH RECURSIVE n (i, state) AS (SELECT 1, CAST('done' AS text) UNION ALL"
+        f" SELECT i + 1, CASE {states.replace('WHEN i', 'WHEN i + 1')} ELSE 'done' END FROM n WHERE i < {rows})"
+        " SELECT i, state, state <> 'pending', state NOT IN ('pending', 'unconfirmed'), state = 'done' FROM n"
     )
-    order(
-        "UPDATE numbers SET sent = state <> 'pending', accepted = state NOT IN ('pending', 'unconfirmed'),"
-        " done = state = 'done'"
-    )
-    # Jobs and attempts refer to one another. Attempts come first: SQLite finds those of a new job by an index.
-    order("PRAGMA defer_foreign_keys = ON")
+    order(unchecked)
+    # Attempts come first: SQLite finds those of a new job by an index.
     order(
         "INSERT INTO attempts (id, job_id, number, service, account, origin, model, client_request_id, fingerprint,"
         " intent_at, answered_at, outcome, generation_id, handle, deadline_at, finished_at, cost_usd, charge_source)"
-        f" SELECT i, i, 1, 'aimlapi', 'a', '', '{MODEL}', 'c-' || i, printf('%064d', i), '{NOW}',"
-        f" iif(accepted, '{NOW}', NULL),"
-        " iif(accepted, 'accepted', 'unconfirmed'), iif(accepted, 'g-' || i, NULL), iif(accepted, '{}', NULL),"
-        f" '{LATER}', iif(state IN ('done', 'downloading'), '{NOW}', NULL), iif(accepted, '0.28', NULL),"
-        " iif(accepted, 'poll', NULL) FROM numbers WHERE sent"
+        f" SELECT i, i, 1, 'aimlapi', 'a', '', '{MODEL}', 'c-' || i, {digest}, {now},"
+        f" CASE WHEN accepted THEN {now} END, CASE WHEN accepted THEN 'accepted' ELSE 'unconfirmed' END,"
+        f" CASE WHEN accepted THEN 'g-' || i END, CASE WHEN accepted THEN '{{}}' END, {later},"
+        f" CASE WHEN state IN ('done', 'downloading') THEN {now} END, CASE WHEN accepted THEN {cost} END,"
+        " CASE WHEN accepted THEN 'poll' END FROM numbers WHERE sent"
     )
     order(
         "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
         " take, fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
         f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
         f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
-        " '[]', 0, printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
-        f" '{NOW}', iif(done, '{NOW}', NULL), iif(done OR NOT sent, NULL, '{NOW}') FROM numbers"
+        f" '[]', 0, {digest}, '[]', CASE WHEN sent THEN i END, 0, 'clip-' || i || '.mp4',"
+        f" {now}, CASE WHEN done THEN {now} END, CASE WHEN sent AND NOT done THEN {now} END FROM numbers"
     )
     order(
         "INSERT INTO outputs (attempt_id, number, url, path, bytes, sha256, delivered_at)"
-        " SELECT i, 1, 'https://cdn.test/' || i, 'clip-' || i || '.mp4', 2000000, printf('%064d', i),"
-        f" iif(done, '{NOW}', NULL) FROM numbers WHERE state IN ('done', 'downloading')"
+        f" SELECT i, 1, 'https://cdn.test/' || i, 'clip-' || i || '.mp4', 2000000, {digest},"
+        f" CASE WHEN done THEN {now} END FROM numbers WHERE state IN ('done', 'downloading')"
     )
     for state in ("pending", "submitting", "generating", "downloading", "done"):
-        order(f"INSERT INTO events (batch_id, job_id, at, to_state) SELECT 1, i, '{NOW}', '{state}' FROM numbers")
+        order(f"INSERT INTO events (batch_id, job_id, at, to_state) SELECT 1, i, {now}, '{state}' FROM numbers")
     order("DROP TABLE numbers")
+    if is_postgres:
+        for table in ("jobs", "attempts", "outputs"):
+            order(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}")
+    order("ANALYZE")

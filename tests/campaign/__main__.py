@@ -1,4 +1,4 @@
-"""Run the whole campaign, or a part of it, and print one table.
+"""Run the whole campaign, or a part of it, and print one table. `postgres` as first word: that on many machines.
 
 Exit code 1 if anything was bought twice, lost, or otherwise wrong; the folders of those trials stay.
 """
@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.campaign import points
+from tests.campaign.postgres import command
+from tests.campaign.postgres.table import BLOCK
 from tests.campaign.scenarios import KINDS, scenarios
 from tests.campaign.table import problem_report, table, write
 from tests.campaign.trial import Trial, run_scenario
@@ -58,6 +60,8 @@ def run_trials(runners: Sequence[TrialRunner], folder: Path) -> list[Trial]:
 
 def main() -> int:
     """Returns the exit code."""
+    if sys.argv[1:2] == [BLOCK]:
+        return command.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
     parser.add_argument("--runs", type=int, default=SCENARIOS, help=f"scenarios besides the crash points ({SCENARIOS})")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same scenarios (1)")

@@ -7,9 +7,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ FOREIGN_FILE = "campaign/j0.mp4"
 FOREIGN_CONTENT = b"a holiday film, and not batchgen's"
 SCRATCH = ("*.part", "*.run-*")
 
+Query = Callable[[str], list[dict[str, Any]]]
+"""Returns the rows of a SELECT on the job table, by column name."""
+
 
 @dataclass(slots=True)
 class AuditResult:
@@ -40,32 +44,57 @@ class AuditResult:
     problems: list[str] = field(default_factory=list)
 
 
-def audit(folder: Path, service: Service, *, foreign_file: bool = False, table_was_lost: bool = False) -> AuditResult:
-    """Count, and find every problem. Stops the service."""
-    service.clear_faults()
-    ledger = Ledger(service.ledger)
-    generations = ledger.accepted()
-    served = {
-        generation.id: download(service, generation) for generation in generations if generation.outcome == "completed"
-    }
-    ledger.close()
+def audit(
+    folder: Path,
+    service: Service,
+    *,
+    query: Query | None = None,
+    foreign_file: bool = False,
+    table_was_lost: bool = False,
+) -> AuditResult:
+    """Count, and find every problem. Stops the service. Without `query`, the job table is SQLite's file in `folder`."""
+    served = download_all(service)
     service.stop()
     ledger = Ledger(service.ledger)
     try:
-        result = AuditResult(accepted=len(generations))
-        result.duplicates = sum(len(ids) - 1 for ids in ledger.duplicates().values())
+        result = judge(folder, ledger, served, query or sqlite_query(folder), table_was_lost=table_was_lost)
         if foreign_file and (folder / FOREIGN_FILE).read_bytes() != FOREIGN_CONTENT:
             result.problems.append(f"{FOREIGN_FILE} was not batchgen's file, and has been overwritten")
-        if result.duplicates:
-            result.problems.append(f"accepted more than once: {ledger.duplicates()}")
-        result.problems += check_deliveries(result, folder, generations, served)
-        result.problems += check_attempts(folder, ledger, generations, table_was_lost=table_was_lost)
-        result.problems += check_totals(folder, generations)
-        result.problems += check_leftovers(folder, ledger)
-        result.problems += check_json_lines(folder)
+        if query is None:
+            result.problems += check_database(folder)
         return result
     finally:
         ledger.close()
+
+
+def judge(
+    folder: Path, ledger: Ledger, served: Mapping[str, bytes], query: Query, *, table_was_lost: bool = False
+) -> AuditResult:
+    """Hold the ledger against the job table and the files. `served` has the service's videos by generation."""
+    generations = ledger.accepted()
+    result = AuditResult(accepted=len(generations))
+    result.duplicates = sum(len(ids) - 1 for ids in ledger.duplicates().values())
+    if result.duplicates:
+        result.problems.append(f"accepted more than once: {ledger.duplicates()}")
+    result.problems += check_deliveries(result, folder, query, generations, served)
+    result.problems += check_attempts(query, ledger, generations, table_was_lost=table_was_lost)
+    result.problems += check_totals(query, generations)
+    result.problems += check_leftovers(folder, query, ledger)
+    result.problems += check_json_lines(folder)
+    return result
+
+
+def sqlite_query(folder: Path) -> Query:
+    return partial(rows, folder / "batchgen.db")
+
+
+def download_all(service: Service) -> dict[str, bytes]:
+    """The videos that the service serves, by generation."""
+    service.clear_faults()
+    ledger = Ledger(service.ledger)
+    completed = [generation for generation in ledger.accepted() if generation.outcome == "completed"]
+    ledger.close()
+    return {generation.id: download(service, generation) for generation in completed}
 
 
 def check_json_lines(folder: Path) -> Iterator[str]:
@@ -80,13 +109,12 @@ def check_json_lines(folder: Path) -> Iterator[str]:
 
 
 def check_deliveries(
-    result: AuditResult, folder: Path, generations: list[Generation], served: dict[str, bytes]
+    result: AuditResult, folder: Path, query: Query, generations: list[Generation], served: Mapping[str, bytes]
 ) -> Iterator[str]:
     """Every charged video lies on the disk, whole, and its row says so; no other row says so. Counts into `result`."""
-    database = folder / "batchgen.db"
-    jobs = {row["generation_id"]: row for row in rows(database, GENERATIONS)}
+    jobs = {row["generation_id"]: row for row in query(GENERATIONS)}
     outputs: dict[int, list[dict[str, Any]]] = {}
-    for output in rows(database, "SELECT * FROM outputs ORDER BY number"):
+    for output in query("SELECT * FROM outputs ORDER BY number"):
         outputs.setdefault(output["attempt_id"], []).append(output)
     for generation in generations:
         job = jobs.get(generation.id)
@@ -143,14 +171,14 @@ def delivery_defect(
 
 
 def check_attempts(
-    folder: Path, ledger: Ledger, generations: list[Generation], *, table_was_lost: bool
+    query: Query, ledger: Ledger, generations: list[Generation], *, table_was_lost: bool
 ) -> Iterator[str]:
     """Each create request that reached the service has one attempt, and the attempt has the service's outcome.
 
     The attempts of a lost job table are gone with it, but for those that the service accepted.
     """
     select = "SELECT a.*, j.key FROM attempts AS a JOIN jobs AS j ON j.id = a.job_id"
-    attempts = {row["client_request_id"]: row for row in rows(folder / "batchgen.db", select)}
+    attempts = {row["client_request_id"]: row for row in query(select)}
     creates = ledger.query("SELECT client_request_id, status FROM requests WHERE kind = 'create'")
     for request_id, times in Counter(row["client_request_id"] for row in creates).items():
         if times > 1:
@@ -177,26 +205,26 @@ def check_attempts(
         yield f"{key}: {number} attempt(s) undecided at the end"
 
 
-def check_totals(folder: Path, generations: list[Generation]) -> Iterator[str]:
+def check_totals(query: Query, generations: list[Generation]) -> Iterator[str]:
     """The batch's running totals are what the service charged or named as charge, and the bytes that were delivered."""
-    (batch,) = rows(folder / "batchgen.db", "SELECT * FROM batches")
+    (batch,) = query("SELECT * FROM batches")
     # A stuck generation has not ended: it counts as the price that the answer to its create named.
     charged = sum((generation.cost_usd for generation in generations if generation.outcome != "error"), Decimal(0))
     if Decimal(batch["spent_nanousd"]).scaleb(-9) != charged:
         yield f"the service charged {charged} USD, the batch says {batch['spent_nanousd']} billionths"
     sizes = "SELECT coalesce(sum(bytes), 0) AS bytes FROM outputs WHERE delivered_at IS NOT NULL"
-    (delivered,) = rows(folder / "batchgen.db", sizes)
+    (delivered,) = query(sizes)
     if batch["delivered_bytes"] != delivered["bytes"]:
         yield f"{delivered['bytes']} bytes were delivered, the batch says {batch['delivered_bytes']}"
 
 
-def check_leftovers(folder: Path, ledger: Ledger) -> Iterator[str]:
-    """No scratch file, no video without a row, no API key, no traceback, no second delivery, no damaged database."""
+def check_leftovers(folder: Path, query: Query, ledger: Ledger) -> Iterator[str]:
+    """No scratch file, no video without a row, no API key, no traceback, no second delivery."""
     for pattern in SCRATCH:
         for path in folder.rglob(pattern):
             yield f"left behind: {path.relative_to(folder)}"
     delivered = "SELECT path FROM outputs WHERE delivered_at IS NOT NULL"
-    recorded = {row["path"] for row in rows(folder / "batchgen.db", delivered)}
+    recorded = {row["path"] for row in query(delivered)}
     for path in folder.rglob("*.mp4"):
         if path.relative_to(folder).as_posix() not in recorded and path.read_bytes() != FOREIGN_CONTENT:
             yield f"no row names the file {path.relative_to(folder)}"
@@ -213,8 +241,12 @@ def check_leftovers(folder: Path, ledger: Ledger) -> Iterator[str]:
         "SELECT j.key FROM events AS e JOIN jobs AS j ON j.id = e.job_id WHERE e.to_state = 'done'"
         " GROUP BY j.id HAVING count(*) > 1"
     )
-    for row in rows(folder / "batchgen.db", delivered_twice):
+    for row in query(delivered_twice):
         yield f"{row['key']} was delivered more than once"
+
+
+def check_database(folder: Path) -> Iterator[str]:
+    """SQLite finds no damage in its file."""
     for row in rows(folder / "batchgen.db", "PRAGMA integrity_check"):
         if row["integrity_check"] != "ok":
             yield f"the database is damaged: {row['integrity_check']}"

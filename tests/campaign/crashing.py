@@ -6,6 +6,7 @@ variable CAMPAIGN_ORDERS:
     die     [point, n]: crash by os._exit(137) when `point` is reached for the n-th time
     count   a file to which the name of every point is appended when it is reached
     set     constants of batchgen by full name, with other values
+    clock   seconds by which the system's clock is wrong
     defect  a defect to add on purpose, which the campaign must find
 """
 
@@ -17,11 +18,13 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Pool, event
 
+from batchgen import clock
 from batchgen.cli import main
 from batchgen.services import aimlapi, http
 from batchgen.services.base import Submission
@@ -110,6 +113,17 @@ def replace(constants: dict[str, Any]) -> None:
         setattr(importlib.import_module(module), constant, kind(0, value) if kind.__name__ == "timedelta" else value)
 
 
+def shift_clock(seconds: float) -> None:
+    """Let the system's clock be wrong by so many seconds, for batchgen alone."""
+
+    class WrongClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    vars(clock)["datetime"] = WrongClock
+
+
 def add_defect(defect: str) -> None:
     """Add a defect: treat a create whose answer was lost as not sent, or as rejected."""
     submit = aimlapi.AimlApi.submit
@@ -128,10 +142,13 @@ def add_defect(defect: str) -> None:
 
 def install(orders: dict[str, Any]) -> None:
     """Install the hooks that the orders name."""
-    death = Death(orders.get("die"), orders.get("count"))
-    watch_commits(death)
-    watch_requests(death)
+    if "die" in orders or "count" in orders:
+        death = Death(orders.get("die"), orders.get("count"))
+        watch_commits(death)
+        watch_requests(death)
     replace(orders.get("set", {}))
+    if "clock" in orders:
+        shift_clock(orders["clock"])
     if "defect" in orders:
         add_defect(orders["defect"])
 
