@@ -23,7 +23,7 @@ from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
-from batchgen.limits.budget import Choice
+from batchgen.limits.budget import Choice, Terms
 from batchgen.services.base import LocalFile, Submission
 from batchgen.services.outcomes import (
     Accepted,
@@ -88,6 +88,11 @@ class Scheduler(Stage):
         context = self.context
         # Another program may have locked the table meanwhile, and an intent must not be older than its request.
         now = max(now, clock.utcnow())
+        # The settings are read in this transaction, so that two runs never claim by two different values.
+        steering = context.heed(connection)
+        if steering.pause:
+            return [], None
+        self.admission.follow(steering.limits(context.limits))
         capacity = self.admission.capacity(connection, now, most)
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
@@ -96,7 +101,8 @@ class Scheduler(Stage):
             return [], capacity.next_at if pending else None
         if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
             self.not_found.clear()
-        choice = self.choose(connection, now, capacity.number, {*capacity.full_models, *self.not_found})
+        barred = {*capacity.full_models, *self.not_found}
+        choice = self.choose_within(steering.terms(context.terms), connection, now, capacity.number, barred)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
             context.blocked = context.blocked or next(iter(self.not_found.values()))
@@ -126,10 +132,17 @@ class Scheduler(Stage):
             if bought:
                 raise ManifestChanged(repeats.refusal(bought))
 
-    def choose(self, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()) -> Choice:
-        """Choose the pending jobs that keep to the run's terms."""
+    def choose(self, connection: Connection, now: datetime, capacity: int) -> Choice:
+        """Choose the pending jobs that keep to the terms in force."""
+        terms = self.context.heed(connection).terms(self.context.terms)
+        return self.choose_within(terms, connection, now, capacity)
+
+    def choose_within(
+        self, terms: Terms, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()
+    ) -> Choice:
+        """Choose the pending jobs that keep to these terms."""
         context, service = self.context, self.context.service.name
-        terms, prices, times = context.terms, context.prices, context.times
+        prices, times = context.prices, context.times
         return budget.choose(connection, context.batch_id, service, now, capacity, terms, prices, times, full_models)
 
     async def submit(self, job: Job, admitted: Admitted) -> None:

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from batchgen.errors import ServiceUnreachable
 from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
@@ -21,6 +23,7 @@ from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.steering import Steering, read_steering
 from batchgen.manifest import Limits
 from batchgen.services.base import Service
 from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
@@ -47,6 +50,8 @@ class RunSpec:
     """The options that `terms.selected` comes from."""
     on_changed: OnChanged = "refuse"
     """What a person said of jobs that were edited, or paid for before."""
+    typed: str | None = None
+    """The limits that were typed as options, as JSON for the row of the run."""
     verify: bool = False
     """Read every delivered file at the end, and compare it with its SHA-256."""
 
@@ -83,10 +88,16 @@ class RunContext:
     folder: Path
     """The manifest's folder: input and output paths are relative to it."""
     limits: Limits
+    """Of the run's options and manifest; a person's settings go before them (`limits_in_force`)."""
     times: GenerationTimes
     models: Sequence[str] = ()
     """The models of the batch."""
     terms: Terms = field(default_factory=Terms)
+    """Of the run's options and manifest, likewise (`terms_in_force`)."""
+    steering: Steering = field(default_factory=Steering)
+    """What a person has set, as it was last read."""
+    in_flight_at_pause: int = 0
+    """How many jobs went on when the pause was noticed; 0 once none is left."""
     prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
@@ -111,6 +122,21 @@ class RunContext:
     """Jobs whose file cannot be written although others can, by key, each with the reason."""
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many requests came to what: (create, accepted), (poll, working), …"""
+
+    @property
+    def limits_in_force(self) -> Limits:
+        return self.steering.limits(self.limits)
+
+    @property
+    def terms_in_force(self) -> Terms:
+        return self.steering.terms(self.terms)
+
+    def heed(self, connection: Connection) -> Steering:
+        """Read what a person has set. A transaction that claims acts on what this returns, and on nothing older."""
+        steering = read_steering(connection, self.batch_id)
+        if steering.version >= self.steering.version:
+            self.steering = steering
+        return steering
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

@@ -25,10 +25,12 @@ from batchgen.files import safe_open
 from batchgen.hooks.advice import stop_of
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.sync import OnChanged
+from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
 from batchgen.report.events import Advice, Elsewhere, Enrolled, Warned
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
+from batchgen.report.settings import in_force_lines, pause_notice, settings_json
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_hint,
@@ -96,6 +98,7 @@ def command(
             if opened.database.is_new and opened.database.path and not as_json:
                 print_lines(f"new job table: {opened.database.path}", err=True)
             announce_elsewhere(opened.elsewhere, as_json)
+            announce_settings(opened, as_json)
             if opened.hooks.metrics and not as_json:
                 print_lines(f"metrics: {opened.hooks.metrics.url}", err=True)
             return await run_with_progress(opened, as_json, log, sentences)
@@ -229,6 +232,22 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
+def announce_settings(opened: api.OpenRun, as_json: bool) -> None:
+    """Say what a person has set for the batch: it goes before the options and the manifest of this run."""
+    database, batch_id, now = opened.database, opened.spec.synced.batch_id, clock.utcnow()
+    in_force = database.read_now(read_in_force, batch_id)
+    if not (in_force.pause or in_force.set_values):
+        return
+    if as_json:
+        hint = f"settings go before options and manifest until `{options.typed('set')} --unset NAME`"
+        print_json(settings_json(opened.spec.batch.name, in_force, 0, hint, None), is_progress=True)
+        return
+    lines = in_force_lines(in_force, now, options.typed, only_set=True)
+    if in_force.set_values:
+        lines.append(f"What is set goes before options and manifest; `{options.typed('set')} --unset NAME` ends it")
+    print_lines(*lines, err=True)
+
+
 def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
     """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
 
@@ -244,6 +263,8 @@ def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
         reason = f"no more downloads: {context.disk}"
     elif context.blocked:
         reason = f"no more submits: {context.blocked.reason}"
+    elif pause := context.steering.pause:
+        reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), options.typed)
     elif context.hold:
         until = ""
         if context.hold_until:
@@ -258,4 +279,6 @@ def notice_advice(runner: Runner, same_command: str) -> Advice:
     """What a person does about why a run is doing less than it could."""
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, same_command)
+    if runner.context.steering.pause and not runner.signal:
+        return hints.advice("resume the batch", options.typed("resume"))
     return hints.advice("the same command goes on" if runner.signal else "", same_command if runner.signal else None)

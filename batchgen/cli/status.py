@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from batchgen.hooks.advice import next_of
 from batchgen.hooks.command_line import command_line
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
+from batchgen.report.settings import in_force_lines, setting_value
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_line,
@@ -72,8 +74,11 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     """Print the event `status`."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
     to_type = commands_on(status, manifest)
-    fields = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
+    fields: dict[str, Any] = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
     fields |= suspects_json(status.suspects)
+    in_force = status.in_force
+    fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
+    fields["settings"] = [setting_value(value) for value in in_force.set_values]
     last_run = asdict(status.last_run) if status.last_run else None
     if status.move:
         advice = hints.advice(move_line(status.move))
@@ -93,6 +98,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     now, to_type = clock.utcnow(), commands_on(status, manifest)
     print_lines(summary_line(batch.name, batch.service, summary))
     lines = [blocker_line(blocker, now) for blocker in blockers] + status.failures
+    lines += in_force_lines(status.in_force, now, to_type, only_set=True)
     lines += lost_lines(status.lost, to_type("retry"))
     lines += [f"remark: {remark}" for remark in status.remarks]
     lines += suspect_lines(status.suspects, to_type("review"))

@@ -34,6 +34,12 @@ def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> d
     return {row.key: State(row.state) for row in rows_of(connection, batch_id, keys)}
 
 
+def all_states(connection: Connection, batch_id: int) -> dict[str, State]:
+    """The state of every job of a batch, in the manifest's order."""
+    rows = connection.execute(select(jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id).order_by(jobs.c.id))
+    return {key: State(state) for key, state in rows}
+
+
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
     """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
     of_batch = ROWS.where(jobs.c.batch_id == batch_id)

@@ -183,6 +183,21 @@ class Done(Summary, More, Failures, Advice):
     message: str
 
 
+class SettingValue(TypedDict):
+    """A value that is in force for a batch; null is no such limit."""
+
+    name: str
+    value: str | None
+    source: Literal["setting", "option", "manifest", "default"]
+    """Where it comes from. A setting goes before an option of a run, and that before the manifest."""
+    set_at: datetime | None
+    set_by: str | None
+    run: str | None
+    """The run whose option it is: its machine and process."""
+    manifest: str | None
+    """The manifest's value, where that is another one."""
+
+
 class Status(Summary, More, Advice):
     """How a batch stands: the line of `status`."""
 
@@ -192,6 +207,10 @@ class Status(Summary, More, Advice):
     last_run: LastRun | None
     moved_to: str | None
     """The job table to which the batch was moved, or is being moved."""
+    paused_at: datetime | None
+    """Since when nothing is sent; null where the batch is not paused."""
+    settings: list[SettingValue]
+    """What a person has set, which goes before options and manifest."""
 
 
 class Changed(Advice):
@@ -200,6 +219,31 @@ class Changed(Advice):
     event: Literal["changed"]
     command: str
     jobs: dict[str, list[str]]
+
+
+class Settings(Advice):
+    """What governs a batch: the line of `set`, `pause` and `resume`, and of a run for which a person has set values."""
+
+    event: Literal["settings"]
+    batch: str
+    paused_at: datetime | None
+    """Since when nothing is sent; null where the batch is not paused."""
+    paused_by: str | None
+    settings: list[SettingValue]
+    runs: int
+    """Runs that are at work."""
+
+
+class Steered(TypedDict):
+    """A person has set a value, paused or resumed the batch, or changed jobs, while the run is at work."""
+
+    event: Literal["steered"]
+    at: datetime
+    name: str
+    value: str | None
+    """Null gives back what the options or the manifest say."""
+    by: str
+    message: str
 
 
 class HeldJob(TypedDict):
@@ -333,6 +377,8 @@ Event = (
     | Status
     | Changed
     | Held
+    | Settings
+    | Steered
     | Discrepancy
     | Reconciled
     | Examined

@@ -13,13 +13,15 @@ from batchgen import clock
 from batchgen.api import log_event
 from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, statistics
+from batchgen.jobtable import blockers, settings, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import SettingName
 from batchgen.jobtable.statistics import Event
 from batchgen.report.events import Advice, Hooked, Notice, NotificationFailed, Waiting
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
+from batchgen.report.settings import steered_json, steered_line
 from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
 
@@ -63,6 +65,10 @@ class Progress:
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
         self.notice_advice, self.command_line, self.same_command = notice_advice, command_line, same_command
+        self.shows_pause = notice is str
+        """Whether a pause is shown as a change; the notice of a run says more."""
+        self.last_setting = 0
+        """The newest setting that was shown, or was there before."""
         self.origin = origin
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
         self.last_line_at = clock.utcnow()
@@ -74,11 +80,13 @@ class Progress:
         now = clock.utcnow()
         summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
         view = LiveView(self.batch, now, summary.counts[State.DONE], summary)
+        self.last_setting = await self.database.read(settings.newest, self.batch_id)
         try:
             while True:
                 is_last = ended.is_set()
                 self.show_notice(view)
                 await self.show_events(view)
+                await self.show_settings()
                 await self.show_summary(view)
                 if is_last:
                     return
@@ -106,6 +114,16 @@ class Progress:
             for event in events:
                 self.write_event(event)
                 view.record(event)
+
+    async def show_settings(self) -> None:
+        """Show what a person has set since the last read."""
+        for setting in await self.database.read(settings.since, self.batch_id, self.last_setting):
+            self.last_setting, now = setting.id, clock.utcnow()
+            line = steered_line(setting, now)
+            if line and (self.shows_pause or setting.name is not SettingName.PAUSED or setting.value is None):
+                self.write_remark(line)
+            if self.as_json and setting.name is not SettingName.MANIFEST:
+                print_json(steered_json(setting, now), is_progress=True)
 
     async def show_summary(self, view: LiveView) -> None:
         """Redraw the display; without one, say what the batch waits for when nothing has been written for a while."""

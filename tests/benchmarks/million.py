@@ -105,9 +105,9 @@ def bulk_insert(connection: Connection, rows: int) -> None:
         " iif(accepted, 'poll', NULL) FROM numbers WHERE sent"
     )
     order(
-        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        "INSERT INTO jobs (id, batch_id, key, state, priority, rank, service, endpoint, model, request, input_pointers,"
         " take, fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
-        f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
+        f" SELECT i, 1, 'clip-' || i, state, 0, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
         f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
         " '[]', 0, printf('%064d', i), '[]', iif(sent, i, NULL), 0, 'clip-' || i || '.mp4',"
         f" '{NOW}', iif(done, '{NOW}', NULL), iif(done OR NOT sent, NULL, '{NOW}') FROM numbers"
