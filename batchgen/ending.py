@@ -38,6 +38,8 @@ class Ending:
     """What the jobs wait for that are not delivered, and why."""
     lost: LostFiles = field(default_factory=lambda: LostFiles([], 0))
     """Delivered files that are not there any more."""
+    is_limit_set: bool = False
+    """Whether the cap or the time that is reached was set by `batchgen set`, and is changed there only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,9 @@ def judge_jobs(
         return Ending(code, explain_block(blocked, context.service.variables), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
-        return Ending(ExitCode.LIMIT_REACHED, explain_hold(choice, context), summary)
+        return Ending(
+            ExitCode.LIMIT_REACHED, explain_hold(choice, context), summary, is_limit_set=is_set(choice, context)
+        )
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
     absent = blockers.elsewhere(connection, context.batch_id, context.service.origin)
     reasons = "".join(
@@ -143,9 +147,14 @@ def judge_jobs(
 
 def explain_hold(choice: Choice, context: RunContext) -> str:
     """Why no more is sent, and what a person does about it: a value that was set is raised where it was set."""
-    name = {Hold.BUDGET: SettingName.MAX_COST, Hold.TIME: SettingName.UNTIL}.get(choice.hold or Hold.PRICE)
-    how = f"Raise it by `batchgen set`, where it was set ({name}=…)" if name in context.steering.values else ""
+    how = "Raise it by `batchgen set`, where it was set" if is_set(choice, context) else ""
     return budget.explanation(choice, context.terms_in_force, how)
+
+
+def is_set(choice: Choice, context: RunContext) -> bool:
+    """Whether a person has set the value that holds the next job back."""
+    name = {Hold.BUDGET: SettingName.MAX_COST, Hold.TIME: SettingName.UNTIL}.get(choice.hold or Hold.PRICE)
+    return name in context.steering.values
 
 
 def explain_block(blocked: Blocked, variables: Variables) -> str:

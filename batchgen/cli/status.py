@@ -16,6 +16,7 @@ from batchgen.cli import options
 from batchgen.errors import ExitCode
 from batchgen.hooks.advice import next_of
 from batchgen.hooks.command_line import command_line
+from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
 from batchgen.report.settings import in_force_lines, setting_value
@@ -97,7 +98,9 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     batch, summary, blockers = status.batch, status.summary, status.blockers
     now, to_type = clock.utcnow(), commands_on(status, manifest)
     print_lines(summary_line(batch.name, batch.service, summary))
-    lines = [blocker_line(blocker, now) for blocker in blockers] + status.failures
+    # The line of the pause says more than what the pending jobs wait for.
+    waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
+    lines = [blocker_line(blocker, now) for blocker in waiting] + status.failures
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)
     lines += lost_lines(status.lost, to_type("retry"))
     lines += [f"remark: {remark}" for remark in status.remarks]

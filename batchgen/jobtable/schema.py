@@ -54,6 +54,7 @@ class SettingName(StrEnum):
     PRIORITIZED = "prioritized"  #: jobs were given another place in the order
     RETRIED = "retried"
     CANCELLED = "cancelled"
+    RESOLVED = "resolved"
 
 
 def one_of(column: str, values: Iterable[str]) -> str:

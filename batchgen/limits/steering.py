@@ -36,8 +36,6 @@ STEERED_LIMITS = (
 STEERED = (*STEERED_LIMITS, SettingName.UNTIL)
 """All that `batchgen set` takes."""
 RATES = {SettingName.SUBMITS_PER_MINUTE: LimitKind.SUBMITS, SettingName.POLLS_PER_MINUTE: LimitKind.POLLS}
-COMMANDS = (SettingName.PRIORITIZED, SettingName.RETRIED, SettingName.CANCELLED)
-"""Rows that say that a person has changed jobs: a run looks for work at once."""
 
 
 @dataclass(frozen=True, slots=True)

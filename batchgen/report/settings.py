@@ -12,7 +12,6 @@ from batchgen.report.hints import CommandLine, advice
 from batchgen.report.words import local_time, plural
 
 UNITS = {SettingName.MAX_COST: " USD"}
-COMMANDS = {SettingName.PRIORITIZED: "prioritize", SettingName.RETRIED: "retry", SettingName.CANCELLED: "cancel"}
 
 
 def value_text(name: SettingName, value: str | None, now: datetime) -> str:
@@ -74,7 +73,7 @@ def runs_line(runs: int) -> str:
 def steered_line(setting: Setting, now: datetime) -> str:
     """One change, for the screen of a run; "" where the screen shows its effects anyway."""
     match setting.name, setting.value:
-        case SettingName.MANIFEST | SettingName.RETRIED | SettingName.CANCELLED, _:
+        case SettingName.MANIFEST | SettingName.RETRIED | SettingName.CANCELLED | SettingName.RESOLVED, _:
             return ""
         case SettingName.PAUSED, None:
             return f"resumed by {setting.set_by}"
@@ -96,7 +95,7 @@ def steered_json(setting: Setting, now: datetime) -> Steered:
         "name": setting.name,
         "value": setting.value,
         "by": setting.set_by,
-        "message": steered_line(setting, now),
+        "message": steered_line(setting, now) or f"{setting.name}: {setting.value}",
     }
 
 

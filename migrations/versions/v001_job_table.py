@@ -302,7 +302,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_settings_batch_id"),
         sa.CheckConstraint(
             "name IN ('manifest', 'paused', 'in_flight', 'submits_per_minute', 'polls_per_minute', 'downloads',"
-            " 'max_cost', 'until', 'prioritized', 'retried', 'cancelled')",
+            " 'max_cost', 'until', 'prioritized', 'retried', 'cancelled', 'resolved')",
             name="setting_name_is_known",
         ),
     )
