@@ -59,7 +59,7 @@ class Runner:
         self.context = RunContext(
             database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
-        self.context.on_changed = spec.on_changed
+        self.context.on_changed, self.context.waits_for_credits = spec.on_changed, spec.waits_for_credits
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
@@ -209,6 +209,7 @@ class Runner:
                     self.repeat(self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
                     self.repeat(self.heed_steering, STEERING_SECONDS),
                     self.repeat(self.renew_leases, RENEW_SECONDS),
+                    self.repeat(self.ask_credits, STEERING_SECONDS),
                     self.repeat(self.check_clock, NEIGHBOURS_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
@@ -317,6 +318,17 @@ class Runner:
         self.reordered = steering.prioritized
         self.downloader.resize(context.limits_in_force.downloads)
         self.notify(*self.stages)
+
+    async def ask_credits(self) -> None:
+        """While the account has no credits, ask for its balance at growing intervals, and go on once it is enough."""
+        wait, now = self.context.credit_wait, clock.utcnow()
+        if not wait.is_due(now):
+            return
+        balance = await self.context.service.balance()
+        choice = await self.database.read(self.scheduler.choose, now, 1)
+        next_cost = choice.chosen[0].estimated_usd if choice.chosen else choice.next_cost
+        if wait.answered(balance, next_cost, clock.utcnow()):
+            self.notify(self.scheduler)
 
     async def renew_leases(self) -> None:
         """Keep the leases of this run from ending."""

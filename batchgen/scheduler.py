@@ -67,7 +67,9 @@ class Scheduler(Stage):
         context = self.context
         if context.blocked or context.disk or context.awaits_prices or context.awaits_history:
             return 0
-        probing = self.failures >= FAILURES_TO_PROBE
+        if context.credit_wait.refusal:
+            return 0
+        probing = self.failures >= FAILURES_TO_PROBE or context.credit_wait.refusals
         return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity
 
     async def tick(self, now: datetime) -> datetime | None:
@@ -192,6 +194,7 @@ class Scheduler(Stage):
                 deadline = now + timedelta(minutes=context.limits.deadline_minutes)
                 await write(self.accept, job, admitted, outcome, now, deadline, digests)
                 self.recorded.add(asyncio.current_task())
+                context.credit_wait.accepted()
                 next_poll_at = context.times.next_poll_at(job, now, deadline, now)
                 await write(polling.bring_forward, {job.id: (deadline, next_poll_at)})
             case Rejected():
@@ -208,6 +211,9 @@ class Scheduler(Stage):
                 await write(self.return_throttled, job, admitted, outcome, now)
             case Blocked(trouble=Trouble.ADDRESS):
                 await write(self.return_not_found, job, outcome, now)
+            case Blocked(trouble=Trouble.CREDITS) if context.waits_for_credits:
+                context.credit_wait.refused(outcome, now)
+                await write(submission.returned, job, outcome, now)
             case Blocked():
                 context.blocked = context.blocked or outcome
                 await write(submission.returned, job, outcome, now)

@@ -22,6 +22,7 @@ from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
+from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_steering
 from batchgen.manifest import Limits
@@ -52,6 +53,8 @@ class RunSpec:
     """What a person said of jobs that were edited, or paid for before."""
     typed: str | None = None
     """The limits that were typed as options, as JSON for the row of the run."""
+    waits_for_credits: bool = False
+    """Wait for a top-up where the account has no credits left, instead of submitting nothing more."""
     verify: bool = False
     """Read every delivered file at the end, and compare it with its SHA-256."""
 
@@ -102,6 +105,9 @@ class RunContext:
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
     """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
+    waits_for_credits: bool = False
+    credit_wait: CreditWait = field(default_factory=CreditWait)
+    """Where the run waits for a top-up of the account instead of being blocked."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
     hold: str = ""

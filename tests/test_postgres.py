@@ -48,6 +48,7 @@ from tests.conftest import Command
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server
 from tests.processes import gather
+from tests.steering import steer_two_runs
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_billing import USD, Pages, charge, compare
 from tests.test_database import COUNT, OPEN, names, note
@@ -384,3 +385,9 @@ def test_the_page_of_a_batch_reads_the_same_rows(table: Table) -> None:
     assert table.database.read_now(clips.find_file, table.batch_id, mona.row_id, 1) is None  # it has no whole digest
     assert table.database.read_now(clips.attempt_of_clip, table.batch_id, "mona", "ab") == mona.attempt_id
     assert table.database.read_now(clips.spend_by_model, table.batch_id) == {}
+
+
+def test_runs_on_one_server_heed_what_is_set_and_a_pause_outlives_a_killed_run(
+    tmp_path: Path, place: str, server: Server, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    steer_two_runs(tmp_path, place, lambda sql: server.ask(place, sql), simulate, launch, batchgen)

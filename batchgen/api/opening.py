@@ -147,6 +147,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     return RunSpec(
         *(batch, number, synced, manifest.folder, limits, models, terms, jobs, on_changed),
         typed=typed_json(options),
+        waits_for_credits=options.get("wait_for_credits", False),
         verify=options.get("verify", False),
     )
 

@@ -51,6 +51,8 @@ class RunOptions(TypedDict, total=False):
     """Whether it is started for the files as well for which it ended well in an earlier run."""
     metrics: int | None
     """A port on loopback for Prometheus; 0 is any that is free."""
+    wait_for_credits: bool
+    """Whether the run waits for a top-up where the account has no credits left."""
     verify: bool
     """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
 

@@ -58,6 +58,12 @@ from batchgen.stage import RunSpec
     help="For jobs that were edited after they were sent, or paid for before under another name: keep the paid video,"
     " or pay for a new one as well.",
 )
+@click.option(
+    "--wait-for-credits",
+    is_flag=True,
+    help="Where the account has no credits left: ask for its balance every 30 s to 5 minutes, and go on by itself once"
+    " it is enough for the next job. Otherwise the run ends when all that is paid is there.",
+)
 @click.option("--verify", is_flag=True, help="At the end, read every delivered file and compare it with its SHA-256.")
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
 @click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
@@ -68,6 +74,7 @@ def command(
     simulate: bool,
     validate: bool,
     changed: OnChanged | None,
+    wait_for_credits: bool,
     verify: bool,
     log_file: Path | None,
     as_json: bool,
@@ -84,6 +91,7 @@ def command(
         "simulate": simulate,
         "validate": validate,
         "changed": changed,
+        "wait_for_credits": wait_for_credits,
         "verify": verify,
         **typed,
     }
@@ -265,6 +273,9 @@ def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
         reason = f"no more submits: {context.blocked.reason}"
     elif pause := context.steering.pause:
         reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), options.typed)
+    elif context.credit_wait.refusal and context.credit_wait.next_at:
+        at = local_time(context.credit_wait.next_at, clock.utcnow())
+        reason = f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
     elif context.hold:
         until = ""
         if context.hold_until:

@@ -53,6 +53,8 @@ def stop_of(context: RunContext, now: datetime) -> Stop | None:
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
         return Stop(STOP_OF[blocked.trouble], blocked.reason, hint)
+    if refusal := context.credit_wait.refusal:
+        return Stop(StopKind.CREDITS, refusal.reason, "top up the account: the run waits for it, and goes on by itself")
     if context.hold == HOLD_REASONS[Hold.BUDGET]:
         hint = "raise max_cost: by `batchgen set` while the run is at work, else in the manifest or by --max-cost"
         return Stop(StopKind.BUDGET, context.hold, hint)
