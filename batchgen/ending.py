@@ -92,6 +92,8 @@ def judge(
     cause = next((blocker for blocker in waiting if blocker.cause), None)
     if cause and ending.exit_code is ExitCode.INCOMPLETE:
         ending = replace(ending, message=f"{ending.message}; {cause}")
+    if context.is_worker:  # Other machines deliver into folders of their own.
+        return replace(ending, blockers=waiting)
     until = now + delivery.LOOK_FOR_FILES
     lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
     if lost.files and ending.exit_code is ExitCode.DELIVERED:
@@ -110,12 +112,16 @@ def judge_jobs(
     left_out = selection.left_out(connection, context.batch_id, context.terms.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
     missing = selected - summary.counts[State.DONE]
-    not_selected = f"; {left_out} more were not selected" if left_out else ""
+    others = "name local files that are not here" if context.is_worker else "were not selected"
+    not_selected = f"; {left_out} more {others}" if left_out else ""
     if stopped_by:
         message = "interrupted; the same command goes on where this one stopped"
         if context.steering.pause:
             message += ", once `batchgen resume` has ended the pause"
         return Ending(ExitCode(128 + stopped_by), message, summary)
+    if not missing and left_out and context.is_worker:
+        message = f"what this machine can send is delivered{not_selected}"
+        return Ending(ExitCode.INCOMPLETE, message, summary)
     if not missing:
         message = "every job is delivered" if selected else "there is nothing to do"
         return Ending(ExitCode.DELIVERED, message + not_selected, summary)

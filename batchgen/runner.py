@@ -60,6 +60,7 @@ class Runner:
             database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
         self.context.on_changed, self.context.waits_for_credits = spec.on_changed, spec.waits_for_credits
+        self.context.is_worker = spec.is_worker
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
@@ -80,6 +81,7 @@ class Runner:
         self.charge_requests = 0
         self.steered = self.reordered = 0
         """The newest setting that was heeded, and the newest change of the order."""
+        self.balance_warning = ""
         self.before_end: Callable[[], Awaitable[None]] = nothing
         """Awaited before the end of the run is recorded."""
         self.clock = clock.SteadyClock()
@@ -184,7 +186,10 @@ class Runner:
         context = self.context
         balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
         terms, prices, now = context.terms_in_force, context.prices, clock.utcnow()
-        context.warn(await accounting.warn_of_balance(self.database, balance, context.batch_id, terms, prices, now))
+        self.balance_warning = await accounting.warn_of_balance(
+            self.database, balance, context.batch_id, terms, prices, now
+        )
+        context.warn(self.balance_warning)
 
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.
@@ -325,6 +330,8 @@ class Runner:
         if not wait.is_due(now):
             return
         balance = await self.context.service.balance()
+        if self.balance_warning:  # The wait says what the account has now.
+            self.context.warning = self.context.warning.replace(self.balance_warning, "").strip("; ")
         choice = await self.database.read(self.scheduler.choose, now, 1)
         next_cost = choice.chosen[0].estimated_usd if choice.chosen else choice.next_cost
         if wait.answered(balance, next_cost, clock.utcnow()):

@@ -153,10 +153,17 @@ class Scheduler(Stage):
         try:
             files, digests = await read_files(context.folder, job)
         except local_files.InputMissing as error:
+            if context.is_worker:
+                await context.database.write(self.leave_to_others, job, str(error), clock.utcnow())
+                return
             missing = Rejected(f"{error}; nothing was sent", kind=ErrorClass.INPUT_FILE)
             await context.database.write(submission.rejected, job, missing, clock.utcnow())
             return
         if digests and (now_fingerprint := fingerprint_as_read(job, digests)) != job.fingerprint:
+            if context.is_worker:
+                reason = "a local file differs from the one that was enrolled"
+                await context.database.write(self.leave_to_others, job, reason, clock.utcnow())
+                return
             await context.database.write(submission.outdated, job, now_fingerprint, clock.utcnow())
             return
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
@@ -230,6 +237,12 @@ class Scheduler(Stage):
     ) -> None:
         submission.accepted(connection, job, outcome, now, deadline, deadline, digests)
         self.admission.accepted(connection, job.model, admitted, now)
+
+    def leave_to_others(self, connection: Connection, job: Job, reason: str, now: datetime) -> None:
+        """Only a machine with the job's local files can send it: it is pending again, and this run leaves it alone."""
+        submission.returned(connection, job, NotSent(f"{reason}; nothing was sent"), now)
+        if self.context.terms.selected:
+            self.context.terms.selected.drop(job.id)
 
     def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
         """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""

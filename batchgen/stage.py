@@ -53,6 +53,8 @@ class RunSpec:
     """What a person said of jobs that were edited, or paid for before."""
     typed: str | None = None
     """The limits that were typed as options, as JSON for the row of the run."""
+    is_worker: bool = False
+    """The run has no manifest: jobs whose local files are not here are left to other machines."""
     waits_for_credits: bool = False
     """Wait for a top-up where the account has no credits left, instead of submitting nothing more."""
     verify: bool = False
@@ -105,6 +107,8 @@ class RunContext:
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
     """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
+    is_worker: bool = False
+    """The run has no manifest: jobs whose local files are not here are left to other machines."""
     waits_for_credits: bool = False
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""

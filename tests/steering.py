@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.batches import Bill, write_manifest
+from tests.batches import MASTER, Bill, write_image, write_manifest
 from tests.conftest import Command, Launch, Running, Simulate
 from tests.waiting import until
 
@@ -73,3 +73,46 @@ def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: 
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (12, 0)
     shown = steer("set")
     assert re.search(r"^in_flight: 100 \(set at .* by .*@.*; the manifest has 2\)$", shown, re.MULTILINE)
+
+
+def work_without_a_manifest(
+    folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    """Workers in folders of their own deliver a batch; one is killed, one is drained, and one has no image."""
+    simulator = simulate("--speed", "300", "--instant", "--lag", "0")
+    write_image(folder / "images/dusk.png", 400, 300)
+    jobs = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(8)]
+    image = {"id": "dusk", "model": MASTER, "prompt": "Dusk.", "image_url": "images/dusk.png", "priority": 9}
+    limits = {"submits_per_minute": 300, "in_flight": 20, "unconfirmed_minutes": 0.02, "on_unconfirmed": "resubmit"}
+    write_manifest(folder / "m.yaml", [image, *jobs], limits=limits)
+    environment = simulator.environment
+    enrolled = batchgen("run", "m.yaml", "--db", db, "--enroll")
+    assert (enrolled.returncode, "9 jobs (9 new)" in enrolled.stderr) == (0, True), enrolled.stderr
+    assert not (folder / "m").exists()
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+
+    def work(name: str, *words: str) -> Running:
+        return launch("worker", "--db", db, "--folder", name, *words, **environment)
+
+    killed, drained = work("one"), work("two", "--stay")
+    until(lambda: len(ask("SELECT id FROM attempts WHERE outcome = 'accepted'")) >= 2)
+    killed.signal(signal.SIGKILL)
+    killed.end()
+    until(lambda: ask("SELECT id FROM jobs WHERE state = 'done'"))
+    drained.signal(signal.SIGTERM)
+    ended = drained.end()
+    assert ended.returncode == 143, ended.stderr
+    assert "1 job names a local file that is not here as enrolled (images/dusk.png)" in ended.stderr
+    assert not ask("SELECT id FROM jobs WHERE leased_by = (SELECT id FROM runs WHERE exit_code = 143)")
+
+    if db.startswith("postgresql"):  # there a killed run counts as alive until its lease ends
+        return
+    rest = work("two").end()
+    assert rest.returncode == 3, rest.stderr
+    assert "what this machine can send is delivered; 1 more name local files that are not here" in rest.stdout
+    last = batchgen("worker", "--db", db, **environment)
+    assert (last.returncode, "9 done" in last.stdout) == (0, True), last.stderr
+    assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (9, 0)
+    assert (folder / "m/dusk.mp4").exists()
+    assert len([*(folder / "one").rglob("*.mp4"), *(folder / "two").rglob("*.mp4")]) == 8

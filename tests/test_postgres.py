@@ -48,7 +48,7 @@ from tests.conftest import Command
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server
 from tests.processes import gather
-from tests.steering import steer_two_runs
+from tests.steering import steer_two_runs, work_without_a_manifest
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_billing import USD, Pages, charge, compare
 from tests.test_database import COUNT, OPEN, names, note
@@ -391,3 +391,9 @@ def test_runs_on_one_server_heed_what_is_set_and_a_pause_outlives_a_killed_run(
     tmp_path: Path, place: str, server: Server, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     steer_two_runs(tmp_path, place, lambda sql: server.ask(place, sql), simulate, launch, batchgen)
+
+
+def test_workers_share_a_batch_on_one_server_without_its_manifest(
+    tmp_path: Path, place: str, server: Server, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    work_without_a_manifest(tmp_path, place, lambda sql: server.ask(place, sql), simulate, launch, batchgen)

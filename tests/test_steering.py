@@ -17,7 +17,7 @@ from batchgen.jobtable.schema import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
 from batchgen.limits.budget import Terms
-from batchgen.limits.steering import read_steering
+from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest import AUTO, Limits
 from batchgen.runner import Runner
 from batchgen.scheduler import Scheduler
@@ -161,9 +161,10 @@ def test_a_batch_that_was_never_run_cannot_be_steered(name: str, tmp_path: Path,
 
 def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: Command) -> None:
     table.sync("mona")
-    manifest = steering.limits_json(Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit"))
-    table.change(settings.record_manifest, table.batch_id, manifest, table.now, ANNA)
-    assert steering.limits_from(manifest) == Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit")
+    limits = Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit")
+    enrolled = Enrolled(limits, frozenset({3}))
+    table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
+    assert steering.read_enrolled(table.database.read_now(read_steering, table.batch_id)) == enrolled
     assert "no run is at work: the next one acts on it" in batchgen("set", "spring.yaml", "max_cost=90").stderr
     shown = batchgen("set", "spring.yaml").stdout.splitlines()
     assert shown[0] == "in_flight: 10 (the default)"

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, Unpack
 
 from batchgen import clock
-from batchgen.api.opening import OpenRun, open_account, open_manifest, open_run, plan_run
+from batchgen.api.opening import OpenRun, enroll_only, open_account, open_manifest, open_run, plan_run
 from batchgen.api.options import RunOptions
 from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
@@ -55,6 +55,7 @@ __all__ = [
     "Synced",
     "arun",
     "check",
+    "enroll_only",
     "open_account",
     "open_run",
     "plan",

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, typed_json, until_of
@@ -18,11 +21,11 @@ from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, settings, statistics, sync
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.sync import Batch
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
-from batchgen.limits.steering import limits_json, steering_of
+from batchgen.limits.steering import Enrolled, steering_of
 from batchgen.manifest import Manifest, read
 from batchgen.runner import Runner
 from batchgen.services.account import Account, read_account, read_public_account
@@ -72,6 +75,19 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         async with open_service(manifest, account, database) as service:
             elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)
             yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings, hooks)
+
+
+async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
+    """Write a manifest's jobs into the table, and leave them to workers. Needs no key.
+
+    Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
+    """
+    with ExitStack() as stack:
+        database, manifest = open_manifest(path, options, stack, patience=None)
+        database = database or stack.enter_context(
+            Database(batches.table_location(options.get("db"), path), patience=None)
+        )
+        return await prepare_run(database, manifest, options)
 
 
 def open_manifest(
@@ -134,12 +150,9 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
-    synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed, digests)
+    synced = await database.write(enroll, batch, manifest, clock.utcnow(), on_changed, digests)
     number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
-    await database.write(
-        settings.record_manifest, synced.batch_id, limits_json(manifest.limits), clock.utcnow(), settings.person()
-    )
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
     limits = limits_of(manifest.limits, options)
@@ -150,6 +163,16 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
         waits_for_credits=options.get("wait_for_credits", False),
         verify=options.get("verify", False),
     )
+
+
+def enroll(
+    connection: Connection, batch: Batch, manifest: Manifest, now: datetime, on_changed: OnChanged, digests: FileDigests
+) -> SyncResult:
+    """Bring the job table up to date with a manifest, and keep what it says beyond its jobs for workers."""
+    synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests)
+    enrolled = Enrolled(manifest.limits, synced.orphans)
+    settings.record_manifest(connection, synced.batch_id, str(enrolled), now, settings.person())
+    return synced
 
 
 async def plan_run(database: Database, manifest: Manifest, options: RunOptions) -> Plan:

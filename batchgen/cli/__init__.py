@@ -22,6 +22,7 @@ from batchgen.report.terminal import discard, open_standard_streams, print_json,
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
     "run": "Submit a manifest's jobs, wait, and download the videos. Run it again to resume.",
+    "worker": "Work on the batches of a job table that have work, without their manifests.",
     "check": "Validate a manifest. Writes and sends nothing.",
     "schema": "Print the JSON Schema of manifests, for an editor.",
     "plan": "Show what a run would send, what it would cost and when it would be done.",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from signal import Signals
+from typing import IO, Any, Protocol
 
 import click
 
@@ -20,14 +22,16 @@ from batchgen.cli.hook_options import hook_options
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
 from batchgen.ending import Ending
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, UsageError
 from batchgen.files import safe_open
 from batchgen.hooks.advice import stop_of
+from batchgen.jobtable import batches
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
 from batchgen.report.events import Advice, Elsewhere, Enrolled, Warned
+from batchgen.report.hints import CommandLine
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.settings import in_force_lines, pause_notice, settings_json
@@ -52,6 +56,7 @@ from batchgen.stage import RunSpec
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."
 )
+@click.option("--enroll", is_flag=True, help="Only write the jobs into the table: `batchgen worker` sends them.")
 @click.option(
     "--changed",
     type=click.Choice(["keep", "redo"]),
@@ -79,6 +84,7 @@ def command(
     log_file: Path | None,
     as_json: bool,
     dry_run: bool,
+    enroll: bool,
     verbose: int,
     **typed: Any,
 ) -> None:
@@ -99,6 +105,10 @@ def command(
         show_plan(manifest, run_options, as_json=as_json)
         return
 
+    if enroll:
+        enroll_for_workers(manifest, run_options, as_json)
+        return
+
     async def run(log: IO[str] | None) -> Ending:
         async with api.open_run(manifest, run_options) as opened:
             announce_warnings(opened.warnings, as_json)
@@ -116,6 +126,19 @@ def command(
         log = stack.enter_context(open_log(log_file)) if log_file else None
         ending = asyncio.run(run(log))
     sys.exit(ending.exit_code)
+
+
+def enroll_for_workers(manifest: Path, run_options: Any, as_json: bool) -> None:
+    """Write the jobs into the table, and say what sends them."""
+    options_of_runs = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until", "only", "where", "sample")
+    if wrong := [name for name in (*options_of_runs, "limit") if run_options.get(name)]:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
+        raise UsageError(f"--enroll starts no run for {names}: write limits into the manifest, or use `batchgen set`")
+    announce(asyncio.run(api.enroll_only(manifest, run_options)), as_json)
+    if not as_json:
+        location = batches.table_location(run_options["db"], manifest)
+        place = "URL" if "://" in str(location) else shlex.quote(os.path.relpath(location))
+        print_lines(f"Next: `batchgen worker --db {place}`, on as many machines as you like", err=True)
 
 
 def open_log(path: Path) -> IO[str]:
@@ -160,8 +183,16 @@ async def run_with_progress(
     return ending
 
 
+class Stoppable(Protocol):
+    """A run, or a worker with several."""
+
+    signal: Signals | None
+
+    def stop(self, number: Signals) -> None: ...
+
+
 @contextmanager
-def signals_handled(runner: Runner) -> Iterator[None]:
+def signals_handled(runner: Stoppable) -> Iterator[None]:
     """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
 
     A hang-up that is ignored stays ignored: `nohup` says that the run is to go on.
@@ -173,12 +204,12 @@ def signals_handled(runner: Runner) -> Iterator[None]:
         numbers.append(hangup)
     before = {number: signal.getsignal(number) for number in numbers}
 
-    def stop(number: int, _frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
         stopped_by = signal.SIGTERM if number == hangup else signal.Signals(number)
         loop.call_soon_threadsafe(runner.stop, stopped_by)
 
     for number in numbers:
-        signal.signal(number, stop)
+        signal.signal(number, handle)
     try:
         yield
     finally:
@@ -256,7 +287,9 @@ def announce_settings(opened: api.OpenRun, as_json: bool) -> None:
     print_lines(*lines, err=True)
 
 
-def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
+def notice_of(
+    runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.typed
+) -> str:
     """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
 
     `commands_left` is how many commands of `--exec` its end waits for.
@@ -272,7 +305,7 @@ def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
     elif context.blocked:
         reason = f"no more submits: {context.blocked.reason}"
     elif pause := context.steering.pause:
-        reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), options.typed)
+        reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), command_line)
     elif context.credit_wait.refusal and context.credit_wait.next_at:
         at = local_time(context.credit_wait.next_at, clock.utcnow())
         reason = f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
@@ -286,10 +319,10 @@ def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def notice_advice(runner: Runner, same_command: str) -> Advice:
+def notice_advice(runner: Runner, same_command: str, command_line: CommandLine = options.typed) -> Advice:
     """What a person does about why a run is doing less than it could."""
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, same_command)
     if runner.context.steering.pause and not runner.signal:
-        return hints.advice("resume the batch", options.typed("resume"))
+        return hints.advice("resume the batch", command_line("resume"))
     return hints.advice("the same command goes on" if runner.signal else "", same_command if runner.signal else None)

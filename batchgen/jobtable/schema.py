@@ -43,7 +43,7 @@ class LimitKind(StrEnum):
 class SettingName(StrEnum):
     """What a row of `settings` is about: a value that runs heed, or a command of a person that runs notice."""
 
-    MANIFEST = "manifest"  #: the limits of the manifest as it was last enrolled, as JSON
+    MANIFEST = "manifest"  #: what the manifest says beyond its jobs, as it was last enrolled, as JSON
     PAUSED = "paused"  #: nothing is submitted
     IN_FLIGHT = "in_flight"
     SUBMITS_PER_MINUTE = "submits_per_minute"

@@ -73,6 +73,14 @@ class Selected:
             self._first += len(chunk)
         return (self.ids[start : start + CHUNK] for start in range(self._first, len(self.ids), CHUNK))
 
+    def drop(self, job_id: int) -> None:
+        """Leave one job out from now on."""
+        self.ids, self._first = [id_ for id_ in self.ids if id_ != job_id], 0
+
+    def replace(self, ids: Sequence[int]) -> None:
+        """Select these jobs from now on."""
+        self.ids, self._first = list(ids), 0
+
     def reorder(self, connection: Connection) -> None:
         """Take over the order in which the jobs are to be sent now, since a person has changed it."""
         places = {

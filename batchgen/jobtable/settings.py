@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Literal
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
@@ -34,7 +35,8 @@ class Setting:
 
 def current(connection: Connection, batch_id: int) -> list[Setting]:
     """The settings of a batch that are not replaced, in the order in which they were made."""
-    return [to_setting(*row) for row in connection.execute(CURRENT, {"in_batch": batch_id})]
+    rows = [to_setting(*row) for row in connection.execute(CURRENT, {"in_batch": batch_id})]
+    return sorted(rows, key=attrgetter("id"))
 
 
 def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
@@ -54,11 +56,11 @@ def record(connection: Connection, batch_id: int, name: SettingName, value: str 
     connection.execute(INSERT, row)
 
 
-def record_manifest(connection: Connection, batch_id: int, limits: str, now: datetime, by: str) -> None:
-    """Keep the limits of the manifest (JSON) for workers, which do not have it. Equal ones change nothing."""
+def record_manifest(connection: Connection, batch_id: int, manifest: str, now: datetime, by: str) -> None:
+    """Keep what the manifest says beyond its jobs (JSON), for workers. The same again changes nothing."""
     stored = {setting.name: setting.value for setting in current(connection, batch_id)}
-    if stored.get(SettingName.MANIFEST) != limits:
-        record(connection, batch_id, SettingName.MANIFEST, limits, now, by)
+    if stored.get(SettingName.MANIFEST) != manifest:
+        record(connection, batch_id, SettingName.MANIFEST, manifest, now, by)
 
 
 def prioritize(
@@ -100,7 +102,7 @@ CHUNK = 500
 """Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
 _of_batch = settings.c.batch_id == bindparam("in_batch")
-CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT)).order_by(settings.c.id)
+CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
 SINCE = select(*_columns).where(settings.c.id > bindparam("after"), _of_batch).order_by(settings.c.id)
 NEWEST = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))
 REPLACE = (

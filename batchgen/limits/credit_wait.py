@@ -68,5 +68,5 @@ class CreditWait:
         """What the run waits for, in words."""
         parts = [f"it has {plain(self.balance)} USD" if self.balance is not None else ""]
         parts.append(f"the next job costs {plain(self.next_cost)}" if self.next_cost is not None else "")
-        known = ", ".join(filter(None, parts))
-        return f"the account has no credits left{f' ({known})' if known else ''}"
+        amounts = ", ".join(filter(None, parts))
+        return f"the account has no credits left{f' ({amounts})' if amounts else ''}"

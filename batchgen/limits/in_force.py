@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from batchgen.jobtable.schema import SettingName, runs
 from batchgen.jobtable.settings import Setting
-from batchgen.limits.steering import STEERED, Steering, limits_from, read_steering, text_of
+from batchgen.limits.steering import STEERED, read_enrolled, read_steering, text_of
 from batchgen.manifest import Limits
 
 
@@ -56,7 +56,7 @@ class InForce:
 def read_in_force(connection: Connection, batch_id: int, run_ids: Collection[str] = ()) -> InForce:
     """What is in force for a batch. `run_ids` are the runs at work on it, of which each may have options."""
     steering = read_steering(connection, batch_id)
-    manifest = own_limits(steering)
+    manifest = read_enrolled(steering).limits
     of_runs = connection.execute(select(runs.c.host, runs.c.pid, runs.c.limits).where(runs.c.id.in_(run_ids))).all()
     typed = [(f"{row.host}, process {row.pid}", json.loads(row.limits)) for row in of_runs if row.limits]
     values: list[ValueInForce] = []
@@ -74,9 +74,3 @@ def read_in_force(connection: Connection, batch_id: int, run_ids: Collection[str
             is_default = own == getattr(Limits(), name, None)
             values.append(ValueInForce(name, own_text, Source.DEFAULT if is_default else Source.MANIFEST))
     return InForce(steering.pause, values)
-
-
-def own_limits(steering: Steering) -> Limits:
-    """The limits of the manifest as it was last enrolled."""
-    row = steering.rows.get(SettingName.MANIFEST)
-    return limits_from(row.value) if row and row.value else Limits()

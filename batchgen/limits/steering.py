@@ -84,18 +84,30 @@ def steering_of(connection: Connection, batch: str) -> Steering:
     return NO_STEERING if batch_id is None else read_steering(connection, batch_id)
 
 
-def limits_json(limits: Limits) -> str:
-    """Those of the manifest's limits that are not the defaults, as JSON for a row: for workers, and for `set`."""
-    own, defaults = asdict(limits), asdict(Limits())
-    return json.dumps({name: text_of(value) for name, value in own.items() if value != defaults[name]})
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a manifest says beyond its jobs, as it was last enrolled: a worker does not have the manifest."""
+
+    limits: Limits = field(default_factory=Limits)
+    orphans: frozenset[int] = frozenset()
+    """Row ids of jobs that were sent and are no longer in the manifest: what they paid for is not bought again."""
+
+    def __str__(self) -> str:
+        """It as JSON for a row: the limits that are not the defaults, and the orphans."""
+        own, defaults = asdict(self.limits), asdict(Limits())
+        changed = {name: text_of(value) for name, value in own.items() if value != defaults[name]}
+        return json.dumps({"limits": changed, "orphans": sorted(self.orphans)})
 
 
-def limits_from(text: str) -> Limits:
-    """The limits of such a row. Raises `UsageError`."""
+def read_enrolled(steering: Steering) -> Enrolled:
+    """What the manifest says, from its row. Raises `UsageError` for one that somebody else has written."""
+    row = steering.rows.get(SettingName.MANIFEST)
     try:
-        return Limits(**{name: read_limit(name, value) for name, value in json.loads(text).items()})
+        document = json.loads(row.value or "{}") if row else {}
+        limits = {name: read_limit(name, text) for name, text in document.get("limits", {}).items()}
+        return Enrolled(Limits(**limits), frozenset(map(int, document.get("orphans", ()))))
     except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"the limits of the manifest in the job table cannot be read: {error}") from error
+        raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
 
 
 def read_value(name: str, text: str) -> Any:

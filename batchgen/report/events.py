@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # pydantic reads the one of `typing` from Python 3.12 on
+)
 
-from typing_extensions import TypedDict  # pydantic reads the one of `typing` from Python 3.12 on
+from typing_extensions import TypedDict
 
 from batchgen.jobs import State
 
@@ -127,6 +131,8 @@ class Moved(FROM_TO):
     """A job has changed its state."""
 
     event: Literal["moved"]
+    batch: NotRequired[str]
+    """The batch, where several share the output."""
     at: datetime
     id: str
     detail: str | None
@@ -136,6 +142,7 @@ class Waiting(WaitFor):
     """What jobs wait for, when nothing has moved for a while or an error has come several times."""
 
     event: Literal["waiting"]
+    batch: str
     at: datetime
 
 
@@ -143,6 +150,7 @@ class Notice(Advice):
     """The run does less than it could, and why; "" once it goes on."""
 
     event: Literal["notice"]
+    batch: str
     at: datetime
     message: str
 
@@ -238,12 +246,27 @@ class Steered(TypedDict):
     """A person has set a value, paused or resumed the batch, or changed jobs, while the run is at work."""
 
     event: Literal["steered"]
+    batch: NotRequired[str]
+    """The batch, where several share the output."""
     at: datetime
     name: str
     value: str | None
     """Null gives back what the options or the manifest say."""
     by: str
     message: str
+
+
+class Worked(Advice):
+    """A worker has begun or ended a run on a batch, or has nothing more to do ("" as batch)."""
+
+    event: Literal["worker"]
+    batch: str
+    step: Literal["began", "ended", "idle"]
+    exit_code: int | None
+    """How the run ended."""
+    message: str
+    absent: int
+    """Jobs that name local files which are not on this machine: only another one sends them."""
 
 
 class HeldJob(TypedDict):
@@ -379,6 +402,7 @@ Event = (
     | Held
     | Settings
     | Steered
+    | Worked
     | Discrepancy
     | Reconciled
     | Examined
