@@ -10,7 +10,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.runner import Runner
+from batchgen.services.registry import SIMULATOR
 from batchgen.stage import RunSpec, wait_for
 
 CHECK_SECONDS = 2.0  # between two looks for batches that have work: a new one is begun within this time
@@ -129,8 +130,10 @@ class Worker:
         """Run on one batch to its end. An error ends this run only."""
         code = ExitCode.INTERNAL_ERROR
         try:
-            ending = await self.run_batch(batch)
-            code = ending.exit_code
+            run = await self.run_batch(batch)
+            # What was changed while the run was at work, it has heeded.
+            batch = replace(run.batch, setting=run.runner.steered)
+            code = run.ending.exit_code if run.ending else code
         except BatchgenError as error:
             code = error.exit_code
             self.on_error(batch, error)
@@ -138,7 +141,7 @@ class Worker:
             self.ended[batch.id] = Ended(code, batch, clock.utcnow())
             self.wakeup.set()
 
-    async def run_batch(self, batch: EnrolledBatch) -> Ending:
+    async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
         read, folder = self.database.read, self.folder_of(batch)
         steering = await read(read_steering, batch.id)
         of_manifest, models = read_enrolled(steering), await read(enrolled.models_of, batch.id)
@@ -155,7 +158,9 @@ class Worker:
             is_worker=True,
             waits_for_credits=self.waits_for_credits,
         )
-        async with open_account(self.database, batch.service, folder) as service:
+        # A simulator keeps its generations beside the manifest; elsewhere, another one would not know them.
+        state = Path(batch.manifest_path).parent if batch.service == SIMULATOR else folder
+        async with open_account(self.database, batch.service, state if state.exists() else folder) as service:
             last_event = await read(statistics.last_event)
             run = WorkerRun(batch, Runner(self.database, service, spec), absent, last_event)
             self.runs[batch.id] = run
@@ -168,7 +173,7 @@ class Worker:
                     except BatchgenError as error:
                         run.error = error
                         raise
-                return run.ending
+                return run
             finally:
                 del self.runs[batch.id]
 

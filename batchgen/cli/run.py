@@ -14,6 +14,7 @@ from signal import Signals
 from typing import IO, Any, Protocol
 
 import click
+from click.core import ParameterSource
 
 from batchgen import api, clock
 from batchgen.cli import options
@@ -137,8 +138,10 @@ def enroll_for_workers(manifest: Path, run_options: Any, as_json: bool) -> None:
     announce(asyncio.run(api.enroll_only(manifest, run_options)), as_json)
     if not as_json:
         location = batches.table_location(run_options["db"], manifest)
-        place = "URL" if "://" in str(location) else shlex.quote(os.path.relpath(location))
-        print_lines(f"Next: `batchgen worker --db {place}`, on as many machines as you like", err=True)
+        place = " --db " + ("URL" if "://" in str(location) else shlex.quote(os.path.relpath(location)))
+        if click.get_current_context().get_parameter_source("db") is ParameterSource.ENVIRONMENT:
+            place = ""
+        print_lines(f"Next: `batchgen worker{place}`, on as many machines as you like", err=True)
 
 
 def open_log(path: Path) -> IO[str]:

@@ -15,12 +15,13 @@ from batchgen.api.worker import Worker, WorkerRun
 from batchgen.cli import options
 from batchgen.cli.run import notice_advice, notice_of, signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
+from batchgen.hooks.advice import next_step
 from batchgen.hooks.command_line import command_line
 from batchgen.jobtable import batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
-from batchgen.report.events import Worked
+from batchgen.report.events import Advice, Worked
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, print_json, print_lines
@@ -147,14 +148,22 @@ def report_end(run: WorkerRun, as_json: bool) -> None:
     if ending is None:
         return
     if as_json:
-        print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent))
+        step = next_step(ending)
+        command = step.command and command_line(step.command, batch.manifest_path)
+        advice = hints.advice(step.hint, command)
+        print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
         return
     line = summary_line(batch.name, batch.service, ending.batch_summary)
     OutputStream(sys.stdout).write(f"{line}; {ending.message}")
 
 
 def print_step(
-    batch: str, step: Literal["began", "ended", "idle"], message: str, code: int | None, absent: int = 0
+    batch: str,
+    step: Literal["began", "ended", "idle"],
+    message: str,
+    code: int | None,
+    absent: int = 0,
+    advice: Advice | None = None,
 ) -> None:
     """Print the event `worker`."""
     event: Worked = {
@@ -164,6 +173,6 @@ def print_step(
         "exit_code": code,
         "message": message,
         "absent": absent,
-        **hints.advice(""),
+        **(advice or hints.advice("")),
     }
     print_json(event, is_progress=True)
