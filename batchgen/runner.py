@@ -311,10 +311,9 @@ class Runner:
         """Heed what a person has set or commanded since the last time, and look for work at once."""
         context, read = self.context, self.database.read
         steering = await read(read_steering, self.batch_id)
-        if steering.pause and (context.in_flight_at_pause or steering.version != self.steered):
-            number = await read(statistics.active, self.batch_id)
-            is_new = not self.context.in_flight_at_pause
-            context.in_flight_at_pause = number if is_new or not number else context.in_flight_at_pause
+        number = await read(statistics.active, self.batch_id) if steering.pause else None
+        if not (number and context.in_flight_at_pause):  # the notice would change with every job that ends
+            context.in_flight_at_pause = number
         if steering.version == self.steered:
             return
         self.steered, context.steering = steering.version, max((steering, context.steering), key=attrgetter("version"))

@@ -101,8 +101,8 @@ class RunContext:
     """Of the run's options and manifest, likewise (`terms_in_force`)."""
     steering: Steering = field(default_factory=Steering)
     """What a person has set, as it was last read."""
-    in_flight_at_pause: int = 0
-    """How many jobs went on when the pause was noticed; 0 once none is left."""
+    in_flight_at_pause: int | None = None
+    """How many jobs went on when the run noticed a pause; 0 once none is left, None while it has not noticed one."""
     prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None

@@ -307,7 +307,7 @@ def notice_of(
         reason = f"no more downloads: {context.disk}"
     elif context.blocked:
         reason = f"no more submits: {context.blocked.reason}"
-    elif pause := context.steering.pause:
+    elif (pause := context.steering.pause) and context.in_flight_at_pause is not None:
         reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), command_line)
     elif context.credit_wait.refusal and context.credit_wait.next_at:
         at = local_time(context.credit_wait.next_at, clock.utcnow())

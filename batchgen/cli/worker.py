@@ -46,9 +46,9 @@ FILES_SHOWN = 3
 def command(
     db: str | None, folder: Path | None, stay: bool, wait_for_credits: bool, verbose: int, as_json: bool
 ) -> None:
-    """What `batchgen run` has enrolled in the table lies in rows: jobs, limits, the cap, what a person has set. So any
-    number of workers, on any machine, share the batches, with the limits of the account kept over all of them. The key
-    comes from the environment, or from a file .env in the folder.
+    """`batchgen run`, or `run --enroll` alone, writes a manifest's jobs, limits and cap into the table. Any number of
+    workers, on any machine, share the batches, and keep the limits of the account together. Without --db: the table
+    ./batchgen.db. The key comes from the environment, or from a file .env in the folder.
 
     A job whose request names a local file is sent only by a machine that has this file, with the same content. Ends
     when nothing is left that it can do. SIGTERM drains: it claims nothing more, waits for create requests on the wire,
