@@ -44,7 +44,7 @@ from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
-from tests.conftest import Command
+from tests.conftest import Command, Launch, Simulate
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server
 from tests.processes import gather
