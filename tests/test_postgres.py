@@ -44,11 +44,10 @@ from batchgen.jobtable.verdicts import Judgement
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Finished, Rejected
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import Command
 from tests.hot_queries import HOT_QUERIES, SORTED, statements
 from tests.postgres import Server
 from tests.processes import gather
-from tests.steering import steer_two_runs, work_without_a_manifest
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_billing import USD, Pages, charge, compare
 from tests.test_database import COUNT, OPEN, names, note
@@ -385,15 +384,3 @@ def test_the_page_of_a_batch_reads_the_same_rows(table: Table) -> None:
     assert table.database.read_now(clips.find_file, table.batch_id, mona.row_id, 1) is None  # it has no whole digest
     assert table.database.read_now(clips.attempt_of_clip, table.batch_id, "mona", "ab") == mona.attempt_id
     assert table.database.read_now(clips.spend_by_model, table.batch_id) == {}
-
-
-def test_runs_on_one_server_heed_what_is_set_and_a_pause_outlives_a_killed_run(
-    tmp_path: Path, place: str, server: Server, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    steer_two_runs(tmp_path, place, lambda sql: server.ask(place, sql), simulate, launch, batchgen)
-
-
-def test_workers_share_a_batch_on_one_server_without_its_manifest(
-    tmp_path: Path, place: str, server: Server, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    work_without_a_manifest(tmp_path, place, lambda sql: server.ask(place, sql), simulate, launch, batchgen)

@@ -9,6 +9,7 @@ import pytest
 from tests.batches import write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
+from tests.postgres import Server
 from tests.steering import work_without_a_manifest
 from tests.waiting import rows, states
 
@@ -18,6 +19,12 @@ def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
 ) -> None:
     database = tmp_path / "batchgen.db"
     work_without_a_manifest(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
+
+
+def test_workers_share_a_batch_on_a_server(
+    tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    work_without_a_manifest(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
 
 
 def test_a_worker_keeps_to_the_cap_of_a_manifest_and_works_on_other_batches_meanwhile(
