@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.hooks.advice import next_step
 from batchgen.hooks.command_line import command_line
 from batchgen.jobtable import batches
-from batchgen.jobtable.database import Database
+from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
 from batchgen.report.events import Advice, Worked
@@ -79,12 +80,12 @@ async def work(
         finally:
             over.set()
             await following
-            report_end(run, as_json)
+            report_end(database, run, as_json)
 
     def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
         print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
         if isinstance(error, ManifestChanged):
-            decide = command_line("run --changed keep", batch.manifest_path)
+            decide = command_for(database, batch, "run --changed keep")
             print_lines(
                 f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is", err=True
             )
@@ -107,7 +108,7 @@ async def work(
 def progress_of(database: Database, run: WorkerRun, as_json: bool) -> Progress:
     """The lines about one batch, among those about others."""
     runner, name = run.runner, run.batch.name
-    to_type = lambda verb: command_line(verb, run.batch.manifest_path)  # noqa: E731
+    to_type = partial(command_for, database, run.batch)
     return Progress(
         *(database, run.batch.id, name, run.last_event),
         as_json=as_json,
@@ -118,6 +119,11 @@ def progress_of(database: Database, run: WorkerRun, as_json: bool) -> Progress:
         origin=runner.context.service.origin,
         is_one_of_many=True,
     )
+
+
+def command_for(database: Database, batch: EnrolledBatch, name: str) -> str:
+    """Another command on a batch of this table, to type where its manifest is."""
+    return command_line(name, batch.manifest_path, db=database.path or shown(database.url))
 
 
 def announce(run: WorkerRun, as_json: bool) -> None:
@@ -142,14 +148,14 @@ def absent_words(absent: Sequence[JobWithFiles]) -> str:
     )
 
 
-def report_end(run: WorkerRun, as_json: bool) -> None:
+def report_end(database: Database, run: WorkerRun, as_json: bool) -> None:
     """Say how a run ended; an error is shown by `show_error`."""
     ending, batch = run.ending, run.batch
     if ending is None:
         return
     if as_json:
         step = next_step(ending)
-        command = step.command and command_line(step.command, batch.manifest_path)
+        command = step.command and command_for(database, batch, step.command)
         advice = hints.advice(step.hint, command)
         print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
         return
