@@ -169,7 +169,7 @@ def test_a_batch_that_was_never_run_cannot_be_steered(name: str, tmp_path: Path,
 def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: Command) -> None:
     table.sync("mona")
     limits = Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit")
-    enrolled = Enrolled(limits, frozenset({3}))
+    enrolled = Enrolled(limits, frozenset({"old"}))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
     assert steering.read_enrolled(table.database.read_now(read_steering, table.batch_id)) == enrolled
     assert "no run is at work: the next one acts on it" in batchgen("set", "spring.yaml", "max_cost=90").stderr

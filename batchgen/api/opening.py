@@ -21,6 +21,7 @@ from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, settings, statistics, sync
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.enrolled import keys_of
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
@@ -170,7 +171,8 @@ def enroll(
 ) -> SyncResult:
     """Bring the job table up to date with a manifest, and keep what it says beyond its jobs for workers."""
     synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests)
-    enrolled = Enrolled(manifest.limits, synced.orphans)
+    # By their keys, which stay when the batch moves to another table.
+    enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
     settings.record_manifest(connection, synced.batch_id, str(enrolled), now, settings.person())
     return synced
 

@@ -149,7 +149,7 @@ class Worker:
         spec = RunSpec(
             Batch(batch.name, batch.service, Path(batch.manifest_path), ""),
             await read(enrolled.job_count, batch.id),
-            SyncResult(batch.id, orphans=of_manifest.orphans),
+            SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, of_manifest.orphans)),
             folder,
             of_manifest.limits,
             models,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select
 
 from batchgen.catalogue.pointers import parent_of
 from batchgen.jobs import State
-from batchgen.jobtable import settings
+from batchgen.jobtable import commands, moves, settings
+from batchgen.jobtable.commands import CHUNK
 from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.schema import batches, jobs
 
@@ -63,11 +64,12 @@ class JobWithFiles:
 
 
 def open_batches(connection: Connection) -> list[EnrolledBatch]:
-    """The batches with jobs that have not ended, in the order in which they were first enrolled."""
+    """The batches with jobs that have not ended, as they were first enrolled; none that was moved to another table."""
     has_open = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state.in_(OPEN)).exists()
     columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path, batches.c.synced_at)
     rows = connection.execute(select(*columns).where(has_open).order_by(batches.c.id)).all()
-    return [EnrolledBatch(*row, setting=settings.newest(connection, row.id)) for row in rows]
+    away = {batch_id for move in moves.departures(connection) for batch_id in move.names}
+    return [EnrolledBatch(*row, setting=settings.newest(connection, row.id)) for row in rows if row.id not in away]
 
 
 def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
@@ -75,6 +77,19 @@ def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
     return tuple(
         sorted(connection.execute(select(jobs.c.model).where(jobs.c.batch_id == batch_id).distinct()).scalars())
     )
+
+
+def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
+    """The keys of jobs by their row ids."""
+    chunks = (list(ids)[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+    return frozenset(
+        key for chunk in chunks for key in connection.execute(select(jobs.c.key).where(jobs.c.id.in_(chunk))).scalars()
+    )
+
+
+def ids_of(connection: Connection, batch_id: int, keys: Collection[str]) -> frozenset[int]:
+    """The row ids of a batch's jobs by their keys; a key that is not in the batch is missing."""
+    return frozenset(row.id for row in commands.rows_of(connection, batch_id, keys))
 
 
 def job_count(connection: Connection, batch_id: int) -> int:

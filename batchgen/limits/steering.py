@@ -89,8 +89,8 @@ class Enrolled:
     """What a manifest says beyond its jobs, as it was last enrolled: a worker does not have the manifest."""
 
     limits: Limits = field(default_factory=Limits)
-    orphans: frozenset[int] = frozenset()
-    """Row ids of jobs that were sent and are no longer in the manifest: what they paid for is not bought again."""
+    orphans: frozenset[str] = frozenset()
+    """Jobs that were sent and are no longer in the manifest: what they paid for is not bought again."""
 
     def __str__(self) -> str:
         """It as JSON for a row: the limits that are not the defaults, and the orphans."""
@@ -105,7 +105,7 @@ def read_enrolled(steering: Steering) -> Enrolled:
     try:
         document = json.loads(row.value or "{}") if row else {}
         limits = {name: read_limit(name, text) for name, text in document.get("limits", {}).items()}
-        return Enrolled(Limits(**limits), frozenset(map(int, document.get("orphans", ()))))
+        return Enrolled(Limits(**limits), frozenset(map(str, document.get("orphans", ()))))
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
 
