@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so much in tens of milliseconds
 CLAIMED_PER_CONNECTION = 2  # jobs that wait for it: small files must not run out between two claims
+DOWNLOADS_MAX = 32  # the highest number that a manifest may name
 VERIFYING_MAX = 128  # files being checked and renamed: bounds the leases and the open files
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
@@ -75,8 +76,11 @@ class Downloader(Stage):
         super().__init__(context, at_once)
         self.verifying = 0
         """Files that have arrived and are being checked and renamed. They hold no connection."""
-        self.client = file_server.client(at_once)
-        self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
+        self.client = file_server.client(DOWNLOADS_MAX)
+        self.free_places = asyncio.Semaphore(at_once)
+        """A download waits here for its turn; `resize` changes how many there are."""
+        self.shrinking: set[asyncio.Task[bool]] = set()
+        self.threads = ThreadPoolExecutor(2 * DOWNLOADS_MAX, "batchgen-disk")  # each may have one write and one rename
         self.checker = Checker()
         self.outputs = OutputFolder(context.folder)
         self.folders = FolderSync(partial(self.on_disk, self.outputs.sync))
@@ -90,9 +94,21 @@ class Downloader(Stage):
 
     async def close(self) -> None:
         """Release connections, threads and the child process."""
+        for task in self.shrinking:
+            task.cancel()
         await self.client.aclose()
         self.threads.shutdown(wait=False)
         await self.checker.close()
+
+    def resize(self, at_once: int) -> None:
+        """Download so many files at one time from now on. Places that are in use go when their file has come."""
+        for _ in range(at_once - self.at_once):
+            self.free_places.release()
+        for _ in range(self.at_once - at_once):
+            task = asyncio.create_task(self.free_places.acquire())
+            self.shrinking.add(task)
+            task.add_done_callback(self.shrinking.discard)
+        self.at_once = at_once
 
     @property
     def capacity(self) -> int:
@@ -191,7 +207,7 @@ class Downloader(Stage):
 
     async def download(self, job: Job, output: Output, part: Part) -> None:
         """Fetch a file, verify it, and deliver it."""
-        async with self.client.free_connections:
+        async with self.free_places:
             try:
                 cut = await self.fetch(job, output, part)
             finally:

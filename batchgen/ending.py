@@ -15,9 +15,10 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, selection, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.delivery import LostFiles
+from batchgen.jobtable.schema import SettingName
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
-from batchgen.limits.budget import Choice
+from batchgen.limits.budget import Choice, Hold
 from batchgen.services.account import Variables
 from batchgen.services.outcomes import Blocked, Trouble
 from batchgen.stage import RunContext
@@ -37,6 +38,8 @@ class Ending:
     """What the jobs wait for that are not delivered, and why."""
     lost: LostFiles = field(default_factory=lambda: LostFiles([], 0))
     """Delivered files that are not there any more."""
+    is_limit_set: bool = False
+    """Whether the cap or the time that is reached was set by `batchgen set`, and is changed there only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ class RunResult:
 def is_any_open(connection: Connection, context: RunContext, choose: Choose, now: datetime) -> bool:
     """Whether the run can still bring a job forward."""
     states = context.advanceable_states()
-    if State.PENDING in states and context.terms.any:
-        if choose(connection, now, 1).chosen:
+    if State.PENDING in states and context.heed(connection).terms(context.terms).any:
+        choice = choose(connection, now, 1)
+        # While a batch is paused, a person may be about to raise what holds its jobs back.
+        if choice.chosen or (choice.hold and context.steering.pause):
             return True
         states.remove(State.PENDING)
     return statistics.any_open(connection, context.batch_id, states, now, context.service.origin)
@@ -87,6 +92,8 @@ def judge(
     cause = next((blocker for blocker in waiting if blocker.cause), None)
     if cause and ending.exit_code is ExitCode.INCOMPLETE:
         ending = replace(ending, message=f"{ending.message}; {cause}")
+    if context.is_worker:  # Other machines deliver into folders of their own.
+        return replace(ending, blockers=waiting)
     until = now + delivery.LOOK_FOR_FILES
     lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
     if lost.files and ending.exit_code is ExitCode.DELIVERED:
@@ -105,10 +112,16 @@ def judge_jobs(
     left_out = selection.left_out(connection, context.batch_id, context.terms.selected)
     selected = summary.total - summary.counts[State.CANCELLED] - left_out
     missing = selected - summary.counts[State.DONE]
-    not_selected = f"; {left_out} more were not selected" if left_out else ""
+    others = "name local files that are not here" if context.is_worker else "were not selected"
+    not_selected = f"; {left_out} more {others}" if left_out else ""
     if stopped_by:
         message = "interrupted; the same command goes on where this one stopped"
+        if context.steering.pause:
+            message += ", once `batchgen resume` has ended the pause"
         return Ending(ExitCode(128 + stopped_by), message, summary)
+    if not missing and left_out and context.is_worker:
+        message = f"what this machine can send is delivered{not_selected}"
+        return Ending(ExitCode.INCOMPLETE, message, summary)
     if not missing:
         message = "every job is delivered" if selected else "there is nothing to do"
         return Ending(ExitCode.DELIVERED, message + not_selected, summary)
@@ -127,13 +140,27 @@ def judge_jobs(
         return Ending(code, explain_block(blocked, context.service.variables), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
-        return Ending(ExitCode.LIMIT_REACHED, budget.explanation(choice, context.terms), summary)
+        return Ending(
+            ExitCode.LIMIT_REACHED, explain_hold(choice, context), summary, is_limit_set=is_set(choice, context)
+        )
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
     absent = blockers.elsewhere(connection, context.batch_id, context.service.origin)
     reasons = "".join(
         f"; {blocker.jobs} of them: sent to {blocker.origin}, and asked for only there" for blocker in absent
     )
     return Ending(ExitCode.INCOMPLETE, message + not_selected + reasons, summary)
+
+
+def explain_hold(choice: Choice, context: RunContext) -> str:
+    """Why no more is sent, and what a person does about it: a value that was set is raised where it was set."""
+    how = "Raise it by `batchgen set`, where it was set" if is_set(choice, context) else ""
+    return budget.explanation(choice, context.terms_in_force, how)
+
+
+def is_set(choice: Choice, context: RunContext) -> bool:
+    """Whether a person has set the value that holds the next job back."""
+    name = {Hold.BUDGET: SettingName.MAX_COST, Hold.TIME: SettingName.UNTIL}.get(choice.hold or Hold.PRICE)
+    return name in context.steering.values
 
 
 def explain_block(blocked: Blocked, variables: Variables) -> str:

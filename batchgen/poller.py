@@ -66,7 +66,7 @@ class Poller(Stage):
         due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         if due is None or due > now:
             return [], due
-        per_minute = context.limits.polls_per_minute
+        per_minute = context.limits_in_force.polls_per_minute
         allowance = rate.allowed(connection, self.key, per_minute, capacity, now)
         number = allowance.number
         self.backing_off = allowance.backing_off

@@ -184,6 +184,8 @@ class RepeatCheck:
                 break
             since = newest - repeats.SLACK
         self.context.awaits_history = False
+        if not self.context.awaits_prices:
+            self.context.hold, self.context.hold_until = "", None
         await self.wait(0)
 
     async def is_over_after(self, newest: datetime) -> bool:

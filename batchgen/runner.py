@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from operator import attrgetter
 from typing import Any
 from uuid import uuid4
 
@@ -21,11 +22,12 @@ from batchgen.ending import Ending, is_any_open, judge
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
 from batchgen.files.checker import Checker
-from batchgen.jobtable import leases, place, pricelist, run_lock, timings
+from batchgen.jobtable import leases, place, pricelist, run_lock, statistics, timings
 from batchgen.jobtable.database import Database
 from batchgen.limits import accounting, rate
 from batchgen.limits.budget import Hold
 from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.steering import read_steering
 from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler, RepeatCheck
@@ -39,6 +41,7 @@ IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
 SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
+STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
 CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
@@ -56,7 +59,8 @@ class Runner:
         self.context = RunContext(
             database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
-        self.context.on_changed = spec.on_changed
+        self.context.on_changed, self.context.waits_for_credits = spec.on_changed, spec.waits_for_credits
+        self.context.is_worker = spec.is_worker
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
@@ -75,6 +79,9 @@ class Runner:
         self.failure: BaseException | None = None
         """The first exception of a loop."""
         self.charge_requests = 0
+        self.steered = self.reordered = 0
+        """The newest setting that was heeded, and the newest change of the order."""
+        self.balance_warning = ""
         self.before_end: Callable[[], Awaitable[None]] = nothing
         """Awaited before the end of the run is recorded."""
         self.clock = clock.SteadyClock()
@@ -87,7 +94,7 @@ class Runner:
         with run_lock.lock_held(self.database, self.id, lambda: call_in(loop, self.notify, *self.stages)) as lock:
             self.neighbours.own_lock = lock
             host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
-            row = (self.id, self.batch_id, host, pid, now, self.selection)
+            row = (self.id, self.batch_id, host, pid, now, self.selection, self.spec.typed)
             await write(leases.begin_run, *row, holds_lock=lock.is_possible)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})
@@ -137,6 +144,7 @@ class Runner:
     async def prepare(self) -> None:
         """Begin with the prices and the generation times that the table has."""
         context = self.context
+        await self.heed_steering()
         context.prices = await self.database.read(pricelist.load, context.service.name)
         context.times = GenerationTimes({}, await self.database.read(timings.load, context.service.name))
 
@@ -146,7 +154,7 @@ class Runner:
 
         Most answers come within a moment, for which the run waits: then even its first polls are planned well.
         """
-        self.context.awaits_prices = self.context.terms.max_cost is not None
+        self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
         self.context.awaits_history = True
         repeats = RepeatCheck(self.context, self.spec, self.wait)
         questions = [repeats.run(), self.poller.learn_medians(), self.ask_money()]
@@ -184,8 +192,11 @@ class Runner:
         """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
         context = self.context
         balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
-        terms, prices, now = context.terms, context.prices, clock.utcnow()
-        context.warn(await accounting.warn_of_balance(self.database, balance, context.batch_id, terms, prices, now))
+        terms, prices, now = context.terms_in_force, context.prices, clock.utcnow()
+        self.balance_warning = await accounting.warn_of_balance(
+            self.database, balance, context.batch_id, terms, prices, now
+        )
+        context.warn(self.balance_warning)
 
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.
@@ -208,7 +219,9 @@ class Runner:
                 for loop in (
                     *(self.turn(stage) for stage in self.stages),
                     self.repeat(self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
+                    self.repeat(self.heed_steering, STEERING_SECONDS),
                     self.repeat(self.renew_leases, RENEW_SECONDS),
+                    self.repeat(self.ask_credits, STEERING_SECONDS),
                     self.repeat(self.check_clock, NEIGHBOURS_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
@@ -272,8 +285,10 @@ class Runner:
             self.moved.clear()
             if any(stage.failure for stage in self.stages):
                 self.end()
-            self.context.check_contact(clock.utcnow())
-            if any(stage.tasks for stage in self.job_stages) or self.context.awaits_prices:
+            is_at_work = any(stage.tasks for stage in self.job_stages)
+            if is_at_work or not self.context.steering.pause:  # a paused run need not reach the service
+                self.context.check_contact(clock.utcnow())
+            if is_at_work or self.context.awaits_prices:
                 continue
             if not await self.can_advance():
                 await self.measurer.measure_rest()
@@ -298,6 +313,35 @@ class Runner:
         """Do something at intervals until the run is over."""
         while not await wait_for(self.over, seconds):
             await action()
+
+    async def heed_steering(self) -> None:
+        """Heed what a person has set or commanded since the last time, and look for work at once."""
+        context, read = self.context, self.database.read
+        steering = await read(read_steering, self.batch_id)
+        number = await read(statistics.active, self.batch_id) if steering.pause else None
+        if not (number and context.in_flight_at_pause):  # the notice would change with every job that ends
+            context.in_flight_at_pause = number
+        if steering.version == self.steered:
+            return
+        self.steered, context.steering = steering.version, max((steering, context.steering), key=attrgetter("version"))
+        if context.terms.selected and steering.prioritized != self.reordered:
+            await self.database.write(context.terms.selected.reorder)
+        self.reordered = steering.prioritized
+        self.downloader.resize(context.limits_in_force.downloads)
+        self.notify(*self.stages)
+
+    async def ask_credits(self) -> None:
+        """While the account has no credits, ask for its balance at growing intervals, and go on once it is enough."""
+        wait, now = self.context.credit_wait, clock.utcnow()
+        if not wait.is_due(now):
+            return
+        balance = await self.context.service.balance()
+        if self.balance_warning:  # The wait says what the account has now.
+            self.context.warning = self.context.warning.replace(self.balance_warning, "").strip("; ")
+        choice = await self.database.read(self.scheduler.choose, now, 1)
+        next_cost = choice.chosen[0].estimated_usd if choice.chosen else choice.next_cost
+        if wait.answered(balance, next_cost, clock.utcnow()):
+            self.notify(self.scheduler)
 
     async def renew_leases(self) -> None:
         """Keep the leases of this run from ending."""

@@ -23,7 +23,7 @@ from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
-from batchgen.limits.budget import Choice
+from batchgen.limits.budget import Choice, Terms
 from batchgen.services.base import LocalFile, Submission
 from batchgen.services.outcomes import (
     Accepted,
@@ -67,7 +67,9 @@ class Scheduler(Stage):
         context = self.context
         if context.blocked or context.disk or context.awaits_prices or context.awaits_history:
             return 0
-        probing = self.failures >= FAILURES_TO_PROBE
+        if context.credit_wait.refusal:
+            return 0
+        probing = self.failures >= FAILURES_TO_PROBE or context.credit_wait.refusals
         return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity
 
     async def tick(self, now: datetime) -> datetime | None:
@@ -88,6 +90,11 @@ class Scheduler(Stage):
         context = self.context
         # Another program may have locked the table meanwhile, and an intent must not be older than its request.
         now = max(now, clock.utcnow())
+        # The settings are read in this transaction, so that two runs never claim by two different values.
+        steering = context.heed(connection)
+        if steering.pause:
+            return [], None
+        self.admission.follow(steering.limits(context.limits))
         capacity = self.admission.capacity(connection, now, most)
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
@@ -96,7 +103,8 @@ class Scheduler(Stage):
             return [], capacity.next_at if pending else None
         if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
             self.not_found.clear()
-        choice = self.choose(connection, now, capacity.number, {*capacity.full_models, *self.not_found})
+        barred = {*capacity.full_models, *self.not_found}
+        choice = self.choose_within(steering.terms(context.terms), connection, now, capacity.number, barred)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
             context.blocked = context.blocked or next(iter(self.not_found.values()))
@@ -126,10 +134,17 @@ class Scheduler(Stage):
             if bought:
                 raise ManifestChanged(repeats.refusal(bought))
 
-    def choose(self, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()) -> Choice:
-        """Choose the pending jobs that keep to the run's terms."""
+    def choose(self, connection: Connection, now: datetime, capacity: int) -> Choice:
+        """Choose the pending jobs that keep to the terms in force."""
+        terms = self.context.heed(connection).terms(self.context.terms)
+        return self.choose_within(terms, connection, now, capacity)
+
+    def choose_within(
+        self, terms: Terms, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()
+    ) -> Choice:
+        """Choose the pending jobs that keep to these terms."""
         context, service = self.context, self.context.service.name
-        terms, prices, times = context.terms, context.prices, context.times
+        prices, times = context.prices, context.times
         return budget.choose(connection, context.batch_id, service, now, capacity, terms, prices, times, full_models)
 
     async def submit(self, job: Job, admitted: Admitted) -> None:
@@ -138,10 +153,17 @@ class Scheduler(Stage):
         try:
             files, digests = await read_files(context.folder, job)
         except local_files.InputMissing as error:
+            if context.is_worker:
+                await context.database.write(self.leave_to_others, job, str(error), clock.utcnow())
+                return
             missing = Rejected(f"{error}; nothing was sent", kind=ErrorClass.INPUT_FILE)
             await context.database.write(submission.rejected, job, missing, clock.utcnow())
             return
         if digests and (now_fingerprint := fingerprint_as_read(job, digests)) != job.fingerprint:
+            if context.is_worker:
+                reason = "a local file differs from the one that was enrolled"
+                await context.database.write(self.leave_to_others, job, reason, clock.utcnow())
+                return
             await context.database.write(submission.outdated, job, now_fingerprint, clock.utcnow())
             return
         request = Submission(job.model, job.endpoint, job.request, job.attempt.client_request_id, files)
@@ -179,6 +201,7 @@ class Scheduler(Stage):
                 deadline = now + timedelta(minutes=context.limits.deadline_minutes)
                 await write(self.accept, job, admitted, outcome, now, deadline, digests)
                 self.recorded.add(asyncio.current_task())
+                context.credit_wait.accepted()
                 next_poll_at = context.times.next_poll_at(job, now, deadline, now)
                 await write(polling.bring_forward, {job.id: (deadline, next_poll_at)})
             case Rejected():
@@ -195,6 +218,9 @@ class Scheduler(Stage):
                 await write(self.return_throttled, job, admitted, outcome, now)
             case Blocked(trouble=Trouble.ADDRESS):
                 await write(self.return_not_found, job, outcome, now)
+            case Blocked(trouble=Trouble.CREDITS) if context.waits_for_credits:
+                context.credit_wait.refused(outcome, now)
+                await write(submission.returned, job, outcome, now)
             case Blocked():
                 context.blocked = context.blocked or outcome
                 await write(submission.returned, job, outcome, now)
@@ -211,6 +237,12 @@ class Scheduler(Stage):
     ) -> None:
         submission.accepted(connection, job, outcome, now, deadline, deadline, digests)
         self.admission.accepted(connection, job.model, admitted, now)
+
+    def leave_to_others(self, connection: Connection, job: Job, reason: str, now: datetime) -> None:
+        """Only a machine with the job's local files can send it: it is pending again, and this run leaves it alone."""
+        submission.returned(connection, job, NotSent(f"{reason}; nothing was sent"), now)
+        if self.context.terms.selected:
+            self.context.terms.selected.drop(job.id)
 
     def return_not_found(self, connection: Connection, job: Job, outcome: Blocked, now: datetime) -> None:
         """At an address that has accepted jobs, only this one's model is missing. Another may not be the service."""

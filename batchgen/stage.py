@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from batchgen.errors import ServiceUnreachable
 from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
@@ -20,7 +22,9 @@ from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
+from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
+from batchgen.limits.steering import Steering, read_steering
 from batchgen.manifest import Limits
 from batchgen.services.base import Service
 from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
@@ -47,6 +51,12 @@ class RunSpec:
     """The options that `terms.selected` comes from."""
     on_changed: OnChanged = "refuse"
     """What a person said of jobs that were edited, or paid for before."""
+    typed: str | None = None
+    """The limits that were typed as options, as JSON for the row of the run."""
+    is_worker: bool = False
+    """The run has no manifest: jobs whose local files are not here are left to other machines."""
+    waits_for_credits: bool = False
+    """Wait for a top-up where the account has no credits left, instead of submitting nothing more."""
     verify: bool = False
     """Read every delivered file at the end, and compare it with its SHA-256."""
 
@@ -83,14 +93,25 @@ class RunContext:
     folder: Path
     """The manifest's folder: input and output paths are relative to it."""
     limits: Limits
+    """Of the run's options and manifest; a person's settings go before them (`limits_in_force`)."""
     times: GenerationTimes
     models: Sequence[str] = ()
     """The models of the batch."""
     terms: Terms = field(default_factory=Terms)
+    """Of the run's options and manifest, likewise (`terms_in_force`)."""
+    steering: Steering = field(default_factory=Steering)
+    """What a person has set, as it was last read."""
+    in_flight_at_pause: int | None = None
+    """How many jobs went on when the run noticed a pause; 0 once none is left, None while it has not noticed one."""
     prices: PriceList = field(default_factory=PriceList)
     contact: Contact = field(default_factory=Contact)
     blocked: Blocked | None = None
     """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
+    is_worker: bool = False
+    """The run has no manifest: jobs whose local files are not here are left to other machines."""
+    waits_for_credits: bool = False
+    credit_wait: CreditWait = field(default_factory=CreditWait)
+    """Where the run waits for a top-up of the account instead of being blocked."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
     hold: str = ""
@@ -111,6 +132,21 @@ class RunContext:
     """Jobs whose file cannot be written although others can, by key, each with the reason."""
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many requests came to what: (create, accepted), (poll, working), …"""
+
+    @property
+    def limits_in_force(self) -> Limits:
+        return self.steering.limits(self.limits)
+
+    @property
+    def terms_in_force(self) -> Terms:
+        return self.steering.terms(self.terms)
+
+    def heed(self, connection: Connection) -> Steering:
+        """Read what a person has set. A transaction that claims acts on what this returns, and on nothing older."""
+        steering = read_steering(connection, self.batch_id)
+        if steering.version >= self.steering.version:
+            self.steering = steering
+        return steering
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

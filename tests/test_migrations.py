@@ -74,9 +74,9 @@ def with_a_job(connection: Connection) -> None:
     insert = connection.exec_driver_sql
     insert("INSERT INTO batches VALUES (1, 'b', 'aimlapi', '/m', '00', '2026', '2026', NULL, 0, 0, 0, 0)")
     insert(
-        "INSERT INTO jobs (batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        "INSERT INTO jobs (batch_id, key, state, priority, rank, service, endpoint, model, request, input_pointers,"
         " take, fingerprint, tags, failures, output_path, created_at)"
-        " VALUES (1, 'mona', 'pending', 0, 'aimlapi', '/', 'm', '{}', '[]', 0, '00', '[]', 0, 'mona.mp4', '2026')"
+        " VALUES (1, 'mona', 'pending', 0, 0, 'aimlapi', '/', 'm', '{}', '[]', 0, '00', '[]', 0, 'mona.mp4', '2026')"
     )
     insert(
         "INSERT INTO attempts (job_id, number, service, account, origin, model, client_request_id, fingerprint,"

@@ -19,7 +19,7 @@ from batchgen.jobs import TRANSITIONS, ChargeSource, ErrorClass, Outcome, State,
 from batchgen.jobtable import submission
 from batchgen.jobtable.columns import Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import LimitKind, metadata
+from batchgen.jobtable.schema import LimitKind, SettingName, metadata
 from batchgen.services.outcomes import Rejected
 from tests.table import Table
 
@@ -42,6 +42,7 @@ JOB = {
     "key": "mona",
     "state": "pending",
     "priority": 0,
+    "rank": 0,
     "service": "aimlapi",
     "model": "m",
     "endpoint": "/v2/video/generations",
@@ -83,6 +84,7 @@ LIMIT = {
 RUN = {"id": "run-a", "batch_id": 1, "host": "here", "pid": 1, "started_at": NOW, "seen_at": NOW, "holds_lock": True}
 HOOK_RUN = {"output_id": 1, "command": "00", "run_id": "run-a", "began_at": NOW}
 MOVE = {"id": "c0ffee", "batch_id": 1, "goes_to": "/b.db", "began_at": NOW}
+SETTING = {"batch_id": 1, "name": "paused", "value": "true", "set_at": NOW, "set_by": "anna@studio"}
 VERDICT = {"attempt_id": 1, "at": NOW, "verdict": "picked", "stars": 5}
 ROWS = {
     "jobs": JOB,
@@ -94,6 +96,7 @@ ROWS = {
     "runs": RUN,
     "hook_runs": HOOK_RUN,
     "moves": MOVE,
+    "settings": SETTING,
 }
 """A valid row of each table that has a check or a foreign key."""
 LEASE = {"leased_by": "run", "leased_until": NOW}
@@ -169,6 +172,7 @@ CLOSED_SETS = [
     ("events", "from_state", State),
     ("events", "to_state", State),
     ("limits", "kind", LimitKind),
+    ("settings", "name", SettingName),
 ]
 
 
@@ -225,6 +229,7 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("events", "from_state_is_known", {"from_state": "lost"}),
     ("events", "to_state_is_known", {"to_state": "lost"}),
     ("limits", "limit_kind_is_known", {"kind": "patience"}),
+    ("settings", "setting_name_is_known", {"name": "mood"}),
     ("hook_runs", "ended_has_exit_code", {"ended_at": NOW}),
     ("hook_runs", "ended_has_exit_code", {"exit_code": 0}),
     ("moves", "move_has_one_direction", {"goes_to": None}),

@@ -157,7 +157,7 @@ async def test_a_hang_up_stops_a_run_in_good_order_unless_nohup_has_it_ignored()
     ended = Stopped()
     for handler, number in ((signal.SIG_IGN, None), (signal.SIG_DFL, signal.SIGTERM)):
         before = signal.signal(signal.SIGHUP, handler)
-        with signals_handled(ended):  # type: ignore[arg-type]
+        with signals_handled(ended):
             signal.raise_signal(signal.SIGHUP)
             if number:
                 await ended.event.wait()

@@ -14,6 +14,7 @@ from sqlalchemy import inspect
 
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.views import EXAMPLES, FATES, PROBLEMS, VIEWS, WAITING_FOR
+from batchgen.limits import steering
 from tests import view_cases
 from tests.processes import ROOT
 from tests.table import HOUR, Table, spec
@@ -130,7 +131,7 @@ def test_what_jobs_wait_for_is_told_with_an_example(full: Table) -> None:
     }
     assert rows["free_place"]["until"] is None, "one of the two may be sent at once"
     assert rows["pause"]["until"] == "2026-03-01T12:17:34.500000Z"
-    assert {*rows, "confirmation"} == set(WAITING_FOR)
+    assert {*rows, "confirmation", "resume"} == set(WAITING_FOR)
 
 
 def test_a_lost_answer_is_waited_for_and_a_pause_that_is_over_is_not(copied: Table) -> None:
@@ -141,6 +142,10 @@ def test_a_lost_answer_is_waited_for_and_a_pause_that_is_over_is_not(copied: Tab
     copied.lose(next(job for job in copied.intend(capacity=2) if job.key in ("again", "unsent")))
     copied.add(spec("later"))
     assert column(copied, waiting_for) == ["confirmation", "download", "free_place", "generation", "person"]
+    copied.change(steering.pause, copied.batch_id, copied.now, "anna@studio")
+    assert column(copied, waiting_for) == ["confirmation", "download", "generation", "person", "resume"]
+    copied.change(steering.resume, copied.batch_id, copied.now, "anna@studio")
+    assert "free_place" in column(copied, waiting_for)
 
 
 def test_failures_have_their_class_a_number_and_an_example(full: Table) -> None:

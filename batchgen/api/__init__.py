@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, Unpack
 
 from batchgen import clock
-from batchgen.api.opening import OpenRun, open_account, open_manifest, open_run, plan_run
-from batchgen.api.options import RunOptions, selection_of, until_of
+from batchgen.api.opening import OpenRun, enroll_only, open_account, open_manifest, open_run, plan_run
+from batchgen.api.options import RunOptions
 from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid
@@ -34,6 +34,7 @@ from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.statistics import BatchSummary, EndedRun, Event
 from batchgen.jobtable.sync import SyncResult
+from batchgen.limits.in_force import InForce, read_in_force
 from batchgen.manifest import read
 from batchgen.services.account import origin_of, read_public_account
 from batchgen.services.registry import DEFAULT, plugin
@@ -54,6 +55,7 @@ __all__ = [
     "Synced",
     "arun",
     "check",
+    "enroll_only",
     "open_account",
     "open_run",
     "plan",
@@ -104,6 +106,8 @@ class BatchStatus:
     last_run: EndedRun | None
     move: Departure | None
     """The move that takes the batch to another job table; None where it runs here."""
+    in_force: InForce
+    """What governs the batch: a pause, limits, the cap; and where each value comes from."""
 
 
 def run(
@@ -150,7 +154,7 @@ def plan(manifest: str | Path, **options: Unpack[RunOptions]) -> Plan:
         if database is None:
             folder = stack.enter_context(TemporaryDirectory())
             database = stack.enter_context(Database(Path(folder) / "batchgen.db"))
-        return complete(plan_run(database, parsed, selection_of(options), until_of(options)))
+        return complete(plan_run(database, parsed, options))
 
 
 def check(manifest: str | Path, *, validate: bool = True, online: bool = False) -> Check:
@@ -197,7 +201,8 @@ def origin_in_use(batch: StoredBatch) -> str | None:
 def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, verify: bool) -> BatchStatus:
     now, read_now = clock.utcnow(), database.read_now
     unended = read_now(leases.unended, batch.id)
-    runs = len(unended) - len(run_lock.dead_runs(database, unended))
+    alive = unended.keys() - set(run_lock.dead_runs(database, unended))
+    runs = len(alive)
     folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)
@@ -212,6 +217,7 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(measuring.suspect_clips, batch.id),
         read_now(statistics.last_run, batch.id),
         read_now(moves.departure_of, batch.id),
+        read_now(read_in_force, batch.id, alive),
     )
 
 

@@ -9,21 +9,24 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from batchgen import clock
-from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
+from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, typed_json, until_of
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import Ending
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder
 from batchgen.hooks.run_hooks import RunHooks
-from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, statistics, sync
+from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, settings, statistics, sync
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.selection import Selection
-from batchgen.jobtable.sync import Batch
+from batchgen.jobtable.enrolled import keys_of
+from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
+from batchgen.limits.steering import Enrolled, steering_of
 from batchgen.manifest import Manifest, read
 from batchgen.runner import Runner
 from batchgen.services.account import Account, read_account, read_public_account
@@ -75,16 +78,28 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
             yield OpenRun(database, spec, Runner(database, service, spec), last_event, elsewhere, warnings, hooks)
 
 
+async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
+    """Write a manifest's jobs into the table, and leave them to workers. Needs no key.
+
+    Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
+    """
+    with ExitStack() as stack:
+        database, manifest = open_manifest(path, options, stack, patience=None)
+        database = database or stack.enter_context(
+            Database(batches.table_location(options.get("db"), path), patience=None)
+        )
+        return await prepare_run(database, manifest, options)
+
+
 def open_manifest(
     path: Path, options: RunOptions, stack: ExitStack, patience: int | None = PATIENCE_TRIES
 ) -> tuple[Database | None, Manifest]:
-    """The job table, if there is one, and the manifest with the limits that the options name instead of its own."""
+    """The job table, if there is one, and the manifest."""
     refuse_wrong(options)
     location = batches.table_location(options.get("db"), path)
     database = stack.enter_context(Database(location, patience=patience)) if batches.table_exists(location) else None
     simulate, validate = options.get("simulate", False), options.get("validate", True)
-    manifest = read_manifest(path, database, simulate=simulate, validate=validate)
-    return database, replace(manifest, limits=limits_of(manifest.limits, options))
+    return database, read_manifest(path, database, simulate=simulate, validate=validate)
 
 
 def read_manifest(path: Path, database: Database | None, *, simulate: bool, validate: bool) -> Manifest:
@@ -136,25 +151,44 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
-    synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed, digests)
+    synced = await database.write(enroll, batch, manifest, clock.utcnow(), on_changed, digests)
     number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
-    terms = Terms(manifest.limits.max_cost, until_of(options), selected)
-    verify = options.get("verify", False)
-    return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed, verify)
+    limits = limits_of(manifest.limits, options)
+    terms = Terms(limits.max_cost, until_of(options), selected)
+    return RunSpec(
+        *(batch, number, synced, manifest.folder, limits, models, terms, jobs, on_changed),
+        typed=typed_json(options),
+        waits_for_credits=options.get("wait_for_credits", False),
+        verify=options.get("verify", False),
+    )
 
 
-async def plan_run(database: Database, manifest: Manifest, jobs: Selection, until: datetime | None) -> Plan:
+def enroll(
+    connection: Connection, batch: Batch, manifest: Manifest, now: datetime, on_changed: OnChanged, digests: FileDigests
+) -> SyncResult:
+    """Bring the job table up to date with a manifest, and keep what it says beyond its jobs for workers."""
+    synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests)
+    # By their keys, which stay when the batch moves to another table.
+    enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
+    settings.record_manifest(connection, synced.batch_id, str(enrolled), now, settings.person())
+    return synced
+
+
+async def plan_run(database: Database, manifest: Manifest, options: RunOptions) -> Plan:
     """What a run would do, at the service's current prices where it can be reached (they are stored)."""
+    steering = await database.read(steering_of, manifest.batch)
+    terms = steering.terms(Terms(until=until_of(options)))
+    limits, jobs = steering.limits(limits_of(manifest.limits, options)), selection_of(options)
     models = sorted({job.model for job in manifest.jobs})
     public = read_public_account(plugin(manifest.service).variables, manifest.folder)
     async with open_service(manifest, public) as service:
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
     request = PlanRequest(
-        *(batch_of(manifest), manifest.jobs, await read_digests(database, manifest), manifest.limits, jobs, until),
+        *(batch_of(manifest), manifest.jobs, await read_digests(database, manifest), limits, jobs, terms.until),
         *(medians, has_prices, service.features.keeps_results_for),
         warnings=manifest.warnings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from batchgen.hooks.notifier import Notifier
 from batchgen.hooks.run_hooks import IDLE, RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
+from batchgen.limits.steering import text_of
 from batchgen.manifest import Limits
 
 
@@ -49,6 +51,8 @@ class RunOptions(TypedDict, total=False):
     """Whether it is started for the files as well for which it ended well in an earlier run."""
     metrics: int | None
     """A port on loopback for Prometheus; 0 is any that is free."""
+    wait_for_credits: bool
+    """Whether the run waits for a top-up where the account has no credits left."""
     verify: bool
     """Whether the delivered files are compared with their SHA-256 at the end; otherwise, with their sizes."""
 
@@ -73,11 +77,23 @@ def until_of(options: RunOptions) -> datetime | None:
 
 def limits_of(manifest_limits: Limits, options: RunOptions) -> Limits:
     """The manifest's limits, with those of the options instead. Raises `UsageError` for an amount that is none."""
+    return replace(manifest_limits, **typed_limits(options))
+
+
+def typed_limits(options: RunOptions) -> dict[str, Any]:
+    """The limits that the options name."""
     names = ("submits_per_minute", "in_flight", "downloads", "max_cost")
     limits: dict[str, Any] = {name: value for name, value in options.items() if name in names and value is not None}
     if "max_cost" in limits:
         limits["max_cost"] = amount_of(limits["max_cost"])
-    return replace(manifest_limits, **limits)
+    return limits
+
+
+def typed_json(options: RunOptions) -> str | None:
+    """The same and `until`, as JSON for the row of the run; None where there is none."""
+    typed = {**typed_limits(options), "until": until_of(options)}
+    texts = {name: text_of(value) for name, value in typed.items() if value is not None}
+    return json.dumps(texts) if texts else None
 
 
 def amount_of(value: float | str | Decimal) -> Decimal:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from batchgen import clock
 from batchgen.cli import options
-from batchgen.cli.batches import job_keys, open_batch
+from batchgen.cli.batches import job_keys, open_batch, stored_batch
 from batchgen.cli.changes import print_changed
+from batchgen.cli.steering import notify_runs
+from batchgen.errors import BatchgenError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import SettingName
+from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
@@ -27,24 +34,47 @@ MONEY = {
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool) -> None:
     """Runs leave it alone from now on. Without IDS: every job that has not been sent.
 
-    A job that was sent is cancelled only if its id is typed: the service is not told, and may charge it all the same.
+    A job that was sent is cancelled only if its id is typed. The service is asked to end its generation where it can
+    be; the others may be finished and charged all the same. Runs at work act on it within two seconds.
     `batchgen retry MANIFEST ID` takes up a cancelled job again, and asks for what was paid first.
     """
     cancellable = {state for state in State if state.is_cancellable}
     with open_batch(db, manifest, simulate) as (database, batch_id):
         keys = job_keys(database, batch_id, ids, default={State.PENDING}, allowed=cancellable, verb="cancelled")
         cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
+        ended = tell_service(database, batch_id, manifest, cancelled) if cancelled else []
+        runs = notify_runs(database, batch_id, SettingName.CANCELLED, len(cancelled))
     if as_json:
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
-        print_changed({"cancelled": list(cancelled)}, hint if cancelled else "there is nothing to cancel", "retry")
+        jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
+        print_changed(jobs, hint if cancelled else "there is nothing to cancel", "retry")
         return
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")
         return
     print_lines(f"{plural(len(cancelled), 'job')} cancelled: {shortened(list(cancelled))}")
     for state, meaning in MONEY.items():
-        of_state = [key for key, left in cancelled.items() if left is state]
+        of_state = [key for key, left in cancelled.items() if left is state and key not in ended]
         if of_state:
             print_lines(f"  {shortened(of_state)}: {meaning}")
+    if ended:
+        print_lines(f"  {shortened(ended)}: the service has ended the generation")
+    if runs:
+        print_lines(runs_line(runs), err=True)
     if any(state is not State.PENDING for state in cancelled.values()):
         print_lines(f"{options.next_command('retry')} with an id asks for its generation again, for nothing.", err=True)
+
+
+def tell_service(database: Database, batch_id: int, manifest: Path, cancelled: Mapping[str, State]) -> list[str]:
+    """Ask the service to end the generations. Returns the jobs whose generation it has ended."""
+    at_work = [key for key, left in cancelled.items() if left is State.GENERATING]
+    if not at_work:
+        return []
+    from batchgen.api.cancelling import cancel_at_service  # Imported here: most commands ask no service.
+
+    service = stored_batch(database, batch_id).service
+    try:
+        return asyncio.run(cancel_at_service(database, batch_id, service, manifest.absolute().parent, at_work))
+    except BatchgenError as error:
+        print_lines(f"the service was not asked to end a generation: {error}", err=True)
+        return []

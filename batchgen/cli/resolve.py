@@ -11,10 +11,13 @@ from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.cli.changes import print_changed, print_held
+from batchgen.cli.steering import notify_runs
 from batchgen.errors import UsageError
 from batchgen.jobs import Job
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import SettingName
+from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import duration, plural, shortened
 from batchgen.services.outcomes import Adopted
@@ -63,6 +66,7 @@ def command(
                 database.write_now(reconciliation.abandoned, job, "given up by a person", now)
             elif not as_json:
                 show(job, now)
+        runs = notify_runs(database, batch_id, SettingName.RESOLVED, len(jobs) if is_settled else 0)
     if as_json and jobs and not is_settled:
         print_held(jobs)
     elif as_json:
@@ -72,7 +76,7 @@ def command(
         print_lines("no job is held for a person")
     elif is_settled:
         print_lines(f"{plural(len(jobs), 'job')} settled: {keys}")
-        print_lines(f"Next: {options.next_command('run')}", err=True)
+        print_lines(runs_line(runs) if runs else f"Next: {options.next_command('run')}", err=True)
     else:
         print_lines(
             "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."

@@ -11,10 +11,13 @@ from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
 from batchgen.cli.changes import print_changed
+from batchgen.cli.steering import notify_runs
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import SettingName
+from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
@@ -29,7 +32,7 @@ from batchgen.report.words import plural, shortened
 def command(
     manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool, download: bool, new: bool
 ) -> None:
-    """`batchgen run` then goes on with them.
+    """Runs at work take them up within two seconds; otherwise, `batchgen run` goes on with them.
 
     A generation that may have been charged is asked for again first, for nothing. A job that was certainly not charged
     is submitted again. Without IDS: every failed job, with --download also every delivered one whose file is lost. A
@@ -50,11 +53,13 @@ def command(
         else:
             resumed, pending = database.write_now(commands.retry_for_nothing, batch_id, keys, now, may_buy=not download)
         fetched = database.write_now(commands.fetch_again, batch_id, lost, now)
+        number = len({*pending, *resumed, *fetched})
+        runs = notify_runs(database, batch_id, SettingName.RETRIED, number)
     if as_json:
         hint = "the jobs are taken up by the next run" if resumed or pending or fetched else "there is nothing to retry"
         print_changed({"pending": pending, "asked_again": resumed, "fetched_again": list(fetched)}, hint, "run")
     else:
-        report(keys, resumed, pending, fetched, free_only=download)
+        report(keys, resumed, pending, fetched, free_only=download, runs=runs)
 
 
 def find_lost(database: Database, batch_id: int, manifest: Path, ids: Sequence[str]) -> dict[str, list[int]]:
@@ -77,7 +82,13 @@ def find_lost(database: Database, batch_id: int, manifest: Path, ids: Sequence[s
 
 
 def report(
-    keys: Sequence[str], resumed: Sequence[str], pending: Sequence[str], fetched: Sequence[str], *, free_only: bool
+    keys: Sequence[str],
+    resumed: Sequence[str],
+    pending: Sequence[str],
+    fetched: Sequence[str],
+    *,
+    free_only: bool,
+    runs: int,
 ) -> None:
     """Say what happens to the jobs, what it costs, and what comes next."""
     if pending:
@@ -94,7 +105,9 @@ def report(
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
     if not moved and not rest:
         print_lines("no job has failed: there is nothing to retry")
-    if moved:
+    if runs:
+        print_lines(runs_line(runs), err=True)
+    elif moved:
         print_lines(f"Next: {options.next_command('run')}", err=True)
     if resumed:
         print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)

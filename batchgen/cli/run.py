@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from signal import Signals
+from typing import IO, Any, Protocol
 
 import click
+from click.core import ParameterSource
 
 from batchgen import api, clock
 from batchgen.cli import options
@@ -20,15 +23,19 @@ from batchgen.cli.hook_options import hook_options
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
 from batchgen.ending import Ending
-from batchgen.errors import StorageError
+from batchgen.errors import StorageError, UsageError
 from batchgen.files import safe_open
 from batchgen.hooks.advice import stop_of
+from batchgen.jobtable import batches
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.sync import OnChanged
+from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
 from batchgen.report.events import Advice, Elsewhere, Enrolled, Warned
+from batchgen.report.hints import CommandLine
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
+from batchgen.report.settings import in_force_lines, pause_notice, settings_json
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_hint,
@@ -50,11 +57,18 @@ from batchgen.stage import RunSpec
 @click.option(
     "-n", "--dry-run", is_flag=True, help="Show what would be sent, as `batchgen plan` does, and send nothing."
 )
+@click.option("--enroll", is_flag=True, help="Only write the jobs into the table: `batchgen worker` sends them.")
 @click.option(
     "--changed",
     type=click.Choice(["keep", "redo"]),
     help="For jobs that were edited after they were sent, or paid for before under another name: keep the paid video,"
     " or pay for a new one as well.",
+)
+@click.option(
+    "--wait-for-credits",
+    is_flag=True,
+    help="Where the account has no credits left: ask for its balance every 30 s to 5 minutes, and go on by itself once"
+    " it is enough for the next job. Otherwise the run ends when all that is paid is there.",
 )
 @click.option("--verify", is_flag=True, help="At the end, read every delivered file and compare it with its SHA-256.")
 @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path), help="Append every event to this file.")
@@ -66,10 +80,12 @@ def command(
     simulate: bool,
     validate: bool,
     changed: OnChanged | None,
+    wait_for_credits: bool,
     verify: bool,
     log_file: Path | None,
     as_json: bool,
     dry_run: bool,
+    enroll: bool,
     verbose: int,
     **typed: Any,
 ) -> None:
@@ -82,11 +98,16 @@ def command(
         "simulate": simulate,
         "validate": validate,
         "changed": changed,
+        "wait_for_credits": wait_for_credits,
         "verify": verify,
         **typed,
     }
     if dry_run:
         show_plan(manifest, run_options, as_json=as_json)
+        return
+
+    if enroll:
+        enroll_for_workers(manifest, run_options, as_json)
         return
 
     async def run(log: IO[str] | None) -> Ending:
@@ -96,6 +117,7 @@ def command(
             if opened.database.is_new and opened.database.path and not as_json:
                 print_lines(f"new job table: {opened.database.path}", err=True)
             announce_elsewhere(opened.elsewhere, as_json)
+            announce_settings(opened, as_json)
             if opened.hooks.metrics and not as_json:
                 print_lines(f"metrics: {opened.hooks.metrics.url}", err=True)
             return await run_with_progress(opened, as_json, log, sentences)
@@ -105,6 +127,21 @@ def command(
         log = stack.enter_context(open_log(log_file)) if log_file else None
         ending = asyncio.run(run(log))
     sys.exit(ending.exit_code)
+
+
+def enroll_for_workers(manifest: Path, run_options: Any, as_json: bool) -> None:
+    """Write the jobs into the table, and say what sends them."""
+    options_of_runs = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until", "only", "where", "sample")
+    if wrong := [name for name in (*options_of_runs, "limit") if run_options.get(name)]:
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
+        raise UsageError(f"--enroll starts no run for {names}: write limits into the manifest, or use `batchgen set`")
+    announce(asyncio.run(api.enroll_only(manifest, run_options)), as_json)
+    if not as_json:
+        location = batches.table_location(run_options["db"], manifest)
+        place = " --db " + ("URL" if "://" in str(location) else shlex.quote(os.path.relpath(location)))
+        if click.get_current_context().get_parameter_source("db") is ParameterSource.ENVIRONMENT:
+            place = ""
+        print_lines(f"Next: `batchgen worker{place}`, on as many machines as you like", err=True)
 
 
 def open_log(path: Path) -> IO[str]:
@@ -149,8 +186,16 @@ async def run_with_progress(
     return ending
 
 
+class Stoppable(Protocol):
+    """A run, or a worker with several."""
+
+    signal: Signals | None
+
+    def stop(self, number: Signals) -> None: ...
+
+
 @contextmanager
-def signals_handled(runner: Runner) -> Iterator[None]:
+def signals_handled(runner: Stoppable) -> Iterator[None]:
     """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
 
     A hang-up that is ignored stays ignored: `nohup` says that the run is to go on.
@@ -162,12 +207,12 @@ def signals_handled(runner: Runner) -> Iterator[None]:
         numbers.append(hangup)
     before = {number: signal.getsignal(number) for number in numbers}
 
-    def stop(number: int, _frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
         stopped_by = signal.SIGTERM if number == hangup else signal.Signals(number)
         loop.call_soon_threadsafe(runner.stop, stopped_by)
 
     for number in numbers:
-        signal.signal(number, stop)
+        signal.signal(number, handle)
     try:
         yield
     finally:
@@ -229,7 +274,25 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
-def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
+def announce_settings(opened: api.OpenRun, as_json: bool) -> None:
+    """Say what a person has set for the batch: it goes before the options and the manifest of this run."""
+    database, batch_id, now = opened.database, opened.spec.synced.batch_id, clock.utcnow()
+    in_force = database.read_now(read_in_force, batch_id)
+    if not (in_force.pause or in_force.set_values):
+        return
+    if as_json:
+        hint = f"settings go before options and manifest until `{options.typed('set')} --unset NAME`"
+        print_json(settings_json(opened.spec.batch.name, in_force, 0, hint, None), is_progress=True)
+        return
+    lines = in_force_lines(in_force, now, options.typed, only_set=True)
+    if in_force.set_values:
+        lines.append(f"What is set goes before options and manifest; `{options.typed('set')} --unset NAME` ends it")
+    print_lines(*lines, err=True)
+
+
+def notice_of(
+    runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.typed
+) -> str:
     """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
 
     `commands_left` is how many commands of `--exec` its end waits for.
@@ -244,6 +307,11 @@ def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
         reason = f"no more downloads: {context.disk}"
     elif context.blocked:
         reason = f"no more submits: {context.blocked.reason}"
+    elif (pause := context.steering.pause) and context.in_flight_at_pause is not None:
+        reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), command_line)
+    elif context.credit_wait.refusal and context.credit_wait.next_at:
+        at = local_time(context.credit_wait.next_at, clock.utcnow())
+        reason = f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
     elif context.hold:
         until = ""
         if context.hold_until:
@@ -254,8 +322,10 @@ def notice_of(runner: Runner, commands_left: int, *, with_lock: bool) -> str:
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def notice_advice(runner: Runner, same_command: str) -> Advice:
+def notice_advice(runner: Runner, same_command: str, command_line: CommandLine = options.typed) -> Advice:
     """What a person does about why a run is doing less than it could."""
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, same_command)
+    if runner.context.steering.pause and not runner.signal:
+        return hints.advice("resume the batch", command_line("resume"))
     return hints.advice("the same command goes on" if runner.signal else "", same_command if runner.signal else None)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,8 +16,10 @@ from batchgen.cli import options
 from batchgen.errors import ExitCode
 from batchgen.hooks.advice import next_of
 from batchgen.hooks.command_line import command_line
+from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
+from batchgen.report.settings import in_force_lines, setting_value
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_line,
@@ -72,8 +75,11 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     """Print the event `status`."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
     to_type = commands_on(status, manifest)
-    fields = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
+    fields: dict[str, Any] = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
     fields |= suspects_json(status.suspects)
+    in_force = status.in_force
+    fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
+    fields["settings"] = [setting_value(value) for value in in_force.set_values]
     last_run = asdict(status.last_run) if status.last_run else None
     if status.move:
         advice = hints.advice(move_line(status.move))
@@ -92,7 +98,10 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     batch, summary, blockers = status.batch, status.summary, status.blockers
     now, to_type = clock.utcnow(), commands_on(status, manifest)
     print_lines(summary_line(batch.name, batch.service, summary))
-    lines = [blocker_line(blocker, now) for blocker in blockers] + status.failures
+    # The line of the pause says more than what the pending jobs wait for.
+    waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
+    lines = [blocker_line(blocker, now) for blocker in waiting] + status.failures
+    lines += in_force_lines(status.in_force, now, to_type, only_set=True)
     lines += lost_lines(status.lost, to_type("retry"))
     lines += [f"remark: {remark}" for remark in status.remarks]
     lines += suspect_lines(status.suspects, to_type("review"))

@@ -53,8 +53,10 @@ def stop_of(context: RunContext, now: datetime) -> Stop | None:
     if blocked := context.blocked:
         hint = f"{advice_of(blocked, context.service.variables)}, then run the same command"
         return Stop(STOP_OF[blocked.trouble], blocked.reason, hint)
+    if refusal := context.credit_wait.refusal:
+        return Stop(StopKind.CREDITS, refusal.reason, "top up the account: the run waits for it, and goes on by itself")
     if context.hold == HOLD_REASONS[Hold.BUDGET]:
-        hint = "raise max_cost in the manifest, or give --max-cost, and run the same command"
+        hint = "raise max_cost: by `batchgen set` while the run is at work, else in the manifest or by --max-cost"
         return Stop(StopKind.BUDGET, context.hold, hint)
     contact = context.contact
     if contact.silent_since and now - contact.silent_since >= SILENCE:
@@ -84,6 +86,8 @@ BY_EXIT_CODE = {
 
 def next_step(ending: Ending) -> NextStep:
     """What a person does after a run."""
+    if ending.is_limit_set:
+        return NextStep("raise the limit where it was set; then the same command goes on", "set")
     if ending.exit_code is not ExitCode.INCOMPLETE:
         return BY_EXIT_CODE.get(ending.exit_code, NextStep(""))
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, bindparam, func, select
 
 from batchgen.jobs import State
-from batchgen.jobtable import in_flight
+from batchgen.jobtable import in_flight, settings
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import LimitKind, attempts, batches, jobs, limits
+from batchgen.jobtable.schema import LimitKind, SettingName, attempts, batches, jobs, limits
 from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
 from batchgen.jobtable.transition import next_due
 
@@ -25,6 +25,7 @@ WAITING_FOR = {
     State.UNCONFIRMED: "the service to tell whether a request was accepted",
 }
 FREE_PLACE = "a free place within the limits"
+RESUME = "`batchgen resume`"
 PERSON = "a person (batchgen resolve)"
 ERRORS_READ = 1_000
 """Of the jobs of a state: enough to see which error is the most common."""
@@ -75,10 +76,7 @@ def blockers(
         Blocker(f"a pause to end: {row.reason}", row.paused_until, summary.counts[State.PENDING])
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
     ]
-    waiting_for = {
-        **WAITING_FOR,
-        State.PENDING: f"{FREE_PLACE}{learned_limits(connection, batch_id, now)}",
-    }
+    waiting_for = {**WAITING_FOR, State.PENDING: reason_to_wait(connection, batch_id, now)}
     absent = Counter[State]()
     if origin is not None:
         sent = sent_elsewhere(connection, batch_id, origin)
@@ -98,6 +96,14 @@ def blockers(
         cause, alike, job = cause_of(connection, batch_id, State.UNCONFIRMED)
         blocked.append(Blocker(PERSON, None, summary.held, cause=cause, job=job, alike=alike))
     return blocked
+
+
+def reason_to_wait(connection: Connection, batch_id: int, now: datetime) -> str:
+    """What pending jobs wait for: the end of a person's pause, else a place within the limits."""
+    for setting in settings.current(connection, batch_id):
+        if setting.name is SettingName.PAUSED and setting.value:
+            return f"{RESUME} (paused at {setting.set_at.astimezone():%H:%M} by {setting.set_by})"
+    return f"{FREE_PLACE}{learned_limits(connection, batch_id, now)}"
 
 
 def cause_of(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
 from batchgen.files.measures import Measures
-from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobtable import ledger
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update, move
 
@@ -23,6 +27,17 @@ CHUNK = 500
 """Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 
 
+@dataclass(frozen=True, slots=True)
+class SentGeneration:
+    """A generation that a service may be working on, and where it can be asked for."""
+
+    key: str
+    attempt_id: int
+    origin: str
+    account: str
+    handle: Mapping[str, Any]
+
+
 def keys_in(connection: Connection, batch_id: int, states: Collection[State]) -> list[str]:
     """The keys of a batch's jobs in some states, in the manifest's order."""
     keys = select(jobs.c.key).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states)).order_by(jobs.c.id)
@@ -32,6 +47,12 @@ def keys_in(connection: Connection, batch_id: int, states: Collection[State]) ->
 def states_of(connection: Connection, batch_id: int, keys: Collection[str]) -> dict[str, State]:
     """The state of each of these jobs; a key that is not in the batch is missing."""
     return {row.key: State(row.state) for row in rows_of(connection, batch_id, keys)}
+
+
+def all_states(connection: Connection, batch_id: int) -> dict[str, State]:
+    """The state of every job of a batch, in the manifest's order."""
+    rows = connection.execute(select(jobs.c.key, jobs.c.state).where(jobs.c.batch_id == batch_id).order_by(jobs.c.id))
+    return {key: State(state) for key, state in rows}
 
 
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
@@ -146,6 +167,26 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
     return cancelled
 
 
+def generations_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[SentGeneration]:
+    """The generations of these jobs that the service may be working on."""
+    ids = [row.attempt_id for row in rows_of(connection, batch_id, keys) if row.outcome == Outcome.ACCEPTED]
+    rows: list[Row[Any]] = []
+    for start in range(0, len(ids), CHUNK):
+        chunk = attempts.c.id.in_(ids[start : start + CHUNK])
+        rows += connection.execute(GENERATIONS.where(chunk, attempts.c.finished_at.is_(None)))
+    return [
+        SentGeneration(row.key, row.id, row.origin, row.account, json.loads(row.handle)) for row in rows if row.handle
+    ]
+
+
+def ended_at_service(connection: Connection, attempt_id: int, cost_usd: Decimal | None, now: datetime) -> bool:
+    """The service has cancelled a generation: it is not in flight any more, and costs what the service says."""
+    values: dict[str, Any] = {"finished_at": now}
+    if cost_usd is not None:
+        values |= {"cost_usd": cost_usd, "charge_source": ChargeSource.ANSWER}
+    return ledger.update_attempt(connection, attempt_id, (Outcome.ACCEPTED,), values)
+
+
 def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
     """Cancel one job, if it has not been sent."""
     new: dict[str, Any] = {"error_class": error_class, "error": reason}
@@ -154,6 +195,9 @@ def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason
     )
 
 
+GENERATIONS = select(jobs.c.key, attempts.c.id, attempts.c.origin, attempts.c.account, attempts.c.handle).join_from(
+    attempts, jobs, jobs.c.attempt_id == attempts.c.id
+)
 ROWS = select(
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.attempt_id),
     *(attempts.c.outcome, attempts.c.cost_usd),

@@ -33,15 +33,17 @@ def begin_run(
     pid: int,
     now: datetime,
     selection: str | None = None,
+    limits: str | None = None,
     *,
     holds_lock: bool = True,
 ) -> None:
-    """Record that a run began, and the options by which it selects jobs, as JSON.
+    """Record that a run began, with its options that select jobs and those that name limits, both as JSON.
 
     Raises `UsageError` for a batch that was moved to another table.
     """
     refuse_moved(connection, batch_id)
-    row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "selection": selection, "holds_lock": holds_lock}
+    row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "holds_lock": holds_lock}
+    row |= {"selection": selection, "limits": limits}
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 

@@ -40,6 +40,23 @@ class LimitKind(StrEnum):
     IN_FLIGHT = "in_flight"  #: generations at one time
 
 
+class SettingName(StrEnum):
+    """What a row of `settings` is about: a value that runs heed, or a command of a person that runs notice."""
+
+    MANIFEST = "manifest"  #: what the manifest says beyond its jobs, as it was last enrolled, as JSON
+    PAUSED = "paused"  #: nothing is submitted
+    IN_FLIGHT = "in_flight"
+    SUBMITS_PER_MINUTE = "submits_per_minute"
+    POLLS_PER_MINUTE = "polls_per_minute"
+    DOWNLOADS = "downloads"
+    MAX_COST = "max_cost"
+    UNTIL = "until"  #: a time, in ISO 8601
+    PRIORITIZED = "prioritized"  #: jobs were given another place in the order
+    RETRIED = "retried"
+    CANCELLED = "cancelled"
+    RESOLVED = "resolved"
+
+
 def one_of(column: str, values: Iterable[str]) -> str:
     """SQL: `column` holds one of `values`."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
@@ -60,6 +77,7 @@ OUTPUT_IS_SUSPECT = (
     " OR abs(seconds_off) > 0.5 OR copy_of IS NOT NULL)"
 )
 ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
+SETTING_IS_CURRENT = "replaced_at IS NULL"
 """Conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""
 
 metadata = MetaData(
@@ -99,6 +117,8 @@ jobs = Table(
     Column("key", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("priority", Integer, nullable=False),
+    # A person's order, which goes before the manifest's priority: the highest first; 0 for every other job.
+    Column("rank", Integer, nullable=False, default=0),
     Column("service", Text, nullable=False),
     Column("model", Text, nullable=False),
     Column("endpoint", Text, nullable=False),
@@ -136,7 +156,7 @@ jobs = Table(
     CheckConstraint("(parent_batch IS NULL) = (parent_key IS NULL)", name="parent_is_whole"),
     CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
     CheckConstraint(f"state <> '{State.SUBMITTING}' OR leased_by IS NOT NULL", name="submitting_is_leased"),
-    Index("ix_jobs_pending", "batch_id", "state", text("priority DESC"), "id"),
+    Index("ix_jobs_pending", "batch_id", "state", text("rank DESC"), text("priority DESC"), "id"),
     Index("ix_jobs_due", "batch_id", "state", "next_at"),
     Index("ix_jobs_leased", "leased_by", sqlite_where=text("leased_by IS NOT NULL")),
     Index("ix_jobs_parent", "parent_batch", "parent_key", sqlite_where=text("parent_key IS NOT NULL")),
@@ -323,10 +343,29 @@ runs = Table(
     Column("seen_at", UTCDateTime, nullable=False),
     # The options of the run that select jobs, as JSON; empty where it may send every job.
     Column("selection", Text),
+    # The limits that were typed as options of the run, as JSON; empty where it has none.
+    Column("limits", Text),
     Column("ended_at", UTCDateTime),
     Column("exit_code", Integer),
     Column("message", ForeignText),
     Index("ix_runs_batch", "batch_id"),
+)
+
+settings = Table(
+    # What governs a batch while runs are at work on it. Append-only: the row that is not replaced counts, and an empty
+    # value gives back what the run itself has.
+    "settings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Text),
+    Column("set_at", UTCDateTime, nullable=False),
+    # The person and the machine: anna@studio.
+    Column("set_by", Text, nullable=False),
+    Column("replaced_at", UTCDateTime),
+    CheckConstraint(one_of("name", SettingName), name="setting_name_is_known"),
+    Index("ux_settings_current", "batch_id", "name", unique=True, sqlite_where=text(SETTING_IS_CURRENT)),
 )
 
 hook_runs = Table(

@@ -73,6 +73,23 @@ class Selected:
             self._first += len(chunk)
         return (self.ids[start : start + CHUNK] for start in range(self._first, len(self.ids), CHUNK))
 
+    def drop(self, job_id: int) -> None:
+        """Leave one job out from now on."""
+        self.ids, self._first = [id_ for id_ in self.ids if id_ != job_id], 0
+
+    def replace(self, ids: Sequence[int]) -> None:
+        """Select these jobs from now on."""
+        self.ids, self._first = list(ids), 0
+
+    def reorder(self, connection: Connection) -> None:
+        """Take over the order in which the jobs are to be sent now, since a person has changed it."""
+        places = {
+            row.id: (-row.rank, -row.priority, row.id)
+            for ids in self.chunks()
+            for row in connection.execute(PLACES, {"ids": ids})
+        }
+        self.ids, self._first = sorted(self.ids, key=places.__getitem__), 0
+
     def count(self, connection: Connection, state: State) -> int:
         """How many of them are in a state."""
         of_state = select(func.count()).where(jobs.c.state == state)
@@ -80,12 +97,19 @@ class Selected:
 
 
 def select_jobs(connection: Connection, batch_id: int, selection: Selection) -> Selected | None:
-    """The jobs that are selected as the table stands now; None where every job is."""
-    return None if selection.is_everything else Selected(find(connection, batch_id, selection))
+    """The jobs that are selected as the table stands now; None where every job is.
+
+    A person's order decides when they are sent, and not which: `--limit` counts in the manifest's order.
+    """
+    if selection.is_everything:
+        return None
+    selected = Selected(find(connection, batch_id, selection))
+    selected.reorder(connection)
+    return selected
 
 
 def find(connection: Connection, batch_id: int, selection: Selection) -> list[int]:
-    """The row ids of the selected jobs, none of them cancelled, in the order in which they are sent.
+    """The row ids of the selected jobs, none of them cancelled, in the manifest's order and by its priorities.
 
     Raises `UsageError` for a bad condition, and for a pattern that fits no job.
     """
@@ -117,6 +141,7 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
     return int(connection.execute(pending).scalar_one()) - selected.count(connection, State.PENDING)
 
 
+PLACES = select(jobs.c.id, jobs.c.rank, jobs.c.priority).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 ACCEPTED = select(jobs.c.id).where(
     jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state.in_([state for state in State if state.is_accepted])
 )

@@ -108,6 +108,11 @@ def any_open(
     return False
 
 
+def active(connection: Connection, batch_id: int) -> int:
+    """How many jobs were sent and have not ended."""
+    return int(connection.execute(COUNT_ACTIVE, {"in_batch": batch_id}).scalar_one())
+
+
 def batch_summary(connection: Connection, batch_id: int, now: datetime) -> BatchSummary:
     """A batch's jobs by state, and what they have cost.
 
@@ -210,6 +215,9 @@ SOME_DELIVERED = (
     .limit(PATHS_READ)
 )
 COUNTS = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("in_batch")).group_by(jobs.c.state)
+COUNT_ACTIVE = select(func.count()).where(
+    jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_([state for state in State if state.is_active])
+)
 COUNT_LATE = select(func.count()).where(
     jobs.c.batch_id == bindparam("in_batch"),
     jobs.c.state == State.GENERATING,

@@ -57,7 +57,7 @@ def ready(
     selected: Selected | None = None,
     barred: Collection[str] = (),
 ) -> list[Candidate]:
-    """The first `capacity` pending jobs by priority, then in the manifest's order.
+    """The first `capacity` pending jobs by a person's order, by priority, then in the manifest's order.
 
     Only those that are `selected`, where a run may not send every job; none of a model in `barred`.
     """
@@ -253,7 +253,7 @@ READY = (
         jobs.c.state == State.PENDING,
         jobs.c.next_at.is_(None) | (jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type)),
     )
-    .order_by(jobs.c.priority.desc(), jobs.c.id)
+    .order_by(jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
     .limit(bindparam("capacity"))
 )
 

@@ -56,19 +56,25 @@ class Admission:
     """Holds the submits of a run to the limits of one service and account."""
 
     def __init__(self, service: Service, limits: Limits, models: Sequence[str]) -> None:
-        self.service, self.account, self.limits, self.models = service.name, service.account, limits, models
+        self.service, self.account, self.models = service.name, service.account, models
+        self.features = service.features
         self.service_key = LimitKey(self.service, LimitKind.SUBMITS)
-        self.learns_rate = limits.submits_per_minute == AUTO
-        # A service that queues whatever is sent refuses nothing from which a limit could be learned.
-        self.queues = limits.in_flight == AUTO and service.features.queueing is Queueing.ACCEPTS
-        self.learns_in_flight = limits.in_flight == AUTO and not self.queues
-        self.learns = self.learns_rate or self.learns_in_flight
-        self.per_minute = MOST_PER_MINUTE if limits.submits_per_minute == AUTO else limits.submits_per_minute
-        """The named rate, of all models together."""
         self.backing_off = False
         """Whether nothing had been accepted since a refusal, at the last claim."""
         self.refusals = 0
         """Since this run had a request accepted."""
+        self.follow(limits)
+
+    def follow(self, limits: Limits) -> None:
+        """Keep to these limits from now on. What was learned stays in its rows, whatever is named meanwhile."""
+        self.limits = limits
+        self.learns_rate = limits.submits_per_minute == AUTO
+        # A service that queues whatever is sent refuses nothing from which a limit could be learned.
+        self.queues = limits.in_flight == AUTO and self.features.queueing is Queueing.ACCEPTS
+        self.learns_in_flight = limits.in_flight == AUTO and not self.queues
+        self.learns = self.learns_rate or self.learns_in_flight
+        self.per_minute = MOST_PER_MINUTE if limits.submits_per_minute == AUTO else limits.submits_per_minute
+        """The named rate, of all models together."""
 
     def key(self, kind: LimitKind, model: str) -> LimitKey:
         return LimitKey(self.service, kind, self.account, model)

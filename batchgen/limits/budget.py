@@ -111,8 +111,8 @@ def priced(candidate: Candidate, prices: PriceList) -> Candidate:
     return replace(candidate, estimated_usd=prices.estimate(candidate.model, candidate.endpoint, candidate.request))
 
 
-def explanation(choice: Choice, terms: Terms) -> str:
-    """Why a run submits no more, and what a person does about it; "" where nothing holds it back."""
+def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
+    """Why a run submits no more, and what a person does about it (`how`); "" where nothing holds it back."""
     totals = choice.totals
     match choice.hold:
         case Hold.BUDGET:
@@ -121,7 +121,7 @@ def explanation(choice: Choice, terms: Terms) -> str:
             cap = plain(terms.max_cost or Decimal(0))
             return (
                 f"the budget is reached: {plain(totals.spent)} USD spent{reserved} of {cap}{following}."
-                " Raise `max_cost` in the manifest, or give --max-cost, and the same command goes on"
+                f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:
             return (
@@ -130,7 +130,8 @@ def explanation(choice: Choice, terms: Terms) -> str:
             )
         case Hold.TIME:
             until = f"{terms.until.astimezone():%Y-%m-%d %H:%M}" if terms.until else ""
-            return f"what is left would not be done by {until}. With a later --until the same command goes on"
+            later = f"{how}, and" if how else "With a later --until"
+            return f"what is left would not be done by {until}. {later} the same command goes on"
     return ""
 
 

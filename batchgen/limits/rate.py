@@ -105,6 +105,14 @@ def spend(connection: Connection, key: LimitKey, per_minute: float, number: int,
     write(connection, key, next_free_at=start + interval_of(row, per_minute) * number)
 
 
+def shorten_wait(connection: Connection, key: LimitKey, per_minute: float, now: datetime) -> None:
+    """A person has set another rate: the next request waits for one interval of it at most, not of the rate before."""
+    row = row_of(connection, key)
+    latest = now + interval_of(row, per_minute)
+    if row.next_free_at and row.next_free_at > latest:
+        write(connection, key, next_free_at=latest)
+
+
 def pause(
     connection: Connection, key: LimitKey, reason: str, now: datetime, retry_after: timedelta | None = None
 ) -> datetime:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import (
+    Any,
+    Literal,
+    NotRequired,  # pydantic reads the one of `typing` from Python 3.12 on
+)
 
-from typing_extensions import TypedDict  # pydantic reads the one of `typing` from Python 3.12 on
+from typing_extensions import TypedDict
 
 from batchgen.jobs import State
 
@@ -127,6 +131,8 @@ class Moved(FROM_TO):
     """A job has changed its state."""
 
     event: Literal["moved"]
+    batch: NotRequired[str]
+    """The batch, where several share the output."""
     at: datetime
     id: str
     detail: str | None
@@ -136,6 +142,7 @@ class Waiting(WaitFor):
     """What jobs wait for, when nothing has moved for a while or an error has come several times."""
 
     event: Literal["waiting"]
+    batch: str
     at: datetime
 
 
@@ -143,6 +150,7 @@ class Notice(Advice):
     """The run does less than it could, and why; "" once it goes on."""
 
     event: Literal["notice"]
+    batch: str
     at: datetime
     message: str
 
@@ -183,6 +191,21 @@ class Done(Summary, More, Failures, Advice):
     message: str
 
 
+class SettingValue(TypedDict):
+    """A value that is in force for a batch; null is no such limit."""
+
+    name: str
+    value: str | None
+    source: Literal["setting", "option", "manifest", "default"]
+    """Where it comes from. A setting goes before an option of a run, and that before the manifest."""
+    set_at: datetime | None
+    set_by: str | None
+    run: str | None
+    """The run whose option it is: its machine and process."""
+    manifest: str | None
+    """The manifest's value, where that is another one."""
+
+
 class Status(Summary, More, Advice):
     """How a batch stands: the line of `status`."""
 
@@ -192,6 +215,10 @@ class Status(Summary, More, Advice):
     last_run: LastRun | None
     moved_to: str | None
     """The job table to which the batch was moved, or is being moved."""
+    paused_at: datetime | None
+    """Since when nothing is sent; null where the batch is not paused."""
+    settings: list[SettingValue]
+    """What a person has set, which goes before options and manifest."""
 
 
 class Changed(Advice):
@@ -200,6 +227,46 @@ class Changed(Advice):
     event: Literal["changed"]
     command: str
     jobs: dict[str, list[str]]
+
+
+class Settings(Advice):
+    """What governs a batch: the line of `set`, `pause` and `resume`, and of a run for which a person has set values."""
+
+    event: Literal["settings"]
+    batch: str
+    paused_at: datetime | None
+    """Since when nothing is sent; null where the batch is not paused."""
+    paused_by: str | None
+    settings: list[SettingValue]
+    runs: int
+    """Runs that are at work."""
+
+
+class Steered(TypedDict):
+    """A person has set a value, paused or resumed the batch, or changed jobs, while the run is at work."""
+
+    event: Literal["steered"]
+    batch: NotRequired[str]
+    """The batch, where several share the output."""
+    at: datetime
+    name: str
+    value: str | None
+    """Null gives back what the options or the manifest say."""
+    by: str
+    message: str
+
+
+class Worked(Advice):
+    """A worker has begun or ended a run on a batch, or has nothing more to do ("" as batch)."""
+
+    event: Literal["worker"]
+    batch: str
+    step: Literal["began", "ended", "idle"]
+    exit_code: int | None
+    """How the run ended."""
+    message: str
+    absent: int
+    """Jobs that name local files which are not on this machine: only another one sends them."""
 
 
 class HeldJob(TypedDict):
@@ -333,6 +400,9 @@ Event = (
     | Status
     | Changed
     | Held
+    | Settings
+    | Steered
+    | Worked
     | Discrepancy
     | Reconciled
     | Examined

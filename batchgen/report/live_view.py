@@ -38,6 +38,8 @@ class LiveView:
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_SHOWN))
     blockers: list[Blocker] = field(default_factory=list)
     notice: str = ""
+    change: str = ""
+    """The last change that a person has made by `batchgen set` and the like."""
     submitted_at: dict[str, datetime] = field(default_factory=dict)
     """By job id, for jobs in flight."""
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_VIDEOS))
@@ -90,6 +92,7 @@ def render(view: LiveView, now: datetime, width: int) -> RenderableType:
         bar,
         legend,
         *([line(view.notice, "yellow")] if view.notice else []),
+        *([line(f"  {view.change}")] if view.change else []),
         *(line(f"  {blocker_line(blocker, now)}", "dim") for blocker in view.blockers[:BLOCKERS_SHOWN]),
         *(line(f"  {event_line(event)}") for event in view.events),
     )

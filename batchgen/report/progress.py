@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import IO
@@ -13,13 +13,15 @@ from batchgen import clock
 from batchgen.api import log_event
 from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
-from batchgen.jobtable import blockers, statistics
+from batchgen.jobtable import blockers, settings, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import SettingName
 from batchgen.jobtable.statistics import Event
 from batchgen.report.events import Advice, Hooked, Notice, NotificationFailed, Waiting
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.live_view import LiveView, render
+from batchgen.report.settings import steered_json, steered_line
 from batchgen.report.terminal import OutputStream, RedrawnLines, print_json
 from batchgen.report.words import blocker_json, blocker_line, event_json, event_line
 
@@ -52,17 +54,24 @@ class Progress:
         origin: str | None = None,
         command_line: CommandLine | None = None,
         same_command: str | None = None,
+        is_one_of_many: bool = False,
     ) -> None:
         stream = stream or sys.stderr
         self.database, self.batch_id, self.batch, self.last_event = database, batch_id, batch, after
         self.lines = OutputStream(stream)
         self.as_json = as_json
-        self.display = RedrawnLines(stream) if stream.isatty() and not as_json else None
+        self.prefix = f"{batch}: " if is_one_of_many else ""
+        """Before each line of one of several batches, which share the screen. Their JSON names the batch."""
+        self.display = RedrawnLines(stream) if stream.isatty() and not as_json and not is_one_of_many else None
         if self.display and not self.display.is_supported:
             self.display = None
         self.log = OutputStream(log) if log else None
         self.notice, self.shown_notice = notice, ""
         self.notice_advice, self.command_line, self.same_command = notice_advice, command_line, same_command
+        self.shows_pause = notice is str
+        """Whether a pause is shown as a change; the notice of a run says more."""
+        self.last_setting = 0
+        """The newest setting that was shown, or was there before."""
         self.origin = origin
         """Of the service in use: jobs that were sent elsewhere are shown as such."""
         self.last_line_at = clock.utcnow()
@@ -74,11 +83,13 @@ class Progress:
         now = clock.utcnow()
         summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
         view = LiveView(self.batch, now, summary.counts[State.DONE], summary)
+        self.last_setting = await self.database.read(settings.newest, self.batch_id)
         try:
             while True:
                 is_last = ended.is_set()
                 self.show_notice(view)
                 await self.show_events(view)
+                await self.show_settings(view)
                 await self.show_summary(view)
                 if is_last:
                     return
@@ -107,6 +118,17 @@ class Progress:
                 self.write_event(event)
                 view.record(event)
 
+    async def show_settings(self, view: LiveView) -> None:
+        """Show what a person has set since the last read."""
+        for setting in await self.database.read(settings.since, self.batch_id, self.last_setting):
+            self.last_setting, now = setting.id, clock.utcnow()
+            line = steered_line(setting, now)
+            if line and (self.shows_pause or setting.name is not SettingName.PAUSED or setting.value is None):
+                self.write_remark(line)
+                view.change = f"{setting.set_at.astimezone():%H:%M:%S}  {line}"
+            if self.as_json and setting.name is not SettingName.MANIFEST:
+                self.print(steered_json(setting, now))
+
     async def show_summary(self, view: LiveView) -> None:
         """Redraw the display; without one, say what the batch waits for when nothing has been written for a while."""
         now = clock.utcnow()
@@ -125,12 +147,21 @@ class Progress:
                     self.shown_causes[cause] = now
                     self.write_blocker(blocker, now)
 
+    def print(self, event: Mapping[str, object]) -> None:
+        """Print a line for programs."""
+        print_json({**event, "batch": self.batch} if self.prefix else event, is_progress=True)
+
     def write_blocker(self, blocker: Blocker, now: datetime) -> None:
         """Say what jobs wait for, also to programs."""
         self.write_remark(blocker_line(blocker, now))
         if self.as_json:
-            waiting: Waiting = {"event": "waiting", "at": now, **blocker_json(blocker, self.command_line)}
-            print_json(waiting, is_progress=True)
+            waiting: Waiting = {
+                "event": "waiting",
+                "batch": self.batch,
+                "at": now,
+                **blocker_json(blocker, self.command_line),
+            }
+            self.print(waiting)
 
     def show_notice(self, view: LiveView) -> None:
         """Show the run's notice if it has changed."""
@@ -143,11 +174,12 @@ class Progress:
         if self.as_json:
             event: Notice = {
                 "event": "notice",
+                "batch": self.batch,
                 "at": clock.utcnow(),
                 "message": notice,
                 **self.notice_advice(),
             }
-            print_json(event, is_progress=True)
+            self.print(event)
         if self.display:
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
 
@@ -155,9 +187,9 @@ class Progress:
         self.last_line_at = clock.utcnow()
         log_event(event)
         if self.as_json:
-            print_json(event_json(event), is_progress=True)
+            self.print(event_json(event))
         elif not self.display:
-            self.lines.write(event_line(event))
+            self.lines.write(f"{self.prefix}{event_line(event)}")
         if self.log:
             self.log.write(f"{event.at.astimezone():%Y-%m-%d} {event_line(event)}")
 
@@ -185,7 +217,7 @@ class Progress:
 
     def write_hook_line(self, event: Hooked | NotificationFailed, line: str) -> None:
         if self.as_json:
-            print_json(event, is_progress=True)
+            self.print(event)
         if line:
             self.write_remark(line)
 
@@ -193,6 +225,6 @@ class Progress:
         """Write a line that belongs to no event."""
         now = clock.utcnow().astimezone()
         if not self.display:
-            self.lines.write(f"{now:%H:%M:%S}  {line}")
+            self.lines.write(f"{self.prefix}{now:%H:%M:%S}  {line}")
         if self.log:
             self.log.write(f"{now:%Y-%m-%d %H:%M:%S}  {line}")

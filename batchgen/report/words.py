@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich import filesize
 
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import FREE_PLACE, PERSON, Blocker
+from batchgen.jobtable.blockers import FREE_PLACE, PERSON, RESUME, Blocker
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import Problem, SuspectClips
@@ -174,6 +174,8 @@ def blocker_hint(blocker: Blocker) -> tuple[str, str]:
         return "run with the address and the key with which they were sent", ""
     if blocker.reason == PERSON:
         return "say what became of these requests", "resolve"
+    if blocker.reason.startswith(RESUME):
+        return "resume the batch", "resume"
     if blocker.reason.startswith(FREE_PLACE):
         return "nothing to do: a run sends them as the limits allow", "run"
     return "nothing to do: a run goes on with them by itself", "run"

@@ -1,4 +1,4 @@
-"""The job table, its ledger of attempts, outputs, verdicts, events, limits, timings, prices and runs.
+"""The job table, its ledger of attempts, outputs, verdicts, events, limits, timings, prices, runs and settings.
 
 A migration is literal: it imports nothing of batchgen, so that it creates the same tables whatever the code says later.
 """
@@ -51,6 +51,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("rank", sa.Integer, nullable=False),
         sa.Column("service", sa.Text, nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("endpoint", sa.Text, nullable=False),
@@ -94,7 +95,8 @@ def upgrade() -> None:
         sa.CheckConstraint("(leased_by IS NULL) = (leased_until IS NULL)", name="lease_is_whole"),
         sa.CheckConstraint("state <> 'submitting' OR leased_by IS NOT NULL", name="submitting_is_leased"),
     )
-    op.create_index("ix_jobs_pending", "jobs", ["batch_id", "state", sa.text("priority DESC"), "id"])
+    order = [sa.text("rank DESC"), sa.text("priority DESC")]
+    op.create_index("ix_jobs_pending", "jobs", ["batch_id", "state", *order, "id"])
     op.create_index("ix_jobs_due", "jobs", ["batch_id", "state", "next_at"])
     partial_index("ix_jobs_leased", "jobs", ["leased_by"], "leased_by IS NOT NULL")
     partial_index("ix_jobs_parent", "jobs", ["parent_batch", "parent_key"], "parent_key IS NOT NULL")
@@ -279,6 +281,7 @@ def upgrade() -> None:
         sa.Column("started_at", TIME, nullable=False),
         sa.Column("seen_at", TIME, nullable=False),
         sa.Column("selection", sa.Text),
+        sa.Column("limits", sa.Text),
         sa.Column("ended_at", TIME),
         sa.Column("exit_code", sa.Integer),
         sa.Column("message", sa.Text),
@@ -286,6 +289,24 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_runs_batch_id"),
     )
     op.create_index("ix_runs_batch", "runs", ["batch_id"])
+    op.create_table(
+        "settings",
+        sa.Column("id", sa.Integer, nullable=False),
+        sa.Column("batch_id", sa.Integer, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("value", sa.Text),
+        sa.Column("set_at", TIME, nullable=False),
+        sa.Column("set_by", sa.Text, nullable=False),
+        sa.Column("replaced_at", TIME),
+        sa.PrimaryKeyConstraint("id", name="pk_settings"),
+        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name="fk_settings_batch_id"),
+        sa.CheckConstraint(
+            "name IN ('manifest', 'paused', 'in_flight', 'submits_per_minute', 'polls_per_minute', 'downloads',"
+            " 'max_cost', 'until', 'prioritized', 'retried', 'cancelled', 'resolved')",
+            name="setting_name_is_known",
+        ),
+    )
+    partial_index("ux_settings_current", "settings", ["batch_id", "name"], "replaced_at IS NULL", unique=True)
     op.create_table(
         "hook_runs",
         sa.Column("output_id", sa.Integer, nullable=False),

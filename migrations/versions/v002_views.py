@@ -142,7 +142,15 @@ def upgrade() -> None:
     create_view(
         "blockers",
         """
-        SELECT b.name AS batch, w.waiting_for, w.jobs, w.until, w.collect_by, e.key AS example_id, e.error AS reason
+        SELECT b.name AS batch,
+            CASE
+                WHEN w.waiting_for = 'free_place' AND EXISTS (
+                    SELECT 1 FROM settings s
+                    WHERE s.batch_id = b.id AND s.name = 'paused' AND s.value IS NOT NULL AND s.replaced_at IS NULL
+                ) THEN 'resume'
+                ELSE w.waiting_for
+            END AS waiting_for,
+            w.jobs, w.until, w.collect_by, e.key AS example_id, e.error AS reason
         FROM (
             SELECT j.batch_id,
                 CASE

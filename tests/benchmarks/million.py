@@ -118,9 +118,9 @@ def bulk_insert(connection: Connection, rows: int) -> None:
         " CASE WHEN accepted THEN 'poll' END FROM numbers WHERE sent"
     )
     order(
-        "INSERT INTO jobs (id, batch_id, key, state, priority, service, endpoint, model, request, input_pointers,"
+        "INSERT INTO jobs (id, batch_id, key, state, priority, rank, service, endpoint, model, request, input_pointers,"
         " take, fingerprint, tags, attempt_id, failures, output_path, created_at, delivered_at, next_at)"
-        f" SELECT i, 1, 'clip-' || i, state, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
+        f" SELECT i, 1, 'clip-' || i, state, 0, 0, 'aimlapi', '/v2/video/generations', '{MODEL}',"
         f""" '{{"model":"{MODEL}","prompt":"A slow dolly shot along the shore, take ' || i || '","duration":5}}',"""
         f" '[]', 0, {digest}, '[]', CASE WHEN sent THEN i END, 0, 'clip-' || i || '.mp4',"
         f" {now}, CASE WHEN done THEN {now} END, CASE WHEN sent AND NOT done THEN {now} END FROM numbers"

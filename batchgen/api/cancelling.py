@@ -1,0 +1,39 @@
+"""Cancels generations at the service, where it can: for jobs that a person has cancelled in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.api.opening import open_account
+from batchgen.jobtable import commands
+from batchgen.jobtable.database import Database
+from batchgen.services.base import Cancelling
+from batchgen.services.outcomes import Cancelled
+from batchgen.services.registry import SIMULATOR
+
+
+async def cancel_at_service(
+    database: Database, batch_id: int, service_name: str, folder: Path, keys: Collection[str]
+) -> list[str]:
+    """Ask the service to cancel the generations of these jobs. Returns those that it has cancelled.
+
+    What it charges for that is recorded. Raises `AccountError`.
+    """
+    if service_name == SIMULATOR:  # its address lasts for one run only
+        return []
+    generations = await database.read(commands.generations_of, batch_id, keys)
+    cancelled: list[str] = []
+    async with open_account(database, service_name, folder) as service:
+        if service.features.cancel is Cancelling.NONE:
+            return []
+        for generation in generations:
+            if generation.origin not in ("", service.origin) or generation.account not in ("", service.account):
+                continue
+            outcome = await service.cancel(generation.handle)
+            if isinstance(outcome, Cancelled):
+                now = clock.utcnow()
+                await database.write(commands.ended_at_service, generation.attempt_id, outcome.cost_usd, now)
+                cancelled.append(generation.key)
+    return cancelled

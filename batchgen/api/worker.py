@@ -1,0 +1,210 @@
+"""A worker: runs on every batch of a job table that has work, without their manifests.
+
+What a run needs besides its jobs are rows: the service, the limits of the manifest, what a person has set. A job whose
+request names a local file is sent only where that file is, with the content that was enrolled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.api.opening import open_account
+from batchgen.ending import Ending
+from batchgen.errors import BatchgenError, ExitCode
+from batchgen.files.local_files import FileDigests
+from batchgen.jobtable import enrolled, fingerprint, statistics
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
+from batchgen.jobtable.selection import Selected, Selection
+from batchgen.jobtable.sync import Batch, SyncResult
+from batchgen.limits.budget import Terms
+from batchgen.limits.steering import read_enrolled, read_steering
+from batchgen.runner import Runner
+from batchgen.services.registry import SIMULATOR
+from batchgen.stage import RunSpec, wait_for
+
+CHECK_SECONDS = 2.0  # between two looks for batches that have work: a new one is begun within this time
+AGAIN_AFTER = timedelta(minutes=1)  # a batch that a run could not bring to its end, and that nobody has changed since
+BATCHES_AT_ONCE = 8  # runs of one worker: each has connections, threads and a checker of its own
+
+
+@dataclass(slots=True)
+class WorkerRun:
+    """One run of a worker on one batch."""
+
+    batch: EnrolledBatch
+    runner: Runner
+    absent: list[JobWithFiles]
+    """The jobs whose local files are not here as they were enrolled."""
+    last_event: int
+    ending: Ending | None = None
+    error: BatchgenError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the last run on a batch ended, and what the batch was like when it began."""
+
+    code: ExitCode
+    batch: EnrolledBatch
+    at: datetime
+
+
+Show = Callable[[WorkerRun], AbstractAsyncContextManager[None]]
+"""What is around each run: a display of its progress."""
+
+
+class Worker:
+    """Works on the batches of a table until nothing is left that it can do, or with `stays` until it is stopped."""
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path | None,
+        *,
+        stays: bool = False,
+        waits_for_credits: bool = False,
+        show: Show = lambda _run: nullcontext(),
+        on_error: Callable[[EnrolledBatch, BatchgenError], None] = lambda _batch, _error: None,
+    ) -> None:
+        self.database, self.folder = database, folder
+        self.stays, self.waits_for_credits = stays, waits_for_credits
+        self.show, self.on_error = show, on_error
+        self.runs: dict[int, WorkerRun] = {}
+        """By batch, while they are at work."""
+        self.tasks: dict[int, asyncio.Task[None]] = {}
+        self.ended: dict[int, Ended] = {}
+        self.signal: signal.Signals | None = None
+        self.wakeup = asyncio.Event()
+
+    async def run(self) -> ExitCode:
+        """Work on all batches. Returns the exit code of the first run that has not delivered everything."""
+        try:
+            while not self.signal:
+                self.wakeup.clear()
+                await self.begin_runs()
+                if not self.tasks and not self.stays:
+                    break
+                await wait_for(self.wakeup, CHECK_SECONDS)
+        finally:
+            if not self.signal:
+                for run in self.runs.values():  # The table cannot be used, or this is cancelled.
+                    run.runner.stop(signal.SIGTERM)
+            await asyncio.gather(*self.tasks.values())
+        if self.signal:
+            return ExitCode(128 + self.signal)
+        return next((ended.code for ended in self.ended.values() if ended.code), ExitCode.DELIVERED)
+
+    async def begin_runs(self) -> None:
+        """Begin a run on every batch that has work, and forget those that have ended. Raises what a defect raises."""
+        for batch_id, task in list(self.tasks.items()):
+            if task.done():
+                del self.tasks[batch_id]
+                task.result()
+        for batch in await self.database.read(enrolled.open_batches):
+            if batch.id in self.tasks:
+                await self.select_again(batch)
+            elif self.is_workable(batch) and len(self.tasks) < BATCHES_AT_ONCE:
+                self.tasks[batch.id] = asyncio.create_task(self.work(batch))
+
+    def is_workable(self, batch: EnrolledBatch) -> bool:
+        """Whether a run may have something to do: the batch is new here, was changed, or has had some time."""
+        ended = self.ended.get(batch.id)
+        return ended is None or batch != ended.batch or (self.stays and clock.utcnow() - ended.at >= AGAIN_AFTER)
+
+    def stop(self, number: signal.Signals) -> None:
+        """The first signal drains: nothing more is claimed, and every run ends in good order. The second cancels."""
+        self.signal = self.signal or number
+        for run in self.runs.values():
+            run.runner.stop(number)
+        self.wakeup.set()
+
+    async def work(self, batch: EnrolledBatch) -> None:
+        """Run on one batch to its end. An error ends this run only."""
+        code = ExitCode.INTERNAL_ERROR
+        try:
+            run = await self.run_batch(batch)
+            # What was changed while the run was at work, it has heeded.
+            batch = replace(run.batch, setting=run.runner.steered)
+            code = run.ending.exit_code if run.ending else code
+        except BatchgenError as error:
+            code = error.exit_code
+            self.on_error(batch, error)
+        finally:
+            self.ended[batch.id] = Ended(code, batch, clock.utcnow())
+            self.wakeup.set()
+
+    async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
+        read, folder = self.database.read, self.folder_of(batch)
+        steering = await read(read_steering, batch.id)
+        of_manifest, models = read_enrolled(steering), await read(enrolled.models_of, batch.id)
+        ids, absent = await self.sendable(batch, folder)
+        spec = RunSpec(
+            Batch(batch.name, batch.service, Path(batch.manifest_path), ""),
+            await read(enrolled.job_count, batch.id),
+            SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, of_manifest.orphans)),
+            folder,
+            of_manifest.limits,
+            models,
+            Terms(of_manifest.limits.max_cost, None, Selected(ids)),
+            Selection(),
+            is_worker=True,
+            waits_for_credits=self.waits_for_credits,
+        )
+        # A simulator keeps its generations beside the manifest; elsewhere, another one would not know them.
+        state = Path(batch.manifest_path).parent if batch.service == SIMULATOR else folder
+        async with open_account(self.database, batch.service, state if state.exists() else folder) as service:
+            last_event = await read(statistics.last_event)
+            run = WorkerRun(batch, Runner(self.database, service, spec), absent, last_event)
+            self.runs[batch.id] = run
+            try:
+                if self.signal:
+                    run.runner.stop(self.signal)
+                async with self.show(run):
+                    try:
+                        run.ending = await run.runner.run()
+                    except BatchgenError as error:
+                        run.error = error
+                        raise
+                return run
+            finally:
+                del self.runs[batch.id]
+
+    def folder_of(self, batch: EnrolledBatch) -> Path:
+        """Where the outputs and local files of a batch are: the worker's folder, else that of the manifest if it is on
+        this machine, else the current one."""
+        manifest = Path(batch.manifest_path)
+        return self.folder or (manifest.parent if manifest.exists() else Path.cwd())
+
+    async def sendable(self, batch: EnrolledBatch, folder: Path) -> tuple[list[int], list[JobWithFiles]]:
+        """The jobs that this machine can send, and those that it cannot, because their local files are not here."""
+        with_files = await self.database.read(enrolled.jobs_with_files, batch.id)
+        recorded = await self.database.read(fingerprint.recorded_digests, batch.name) if with_files else []
+
+        def find_absent() -> list[JobWithFiles]:
+            digests = FileDigests(folder, recorded)
+            return [job for job in with_files if not job.is_whole(digests.of)]
+
+        absent = await asyncio.to_thread(find_absent)
+        ids = await self.database.read(enrolled.ids_without, batch.id, [job.id for job in absent])
+        return ids, absent
+
+    async def select_again(self, batch: EnrolledBatch) -> None:
+        """Take up what was enrolled since the run on a batch began."""
+        run = self.runs.get(batch.id)
+        if run is None or batch.synced_at == run.batch.synced_at:
+            return
+        context, run.batch = run.runner.context, batch
+        ids, run.absent = await self.sendable(batch, context.folder)
+        context.models = await self.database.read(enrolled.models_of, batch.id)
+        run.runner.scheduler.admission.models = context.models
+        if context.terms.selected:
+            context.terms.selected.replace(ids)
+        run.runner.notify(*run.runner.stages)

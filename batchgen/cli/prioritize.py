@@ -1,0 +1,81 @@
+"""The command `batchgen prioritize`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from batchgen import clock
+from batchgen.catalogue.wording import nearest_hint
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
+from batchgen.cli.changes import print_changed
+from batchgen.cli.steering import runs_at_work
+from batchgen.errors import UsageError
+from batchgen.jobs import State
+from batchgen.jobtable import commands, settings
+from batchgen.jobtable.settings import Place
+from batchgen.report.settings import runs_line
+from batchgen.report.terminal import print_lines
+from batchgen.report.words import plural, shortened
+
+COMPARED = 1_000  # ids that one without a match is compared with, to suggest another: a million would take a minute
+
+
+@options.add(
+    options.manifest,
+    click.argument("ids", nargs=-1, metavar="ID..."),
+    click.option("--last", is_flag=True, help="Send them after all others."),
+    click.option("--unset", is_flag=True, help="Give them back the manifest's order. Without IDs: all jobs."),
+    options.db,
+    options.simulate,
+    options.json_lines,
+)
+def command(
+    manifest: Path, ids: tuple[str, ...], last: bool, unset: bool, db: str | None, simulate: bool, as_json: bool
+) -> None:
+    """They are sent in the order in which they are typed. An ID may be a shell pattern, in quotes: 'hero-*'.
+
+    Every run at work on the batch acts on it within two seconds. The order stays, also when the manifest is edited.
+    """
+    if last and unset:
+        raise UsageError("--last and --unset exclude one another")
+    if not ids and not unset:
+        raise UsageError("name at least one job, or a pattern such as 'hero-*'")
+    place: Place = "last" if last else "unset" if unset else "first"
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        states = database.read_now(commands.all_states, batch_id)
+        groups = matching(states, ids or ("*",))
+        pending = [key for keys in groups for key in keys if states[key] is State.PENDING]
+        verb = {"first": "first", "last": "last", "unset": "in the manifest's order again"}[place]
+        message = f"{plural(len(pending), 'job')} {'goes' if len(pending) == 1 else 'go'} {verb}"
+        if pending:
+            database.write_now(settings.prioritize, batch_id, groups, place, message, clock.utcnow(), settings.person())
+        runs = runs_at_work(database, batch_id)
+    if as_json:
+        hint = message if pending else "none of these jobs waits to be sent"
+        print_changed({place: pending}, hint, "status")
+        return
+    sent = sum(map(len, groups)) - len(pending)
+    rest = f" ({sent} more {'does' if sent == 1 else 'do'} not wait to be sent)" if sent and pending else ""
+    print_lines(f"{message}: {shortened(pending)}{rest}" if pending else "none of these jobs waits to be sent")
+    if pending:
+        print_lines(runs_line(len(runs)), err=True)
+
+
+def matching(states: Mapping[str, State], patterns: Sequence[str]) -> list[list[str]]:
+    """The keys that each id or shell pattern fits, each key once. Raises `UsageError` for one that fits none."""
+    groups: list[list[str]] = []
+    free = dict.fromkeys(states)
+    for pattern in patterns:
+        fitting = [pattern] if pattern in states else [key for key in states if fnmatchcase(key, pattern)]
+        if not fitting:
+            hint = nearest_hint(pattern.strip("*?"), list(states)[:COMPARED])
+            raise UsageError(f"{pattern}: fits the id of no job of this batch{f'; {hint}' if hint else ''}")
+        groups.append([key for key in fitting if key in free])
+        for key in fitting:
+            free.pop(key, None)
+    return groups

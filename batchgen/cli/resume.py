@@ -1,0 +1,23 @@
+"""The command `batchgen resume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from batchgen import clock
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch
+from batchgen.cli.steering import show_change
+from batchgen.jobtable.settings import person
+from batchgen.limits import steering
+from batchgen.report.words import local_time
+
+
+@options.add(options.manifest, options.db, options.simulate, options.json_lines)
+def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> None:
+    """Runs that wait go on within two seconds. Where none is at work, `batchgen run` goes on."""
+    now = clock.utcnow()
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        pause = database.write_now(steering.resume, batch_id, now, person())
+        line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
+        show_change(database, batch_id, [line or "not paused: there is nothing to resume"], as_json=as_json)

@@ -1,0 +1,83 @@
+"""The command `batchgen set`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchgen import clock
+from batchgen.cli import options
+from batchgen.cli.batches import open_batch, stored_batch
+from batchgen.cli.run_options import moment
+from batchgen.cli.steering import runs_at_work, show_json
+from batchgen.errors import UsageError
+from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.settings import person
+from batchgen.limits import steering
+from batchgen.limits.in_force import read_in_force
+from batchgen.report.settings import in_force_lines, runs_line
+from batchgen.report.terminal import print_lines
+
+NAMES = ", ".join(steering.STEERED)
+
+
+@options.add(
+    options.manifest,
+    click.argument("assignments", nargs=-1, metavar="[NAME=VALUE]..."),
+    click.option("--unset", multiple=True, metavar="NAME", help="Go back to what the options and the manifest say."),
+    options.db,
+    options.simulate,
+    options.json_lines,
+)
+def command(
+    manifest: Path,
+    assignments: tuple[str, ...],
+    unset: tuple[str, ...],
+    db: str | None,
+    simulate: bool,
+    as_json: bool,
+) -> None:
+    """NAME is in_flight, submits_per_minute, polls_per_minute, downloads, max_cost or until; NAME= is the same as
+    --unset NAME. Without any, shows what is in force and where each value comes from.
+
+    A value that is set goes before the options of `batchgen run`, and those before the manifest. It holds for this
+    batch, in all its runs, until it is unset. Values are those of the manifest's `limits:`, `auto` included; `until` is
+    a time such as 08:00.
+    """
+    changes = read_changes(assignments, unset)
+    with open_batch(db, manifest, simulate) as (database, batch_id):
+        now, service = clock.utcnow(), stored_batch(database, batch_id).service
+        if changes:
+            database.write_now(steering.change, batch_id, service, changes, now, person())
+        runs = runs_at_work(database, batch_id)
+        if as_json:
+            show_json(database, batch_id, runs)
+            return
+        in_force = database.read_now(read_in_force, batch_id, runs)
+    values = [value for value in in_force.values if not changes or value.name in changes]
+    if changes:
+        in_force = type(in_force)(None, values)
+    print_lines(*in_force_lines(in_force, now, options.typed))
+    if changes:
+        print_lines(runs_line(len(runs)), err=True)
+
+
+def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[SettingName, Any]:
+    """The values to set by name; None for one that is to be unset. Raises `UsageError` before anything is changed."""
+    changes: dict[SettingName, Any] = {}
+    for assignment in (*assignments, *(f"{name}=" for name in unset)):
+        name, sign, text = assignment.partition("=")
+        name, text = name.strip().replace("-", "_"), text.strip()
+        if not sign:
+            raise UsageError(f"{assignment[:100]!r} is no assignment: write NAME=VALUE, such as in_flight=20")
+        value = None
+        if text:
+            value = moment(text) if name == SettingName.UNTIL else steering.read_value(name, text)
+        elif name not in steering.STEERED:
+            steering.read_value(name, text)  # raises
+        if name in changes:
+            raise UsageError(f"`{name}` is there twice")
+        changes[SettingName(name)] = value
+    return changes

@@ -1,0 +1,45 @@
+"""What the commands share that steer a batch while runs are at work on it."""
+
+from __future__ import annotations
+
+from batchgen import clock
+from batchgen.cli import options
+from batchgen.cli.batches import stored_batch
+from batchgen.jobtable import leases, run_lock, settings
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import SettingName
+from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.report.settings import runs_line, settings_json
+from batchgen.report.terminal import print_json, print_lines
+from batchgen.report.words import plural
+
+
+def runs_at_work(database: Database, batch_id: int) -> list[str]:
+    """The ids of the runs that are at work on a batch."""
+    unended = database.read_now(leases.unended, batch_id)
+    return sorted(unended.keys() - set(run_lock.dead_runs(database, unended)))
+
+
+def show_change(database: Database, batch_id: int, lines: list[str], *, as_json: bool, hint: str = "") -> None:
+    """Print what a command has changed, and who acts on it."""
+    runs = runs_at_work(database, batch_id)
+    if as_json:
+        show_json(database, batch_id, runs, hint)
+        return
+    print_lines(*lines)
+    print_lines(runs_line(len(runs)), err=True)
+
+
+def show_json(database: Database, batch_id: int, runs: list[str], hint: str = "") -> None:
+    """Print the event `settings`."""
+    in_force: InForce = database.read_now(read_in_force, batch_id, runs)
+    hint, command = (hint, None) if hint or not in_force.pause else ("resume the batch", options.typed("resume"))
+    print_json(settings_json(stored_batch(database, batch_id).name, in_force, len(runs), hint, command))
+
+
+def notify_runs(database: Database, batch_id: int, command: SettingName, number: int) -> int:
+    """Let the runs at work notice that a command has changed so many jobs. Returns how many runs there are."""
+    if not number:
+        return 0
+    database.write_now(settings.record, batch_id, command, plural(number, "job"), clock.utcnow(), settings.person())
+    return len(runs_at_work(database, batch_id))

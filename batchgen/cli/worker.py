@@ -1,0 +1,184 @@
+"""The command `batchgen worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from batchgen.api.worker import Worker, WorkerRun
+from batchgen.cli import options
+from batchgen.cli.run import notice_advice, notice_of, signals_handled
+from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
+from batchgen.hooks.advice import next_step
+from batchgen.hooks.command_line import command_line
+from batchgen.jobtable import batches
+from batchgen.jobtable.database import Database, shown
+from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
+from batchgen.report import hints
+from batchgen.report.events import Advice, Worked
+from batchgen.report.log import log_to_stderr
+from batchgen.report.progress import Progress
+from batchgen.report.terminal import OutputStream, print_json, print_lines
+from batchgen.report.words import plural, shortened, summary_line
+
+FILES_SHOWN = 3
+
+
+@options.db
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where outputs are written and local files lie. Default: the folder of each batch's manifest where that is on"
+    " this machine, else the current folder.",
+)
+@click.option("--stay", is_flag=True, help="Wait for more when nothing is left to do, until a signal comes.")
+@click.option(
+    "--wait-for-credits", is_flag=True, help="Where the account has no credits left, wait for a top-up, as `run` does."
+)
+@click.option("-v", "--verbose", count=True, help="Log what the service is asked and answers; -vv: every request.")
+@options.json_lines
+def command(
+    db: str | None, folder: Path | None, stay: bool, wait_for_credits: bool, verbose: int, as_json: bool
+) -> None:
+    """`batchgen run`, or `run --enroll` alone, writes a manifest's jobs, limits and cap into the table. Any number of
+    workers, on any machine, share the batches, and keep the limits of the account together. Without --db: the table
+    ./batchgen.db. The key comes from the environment, or from a file .env in the folder.
+
+    A job whose request names a local file is sent only by a machine that has this file, with the same content. Ends
+    when nothing is left that it can do. SIGTERM drains: it claims nothing more, waits for create requests on the wire,
+    and ends with 143; what it had begun, others go on with.
+    """
+    location = batches.table_location(db, Path("batchgen.db"))
+    if not batches.table_exists(location):
+        raise UsageError(f"{location}: there is no job table; name one with --db")
+    if folder and not folder.is_dir():
+        raise UsageError(f"--folder {folder}: there is no such folder")
+    log_to_stderr(verbose)
+    with Database(location, patience=None) as database:
+        sys.exit(asyncio.run(work(database, folder and folder.absolute(), stay, wait_for_credits, as_json)))
+
+
+async def work(
+    database: Database, folder: Path | None, stays: bool, waits_for_credits: bool, as_json: bool
+) -> ExitCode:
+    """Run the worker until it has nothing to do, or a signal comes."""
+
+    @asynccontextmanager
+    async def show(run: WorkerRun) -> AsyncIterator[None]:
+        announce(run, as_json)
+        over = asyncio.Event()
+        following = asyncio.create_task(progress_of(database, run, as_json).follow(over))
+        try:
+            yield
+        finally:
+            over.set()
+            await following
+            report_end(database, run, as_json)
+
+    def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
+        print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
+        if isinstance(error, ManifestChanged):
+            decide = command_for(database, batch, "run --changed keep")
+            print_lines(
+                f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is", err=True
+            )
+        if as_json:
+            print_step(batch.name, "ended", str(error), error.exit_code)
+
+    worker = Worker(database, folder, stays=stays, waits_for_credits=waits_for_credits, show=show, on_error=show_error)
+    with signals_handled(worker):
+        code = await worker.run()
+    message = (
+        "stopped: what was begun, others go on with" if worker.signal else "nothing is left that this worker can do"
+    )
+    if as_json:
+        print_step("", "idle", message, code)
+    elif not worker.ended or worker.signal:
+        print_lines(message, err=True)
+    return code
+
+
+def progress_of(database: Database, run: WorkerRun, as_json: bool) -> Progress:
+    """The lines about one batch, among those about others."""
+    runner, name = run.runner, run.batch.name
+    to_type = partial(command_for, database, run.batch)
+    return Progress(
+        *(database, run.batch.id, name, run.last_event),
+        as_json=as_json,
+        notice=lambda: notice_of(runner, with_lock=False, command_line=to_type),
+        notice_advice=lambda: notice_advice(runner, options.same_command(), to_type),
+        command_line=to_type,
+        same_command=options.same_command(),
+        origin=runner.context.service.origin,
+        is_one_of_many=True,
+    )
+
+
+def command_for(database: Database, batch: EnrolledBatch, name: str) -> str:
+    """Another command on a batch of this table, to type where its manifest is."""
+    return command_line(name, batch.manifest_path, db=database.path or shown(database.url))
+
+
+def announce(run: WorkerRun, as_json: bool) -> None:
+    """Say that a run begins, and which jobs only another machine can send."""
+    message = f"{plural(run.runner.spec.jobs, 'job')}, in {run.runner.spec.folder}"
+    if run.absent:
+        message += f"; {absent_words(run.absent)}"
+    if as_json:
+        print_step(run.batch.name, "began", message, None, len(run.absent))
+    else:
+        print_lines(f"{run.batch.name}: {message}", err=True)
+
+
+def absent_words(absent: Sequence[JobWithFiles]) -> str:
+    """Which jobs are left to other machines, and why."""
+    names = list(dict.fromkeys(name for job in absent for name in job.names))
+    one = len(absent) == 1
+    return (
+        f"{plural(len(absent), 'job')} {'names a local file' if one else 'name local files'} that"
+        f" {'is' if one else 'are'} not here as enrolled ({shortened(names, FILES_SHOWN)}): only a machine that has"
+        f" {'it' if one else 'them'} sends {'it' if one else 'them'}"
+    )
+
+
+def report_end(database: Database, run: WorkerRun, as_json: bool) -> None:
+    """Say how a run ended; an error is shown by `show_error`."""
+    ending, batch = run.ending, run.batch
+    if ending is None:
+        return
+    if as_json:
+        step = next_step(ending)
+        command = step.command and command_for(database, batch, step.command)
+        advice = hints.advice(step.hint, command)
+        print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
+        return
+    line = summary_line(batch.name, batch.service, ending.batch_summary)
+    OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+
+
+def print_step(
+    batch: str,
+    step: Literal["began", "ended", "idle"],
+    message: str,
+    code: int | None,
+    absent: int = 0,
+    advice: Advice | None = None,
+) -> None:
+    """Print the event `worker`."""
+    event: Worked = {
+        "event": "worker",
+        "batch": batch,
+        "step": step,
+        "exit_code": code,
+        "message": message,
+        "absent": absent,
+        **(advice or hints.advice("")),
+    }
+    print_json(event, is_progress=True)

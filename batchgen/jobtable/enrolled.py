@@ -1,0 +1,118 @@
+"""What a worker reads to go on with batches whose manifests it does not have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from batchgen.catalogue.pointers import parent_of
+from batchgen.jobs import State
+from batchgen.jobtable import commands, moves, settings
+from batchgen.jobtable.commands import CHUNK
+from batchgen.jobtable.fingerprint import fingerprint
+from batchgen.jobtable.schema import batches, jobs
+
+OPEN = [state for state in State if not state.is_terminal]
+SENDABLE = [state for state in State if not state.is_accepted]
+"""The states from which a job may be sent, at once or when a person retries it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledBatch:
+    """A batch with jobs that have not ended."""
+
+    id: int
+    name: str
+    service: str
+    manifest_path: str
+    synced_at: datetime
+    setting: int
+    """The newest setting of a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobWithFiles:
+    """A job whose request names local files."""
+
+    id: int
+    key: str
+    endpoint: str
+    request: str
+    pointers: tuple[str, ...]
+    fingerprint: str
+    take: int
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files, relative to the manifest's folder."""
+        document = json.loads(self.request)
+        places = (parent_of(document, pointer) for pointer in self.pointers)
+        return [container[key] for container, key in places]
+
+    def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
+        """Whether the files are as they were enrolled; `digest_of` gives their digests by name."""
+        digests = {name: digest_of(name) for name in self.names}
+        read = {name: digest for name, digest in digests.items() if digest}
+        if len(read) < len(digests):
+            return False
+        found_here = fingerprint(self.endpoint, self.request, self.pointers, read.__getitem__, self.take)
+        return found_here == self.fingerprint
+
+
+def open_batches(connection: Connection) -> list[EnrolledBatch]:
+    """The batches with jobs that have not ended, as they were first enrolled; none that was moved to another table."""
+    has_open = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state.in_(OPEN)).exists()
+    columns = (batches.c.id, batches.c.name, batches.c.service, batches.c.manifest_path, batches.c.synced_at)
+    rows = connection.execute(select(*columns).where(has_open).order_by(batches.c.id)).all()
+    away = {batch_id for move in moves.departures(connection) for batch_id in move.names}
+    return [EnrolledBatch(*row, setting=settings.newest(connection, row.id)) for row in rows if row.id not in away]
+
+
+def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
+    """The models of a batch."""
+    return tuple(
+        sorted(connection.execute(select(jobs.c.model).where(jobs.c.batch_id == batch_id).distinct()).scalars())
+    )
+
+
+def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
+    """The keys of jobs by their row ids."""
+    chunks = (list(ids)[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+    return frozenset(
+        key for chunk in chunks for key in connection.execute(select(jobs.c.key).where(jobs.c.id.in_(chunk))).scalars()
+    )
+
+
+def ids_of(connection: Connection, batch_id: int, keys: Collection[str]) -> frozenset[int]:
+    """The row ids of a batch's jobs by their keys; a key that is not in the batch is missing."""
+    return frozenset(row.id for row in commands.rows_of(connection, batch_id, keys))
+
+
+def job_count(connection: Connection, batch_id: int) -> int:
+    return int(connection.execute(select(func.count()).where(jobs.c.batch_id == batch_id)).scalar_one())
+
+
+def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:
+    """The jobs that name local files and may still be sent."""
+    columns = (jobs.c.id, jobs.c.key, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers)
+    where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(SENDABLE), jobs.c.input_pointers != "[]")
+    rows = connection.execute(select(*columns, jobs.c.fingerprint, jobs.c.take).where(*where))
+    return [
+        JobWithFiles(
+            *(row.id, row.key, row.endpoint, row.request, tuple(json.loads(row.input_pointers))),
+            *(row.fingerprint, row.take),
+        )
+        for row in rows
+    ]
+
+
+def ids_without(connection: Connection, batch_id: int, left_out: Sequence[int]) -> list[int]:
+    """The row ids of a batch's jobs but for some, in the order in which they are sent."""
+    order = (jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
+    absent = set(left_out)
+    ids = connection.execute(select(jobs.c.id).where(jobs.c.batch_id == batch_id).order_by(*order)).scalars()
+    return [job_id for job_id in ids if job_id not in absent]

@@ -1,0 +1,121 @@
+"""What governs a batch while runs are at work on it: the settings of a person, and the commands that runs notice.
+
+A setting is a row that stays: a newer one replaces it, so that the table has the whole history. A run reads the current
+ones in the transaction that claims, and several times in two seconds besides (`limits/steering.py`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Literal
+
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
+
+from batchgen.files.liveness import host_name
+from batchgen.jobtable.schema import SETTING_IS_CURRENT, SettingName, jobs, settings
+
+Place = Literal["first", "last", "unset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row: a value of a person, or a command. An empty value gives back what the run itself has."""
+
+    id: int
+    name: SettingName
+    value: str | None
+    set_at: datetime
+    set_by: str
+
+
+def current(connection: Connection, batch_id: int) -> list[Setting]:
+    """The settings of a batch that are not replaced, in the order in which they were made."""
+    rows = [to_setting(*row) for row in connection.execute(CURRENT, {"in_batch": batch_id})]
+    return sorted(rows, key=attrgetter("id"))
+
+
+def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
+    """All settings that were made after the row `after`, replaced ones included."""
+    return [to_setting(*row) for row in connection.execute(SINCE, {"in_batch": batch_id, "after": after})]
+
+
+def newest(connection: Connection, batch_id: int) -> int:
+    """The id of the newest row of a batch; 0 where there is none."""
+    return int(connection.execute(NEWEST, {"in_batch": batch_id}).scalar_one())
+
+
+def record(connection: Connection, batch_id: int, name: SettingName, value: str | None, now: datetime, by: str) -> None:
+    """Make a setting, and replace the one before it."""
+    connection.execute(REPLACE, {"in_batch": batch_id, "of_name": name, "at": now})
+    row = {"batch_id": batch_id, "name": name, "value": value, "set_at": now, "set_by": by}
+    connection.execute(INSERT, row)
+
+
+def record_manifest(connection: Connection, batch_id: int, manifest: str, now: datetime, by: str) -> None:
+    """Keep what the manifest says beyond its jobs (JSON), for workers. The same again changes nothing."""
+    stored = {setting.name: setting.value for setting in current(connection, batch_id)}
+    if stored.get(SettingName.MANIFEST) != manifest:
+        record(connection, batch_id, SettingName.MANIFEST, manifest, now, by)
+
+
+def prioritize(
+    connection: Connection,
+    batch_id: int,
+    groups: Sequence[Sequence[str]],
+    place: Place,
+    message: str,
+    now: datetime,
+    by: str,
+) -> None:
+    """Send these jobs before all others, the first group first, or after all others, the last group last.
+
+    "unset" gives them back the manifest's order.
+    """
+    highest, lowest = connection.execute(RANKS, {"in_batch": batch_id}).one()
+    for number, keys in enumerate(groups):
+        ranks = {"first": highest + len(groups) - number, "last": lowest - 1 - number, "unset": 0}
+        for start in range(0, len(keys), CHUNK):
+            chunk = {"in_batch": batch_id, "keys": list(keys[start : start + CHUNK])}
+            connection.execute(SET_RANK, {**chunk, "new_rank": ranks[place]})
+    record(connection, batch_id, SettingName.PRIORITIZED, message, now, by)
+
+
+def person() -> str:
+    """Who gives a command, and on which machine: anna@studio."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user may have no name
+        user = f"user-{os.getuid()}" if hasattr(os, "getuid") else "somebody"
+    return f"{user}@{host_name()}"
+
+
+def to_setting(number: int, name: str, value: str | None, set_at: datetime, set_by: str) -> Setting:
+    return Setting(number, SettingName(name), value, set_at, set_by)
+
+
+CHUNK = 500
+"""Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
+_columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
+_of_batch = settings.c.batch_id == bindparam("in_batch")
+CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
+SINCE = select(*_columns).where(settings.c.id > bindparam("after"), _of_batch).order_by(settings.c.id)
+NEWEST = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))
+REPLACE = (
+    update(settings)
+    .where(_of_batch, settings.c.name == bindparam("of_name"), text(SETTING_IS_CURRENT))
+    .values(replaced_at=bindparam("at"))
+)
+INSERT = insert(settings)
+RANKS = select(func.coalesce(func.max(jobs.c.rank), 0), func.coalesce(func.min(jobs.c.rank), 0)).where(
+    jobs.c.batch_id == bindparam("in_batch")
+)
+SET_RANK = (
+    update(jobs)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.key.in_(bindparam("keys", expanding=True)))
+    .values(rank=bindparam("new_rank"))
+)

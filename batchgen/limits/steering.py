@@ -1,0 +1,171 @@
+"""What a person has set for a batch while runs are at work on it, over what each run has from its options and manifest.
+
+The precedence is written here, and only here: a setting (`batchgen set`) goes before an option of a run, an option
+before the manifest, the manifest before the default. A setting holds for the batch, in all its runs, until it is unset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from batchgen.catalogue.wording import suggestion
+from batchgen.errors import UsageError
+from batchgen.jobtable import settings
+from batchgen.jobtable.columns import plain
+from batchgen.jobtable.schema import LimitKind, SettingName, batches
+from batchgen.jobtable.settings import Setting
+from batchgen.limits import rate
+from batchgen.limits.budget import Terms
+from batchgen.limits.rate import LimitKey
+from batchgen.manifest import Limits
+from batchgen.manifest.limits import NAMES
+from batchgen.manifest.typed_limits import read_limit
+
+STEERED_LIMITS = (
+    *(SettingName.IN_FLIGHT, SettingName.SUBMITS_PER_MINUTE, SettingName.POLLS_PER_MINUTE, SettingName.DOWNLOADS),
+    SettingName.MAX_COST,
+)
+"""The limits of the manifest that may be set while a run is at work."""
+STEERED = (*STEERED_LIMITS, SettingName.UNTIL)
+"""All that `batchgen set` takes."""
+RATES = {SettingName.SUBMITS_PER_MINUTE: LimitKind.SUBMITS, SettingName.POLLS_PER_MINUTE: LimitKind.POLLS}
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """The settings of a batch that are in force."""
+
+    version: int = 0
+    """The id of the newest row: it grows with each change."""
+    pause: Setting | None = None
+    """Set while nothing is to be submitted."""
+    prioritized: int = 0
+    """The id of the last row that changed the order of the jobs."""
+    rows: Mapping[SettingName, Setting] = field(default_factory=dict)
+    values: Mapping[SettingName, Any] = field(default_factory=dict)
+
+    def limits(self, own: Limits) -> Limits:
+        """The limits in force, for a run that has `own` from its options and manifest."""
+        changes = {str(name): self.values[name] for name in STEERED_LIMITS if name in self.values}
+        return replace(own, **changes) if changes else own
+
+    def terms(self, own: Terms) -> Terms:
+        """The terms in force, likewise."""
+        names = (SettingName.MAX_COST, SettingName.UNTIL)
+        changes = {str(name): self.values[name] for name in names if name in self.values}
+        return replace(own, **changes) if changes else own
+
+
+def read_steering(connection: Connection, batch_id: int) -> Steering:
+    """The settings of a batch that are in force now. Raises `UsageError` for one that cannot be read."""
+    current = settings.current(connection, batch_id)
+    if not current:
+        return NO_STEERING
+    rows = {setting.name: setting for setting in current if setting.value is not None}
+    return Steering(
+        version=max(setting.id for setting in current),
+        pause=rows.get(SettingName.PAUSED),
+        prioritized=max((row.id for name, row in rows.items() if name is SettingName.PRIORITIZED), default=0),
+        rows=rows,
+        values={name: read_value(name, row.value or "") for name, row in rows.items() if name in STEERED},
+    )
+
+
+def steering_of(connection: Connection, batch: str) -> Steering:
+    """The settings in force of a batch by its name; none where it was never run."""
+    batch_id = connection.execute(select(batches.c.id).where(batches.c.name == batch)).scalar()
+    return NO_STEERING if batch_id is None else read_steering(connection, batch_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a manifest says beyond its jobs, as it was last enrolled: a worker does not have the manifest."""
+
+    limits: Limits = field(default_factory=Limits)
+    orphans: frozenset[str] = frozenset()
+    """Jobs that were sent and are no longer in the manifest: what they paid for is not bought again."""
+
+    def __str__(self) -> str:
+        """It as JSON for a row: the limits that are not the defaults, and the orphans."""
+        own, defaults = asdict(self.limits), asdict(Limits())
+        changed = {name: text_of(value) for name, value in own.items() if value != defaults[name]}
+        return json.dumps({"limits": changed, "orphans": sorted(self.orphans)})
+
+
+def read_enrolled(steering: Steering) -> Enrolled:
+    """What the manifest says, from its row. Raises `UsageError` for one that somebody else has written."""
+    row = steering.rows.get(SettingName.MANIFEST)
+    try:
+        document = json.loads(row.value or "{}") if row else {}
+        limits = {name: read_limit(name, text) for name, text in document.get("limits", {}).items()}
+        return Enrolled(Limits(**limits), frozenset(map(str, document.get("orphans", ()))))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
+
+
+def read_value(name: str, text: str) -> Any:
+    """The value of a setting from its text. Raises `UsageError` in the words that a manifest's limit gets."""
+    if name not in STEERED:
+        if name in NAMES:
+            raise UsageError(f"`{name}` cannot be set while a run is at work: write it in the manifest")
+        raise UsageError(f"there is no setting `{name[:100]}`; {suggestion(name, STEERED)}")
+    if name != SettingName.UNTIL:
+        return read_limit(name, text)
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise UsageError(f"`until` must be a time such as 08:00 or 2026-03-01T08:00, not {text[:60]!r}") from None
+
+
+def text_of(value: Any) -> str:
+    """A value as a row keeps it: the same text gives the same value again."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, Decimal):
+        return plain(value)
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def change(
+    connection: Connection, batch_id: int, service: str, changes: Mapping[SettingName, Any], now: datetime, by: str
+) -> Steering:
+    """Make settings; a value of None gives back what each run has from its options and manifest.
+
+    A setting that is as it was gets no new row.
+    """
+    before = read_steering(connection, batch_id)
+    for name, value in changes.items():
+        if before.values.get(name) != value:
+            settings.record(connection, batch_id, name, None if value is None else text_of(value), now, by)
+    for name, kind in RATES.items():
+        if isinstance(changes.get(name), float):
+            rate.shorten_wait(connection, LimitKey(service, kind), changes[name], now)
+    return read_steering(connection, batch_id)
+
+
+def pause(connection: Connection, batch_id: int, now: datetime, by: str) -> tuple[Setting, bool]:
+    """Let no run of the batch submit anything more. Returns the setting, and whether it is new."""
+    before = read_steering(connection, batch_id).pause
+    if before is None:
+        settings.record(connection, batch_id, SettingName.PAUSED, "true", now, by)
+    after = read_steering(connection, batch_id).pause
+    assert after
+    return after, before is None
+
+
+def resume(connection: Connection, batch_id: int, now: datetime, by: str) -> Setting | None:
+    """End the pause of a batch. Returns the setting that it ends; None where the batch is not paused."""
+    before = read_steering(connection, batch_id).pause
+    if before:
+        settings.record(connection, batch_id, SettingName.PAUSED, None, now, by)
+    return before
+
+
+NO_STEERING = Steering()

@@ -1,0 +1,124 @@
+"""What a person has set for a batch, as text and as JSON: for `set`, `pause`, `resume`, `status`, and the runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.settings import Setting
+from batchgen.limits.in_force import InForce, Source, ValueInForce
+from batchgen.report.events import Settings, SettingValue, Steered
+from batchgen.report.hints import CommandLine, advice
+from batchgen.report.words import local_time, plural
+
+UNITS = {SettingName.MAX_COST: " USD"}
+
+
+def value_text(name: SettingName, value: str | None, now: datetime) -> str:
+    """A value for a person: an amount with its unit, a time in this machine's zone."""
+    if value is None:
+        return "none"
+    if name is SettingName.UNTIL:
+        return local_time(datetime.fromisoformat(value), now)
+    return f"{value}{UNITS.get(name, '')}"
+
+
+def source_text(value: ValueInForce, now: datetime) -> str:
+    """Where a value comes from, in words."""
+    match value.source:
+        case Source.SETTING if value.set_at:
+            text = f"set at {local_time(value.set_at, now)} by {value.set_by}"
+        case Source.OPTION:
+            text = f"option of the run on {value.run}"
+        case Source.MANIFEST:
+            return "from the manifest"
+        case _:
+            return "the default"
+    if value.instead_of is not None:
+        text += f"; the manifest has {value_text(value.name, value.instead_of, now)}"
+    return text
+
+
+def in_force_lines(in_force: InForce, now: datetime, command_line: CommandLine, *, only_set: bool = False) -> list[str]:
+    """What is in force, a line for each value; with `only_set`, what a person has set."""
+    lines = [pause_line(in_force.pause, now, command_line)] if in_force.pause else []
+    values = in_force.set_values if only_set else in_force.values
+    return lines + [
+        f"{value.name}: {value_text(value.name, value.value, now)} ({source_text(value, now)})" for value in values
+    ]
+
+
+def pause_line(pause: Setting, now: datetime, command_line: CommandLine) -> str:
+    """That a batch is paused, and how that ends."""
+    by = f"at {local_time(pause.set_at, now)} by {pause.set_by}"
+    return f"paused {by}: nothing is sent; `{command_line('resume')}` goes on"
+
+
+def pause_notice(pause: Setting, in_flight: int, now: datetime, command_line: CommandLine) -> str:
+    """What a run says while it is paused."""
+    rest = "nothing is in flight, and the run waits"
+    if in_flight:
+        rest = f"{plural(in_flight, 'job')} in flight {'goes' if in_flight == 1 else 'go'} on"
+    by = f"by `batchgen pause` at {local_time(pause.set_at, now)} ({pause.set_by})"
+    return f"paused {by}: {rest}; `{command_line('resume')}` goes on"
+
+
+def runs_line(runs: int) -> str:
+    """Who acts on a change, and when."""
+    if not runs:
+        return "no run is at work: the next one acts on it"
+    return f"{plural(runs, 'run')} at work {'acts' if runs == 1 else 'act'} on it within 2 seconds"
+
+
+def steered_line(setting: Setting, now: datetime) -> str:
+    """One change, for the screen of a run; "" where the screen shows its effects anyway."""
+    match setting.name, setting.value:
+        case SettingName.MANIFEST | SettingName.RETRIED | SettingName.CANCELLED | SettingName.RESOLVED, _:
+            return ""
+        case SettingName.PAUSED, None:
+            return f"resumed by {setting.set_by}"
+        case SettingName.PAUSED, _:
+            return f"paused by {setting.set_by}"
+        case SettingName.PRIORITIZED, _:
+            return f"{setting.value}, by {setting.set_by}"
+        case name, None:
+            return f"{name} is what the options or the manifest say again, by {setting.set_by}"
+        case name, value:
+            return f"{name} is {value_text(name, value, now)} now, set by {setting.set_by}"
+
+
+def steered_json(setting: Setting, now: datetime) -> Steered:
+    """One change, for programs."""
+    return {
+        "event": "steered",
+        "at": setting.set_at,
+        "name": setting.name,
+        "value": setting.value,
+        "by": setting.set_by,
+        "message": steered_line(setting, now) or f"{setting.name}: {setting.value}",
+    }
+
+
+def settings_json(batch: str, in_force: InForce, runs: int, hint: str, command: str | None) -> Settings:
+    """What is in force, for programs."""
+    return {
+        "event": "settings",
+        "batch": batch,
+        "paused_at": in_force.pause.set_at if in_force.pause else None,
+        "paused_by": in_force.pause.set_by if in_force.pause else None,
+        "settings": [setting_value(value) for value in in_force.values],
+        "runs": runs,
+        **advice(hint, command),
+    }
+
+
+def setting_value(value: ValueInForce) -> SettingValue:
+    return {
+        "name": value.name,
+        "value": value.value,
+        "source": value.source.value,
+        "set_at": value.set_at,
+        "set_by": value.set_by,
+        "run": value.run,
+        "manifest": value.instead_of,
+    }

@@ -1,0 +1,116 @@
+"""Runs that are steered while they are at work, on whatever database: real processes, one scenario for both."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.batches import MASTER, Bill, write_image, write_manifest
+from tests.conftest import Command, Launch, Running, Simulate
+from tests.waiting import until
+
+Ask = Callable[[str], list[dict[str, Any]]]
+"""Rows of a SELECT on the job table, by column name."""
+AT_THE_SERVICE = "SELECT id FROM jobs WHERE state IN ('submitting', 'generating')"
+SENT = "SELECT id FROM attempts"
+
+
+def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command) -> None:
+    """Two runs on one table heed what is set at once; one is killed while paused, and a new one waits as well."""
+    simulator = simulate("--speed", "1", "--instant")  # no generation ends, so that the limit stays in use
+    limits = {"submits_per_minute": 60_000, "in_flight": 2, "polls_per_minute": 6_000}
+    write_manifest(folder / "m.yaml", 12, limits=limits)
+    environment, table = simulator.environment, ("--db", db)
+
+    def steer(*words: str) -> str:
+        ended = batchgen(words[0], "m.yaml", *words[1:], *table, **environment)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout + ended.stderr
+
+    def start() -> Running:
+        return launch("run", "m.yaml", *table, "--log-file", f"log-{len(started)}", **environment)
+
+    def wait_for_line(text: str, *numbers: int) -> None:
+        logs = [folder / f"log-{number}" for number in numbers]
+        until(lambda: all(log.exists() and text in log.read_text() for log in logs), text)
+
+    started: list[Running] = []
+    started.append(start())
+    until(lambda: len(ask(AT_THE_SERVICE)) == 2, "two are in flight")
+    started.append(start())
+    until(lambda: len(ask("SELECT id FROM runs")) == 2)
+    assert len(ask(SENT)) == 2
+
+    assert "2 runs at work act on it within 2 seconds" in steer("set", "in_flight=5")
+    until(lambda: len(ask(AT_THE_SERVICE)) == 5, "five are in flight")
+    wait_for_line("in_flight is 5 now", 0, 1)
+
+    # The cap is what five cost, so that neither run sends a sixth, although the limit would let it.
+    steer("set", "in_flight=12", "max_cost=7.35")
+    assert "paused: nothing is sent" in steer("pause")
+    wait_for_line("paused by `batchgen pause`", 0, 1)
+    assert len(ask(SENT)) == 5
+    started[0].signal(signal.SIGKILL)
+    started[0].end()
+    started.append(start())
+    wait_for_line("paused by `batchgen pause`", 2)
+    steer("set", "--unset", "max_cost")
+    assert len(ask(SENT)) == 5
+
+    steer("set", "in_flight=100")
+    assert "resumed: it was paused" in steer("resume")
+    until(lambda: len(ask(SENT)) == 12, "the rest is sent")
+    for running in started[1:]:
+        running.signal(signal.SIGTERM)
+    for running in started[1:]:
+        ended = running.end()
+        assert ended.returncode == 143, ended.stderr
+        assert "resumed by " in ended.stderr
+    assert [row["state"] for row in ask("SELECT state FROM jobs")] == ["generating"] * 12
+    assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (12, 0)
+    shown = steer("set")
+    assert re.search(r"^in_flight: 100 \(set at .* by .*@.*; the manifest has 2\)$", shown, re.MULTILINE)
+
+
+def work_without_a_manifest(
+    folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    """Workers in folders of their own deliver a batch; one is killed, one is drained, and one has no image."""
+    simulator = simulate("--speed", "300", "--instant", "--lag", "0")
+    write_image(folder / "images/dusk.png", 400, 300)
+    jobs = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(8)]
+    image = {"id": "dusk", "model": MASTER, "prompt": "Dusk.", "image_url": "images/dusk.png", "priority": 9}
+    limits = {"submits_per_minute": 300, "in_flight": 20, "unconfirmed_minutes": 0.02, "on_unconfirmed": "resubmit"}
+    write_manifest(folder / "m.yaml", [image, *jobs], limits=limits)
+    environment = simulator.environment
+    enrolled = batchgen("run", "m.yaml", "--db", db, "--enroll")
+    assert (enrolled.returncode, "9 jobs (9 new)" in enrolled.stderr) == (0, True), enrolled.stderr
+    assert not (folder / "m").exists()
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+
+    def work(name: str, *words: str) -> Running:
+        return launch("worker", "--db", db, "--folder", name, *words, **environment)
+
+    killed, drained = work("one"), work("two", "--stay")
+    until(lambda: len(ask("SELECT id FROM attempts WHERE outcome = 'accepted'")) >= 2)
+    killed.signal(signal.SIGKILL)
+    killed.end()
+    until(lambda: ask("SELECT id FROM jobs WHERE state = 'done'"))
+    drained.signal(signal.SIGTERM)
+    ended = drained.end()
+    assert ended.returncode == 143, ended.stderr
+    assert "1 job names a local file that is not here as enrolled (images/dusk.png)" in ended.stderr
+    assert not ask("SELECT id FROM jobs WHERE leased_by = (SELECT id FROM runs WHERE exit_code = 143)")
+
+    rest = work("two").end()
+    assert rest.returncode == 3, rest.stderr
+    assert "what this machine can send is delivered; 1 more name local files that are not here" in rest.stdout
+    last = batchgen("worker", "--db", db, **environment)
+    assert (last.returncode, "9 done" in last.stdout) == (0, True), last.stderr
+    assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (9, 0)
+    assert (folder / "m/dusk.mp4").exists()
+    assert len([*(folder / "one").rglob("*.mp4"), *(folder / "two").rglob("*.mp4")]) == 8

@@ -1,0 +1,324 @@
+"""Steering a live run: pause, resume, set, prioritize, cancel and retry, by rows that every run heeds."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import ExitCode, UsageError
+from batchgen.jobtable import settings, submission
+from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.selection import Selection, select_jobs
+from batchgen.limits import credit_wait, steering
+from batchgen.limits.budget import Terms
+from batchgen.limits.steering import Enrolled, read_steering
+from batchgen.manifest import AUTO, Limits
+from batchgen.runner import Runner
+from batchgen.scheduler import Scheduler
+from batchgen.services.base import AT_ONCE
+from batchgen.services.outcomes import Accepted, Blocked, FetchOutcome, SubmitOutcome, Trouble, Working
+from batchgen.stage import RunSpec
+from tests.batches import Bill, write_manifest
+from tests.conftest import NOON, Command, Launch, Simulate
+from tests.events import check_events
+from tests.imitations import queueworks
+from tests.postgres import Server
+from tests.scripted import ScriptedService, context_of, turn
+from tests.steering import steer_two_runs
+from tests.table import MODEL, SECOND, Table, spec
+from tests.waiting import rows, states, until
+
+ANNA = "anna@studio"
+FAST = Limits(submits_per_minute=60_000, in_flight=100)
+
+
+def set_values(table: Table, **values: object) -> None:
+    changes = {SettingName(name): value for name, value in values.items()}
+    table.change(steering.change, table.batch_id, "aimlapi", changes, table.now, ANNA)
+
+
+def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_nothing(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    database = tmp_path / "batchgen.db"
+    steer_two_runs(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
+
+
+def test_two_runs_on_a_server_heed_what_is_set_likewise(
+    tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    steer_two_runs(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
+
+
+async def test_what_was_claimed_before_a_pause_is_sent_and_followed_and_nothing_else_is(table: Table) -> None:
+    table.sync("a", "b")
+    service = ScriptedService(before=lambda: table.change(steering.pause, table.batch_id, table.now, ANNA))
+    scheduler = Scheduler(context_of(table, service, replace(FAST, in_flight=1)), AT_ONCE)
+    await turn(scheduler)
+    scheduler.context.limits = FAST
+    await turn(scheduler)
+    assert [submission.client_request_id for submission in service.submitted] == [table.attempt("a").client_request_id]
+    assert table.states() == {"a": "generating", "b": "pending"}
+    table.change(steering.resume, table.batch_id, table.now, ANNA)
+    await turn(scheduler)
+    assert table.states() == {"a": "generating", "b": "generating"}
+
+
+async def test_a_claim_acts_on_the_settings_of_its_own_transaction(table: Table) -> None:
+    table.sync("a", "b", "c", "d")
+    context = context_of(table, ScriptedService(), replace(FAST, in_flight=AUTO))
+    context.models = (MODEL,)
+    scheduler = Scheduler(context, AT_ONCE)
+    set_values(table, in_flight=1)
+    await turn(scheduler)
+    assert list(table.states().values()).count("generating") == 1
+    set_values(table, in_flight=3)
+    await turn(scheduler)
+    assert list(table.states().values()).count("generating") == 3
+    set_values(table, in_flight=None)
+    await turn(scheduler)
+    assert list(table.states().values()).count("generating") == 4
+    assert scheduler.admission.learns_in_flight
+
+
+async def test_a_higher_rate_does_not_wait_for_the_interval_of_the_lower_one(table: Table) -> None:
+    table.sync("a", "b", "c")
+    scheduler = Scheduler(context_of(table, ScriptedService(), Limits(submits_per_minute=1.0)), 1)
+    await turn(scheduler)
+    set_values(table, submits_per_minute=60.0)
+    (row,) = table.database.read_now(lambda connection: connection.exec_driver_sql("SELECT next_free_at FROM limits"))
+    assert row.next_free_at == "2026-03-01T12:00:01.000000Z"
+
+
+async def test_the_jobs_that_a_person_prioritizes_go_first_whatever_a_manifest_says_again(
+    table: Table, batchgen: Command
+) -> None:
+    specs = [spec("a", priority=9), spec("b"), spec("hero-1"), spec("hero-2"), spec("z")]
+    table.sync(*specs)
+
+    def order(selection: Selection | None = None) -> str:
+        selected = table.database.read_now(select_jobs, table.batch_id, selection) if selection else None
+        ready = table.database.read_now(submission.ready, table.batch_id, table.now, 9, selected)
+        keys = {row.id: row.key for row in table.rows()}
+        return " ".join(keys[job.id] for job in ready)
+
+    def prioritize(*words: str) -> str:
+        ended = batchgen("prioritize", "spring.yaml", *words)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.strip()
+
+    assert order() == "a b hero-1 hero-2 z"
+    assert prioritize("z", "hero-*") == "3 jobs go first: z, hero-1, hero-2"
+    assert prioritize("a", "--last") == "1 job goes last: a"
+    assert order() == "z hero-1 hero-2 b a"
+    table.sync(*specs)
+    assert order() == "z hero-1 hero-2 b a"
+    # Which jobs a selection has does not depend on it, only when they are sent.
+    assert order(Selection(limit=3)) == "hero-1 b a"
+    assert prioritize("--unset") == "5 jobs go in the manifest's order again: a, b, hero-1, hero-2, z"
+    assert order() == "a b hero-1 hero-2 z"
+
+
+REFUSED = [
+    (("set", "in_flight=2000"), "`in_flight` must be more than 0 and at most 1,000, not 2000"),
+    (("set", "in_flight=some"), '`in_flight` must be a whole number or auto, not "some"'),
+    (("set", "max_cost=-1"), "`max_cost` must be more than 0 and at most 1,000,000,000, not -1"),
+    (("set", "max_cost=80 USD"), "`max_cost` must be an amount in USD, such as 50.00"),
+    (("set", "inflight=3"), "there is no setting `inflight`; did you mean in_flight?"),
+    (("set", "--unset", "mood"), "there is no setting `mood`; known: in_flight"),
+    (
+        ("set", "deadline_minutes=3"),
+        "`deadline_minutes` cannot be set while a run is at work",
+    ),
+    (("set", "in_flight"), "'in_flight' is no assignment: write NAME=VALUE"),
+    (("set", "in_flight=3", "in-flight=4"), "`in_flight` is there twice"),
+    (("set", "until=noon"), "'noon' is not a time such as 08:00"),
+    (("prioritize",), "name at least one job"),
+    (("prioritize", "mina"), "mina: fits the id of no job of this batch; did you mean mona?"),
+    (("prioritize", "mona", "--last", "--unset"), "exclude one another"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), REFUSED, ids=lambda value: " ".join(value) if type(value) is tuple else ""
+)
+def test_what_cannot_be_set_is_refused_in_the_manifests_words_and_nothing_is_changed(
+    words: Sequence[str], message: str, table: Table, batchgen: Command
+) -> None:
+    table.sync("mona")
+    ended = batchgen(words[0], "spring.yaml", *words[1:])
+    assert (ended.returncode, message in ended.stderr) == (2, True), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert table.database.read_now(settings.current, table.batch_id) == []
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "set", "prioritize"])
+def test_a_batch_that_was_never_run_cannot_be_steered(name: str, tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", 1)
+    ended = batchgen(name, "m.yaml", *(["clip-0"] if name == "prioritize" else []), "--json")
+    assert (ended.returncode, check_events(ended.stdout)[-1]["exit_code"]) == (2, 2)
+    assert "there is no job table yet" in ended.stderr
+
+
+def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: Command) -> None:
+    table.sync("mona")
+    limits = Limits(downloads=2, max_cost=Decimal("80.10"), on_unconfirmed="resubmit")
+    enrolled = Enrolled(limits, frozenset({"old"}))
+    table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
+    assert steering.read_enrolled(table.database.read_now(read_steering, table.batch_id)) == enrolled
+    assert "no run is at work: the next one acts on it" in batchgen("set", "spring.yaml", "max_cost=90").stderr
+    shown = batchgen("set", "spring.yaml").stdout.splitlines()
+    assert shown[0] == "in_flight: 10 (the default)"
+    assert "downloads: 2 (from the manifest)" in shown
+    (cap,) = [line for line in shown if line.startswith("max_cost: 90 USD (set at ")]
+    assert cap.endswith("; the manifest has 80.1 USD)")
+
+    assert "nothing is sent; what is in flight goes on" in batchgen("pause", "spring.yaml").stdout
+    assert batchgen("pause", "spring.yaml").stdout.startswith("paused already, at ")
+    status = check_events(batchgen("status", "spring.yaml", "--json").stdout)[-1]
+    assert status["paused_at"]
+    assert [(value["name"], value["value"]) for value in status["settings"]] == [("max_cost", "90")]
+    (wait,) = status["waits"]
+    assert wait["for"].startswith("`batchgen resume` (paused at ")
+    assert wait["next"].startswith("batchgen resume ")
+    assert "`batchgen resume spring.yaml` goes on" in batchgen("status", "spring.yaml").stdout
+    event = check_events(batchgen("resume", "spring.yaml", "--json").stdout)[-1]
+    assert (event["event"], event["paused_at"]) == ("settings", None)
+    assert "not paused" in batchgen("resume", "spring.yaml").stdout
+
+
+def test_a_setting_goes_before_an_option_and_a_manifest_until_it_is_unset(table: Table) -> None:
+    table.sync("mona")
+    limits, terms = Limits(in_flight=7), Terms(Decimal(5))
+
+    def in_force() -> tuple[object, Decimal | None]:
+        read = table.database.read_now(read_steering, table.batch_id)
+        return read.limits(limits).in_flight, read.terms(terms).max_cost
+
+    assert in_force() == (7, Decimal(5))
+    set_values(table, in_flight=AUTO, max_cost=Decimal("7.123456789"))
+    assert in_force() == ("auto", Decimal("7.123456789"))
+    set_values(table, in_flight=None, max_cost=None)
+    assert in_force() == (7, Decimal(5))
+    history = table.database.read_now(settings.since, table.batch_id, 0)
+    assert [(row.name, row.value) for row in history] == [
+        ("in_flight", "auto"), ("max_cost", "7.123456789"), ("in_flight", None), ("max_cost", None)
+    ]  # fmt: skip
+
+
+def test_a_setting_that_somebody_else_has_written_is_refused_with_its_reason(table: Table) -> None:
+    table.sync("mona")
+    table.change(settings.record, table.batch_id, SettingName.MAX_COST, "plenty", table.now, ANNA)
+    with pytest.raises(UsageError, match="`max_cost` must be an amount"):
+        table.database.read_now(read_steering, table.batch_id)
+
+
+@dataclass
+class PoorService(ScriptedService):
+    """Has no credits until the account is topped up."""
+
+    balances: Sequence[Decimal | None] = ()
+    questions: int = 0
+    fetches: Sequence[FetchOutcome] = field(default_factory=lambda: (Working("queued"),))
+
+    async def balance(self) -> Decimal | None:
+        self.questions += 1
+        return self.balances[min(self.questions, len(self.balances)) - 1]
+
+
+OUT_OF_CREDITS = Blocked(Trouble.CREDITS, "insufficient balance", 403)
+
+
+@pytest.mark.parametrize(
+    ("balances", "submits"),
+    [
+        ((Decimal(0), Decimal("0.1"), Decimal("0.1"), Decimal(9)), 2),
+        ((None,), 2),  # a service that says no balance is tried with one request
+    ],
+)
+async def test_a_run_that_waits_for_credits_goes_on_once_the_balance_is_enough(
+    balances: Sequence[Decimal | None], submits: int, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credit_wait, "FIRST_SECONDS", 0.0)
+    answers: Sequence[SubmitOutcome] = (OUT_OF_CREDITS, Accepted("g-1", None, 201, {"id": "g-1"}))
+    service = PoorService(submits=answers, balances=balances)
+    synced = table.sync("mona")
+    run_spec = RunSpec(
+        *(table.batch, 1, synced, table.folder, FAST, [MODEL], Terms(), Selection()), waits_for_credits=True
+    )
+    runner = Runner(table.database, service, run_spec)
+    running = asyncio.create_task(runner.run())
+    while table.states() != {"mona": "generating"}:
+        assert not running.done(), running.result()
+        await asyncio.sleep(0.01)
+    runner.stop(signal.SIGINT)
+    assert (await running).exit_code is ExitCode.INTERRUPTED
+    assert len(service.submitted) == submits
+    assert runner.context.blocked is None
+
+
+def test_the_balance_must_be_enough_for_the_next_job_and_is_asked_for_at_growing_intervals() -> None:
+    wait = credit_wait.CreditWait()
+    wait.refused(OUT_OF_CREDITS, NOON)
+    assert not wait.is_due(NOON + 29 * SECOND)
+    intervals, now = [], NOON
+    for _ in range(6):
+        assert wait.next_at
+        intervals.append((wait.next_at - now).total_seconds())
+        now = wait.next_at
+        assert not wait.answered(Decimal("1.46"), Decimal("1.47"), now)
+    assert intervals == [30, 60, 120, 240, 300, 300]
+    assert str(wait) == "the account has no credits left (it has 1.46 USD, the next job costs 1.47)"
+    assert wait.answered(Decimal("1.47"), Decimal("1.47"), now)
+    # A limit of the plan refuses although the balance is enough: the intervals grow all the same.
+    wait.refused(OUT_OF_CREDITS, now)
+    assert wait.next_at == now + 60 * SECOND
+    wait.accepted()
+    assert wait.refusals == 0
+
+
+def test_cancel_and_retry_are_heeded_by_a_run_at_work(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "1", "--instant", faults={"create": {"reject_400": {"count": 1}}})
+    database = tmp_path / "batchgen.db"
+    write_manifest(tmp_path / "m.yaml", 3, limits={"submits_per_minute": 60_000, "in_flight": 5})
+    running = launch("run", "m.yaml", "--json", **simulator.environment)
+    until(lambda: states(database) == {"failed": 1, "generating": 2})
+    failed, first, _ = [row["key"] for row in rows(database, "SELECT key FROM jobs ORDER BY state")]
+    cancelled = batchgen("cancel", "m.yaml", first, **simulator.environment)
+    assert "1 run at work acts on it within 2 seconds" in cancelled.stderr
+    assert "the service" in cancelled.stdout
+    retried = batchgen("retry", "m.yaml", failed, **simulator.environment)
+    assert "1 run at work acts on it within 2 seconds" in retried.stderr
+    until(lambda: states(database) == {"cancelled": 1, "generating": 2})
+    running.signal(signal.SIGTERM)
+    ended = running.end()
+    assert ended.returncode == 143, ended.stderr
+    steered = [event["name"] for event in check_events(ended.stdout) if event["event"] == "steered"]
+    assert steered == ["cancelled", "retried"]
+    assert len(Bill(simulator.ledger).accepted) == 3
+
+
+@pytest.mark.usefixtures("plugins")
+def test_cancel_ends_the_generation_at_a_service_that_can(tmp_path: Path, launch: Launch, batchgen: Command) -> None:
+    database = tmp_path / "batchgen.db"
+    with queueworks(tmp_path) as served:
+        account = {"QUEUEWORKS_URL": served.base_url, "QUEUEWORKS_KEY": "any"}
+        jobs = [{"id": "one", "model": "shortfilm", "prompt": "One."}]
+        write_manifest(tmp_path / "m.yaml", jobs, service="queueworks", defaults={})
+        running = launch("run", "m.yaml", **account)
+        until(lambda: states(database) == {"generating": 1})
+        running.signal(signal.SIGKILL)  # before its second poll, at which this service calls everything finished
+        running.end()
+        cancelled = batchgen("cancel", "m.yaml", "one", "--json", **account)
+    (event,) = check_events(cancelled.stdout)
+    assert event["jobs"] == {"cancelled": ["one"], "ended_at_service": ["one"]}
+    (attempt,) = rows(database, "SELECT finished_at IS NOT NULL AS ended, cost_usd, charge_source FROM attempts")
+    assert attempt == {"ended": 1, "cost_usd": "0", "charge_source": "answer"}
