@@ -18,8 +18,9 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.files.checker import Checker, Media
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, check_space, is_scarce
-from batchgen.files.outputs import OutputFolder, numbered
-from batchgen.files.part import FolderSync, Part, PartBusy
+from batchgen.files.outputs import numbered
+from batchgen.files.part import Part, PartBusy
+from batchgen.files.placing import FolderPlacing, Placing, StorePlacing
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.unpacking import differences, unpack
 from batchgen.files.video import HEAD_BYTES, NotVideo, Undecodable, container_of
@@ -27,6 +28,7 @@ from batchgen.jobs import ErrorClass, Job, Output, State
 from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
+from batchgen.manifest.output_urls import is_url
 from batchgen.services import file_server, http
 from batchgen.services.file_server import Expired, NoFile, VersionChanged
 from batchgen.services.outcomes import Failed, Finished, Throttled, Unavailable
@@ -78,8 +80,8 @@ class Downloader(Stage):
         self.client = file_server.client(at_once)
         self.threads = ThreadPoolExecutor(2 * at_once, "batchgen-disk")  # per connection, one writes and one renames
         self.checker = Checker()
-        self.outputs = OutputFolder(context.folder)
-        self.folders = FolderSync(partial(self.on_disk, self.outputs.sync))
+        self.folder = FolderPlacing(context.folder, self.on_disk)
+        self.store = StorePlacing(context.folder, self.on_disk)
 
     async def finish(self) -> None:
         """Claim nothing more, break off the downloads, and wait until the files that have arrived are delivered."""
@@ -161,12 +163,16 @@ class Downloader(Stage):
         if not await self.context.database.write(function, job, self.context.run, *values):
             raise Abandoned
 
+    def placing(self, job: Job) -> Placing:
+        """The kind of place of a job's files."""
+        return self.store if is_url(job.output_path) else self.folder
+
     async def deliver_output(self, job: Job, output: Output) -> None:
         """Deliver a file: one that a dead run has put in its place, else from its address.
 
         Where it fills the disk, or is not to be had any more, the `.part` gives its space back.
         """
-        part = Part(self.outputs, path_of(job, output), job.attempt.client_request_id, output.etag)
+        part = self.placing(job).part(path_of(job, output), job.attempt.client_request_id, output.etag)
         try:
             if not await self.deliver_placed(job, output, part):
                 await self.download(job, output, part)
@@ -181,7 +187,7 @@ class Downloader(Stage):
             # A system that refuses the first byte has no space for any file, or no quota, or no more names.
             is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
             await self.on_disk(part.discard)
-            if is_full or await self.on_disk(is_scarce, self.outputs.root):
+            if is_full or await self.on_disk(is_scarce, part.outputs.disk):
                 raise
             raise Obstructed(f"{job.output_path}: {error.strerror}") from error
         finally:
@@ -212,7 +218,7 @@ class Downloader(Stage):
         """
         url, is_fresh = output.url if job.failures < TRIES_PER_ADDRESS else None, False
         base_url, store = self.context.service.base_url, partial(self.append, job, output, part)
-        check = partial(self.on_disk, check_space, self.outputs.root)
+        check = partial(self.on_disk, check_space, part.outputs.disk)
         if part.recorded_etag:
             await self.on_disk(part.resume)
         for _ in range(CONNECTIONS_PER_TRY):
@@ -298,8 +304,7 @@ class Downloader(Stage):
                 remarks.append(await self.judge_fault(job, output, part, error, cut))
             # Before the rename: after a crash between rename and row, the next run recognises the file by this.
             await self.write(delivery.verified, job, output, video.size, video.sha256, media)
-            path = await self.on_disk(video.place)
-            await self.folders.sync(path)
+            path = await self.placing(job).place(video, path_of(job, output))
         finally:
             if video is not part:
                 await self.on_disk(video.discard)
@@ -324,8 +329,7 @@ class Downloader(Stage):
             return f"delivered as the service has it, the same {SAME_BYTES} times: {error}"
         kept = ""
         if part.size:
-            path = await self.on_disk(part.place, f"{part.target}.unplayable")
-            await self.folders.sync(path)
+            path = await self.placing(job).place(part, f"{path_of(job, output)}.unplayable")
             kept = f". What came is kept as {path}"
         message = f"the file server has no video, {SAME_BYTES} times the same: {error}{kept}"
         raise Ended(Failed(message, job.attempt.remote_status or "", ErrorClass.NO_FILE, cost_usd=None)) from error
@@ -345,7 +349,7 @@ class Downloader(Stage):
         """Deliver a file that a run has put in its place before it died; False if there is none."""
         if not output.sha256 or not output.bytes:
             return False
-        path = await self.on_disk(part.find_placed, output.bytes, output.sha256)
+        path = await self.placing(job).find(part, path_of(job, output), output.bytes, output.sha256)
         if path:
             await self.record_delivery(job, output, output.bytes, output.sha256, path)
         return path is not None

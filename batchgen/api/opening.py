@@ -13,6 +13,7 @@ from batchgen import clock
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import Ending
+from batchgen.files import object_store
 from batchgen.files.local_files import FileDigests
 from batchgen.files.outputs import OutputFolder
 from batchgen.hooks.run_hooks import RunHooks
@@ -25,6 +26,7 @@ from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.manifest import Manifest, read
+from batchgen.manifest.output_urls import is_url, simulated_output
 from batchgen.runner import Runner
 from batchgen.services.account import Account, read_account, read_public_account
 from batchgen.services.base import Service
@@ -105,7 +107,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
     if not simulate and manifest.service != SIMULATOR:
         return manifest
     # The same jobs, in a batch and a folder of their own: nothing real is touched.
-    jobs = [replace(job, output=f"{SIMULATED}/{job.output}") for job in manifest.jobs]
+    jobs = [replace(job, output=simulated_output(job.output, SIMULATED)) for job in manifest.jobs]
     return replace(manifest, batch=simulated_name(manifest.batch), service=SIMULATOR, jobs=jobs)
 
 
@@ -133,7 +135,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
     batch, jobs = batch_of(manifest), selection_of(options)
-    OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
+    await judge_outputs(manifest)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
     synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed, digests)
@@ -144,6 +146,13 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     terms = Terms(manifest.limits.max_cost, until_of(options), selected)
     verify = options.get("verify", False)
     return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed, verify)
+
+
+async def judge_outputs(manifest: Manifest) -> None:
+    """Raise `StorageError` where a video could not be written: a link in place of a folder, a store that refuses."""
+    outputs = [job.output for job in manifest.jobs]
+    await object_store.probe(outputs)
+    OutputFolder(manifest.folder).judge_folders(output for output in outputs if not is_url(output))
 
 
 async def plan_run(database: Database, manifest: Manifest, jobs: Selection, until: datetime | None) -> Plan:

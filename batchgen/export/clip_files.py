@@ -6,12 +6,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
+from batchgen.errors import StorageError
 from batchgen.export.records import Record
+from batchgen.files import object_store
 from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
+from batchgen.manifest.output_urls import is_url
 from batchgen.manifest.outputs import path_fault
 
 CHUNK_BYTES = 1 << 20  # copied at once
@@ -31,7 +35,10 @@ class ClipFiles:
 
     def is_there(self, record: Record, *, verify: bool) -> bool:
         """Whether a clip is there as it was delivered, by its size, or with `verify` by its content."""
-        fault = path_fault(record["path"]) or fault_of(self.folder, delivered(record), verify=verify)
+        fault = path_fault(record["path"])
+        if not fault:
+            with store_errors(record):
+                fault = fault_of(self.folder, delivered(record), verify=verify)
         return not self.note(record, fault)
 
     def read(self, record: Record) -> Iterator[bytes]:
@@ -42,6 +49,9 @@ class ClipFiles:
         if fault := path_fault(record["path"]):
             raise ClipChanged(fault)
         digest, missing = hashlib.sha256(), record["bytes"]
+        if is_url(record["path"]):
+            yield from self.read_object(record)
+            return
         try:
             # Without O_NONBLOCK, a named pipe would wait for a writer.
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -60,6 +70,18 @@ class ClipFiles:
         if missing or digest.hexdigest() != record["sha256"]:
             raise ClipChanged("has other content than the one that was delivered")
 
+    def read_object(self, record: Record) -> Iterator[bytes]:
+        """The bytes of a clip in an object store. Raises `ClipChanged`, and `StorageError` where it is not read."""
+        with store_errors(record):
+            if fault := fault_of(self.folder, delivered(record), verify=False):
+                raise ClipChanged(fault)
+            digest = hashlib.sha256()
+            for piece in object_store.read(record["path"], 0, record["bytes"]):
+                digest.update(piece)
+                yield piece
+        if digest.hexdigest() != record["sha256"]:
+            raise ClipChanged("has other content than the one that was delivered")
+
     def read_chunk(self, file: FileIO, record: Record, most: int) -> bytes:
         try:
             return file.read(min(CHUNK_BYTES, most))
@@ -76,6 +98,17 @@ class ClipFiles:
         else:
             self.exported += 1
         return bool(fault)
+
+
+@contextmanager
+def store_errors(record: Record) -> Iterator[None]:
+    """A store that cannot be read ends the export: its clips are not lost for that. Raises `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{record['path']}: {error.strerror or error}. The same command goes on from there"
+        ) from None
 
 
 def delivered(record: Record) -> DeliveredFile:
