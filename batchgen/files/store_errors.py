@@ -58,7 +58,7 @@ def describe_fault(error: Exception, scheme: str, text: str, status: str, code: 
         return f"there are no credentials for this store. Set {credentials}", True
     if code in ("NoSuchBucket", "ContainerNotFound") or (status == "404" and "PUT" in text):
         return "there is no such bucket. Make it, or correct `output:`", True
-    if status in ("301", "307", "308") or code == "AuthorizationHeaderMalformed":
+    if "redirect without LOCATION" in text or code == "AuthorizationHeaderMalformed":
         return f"the bucket is in another region{remark}. Set AWS_REGION to it", True
     if status in ("401", "403"):
         return f"these credentials may not do this{remark}. Check their rights, or set {credentials}", True
