@@ -89,7 +89,7 @@ def test_every_variable_is_read_by_batchgen_or_its_library() -> None:
     names = set(services()["worker"]["environment"]) | {entry["name"] for entry in worker()["env"]}
     assert {"BATCHGEN_DB", "AWS_ACCESS_KEY_ID"} <= names
     assert all(name in OWN or is_of_store(name) for name in names)
-    with pytest.raises(Exception, match="AWS_ENDPOINT_ADDRESS"):
+    with pytest.raises(Exception, match="aws_endpoint_address"):
         is_of_store("AWS_ENDPOINT_ADDRESS")
 
 
