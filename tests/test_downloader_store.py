@@ -9,7 +9,7 @@ import obstore
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.downloader import SAME_BYTES
+from batchgen.download.task import SAME_BYTES
 from batchgen.files.part import Part
 from batchgen.files.placing import StorePlacing
 from batchgen.jobs import State
