@@ -13,8 +13,9 @@ from batchgen import clock
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, until_of
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import Ending
-from batchgen.files import object_store
-from batchgen.files.local_files import FileDigests
+from batchgen.errors import StorageError
+from batchgen.files import object_store, travelling_inputs
+from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.outputs import OutputFolder
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, statistics, sync
@@ -138,6 +139,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     await judge_outputs(manifest)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
+    await store_inputs(manifest, digests)
     synced = await database.write(sync.sync_manifest, batch, manifest.jobs, clock.utcnow(), on_changed, digests)
     number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
@@ -146,6 +148,25 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     terms = Terms(manifest.limits.max_cost, until_of(options), selected)
     verify = options.get("verify", False)
     return RunSpec(batch, number, synced, manifest.folder, manifest.limits, models, terms, jobs, on_changed, verify)
+
+
+async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
+    """Store the local files of jobs whose outputs are in an object store, for workers on other machines.
+
+    Raises `StorageError`.
+    """
+    names: dict[str, str] = {}
+    for job in manifest.jobs:
+        for name in fingerprint.local_names(job) if is_url(job.output) else ():
+            sha256 = digests.of(name)
+            if sha256 and sha256 != NO_INPUT:
+                names[travelling_inputs.url_of(job.output, sha256)] = name
+    try:
+        await travelling_inputs.store(manifest.folder, names)
+    except* OSError as errors:
+        error = errors.exceptions[0]
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"the local files of jobs cannot be stored: {reason}. Nothing has been sent.") from None
 
 
 async def judge_outputs(manifest: Manifest) -> None:

@@ -117,7 +117,7 @@ def names_in(folder: str) -> set[str]:
     return set()
 
 
-async def upload(url: str, file: BinaryIO, sha256: str) -> bool:
+async def upload(url: str, file: BinaryIO, sha256: str, content_type: str = "video/mp4") -> bool:
     """Store a file under a URL, whole or not at all. False where an object has this name already; it stays.
 
     One request that the store accepts only for a new name: a process that dies leaves nothing behind. The file is
@@ -129,7 +129,7 @@ async def upload(url: str, file: BinaryIO, sha256: str) -> bool:
         raise StoreError(
             "a store takes at most 5 GB in one upload, and only one upload replaces nothing", parts.root, is_file=True
         )
-    attributes = {"Content-Type": "video/mp4", SHA256: sha256}
+    attributes = {"Content-Type": content_type, SHA256: sha256}
     client = await asyncio.to_thread(client_for, parts, TRANSFER_SECONDS)
     try:
         async with asyncio.timeout(UPLOAD_SECONDS + len(content) / UPLOAD_BYTES_PER_SECOND):

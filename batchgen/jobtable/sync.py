@@ -21,7 +21,7 @@ from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
 from batchgen.jobtable.columns import UTCDateTime
-from batchgen.jobtable.fingerprint import fingerprint_of
+from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import move, record_event
 from batchgen.manifest.output_urls import is_url
@@ -213,6 +213,7 @@ def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
         "request": spec.request,
         "clip_seconds": spec.clip_seconds,
         "input_pointers": json_list(spec.input_pointers),
+        "input_files": input_files(spec, digests),
         "take": spec.take,
         "fingerprint": fingerprint_of(spec, digests),
         "tags": json_list(spec.tags),
