@@ -8,12 +8,14 @@ from pathlib import Path
 import obstore
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
+from sqlalchemy import update
 
 from batchgen.download.task import SAME_BYTES
 from batchgen.files.part import Part
 from batchgen.files.placing import StorePlacing
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
+from batchgen.jobtable.schema import jobs
 from batchgen.services.outcomes import Finished
 from tests.fileserver import CLIP, OTHER, PAGE, downloading, full_answer, run_tries, undecodable_clip
 from tests.scripted import ScriptedService, context_of, turn
@@ -192,6 +194,29 @@ async def test_downloads_wait_in_the_scratch_folder_that_a_person_names(
     assert folder_store.objects == {target: CLIP}
     assert list(scratch.iterdir()) == []
     assert not (table.folder / ".batchgen").exists()
+
+
+@pytest.mark.parametrize("output", ["file:///{0}/../evil.mp4", "file:///{0}/.config/evil.mp4", "http://{0}/evil.mp4"])
+async def test_a_url_in_a_row_is_judged_again(table: Table, folder_store: TestStore, output: str) -> None:
+    async with serving(full_answer()) as wire:
+        finished(table, folder_store, f"{wire.base_url}/v.mp4")
+        unsafe = output.format(str(table.folder / "store").lstrip("/"))
+        table.change(lambda connection: connection.execute(update(jobs).values(output_path=unsafe)))
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert "Give its job another `output:`" in table.row().error
+    assert not list(table.folder.rglob("evil*"))
+
+
+async def test_a_folder_that_may_not_be_written_is_named_as_the_system_names_it(
+    table: Table, folder_store: TestStore
+) -> None:
+    (table.folder / "store" / "a").write_text("a file in place of a folder")
+    async with serving(full_answer()) as wire:
+        target = finished(table, folder_store, f"{wire.base_url}/v.mp4", "a/mona.mp4")
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert table.row().error == f"{target}: Not a directory"
 
 
 async def test_a_link_in_place_of_the_scratch_folder_is_not_followed(

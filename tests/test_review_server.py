@@ -162,6 +162,8 @@ def test_a_video_in_an_object_store_is_passed_on_whole_or_in_ranges(
     assert httpx.head(video).headers["content-length"] == str(len(CLIP))
     folder_store.delete(url)
     assert httpx.get(video).status_code == 404
+    folder_store.write(url, b"something else")
+    assert httpx.get(video).status_code == 404
 
 
 def test_a_link_in_the_place_of_a_video_leads_nowhere(batch: ReviewBatch, address: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from batchgen.files import object_store
 from batchgen.manifest.output_urls import is_url
+from batchgen.manifest.outputs import path_fault
 
 OTHER_CONTENT = "has other content than the one that was delivered"
 QUESTIONS_AT_ONCE = 16  # to a store: each waits for a network
@@ -69,6 +70,8 @@ def fault_of(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
 
 
 def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
+    if fault := path_fault(file.path):
+        return fault
     stored = object_store.describe(file.path)
     if stored is None:
         return "is missing"

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batchgen.errors import StorageError, UsageError
+from batchgen.files.safe_open import UnsafePath
 from batchgen.files.store_errors import StoreError, fault_of_store
 from batchgen.manifest.output_urls import OutputUrl, is_url, split_url
+from batchgen.manifest.outputs import path_fault
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -57,7 +59,7 @@ class StoredObject:
 
 def describe(url: str) -> StoredObject | None:
     """What lies under a URL; None where nothing does."""
-    parts = split_url(url)
+    parts = judged(url)
     with errors_of(parts):
         import obstore
 
@@ -88,7 +90,7 @@ def digest_of(url: str) -> str:
 
 def read(url: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The bytes of an object from `start` up to `end`, in pieces. Raises `FileNotFoundError` where there is none."""
-    parts = split_url(url)
+    parts = judged(url)
     with errors_of(parts):
         import obstore
 
@@ -123,7 +125,7 @@ async def upload(url: str, file: BinaryIO, sha256: str, content_type: str = "vid
     One request that the store accepts only for a new name: a process that dies leaves nothing behind. The file is
     mapped, not read, so its size costs no memory.
     """
-    parts = split_url(url)
+    parts = judged(url)
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if len(content) > ONE_PUT_BYTES:
         raise StoreError(
@@ -143,7 +145,7 @@ async def upload(url: str, file: BinaryIO, sha256: str, content_type: str = "vid
 
 async def create(client: ObjectStore, parts: OutputUrl, content: Any, attributes: Any = None) -> bool:
     """Store a new object; False where one has its name."""
-    with errors_of(parts):
+    with errors_of(parts, FileNotFoundError):  # that would be the bucket
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
@@ -153,8 +155,6 @@ async def create(client: ObjectStore, parts: OutputUrl, content: Any, attributes
             await obstore.put_async(client, parts.key, content, mode="create", attributes=attributes)
         except AlreadyExistsError:
             return False
-        except FileNotFoundError as error:  # the bucket, or the folder of a disk
-            raise fault_of_store(error, parts) from None
     return True
 
 
@@ -203,17 +203,30 @@ def sync_file(path: Path) -> None:
             os.close(descriptor)
 
 
+def judged(url: str) -> OutputUrl:
+    """The parts of a URL, which may come from a row that somebody else has written. Raises `UnsafePath`."""
+    if fault := path_fault(url):
+        raise UnsafePath(f"{url!a}: {fault}. Give its job another `output:`")
+    return split_url(url)
+
+
 @contextmanager
-def errors_of(parts: OutputUrl) -> Iterator[None]:
-    """Turn what the library raises into `OSError`s for a person. Raises `UsageError` where it is not installed."""
+def errors_of(parts: OutputUrl, *faults: type[Exception]) -> Iterator[None]:
+    """Turn what the library raises, and `faults`, into `OSError`s for a person. `FileNotFoundError` else passes.
+
+    Raises `UsageError` where the library is not installed.
+    """
     try:
         from obstore.exceptions import BaseError
     except ModuleNotFoundError:
         raise UsageError(NO_LIBRARY) from None
+    caught: tuple[type[Exception], ...] = (BaseError, NotImplementedError, PermissionError, ValueError, *faults)
     try:
         yield
-    except (BaseError, NotImplementedError, PermissionError, ValueError) as error:
-        raise error if isinstance(error, StoreError) else fault_of_store(error, parts) from None
+    except caught as error:
+        if isinstance(error, OSError) and error.filename == parts.root:
+            raise  # it is for a person already
+        raise fault_of_store(error, parts) from None
 
 
 def client_for(parts: OutputUrl, seconds: int = ANSWER_SECONDS) -> ObjectStore:

@@ -27,7 +27,7 @@ class Placing(Protocol):
     """A kind of place."""
 
     def part(self, output: str, attempt: str, recorded_etag: str | None) -> Part:
-        """The `.part` of an output."""
+        """The `.part` of an output. Raises `UnsafePath`, perhaps only once it is used."""
 
     async def place(self, part: Part, output: str) -> str:
         """Give a whole file its name, durably, and return that: the first free one for `output`. Raises `OSError`."""
@@ -68,6 +68,7 @@ class StorePlacing:
         self.on_disk = on_disk
 
     def part(self, output: str, attempt: str, recorded_etag: str | None) -> Part:
+        object_store.judged(output)  # before a byte of it is downloaded
         return Part(self.parts, name_of(output), attempt, recorded_etag)
 
     async def place(self, part: Part, output: str) -> str:

@@ -15,22 +15,22 @@ from batchgen.files import object_store
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-def object_response(url: str, range_header: str, *, is_head: bool) -> Response:
-    """The answer to a request for an object. A range that cannot be read is not heeded, as HTTP allows.
+def object_response(url: str, size: int, range_header: str, *, is_head: bool) -> Response:
+    """The answer to a request for an object of `size` bytes. A range that cannot be read is not heeded, as HTTP allows.
 
-    Raises `OSError`, also where there is no object.
+    Raises `UnsafePath`, and `OSError`, also where there is no such object.
     """
     stored = object_store.describe(url)
-    if stored is None:
+    if stored is None or stored.size != size:
         raise FileNotFoundError(url)
     headers = {"accept-ranges": "bytes"}
-    span = range_in(range_header, stored.size)
+    span = range_in(range_header, size)
     if span == ():
-        headers["content-range"] = f"bytes */{stored.size}"
+        headers["content-range"] = f"bytes */{size}"
         return Response(status_code=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
-    start, end = span or (0, stored.size)
+    start, end = span or (0, size)
     if span:
-        headers["content-range"] = f"bytes {start}-{end - 1}/{stored.size}"
+        headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     headers["content-length"] = str(end - start)
     status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
     if is_head:

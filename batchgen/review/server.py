@@ -90,7 +90,7 @@ class Review:
     def open_video(self, file: ClipFile, request: Request) -> Response:
         if is_url(file.path):
             is_head = request.method == "HEAD"
-            return object_response(file.path, request.headers.get("range", ""), is_head=is_head)
+            return object_response(file.path, file.bytes, request.headers.get("range", ""), is_head=is_head)
         with self.outputs.open_parent(file.path) as folder:
             return OpenFileResponse(folder.open(name_of(file.path), os.O_RDONLY), folder.path / name_of(file.path))
 
