@@ -57,7 +57,7 @@ class Export:
 
     def records(self) -> Iterator[Record]:
         """The records of the clips that are there as they were delivered; the others are noted."""
-        return (record for record in self.all_records() if self.clips.is_there(record, verify=self.verify))
+        return self.clips.present(self.all_records(), verify=self.verify)
 
 
 @options.manifest

@@ -9,16 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 
 from batchgen.errors import StorageError
 from batchgen.export.records import Record
 from batchgen.files import object_store
-from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
+from batchgen.files.delivered import DeliveredFile, LostFile, fault_of, faults_of
 from batchgen.manifest.output_urls import is_url
 from batchgen.manifest.outputs import path_fault
 
 CHUNK_BYTES = 1 << 20  # copied at once
+PAGE = 200  # clips that are looked for at once: a store answers many questions at a time
 
 
 class ClipChanged(Exception):
@@ -33,13 +35,17 @@ class ClipFiles:
     lost: list[LostFile] = field(default_factory=list)
     exported: int = 0
 
-    def is_there(self, record: Record, *, verify: bool) -> bool:
-        """Whether a clip is there as it was delivered, by its size, or with `verify` by its content."""
-        fault = path_fault(record["path"])
-        if not fault:
-            with store_errors(record):
-                fault = fault_of(self.folder, delivered(record), verify=verify)
-        return not self.note(record, fault)
+    def present(self, records: Iterator[Record], *, verify: bool) -> Iterator[Record]:
+        """The clips that are there as they were delivered, by their size, or with `verify` by their content.
+
+        The others are noted. Raises `StorageError` where a store does not answer.
+        """
+        while page := list(islice(records, PAGE)):
+            with store_errors(page[0]):
+                judged = list(faults_of(self.folder, map(delivered, page), verify=verify))
+            for record, (file, fault) in zip(page, judged, strict=True):
+                if not self.note(record, path_fault(file.path) or fault):
+                    yield record
 
     def read(self, record: Record) -> Iterator[bytes]:
         """The bytes of a clip, compared with the job table while they pass. Raises `ClipChanged`, perhaps at the end.
