@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -42,7 +41,7 @@ class FolderPlacing:
     def __init__(self, root: Path, on_disk: OnDisk) -> None:
         self.parts = OutputFolder(root)
         self.on_disk = on_disk
-        self.folders = FolderSync(partial(self.sync_folder))
+        self.folders = FolderSync(self.sync_folder)
 
     async def sync_folder(self, output: str) -> None:
         await self.on_disk(self.parts.sync, output)
