@@ -248,6 +248,8 @@ class Job:
     request: str
     clip_seconds: float | None
     input_pointers: tuple[str, ...]
+    input_files: str | None
+    """The SHA-256 of its local files when it was enrolled: JSON of name → digest."""
     fingerprint: str
     """Of the request, with the content of its local files (see `jobtable/fingerprint.py`)."""
     take: int

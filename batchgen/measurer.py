@@ -17,6 +17,7 @@ from batchgen import clock
 from batchgen.files import first_frame, measures
 from batchgen.files.checker import Checker
 from batchgen.files.delivered import fault_of
+from batchgen.files.local_copy import local_copy
 from batchgen.files.measures import COPY_BITS, Measures, Samples
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
@@ -102,7 +103,8 @@ class Measurer(Stage):
         folder = self.context.folder
         if fault := await asyncio.to_thread(fault_of, folder, clip.file, verify=False):
             raise Undecodable(fault)
-        return await self.checker.sample(folder / clip.file.path, image, whole=whole)
+        async with local_copy(folder, clip.file.path, clip.file.bytes) as path:
+            return await self.checker.sample(path, image, whole=whole)
 
     async def find_copy(self, clip: UnmeasuredClip, samples: Samples, measured: Measures) -> int | None:
         """The row of another job's clip that shows the same from beginning to end; None where there is none."""

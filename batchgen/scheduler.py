@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.errors import ManifestChanged
-from batchgen.files import local_files
+from batchgen.files import local_files, travelling_inputs
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import polling, repeats, submission
 from batchgen.jobtable.fingerprint import fingerprint
@@ -265,10 +266,14 @@ class Scheduler(Stage):
 
 
 async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], str | None]:
-    """The local files of a job, and their digests. Raises `InputMissing`."""
+    """The local files of a job, and their digests; what this machine lacks comes from the store of its output.
+
+    Raises `InputMissing`.
+    """
     if not job.input_pointers:
         return {}, None
-    return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers)
+    fetch = partial(travelling_inputs.fetch, job.output_path, job.input_files)
+    return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers, fetch)
 
 
 def fingerprint_as_read(job: Job, digests: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import freezegun
 import pytest
@@ -30,6 +31,7 @@ Launch = Callable[..., "Running"]
 
 if TYPE_CHECKING:
     from tests.postgres import Server
+    from tests.stores import TestStore
     from tests.table import Table
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
@@ -40,6 +42,8 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "
 REMOVED_VARIABLES = (
     "AIMLAPI_API_KEY",  # a test must never reach the developer's own account
     "AIMLAPI_BASE_URL",
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP", "BATCHGEN_SCRATCH"),
     "BATCHGEN_ALLOW_HTTP",
     "BATCHGEN_DB",
     "BATCHGEN_NOTIFY",
@@ -214,6 +218,36 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
             return Simulator(base_url, ledger, control_url(base_url, simulation))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Callable[[str], dict[str, str]]]:
+    """An S3-speaking server: a function that makes a bucket and returns the variables with which it is reached."""
+    from tests.stores import moto
+
+    with moto() as make:
+        yield make
+
+
+@pytest.fixture
+def bucket(s3: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> TestStore:
+    """A folder of a new bucket, and the environment in which it is reached."""
+    from tests.stores import TestStore
+
+    name = f"clips-{uuid4().hex[:12]}"
+    environment = s3(name)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    return TestStore(f"s3://{name}/spring", environment)
+
+
+@pytest.fixture
+def folder_store(tmp_path: Path) -> TestStore:
+    """A folder as a store."""
+    from tests.stores import TestStore
+
+    (tmp_path / "store").mkdir()
+    return TestStore(f"file://{tmp_path}/store", {})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen import downloader
+from batchgen.download import fetching
 from batchgen.jobtable import statistics
 from batchgen.services.outcomes import Finished, Unavailable, Working
 from tests.fileserver import (
@@ -136,6 +136,6 @@ async def test_a_server_that_lies_about_the_length_does_not_loop_for_ever(table:
         target = finished_generation(table, f"{wire.base_url}/v.mp4")
         async with downloading(context_of(table, ScriptedService())) as stage:
             await turn(stage)
-    assert len(wire.requests) <= downloader.CONNECTIONS_PER_TRY
+    assert len(wire.requests) <= fetching.CONNECTIONS_PER_TRY
     assert table.row().failures == 1
     assert not target.exists()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen import downloader
-from batchgen.downloader import SAME_BYTES
+from batchgen.download import fetching
+from batchgen.download.task import SAME_BYTES
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.services import transfer
@@ -112,7 +112,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
 ) -> None:
     """Linux reports a lost write once: whoever syncs later hears nothing of it."""
     monkeypatch.setattr(transfer, "PIECE_BYTES", 1_000)
-    monkeypatch.setattr(downloader, "SYNC_BYTES", sync_bytes)
+    monkeypatch.setattr(fetching, "SYNC_BYTES", sync_bytes)
     sync_to_disk = os.fsync
     digests: list[str | None] = []
     """What the row says of the verified file, at each sync."""

@@ -19,7 +19,7 @@ LAYERS = (
     {"services", "manifest", "files"},
     {"jobtable"},
     {"limits"},
-    {"stage", "scheduler", "poller", "downloader", "reconciler", "measurer"},
+    {"stage", "download", "scheduler", "poller", "downloader", "reconciler", "measurer"},
     {"ending", "runner", "dry_run", "billing", "simulator", "testing"},
     {"hooks"},
     {"api"},
@@ -213,7 +213,7 @@ def test_only_one_module_imports_the_http_client() -> None:
     assert importers == {"batchgen.services.http"}
     assert {package_of(path) for path in sources() if "batchgen.services.http" in set(imports(path))} <= {
         "services",
-        "downloader",
+        "download",
     }
 
 

@@ -41,6 +41,11 @@ def messages(folder: Path, *jobs: str, top: str = "") -> list[str]:
         "com10.mp4",
         "console.mp4",
         "a..b.mp4",
+        "s3://clips/a.mp4",
+        "s3://clips/spring 2026/ünï~1.mp4",
+        "gs://my-clips.example.com/a/b.mp4",
+        "az://container/a.mp4",
+        "file:///mnt/clips/a.mp4",
     ],
 )
 def test_a_safe_path_is_accepted(path: str) -> None:
@@ -89,6 +94,21 @@ def test_a_safe_path_is_accepted(path: str) -> None:
         ("a/jobs.DB-journal", "of a job table"),
         ("batchgen.db.run-0123456789ab", "of a job table"),
         ("x.PART", "unfinished"),
+        ("S3://clips/a.mp4", "begins with s3://, gs://, az://, file://"),
+        ("https://clips.example.com/a.mp4", "begins with s3://"),
+        ("s3://clips", "no name"),
+        ("s3://clips/", "no name"),
+        ("s3:///a.mp4", "name of a bucket"),
+        ("s3://key:secret@clips/a.mp4", "name of a bucket"),
+        ("s3://Clips/a.mp4", "name of a bucket"),
+        ("s3://clips/../a.mp4", "the output URL has a part that is .."),
+        ("s3://clips/a//b.mp4", "empty part"),
+        ("s3://clips/.a/b.mp4", "the output URL begins with a dot"),
+        ("s3://clips/a?versionId=1", "?"),
+        ("s3://clips/a\nb.mp4", "printed"),
+        ("s3://clips/x.mp4.part", "unfinished"),
+        ("file://mnt/a.mp4", "a whole path"),
+        ("file:///mnt/../a.mp4", ".."),
     ],
 )
 def test_an_unsafe_path_is_refused(path: str, reason: str) -> None:
@@ -113,6 +133,7 @@ def test_an_unsafe_path_is_reported_where_it_is_written_else_at_the_id(tmp_path:
         ("stra\u00dfe.mp4", "STRASSE.mp4"),
         ("\u00e9.mp4", "e\u0301.mp4"),
         ("./x.mp4", "x.mp4"),
+        ("s3://clips/a.mp4", "s3://clips/./A.mp4"),
     ],
 )
 def test_two_jobs_cannot_have_the_same_path_on_any_file_system(tmp_path: Path, one: str, two: str) -> None:

@@ -19,7 +19,8 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from PIL import Image
 
-from batchgen.downloader import GONE_AFTER, SAME_BYTES, Downloader
+from batchgen.download.task import GONE_AFTER, SAME_BYTES
+from batchgen.downloader import Downloader
 from batchgen.files import part as part_module
 from batchgen.files import unpacking
 from batchgen.jobs import ErrorClass

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
+from sqlalchemy import update
 
 from batchgen.cli import loopback
 from batchgen.errors import UsageError
@@ -20,9 +21,11 @@ from batchgen.jobs import State, Verdict
 from batchgen.jobtable import verdicts
 from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.review.server import Review, ReviewServer
 from tests.review_batch import ReviewBatch, job
+from tests.stores import TestStore
 
 CLIP = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
 
@@ -133,6 +136,34 @@ def test_a_video_is_given_whole_or_in_ranges(address: str) -> None:
     assert (part.status_code, part.content) == (206, CLIP[8:12])
     assert httpx.head(f"{address}video/1/1").headers["content-length"] == str(len(CLIP))
     assert httpx.get(f"{address}video/1/1", headers={"range": "bytes=999999-"}).status_code == 416
+
+
+def test_a_video_in_an_object_store_is_passed_on_whole_or_in_ranges(
+    batch: ReviewBatch, folder_store: TestStore, address: str
+) -> None:
+    url = f"{folder_store.url}/mona.mp4"
+    folder_store.write(url, CLIP)
+    row = batch.row("mona")
+    batch.change(
+        lambda connection: connection.execute(
+            update(outputs).where(outputs.c.attempt_id == row.attempt_id).values(path=url)
+        )
+    )
+    video = f"{address}video/{row.id}/1"
+    whole = httpx.get(video)
+    assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, CLIP, "video/mp4")
+    assert whole.headers["x-content-type-options"] == "nosniff"
+    for asked, content in (("bytes=8-11", CLIP[8:12]), ("bytes=100-", CLIP[100:]), ("bytes=-7", CLIP[-7:])):
+        part = httpx.get(video, headers={"range": asked})
+        assert (part.status_code, part.content) == (206, content)
+    assert part.headers["content-range"] == f"bytes {len(CLIP) - 7}-{len(CLIP) - 1}/{len(CLIP)}"
+    assert httpx.get(video, headers={"range": "bytes=8-1"}).content == CLIP
+    assert httpx.get(video, headers={"range": "bytes=999999-"}).status_code == 416
+    assert httpx.head(video).headers["content-length"] == str(len(CLIP))
+    folder_store.delete(url)
+    assert httpx.get(video).status_code == 404
+    folder_store.write(url, b"something else")
+    assert httpx.get(video).status_code == 404
 
 
 def test_a_link_in_the_place_of_a_video_leads_nowhere(batch: ReviewBatch, address: str, tmp_path: Path) -> None:

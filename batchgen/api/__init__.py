@@ -25,6 +25,7 @@ from batchgen.api.options import RunOptions
 from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid
+from batchgen.files import object_store
 from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, pricelist, run_lock, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
@@ -158,7 +159,10 @@ def plan(manifest: str | Path, **options: Unpack[RunOptions]) -> Plan:
 
 
 def check(manifest: str | Path, *, validate: bool = True, online: bool = False) -> Check:
-    """Validate a manifest, and with `online` fetch its remote images. Raises `ManifestInvalid` with all problems."""
+    """Validate a manifest. Raises `ManifestInvalid` with all problems.
+
+    With `online`, fetch its remote images, and try the object stores of its outputs, which may raise `StorageError`.
+    """
     location = batches.table_location(None, Path(manifest))
 
     def learn_models() -> None:
@@ -173,6 +177,7 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
         service = read_public_account(plugin(valid.service).variables, valid.folder)
         if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
+        complete(object_store.probe([job.output for job in valid.jobs]))
     return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)
 
 

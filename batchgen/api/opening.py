@@ -15,7 +15,9 @@ from batchgen import clock
 from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, selection_of, typed_json, until_of
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import Ending
-from batchgen.files.local_files import FileDigests
+from batchgen.errors import StorageError
+from batchgen.files import object_store, travelling_inputs
+from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.outputs import OutputFolder
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, settings, statistics, sync
@@ -28,6 +30,7 @@ from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, steering_of
 from batchgen.manifest import Manifest, read
+from batchgen.manifest.output_urls import is_url, simulated_output
 from batchgen.runner import Runner
 from batchgen.services.account import Account, read_account, read_public_account
 from batchgen.services.base import Service
@@ -120,7 +123,7 @@ def read_manifest(path: Path, database: Database | None, *, simulate: bool, vali
     if not simulate and manifest.service != SIMULATOR:
         return manifest
     # The same jobs, in a batch and a folder of their own: nothing real is touched.
-    jobs = [replace(job, output=f"{SIMULATED}/{job.output}") for job in manifest.jobs]
+    jobs = [replace(job, output=simulated_output(job.output, SIMULATED)) for job in manifest.jobs]
     return replace(manifest, batch=simulated_name(manifest.batch), service=SIMULATOR, jobs=jobs)
 
 
@@ -148,9 +151,10 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
     batch, jobs = batch_of(manifest), selection_of(options)
-    OutputFolder(manifest.folder).judge_folders(job.output for job in manifest.jobs)
+    await judge_outputs(manifest)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
+    await store_inputs(manifest, digests)
     synced = await database.write(enroll, batch, manifest, clock.utcnow(), on_changed, digests)
     number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
@@ -175,6 +179,32 @@ def enroll(
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
     settings.record_manifest(connection, synced.batch_id, str(enrolled), now, settings.person())
     return synced
+
+
+async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
+    """Store the local files of jobs whose outputs are in an object store, for workers on other machines.
+
+    Raises `StorageError`.
+    """
+    names: dict[str, str] = {}
+    for job in manifest.jobs:
+        for name in fingerprint.local_names(job) if is_url(job.output) else ():
+            sha256 = digests.of(name)
+            if sha256 and sha256 != NO_INPUT:
+                names[travelling_inputs.url_of(job.output, sha256)] = name
+    try:
+        await travelling_inputs.store(manifest.folder, names)
+    except* OSError as errors:
+        error = errors.exceptions[0]
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"the local files of jobs cannot be stored: {reason}. Nothing has been sent.") from None
+
+
+async def judge_outputs(manifest: Manifest) -> None:
+    """Raise `StorageError` where a video could not be written: a link in place of a folder, a store that refuses."""
+    outputs = [job.output for job in manifest.jobs]
+    await object_store.probe(outputs)
+    OutputFolder(manifest.folder).judge_folders(output for output in outputs if not is_url(output))
 
 
 async def plan_run(database: Database, manifest: Manifest, options: RunOptions) -> Plan:

@@ -14,7 +14,7 @@ from batchgen.report.words import plural
 
 @options.manifest
 @options.validate
-@click.option("--online", is_flag=True, help="Also check that every remote image can be fetched.")
+@click.option("--online", is_flag=True, help="Also fetch every remote image, and try the object stores of the outputs.")
 @options.json_lines
 def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None:
     """All problems are shown at once, with exit code 2."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from batchgen import api, clock
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
@@ -21,6 +22,7 @@ from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch
+from batchgen.manifest.output_urls import is_url, split_url
 from batchgen.report import hints
 from batchgen.report.bill import closing_line
 from batchgen.report.terminal import OutputStream, print_json
@@ -63,9 +65,9 @@ async def show_result(opened: api.OpenRun, ending: Ending, began_at: datetime, *
     failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
     remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
     paths = await database.read(statistics.delivered_paths, batch_id)
-    folder = opened.spec.folder / common_folder(paths)
+    folder = common_folder(opened.spec.folder, paths)
     bill_line = closing_line(bill, options.next_command)
-    closing = closing_lines(opened, ending, f"{folder}", failed, lasted)
+    closing = closing_lines(opened, ending, folder, failed, lasted)
     print_result(batch, ending, failures, remarks, suspects, [bill_line, *closing] if bill_line else closing)
 
 
@@ -103,8 +105,18 @@ async def bill_of(runner: Runner, ending: Ending, began_at: datetime) -> Closing
     return None
 
 
-def common_folder(paths: Sequence[str]) -> str:
-    """The folder that these relative paths are in."""
+def common_folder(root: Path, paths: Sequence[str]) -> str:
+    """The folder that these outputs are in: below `root`, or in an object store."""
+    stores: dict[str, list[str]] = {}
+    for url in filter(is_url, paths):
+        stores.setdefault(split_url(url).root, []).append(split_url(url).key)
+    local = [path for path in paths if not is_url(path)]
+    places = [str(root / common_parent(local))] if local or not stores else []
+    places += [f"{store}/{common_parent(keys)}" for store, keys in stores.items()]
+    return " and ".join(places)
+
+
+def common_parent(paths: Sequence[str]) -> str:
     return posixpath.commonpath([posixpath.dirname(path) for path in paths]) if paths else ""
 
 

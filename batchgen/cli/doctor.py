@@ -27,8 +27,8 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     """It looks at versions, the decoder of videos, free disk, the manifest, key and address, the service and its clock,
     the balance, the job table, and what dead runs have left. Below each problem stands the command that mends it.
 
-    It changes nothing, and asks the service only what is free. Without a MANIFEST: the job table that --db names, or
-    ./batchgen.db, with all its batches.
+    It changes nothing, but makes and deletes a small object in an object store of outputs. It asks the service only
+    what is free. Without a MANIFEST: the job table that --db names, or ./batchgen.db, with all its batches.
 
     It ends with 0 where nothing is wrong, else as a run would: with the exit code of the first problem.
     """

@@ -28,6 +28,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, Choice
+from batchgen.manifest.output_urls import is_url
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
 from batchgen.report.words import lost_lines, plural, shortened
 
@@ -56,7 +57,7 @@ class Export:
 
     def records(self) -> Iterator[Record]:
         """The records of the clips that are there as they were delivered; the others are noted."""
-        return (record for record in self.all_records() if self.clips.is_there(record, verify=self.verify))
+        return self.clips.present(self.all_records(), verify=self.verify)
 
 
 @options.manifest
@@ -226,6 +227,11 @@ def write_sidecars(export: Export) -> bool:
     outputs, written, faults = OutputFolder(export.clips.folder), 0, []
     for record in export.records():
         path = record["path"] + sidecar.SUFFIX
+        if is_url(record["path"]):
+            faults.append(
+                f"{record['path']}: no sidecar is written into an object store; --format jsonl has the records"
+            )
+            continue
         try:
             written += sidecar.write_sidecar(outputs, record)
         except NameTaken:

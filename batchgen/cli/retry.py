@@ -12,7 +12,7 @@ from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
 from batchgen.cli.changes import print_changed
 from batchgen.cli.steering import notify_runs
-from batchgen.errors import UsageError
+from batchgen.errors import StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
 from batchgen.jobtable.database import Database
@@ -70,6 +70,8 @@ def find_lost(database: Database, batch_id: int, manifest: Path, ids: Sequence[s
     numbers: dict[str, list[int]] = {}
     folder, keys = manifest.absolute().parent, ids or None
     lost = database.read_now(delivery.lost_files, batch_id, folder, keys, verify=bool(ids))
+    if lost.obstacle:
+        raise StorageError(f"delivered files cannot be looked at: {lost.obstacle}. Nothing has been changed.")
     for missing in lost.files:
         numbers.setdefault(missing.file.key, []).append(missing.file.number)
     states = database.read_now(commands.states_of, batch_id, ids)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from batchgen.doctor.findings import Finding, ok, problem
+from batchgen.doctor.folder import examine_stores
 from batchgen.doctor.machine import examine_machine
 from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
@@ -35,6 +36,7 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
             yield manifest_problem(error, command("check", manifest))
         else:
             yield ok("manifest", f"{manifest}: valid")
+            yield from examine_stores([job.output for job in parsed.jobs])
             service = exam.manifest_service = parsed.service
     condition = examine_service(service, folder)
     yield from condition.findings

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import stat
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from batchgen.doctor.findings import Finding, move_aside, problem, shell
-from batchgen.errors import ExitCode, UsageError
+from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
+from batchgen.errors import BatchgenError, ExitCode, UsageError
+from batchgen.files import object_store
+from batchgen.files.placing import ScratchFolder
+from batchgen.manifest.output_urls import is_url, split_url
 from batchgen.report.words import plural
 from batchgen.services.account import Variables, read_dotenv
 
@@ -37,7 +42,8 @@ def examine_dotenv(path: Path, variables: Variables) -> Iterator[Finding]:
 
 def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
     """What stands in the place of a folder for videos."""
-    for path in sorted({parent for output in outputs for parent in Path(output).parents if parent != Path()}):
+    folders = {parent for output in outputs if not is_url(output) for parent in Path(output).parents}
+    for path in sorted(folders - {Path()}):
         place = folder / path
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             kind = "a symbolic link" if place.is_symlink() else "a file"
@@ -46,9 +52,24 @@ def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Fin
             return
 
 
+def examine_stores(outputs: Iterable[str]) -> Iterator[Finding]:
+    """Whether videos can be stored in the object stores of these outputs. Each run tries the same at its start."""
+    urls = [output for output in outputs if is_url(output)]
+    try:
+        asyncio.run(object_store.probe(urls))
+    except BatchgenError as error:
+        mend = shell(sys.executable, "-m", "pip", "install", "batchgen[cloud]") if isinstance(error, UsageError) else ""
+        yield problem("outputs", str(error), mend, error.exit_code)
+        return
+    for root in sorted({split_url(url).root for url in urls}):
+        yield ok("outputs", f"{root}: videos can be stored, and nothing is replaced")
+
+
 def examine_parts(folder: Path, outputs: Iterable[str], resumable: Collection[str]) -> Iterator[Finding]:
     """Unfinished downloads that no job goes on with: those without the mark of a `resumable` one."""
-    places = {folder / output.rpartition("/")[0] for output in outputs}
+    places = {
+        ScratchFolder(folder).root if is_url(output) else folder / output.rpartition("/")[0] for output in outputs
+    }
     parts = [part for place in sorted(places) for part in parts_in(place, resumable)]
     if parts:
         shown = parts[:SHOWN_PARTS]

@@ -6,15 +6,21 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 
+from batchgen.errors import StorageError
 from batchgen.export.records import Record
-from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
+from batchgen.files import object_store
+from batchgen.files.delivered import DeliveredFile, LostFile, fault_of, faults_of
+from batchgen.manifest.output_urls import is_url
 from batchgen.manifest.outputs import path_fault
 
 CHUNK_BYTES = 1 << 20  # copied at once
+PAGE = 200  # clips that are looked for at once: a store answers many questions at a time
 
 
 class ClipChanged(Exception):
@@ -29,10 +35,17 @@ class ClipFiles:
     lost: list[LostFile] = field(default_factory=list)
     exported: int = 0
 
-    def is_there(self, record: Record, *, verify: bool) -> bool:
-        """Whether a clip is there as it was delivered, by its size, or with `verify` by its content."""
-        fault = path_fault(record["path"]) or fault_of(self.folder, delivered(record), verify=verify)
-        return not self.note(record, fault)
+    def present(self, records: Iterator[Record], *, verify: bool) -> Iterator[Record]:
+        """The clips that are there as they were delivered, by their size, or with `verify` by their content.
+
+        The others are noted. Raises `StorageError` where a store does not answer.
+        """
+        while page := list(islice(records, PAGE)):
+            with store_errors(page[0]):
+                judged = list(faults_of(self.folder, map(delivered, page), verify=verify))
+            for record, (file, fault) in zip(page, judged, strict=True):
+                if not self.note(record, path_fault(file.path) or fault):
+                    yield record
 
     def read(self, record: Record) -> Iterator[bytes]:
         """The bytes of a clip, compared with the job table while they pass. Raises `ClipChanged`, perhaps at the end.
@@ -42,6 +55,9 @@ class ClipFiles:
         if fault := path_fault(record["path"]):
             raise ClipChanged(fault)
         digest, missing = hashlib.sha256(), record["bytes"]
+        if is_url(record["path"]):
+            yield from self.read_object(record)
+            return
         try:
             # Without O_NONBLOCK, a named pipe would wait for a writer.
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -60,6 +76,18 @@ class ClipFiles:
         if missing or digest.hexdigest() != record["sha256"]:
             raise ClipChanged("has other content than the one that was delivered")
 
+    def read_object(self, record: Record) -> Iterator[bytes]:
+        """The bytes of a clip in an object store. Raises `ClipChanged`, and `StorageError` where it is not read."""
+        with store_errors(record):
+            if fault := fault_of(self.folder, delivered(record), verify=False):
+                raise ClipChanged(fault)
+            digest = hashlib.sha256()
+            for piece in object_store.read(record["path"], 0, record["bytes"]):
+                digest.update(piece)
+                yield piece
+        if digest.hexdigest() != record["sha256"]:
+            raise ClipChanged("has other content than the one that was delivered")
+
     def read_chunk(self, file: FileIO, record: Record, most: int) -> bytes:
         try:
             return file.read(min(CHUNK_BYTES, most))
@@ -76,6 +104,17 @@ class ClipFiles:
         else:
             self.exported += 1
         return bool(fault)
+
+
+@contextmanager
+def store_errors(record: Record) -> Iterator[None]:
+    """A store that cannot be read ends the export: its clips are not lost for that. Raises `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{record['path']}: {error.strerror or error}. The same command goes on from there"
+        ) from None
 
 
 def delivered(record: Record) -> DeliveredFile:

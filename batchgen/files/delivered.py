@@ -1,12 +1,25 @@
-"""Whether delivered files are still there: by existence and size, which is quick, or by their content."""
+"""Whether delivered files are still there: by existence and size, which is quick, or by their content.
+
+A file in an object store is judged by the store's description of it, or by its content.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from batchgen.files import object_store
+from batchgen.manifest.output_urls import is_url
+from batchgen.manifest.outputs import path_fault
+
+OTHER_CONTENT = "has other content than the one that was delivered"
+QUESTIONS_AT_ONCE = 16  # to a store: each waits for a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +44,50 @@ class LostFile:
         return f"{self.file.path} (job {self.file.key}) {self.fault}"
 
 
+def faults_of(folder: Path, files: Iterable[DeliveredFile], *, verify: bool) -> Iterator[tuple[DeliveredFile, str]]:
+    """The files with what is wrong with each, in their order; those in a store are asked for at the same time.
+
+    Raises `OSError` where a store cannot be asked.
+    """
+    files = list(files)
+    judge = partial(fault_of, folder, verify=verify)
+    if not any(is_url(file.path) for file in files):
+        yield from zip(files, map(judge, files), strict=True)
+        return
+    pool = ThreadPoolExecutor(QUESTIONS_AT_ONCE, "batchgen-store")
+    try:
+        yield from zip(files, pool.map(judge, files), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def fault_of(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
-    """What is wrong with one file, in words; "" for nothing. A link that a person has made to it is as good."""
+    """What is wrong with one file, in words; "" for nothing. A link that a person has made to it is as good.
+
+    Raises `OSError` where the file is in a store that cannot be asked: then nobody knows.
+    """
+    return fault_of_object(file, verify=verify) if is_url(file.path) else fault_on_disk(folder, file, verify=verify)
+
+
+def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
+    if fault := path_fault(file.path):
+        return fault
+    stored = object_store.describe(file.path)
+    if stored is None:
+        return "is missing"
+    if fault := fault_of_size(stored.size, file.bytes):
+        return fault
+    sha256 = object_store.digest_of(file.path) if verify else stored.sha256 or file.sha256
+    return "" if sha256 == file.sha256 else OTHER_CONTENT
+
+
+def fault_of_size(size: int, delivered: int) -> str:
+    if size == delivered:
+        return ""
+    return f"has {size:,} bytes, and had {delivered:,}" if size else "is empty"
+
+
+def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
     path = f"{folder}/{file.path}"
     try:
         status = os.stat(path)  # noqa: PTH116  a hundred thousand of them
@@ -42,13 +97,13 @@ def fault_of(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
         return f"cannot be read: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return "is no file any more"
-    if status.st_size != file.bytes:
-        return f"has {status.st_size:,} bytes, and had {file.bytes:,}" if status.st_size else "is empty"
+    if fault := fault_of_size(status.st_size, file.bytes):
+        return fault
     if verify:
         try:
             with open(path, "rb") as content:  # noqa: PTH123
                 if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
-                    return "has other content than the one that was delivered"
+                    return OTHER_CONTENT
         except OSError as error:
             return f"cannot be read: {error.strerror}"
     return ""

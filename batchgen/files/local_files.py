@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ class InputMissing(Exception):
     """A local file that a request names cannot be read now. `str(error)` says which and why."""
 
 
-def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str, LocalFile], str]:
+def read(
+    folder: Path, request: str, pointers: Sequence[str], fetch: Callable[[str], bytes | None] = lambda _name: None
+) -> tuple[dict[str, LocalFile], str]:
     """The files that `pointers` lead to in a request, by their pointers; and their digests as JSON.
 
-    Raises `InputMissing`.
+    `fetch` gets a file that is not in `folder`. Raises `InputMissing`.
     """
     document = json.loads(request)
     files: dict[str, LocalFile] = {}
@@ -32,9 +35,7 @@ def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str,
         container, key = parent_of(document, pointer)
         name = container[key]
         try:
-            with open_input(folder / name, MEDIA_BYTES) as file:
-                status = os.fstat(file.fileno())
-                content = file.read(MEDIA_BYTES + 1)
+            content, modified_ns = read_whole(folder / name, partial(fetch, name))
         except InputFault as error:
             raise InputMissing(f"{name}: {error}") from error
         except (OSError, ValueError) as error:
@@ -45,8 +46,20 @@ def read(folder: Path, request: str, pointers: Sequence[str]) -> tuple[dict[str,
         media_type = media_type_of(content[:HEAD_BYTES]) or "application/octet-stream"
         files[pointer] = LocalFile(name, media_type, content)
         digest = hashlib.sha256(content).hexdigest()
-        digests[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
+        digests[name] = {"size": len(content), "mtime_ns": modified_ns, "sha256": digest}
     return files, json.dumps(digests)
+
+
+def read_whole(path: Path, fetch: Callable[[], bytes | None]) -> tuple[bytes, int]:
+    """The content of a file, and when it was modified; 0 for one that `fetch` has brought. Raises `OSError`."""
+    try:
+        with open_input(path, MEDIA_BYTES) as file:
+            return file.read(MEDIA_BYTES + 1), os.fstat(file.fileno()).st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
+        content = fetch()
+        if content is None:
+            raise
+        return content, 0
 
 
 def changed(folder: Path, digests: str | None) -> list[str]:

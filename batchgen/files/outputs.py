@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from batchgen.errors import StorageError
+from batchgen.files import object_store
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
+from batchgen.manifest.output_urls import is_url
 from batchgen.manifest.outputs import path_fault, tidy
 
 
@@ -21,6 +24,8 @@ class OutputFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.disk = root
+        """A folder that exists, on the same disk."""
         umask = os.umask(0o077)  # it can be read only by setting it
         os.umask(umask)
         self.video_mode = 0o666 & ~umask
@@ -28,14 +33,20 @@ class OutputFolder:
 
     def open_parent(self, output: str, *, create: bool = False) -> Directory:
         """The folder of an output, opened part by part. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
-        fault = path_fault(output) or (tidy(output) != output and "the output path has a part that is a dot")
-        if fault:
-            raise UnsafePath(f"{output!a}: {fault}. Give its job another `output:`")
+        self.judge_path(output)
         directory = open_directory(self.root)
         for name in output.split("/")[:-1]:
             with directory:
                 directory = directory.open_folder(name, create=create)
         return directory
+
+    def judge_path(self, output: str) -> None:
+        """Raise `UnsafePath` where a path leads out of the folder, or is none."""
+        fault = path_fault(output) or (tidy(output) != output and "the output path has a part that is a dot")
+        if not fault and is_url(output):
+            fault = "this lies in an object store, not below the manifest's folder"
+        if fault:
+            raise UnsafePath(f"{output!a}: {fault}. Give its job another `output:`")
 
     def sync(self, output: str) -> None:
         """fsync the folder of an output, for the names in it."""
@@ -43,7 +54,9 @@ class OutputFolder:
             directory.sync()
 
     def exists(self, output: str) -> bool:
-        """Whether anything lies at an output's path, be it a link to nowhere."""
+        """Whether anything lies at an output's path, be it a link to nowhere. An object in a store is not judged."""
+        if is_url(output):
+            return False
         try:
             with self.open_parent(output) as directory:
                 return directory.stat(name_of(output)) is not None
@@ -51,7 +64,12 @@ class OutputFolder:
             return False
 
     def rename(self, old: str, new: str) -> None:
-        """Give an output another path, which is free. Raises `FileNotFoundError`, `StorageError`."""
+        """Give an output another path, which is free. Raises `FileNotFoundError`, `StorageError`.
+
+        An object keeps its name: no store renames.
+        """
+        if is_url(old) or is_url(new):
+            return
         try:
             with self.open_parent(old) as directory, self.open_parent(new, create=True) as folder:
                 directory.move(name_of(old), name_of(new), folder)
@@ -62,6 +80,8 @@ class OutputFolder:
 
     def measure(self, output: str) -> tuple[int, str] | None:
         """The size and the SHA-256 of an output; None for what is no file, or empty."""
+        if is_url(output):
+            return measure_object(output)
         try:
             with self.open_parent(output) as directory:
                 status, digest = directory.stat(name_of(output)), digest_of(directory, name_of(output))
@@ -78,6 +98,14 @@ class OutputFolder:
                 continue
             except OSError as error:
                 raise StorageError(f"{self.root / folder}: cannot be opened: {error.strerror}") from error
+
+
+def measure_object(url: str) -> tuple[int, str] | None:
+    """The size and the SHA-256 of an object; None where there is none, or it cannot be read."""
+    with suppress(OSError):
+        if (stored := object_store.describe(url)) and stored.size:
+            return stored.size, stored.sha256 or object_store.digest_of(url)
+    return None
 
 
 def holds(directory: Directory, name: str, size: int, sha256: str) -> bool:

@@ -15,9 +15,9 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 from weakref import WeakValueDictionary
 
 from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
@@ -76,7 +76,17 @@ class Part:
                 self.size = file.tell()
             self.etag, self.is_stale = self.recorded_etag, False
 
-    def reader(self) -> BinaryIO:
+    def recall(self, size: int, sha256: str) -> bool:
+        """Take up the whole file that an earlier try has verified; False where there is no file with this content."""
+        with suppress(FileNotFoundError), self.reader() as file:
+            if os.fstat(file.fileno()).st_size == size:
+                content = hashlib.file_digest(file, "sha256")
+                if content.hexdigest() == sha256:
+                    self.size, self.is_stale, self._hash = size, False, content
+                    return True
+        return False
+
+    def reader(self) -> BufferedReader:
         """What has been written, from its first byte. Nothing may be appended meanwhile. Raises `FileNotFoundError`."""
         with self._guard:
             descriptor = self._open(create=False)
@@ -98,7 +108,7 @@ class Part:
             if self.is_stale:
                 os.ftruncate(descriptor, 0)
                 self.is_stale = False
-            check_space(descriptor if os.name == "posix" else self.outputs.root, sum(map(len, chunks)))
+            check_space(descriptor if os.name == "posix" else self.outputs.disk, sum(map(len, chunks)))
             os.lseek(descriptor, self.size, os.SEEK_SET)
             # Write and hash each chunk while the processor's cache has it: joined chunks cost a third more system time.
             for chunk in chunks:

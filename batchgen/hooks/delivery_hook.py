@@ -26,6 +26,7 @@ from batchgen.errors import UsageError
 from batchgen.jobtable import delivery_hooks, leases, run_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery_hooks import HookedFile
+from batchgen.manifest.output_urls import is_url
 from batchgen.services.text import one_line
 
 LOG = logging.getLogger("batchgen.hooks")
@@ -47,7 +48,8 @@ class HookResult:
     """How the command ended for one delivered file."""
 
     key: str
-    path: Path
+    path: str
+    """Absolute, or the URL of an object."""
     exit_code: int
     message: str
     """The last line of its output, bounded and printable."""
@@ -154,15 +156,15 @@ class DeliveryHook:
         )
         if file is None:
             return
-        path = (self.folder / file.path).absolute()
+        path = file.path if is_url(file.path) else str((self.folder / file.path).absolute())
         code, message = await self.execute(file, path)
         await write(delivery_hooks.end, output_id, self.digest, self.run, code, message or None, clock.utcnow())
         self.on_result(HookResult(file.key, path, code, message))
 
-    async def execute(self, file: HookedFile, path: Path) -> tuple[int, str]:
+    async def execute(self, file: HookedFile, path: str) -> tuple[int, str]:
         """Start the command, and return its exit code and the last line that it wrote. Cancelled, it is killed."""
         values = {
-            "path": str(path),
+            "path": path,
             "id": file.key,
             "batch": self.batch,
             "model": file.model,

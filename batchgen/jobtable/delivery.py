@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, text
 
 from batchgen import clock
-from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
+from batchgen.files.delivered import DeliveredFile, LostFile, faults_of
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -35,6 +35,8 @@ class LostFiles:
     """How many delivered files were looked at."""
     is_all: bool = True
     """Whether that was every delivered file, or as many as the time allowed."""
+    obstacle: str = ""
+    """Why the others could not be looked at: their store does not answer. They are not lost for that."""
 
 
 def claim_downloads(
@@ -149,11 +151,15 @@ def lost_files(
     number = 0
     for key in keys if keys is not None else (None,):
         statement = DELIVERED if key is None else DELIVERED.where(jobs.c.key == key)
-        for row in connection.execute(statement.execution_options(yield_per=FILES_AT_ONCE), {"in_batch": batch_id}):
-            number += 1
-            if fault := fault_of(folder, file := DeliveredFile(*row), verify=verify):
-                lost.append(LostFile(file, fault))
-            if until and not verify and number % FILES_AT_ONCE == 0 and clock.utcnow() >= until:
+        rows = connection.execute(statement.execution_options(yield_per=FILES_AT_ONCE), {"in_batch": batch_id})
+        for page in rows.partitions():
+            files = [DeliveredFile(*row) for row in page]
+            try:
+                lost += [LostFile(file, fault) for file, fault in faults_of(folder, files, verify=verify) if fault]
+            except OSError as error:
+                return LostFiles(lost, number, is_all=False, obstacle=f"{error.filename}: {error.strerror or error}")
+            number += len(files)
+            if until and not verify and len(files) == FILES_AT_ONCE and clock.utcnow() >= until:
                 return LostFiles(lost, number, is_all=False)
     return LostFiles(lost, number)
 

@@ -72,6 +72,12 @@ def fingerprint_of(spec: JobSpec, digests: FileDigests, sent: str | None = None)
     return fingerprint(spec.endpoint, spec.request, spec.input_pointers, digest, spec.take)
 
 
+def input_files(spec: JobSpec, digests: FileDigests) -> str | None:
+    """The digests of a job's local files by their names, as JSON; None where it has none."""
+    names = local_names(spec)
+    return json.dumps({name: digests.of(name) for name in names}, ensure_ascii=False) if names else None
+
+
 def new_request_id(request_fingerprint: str) -> str:
     """A client request id that no other request has. In the service's log, it shows which request it was."""
     return f"batchgen-{request_fingerprint[:DIGITS]}-{uuid4().hex}"

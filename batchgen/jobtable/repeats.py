@@ -18,12 +18,15 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from batchgen.files import object_store
+from batchgen.files.outputs import name_of
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import commands
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.sync import SyncResult
+from batchgen.manifest.output_urls import is_url
 from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
@@ -196,13 +199,18 @@ def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) ->
         return set()
 
     def exists(output: str) -> bool:
+        if is_url(output):
+            return name_of(output) in objects_in(output.rpartition("/")[0])
         directory, _, name = f"{folder}/{output}".rpartition("/")
         return name.casefold() in names_in(directory) and os.path.lexists(f"{directory}/{name}")
 
+    objects_in = cache(object_store.names_in)
     present = [job for job in pending if exists(job.output_path)]
     if not present:
         return []
-    made = {row.path for row in connection.execute(MADE) if Path(row.manifest_path).parent == folder}
+    made = {
+        row.path for row in connection.execute(MADE) if is_url(row.path) or Path(row.manifest_path).parent == folder
+    }
     return [job for job in present if job.output_path not in made]
 
 

@@ -125,6 +125,8 @@ jobs = Table(
     Column("request", Text, nullable=False),
     Column("clip_seconds", Float),
     Column("input_pointers", Text, nullable=False),
+    # The SHA-256 of each local file by its name, as JSON: an object store of outputs has the files by these digests.
+    Column("input_files", Text),
     Column("take", Integer, nullable=False),
     Column("fingerprint", Text, nullable=False),
     # The request that a person ordered although it was paid for before.

@@ -16,6 +16,7 @@ from batchgen.jobtable import ledger
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
+from batchgen.manifest.output_urls import is_url
 
 EVENTS_AT_ONCE = 500
 """Events read in one query: bounds its memory and its time."""
@@ -65,10 +66,12 @@ class JobResult:
     id: str
     state: State
     path: Path | None
-    """Its first file, once that is delivered."""
+    """Its first file, once that is delivered to a folder."""
     error: str | None
     cost_usd: Decimal | None
     """Of its last attempt, where it is known."""
+    url: str | None = None
+    """Its first file, once that is delivered to an object store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,9 @@ def last_event(connection: Connection) -> int:
 def job_results(connection: Connection, batch_id: int, folder: Path) -> list[JobResult]:
     """Every job of a batch, in the manifest's order. Paths are those below `folder`."""
     return [
-        JobResult(key, State(state), folder / path if path else None, error, cost)
+        JobResult(key, State(state), None, error, cost, url=path)
+        if path and is_url(path)
+        else JobResult(key, State(state), folder / path if path else None, error, cost)
         for key, state, error, cost, path in connection.execute(RESULTS, {"in_batch": batch_id})
     ]
 

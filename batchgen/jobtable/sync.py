@@ -22,9 +22,10 @@ from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
-from batchgen.jobtable.fingerprint import fingerprint_of
+from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import move, record_event
+from batchgen.manifest.output_urls import is_url
 
 GONE = "gone from the manifest"
 CHUNK_ROWS = 5_000
@@ -214,6 +215,7 @@ def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
         "request": spec.request,
         "clip_seconds": spec.clip_seconds,
         "input_pointers": json_list(spec.input_pointers),
+        "input_files": input_files(spec, digests),
         "take": spec.take,
         "fingerprint": fingerprint_of(spec, digests),
         "tags": json_list(spec.tags),
@@ -283,9 +285,12 @@ def archive_version(connection: Connection, row: Any, batch: Batch, now: datetim
         for key, path in names
         if not commands.states_of(connection, row.batch_id, [key]) and not (must_move and folder.exists(path))
     )
-    # The file first: if the transaction is lost, the next redo finds the file moved.
-    with suppress(FileNotFoundError):
-        folder.rename(old, new)
+    if is_url(old) and row.state == State.DONE:
+        new = old  # An object keeps its name; the new version gets another one.
+    else:
+        # The file first: if the transaction is lost, the next redo finds the file moved.
+        with suppress(FileNotFoundError):
+            folder.rename(old, new)
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
     lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
     # The first file of a generation is at the job's path.

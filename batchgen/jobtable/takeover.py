@@ -20,6 +20,7 @@ from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import OnChanged
 from batchgen.jobtable.transition import Increment, guarded_update, move, record_event
+from batchgen.manifest.output_urls import is_url
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Adopted, Unknown
 
@@ -162,7 +163,7 @@ def move_file(connection: Connection, owner: Any, new: str, folder: Path) -> Non
     first = (outputs.c.attempt_id == owner.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
     old = connection.execute(select(outputs.c.path).where(*first)).scalar_one()
     place = OutputFolder(folder)
-    if old != new and place.exists(old) and not place.exists(new):
+    if old != new and not is_url(new) and place.exists(old) and not place.exists(new):
         place.rename(old, new)
         connection.execute(update(outputs).where(*first).values(path=new))
     else:

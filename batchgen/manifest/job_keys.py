@@ -31,7 +31,10 @@ NAME_SCHEMA: dict[str, Any] = {"title": "text", "type": ["string", "number", "bo
 """A name without quotes may look like a number in YAML, such as 007; the reader takes its text."""
 
 OUTPUT_NAMES = "Names: batch, id, model, index, take, columns, matrix keys, and the job's parameters."
-OUTPUT_HELP = f"Where the video goes, relative to the manifest. {OUTPUT_NAMES}"
+OUTPUT_HELP = (
+    "Where the video goes, relative to the manifest; or a URL of an object store: s3://bucket/{{ batch }}/{{ id }}.mp4,"
+    f" gs://, az:// or file://. {OUTPUT_NAMES}"
+)
 TEMPLATE: Schema = {"type": "string", "pattern": r"\{\{"}
 TEMPLATE_OR_NULL: Schema = {"$ref": "#/definitions/template_or_null"}
 

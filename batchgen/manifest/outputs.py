@@ -1,4 +1,7 @@
-"""Output paths: they stay in the manifest's folder, work on every system, and no two jobs share one."""
+"""Output paths: they stay in the manifest's folder, work on every system, and no two jobs share one.
+
+An output may be an object in a store instead. Its key is judged by the same rules.
+"""
 
 import re
 import unicodedata
@@ -6,13 +9,14 @@ from collections.abc import Iterable
 from posixpath import normpath
 
 from batchgen.manifest.diagnostics import Location
+from batchgen.manifest.output_urls import is_url, split_url, url_fault
 
 PART = ".part"
 """The suffix of an unfinished download."""
 LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
 """Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
 LONGEST_PATH = 1_000
-"""Bytes of a path: macOS takes 1,024, with the manifest's folder."""
+"""Bytes of a path: macOS takes 1,024, with the manifest's folder; S3 takes 1,024 for a key."""
 TABLE = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
 """Names of a job table and of what lies beside it. SQLite removes a journal that it cannot read."""
 UNSAFE = re.compile(r'[<>:"|?*\\]')
@@ -27,10 +31,27 @@ def path_fault(path: str) -> str | None:
     """Why no video may be written to `path`, or None. Single dots in it are harmless: `tidy` removes them."""
     if SAFE.fullmatch(path):
         return None
+    if is_url(path):
+        return url_fault(path) or key_fault(split_url(path).key)
     if not path.strip():
         return "the output path is empty"
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
         return "the output path must be relative to the manifest"
+    return names_fault(path)
+
+
+def key_fault(key: str) -> str | None:
+    """Why no video may be stored under a key, or None."""
+    if not key or key.endswith("/"):
+        return "the output URL has no name in it"
+    if ".." in key.split("/"):
+        return "the output URL has a part that is .."
+    fault = None if SAFE.fullmatch(key) else names_fault(key)
+    return fault and fault.replace("the output path", "the output URL")
+
+
+def names_fault(path: str) -> str | None:
+    """What is wrong with the names in a path, or None."""
     if len(path.encode("utf-8", "replace")) > LONGEST_PATH:
         return f"the output path is longer than {LONGEST_PATH} bytes"
     for name in path.split("/"):

@@ -208,7 +208,7 @@ class Progress:
             "event": "hook",
             "at": now,
             "id": result.key,
-            "path": str(result.path),
+            "path": result.path,
             "exit_code": result.exit_code,
             "message": result.message,
             **again,

@@ -192,7 +192,9 @@ def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
             lines[0] += f"; and {number - limit} more"
         key = f" {shlex.quote(lost.files[0].file.key)}" if number == 1 else ""
         lines.append(f"`{retry}{key} --download`, then a run, fetches {'it' if number == 1 else 'them'} for nothing")
-    if not lost.is_all:
+    if lost.obstacle:
+        lines.append(f"delivered files could not be looked at: {lost.obstacle}")
+    elif not lost.is_all:
         lines.append(f"looked for the {lost.checked:,} newest delivered files only; --verify reads all of them")
     return lines
 

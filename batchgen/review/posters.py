@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from batchgen.files import object_store
 from batchgen.files.checker import Checker
+from batchgen.files.local_copy import local_copy
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.jobtable.clips import ClipFile
+from batchgen.manifest.output_urls import is_url
 
 
 class PosterSource:
@@ -32,13 +35,17 @@ class PosterSource:
         if not await asyncio.to_thread(self.is_there, file):
             return None
         try:
-            return await self.checker.poster(self.posters, self.folder / file.path, file.sha256)
-        except OSError:  # the decoder cannot be started: the page works without posters
+            async with local_copy(self.folder, file.path, file.bytes) as path:
+                return await self.checker.poster(self.posters, path, file.sha256)
+        except OSError:  # no decoder can be started, or no object read: the page works without posters
             return None
 
     def is_there(self, file: ClipFile) -> bool:
         """Whether a regular file lies at the path, without a link on the way: nothing else is given to the decoder."""
         try:
+            if is_url(file.path):
+                stored = object_store.describe(file.path)
+                return stored is not None and stored.size == file.bytes
             with self.outputs.open_parent(file.path) as folder:
                 status = folder.stat(name_of(file.path))
                 return status is not None and status.st_size == file.bytes

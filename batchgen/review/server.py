@@ -37,7 +37,9 @@ from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
+from batchgen.manifest.output_urls import is_url
 from batchgen.review.data import CLIP_DIGITS, ClipData, whole
+from batchgen.review.object_video import object_response
 from batchgen.review.page import policy, read_page, render
 from batchgen.review.posters import PosterSource
 
@@ -81,11 +83,14 @@ class Review:
         if file is None:
             raise HTTPException(404)
         try:
-            return await to_thread.run_sync(self.open_video, file)
+            return await to_thread.run_sync(self.open_video, file, request)
         except (OSError, UnsafePath):
             raise HTTPException(404) from None
 
-    def open_video(self, file: ClipFile) -> Response:
+    def open_video(self, file: ClipFile, request: Request) -> Response:
+        if is_url(file.path):
+            is_head = request.method == "HEAD"
+            return object_response(file.path, file.bytes, request.headers.get("range", ""), is_head=is_head)
         with self.outputs.open_parent(file.path) as folder:
             return OpenFileResponse(folder.open(name_of(file.path), os.O_RDONLY), folder.path / name_of(file.path))
 

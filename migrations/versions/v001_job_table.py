@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("request", sa.Text, nullable=False),
         sa.Column("clip_seconds", sa.Float),
         sa.Column("input_pointers", sa.Text, nullable=False),
+        sa.Column("input_files", sa.Text),
         sa.Column("take", sa.Integer, nullable=False),
         sa.Column("fingerprint", sa.Text, nullable=False),
         sa.Column("repeat_ordered", sa.Text),

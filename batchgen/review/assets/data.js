@@ -76,12 +76,19 @@ function isDelivered(clip) {
   return clip.clip !== 0;
 }
 
-/** The address of a delivered file: from the server by its row, else relative to this page. */
-function videoAddress(clip, number = 1) {
-  if (page.served) return `video/${clip.row}/${number}`;
+/** The path of a delivered file, or its URL in an object store. */
+function videoPath(clip, number = 1) {
+  if (number > 1) return clip.more[number - 2];
   const name = clip.name || `${clip.id}.mp4`;
   const folder = textOf(clip, "folder");
-  const path = number > 1 ? clip.more[number - 2] : folder ? `${folder}/${name}` : name;
+  return folder ? `${folder}/${name}` : name;
+}
+
+/** The address of a delivered file: from the server by its row, else relative to this page; "" in an object store. */
+function videoAddress(clip, number = 1) {
+  if (page.served) return `video/${clip.row}/${number}`;
+  const path = videoPath(clip, number);
+  if (path.includes("://")) return "";
   return page.videos + path.split("/").map(encodeURIComponent).join("/");
 }
 

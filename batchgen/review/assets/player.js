@@ -15,8 +15,9 @@ const mayHover = matchMedia("(hover: hover) and (prefers-reduced-motion: no-pref
 function play(clip) {
   const card = visible.get(clip);
   if (!card || !isDelivered(clip) || playing === clip) return;
-  playing = clip;
   const address = videoAddress(clip);
+  if (!address) return;
+  playing = clip;
   player.style.opacity = "0"; // the poster stays until there is a frame
   player.src = address;
   card.parts.image.after(player);

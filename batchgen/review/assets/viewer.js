@@ -50,7 +50,9 @@ function makePane(clip) {
   element.setAttribute("aria-label", clip.id);
   const stage = make("div", "stage");
   const pane = { clip, element, video: null };
-  if (isDelivered(clip)) {
+  if (isDelivered(clip) && !videoAddress(clip)) {
+    stage.append(make("p", "why", `This video is in an object store. batchgen review plays it: ${videoPath(clip)}`));
+  } else if (isDelivered(clip)) {
     const video = (pane.video = make("video"));
     video.muted = true;
     video.playsInline = true;
@@ -106,6 +108,10 @@ function details(clip, pane) {
     const numbers = [1, ...(clip.more || NONE).map((_, place) => place + 2)];
     const files = make("p", "meta");
     for (const number of numbers) {
+      if (!videoAddress(clip, number)) {
+        files.append(videoPath(clip, number), " ");
+        continue;
+      }
       const link = make("a", "", numbers.length > 1 ? `file ${number}` : "open the file");
       Object.assign(link, { href: videoAddress(clip, number), target: "_blank" });
       files.append(link, " ");

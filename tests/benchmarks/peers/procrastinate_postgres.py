@@ -46,7 +46,6 @@ async def work(url: str, base_url: str, folder: Path) -> None:
     kept = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
     async with app.open_async(), httpx.AsyncClient(limits=kept, headers=HEADERS, timeout=30) as client:
 
-        @app.task(name=TASK)
         async def deliver(number: int) -> None:
             created = (await client.post(base_url + PATH, json=create_body(number))).raise_for_status().json()
             while True:
@@ -57,6 +56,7 @@ async def work(url: str, base_url: str, folder: Path) -> None:
             video = await client.get(answer["video"]["url"])
             (folder / f"{number}.mp4").write_bytes(video.raise_for_status().content)
 
+        app.task(name=TASK)(deliver)
         await app.run_worker_async(wait=False, concurrency=AT_ONCE)
 
 

@@ -1,0 +1,100 @@
+"""From the address of a video into the `.part`: cut connections are resumed, expired addresses replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from batchgen.download.task import SAME_BYTES, Abandoned, DownloadTask, Ended, TryFailed
+from batchgen.files.disk_space import check_space
+from batchgen.files.video import HEAD_BYTES, container_of
+from batchgen.jobs import ErrorClass
+from batchgen.jobtable import delivery
+from batchgen.services import http
+from batchgen.services.file_server import Expired, VersionChanged
+from batchgen.services.outcomes import Failed, Finished, Throttled, Unavailable
+from batchgen.services.transfer import receive
+
+SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so much in tens of milliseconds
+CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
+TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
+
+
+async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[], bool]) -> str:
+    """Fill the `.part` to its end. A cut connection is resumed, and an expired address is replaced.
+
+    Returns how the server ended too early, where it has sent the same bytes so often that they may be the whole
+    file all the same; else "".
+    """
+    part = task.part
+    url, is_fresh = task.output.url if task.job.failures < TRIES_PER_ADDRESS else None, False
+    base_url, store = task.context.service.base_url, partial(append, task)
+    check = partial(task.on_disk, check_space, part.outputs.disk)
+    if part.recorded_etag:
+        await task.on_disk(part.resume)
+    for _ in range(CONNECTIONS_PER_TRY):
+        if is_stopping():
+            raise Abandoned
+        if not url:
+            url, is_fresh = await ask_address(task), True
+        size_before = part.size
+        try:
+            await receive(client, url, base_url, part, store, check, is_stopping)
+            return ""
+        except Expired as error:
+            if is_fresh:
+                raise task.gone_or_late(f"the video's address does not work: {error}") from error
+            url = None
+        except VersionChanged:
+            part.restart()
+        except http.BAD_ADDRESS as error:
+            reason = f"the service gave an unusable address: {http.describe(error)}"
+            raise task.gone_or_late(reason) from error
+        except http.FAILURES as error:
+            if is_stopping() or part.size > size_before:
+                continue
+            reason = f"the file server {http.destination_of(url)[1]}: {http.describe(error)}"
+            if part.size and isinstance(error, http.Interrupted) and await task.is_settled():
+                return reason
+            raise TryFailed(reason) from error
+    raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
+
+
+async def append(task: DownloadTask, chunks: Sequence[bytes], *, is_last: bool = False) -> None:
+    """Append to the `.part`. Raises `NotVideo` where a page comes in place of the rest: what is there stays."""
+    part = task.part
+    if part.is_stale and part.recorded_etag and task.job.failures < SAME_BYTES - 1:
+        container_of(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
+    # The row must never name one version while the `.part` holds bytes of another: first the disk forgets, then the
+    # row is written, then the bytes. A file that comes in one piece needs no row, since nobody will resume it.
+    if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
+        if part.is_stale:
+            await task.on_disk(part.append, ())
+        await task.write(delivery.begun, part.etag)
+        part.recorded_etag = part.etag
+    await task.on_disk(part.append, chunks)
+    if part.size - part.size_at_sync >= SYNC_BYTES:
+        if part.syncing:
+            await part.syncing  # bounds what the disk has yet to write
+        part.size_at_sync = part.size
+        part.syncing = asyncio.ensure_future(task.on_disk(part.sync))
+
+
+async def ask_address(task: DownloadTask) -> str:
+    """A fresh address for the same file, from the service's free fetch endpoint.
+
+    Raises `Ended` where the service says that it has the file no more.
+    """
+    outcome = await task.context.fetch(task.job)
+    if isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED:
+        raise Ended(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
+    if not isinstance(outcome, Finished) or len(outcome.files) < task.output.number:
+        reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
+        reason = f"the video needs a new address, and the service gives none now ({reason})"
+        is_answer = outcome.is_unknown_id if isinstance(outcome, Unavailable) else not isinstance(outcome, Throttled)
+        raise task.gone_or_late(reason) if is_answer and task.context.owns(task.job) else TryFailed(reason)
+    url = outcome.files[task.output.number - 1]
+    await task.write(delivery.relocated, url)
+    return url
