@@ -128,6 +128,24 @@ def test_a_store_that_cannot_be_used_ends_a_run_before_anything_is_sent(
     assert "PROBLEM  outputs: s3://" in batchgen("doctor", manifest).stdout
 
 
+def test_no_file_is_called_lost_while_its_store_does_not_answer(
+    tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write(tmp_path, bucket.url)
+    assert batchgen("run", manifest, **simulate("--instant").environment).returncode == 0
+    assert batchgen("db", "check", "batchgen.db", "--verify").returncode == 0
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    sentence = f"{split_url(bucket.url).root}: the store does not answer: "
+    status = batchgen("status", manifest)
+    assert f"delivered files could not be looked at: {sentence}" in status.stdout
+    for command in (("retry", manifest, "--download"), ("export", manifest, "--format", "csv")):
+        ended = batchgen(*command)
+        assert (ended.returncode, "the store does not answer" in ended.stderr) == (8, True)
+    checked = batchgen("db", "check", "batchgen.db")
+    assert (checked.returncode, f"could not be looked at: {sentence}" in checked.stdout) == (8, True)
+    assert {job["state"] for job in rows(tmp_path / "batchgen.db", JOBS)} == {"done"}
+
+
 def check_refused(code: int, message: str, folder: Path) -> None:
     assert (code, "Nothing has been sent." in message, "Traceback" in message) == (8, True, False), message
     assert SECRET not in message

@@ -18,6 +18,7 @@ from batchgen.jobtable.engine import database_url, path_of
 from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
+from batchgen.manifest.output_urls import is_url
 from batchgen.report.words import plural
 from batchgen.services.registry import SIMULATOR
 
@@ -67,10 +68,11 @@ def examine_batch(
     folder = folder_of(batch, exam.manifest)
     problems = [problem("rows", f"{batch.name}: {violation}") for violation in violations(connection, batch.id)]
     lost = lost_files(connection, batch.id, folder, verify=verify)
-    if lost.checked and not folder.is_dir():
+    is_local = any(not is_url(path) for path in output_paths(connection, batch.id))
+    if is_local and lost.checked and not folder.is_dir():
         number = plural(lost.checked, "file")
         problems.append(problem("files", f"{batch.name}: its folder {folder} is not there: {number} not compared"))
-    elif lost.files:
+    elif lost.files or lost.obstacle:
         flags = ["--simulate"] if batch.service == SIMULATOR and exam.manifest_service != SIMULATOR else []
         problems.append(exam.lost_finding(batch.name, lost, exam.manifest or Path(batch.manifest_path), flags))
     strays = files_without_row(folder, output_paths(connection, batch.id), recorded)

@@ -167,7 +167,7 @@ class TableExam:
         if dead := abandoned | (here - alive):
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, run))
-        if condition.lost.files:
+        if condition.lost.files or condition.lost.obstacle:
             problems.append(self.lost_finding(name, condition.lost, manifest, flags))
         if condition.held:
             number = plural(condition.held, "job")
@@ -190,6 +190,9 @@ class TableExam:
 
     def lost_finding(self, name: str, lost: LostFiles, manifest: Path, flags: list[str]) -> Finding:
         """The delivered files of a batch that are not there, and the commands that fetch them again."""
+        if lost.obstacle:  # then nobody knows which are lost
+            message = f"{name}: delivered files could not be looked at: {lost.obstacle}"
+            return problem("files", message, "", ExitCode.STORAGE)
         keys = {file.file.key for file in lost.files}
         shown_files = "; ".join(map(str, lost.files[:SHOWN]))
         more = f"; and {len(lost.files) - SHOWN} more" if len(lost.files) > SHOWN else ""
