@@ -71,7 +71,7 @@ def test_what_was_paid_for_under_another_name_is_not_bought_by_a_worker(
     batchgen("run", "m.yaml", "--enroll")
     ended = batchgen("worker", "--db", database, **simulator.environment)
     assert ended.returncode == 2, ended.stderr
-    assert "m.yaml --changed keep`" in ended.stderr
+    assert "m.yaml --changed keep --db " in ended.stderr
     assert len(rows(database, "SELECT * FROM attempts")) == 1
 
 
