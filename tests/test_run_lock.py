@@ -67,7 +67,7 @@ def test_a_run_is_alive_while_its_session_holds_its_lock(database: Database, pla
     with locked(place):
         assert database.read_now(locked_runs) == {RUN}
         assert run_lock.dead_runs(database, ELSEWHERE) == []
-    assert run_lock.dead_runs(database, ELSEWHERE) == [RUN]
+    until(lambda: run_lock.dead_runs(database, ELSEWHERE) == [RUN], "the server notices the end of the session")
 
 
 def test_the_lock_of_a_run_is_not_seen_in_another_database(database: Database, postgres: Server, migrated: str) -> None:
