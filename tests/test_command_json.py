@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+from itertools import cycle
 from pathlib import Path
+from select import select
 
 import jsonschema_rs
 import pytest
@@ -12,9 +14,9 @@ import pytest
 from batchgen.hooks.command_line import typed_again
 from batchgen.report.event_schema import schema
 from tests.batches import write_manifest
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import Command, Launch, Running, Simulate
 from tests.events import check_events, fields_of
-from tests.waiting import states, until
+from tests.waiting import rows, until
 
 
 def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) -> None:
@@ -85,15 +87,25 @@ def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_say
 def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
     tmp_path: Path, simulate: Simulate, batchgen: Command, launch: Launch
 ) -> None:
-    simulator = simulate("--speed", "45")
+    simulator = simulate("--speed", "600")
     write_manifest(tmp_path / "m.yaml", 2)
+    batchgen("run", "m.yaml", "--enroll", **simulator.environment)
+    batchgen("pause", "m.yaml")
     running = launch("run", "m.yaml", **simulator.environment)
-    until(lambda: states(tmp_path / "batchgen.db").get("generating") == 2)
-    watching = launch("status", "m.yaml", "--watch", "--json")
-    left = launch("status", "m.yaml", "--watch")
-    left.process.stdout.readline() if left.process.stdout else None
+    until(lambda: rows(tmp_path / "batchgen.db", "SELECT 1 FROM runs"))
+    watching, left = launch("status", "m.yaml", "--watch", "--json"), launch("status", "m.yaml", "--watch")
+    limits = cycle(("in_flight=5", "in_flight=6"))
+
+    def has_shown(watcher: Running) -> bool:
+        """Whether it has written a line; something happens that it can show."""
+        batchgen("set", "m.yaml", next(limits))
+        assert watcher.process.stdout
+        return bool(select([watcher.process.stdout], [], [], 0.2)[0])
+
+    until(lambda: has_shown(watching) and has_shown(left))
     left.signal(signal.SIGINT)
     assert left.end().returncode == 130
+    batchgen("resume", "m.yaml")
     assert running.end().returncode == 0
     ended = watching.end()
     lines = check_events(ended.stdout)
