@@ -10,16 +10,15 @@ import jsonschema_rs
 
 from batchgen.report.event_schema import schema
 
-
-@cache
-def validator() -> Any:
-    return jsonschema_rs.validator_for(schema(), validate_formats=True)
+# Made as the module is imported: making it parses our sources, which CPython 3.11 cannot do in two threads at once.
+SCHEMA = schema()
+VALIDATOR = jsonschema_rs.validator_for(SCHEMA, validate_formats=True)
 
 
 @cache
 def fields_of(event: str) -> frozenset[str]:
     """The fields that the schema names for an event."""
-    definitions = schema()["$defs"].values()
+    definitions = SCHEMA["$defs"].values()
     return next(
         frozenset(definition["properties"])
         for definition in definitions
@@ -32,6 +31,6 @@ def check_events(output: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in output.splitlines()]
     for line in lines:
         if "event" in line:
-            validator().validate(line)
+            VALIDATOR.validate(line)
             assert set(line) <= fields_of(line["event"]), line["event"]
     return lines
