@@ -21,7 +21,7 @@ from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
 from tests.listening import hang, listening_on_a_thread, read_head
-from tests.waiting import rows, until
+from tests.waiting import rows, states, until
 
 KEY = "test-key-never-to-be-seen"
 RECORD = """
@@ -104,6 +104,10 @@ def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
 ) -> None:
     simulator = simulate("--speed", "1")
     write_manifest(tmp_path / "m.yaml", 1)
+    killed = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: states(tmp_path / "batchgen.db").get("generating") == 1)
+    killed.signal(signal.SIGKILL)
+    killed.end()
     receiver = Receiver()
     with listening_on_a_thread(receiver) as port:
         options = ("--notify", f"json://127.0.0.1:{port}", "--notify-idle", "0.01")
