@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 PICTURE = (32, 18)  # cells of a picture, across and down: what has a fiftieth of the width still shows
 BLACK_LEVELS = 12  # of 255: no cell of a black picture is brighter, and one light of a night scene is
-STILL_LEVELS = 5  # of 255: by so much a bad encoder changes a cell of a scene that stands still
+STILL_LEVELS = 8  # of 255: a bad encoder changes a cell of a scene that stands still by 7 at most, motion by 10
+DARK_STILL_LEVELS = 4  # the same in the dark, where motion changes cells by 5
+DARK_LEVELS = 24  # of 255, the mean of a picture below which it is dark
 STEP_SECONDS = 0.25  # from one picture to the next: a clip of 5 s has 20
 WHOLE_STEP_SECONDS = 0.12  # the same of a video that is compared with another: nothing may pass between two pictures
 PICTURES_MAX = 120  # of one video: a longer one than 30 s gets fewer in a second
@@ -50,6 +52,16 @@ POSTER_LEVELS = 40  # of 255 between the darkest and the brightest cell: less is
 def difference(one: bytes, other: bytes) -> int:
     """The largest difference of two pictures in any cell and colour, in levels of 255."""
     return max(abs(left - right) for left, right in zip(one, other, strict=True))
+
+
+def is_dark(picture: bytes) -> bool:
+    """Whether a picture is of a night, in which everything differs by less."""
+    return sum(picture) < DARK_LEVELS * len(picture)
+
+
+def stands_still(one: bytes, other: bytes) -> bool:
+    """Whether two pictures show the same: no cell differs by more than an encoder changes it."""
+    return difference(one, other) <= (DARK_STILL_LEVELS if is_dark(one) else STILL_LEVELS)
 
 
 def is_black(picture: bytes) -> bool:
@@ -95,7 +107,6 @@ class Sampler:
         from av.video.reformatter import VideoReformatter
 
         self.decoder = stream.codec_context
-        self.decoder.options = {"skip_loop_filter": "all"}
         self.decoder.skip_frame = "NONREF"  # of the others, none may be left out: what refers to it would be wrong
         self.budget = LIMIT_MS if whole else BUDGET_MS
         self.macroblocks = self.decoder.width * self.decoder.height / 256
@@ -196,7 +207,7 @@ class Sampler:
         spans = [
             (time, later)
             for (time, picture), (later, other) in pairwise(self.pictures.items())
-            if difference(picture, other) > STILL_LEVELS
+            if not stands_still(picture, other)
         ]
         return [number for number, at in enumerate(self.times) if any(time <= at < later for time, later in spans)]
 
