@@ -27,6 +27,7 @@ SHIFTS = tuple((right, down) for right in (0, -1, 1) for down in (0, -1, 1))
 """Cells by which two pictures are moved against each other: a service may cut an image a little."""
 ALIKE = 0.9  # a correlation at which no better one is looked for
 HASH_CELLS = (8, 8)  # of the hash of a picture: one bit each
+HASH_LEVELS = 1  # of 255, by which a cell is brighter than another: an encoder changes a plain picture by less
 
 Picture = bytes
 """32 by 18 cells of three bytes each, RGB, row by row."""
@@ -194,7 +195,7 @@ def signature(picture: Picture | None, digest: str) -> str:
 
 
 def picture_hash(picture: Picture) -> str:
-    """A difference hash (dHash) of a picture: per cell, whether its right neighbour is brighter. 16 hex digits."""
+    """A difference hash (dHash) of a picture: whether the right neighbour of each cell is brighter. 16 hex digits."""
     width, height = PICTURE
     columns, rows = HASH_CELLS[0] + 1, HASH_CELLS[1]
     cells = luma(picture)
@@ -209,7 +210,7 @@ def picture_hash(picture: Picture) -> str:
         ]
         for row in range(rows)
     ]
-    bits = "".join("01"[right > left] for line in means for left, right in pairwise(line))
+    bits = "".join("01"[right > left + HASH_LEVELS] for line in means for left, right in pairwise(line))
     return f"{int(bits, 2):016x}"
 
 

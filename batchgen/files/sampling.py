@@ -2,7 +2,8 @@
 
 Decoding a whole clip takes a second where its pictures are large, so only its beginning is decoded as a rule. Of the
 rest, the sizes of the encoded frames are evidence: a stretch of large ones moves, a stretch of small ones is decoded as
-well. Nothing of the package is imported here. What the samples say is judged in the run, by `measures.py`.
+well, and so is a video whose sizes go up and down. Nothing of the package is imported here. What the samples say is
+judged in the run, by `measures.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Collection
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PICTURE = (32, 18)  # cells of a picture, across and down: what has a fiftieth of the width still shows
-BLACK_LEVELS = 12  # of 255: no cell of a black picture is brighter, and one light of a night scene is
+BLACK_LEVELS = 6  # of 255: no cell of a black picture is brighter; of a night scene one is, by its light
 STILL_LEVELS = 8  # of 255: a bad encoder changes a cell of a scene that stands still by 7 at most, motion by 10
 DARK_STILL_LEVELS = 4  # the same in the dark, where motion changes cells by 5
 DARK_LEVELS = 24  # of 255, the mean of a picture below which it is dark
@@ -36,10 +37,12 @@ HEAD_BYTES = 256  # of each encoded frame, which tell it from others of the same
 BUDGET_MS = 18  # of decoding, as `Sampler.cost` estimates it; the rest is judged by the sizes of its frames
 LIMIT_MS = 3_000  # the same for a clip whose quiet stretches are decoded
 ENTROPY_MS = 65e-6  # per byte of an encoded frame, as measured with H.264
-PREDICTION_MS = 0.5e-3  # per macroblock of 16 by 16 pixels
-COPYING_MS = 0.05e-3  # per macroblock of a frame with fewer bytes than macroblocks: most are copied from the one before
+PREDICTION_MS = 0.65e-3  # per macroblock of 16 by 16 pixels
+COPYING_MS = 0.08e-3  # per macroblock of a frame with fewer bytes than macroblocks: most are copied from the one before
 WINDOW_SECONDS = 0.5  # of encoded frames that are judged by their mean size: it evens out the kinds of frames
+MOVING_LEVELS = 4  # of 255, by which pictures of frames differ that were seen to move: in one step, encoders err less
 MOVING_SIZE = 0.5  # of the mean size of frames that were seen to move: frames of at least this size move as well
+REGULAR_RATIO = 2  # of the sizes of two frames in a row: 1.4 at most where a large video moves, 3 where it stands still
 MOVING_BYTES = 3  # per macroblock: no encoder spends so many for long on a picture that stands still
 QUIET_SHARE = 0.3  # of a clip's frames that may stand still: with fewer there is nothing to see, and nothing is decoded
 IMAGE_HEIGHT = 180  # pixels to which an image is reduced before it becomes a picture
@@ -134,7 +137,7 @@ class Sampler:
         for number in range(end, len(self.packets)):
             windows.setdefault(int(self.times[number] / WINDOW_SECONDS), []).append(number)
         seen = self.moving_packets()
-        size = self.moving_size(seen)
+        size = math.inf if self.is_irregular(end) else self.moving_size(seen)
         quiet = [numbers for numbers in windows.values() if self.mean_size(numbers) < size]
         if end - len(seen) + sum(map(len, quiet)) < QUIET_SHARE * len(self.packets):
             quiet = []
@@ -207,7 +210,7 @@ class Sampler:
         spans = [
             (time, later)
             for (time, picture), (later, other) in pairwise(self.pictures.items())
-            if not stands_still(picture, other)
+            if difference(picture, other) > MOVING_LEVELS
         ]
         return [number for number, at in enumerate(self.times) if any(time <= at < later for time, later in spans)]
 
@@ -222,6 +225,17 @@ class Sampler:
         """Of packets, key frames aside, whose sizes say nothing about motion; 0 where there are no others."""
         sizes = [self.packets[number].size for number in numbers if not self.packets[number].is_keyframe]
         return sum(sizes) / len(sizes) if sizes else 0.0
+
+    def is_irregular(self, start: int) -> bool:
+        """Whether the sizes of packets from `start` on go up and down, B frames aside, which are small in any case.
+
+        An encoder with a bit rate to keep spends it on a picture that stands still as well, but only now and then.
+        """
+        latest = list(accumulate(self.times, max))
+        forward = [number for number in range(start, len(latest)) if latest[number] == self.times[number]]
+        sizes = [max(1, self.packets[number].size) for number in forward]
+        ratios = sorted(max(pair) / min(pair) for pair in pairwise(sizes))
+        return bool(ratios) and ratios[len(ratios) // 2] > REGULAR_RATIO
 
 
 def poster(frame: VideoFrame) -> bytes:
