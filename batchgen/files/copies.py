@@ -8,7 +8,7 @@ from itertools import accumulate
 from batchgen.files.measures import Samples, luma
 
 COPY_BITS = 12  # of 64, by which the hashes of two clips differ that are compared: copies differ by 6 at most
-COPY_LEVELS = 4.6  # of 255, by which the worst cell of a picture differs on average: 3.4 in copies, 5.2 in other takes
+COPY_LEVELS = 4.6  # of 255, by which the worst cell of a picture differs on average: 4.2 in copies, 5.2 in other takes
 OUTLIER_LEVELS = 20  # of 255, by which another encoder changes no cell
 OUTLIERS_MAX = 6  # of the 576 cells of a picture, which may differ where only some pictures are compared: 1 %
 TRIMMED_SECONDS = 1.2  # by which the lengths of two copies differ at most

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PICTURE = (32, 18)  # cells of a picture, across and down: what has a fiftieth of the width still shows
 BLACK_LEVELS = 6  # of 255: no cell of a black picture is brighter; of a night scene one is, by its light
-STILL_LEVELS = 8  # of 255: a bad encoder changes a cell of a scene that stands still by 7 at most, motion by 10
+STILL_LEVELS = 8  # of 255: a bad encoder changes a cell of a still scene by 7 at most, nearly all motion by 10
 DARK_STILL_LEVELS = 4  # the same in the dark, where motion changes cells by 5
 DARK_LEVELS = 24  # of 255, the mean of a picture below which it is dark
 STEP_SECONDS = 0.25  # from one picture to the next: a clip of 5 s has 20
