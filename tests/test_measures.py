@@ -48,7 +48,8 @@ def changed(picture: bytes, levels: int, cell: int = 100) -> bytes:
         ([SCENES[0]] * 20, 0.0, 1.0),
         ([SCENES[0]] * 5 + [SCENES[1]] * 15, 0.0, 0.75),
         ([SCENES[0]] * 7 + [SCENES[1]] * 7 + [SCENES[2]] * 6, 0.0, 0.0),
-        ([SCENES[0], changed(SCENES[0], STILL_LEVELS)] * 10, 0.0, 1.0),
+        ([SCENES[0], *[changed(SCENES[0], STILL_LEVELS)] * 19], 0.0, 1.0),
+        ([SCENES[0], changed(SCENES[0], STILL_LEVELS)] * 10, 0.0, 0.0),
         ([SCENES[0], changed(SCENES[0], STILL_LEVELS + 1)] * 10, 0.0, 0.0),
         ([SCENES[0]] * 2 + [None] * 18, 0.0, 0.0),
         ([SCENES[0]] * 10 + [None] * 10, 0.0, 0.5),
@@ -57,7 +58,7 @@ def changed(picture: bytes, levels: int, cell: int = 100) -> bytes:
     ],
     ids=[
         *("black", "nearly black", "too dark", "night", "an encoder's changes at night", "a small change at night"),
-        *("slow", "frozen", "frozen after a while", "cuts", "an encoder's changes"),
+        *("slow", "frozen", "frozen after a while", "cuts", "an encoder's changes", "a faint motion"),
         *(
             "a small change",
             "moving by its sizes",

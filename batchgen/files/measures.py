@@ -12,13 +12,14 @@ from operator import itemgetter
 from typing import Any
 
 from batchgen.files.posters import POSTER_BYTES_MAX
-from batchgen.files.sampling import BLACK_LEVELS, PICTURE, PICTURES_MAX, is_black, stands_still
+from batchgen.files.sampling import BLACK_LEVELS, PICTURE, PICTURES_MAX, difference, is_black, stands_still
 
 ANSWER_BYTES = 1 << 20  # of one answer of the child process: a poster and 120 pictures have half of it
 SECONDS_MAX = 1_000_000.0  # of a video
 WINDOWS_MAX = 5_000  # times without a picture: of the longest video that is sampled
 DIGEST = re.compile("[0-9a-f]{16}")
 STILL_SECONDS = 2.0  # that a picture stands still before it counts as frozen: many clips begin or end at rest
+SETTLED_LEVELS = 4.1  # of 255, by which some cell changes from picture to picture on average: by 3.6 in frozen clips
 VISIBLE_LEVELS = 24  # of 255, the brightest cell of a picture below which it is too dark to show whether it moves
 CONTRAST_LEVELS = 24  # of 255 between the darkest and the brightest cell: less is black, or a fade
 DETAIL_CELLS = 2  # to each side, whose mean is taken from a cell: what is left are edges, not the light of the scene
@@ -92,16 +93,21 @@ def black_share(samples: Samples) -> float:
 def frozen_share(samples: Samples) -> float:
     """The share of its time for which a clip shows one and the same picture, where that lasts for two seconds at least.
 
-    Only the longest such time counts: a slow motion seems to stand still again and again. The dark does not count.
+    Only the longest such time counts: a slow motion seems to stand still again and again. So does a motion of faint
+    colours, but its pictures go on changing, where those of an encoder settle. The dark does not count.
     """
     frozen = still = 0.0
     anchor: Picture | None = None
-    for seconds, picture in samples.spans():
-        if anchor and picture and stands_still(anchor, picture):
+    steps: list[int] = []
+    for (seconds, picture), before in zip(samples.spans(), [None, *samples.pictures], strict=False):
+        if anchor and picture and before and before[1] and stands_still(anchor, picture):
             still += seconds
+            steps.append(difference(before[1], picture))
         else:
             anchor, still = (picture, seconds) if picture and max(picture) >= VISIBLE_LEVELS else (None, 0.0)
-        frozen = max(frozen, still)
+            steps = []
+        if not steps or mean(steps) <= SETTLED_LEVELS:
+            frozen = max(frozen, still)
     return share(frozen, samples) if frozen >= STILL_SECONDS else 0.0
 
 
