@@ -14,11 +14,12 @@ from datetime import datetime
 from operator import itemgetter
 
 from batchgen import clock
-from batchgen.files import first_frame, measures
+from batchgen.files import copies, first_frame, measures
 from batchgen.files.checker import Checker
+from batchgen.files.copies import COPY_BITS
 from batchgen.files.delivered import fault_of
 from batchgen.files.local_copy import local_copy
-from batchgen.files.measures import COPY_BITS, Measures, Samples
+from batchgen.files.measures import Measures, Samples
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
@@ -124,10 +125,10 @@ class Measurer(Stage):
 
     async def are_copies(self, clip: Clip, samples: Samples, other: Clip) -> bool:
         """Whether two clips show the same. Some pictures tell most clips apart, so that few are decoded whole."""
-        if not await asyncio.to_thread(measures.may_be_copies, samples, await self.samples_of(other)):
+        if not await asyncio.to_thread(copies.may_be_copies, samples, await self.samples_of(other)):
             return False
         whole = await self.samples_of(clip, whole=True), await self.samples_of(other, whole=True)
-        return await asyncio.to_thread(measures.are_copies, *whole)
+        return await asyncio.to_thread(copies.are_copies, *whole)
 
     async def samples_of(self, clip: Clip, *, whole: bool = False) -> Samples:
         """The samples of a clip, kept for the next comparison."""

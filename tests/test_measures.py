@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from batchgen.files.measures import Samples, are_copies, may_be_copies, measure, read_samples
-from batchgen.files.sampling import BLACK_LEVELS, PICTURE, STILL_LEVELS
+from batchgen.files.copies import are_copies, may_be_copies
+from batchgen.files.measures import Samples, measure, read_samples
+from batchgen.files.sampling import BLACK_LEVELS, DARK_STILL_LEVELS, PICTURE, STILL_LEVELS
 
 CELLS = PICTURE[0] * PICTURE[1]
 BLACK = bytes(3 * CELLS)
 SCENES = [Random(f"scene {number}").randbytes(3 * CELLS) for number in range(4)]
+NIGHT = BLACK[:300] + b"\x80" * 30 + BLACK[330:]
+BARS = bytes(4 * 3 * PICTURE[0])  # the upper four rows, or the lower ones
 WEBP = base64.b64encode(b"RIFF\x08\0\0\0WEBPVP8 ").decode()
 
 
@@ -37,11 +40,16 @@ def changed(picture: bytes, levels: int, cell: int = 100) -> bytes:
     [
         ([BLACK] * 20, 1.0, 0.0),
         ([bytes([BLACK_LEVELS]) * 3 * CELLS] * 20, 1.0, 0.0),
-        ([changed(BLACK, BLACK_LEVELS + 1)] * 20, 0.0, 1.0),
+        ([changed(BLACK, BLACK_LEVELS + 1)] * 20, 0.0, 0.0),
+        ([NIGHT] * 20, 0.0, 1.0),
+        ([NIGHT, changed(NIGHT, DARK_STILL_LEVELS)] * 10, 0.0, 1.0),
+        ([NIGHT, changed(NIGHT, DARK_STILL_LEVELS + 1)] * 10, 0.0, 0.0),
+        ([changed(SCENES[0], step) for step in range(20)], 0.0, 0.45),
         ([SCENES[0]] * 20, 0.0, 1.0),
         ([SCENES[0]] * 5 + [SCENES[1]] * 15, 0.0, 0.75),
         ([SCENES[0]] * 7 + [SCENES[1]] * 7 + [SCENES[2]] * 6, 0.0, 0.0),
-        ([SCENES[0], changed(SCENES[0], STILL_LEVELS)] * 10, 0.0, 1.0),
+        ([SCENES[0], *[changed(SCENES[0], STILL_LEVELS)] * 19], 0.0, 1.0),
+        ([SCENES[0], changed(SCENES[0], STILL_LEVELS)] * 10, 0.0, 0.0),
         ([SCENES[0], changed(SCENES[0], STILL_LEVELS + 1)] * 10, 0.0, 0.0),
         ([SCENES[0]] * 2 + [None] * 18, 0.0, 0.0),
         ([SCENES[0]] * 10 + [None] * 10, 0.0, 0.5),
@@ -49,7 +57,8 @@ def changed(picture: bytes, levels: int, cell: int = 100) -> bytes:
         ([None] * 20, 0.0, 0.0),
     ],
     ids=[
-        *("black", "nearly black", "one light", "frozen", "frozen after a while", "cuts", "an encoder's changes"),
+        *("black", "nearly black", "too dark", "night", "an encoder's changes at night", "a small change at night"),
+        *("slow", "frozen", "frozen after a while", "cuts", "an encoder's changes", "a faint motion"),
         *(
             "a small change",
             "moving by its sizes",
@@ -74,6 +83,14 @@ def test_a_first_frame_is_compared_by_its_edges_and_not_by_its_light() -> None:
     assert measure(samples([BLACK], image=[SCENES[0]]), None).unlike_input is None, "nothing can be seen"
 
 
+def test_black_bars_that_a_first_frame_has_in_common_with_its_image_are_not_compared() -> None:
+    one, other = (BARS + scene[len(BARS) : -len(BARS)] + BARS for scene in SCENES[:2])
+    assert measure(samples([one], image=[one]), None).unlike_input == pytest.approx(0, abs=0.01)
+    unlike = measure(samples([one], image=[other]), None).unlike_input
+    assert unlike
+    assert unlike > 0.8
+
+
 def test_the_length_is_compared_with_the_one_that_was_ordered() -> None:
     assert measure(samples([SCENES[0]], seconds=4.5), 5.0).seconds_off == -0.5
     assert measure(samples([SCENES[0]]), None).seconds_off is None
@@ -83,10 +100,12 @@ def test_a_copy_is_one_that_shows_the_same_at_about_the_same_times() -> None:
     clip = samples([SCENES[0]] * 7 + [SCENES[1]] * 7 + [SCENES[2]] * 6)
     later = samples([SCENES[0]] * 8 + [SCENES[1]] * 7 + [SCENES[2]] * 5)
     take = samples([SCENES[0]] * 7 + [SCENES[3]] * 7 + [SCENES[2]] * 6)
-    detail = samples([SCENES[0]] * 7 + [changed(SCENES[1], 60)] * 7 + [SCENES[2]] * 6)
+    detail = samples([changed(picture, 60) for _, picture in clip.pictures if picture])
+    once = samples([SCENES[0]] * 10 + [changed(SCENES[1], 60)] + [SCENES[1]] * 3 + [SCENES[2]] * 6)
     longer = samples([SCENES[0]] * 7 + [SCENES[1]] * 7 + [SCENES[2]] * 6, seconds=7)
     assert are_copies(clip, later)
     assert not are_copies(clip, replace(later, is_whole=False))
+    assert are_copies(clip, once), "an encoder may change one picture much"
     assert may_be_copies(clip, detail)
     assert not are_copies(clip, detail)
     assert not may_be_copies(clip, take)

@@ -12,13 +12,15 @@ from operator import itemgetter
 from typing import Any
 
 from batchgen.files.posters import POSTER_BYTES_MAX
-from batchgen.files.sampling import PICTURE, PICTURES_MAX, STILL_LEVELS, difference, is_black
+from batchgen.files.sampling import BLACK_LEVELS, PICTURE, PICTURES_MAX, difference, is_black, stands_still
 
 ANSWER_BYTES = 1 << 20  # of one answer of the child process: a poster and 120 pictures have half of it
 SECONDS_MAX = 1_000_000.0  # of a video
 WINDOWS_MAX = 5_000  # times without a picture: of the longest video that is sampled
 DIGEST = re.compile("[0-9a-f]{16}")
 STILL_SECONDS = 2.0  # that a picture stands still before it counts as frozen: many clips begin or end at rest
+SETTLED_LEVELS = 4.1  # of 255, by which some cell changes from picture to picture on average: by 3.6 in frozen clips
+VISIBLE_LEVELS = 24  # of 255, the brightest cell of a picture below which it is too dark to show whether it moves
 CONTRAST_LEVELS = 24  # of 255 between the darkest and the brightest cell: less is black, or a fade
 DETAIL_CELLS = 2  # to each side, whose mean is taken from a cell: what is left are edges, not the light of the scene
 DETAIL_LEVELS = 1.0  # of 255, the mean edge below which two pictures are too plain to be compared
@@ -26,12 +28,7 @@ SHIFTS = tuple((right, down) for right in (0, -1, 1) for down in (0, -1, 1))
 """Cells by which two pictures are moved against each other: a service may cut an image a little."""
 ALIKE = 0.9  # a correlation at which no better one is looked for
 HASH_CELLS = (8, 8)  # of the hash of a picture: one bit each
-COPY_BITS = 18  # of 64, by which the hashes of two copies differ at most: a trimmed one begins later
-COPY_LEVELS = 20  # of 255, by which another encoder changes a cell; another take changes some cell by more
-OUTLIERS_MAX = 17  # of the 1,728 values of a picture, which may differ where only some pictures are compared: 1 %
-TRIMMED_SECONDS = 1.2  # by which the lengths of two copies differ at most
-ENDS_SECONDS = 0.6  # of a clip at both ends, which a trimmed copy may lack
-COPY_SECONDS = 0.9  # by which a copy may be trimmed at its beginning, and its pictures lie apart
+HASH_LEVELS = 1  # of 255, by which a cell is brighter than another: an encoder changes a plain picture by less
 
 Picture = bytes
 """32 by 18 cells of three bytes each, RGB, row by row."""
@@ -94,20 +91,24 @@ def black_share(samples: Samples) -> float:
 
 
 def frozen_share(samples: Samples) -> float:
-    """The share of its time for which a clip shows the same picture, where that lasts for two seconds at least.
+    """The share of its time for which a clip shows one and the same picture, where that lasts for two seconds at least.
 
-    Black does not count. A picture is the same as long as no cell differs by more than an encoder changes it.
+    Only the longest such time counts: a slow motion seems to stand still again and again. So does a motion of faint
+    colours, but its pictures go on changing, where those of an encoder settle. The dark does not count.
     """
     frozen = still = 0.0
     anchor: Picture | None = None
-    for seconds, picture in samples.spans():
-        if anchor and picture and difference(anchor, picture) <= STILL_LEVELS:
+    steps: list[int] = []
+    for (seconds, picture), before in zip(samples.spans(), [None, *samples.pictures], strict=False):
+        if anchor and picture and before and before[1] and stands_still(anchor, picture):
             still += seconds
-            continue
-        frozen += still if still >= STILL_SECONDS else 0.0
-        anchor, still = (picture, seconds) if picture and not is_black(picture) else (None, 0.0)
-    frozen += still if still >= STILL_SECONDS else 0.0
-    return share(frozen, samples)
+            steps.append(difference(before[1], picture))
+        else:
+            anchor, still = (picture, seconds) if picture and max(picture) >= VISIBLE_LEVELS else (None, 0.0)
+            steps = []
+        if not steps or mean(steps) <= SETTLED_LEVELS:
+            frozen = max(frozen, still)
+    return share(frozen, samples) if frozen >= STILL_SECONDS else 0.0
 
 
 def share(seconds: float, samples: Samples) -> float:
@@ -118,21 +119,36 @@ def unlikeness(picture: Picture, images: Sequence[Picture]) -> float:
     """How little a picture has in common with the most similar image: 1 minus the correlation of their edges.
 
     0 is the same, 1 is unrelated. Light and colour do not count, because a service may change them, nor does a shift by
-    one cell.
+    one cell, nor black bars that both have.
     """
-    one = edges(picture)
-    if energy(one) < DETAIL_LEVELS**2 * len(one):
-        return 0.0
     best = 0.0
     for image in dict.fromkeys(images):
-        two = edges(image)
-        if energy(two) < DETAIL_LEVELS**2 * len(two):
+        inside = within_bars(picture, image)
+        one, two = edges(picture, *inside), edges(image, *inside)
+        if min(energy(one), energy(two)) < DETAIL_LEVELS**2 * len(one):
             return 0.0
         for shift in SHIFTS:
             best = max(best, correlation(one, shifted(two, *shift)))
             if best >= ALIKE:
                 return round(1 - best, 3)
     return round(1 - best, 3)
+
+
+def within_bars(one: Picture, other: Picture) -> tuple[range, range]:
+    """The rows and the columns between the black bars that two pictures have in common."""
+    width, height = PICTURE
+    brightest = [max(levels) for levels in zip(one, other, strict=True)]
+    rows = [max(brightest[3 * width * row : 3 * width * (row + 1)]) for row in range(height)]
+    columns = [max(max(brightest[3 * column + colour :: 3 * width]) for colour in range(3)) for column in range(width)]
+    return between(rows), between(columns)
+
+
+def between(levels: Sequence[int]) -> range:
+    """Those from the first one to the last one that is not black. The one beside a bar may be partly black."""
+    bright = [number for number, level in enumerate(levels) if level > BLACK_LEVELS]
+    if not bright:
+        return range(0)
+    return range(bright[0] + (bright[0] > 0), bright[-1] + (bright[-1] == len(levels) - 1))
 
 
 def energy(values: Sequence[float]) -> float:
@@ -160,18 +176,23 @@ def luma(picture: Picture) -> list[float]:
     return [0.299 * r + 0.587 * g + 0.114 * b for r, g, b in zip(red, green, blue, strict=True)]
 
 
-def edges(picture: Picture) -> list[float]:
-    """The brightness of each cell without the mean of those around it."""
-    width, height = PICTURE
+def edges(picture: Picture, inner_rows: range, inner_columns: range) -> list[float]:
+    """The brightness of each cell without the mean of those around it; 0 outside of the given rows and columns."""
+    width = PICTURE[0]
     cells = luma(picture)
-    values = []
-    for row in range(height):
-        rows = range(max(0, row - DETAIL_CELLS), min(height, row + DETAIL_CELLS + 1))
+    values = [0.0] * len(cells)
+    for row in inner_rows:
+        rows = nearby(row, inner_rows)
         sums = [sum(cells[line * width + column] for line in rows) for column in range(width)]
-        for column in range(width):
-            around = sums[max(0, column - DETAIL_CELLS) : column + DETAIL_CELLS + 1]
-            values.append(cells[row * width + column] - sum(around) / (len(around) * len(rows)))
+        for column in inner_columns:
+            around = nearby(column, inner_columns)
+            mean = sum(sums[around.start : around.stop]) / (len(around) * len(rows))
+            values[row * width + column] = cells[row * width + column] - mean
     return values
+
+
+def nearby(place: int, places: range) -> range:
+    return range(max(places.start, place - DETAIL_CELLS), min(places.stop, place + DETAIL_CELLS + 1))
 
 
 def signature(picture: Picture | None, digest: str) -> str:
@@ -180,7 +201,7 @@ def signature(picture: Picture | None, digest: str) -> str:
 
 
 def picture_hash(picture: Picture) -> str:
-    """A difference hash (dHash) of a picture: per cell, whether its right neighbour is brighter. 16 hex digits."""
+    """A difference hash (dHash) of a picture: whether the right neighbour of each cell is brighter. 16 hex digits."""
     width, height = PICTURE
     columns, rows = HASH_CELLS[0] + 1, HASH_CELLS[1]
     cells = luma(picture)
@@ -195,51 +216,13 @@ def picture_hash(picture: Picture) -> str:
         ]
         for row in range(rows)
     ]
-    bits = "".join("01"[right > left] for line in means for left, right in pairwise(line))
+    bits = "".join("01"[right > left + HASH_LEVELS] for line in means for left, right in pairwise(line))
     return f"{int(bits, 2):016x}"
 
 
 def mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return sum(numbers) / len(numbers)
-
-
-def may_be_copies(one: Samples, other: Samples) -> bool:
-    """Whether two clips may show the same, by a few pictures of each, between which something may have passed."""
-    if abs(one.seconds - other.seconds) > TRIMMED_SECONDS:
-        return False
-    return fits(one, other, OUTLIERS_MAX) and fits(other, one, OUTLIERS_MAX)
-
-
-def are_copies(one: Samples, other: Samples) -> bool:
-    """Whether two clips show the same at about the same times. One too large to be decoded whole is none."""
-    return one.is_whole and other.is_whole and fits(one, other, 0) and fits(other, one, 0)
-
-
-def fits(one: Samples, other: Samples, outliers_max: int) -> bool:
-    """Whether each picture of one clip lies in the range of the other's pictures around its time, cell by cell.
-
-    So a shift in time is no difference. The last pictures are compared first: takes of an image begin alike.
-    """
-    return all(
-        outliers(picture, around(other, time)) <= outliers_max
-        for time, picture in reversed(one.pictures)
-        if picture and ENDS_SECONDS <= time <= one.seconds - ENDS_SECONDS
-    )
-
-
-def around(samples: Samples, time: float) -> list[Picture]:
-    """The pictures of a clip around a time; none where it was not decoded there."""
-    pictures = [picture for at, picture in samples.pictures if abs(at - time) <= COPY_SECONDS]
-    return [] if None in pictures else [picture for picture in pictures if picture]
-
-
-def outliers(picture: Picture, others: Sequence[Picture]) -> int:
-    """How many values of a picture lie outside of the range of other pictures, beyond what an encoder changes."""
-    return sum(
-        not min(levels) - COPY_LEVELS <= level <= max(levels) + COPY_LEVELS
-        for level, levels in zip(picture, zip(*others, strict=True), strict=False)
-    )
 
 
 def read_samples(answer: Any) -> Samples:

@@ -2,7 +2,8 @@
 
 Decoding a whole clip takes a second where its pictures are large, so only its beginning is decoded as a rule. Of the
 rest, the sizes of the encoded frames are evidence: a stretch of large ones moves, a stretch of small ones is decoded as
-well. Nothing of the package is imported here. What the samples say is judged in the run, by `measures.py`.
+well, and so is a video whose sizes go up and down. Nothing of the package is imported here. What the samples say is
+judged in the run, by `measures.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Collection
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PICTURE = (32, 18)  # cells of a picture, across and down: what has a fiftieth of the width still shows
-BLACK_LEVELS = 12  # of 255: no cell of a black picture is brighter, and one light of a night scene is
-STILL_LEVELS = 5  # of 255: by so much a bad encoder changes a cell of a scene that stands still
+BLACK_LEVELS = 6  # of 255: no cell of a black picture is brighter; of a night scene one is, by its light
+STILL_LEVELS = 8  # of 255: a bad encoder changes a cell of a still scene by 7 at most, nearly all motion by 10
+DARK_STILL_LEVELS = 4  # the same in the dark, where motion changes cells by 5
+DARK_LEVELS = 24  # of 255, the mean of a picture below which it is dark
 STEP_SECONDS = 0.25  # from one picture to the next: a clip of 5 s has 20
 WHOLE_STEP_SECONDS = 0.12  # the same of a video that is compared with another: nothing may pass between two pictures
 PICTURES_MAX = 120  # of one video: a longer one than 30 s gets fewer in a second
@@ -34,10 +37,12 @@ HEAD_BYTES = 256  # of each encoded frame, which tell it from others of the same
 BUDGET_MS = 18  # of decoding, as `Sampler.cost` estimates it; the rest is judged by the sizes of its frames
 LIMIT_MS = 3_000  # the same for a clip whose quiet stretches are decoded
 ENTROPY_MS = 65e-6  # per byte of an encoded frame, as measured with H.264
-PREDICTION_MS = 0.5e-3  # per macroblock of 16 by 16 pixels
-COPYING_MS = 0.05e-3  # per macroblock of a frame with fewer bytes than macroblocks: most are copied from the one before
+PREDICTION_MS = 0.65e-3  # per macroblock of 16 by 16 pixels
+COPYING_MS = 0.08e-3  # per macroblock of a frame with fewer bytes than macroblocks: most are copied from the one before
 WINDOW_SECONDS = 0.5  # of encoded frames that are judged by their mean size: it evens out the kinds of frames
+MOVING_LEVELS = 4  # of 255, by which pictures of frames differ that were seen to move: in one step, encoders err less
 MOVING_SIZE = 0.5  # of the mean size of frames that were seen to move: frames of at least this size move as well
+REGULAR_RATIO = 2  # of the sizes of two frames in a row: 1.4 at most where a large video moves, 3 where it stands still
 MOVING_BYTES = 3  # per macroblock: no encoder spends so many for long on a picture that stands still
 QUIET_SHARE = 0.3  # of a clip's frames that may stand still: with fewer there is nothing to see, and nothing is decoded
 IMAGE_HEIGHT = 180  # pixels to which an image is reduced before it becomes a picture
@@ -50,6 +55,16 @@ POSTER_LEVELS = 40  # of 255 between the darkest and the brightest cell: less is
 def difference(one: bytes, other: bytes) -> int:
     """The largest difference of two pictures in any cell and colour, in levels of 255."""
     return max(abs(left - right) for left, right in zip(one, other, strict=True))
+
+
+def is_dark(picture: bytes) -> bool:
+    """Whether a picture is of a night, in which everything differs by less."""
+    return sum(picture) < DARK_LEVELS * len(picture)
+
+
+def stands_still(one: bytes, other: bytes) -> bool:
+    """Whether two pictures show the same: no cell differs by more than an encoder changes it."""
+    return difference(one, other) <= (DARK_STILL_LEVELS if is_dark(one) else STILL_LEVELS)
 
 
 def is_black(picture: bytes) -> bool:
@@ -95,7 +110,6 @@ class Sampler:
         from av.video.reformatter import VideoReformatter
 
         self.decoder = stream.codec_context
-        self.decoder.options = {"skip_loop_filter": "all"}
         self.decoder.skip_frame = "NONREF"  # of the others, none may be left out: what refers to it would be wrong
         self.budget = LIMIT_MS if whole else BUDGET_MS
         self.macroblocks = self.decoder.width * self.decoder.height / 256
@@ -123,7 +137,7 @@ class Sampler:
         for number in range(end, len(self.packets)):
             windows.setdefault(int(self.times[number] / WINDOW_SECONDS), []).append(number)
         seen = self.moving_packets()
-        size = self.moving_size(seen)
+        size = math.inf if self.is_irregular(end) else self.moving_size(seen)
         quiet = [numbers for numbers in windows.values() if self.mean_size(numbers) < size]
         if end - len(seen) + sum(map(len, quiet)) < QUIET_SHARE * len(self.packets):
             quiet = []
@@ -196,7 +210,7 @@ class Sampler:
         spans = [
             (time, later)
             for (time, picture), (later, other) in pairwise(self.pictures.items())
-            if difference(picture, other) > STILL_LEVELS
+            if difference(picture, other) > MOVING_LEVELS
         ]
         return [number for number, at in enumerate(self.times) if any(time <= at < later for time, later in spans)]
 
@@ -211,6 +225,17 @@ class Sampler:
         """Of packets, key frames aside, whose sizes say nothing about motion; 0 where there are no others."""
         sizes = [self.packets[number].size for number in numbers if not self.packets[number].is_keyframe]
         return sum(sizes) / len(sizes) if sizes else 0.0
+
+    def is_irregular(self, start: int) -> bool:
+        """Whether the sizes of packets from `start` on go up and down, B frames aside, which are small in any case.
+
+        An encoder with a bit rate to keep spends it on a picture that stands still as well, but only now and then.
+        """
+        latest = list(accumulate(self.times, max))
+        forward = [number for number in range(start, len(latest)) if latest[number] == self.times[number]]
+        sizes = [max(1, self.packets[number].size) for number in forward]
+        ratios = sorted(max(pair) / min(pair) for pair in pairwise(sizes))
+        return bool(ratios) and ratios[len(ratios) // 2] > REGULAR_RATIO
 
 
 def poster(frame: VideoFrame) -> bytes:

@@ -27,16 +27,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.clips", description=__doc__)
     parser.add_argument("--images", type=int, default=IMAGES, help=f"two sound clips of each ({IMAGES})")
     parser.add_argument("--defects", type=int, default=DEFECTS_EACH, help=f"clips of each defect ({DEFECTS_EACH})")
+    parser.add_argument("--seed", type=int, default=1, help="another one draws another corpus (1)")
+    parser.add_argument("--folder", type=Path, help="keep the clips here, and render only those that are not there")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="that render")
     parser.add_argument("--write", action="store_true", help="put the figures into tests/clips/README.md")
     options = parser.parse_args()
     if options.write and (options.images < IMAGES or options.defects < DEFECTS_EACH):
         parser.error(f"only figures of at least {IMAGES} images and {DEFECTS_EACH} clips of each defect are written")
+    items = recipes(options.images, options.defects, options.seed)
     with tempfile.TemporaryDirectory(prefix="batchgen-clips-") as name:
-        folder = Path(name)
-        cases = render(folder, recipes(options.images, options.defects), options.processes)
+        folder = options.folder or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        cases = render(folder, items, options.processes)
         judgements, seconds = judge(folder, cases)
-        times = timings(folder)
+        times = timings(Path(name))
     summary, is_good = figures(judgements, seconds)
     for block in (summary, by_kind(judgements), time_table(times)):
         print(block, end="\n\n")

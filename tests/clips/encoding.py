@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -57,7 +57,8 @@ def encode(path: Path, frames: Iterable[Image.Image], fps: int, encoding: Encodi
         container.mux(stream.encode())
 
 
-def decode(path: Path) -> list[Image.Image]:
+def decode(path: Path) -> Iterator[Image.Image]:
     """Every frame of a clip."""
     with av.open(str(path)) as container:
-        return [frame.to_image() for frame in container.decode(video=0)]  # type: ignore[no-untyped-call]
+        for frame in container.decode(video=0):
+            yield frame.to_image()  # type: ignore[no-untyped-call]

@@ -45,6 +45,8 @@ class Judgement:
 
 def judge(folder: Path, cases: Sequence[Case]) -> tuple[list[Judgement], float]:
     """Measure the clips in `folder`. Returns the judgements, and the CPU seconds of this process and its child."""
+    for path in folder.glob("batchgen.db*"):  # of an earlier command with the same folder
+        path.unlink()
     with Database(folder / "batchgen.db") as database:
         table = Table(database, folder)
         table.sync()
