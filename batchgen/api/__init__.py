@@ -26,7 +26,7 @@ from batchgen.dry_run import Plan
 from batchgen.ending import RunResult
 from batchgen.errors import BatchgenError, ManifestInvalid
 from batchgen.files import object_store
-from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, pricelist, run_lock, statistics
+from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, pricelist, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
@@ -205,8 +205,7 @@ def origin_in_use(batch: StoredBatch) -> str | None:
 
 def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, verify: bool) -> BatchStatus:
     now, read_now = clock.utcnow(), database.read_now
-    unended = read_now(leases.unended, batch.id)
-    alive = unended.keys() - set(run_lock.dead_runs(database, unended))
+    alive = leases.live_runs(database, batch.id)
     runs = len(alive)
     folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.

@@ -6,6 +6,7 @@ jobs that were under way, to their end.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from batchgen import clock
 from batchgen.jobs import State
-from batchgen.jobtable import billing, commands, leases, run_lock
+from batchgen.jobtable import billing, commands, leases
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
@@ -65,8 +66,7 @@ async def collect(
     retriable = [key for key, state in states.items() if state.is_retriable and key not in before]
     moved = await database.write(commands.ask_again, batch.id, retriable, clock.utcnow(), BILLED)
     active = [key for key, state in states.items() if state.is_active]
-    unended = await database.read(leases.unended, batch.id)
-    is_run_at_work = len(unended) > len(run_lock.dead_runs(database, unended))
+    is_run_at_work = bool(await asyncio.to_thread(leases.live_runs, database, batch.id))
     if (moved or active) and not is_run_at_work:
         stored = Batch(batch.name, batch.service, Path(batch.manifest_path), "")
         nothing = Terms(selected=Selected([]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import stored_batch
-from batchgen.jobtable import leases, run_lock, settings
+from batchgen.jobtable import leases, settings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import SettingName
 from batchgen.limits.in_force import InForce, read_in_force
@@ -16,8 +16,7 @@ from batchgen.report.words import plural
 
 def runs_at_work(database: Database, batch_id: int) -> list[str]:
     """The ids of the runs that are at work on a batch."""
-    unended = database.read_now(leases.unended, batch_id)
-    return sorted(unended.keys() - set(run_lock.dead_runs(database, unended)))
+    return sorted(leases.live_runs(database, batch_id))
 
 
 def show_change(database: Database, batch_id: int, lines: list[str], *, as_json: bool, hint: str = "") -> None:

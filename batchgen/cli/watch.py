@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen.errors import UsageError
 from batchgen.hooks.command_line import command_line
-from batchgen.jobtable import leases, run_lock, statistics
+from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.report.progress import Progress
@@ -41,8 +41,7 @@ def names(batches: Sequence[StoredBatch]) -> str:
 
 def is_at_work(database: Database, batch: StoredBatch) -> bool:
     """Whether a run of the batch lives."""
-    unended = database.read_now(leases.unended, batch.id)
-    return len(unended) > len(run_lock.dead_runs(database, unended))
+    return bool(leases.live_runs(database, batch.id))
 
 
 async def show_events(database: Database, batch: StoredBatch, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from batchgen.jobs import Outcome, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import HINTS
 from batchgen.jobtable.moves import refuse_moved
-from batchgen.jobtable.run_lock import Neighbours, Owner
+from batchgen.jobtable.run_lock import Neighbours, Owner, dead_runs
 from batchgen.jobtable.schema import attempts, jobs, runs
 from batchgen.jobtable.submission import move_to_unconfirmed
 from batchgen.jobtable.transition import NO_LEASE, SENT_HERE, guarded_update
@@ -71,6 +71,12 @@ def unended(connection: Connection, batch_id: int | None = None) -> dict[str, Ow
     statement = OWNERS.where(runs.c.ended_at.is_(None))
     statement = statement if batch_id is None else statement.where(runs.c.batch_id == batch_id)
     return {row[0]: Owner(*row[1:]) for row in connection.execute(statement)}
+
+
+def live_runs(database: Database, batch_id: int) -> set[str]:
+    """The runs that are at work on a batch, as far as this machine can judge. It waits for the database."""
+    owners = database.read_now(unended, batch_id)
+    return owners.keys() - set(dead_runs(database, owners))
 
 
 async def release_dead(database: Database, neighbours: Neighbours, run: str, now: datetime) -> bool:
