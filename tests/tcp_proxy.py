@@ -90,11 +90,10 @@ class TcpProxy:
             await self.is_open.wait()
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
             self.writers.add(server_writer)
-            await asyncio.gather(
-                self.forward(reader, server_writer, is_request=True),
-                self.forward(server_reader, writer, is_request=False),
-            )
-        except (OSError, asyncio.CancelledError):
+            async with asyncio.TaskGroup() as directions:
+                directions.create_task(self.forward(reader, server_writer, is_request=True))
+                directions.create_task(self.forward(server_reader, writer, is_request=False))
+        except* (OSError, asyncio.CancelledError):
             pass  # one side is gone, or the proxy is closed; asyncio logs a connection that ends as cancelled
         finally:
             for end in filter(None, (writer, server_writer)):
@@ -115,6 +114,7 @@ class TcpProxy:
             await deliver
         finally:
             deliver.cancel()
+            await asyncio.wait([deliver])
 
     async def deliver(self, chunks: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         """Write each chunk when its time has come. An empty one is the end."""
