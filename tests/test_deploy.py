@@ -85,6 +85,20 @@ def test_the_image_has_the_extras_that_the_workers_need() -> None:
         assert set(names.split(",")) == {"postgres", "cloud"} <= set(extras)
 
 
+def test_the_image_is_built_from_the_parts_of_the_wheel_and_nothing_else() -> None:
+    lines = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert (rules[0], rules[-1]) == ("*", "**/__pycache__")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    parts = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"]}
+    assert {rule.removeprefix("!") for rule in rules[1:-1]} == {
+        *parts,
+        *project["project"]["license-files"],
+        "pyproject.toml",
+    }
+
+
 def test_every_variable_is_read_by_batchgen_or_its_library() -> None:
     names = set(services()["worker"]["environment"]) | {entry["name"] for entry in worker()["env"]}
     assert {"BATCHGEN_DB", "AWS_ACCESS_KEY_ID"} <= names

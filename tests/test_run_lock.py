@@ -109,20 +109,6 @@ def test_what_the_missing_lock_of_a_run_says(
     assert Neighbours(database).dead({RUN: owner}) == dead
 
 
-def test_two_connections_with_one_session_are_behind_a_pooler(
-    place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A stand-in for the pooler itself: its two connections are told of one session, as its own are."""
-    with locked(place) as lock:
-        assert lock.is_possible
-    monkeypatch.setattr(run_lock, "session_id", lambda _connection: 7)
-    monkeypatch.setattr(run_lock, "session_of", lambda _connection: 7)
-    with locked(place) as lock, Database(place) as other:
-        assert not lock.is_possible
-        assert other.read_now(locked_runs) == set()
-    assert "pooler" in caplog.text
-
-
 def test_a_command_wakes_the_runs_on_its_table(place: str) -> None:
     hints: list[bool] = []
     with Database(place) as own, lock_held(own, RUN, lambda: hints.append(True)), Database(place) as command:

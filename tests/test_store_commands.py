@@ -128,6 +128,16 @@ def test_a_store_that_cannot_be_used_ends_a_run_before_anything_is_sent(
     assert "PROBLEM  outputs: s3://" in batchgen("doctor", manifest).stdout
 
 
+def test_a_worker_sends_nothing_while_it_cannot_use_the_store(
+    tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert batchgen("run", write(tmp_path, bucket.url), "--enroll").returncode == 0
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    ended = batchgen("worker", **simulate("--instant").environment)
+    assert (ended.returncode, "the store does not answer" in ended.stderr) == (8, True), ended.stderr
+    assert rows(tmp_path / "batchgen.db", "SELECT * FROM attempts") == []
+
+
 def test_no_file_is_called_lost_while_its_store_does_not_answer(
     tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

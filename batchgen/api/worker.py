@@ -18,6 +18,7 @@ from batchgen import clock
 from batchgen.api.opening import open_account
 from batchgen.ending import Ending
 from batchgen.errors import BatchgenError, ExitCode
+from batchgen.files import object_store
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
 from batchgen.jobtable.database import Database
@@ -143,6 +144,7 @@ class Worker:
 
     async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
         read, folder = self.database.read, self.folder_of(batch)
+        await object_store.probe(await read(enrolled.output_urls, batch.id))
         steering = await read(read_steering, batch.id)
         of_manifest, models = read_enrolled(steering), await read(enrolled.models_of, batch.id)
         ids, absent = await self.sendable(batch, folder)

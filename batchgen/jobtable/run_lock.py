@@ -38,6 +38,8 @@ TAKE_AGAIN_SECONDS = 0.1
 """Between two tries to take the lock again after its connection was lost: far less than `CONFIRM`."""
 CLOSE_SECONDS = 0.25
 """How long the end of a run waits at most for the thread that listens."""
+POOLER_TRIES = 4
+"""How often two connections are compared."""
 CONFIRM = timedelta(seconds=0.9)
 """How long a run must be seen without its lock before it counts as dead. One whose connection was cut takes the lock
 again meanwhile. With the pause between two checks it is less than the two seconds of a takeover."""
@@ -136,13 +138,13 @@ class SessionLock:
         import psycopg
 
         try:
-            connection = self.take()
-            if self.is_pooled(connection):
+            connection = self.connect()
+            if self.is_pooled(connection):  # first: a lock would stay with a session of the pooler
                 LOG.warning(POOLED, extra={"is_sentence": True})
                 self.is_possible = False
-                connection.execute("SELECT pg_advisory_unlock_all()")
                 connection.close()
                 return
+            self.take(connection)
         except psycopg.Error as error:
             reason = str(error).strip()
             raise StorageError(f"{shown(self.database.url)}: the lock of this run cannot be taken: {reason}") from error
@@ -155,13 +157,18 @@ class SessionLock:
         if self.thread:
             self.thread.join()
 
-    def take(self) -> psycopg.Connection:
-        """A new session that holds the lock and listens. Raises `psycopg.Error`."""
+    def connect(self) -> psycopg.Connection:
+        """A new connection, for nothing but the lock. Raises `psycopg.Error`."""
         import psycopg
 
         url = self.database.url
         args, params = url.get_dialect()().create_connect_args(url)
-        connection = psycopg.connect(*args, **{**params, **connect_args(url)}, autocommit=True)
+        return psycopg.connect(*args, **{**params, **connect_args(url)}, autocommit=True)
+
+    def take(self, connection: psycopg.Connection) -> None:
+        """Take the lock and listen; closes the connection if that fails. Raises `psycopg.Error`."""
+        import psycopg
+
         try:
             for name, value in SERVER_OPTIONS.items():
                 connection.execute("SELECT set_config(%s, %s, false)", [name, value])
@@ -172,15 +179,19 @@ class SessionLock:
         except BaseException:
             connection.close()
             raise
-        return connection
 
     def is_pooled(self, connection: psycopg.Connection) -> bool:
         """Whether the connection has no session of its own: a pooler has one for it during a transaction only.
 
-        Then two transactions of one connection are in two sessions, or those of two connections in one.
+        Then two transactions of one connection are in two sessions, or those of two connections in one. A pooler may
+        choose among its sessions by chance, or in turn.
         """
-        first, other, second = session_of(connection), self.database.read_now(session_id), session_of(connection)
-        return first != second or first == other
+        own = session_of(connection)
+        for _ in range(POOLER_TRIES):
+            others = (self.database.read_now(session_id), session_of(connection), session_of(connection))
+            if others[0] == own or others[1:] != (own, own):
+                return True
+        return False
 
     def serve(self, connection: psycopg.Connection | None) -> None:
         """Listen, and take the lock again when its session is lost."""
@@ -189,7 +200,8 @@ class SessionLock:
         while not self.closing.is_set():
             try:
                 if connection is None:
-                    connection = self.take()
+                    connection = self.connect()
+                    self.take(connection)
                     self.taken_at, self.is_lost = clock.machine_now(), False
                     LOG.info("run_lock.taken_again")
                 for _ in connection.notifies(timeout=CLOSE_SECONDS):
