@@ -15,7 +15,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, selection, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.delivery import LostFiles
-from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice, Hold

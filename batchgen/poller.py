@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, State
 from batchgen.jobtable import polling, timings
-from batchgen.jobtable.schema import LimitKind
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.timings import Timing
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits import adaptive, rate

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, select
 
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import LimitKind
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import limits as rows
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimit
@@ -121,7 +121,7 @@ from datetime import datetime, UTC, timedelta
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimit
 from batchgen.limits.rate import LimitKey
-from batchgen.jobtable.schema import LimitKind
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.database import Database
 def take(connection, now):
     allowance = rate.allowed(connection, LimitKey("x", LimitKind.SUBMITS), 600.0, 3, now)

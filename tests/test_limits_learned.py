@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from batchgen.jobs import ChargeSource, Outcome, State
 from batchgen.jobtable import blockers, ledger
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.ledger import Totals
-from batchgen.jobtable.schema import LimitKind
 from batchgen.limits import rate
 from batchgen.limits.adaptive import MARGIN, LearnedLimit, LearnedLimits
 from batchgen.limits.admission import Admission, Admitted

@@ -13,7 +13,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 import batchgen
 from batchgen import clock as batch_clock
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import LimitKind
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.limits import rate
 from batchgen.limits.rate import LimitKey
 from batchgen.scheduler import Scheduler

@@ -15,7 +15,8 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.catalogue import typical_seconds
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import blockers, statistics, submission, timings
-from batchgen.jobtable.schema import LimitKind, jobs
+from batchgen.jobtable.kinds import LimitKind
+from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.transition import guarded_update
 from batchgen.limits import rate
 from batchgen.limits.generation_times import GenerationTimes

@@ -19,7 +19,8 @@ from batchgen.jobs import TRANSITIONS, ChargeSource, ErrorClass, Outcome, State,
 from batchgen.jobtable import submission
 from batchgen.jobtable.columns import Money, NanoUSD, UTCDateTime
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import LimitKind, SettingName, metadata
+from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.schema import metadata
 from batchgen.services.outcomes import Rejected
 from tests.table import Table
 

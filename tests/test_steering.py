@@ -13,7 +13,7 @@ import pytest
 
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobtable import settings, submission
-from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
 from batchgen.limits.budget import Terms

@@ -26,7 +26,7 @@ from sqlalchemy.exc import OperationalError
 import batchgen
 from batchgen import clock as batchgen_clock
 from batchgen.api import opening
-from batchgen.cli.run import signals_handled
+from batchgen.cli.signals import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
 from batchgen.jobs import State
 from batchgen.jobtable import engine, table_lock

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchgen import api, manifest
-from batchgen.cli.run import announce_warnings
+from batchgen.cli.announcements import announce_warnings
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Manifest
 from batchgen.report.plan import plan_json, plan_lines

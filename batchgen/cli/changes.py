@@ -9,7 +9,7 @@ import click
 from batchgen.cli import options
 from batchgen.jobs import Job
 from batchgen.report import hints
-from batchgen.report.events import Changed, Held
+from batchgen.report.command_events import Changed, Held
 from batchgen.report.terminal import print_json
 
 

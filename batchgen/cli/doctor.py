@@ -15,7 +15,7 @@ from batchgen.doctor.findings import shell
 from batchgen.errors import UsageError
 from batchgen.jobtable.batches import table_location
 from batchgen.report import hints
-from batchgen.report.events import Examined
+from batchgen.report.command_events import Examined
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import plural
 

@@ -16,7 +16,7 @@ from batchgen.errors import StorageError, UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.kinds import SettingName
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened

@@ -5,47 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from signal import Signals
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import click
 from click.core import ParameterSource
 
 from batchgen import api, clock
 from batchgen.cli import options
+from batchgen.cli.announcements import announce, announce_elsewhere, announce_settings, announce_warnings
 from batchgen.cli.closing import show_result
 from batchgen.cli.hook_options import hook_options
+from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.plan import show_plan
 from batchgen.cli.run_options import run_options
+from batchgen.cli.signals import signals_handled
 from batchgen.ending import Ending
 from batchgen.errors import StorageError, UsageError
 from batchgen.files import safe_open
-from batchgen.hooks.advice import stop_of
 from batchgen.jobtable import batches
-from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.sync import OnChanged
-from batchgen.limits.in_force import read_in_force
-from batchgen.report import hints
-from batchgen.report.events import Advice, Elsewhere, Enrolled, Warned
-from batchgen.report.hints import CommandLine
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
-from batchgen.report.settings import in_force_lines, pause_notice, settings_json
-from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import (
-    blocker_hint,
-    blocker_line,
-    counts,
-    local_time,
-    plural,
-)
-from batchgen.runner import Runner
-from batchgen.stage import RunSpec
+from batchgen.report.terminal import print_lines
 
 
 @options.manifest
@@ -184,148 +168,3 @@ async def run_with_progress(
         sentences.is_silent = False
     await show_result(opened, ending, began_at, as_json=as_json)
     return ending
-
-
-class Stoppable(Protocol):
-    """A run, or a worker with several."""
-
-    signal: Signals | None
-
-    def stop(self, number: Signals) -> None: ...
-
-
-@contextmanager
-def signals_handled(runner: Stoppable) -> Iterator[None]:
-    """Let the first signal stop the run in good order, and the second at once. A terminal that hangs up is a signal.
-
-    A hang-up that is ignored stays ignored: `nohup` says that the run is to go on.
-    """
-    loop = asyncio.get_running_loop()
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
-        numbers.append(hangup)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def handle(number: int, _frame: object) -> None:
-        stopped_by = signal.SIGTERM if number == hangup else signal.Signals(number)
-        loop.call_soon_threadsafe(runner.stop, stopped_by)
-
-    for number in numbers:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # After a first signal only the summary is left; a second one must not cut off how to go on.
-            signal.signal(number, signal.SIG_IGN if runner.signal else handler)
-
-
-def announce_warnings(warnings: Sequence[str], as_json: bool) -> None:
-    """Say what may go wrong although the manifest is valid, before anything is sent."""
-    for warning in warnings:
-        if as_json:
-            warned: Warned = {"event": "warning", "message": warning}
-            print_json(warned)
-        else:
-            print_lines(f"warning: {warning}", err=True)
-
-
-def announce(spec: RunSpec, as_json: bool) -> None:
-    """Say what the manifest has changed in the job table."""
-    batch, synced = spec.batch, spec.synced
-    if as_json:
-        enrolled: Enrolled = {
-            "event": "enrolled",
-            "batch": batch.name,
-            "new": synced.new,
-            "edited": synced.edited,
-            "gone": synced.gone,
-            "redone": synced.redone,
-            "unchanged": synced.unchanged,
-            "changed": [change.key for change in synced.changed],
-        }
-        print_json(enrolled, is_progress=True)
-        return
-    changes = counts(
-        [
-            ("new", synced.new),
-            ("edited", synced.edited),
-            ("no longer in the manifest and cancelled", synced.gone),
-            ("changed after they were sent: to be made again", synced.redone),
-            ("changed after they were sent: kept as they are", len(synced.changed) - synced.redone),
-        ]
-    )
-    print_lines(f"{batch.name}: {plural(spec.jobs, 'job')}{f' ({changes})' if changes else ''}", err=True)
-
-
-def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
-    """Say which jobs were sent to another address: the run does not ask for them."""
-    for blocker in blockers:
-        if as_json:
-            elsewhere: Elsewhere = {
-                "event": "elsewhere",
-                "jobs": blocker.jobs,
-                "origin": blocker.origin or "",
-                **hints.advice(blocker_hint(blocker)[0]),
-            }
-            print_json(elsewhere, is_progress=True)
-        else:
-            print_lines(blocker_line(blocker, clock.utcnow()), err=True)
-
-
-def announce_settings(opened: api.OpenRun, as_json: bool) -> None:
-    """Say what a person has set for the batch: it goes before the options and the manifest of this run."""
-    database, batch_id, now = opened.database, opened.spec.synced.batch_id, clock.utcnow()
-    in_force = database.read_now(read_in_force, batch_id)
-    if not (in_force.pause or in_force.set_values):
-        return
-    if as_json:
-        hint = f"settings go before options and manifest until `{options.typed('set')} --unset NAME`"
-        print_json(settings_json(opened.spec.batch.name, in_force, 0, hint, None), is_progress=True)
-        return
-    lines = in_force_lines(in_force, now, options.typed, only_set=True)
-    if in_force.set_values:
-        lines.append(f"What is set goes before options and manifest; `{options.typed('set')} --unset NAME` ends it")
-    print_lines(*lines, err=True)
-
-
-def notice_of(
-    runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.typed
-) -> str:
-    """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
-
-    `commands_left` is how many commands of `--exec` its end waits for.
-    """
-    context, reason = runner.context, ""
-    lock = runner.database.lock.notice if with_lock else ""
-    if commands_left:
-        reason = f"waiting for {plural(commands_left, 'command')} of --exec to end (Ctrl-C ends it soon)"
-    elif runner.signal:
-        reason = "stopping: finishing what is on the wire (Ctrl-C again ends at once)"
-    elif context.disk:
-        reason = f"no more downloads: {context.disk}"
-    elif context.blocked:
-        reason = f"no more submits: {context.blocked.reason}"
-    elif (pause := context.steering.pause) and context.in_flight_at_pause is not None:
-        reason = pause_notice(pause, context.in_flight_at_pause, clock.utcnow(), command_line)
-    elif context.credit_wait.refusal and context.credit_wait.next_at:
-        at = local_time(context.credit_wait.next_at, clock.utcnow())
-        reason = f"no more submits until the account is topped up: {context.credit_wait}; its balance is asked at {at}"
-    elif context.hold:
-        until = ""
-        if context.hold_until:
-            then = "the log is read again" if context.awaits_history else "one request tries again"
-            until = f", until {local_time(context.hold_until, clock.utcnow())}; then {then}"
-        reason = f"no more submits for now: {context.hold}{until}"
-    waiting = f"{plural(len(context.obstacles), 'file')} cannot be written now" if context.obstacles else ""
-    return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
-
-
-def notice_advice(runner: Runner, same_command: str, command_line: CommandLine = options.typed) -> Advice:
-    """What a person does about why a run is doing less than it could."""
-    if stop := stop_of(runner.context, clock.utcnow()):
-        return hints.advice(stop.hint, same_command)
-    if runner.context.steering.pause and not runner.signal:
-        return hints.advice("resume the batch", command_line("resume"))
-    return hints.advice("the same command goes on" if runner.signal else "", same_command if runner.signal else None)

@@ -13,7 +13,7 @@ from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.cli.run_options import moment
 from batchgen.cli.steering import runs_at_work, show_json
 from batchgen.errors import UsageError
-from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
 from batchgen.limits.in_force import read_in_force

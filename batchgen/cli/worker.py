@@ -14,7 +14,8 @@ import click
 
 from batchgen.api.worker import Worker, WorkerRun
 from batchgen.cli import options
-from batchgen.cli.run import notice_advice, notice_of, signals_handled
+from batchgen.cli.notices import notice_advice, notice_of
+from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.hooks.advice import next_step
 from batchgen.hooks.command_line import command_line
@@ -22,9 +23,10 @@ from batchgen.jobtable import batches
 from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
-from batchgen.report.events import Advice, Worked
+from batchgen.report.event_fields import Advice
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
+from batchgen.report.run_events import Worked
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import plural, shortened, summary_line
 

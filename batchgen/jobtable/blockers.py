@@ -13,7 +13,8 @@ from sqlalchemy import Connection, bindparam, func, select
 from batchgen.jobs import State
 from batchgen.jobtable import in_flight, settings
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import LimitKind, SettingName, attempts, batches, jobs, limits
+from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.schema import attempts, batches, jobs, limits
 from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
 from batchgen.jobtable.transition import next_due
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, func, select, text
 
 from batchgen.jobs import Outcome
-from batchgen.jobtable.schema import ATTEMPT_IS_IN_FLIGHT, attempts
+from batchgen.jobtable.conditions import ATTEMPT_IS_IN_FLIGHT
+from batchgen.jobtable.schema import attempts
 
 RECENT_ATTEMPTS = 5_000
 """The newest attempts among which the creates of a minute are looked for: more than any account allows in one."""

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, bindparam, func, or_, select, text
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.columns import plain
+from batchgen.jobtable.conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.ledger import Entry
-from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, batches, events, jobs, outputs
+from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 
 EXAMPLES = 5  # jobs that are named
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, bindparam, column, select, table, text, updat
 
 from batchgen.files.delivered import DeliveredFile
 from batchgen.files.measures import Measures
-from batchgen.jobtable.schema import OUTPUT_IS_SUSPECT, attempts, batches, jobs, outputs
+from batchgen.jobtable.conditions import OUTPUT_IS_SUSPECT
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 
 CLIPS_AT_ONCE = 50
 """Unmeasured clips that are read in one query: bounds its memory and its time."""

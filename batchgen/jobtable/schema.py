@@ -9,9 +9,6 @@ would import that dialect at every start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -30,55 +27,18 @@ from sqlalchemy import (
 
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
-
-
-class LimitKind(StrEnum):
-    """What a row of `limits` limits."""
-
-    SUBMITS = "submits"  #: create requests a minute
-    POLLS = "polls"  #: polls a minute
-    IN_FLIGHT = "in_flight"  #: generations at one time
-
-
-class SettingName(StrEnum):
-    """What a row of `settings` is about: a value that runs heed, or a command of a person that runs notice."""
-
-    MANIFEST = "manifest"  #: what the manifest says beyond its jobs, as it was last enrolled, as JSON
-    PAUSED = "paused"  #: nothing is submitted
-    IN_FLIGHT = "in_flight"
-    SUBMITS_PER_MINUTE = "submits_per_minute"
-    POLLS_PER_MINUTE = "polls_per_minute"
-    DOWNLOADS = "downloads"
-    MAX_COST = "max_cost"
-    UNTIL = "until"  #: a time, in ISO 8601
-    PRIORITIZED = "prioritized"  #: jobs were given another place in the order
-    RETRIED = "retried"
-    CANCELLED = "cancelled"
-    RESOLVED = "resolved"
-
-
-def one_of(column: str, values: Iterable[str]) -> str:
-    """SQL: `column` holds one of `values`."""
-    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
-
-
-def if_and_only_if(state: State, column: str) -> str:
-    """SQL: a job is in `state` exactly when `column` is set."""
-    return f"(state = '{state}') = ({column} IS NOT NULL)"
-
-
-STATE_MAY_BE_PAID = one_of("state", (state for state in State if state.may_be_paid))
-OUTCOME_MAY_BE_PAID = one_of("outcome", (outcome for outcome in Outcome if outcome.may_be_paid))
-ATTEMPT_IS_OPEN = f"released_at IS NULL AND {OUTCOME_MAY_BE_PAID}"
-ATTEMPT_IS_IN_FLIGHT = f"finished_at IS NULL AND {ATTEMPT_IS_OPEN}"
-OUTPUT_IS_UNMEASURED = "delivered_at IS NOT NULL AND measured_at IS NULL"
-OUTPUT_IS_SUSPECT = (
-    "measured_at IS NOT NULL AND (black IS NULL OR black >= 0.5 OR frozen >= 0.5 OR unlike_input >= 0.55"
-    " OR abs(seconds_off) > 0.5 OR copy_of IS NOT NULL)"
+from batchgen.jobtable.conditions import (
+    ATTEMPT_IS_IN_FLIGHT,
+    ATTEMPT_IS_OPEN,
+    ATTEMPT_IS_UNCHARGED,
+    OUTPUT_IS_SUSPECT,
+    OUTPUT_IS_UNMEASURED,
+    SETTING_IS_CURRENT,
+    STATE_MAY_BE_PAID,
+    if_and_only_if,
+    one_of,
 )
-ATTEMPT_IS_UNCHARGED = f"cost_usd IS NULL AND outcome = '{Outcome.ACCEPTED}'"
-SETTING_IS_CURRENT = "replaced_at IS NULL"
-"""Conditions of partial indexes: a query repeats the same text, or the planner does not use the index."""
+from batchgen.jobtable.kinds import LimitKind, SettingName
 
 metadata = MetaData(
     naming_convention={

@@ -17,7 +17,9 @@ from typing import Literal
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
-from batchgen.jobtable.schema import SETTING_IS_CURRENT, SettingName, jobs, settings
+from batchgen.jobtable.conditions import SETTING_IS_CURRENT
+from batchgen.jobtable.kinds import SettingName
+from batchgen.jobtable.schema import jobs, settings
 
 Place = Literal["first", "last", "unset"]
 

@@ -17,10 +17,11 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger
+from batchgen.jobtable.conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.rows import load_jobs
-from batchgen.jobtable.schema import ATTEMPT_IS_OPEN, attempts, jobs
+from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, Increment, guarded_update, move
 from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain

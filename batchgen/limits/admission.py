@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from batchgen.jobtable import in_flight
 from batchgen.jobtable.in_flight import InFlight
-from batchgen.jobtable.schema import LimitKind
+from batchgen.jobtable.kinds import LimitKind
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import MINUTE, LearnedLimits
 from batchgen.limits.rate import LimitKey

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, select
 
-from batchgen.jobtable.schema import SettingName, runs
+from batchgen.jobtable.kinds import SettingName
+from batchgen.jobtable.schema import runs
 from batchgen.jobtable.settings import Setting
 from batchgen.limits.steering import STEERED, read_enrolled, read_steering, text_of
 from batchgen.manifest import Limits

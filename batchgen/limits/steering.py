@@ -19,7 +19,8 @@ from batchgen.catalogue.wording import suggestion
 from batchgen.errors import UsageError
 from batchgen.jobtable import settings
 from batchgen.jobtable.columns import plain
-from batchgen.jobtable.schema import LimitKind, SettingName, batches
+from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.schema import batches
 from batchgen.jobtable.settings import Setting
 from batchgen.limits import rate
 from batchgen.limits.budget import Terms

@@ -18,7 +18,8 @@ from batchgen.errors import (
     UsageError,
 )
 from batchgen.hooks.command_line import typed_again
-from batchgen.report.events import Advice, Error
+from batchgen.report.command_events import Error
+from batchgen.report.event_fields import Advice
 
 CommandLine = Callable[[str], str]
 """From the name of a command to its text for the same batch."""

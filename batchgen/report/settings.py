@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from batchgen.jobtable.schema import SettingName
+from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import Setting
 from batchgen.limits.in_force import InForce, Source, ValueInForce
-from batchgen.report.events import Settings, SettingValue, Steered
+from batchgen.report.command_events import Settings
+from batchgen.report.event_fields import SettingValue
 from batchgen.report.hints import CommandLine, advice
+from batchgen.report.run_events import Steered
 from batchgen.report.words import local_time, plural
 
 UNITS = {SettingName.MAX_COST: " USD"}

@@ -17,8 +17,9 @@ from batchgen.jobtable.columns import plain
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import Problem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
-from batchgen.report.events import Lost, Moved, Summary, WaitFor
+from batchgen.report.event_fields import Lost, Summary, WaitFor
 from batchgen.report.hints import CommandLine, advice
+from batchgen.report.run_events import Moved
 from batchgen.services.registry import SIMULATOR
 
 

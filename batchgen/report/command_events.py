@@ -1,0 +1,165 @@
+"""The JSON lines of the other commands, and of a command that failed, as types."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from typing_extensions import TypedDict
+
+from batchgen.report.event_fields import Advice, LastRun, More, SettingValue, Summary
+
+
+class Status(Summary, More, Advice):
+    """How a batch stands: the line of `status`."""
+
+    event: Literal["status"]
+    runs: int
+    """Runs that are at work."""
+    last_run: LastRun | None
+    moved_to: str | None
+    """The job table to which the batch was moved, or is being moved."""
+    paused_at: datetime | None
+    """Since when nothing is sent; null where the batch is not paused."""
+    settings: list[SettingValue]
+    """What a person has set, which goes before options and manifest."""
+
+
+class Changed(Advice):
+    """What `retry`, `cancel` or `resolve` has changed, as job ids by what happens to them."""
+
+    event: Literal["changed"]
+    command: str
+    jobs: dict[str, list[str]]
+
+
+class Settings(Advice):
+    """What governs a batch: the line of `set`, `pause` and `resume`, and of a run for which a person has set values."""
+
+    event: Literal["settings"]
+    batch: str
+    paused_at: datetime | None
+    """Since when nothing is sent; null where the batch is not paused."""
+    paused_by: str | None
+    settings: list[SettingValue]
+    runs: int
+    """Runs that are at work."""
+
+
+class HeldJob(TypedDict):
+    """What a person needs to find a lost request at the service."""
+
+    id: str
+    model: str
+    sent_at: datetime
+    client_request_id: str
+    error: str | None
+
+
+class Held(Advice):
+    """The jobs that are held for a person: `resolve` without an option."""
+
+    event: Literal["held"]
+    jobs: list[HeldJob]
+
+
+class ProblemAt(TypedDict):
+    """One thing that is wrong in a manifest; line and column count from 1."""
+
+    message: str
+    path: str
+    line: int
+    column: int
+    hint: str
+
+
+class Discrepancy(Advice):
+    """A request or a charge that does not close: a line of `reconcile`."""
+
+    event: Literal["discrepancy"]
+    settlement: str
+    at: datetime
+    id: str | None
+    attempt: int | None
+    state: str | None
+    generation_id: str | None
+    model: str | None
+    charged_usd: Decimal | None
+    expected_usd: Decimal | None
+    note: str
+
+
+class Reconciliation(TypedDict, total=False):
+    """What a comparison has where there was something to compare."""
+
+    since: datetime
+    lists_charges: bool
+    """Whether the service lists what it charged."""
+    unreadable: int
+    charged_usd: Decimal
+    balance_usd: Decimal | None
+    settlements: dict[str, dict[str, Any]]
+    """How many attempts or charges there are of each kind, and what they were charged."""
+    collected: list[str]
+    """Jobs whose video was paid for and is fetched now."""
+
+
+class Reconciled(Reconciliation):
+    """Whether the account was charged what it should be: the last line of `reconcile`."""
+
+    event: Literal["reconciled"]
+    batch: str
+    transactions: int
+    open: int
+    """What does not close."""
+    closes: bool
+
+
+class Examined(Advice):
+    """What `doctor` or `db check` says of one check.
+
+    `exit_code` is how a run would end for it, `next` the command that mends it.
+    """
+
+    event: Literal["finding"]
+    check: str
+    ok: bool
+    message: str
+    exit_code: int
+
+
+class TableDigest(TypedDict):
+    """What was copied of a table."""
+
+    rows: int
+    sha256: str
+    """Over one JSON list a row, in the order of the table's key."""
+
+
+class Copied(Advice):
+    """Batches were moved to another job table: the line of `db copy`."""
+
+    event: Literal["copied"]
+    batches: list[str]
+    place: str
+    """The path or URL of the other table, without a password."""
+    tables: dict[str, TableDigest]
+    """Empty where an earlier command had copied the rows already."""
+
+
+class GivenBack(Advice):
+    """A copy was given up, and the batches run where they were: the line of `db copy --abort`."""
+
+    event: Literal["given_back"]
+    batches: list[str]
+
+
+class Error(Advice):
+    """Why a command failed: the last line, whichever command it is."""
+
+    event: Literal["error"]
+    exit_code: int
+    message: str
+    problems: list[ProblemAt]
+    """All that is wrong in a manifest."""
