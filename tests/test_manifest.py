@@ -260,7 +260,7 @@ def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", ["", "~", "null"])
 def test_an_empty_scalar_is_null(text: str) -> None:
-    from batchgen.manifest.nodes import resolve
+    from batchgen.manifest.scalars import resolve
 
     assert resolve(text) is None
 

@@ -17,8 +17,9 @@ from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
-from batchgen.manifest.nodes import Node, resolve
+from batchgen.manifest.nodes import Node
 from batchgen.manifest.outputs import path_fault, tidy
+from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.templates import templated
 

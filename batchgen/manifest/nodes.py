@@ -4,8 +4,6 @@ Reads the part of YAML 1.2 that is data: scalars of the core schema (`16:9`, `no
 and `<<`. Refuses tags, duplicate keys, a second document, deep nesting and alias bombs ("billion laughs").
 """
 
-import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -25,6 +23,7 @@ from yaml.reader import ReaderError
 from batchgen.catalogue.written import Written
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
+from batchgen.manifest.scalars import NO_JSON_NUMBERS, NO_NUMBERS, resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.syntax_help import JSON_COMMENT, syntax_help
 
@@ -35,23 +34,6 @@ MAX_ALIASED = 200_000
 
 Event = Any
 """An event of PyYAML's parser. Its class decides which attributes it has; a check of each would cost speed."""
-
-Scalar = str | int | float | bool | None
-
-KEYWORDS: dict[str, Scalar] = dict.fromkeys(("", "~", "null", "Null", "NULL"), None)
-KEYWORDS.update(dict.fromkeys(("true", "True", "TRUE"), True))
-KEYWORDS.update(dict.fromkeys(("false", "False", "FALSE"), False))
-NO_NUMBERS = frozenset(
-    f"{sign}.{word}" for sign in ("", "-", "+") for word in ("inf", "Inf", "INF", "nan", "NaN", "NAN")
-)
-"""Numbers in YAML, and none in JSON. pandas writes a missing value so."""
-NO_JSON_NUMBERS = frozenset(("NaN", "Infinity", "-Infinity"))
-"""How Python's json module writes them, though JSON has none. In YAML these words are text."""
-INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
-OTHER_BASE = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
-LONGEST_NUMBER = 400
-"""Characters of a number; the largest that a float holds has 309 digits."""
-FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 
 class Node:
@@ -89,20 +71,6 @@ def written(node: Node) -> Any:
     if type(value) is list:
         return [written(child) for child in value]
     return value if value is None or type(value) is str else Written(value, node.text)
-
-
-def resolve(text: str) -> Scalar:
-    """The value of an unquoted scalar in the core schema of YAML 1.2. Its .inf and .nan stay text: they are refused."""
-    if text in KEYWORDS:
-        return KEYWORDS[text]
-    if text[0] in "0123456789+-.":
-        if INTEGER.fullmatch(text):
-            return int(text)
-        if OTHER_BASE.fullmatch(text):
-            return int(text, 0)
-        if len(text) <= LONGEST_NUMBER and FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
-            return number
-    return text
 
 
 def top_level(diagnostics: Diagnostics, streamed: str) -> Iterator[tuple[Event | None, Node]]:

@@ -11,7 +11,8 @@ from batchgen.errors import UsageError
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.header import KEYS, HeaderKeys
 from batchgen.manifest.key_errors import validated
-from batchgen.manifest.nodes import Node, resolve
+from batchgen.manifest.nodes import Node
+from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Marked, Position, SourceText
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchgen.jobs import Parent
-from batchgen.manifest.nodes import resolve
+from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import printable
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
