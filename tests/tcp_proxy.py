@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
+
+from tests.threaded_server import ThreadedServer
 
 LINGER_0_SECONDS = struct.pack("ii", 1, 0)
 """Of SO_LINGER: close with a reset."""
@@ -17,7 +16,7 @@ CHUNKS_ON_THE_WAY = 1_000
 """Bounds the bytes of one direction that are delayed: a sender that is faster waits, as for a full window of TCP."""
 
 
-class TcpProxy:
+class TcpProxy(ThreadedServer):
     """Forwards connections from a free port of the loopback to `port`.
 
     `request_delay` and `reply_delay` are seconds that each byte travels to the server and back; bytes on the way do not
@@ -25,28 +24,13 @@ class TcpProxy:
     """
 
     def __init__(self, port: int, request_delay: float = 0.0, reply_delay: float = 0.0) -> None:
+        super().__init__()
         self.target = port
         self.request_delay, self.reply_delay = request_delay, reply_delay
-        self.port = 0
-        self.loop = asyncio.new_event_loop()
         self.is_open = asyncio.Event()
         """Cleared while nothing is forwarded."""
+        self.is_open.set()
         self.writers: set[asyncio.StreamWriter] = set()
-        self.connections: set[asyncio.Task[None]] = set()
-        self.thread = threading.Thread(target=self.loop.run_forever, name="tcp-proxy", daemon=True)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        asyncio.run_coroutine_threadsafe(self.listen(), self.loop).result()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self.close(), self.loop).result()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
 
     def hold(self) -> None:
         """Forward nothing until `release`. Both sides see a peer that is silent, not one that has gone."""
@@ -66,24 +50,12 @@ class TcpProxy:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0_SECONDS)
             writer.transport.abort()
 
-    async def listen(self) -> None:
-        self.is_open.set()
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
-
     async def close(self) -> None:
-        self.server.close()
         self.abort()
-        connections = list(self.connections)
-        for connection in connections:
-            connection.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        await super().close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client, until either side ends it."""
-        if task := asyncio.current_task():
-            self.connections.add(task)
-            task.add_done_callback(self.connections.discard)
         self.writers.add(writer)
         server_writer = None
         try:

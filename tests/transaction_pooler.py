@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import threading
 from contextlib import suppress
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
+
+from tests.threaded_server import ThreadedServer
 
 SSL_REQUEST, GSS_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
 """In the place of a protocol's version, at the beginning of a connection."""
@@ -32,52 +32,25 @@ class Session(NamedTuple):
     """What the server said up to its first `READY`."""
 
 
-class TransactionPooler:
+class TransactionPooler(ThreadedServer):
     """Serves a free port of the loopback with at most `size` sessions of the server at `target`, the oldest first."""
 
     def __init__(self, target: int, size: int = 3) -> None:
-        self.target, self.size = target, size
-        self.port = 0
-        self.loop = asyncio.new_event_loop()
+        super().__init__()
+        self.target = target
         self.free: asyncio.Queue[Session | None] = asyncio.Queue()
         """None is a session that has not been opened yet."""
-        self.clients: set[asyncio.Task[None]] = set()
-        self.sessions: list[Session] = []
-        self.thread = threading.Thread(target=self.loop.run_forever, name="pooler", daemon=True)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        asyncio.run_coroutine_threadsafe(self.listen(), self.loop).result()
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self.close(), self.loop).result()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
-
-    async def listen(self) -> None:
-        for _ in range(self.size):
+        for _ in range(size):
             self.free.put_nowait(None)
-        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-        self.port = self.server.sockets[0].getsockname()[1]
+        self.sessions: list[Session] = []
 
     async def close(self) -> None:
-        self.server.close()
-        clients = list(self.clients)
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+        await super().close()
         for session in self.sessions:
             session.writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client, until it ends."""
-        if task := asyncio.current_task():
-            self.clients.add(task)
-            task.add_done_callback(self.clients.discard)
         messages: asyncio.Queue[bytes] = asyncio.Queue(MESSAGES_AHEAD)
         reading = None
         with suppress(OSError, EOFError, asyncio.CancelledError):
