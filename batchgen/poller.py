@@ -107,6 +107,7 @@ class Poller(Stage):
             case Working(word, is_known):
                 remark = None if is_known else f"the service says {word!r}, which batchgen does not know"
                 await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now), remark)
+                await self.learn_from_other_runs(job, now)
             case Finished(files=()) if polls < POLLS_WITHOUT_FILE:
                 wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
                 await write(polling.without_file, job, context.run, outcome.word, polls, now + wait)
@@ -205,6 +206,15 @@ class Poller(Stage):
         """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""
         if self.context.times.learn(job, timing):
             await self.bring_forward(job.model, now, job.kind)
+
+    async def learn_from_other_runs(self, job: Job, now: datetime) -> None:
+        """Take over the times that the table has, while this run knows few. Called once a poll is planned and written:
+        what is learned before that is read here, and what after that brings the poll forward there."""
+        times = self.context.times
+        if times.knows_few(job.kind):
+            stored = await self.context.database.read(timings.load, job.service)
+            if times.take_in(job.kind, stored.get(job.kind, Timing())):
+                await self.bring_forward(job.model, now, job.kind)
 
     async def learn_medians(self) -> None:
         """Take over the service's median generation times, and poll earlier what they show to be planned too late."""

@@ -18,7 +18,7 @@ from batchgen.jobtable import blockers, statistics, submission, timings
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.transition import guarded_update
-from batchgen.limits import rate
+from batchgen.limits import generation_times, rate
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.rate import TOLERANCE, LimitKey
 from batchgen.manifest import Limits
@@ -270,6 +270,20 @@ async def test_what_one_poll_learns_brings_forward_the_polls_of_the_same_kind(ta
     assert table.row("scout").state == "downloading"
     assert table.row("waiting").next_at == NOON + MEDIAN / 10, "it is probably finished as well"
     assert table.row("retrying").next_at == NOON + HOUR, "the service may have asked for the pause"
+
+
+async def test_what_another_run_has_learned_counts_while_this_one_knows_little(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the poll waits for twice the first guess, if this run sees nothing end before."""
+    monkeypatch.setattr(generation_times, "SCOUTS", 0)
+    table.bring(State.GENERATING)
+    poller = Poller(context_of(table, ScriptedService(fetches=[Working("generating")])), 8)
+    clock.move_to(NOON + MEDIAN / 70)
+    table.change(timings.learn, "aimlapi", (MODEL, 0.0), MEDIAN.total_seconds() / 60)
+    await turn(poller)
+    assert table.attempt().polled_at == NOON + MEDIAN / 70
+    assert table.row().next_at < NOON + MEDIAN / 10
 
 
 async def test_a_new_run_brings_forward_what_an_earlier_one_planned_too_late(table: Table, clock: Clock) -> None:

@@ -128,9 +128,18 @@ class GenerationTimes:
     def learn(self, job: Job, timing: Timing) -> bool:
         """Take over what the table has learned from a job that ended. Returns whether polls may come forward."""
         self.forget(job)
-        evidence = self._evidence[job.kind]
-        evidence.timing = timing
-        # Another run may have taught the table more than FEW since this run last fitted.
+        return self.take_in(job.kind, timing)
+
+    def knows_few(self, kind: Kind) -> bool:
+        """Whether few generations of a kind have ended, as far as this run knows."""
+        return self._evidence[kind].timing.count < FEW
+
+    def take_in(self, kind: Kind, timing: Timing) -> bool:
+        """Take over what the table has learned, also from other runs. Returns whether polls may come forward."""
+        evidence = self._evidence[kind]
+        if timing.count >= evidence.timing.count:
+            evidence.timing = timing
+        # Other runs may have taught the table more than FEW since this run last fitted.
         return evidence.fitted_count < FEW and evidence.is_outdated
 
     def forget(self, job: Job) -> None:
