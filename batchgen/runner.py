@@ -11,8 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from operator import attrgetter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +23,7 @@ from batchgen.files import liveness
 from batchgen.files.checker import Checker
 from batchgen.jobtable import leases, place, pricelist, run_lock, statistics, timings
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.table_lock import TableLock
 from batchgen.limits import accounting, rate
 from batchgen.limits.budget import Hold
 from batchgen.limits.generation_times import GenerationTimes
@@ -241,13 +241,6 @@ class Runner:
         if failure := next(filter(None, failures), None):
             raise failure
 
-    async def give_up_lock(self) -> None:
-        """After the first signal, wait for the lock of another program only while it keeps a create from its row."""
-        never = asyncio.Event()
-        while self.scheduler.unrecorded or not self.database.lock.is_held:
-            await wait_for(never, LOCK_CHECK_SECONDS)
-        self.database.lock.impatient.set()
-
     async def until_over(self, loop: Coroutine[Any, Any, None]) -> None:
         """Run a loop. An exception in it ends the run in good order instead of cancelling the other loops."""
         try:
@@ -323,7 +316,8 @@ class Runner:
             context.in_flight_at_pause = number
         if steering.version == self.steered:
             return
-        self.steered, context.steering = steering.version, max((steering, context.steering), key=attrgetter("version"))
+        self.steered = steering.version
+        context.follow(steering)
         if context.terms.selected and steering.prioritized != self.reordered:
             await self.database.write(context.terms.selected.reorder)
         self.reordered = steering.prioritized
@@ -367,11 +361,20 @@ class Runner:
             self.end()
             if self.end_watch:
                 self.end_watch.cancel()  # It may be waiting for the service to list charges.
-            self.lock_watch = asyncio.create_task(self.give_up_lock())
+            if not self.spec.is_worker:  # Its other runs share the lock.
+                self.lock_watch = asyncio.create_task(give_up_lock(self.database.lock, lambda: [self]))
         else:
             self.database.lock.impatient.set()
             for stage in self.stages:
                 stage.cancel()
+
+
+async def give_up_lock(lock: TableLock, runners: Callable[[], Iterable[Runner]]) -> None:
+    """After the first signal, wait for the lock of another program only while it keeps a create from its row."""
+    never = asyncio.Event()
+    while not lock.is_held or any(runner.scheduler.unrecorded for runner in runners()):
+        await wait_for(never, LOCK_CHECK_SECONDS)
+    lock.impatient.set()
 
 
 def call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.limits.steering import Steering, read_steering
+from batchgen.limits.steering import Steering, read_enrolled, read_steering
 from batchgen.manifest import Limits
 from batchgen.services.base import Service
 from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
@@ -109,6 +109,8 @@ class RunContext:
     """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
     is_worker: bool = False
     """The run has no manifest: jobs whose local files are not here are left to other machines."""
+    manifest: int = 0
+    """The row of the manifest from which a worker has its limits."""
     waits_for_credits: bool = False
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""
@@ -144,9 +146,18 @@ class RunContext:
     def heed(self, connection: Connection) -> Steering:
         """Read what a person has set. A transaction that claims acts on what this returns, and on nothing older."""
         steering = read_steering(connection, self.batch_id)
-        if steering.version >= self.steering.version:
-            self.steering = steering
+        self.follow(steering)
         return steering
+
+    def follow(self, steering: Steering) -> None:
+        """Take over what a person has set; in a worker also the limits of a manifest that was enrolled again."""
+        if steering.version < self.steering.version:
+            return
+        self.steering = steering
+        if self.is_worker and steering.manifest != self.manifest:
+            self.limits = read_enrolled(steering).limits
+            self.terms = replace(self.terms, max_cost=self.limits.max_cost)
+            self.manifest = steering.manifest
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

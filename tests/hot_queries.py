@@ -30,6 +30,7 @@ from batchgen.jobtable import (
     submission,
     timings,
 )
+from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.services.outcomes import Accepted, Adopted, Finished
@@ -120,7 +121,7 @@ HOT_QUERIES: dict[str, Query] = {
     "held jobs": reconciliation.held_jobs,
     "ready jobs": lambda c, b: submission.ready(c, b, NOON, 8),
     "ready jobs of a selection": lambda c, b: submission.ready(c, b, NOON, 8, selected()),
-    "repeats of a claim": lambda c, b: repeats.paid_meanwhile(c, b, "aimlapi", [1, 2, 3]),
+    "repeats of a claim": lambda c, b: repeats.paid_meanwhile(c, RepeatSearch(b, "aimlapi", Path(), ()), [1, 2, 3]),
     "in flight": lambda c, b: in_flight.in_flight(c, "aimlapi", NOON),
     "accepted creates": lambda c, b: in_flight.accepted_times(c, "aimlapi", MODEL, NOON, SOON),
     "any pending": submission.any_pending,

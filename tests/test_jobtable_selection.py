@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Select
@@ -216,3 +217,50 @@ def test_a_claim_searches_an_index_and_never_scans(table: Table, statement: Sele
     plan = table.database.read_now(explain)
     assert any(index in step for step in plan), plan
     assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], plan
+
+
+def test_two_threads_that_pass_over_what_was_accepted_leave_no_job_out(
+    table: Table, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "CHUNK", 2)
+    for job in table.intend(capacity=2):
+        table.accept(job, f"g-{job.id}")
+    accepted = [row.id for row in table.rows() if row.state == State.GENERATING]
+    in_order = Selected([*accepted, *pending_ids(table)])
+
+    class OneAfterTheOther:
+        """A connection on which another thread comes between a statement and what follows from it."""
+
+        def __init__(self, connection: Connection) -> None:
+            self.connection = connection
+
+        def execute(self, *arguments: Any) -> Any:
+            result = self.connection.execute(*arguments)
+            list(in_order.unsent(self.connection))
+            return result
+
+    def passed(connection: Connection) -> list[int]:
+        return [id_ for ids in in_order.unsent(OneAfterTheOther(connection)) for id_ in ids]  # type: ignore[arg-type]
+
+    assert table.database.read_now(passed) == pending_ids(table)
+
+
+def test_jobs_that_are_selected_while_the_order_is_read_again_stay_selected(table: Table, keys: list[str]) -> None:
+    ids = [row.id for row in table.rows()]
+    growing = Selected(ids[:4])
+
+    class Interrupted:
+        def __init__(self, connection: Connection) -> None:
+            self.connection = connection
+
+        def execute(self, *arguments: Any) -> Any:
+            if len(growing.ids) == 4:
+                growing.replace(ids)
+            return self.connection.execute(*arguments)
+
+    table.database.read_now(lambda connection: growing.reorder(Interrupted(connection)))  # type: ignore[arg-type]
+    assert sorted(growing.ids) == sorted(ids)
+
+
+def pending_ids(table: Table) -> list[int]:
+    return [row.id for row in table.rows() if row.state == State.PENDING]

@@ -14,13 +14,14 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import State
-from batchgen.jobtable import commands, fingerprint, repeats, takeover
+from batchgen.jobtable import commands, fingerprint, repeats, settings, takeover
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
+from batchgen.limits.steering import Enrolled
 from batchgen.manifest import Limits
 from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
@@ -168,6 +169,20 @@ async def test_a_run_stops_before_it_buys_what_another_batch_has_bought_meanwhil
     await turn(scheduler)
     await settle(scheduler)
     assert [row.state for row in table.rows()] == ["generating", "generating"]
+
+
+async def test_a_run_stops_before_it_buys_what_a_renamed_job_has_paid_for_meanwhile(table: Table) -> None:
+    """Another process has enrolled the edited manifest, while this run is at work."""
+    table.sync("mona")
+    table.accept(table.intend()[0])
+    scheduler = Scheduler(context_of(table, ScriptedService()), 8)
+    await turn(scheduler)
+    table.sync("lisa")
+    enrolled = Enrolled(orphans=frozenset({"mona"}))
+    table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, "anna@studio")
+    with pytest.raises(ManifestChanged, match="lisa: paid for as job mona of batch spring"):
+        await turn(scheduler)
+    assert table.states() == {"mona": "generating", "lisa": "pending"}
 
 
 # --- the fingerprint -------------------------------------------------------------------------------------------------

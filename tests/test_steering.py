@@ -87,6 +87,20 @@ async def test_a_claim_acts_on_the_settings_of_its_own_transaction(table: Table)
     assert scheduler.admission.learns_in_flight
 
 
+def test_a_worker_keeps_to_the_limits_of_a_manifest_that_is_enrolled_again_while_it_runs(table: Table) -> None:
+    table.sync("mona")
+    context = context_of(table, ScriptedService())
+    context.is_worker = True
+    for cap, expected in (("20", 20), ("0.01", Decimal("0.01"))):
+        enrolled = Enrolled(replace(FAST, max_cost=Decimal(cap)))
+        table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
+        table.database.read_now(context.heed)
+        assert (context.limits.in_flight, context.terms_in_force.max_cost) == (100, expected)
+    set_values(table, max_cost=Decimal(7))
+    table.database.read_now(context.heed)
+    assert context.terms_in_force.max_cost == 7, "what a person has set goes before the manifest"
+
+
 async def test_a_higher_rate_does_not_wait_for_the_interval_of_the_lower_one(table: Table) -> None:
     table.sync("a", "b", "c")
     scheduler = Scheduler(context_of(table, ScriptedService(), Limits(submits_per_minute=1.0)), 1)

@@ -128,6 +128,27 @@ def test_a_store_that_cannot_be_used_ends_a_run_before_anything_is_sent(
     assert "PROBLEM  outputs: s3://" in batchgen("doctor", manifest).stdout
 
 
+def test_a_store_that_calls_every_name_taken_is_refused_before_anything_is_sent(
+    tmp_path: Path, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def conflict(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await read_head(reader):
+            writer.write(answer(409 if head.startswith(b"PUT") else 404, b""))
+
+    with listening_on_a_thread(conflict) as port:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        ended = batchgen("run", write(tmp_path, "s3://clips"), **simulate("--instant").environment)
+    check_refused(ended.returncode, ended.stderr, tmp_path)
+    assert "s3://clips: the store refuses a new name, and has nothing under it" in ended.stderr
+
+
 def test_a_worker_sends_nothing_while_it_cannot_use_the_store(
     tmp_path: Path, bucket: TestStore, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,3 +301,13 @@ def test_a_json_line_names_the_object(
 def test_nothing_secret_stands_in_an_error_of_a_store(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     assert SECRET not in str(fault_of_store(RuntimeError(text), split_url("s3://clips/x")))
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BATCHGEN_SCRATCH", str(tmp_path / "file"))
+    ended = batchgen("run", write_manifest(tmp_path / "m.yaml"), **simulate("--instant").environment)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (8, False), ended.stderr
+    assert f"BATCHGEN_SCRATCH={tmp_path / 'file'}: File exists. Nothing has been sent." in ended.stderr

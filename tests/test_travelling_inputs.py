@@ -82,3 +82,16 @@ def test_a_run_stores_each_image_once_before_it_sends_a_job(
     ended = batchgen("run", manifest, **environment)
     assert ended.returncode == 0, ended.stderr
     assert set(folder_store.objects) == {stored, *(f"{folder_store.url}/clip-{n}.mp4" for n in range(3))}
+
+
+def test_a_worker_sends_a_job_whose_image_is_only_in_the_store(
+    tmp_path: Path, folder_store: TestStore, batchgen: Command, simulate: Simulate
+) -> None:
+    write_image(tmp_path / "dusk.png", 640, 360)
+    job = {"id": "dusk", "model": MASTER, "prompt": "Dusk.", "image_url": "dusk.png"}
+    write_manifest(tmp_path / "m.yaml", [job], output=f"{folder_store.url}/{{{{ id }}}}.mp4")
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
+    (tmp_path / "dusk.png").unlink()
+    ended = batchgen("worker", **simulate("--instant", "--speed", "6000").environment)
+    assert (ended.returncode, "not here" in ended.stderr) == (0, False), ended.stderr
+    assert f"{folder_store.url}/dusk.mp4" in folder_store.objects

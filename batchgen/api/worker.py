@@ -17,7 +17,7 @@ from pathlib import Path
 from batchgen import clock
 from batchgen.api.opening import open_account
 from batchgen.ending import Ending
-from batchgen.errors import BatchgenError, ExitCode
+from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import object_store
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable import enrolled, fingerprint, statistics
@@ -27,7 +27,7 @@ from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import read_enrolled, read_steering
-from batchgen.runner import Runner
+from batchgen.runner import Runner, give_up_lock
 from batchgen.services.registry import SIMULATOR
 from batchgen.stage import RunSpec, wait_for
 
@@ -84,6 +84,7 @@ class Worker:
         self.ended: dict[int, Ended] = {}
         self.signal: signal.Signals | None = None
         self.wakeup = asyncio.Event()
+        self.lock_watch: asyncio.Task[None] | None = None
 
     async def run(self) -> ExitCode:
         """Work on all batches. Returns the exit code of the first run that has not delivered everything."""
@@ -94,11 +95,16 @@ class Worker:
                 if not self.tasks and not self.stays:
                     break
                 await wait_for(self.wakeup, CHECK_SECONDS)
+        except TableLocked:
+            if not self.signal:  # else a person has ended the wait
+                raise
         finally:
             if not self.signal:
-                for run in self.runs.values():  # The table cannot be used, or this is cancelled.
-                    run.runner.stop(signal.SIGTERM)
+                for runner in self.runners():  # The table cannot be used, or this is cancelled.
+                    runner.stop(signal.SIGTERM)
             await asyncio.gather(*self.tasks.values())
+            if self.lock_watch:
+                self.lock_watch.cancel()
         if self.signal:
             return ExitCode(128 + self.signal)
         return next((ended.code for ended in self.ended.values() if ended.code), ExitCode.DELIVERED)
@@ -112,8 +118,18 @@ class Worker:
         for batch in await self.database.read(enrolled.open_batches):
             if batch.id in self.tasks:
                 await self.select_again(batch)
-            elif self.is_workable(batch) and len(self.tasks) < BATCHES_AT_ONCE:
+            elif self.is_workable(batch) and len(self.tasks) - self.idle < BATCHES_AT_ONCE:
                 self.tasks[batch.id] = asyncio.create_task(self.work(batch))
+
+    def runners(self) -> list[Runner]:
+        """The runs that are at work."""
+        return [run.runner for run in self.runs.values()]
+
+    @property
+    def idle(self) -> int:
+        """How many runs only wait for the end of a pause."""
+        contexts = [runner.context for runner in self.runners()]
+        return sum(bool(context.steering.pause) and context.in_flight_at_pause == 0 for context in contexts)
 
     def is_workable(self, batch: EnrolledBatch) -> bool:
         """Whether a run may have something to do: the batch is new here, was changed, or has had some time."""
@@ -122,9 +138,13 @@ class Worker:
 
     def stop(self, number: signal.Signals) -> None:
         """The first signal drains: nothing more is claimed, and every run ends in good order. The second cancels."""
-        self.signal = self.signal or number
-        for run in self.runs.values():
-            run.runner.stop(number)
+        if self.signal:
+            self.database.lock.impatient.set()
+        else:
+            self.signal = number
+            self.lock_watch = asyncio.create_task(give_up_lock(self.database.lock, self.runners))
+        for runner in self.runners():
+            runner.stop(number)
         self.wakeup.set()
 
     async def work(self, batch: EnrolledBatch) -> None:
@@ -203,10 +223,13 @@ class Worker:
         run = self.runs.get(batch.id)
         if run is None or batch.synced_at == run.batch.synced_at:
             return
-        context, run.batch = run.runner.context, batch
-        ids, run.absent = await self.sendable(batch, context.folder)
-        context.models = await self.database.read(enrolled.models_of, batch.id)
-        run.runner.scheduler.admission.models = context.models
+        context = run.runner.context
+        ids, absent = await self.sendable(batch, context.folder)
+        models = await self.database.read(enrolled.models_of, batch.id)
+        if self.runs.get(batch.id) is not run or run.runner.over.is_set():
+            return  # The next run takes it up.
+        run.absent, context.models, run.runner.scheduler.admission.models = absent, models, models
         if context.terms.selected:
             context.terms.selected.replace(ids)
+        run.batch = batch
         run.runner.notify(*run.runner.stages)

@@ -47,6 +47,8 @@ SHA256 = "sha256"
 """The name of the metadata in which an object has its checksum."""
 PROBE = ".batchgen-probe"
 PROBE_TEXT = b"batchgen tests here whether the store refuses to replace an object. This may be deleted."
+PROBE_TRIES = 4
+"""To make an object under a name under which nothing lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ class StoredObject:
 
 def describe(url: str) -> StoredObject | None:
     """What lies under a URL; None where nothing does."""
-    parts = judged(url)
+    return look_up(judged(url))
+
+
+def look_up(parts: OutputUrl) -> StoredObject | None:
     with errors_of(parts):
         import obstore
 
@@ -172,7 +177,7 @@ async def probe(outputs: Iterable[str]) -> None:
         parts = split_url(f"{output.rpartition('/')[0]}/{PROBE}")
         try:
             client = await asyncio.to_thread(client_for, parts)
-            if not await create(client, parts, PROBE_TEXT):
+            if not await create_probe(client, parts):
                 continue  # another run is probing, or may not delete
             is_replaced = await create(client, parts, PROBE_TEXT)
             await delete(client, parts)
@@ -183,6 +188,17 @@ async def probe(outputs: Iterable[str]) -> None:
                 f"{root} replaces objects although it is asked not to (If-None-Match). Another run, or a second try,"
                 " could replace a video. Use a store that supports this. Nothing has been sent."
             )
+
+
+async def create_probe(client: ObjectStore, parts: OutputUrl) -> bool:
+    """Make the small object; False where there is one. Raises `OSError` where the store refuses it for no reason."""
+    for _ in range(PROBE_TRIES):
+        if await create(client, parts, PROBE_TEXT):
+            return True
+        if await asyncio.to_thread(look_up, parts):
+            return False
+        # Another run has deleted it since, perhaps.
+    raise StoreError("the store refuses a new name, and has nothing under it", parts.root)
 
 
 async def delete(client: ObjectStore, parts: OutputUrl) -> None:

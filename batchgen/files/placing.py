@@ -12,10 +12,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from batchgen.errors import StorageError
 from batchgen.files import object_store
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
 from batchgen.files.part import FolderSync, Part
 from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, open_directory
+from batchgen.files.store_errors import StoreError
+from batchgen.manifest.output_urls import split_url
 
 OnDisk = Callable[..., Awaitable[object]]
 SCRATCH_VARIABLE = "BATCHGEN_SCRATCH"
@@ -75,7 +78,10 @@ class StorePlacing:
             with await asyncio.to_thread(part.reader) as file:
                 is_stored = await object_store.upload(url, file, part.sha256)
             # The name is taken: by this very file, if an earlier answer was lost.
-            if is_stored or await self.holds(url, part.size, part.sha256):
+            is_this = is_stored or await self.holds(url, part.size, part.sha256)
+            if is_this is None:
+                raise StoreError("the store refuses the name of a video, and has nothing under it", split_url(url).root)
+            if is_this:
                 await self.on_disk(part.discard)
                 return url
         raise AssertionError("the names never end")
@@ -113,9 +119,12 @@ class ScratchFolder(OutputFolder):
 
 
 def scratch_variable() -> Path | None:
-    """The scratch folder that a person has named, made where it is missing. Raises `OSError`."""
+    """The scratch folder that a person has named, made where it is missing. Raises `StorageError`."""
     if not (name := os.environ.get(SCRATCH_VARIABLE)):
         return None
     path = Path(name).absolute()
-    path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{SCRATCH_VARIABLE}={name}: {error.strerror}. Nothing has been sent.") from None
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from batchgen.jobtable import commands, moves, settings
 from batchgen.jobtable.commands import CHUNK
 from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.schema import batches, jobs
+from batchgen.manifest.output_urls import is_url
 
 OPEN = [state for state in State if not state.is_terminal]
 SENDABLE = [state for state in State if not state.is_accepted]
@@ -45,6 +46,8 @@ class JobWithFiles:
     pointers: tuple[str, ...]
     fingerprint: str
     take: int
+    stored: Mapping[str, str]
+    """The digests of the files by name, where the object store of the job's output has them."""
 
     @property
     def names(self) -> list[str]:
@@ -54,8 +57,8 @@ class JobWithFiles:
         return [container[key] for container, key in places]
 
     def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
-        """Whether the files are as they were enrolled; `digest_of` gives their digests by name."""
-        digests = {name: digest_of(name) for name in self.names}
+        """Whether the files can be had as they were enrolled; `digest_of` gives the digests of those that are here."""
+        digests = {name: digest_of(name) or self.stored.get(name) for name in self.names}
         read = {name: digest for name, digest in digests.items() if digest}
         if len(read) < len(digests):
             return False
@@ -104,13 +107,14 @@ def output_urls(connection: Connection, batch_id: int) -> list[str]:
 
 def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:
     """The jobs that name local files and may still be sent."""
-    columns = (jobs.c.id, jobs.c.key, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers)
+    columns = (jobs.c.id, jobs.c.key, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.input_files)
     where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(SENDABLE), jobs.c.input_pointers != "[]")
-    rows = connection.execute(select(*columns, jobs.c.fingerprint, jobs.c.take).where(*where))
+    rows = connection.execute(select(*columns, jobs.c.output_path, jobs.c.fingerprint, jobs.c.take).where(*where))
     return [
         JobWithFiles(
             *(row.id, row.key, row.endpoint, row.request, tuple(json.loads(row.input_pointers))),
             *(row.fingerprint, row.take),
+            stored=json.loads(row.input_files or "{}") if is_url(row.output_path) else {},
         )
         for row in rows
     ]

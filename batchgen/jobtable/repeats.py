@@ -131,13 +131,12 @@ def pending_row(connection: Connection, job: Any) -> Any:
     return connection.execute(PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
 
 
-def paid_meanwhile(connection: Connection, batch_id: int, service: str, ids: Collection[int]) -> list[Repeat]:
-    """The repeats among a few pending jobs that are about to be sent: another batch has paid for them since the run
-    began."""
-    owners = paid_elsewhere(connection, RepeatSearch(batch_id, service, Path(), ()), ids)
+def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection[int]) -> list[Repeat]:
+    """The repeats among a few pending jobs that are about to be sent: they were paid for since the run began."""
+    owners = paid_elsewhere(connection, search, ids)
     if not owners:
         return []
-    pending = connection.execute(PENDING.where(jobs.c.id.in_(ids)), {"in_batch": batch_id})
+    pending = connection.execute(PENDING.where(jobs.c.id.in_(ids)), {"in_batch": search.batch_id})
     return [Repeat(job, owner=owners[job.fingerprint][0]) for job in pending if job.fingerprint in owners]
 
 

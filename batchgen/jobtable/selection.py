@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
@@ -49,51 +51,83 @@ class Selection:
         return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, ())})
 
 
+class Order(NamedTuple):
+    """The jobs of a run, in the order in which they are sent. Never changed: threads read it."""
+
+    ids: Sequence[int]
+    accepted: int = 0
+    """How many of the ids in front were accepted by the service: they need not be read again."""
+
+
 class Selected:
     """The jobs that one run may send: their row ids, in the order in which they are sent.
 
-    They belong to the run and lie in its memory, so that runs with different selections share a table.
+    They belong to the run and lie in its memory, so that runs with different selections share a table. The threads that
+    read and write the table share them.
     """
 
     def __init__(self, ids: Sequence[int]) -> None:
-        self.ids = list(ids)
-        self._first = 0
-        """How many of the ids in front were accepted by the service: they need not be read again."""
+        self._order = Order(tuple(ids))
+        self._lock = threading.Lock()
 
-    def chunks(self) -> Iterator[list[int]]:
+    @property
+    def ids(self) -> Sequence[int]:
+        return self._order.ids
+
+    def chunks(self) -> Iterator[Sequence[int]]:
         """The ids, a statement's worth at a time."""
-        return (self.ids[start : start + CHUNK] for start in range(0, len(self.ids), CHUNK))
+        return chunks_of(self._order.ids)
 
-    def unsent(self, connection: Connection) -> Iterator[list[int]]:
+    def unsent(self, connection: Connection) -> Iterator[Sequence[int]]:
         """Like `chunks`, but without the ids in front whose jobs have been accepted."""
-        while chunk := self.ids[self._first : self._first + CHUNK]:
+        ids, first = order = self._order
+        while chunk := ids[first : first + CHUNK]:
             accepted = set(connection.execute(ACCEPTED, {"ids": chunk}).scalars())
             if not accepted.issuperset(chunk):
                 break
-            self._first += len(chunk)
-        return (self.ids[start : start + CHUNK] for start in range(self._first, len(self.ids), CHUNK))
+            first += len(chunk)
+        self._exchange(order, Order(ids, first))
+        return chunks_of(ids, first)
 
     def drop(self, job_id: int) -> None:
         """Leave one job out from now on."""
-        self.ids, self._first = [id_ for id_ in self.ids if id_ != job_id], 0
+        with self._lock:
+            self._order = Order(tuple(id_ for id_ in self._order.ids if id_ != job_id))
 
     def replace(self, ids: Sequence[int]) -> None:
         """Select these jobs from now on."""
-        self.ids, self._first = list(ids), 0
+        with self._lock:
+            self._order = Order(tuple(ids))
 
     def reorder(self, connection: Connection) -> None:
         """Take over the order in which the jobs are to be sent now, since a person has changed it."""
-        places = {
-            row.id: (-row.rank, -row.priority, row.id)
-            for ids in self.chunks()
-            for row in connection.execute(PLACES, {"ids": ids})
-        }
-        self.ids, self._first = sorted(self.ids, key=places.__getitem__), 0
+        is_done = False
+        while not is_done:
+            order = self._order
+            places = {
+                row.id: (-row.rank, -row.priority, row.id)
+                for ids in chunks_of(order.ids)
+                for row in connection.execute(PLACES, {"ids": ids})
+            }
+            is_done = self._exchange(order, Order(tuple(sorted(order.ids, key=places.__getitem__))))
+
+    def _exchange(self, before: Order, after: Order) -> bool:
+        """Put an order in the place of the one that it was made from. False where another thread came before."""
+        with self._lock:
+            is_same = self._order is before
+            if is_same:
+                self._order = after
+        return is_same
 
     def count(self, connection: Connection, state: State) -> int:
         """How many of them are in a state."""
         of_state = select(func.count()).where(jobs.c.state == state)
         return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in self.chunks())
+
+
+def chunks_of(ids: Sequence[int], first: int = 0) -> Iterator[Sequence[int]]:
+    """The ids from the place `first` on, a statement's worth at a time."""
+    return (ids[start : start + CHUNK] for start in range(first, len(ids), CHUNK))
 
 
 def select_jobs(connection: Connection, batch_id: int, selection: Selection) -> Selected | None:

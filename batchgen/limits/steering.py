@@ -47,6 +47,8 @@ class Steering:
     """The id of the newest row: it grows with each change."""
     pause: Setting | None = None
     """Set while nothing is to be submitted."""
+    manifest: int = 0
+    """The id of the row of the manifest, as it was last enrolled."""
     prioritized: int = 0
     """The id of the last row that changed the order of the jobs."""
     rows: Mapping[SettingName, Setting] = field(default_factory=dict)
@@ -73,6 +75,7 @@ def read_steering(connection: Connection, batch_id: int) -> Steering:
     return Steering(
         version=max(setting.id for setting in current),
         pause=rows.get(SettingName.PAUSED),
+        manifest=rows[SettingName.MANIFEST].id if SettingName.MANIFEST in rows else 0,
         prioritized=max((row.id for name, row in rows.items() if name is SettingName.PRIORITIZED), default=0),
         rows=rows,
         values={name: read_value(name, row.value or "") for name, row in rows.items() if name in STEERED},
