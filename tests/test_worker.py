@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from batchgen import clock
+from batchgen.api.opening import enroll_only
+from batchgen.api.worker import BATCHES_AT_ONCE, Worker
+from batchgen.jobtable.database import Database
+from batchgen.limits import steering
+from batchgen.testing.proxy import proxied
 from tests.batches import write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
 from tests.postgres import Server
 from tests.steering import work_without_a_manifest
-from tests.waiting import rows, states
+from tests.waiting import rows, states, until
 
 
 def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
@@ -73,6 +83,59 @@ def test_what_was_paid_for_under_another_name_is_not_bought_by_a_worker(
     assert ended.returncode == 2, ended.stderr
     assert "m.yaml --changed keep --db " in ended.stderr
     assert len(rows(database, "SELECT * FROM attempts")) == 1
+
+
+def test_paused_batches_leave_a_worker_its_places_for_others(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    for number in range(BATCHES_AT_ONCE):
+        manifest = write_manifest(tmp_path / f"p{number}.yaml", [{"id": "a", "prompt": f"Paused {number}."}])
+        enrolled = asyncio.run(enroll_only(manifest, {}))
+        with Database(database) as table:
+            table.write_now(steering.pause, enrolled.synced.batch_id, clock.utcnow(), "anna@studio")
+    asyncio.run(enroll_only(write_manifest(tmp_path / "free.yaml", [{"id": "a", "prompt": "Free."}]), {}))
+    running = launch("worker", **simulator.environment)
+    until(lambda: states(database).get("done"), "the batch that is not paused is delivered")
+    running.signal(signal.SIGTERM)
+    assert running.end().returncode == 143
+    assert states(database) == {"done": 1, "pending": BATCHES_AT_ONCE}
+
+
+async def test_an_answer_that_was_paid_for_is_recorded_although_another_run_of_the_worker_has_ended(
+    tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is locked when the answer comes: the runs of a worker share the patience for that."""
+    service, database = simulate("--instant", "--speed", "1"), tmp_path / "batchgen.db"
+    enrolled = [
+        await enroll_only(write_manifest(tmp_path / f"{name}.yaml", [{"id": "a", "prompt": f"{name}."}]), {})
+        for name in ("slow", "idle")
+    ]
+    accepted, release = asyncio.Event(), asyncio.Event()
+
+    async def hold(moment: str) -> None:
+        if moment == "accepted":
+            accepted.set()
+            await release.wait()
+
+    async with proxied(service.base_url, lambda method, _path: method == "POST") as proxy:
+        proxy.on_create = hold
+        for name, value in {**service.environment, "AIMLAPI_BASE_URL": proxy.base_url}.items():
+            monkeypatch.setenv(name, value)
+        with Database(database, patience=None) as table:
+            table.write_now(steering.pause, enrolled[1].synced.batch_id, clock.utcnow(), "anna@studio")
+            worker = Worker(table, None)
+            running = asyncio.create_task(worker.run())
+            await accepted.wait()
+            await asyncio.to_thread(until, lambda: len(worker.runs) == 2)
+            worker.stop(signal.SIGTERM)
+            await asyncio.to_thread(until, lambda: len(worker.runs) == 1)
+            with closing(sqlite3.connect(database, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                release.set()
+                await asyncio.to_thread(until, lambda: table.lock.is_held or running.done())
+            assert await running == 143
+    assert rows(database, "SELECT outcome FROM attempts") == [{"outcome": "accepted"}]
 
 
 WRONG = [
