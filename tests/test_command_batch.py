@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx2 as httpx
 
 from batchgen import cli
 from batchgen.errors import ExitCode
+from batchgen.hooks.command_line import SIMULATED, command_line
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.waiting import rows, states, until
@@ -85,6 +87,34 @@ def test_status_shows_a_batch_while_it_runs_and_after(
     assert (after.returncode, after.stderr) == (0, "")
     assert "no run is at work: `batchgen run moved/m.yaml` goes on" in after.stdout
     assert batchgen("status", "--db", "moved/batchgen.db").stdout.startswith("m: 3 generating; $")
+
+
+def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path, batchgen: Command) -> None:
+    """Else it would buy what is simulated, or begin a second job table."""
+    manifest = write_manifest(tmp_path / "work" / "m.yaml", 2)
+    table = tmp_path / "other.db"
+    assert batchgen("run", manifest, "--simulate", "--limit", "1", "--db", "other.db").returncode == 0
+    shown = batchgen("status", manifest, "--db", "other.db")
+    assert f"`batchgen run {manifest} --simulate --db other.db` goes on" in shown.stdout
+    status = lines_of(batchgen("status", manifest, "--db", "other.db", "--json").stdout)[0]
+    assert status["next"] == f"batchgen run {manifest} --simulate --db other.db"
+    table.rename(tmp_path / "batchgen.db")
+    assert f"`batchgen run {manifest} --simulate --db batchgen.db` goes on" in batchgen("status").stdout
+    assert command_line("status", "m.yaml", simulate=True) == "batchgen status m.yaml"
+
+
+def test_a_command_to_type_has_only_options_that_it_takes() -> None:
+    loaded = {name: cli.load(name) for name in cli.COMMANDS}
+    takers = {name for name, command in loaded.items() for part in parts(command) if "simulate" in names_of(part)}
+    assert takers == set(SIMULATED)
+
+
+def parts(command: click.Command) -> list[click.Command]:
+    return list(command.commands.values()) if isinstance(command, click.Group) else [command]
+
+
+def names_of(command: click.Command) -> set[str | None]:
+    return {parameter.name for parameter in command.params}
 
 
 def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_left_out(

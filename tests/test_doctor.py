@@ -368,7 +368,11 @@ MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such manifest": (["gone.yaml"], 2, "gone.yaml: there is no such manifest"),
     "an invalid manifest": (["wrong.yaml"], 2, "batchgen check wrong.yaml"),
     "a table of something else": (["--db", "other.db"], 2, "this is no job table"),
-    "no table at all": (["--db", "wrong.yaml"], 8, "it is damaged (file is not a database)"),
+    "no table at all": (
+        ["--db", "wrong.yaml"],
+        2,
+        "this is no job table (file is not a database); name another one with --db",
+    ),
     "a folder as the table": (["--db", "."], 8, "this is a folder"),
     "no database": (["--db", "mysql://x/y"], 2, "mysql"),
 }

@@ -40,11 +40,12 @@ def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
     database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 24)
     with served(Simulation(speed=2000, latency_seconds=0.3, instant=True, ledger=ledger)) as environment:
-        running = launch("run", "m.yaml", **environment)
+        running = launch("run", "m.yaml", "--max-cost", "90", **environment)
         until(lambda: number_in(database, "submitting"))
         running.signal(number)
         ended = running.end()
         assert (ended.returncode, ended.stdout.count("\n")) == (code, 1)
+        assert "`batchgen run m.yaml --max-cost 90`" in ended.stderr, "without its cap, it would spend more"
         assert "interrupted; the same command goes on" in ended.stdout
         assert "stopping: finishing what is on the wire" in ended.stderr
         assert "Traceback" not in ended.stderr

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from batchgen.cli.options import next_command
+from batchgen.cli.options import next_command, typed_db
 from batchgen.errors import UsageError
+from batchgen.hooks.command_line import command_line
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
+from batchgen.report.hints import CommandLine
 from batchgen.services.registry import SIMULATOR
 
 
@@ -53,3 +57,13 @@ def job_keys(
         names = " and ".join(sorted(allowed, reverse=True))
         raise UsageError("\n".join([*problems, f"Only {names} jobs can be {verb}. Nothing has been changed."]))
     return list(dict.fromkeys(ids))
+
+
+def commands_on(batch: StoredBatch, manifest: Path | None) -> CommandLine:
+    """A function from the name of a command to its text for a batch of the job table, which `manifest` made."""
+    db = typed_db()
+    if manifest is None:
+        manifest = Path(batch.manifest_path)
+        if manifest.parent != Path.cwd() and not os.environ.get("BATCHGEN_DB"):
+            db = db or "batchgen.db"  # where a command without a manifest looks, and others do not
+    return partial(command_line, manifest=manifest, simulate=batch.service == SIMULATOR, db=db)

@@ -16,7 +16,7 @@ from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.cli import options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode
-from batchgen.hooks.advice import next_step
+from batchgen.hooks.advice import NextStep, next_step
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.measuring import SuspectClips
@@ -57,8 +57,7 @@ async def show_result(opened: api.OpenRun, ending: Ending, began_at: datetime, *
         summary = summary_json(batch.name, ending.batch_summary, ending.blockers, options.typed)
         remarks = await database.read(delivery.remarks, batch_id)
         more = {"missing": lost_json(ending.lost), "remarks": remarks, "failed": failed, **suspects_json(suspects)}
-        command = options.same_command() if step.command == "run" else step.command and options.typed(step.command)
-        advice = hints.advice(step.hint, command)
+        advice = hints.advice(step.hint, command_of(step))
         rest = {"hooks_failed": opened.hooks.failed, "bill": bill and asdict(bill)}
         print_json({**result, **summary, **more, **rest, **advice}, is_progress=True)
         return
@@ -89,9 +88,14 @@ def closing_lines(
     if sys.stderr.isatty():  # elsewhere they have been written already, one line each
         lines += hooks.failures
     step = next_step(ending)
-    if step.command:
-        lines.append(f"Next: {step.hint}: {options.next_command(step.command)}")
+    if command := command_of(step):
+        lines.append(f"Next: {step.hint}: `{command}`")
     return [f"  {line}" for line in lines if line]
+
+
+def command_of(step: NextStep) -> str | None:
+    """The next command to type. A run goes on with the options that it has: its cap is one of them."""
+    return options.same_command() if step.command == "run" else step.command and options.typed(step.command)
 
 
 async def bill_of(runner: Runner, ending: Ending, began_at: datetime) -> ClosingBill | None:

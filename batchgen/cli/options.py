@@ -62,7 +62,13 @@ def next_command(name: str) -> str:
 
 def typed(name: str) -> str:
     """The same without quotation marks, for programs."""
+    params = click.get_current_context().params
+    manifest, simulate = params.get("manifest") or "MANIFEST", bool(params.get("simulate"))
+    return command_line(name, manifest, simulate=simulate, db=typed_db())
+
+
+def typed_db() -> str | None:
+    """The job table that was named on the command line: another command has to name it too."""
     context = click.get_current_context()
     is_typed = context.get_parameter_source("db") is ParameterSource.COMMANDLINE
-    manifest, simulate = context.params.get("manifest") or "MANIFEST", bool(context.params.get("simulate"))
-    return command_line(name, manifest, simulate=simulate, db=context.params["db"] if is_typed else None)
+    return context.params["db"] if is_typed else None

@@ -125,7 +125,8 @@ def enroll_for_workers(manifest: Path, run_options: Any, as_json: bool) -> None:
         place = " --db " + ("URL" if "://" in str(location) else shlex.quote(os.path.relpath(location)))
         if click.get_current_context().get_parameter_source("db") is ParameterSource.ENVIRONMENT:
             place = ""
-        print_lines(f"Next: `batchgen worker{place}`, on as many machines as you like", err=True)
+        reach = "on as many machines as you like" if "://" in str(location) else "as often as you like, on this machine"
+        print_lines(f"Next: `batchgen worker{place}`, {reach}", err=True)
 
 
 def open_log(path: Path) -> IO[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ import click
 from batchgen import api, clock
 from batchgen.api import BatchStatus
 from batchgen.cli import options
+from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
 from batchgen.hooks.advice import next_of
-from batchgen.hooks.command_line import command_line
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
@@ -66,15 +65,10 @@ def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as
         sys.exit(code)
 
 
-def commands_on(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
-    """A function from the name of a command to its text for this batch."""
-    return partial(command_line, manifest=manifest or status.batch.manifest_path)
-
-
 def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     """Print the event `status`."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
-    to_type = commands_on(status, manifest)
+    to_type = commands_on(status.batch, manifest)
     fields: dict[str, Any] = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
     fields |= suspects_json(status.suspects)
     in_force = status.in_force
@@ -96,7 +90,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
 def print_status(status: BatchStatus, manifest: Path | None) -> None:
     """Print how a batch stands."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
-    now, to_type = clock.utcnow(), commands_on(status, manifest)
+    now, to_type = clock.utcnow(), commands_on(status.batch, manifest)
     print_lines(summary_line(batch.name, batch.service, summary))
     # The line of the pause says more than what the pending jobs wait for.
     waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
@@ -112,7 +106,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
         last = status.last_run
         if last and last.message and last.exit_code not in OTHERWISE_SHOWN:
-            lines.append(f"the last run ended {local_time(last.ended_at, now)}: {last.message}")
+            first, *rest = last.message.split("\n")
+            lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
         lines.append(f"no run is at work: `{to_type('run')}` goes on")
     for line in lines:
         print_lines(f"  {line}")

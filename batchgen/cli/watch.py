@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from batchgen.cli.batches import commands_on
 from batchgen.errors import UsageError
-from batchgen.hooks.command_line import command_line
 from batchgen.jobtable import leases, statistics
 from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
 from batchgen.jobtable.database import Database
@@ -30,7 +30,7 @@ def watch(manifest: Path | None, db: str | None, *, as_json: bool) -> None:
                 " Name a manifest whose batch is the only one"
             )
         if at_work:
-            asyncio.run(show_events(database, at_work[0], as_json=as_json))
+            asyncio.run(show_events(database, at_work[0], manifest, as_json=as_json))
         else:
             print_lines(f"no run is at work on {names(candidates)}: there is nothing to watch", err=True)
 
@@ -44,7 +44,7 @@ def is_at_work(database: Database, batch: StoredBatch) -> bool:
     return bool(leases.live_runs(database, batch.id))
 
 
-async def show_events(database: Database, batch: StoredBatch, *, as_json: bool) -> None:
+async def show_events(database: Database, batch: StoredBatch, manifest: Path | None, *, as_json: bool) -> None:
     """Show what happens to a batch from now on, until no run is at work on it."""
     after, ended = await database.read(statistics.last_event), asyncio.Event()
     progress = Progress(
@@ -54,7 +54,7 @@ async def show_events(database: Database, batch: StoredBatch, *, as_json: bool) 
         after,
         as_json=as_json,
         stream=sys.stderr if as_json else sys.stdout,
-        command_line=lambda name: command_line(name, batch.manifest_path),
+        command_line=commands_on(batch, manifest),
     )
     following = asyncio.create_task(progress.follow(ended))
     try:

@@ -86,13 +86,14 @@ async def work(
 
     def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
         print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
+        hint, decide = "", None
         if isinstance(error, ManifestChanged):
-            decide = command_for(database, batch, "run --changed keep")
+            hint, decide = "a person decides, where the manifest is", command_for(database, batch, "run --changed keep")
             print_lines(
                 f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is", err=True
             )
         if as_json:
-            print_step(batch.name, "ended", str(error), error.exit_code)
+            print_step(batch.name, "ended", str(error), error.exit_code, advice=hints.advice(hint, decide))
 
     worker = Worker(database, folder, stays=stays, waits_for_credits=waits_for_credits, show=show, on_error=show_error)
     with signals_handled(worker):

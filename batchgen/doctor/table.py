@@ -31,6 +31,8 @@ from batchgen.services.registry import SIMULATOR, plugin
 
 SHOWN = 3  # lost files that are named
 REINDEX = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('REINDEX')"
+TABLE_SUFFIXES = ("", ".db", ".sqlite", ".sqlite3")
+"""Names that a job table may have. A file of another name is one that a person has taken for it."""
 Command = Callable[..., str]
 """Makes a command of batchgen: `command("run", manifest, "--changed", "keep")`."""
 
@@ -72,7 +74,7 @@ class TableExam:
             return
         condition = self.condition
         findings = list(self.examine_condition(condition, path, shown(url)))
-        if path:
+        if path and not condition.error:
             findings += examine_permissions(path)
         yield from findings or [ok("table", f"{shown(url)}: whole, version {condition.version}")]
         if condition.is_current and not condition.faults:
@@ -124,6 +126,12 @@ class TableExam:
         files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
         if condition.error and not path:
             yield problem("table", f"{name}: it cannot be used: {condition.error}", "", ExitCode.STORAGE)
+        elif condition.error and path and not may_be_read(path):
+            message = f"{name}: it may not be read ({condition.error}): you have no right to the file or its folder"
+            yield problem("table", message, "", ExitCode.STORAGE)
+        elif condition.error and path and path.suffix not in TABLE_SUFFIXES:
+            message = f"{name}: this is no job table ({condition.error}); name another one with --db"
+            yield problem("table", message, "", ExitCode.USAGE)
         elif condition.error or (condition.faults and not condition.is_only_indexes):
             reason = condition.error or "; ".join(condition.faults)
             message = (
@@ -216,3 +224,8 @@ def examine_permissions(path: Path) -> Iterator[Finding]:
     if os.name == "posix" and path.stat().st_mode & OTHERS:
         message = f"{path}: other users of this machine may read the job table"
         yield problem("table", message, shell("chmod", "600", path))
+
+
+def may_be_read(path: Path) -> bool:
+    """Whether this user may open a table, for which SQLite needs its folder too."""
+    return os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OPTIONS_WITH_SECRETS = ("--notify", "--db")
+SIMULATED = (
+    *("cancel", "export", "next", "pause", "plan", "prioritize", "reconcile", "report", "resolve", "resume", "retry"),
+    *("review", "run", "set", "verdicts"),
+)
+"""Commands that take --simulate. `status` finds the batches of a manifest in the table, a simulated one as well."""
 
 
 def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
     verb, *options = name.split()
     words = ["batchgen", verb, shlex.quote(str(manifest)), *options]
-    if simulate:
+    if simulate and verb in SIMULATED:
         words.append("--simulate")
     if db:
         words += ["--db", "URL" if "://" in str(db) else shlex.quote(str(db))]

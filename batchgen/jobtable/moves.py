@@ -6,6 +6,7 @@ tables have a row of the move, with the same id: `copying.py` sees by it how far
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -61,8 +62,8 @@ def refuse_moved(connection: Connection, batch_id: int) -> None:
         )
     raise UsageError(
         f"{name}: this batch was moved to {move.place} on {move.moved_at:%Y-%m-%d}. Run it there, with --db or"
-        f" BATCHGEN_DB: a run on this table would pay for the same jobs again. `batchgen db copy {move.place} NEW-FILE`"
-        " brings it back"
+        " BATCHGEN_DB: a run on this table would pay for the same jobs again."
+        f" `batchgen db copy {shlex.quote(move.place)} NEW-FILE` brings it back"
     )
 
 
