@@ -95,11 +95,15 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     table = tmp_path / "other.db"
     assert batchgen("run", manifest, "--simulate", "--limit", "1", "--db", "other.db").returncode == 0
     shown = batchgen("status", manifest, "--db", "other.db")
-    assert f"`batchgen run {manifest} --simulate --db other.db` goes on" in shown.stdout
+    assert f"`batchgen run {manifest} --simulate --db other.db --limit 1` goes on" in shown.stdout
     status = lines_of(batchgen("status", manifest, "--db", "other.db", "--json").stdout)[0]
-    assert status["next"] == f"batchgen run {manifest} --simulate --db other.db"
+    assert status["next"] == f"batchgen run {manifest} --simulate --db other.db --limit 1"
+    shown = batchgen("run", manifest, "--simulate", "--max-cost", "1.5", "--only", "clip-*", "--db", "other.db")
+    assert shown.returncode == 5, shown.stderr
+    shown = batchgen("status", manifest, "--db", "other.db")
+    assert f"`batchgen run {manifest} --simulate --db other.db --max-cost 1.5 --only 'clip-*'` goes on" in shown.stdout
     table.rename(tmp_path / "batchgen.db")
-    assert f"`batchgen run {manifest} --simulate --db batchgen.db` goes on" in batchgen("status").stdout
+    assert f"`batchgen run {manifest} --simulate --db batchgen.db --max-cost" in batchgen("status").stdout
     assert command_line("status", "m.yaml", simulate=True) == "batchgen status m.yaml"
 
 

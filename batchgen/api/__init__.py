@@ -33,7 +33,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.moves import Departure
-from batchgen.jobtable.statistics import BatchSummary, EndedRun, Event
+from batchgen.jobtable.statistics import BatchSummary, Event, LastRun
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits.in_force import InForce, read_in_force
 from batchgen.manifest import read
@@ -104,7 +104,7 @@ class BatchStatus:
     """What a person should know about delivered files."""
     suspects: SuspectClips
     """Delivered clips that look wrong."""
-    last_run: EndedRun | None
+    last_run: LastRun | None
     move: Departure | None
     """The move that takes the batch to another job table; None where it runs here."""
     in_force: InForce

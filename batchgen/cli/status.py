@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from batchgen.cli import options
 from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
 from batchgen.hooks.advice import next_of
+from batchgen.hooks.command_line import options_of
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
@@ -74,14 +74,18 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     in_force = status.in_force
     fields["paused_at"] = in_force.pause.set_at if in_force.pause else None
     fields["settings"] = [setting_value(value) for value in in_force.set_values]
-    last_run = asdict(status.last_run) if status.last_run else None
+    last = status.last_run
+    last_run = None
+    if last and last.ended_at:
+        last_run = {"ended_at": last.ended_at, "exit_code": last.exit_code, "message": last.message}
     if status.move:
         advice = hints.advice(move_line(status.move))
     elif status.runs:
         advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
     else:
         step = next_of(summary, has_lost_files=bool(status.lost.files))
-        advice = hints.advice(step.hint, step.command and to_type(step.command))
+        again = run_again(status, to_type) if step.command == "run" else step.command and to_type(step.command)
+        advice = hints.advice(step.hint, again)
     document = summary_json(batch.name, summary, blockers, to_type)
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -105,12 +109,18 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
         lines.append(f"{plural(status.runs, 'run')} at work")
     elif len(blockers) > bool(summary.held):  # a run can do nothing for jobs that are held for a person
         last = status.last_run
-        if last and last.message and last.exit_code not in OTHERWISE_SHOWN:
+        if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
             first, *rest = last.message.split("\n")
             lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
-        lines.append(f"no run is at work: `{to_type('run')}` goes on")
+        lines.append(f"no run is at work: `{run_again(status, to_type)}` goes on")
     for line in lines:
         print_lines(f"  {line}")
+
+
+def run_again(status: BatchStatus, to_type: hints.CommandLine) -> str:
+    """The command of the last run: without its cap, another would spend more."""
+    last = status.last_run
+    return to_type("run") + (options_of(last.limits, last.selection) if last else "")
 
 
 def move_line(move: Departure) -> str:

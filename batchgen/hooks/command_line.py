@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,21 @@ def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db:
     if db:
         words += ["--db", "URL" if "://" in str(db) else shlex.quote(str(db))]
     return " ".join(words)
+
+
+def options_of(*texts: str | None) -> str:
+    """Options from the row of a run (JSON), to type after another command: " --max-cost 20"; a time may have passed."""
+    words = []
+    for text in filter(None, texts):
+        try:
+            values = dict(json.loads(text))
+        except (ValueError, TypeError, RecursionError):  # a row that somebody else has written
+            continue
+        for name, value in values.items():
+            if name != "until":
+                for one in value if isinstance(value, list) else [value]:
+                    words += [f"--{name.replace('_', '-')}", shlex.quote(str(one))]
+    return "".join(f" {word}" for word in words)
 
 
 def typed_again(arguments: Sequence[str]) -> str:

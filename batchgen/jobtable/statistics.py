@@ -51,12 +51,17 @@ class BatchSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class EndedRun:
-    """How a run ended; `message` is the sentence that it printed, where it came so far."""
+class LastRun:
+    """How the last run went; `message` is the sentence that it printed, where it came so far."""
 
-    ended_at: datetime
+    ended_at: datetime | None
+    """None where it is at work, or was killed."""
     exit_code: int | None
     message: str | None
+    limits: str | None
+    """The limits that were typed as its options, as JSON."""
+    selection: str | None
+    """Its options that select jobs, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +173,10 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
     ]
 
 
-def last_run(connection: Connection, batch_id: int) -> EndedRun | None:
-    """How the last run of a batch ended."""
+def last_run(connection: Connection, batch_id: int) -> LastRun | None:
+    """How the last run of a batch went."""
     row = connection.execute(LAST_RUN, {"in_batch": batch_id}).first()
-    return EndedRun(*row) if row else None
+    return LastRun(*row) if row else None
 
 
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
@@ -204,9 +209,9 @@ def charge_of(row: Any) -> str:
 
 PLANNED_UNTIL = select(attempts.c.deadline_at).where(attempts.c.id == jobs.c.attempt_id).scalar_subquery()
 LAST_RUN = (
-    select(runs.c.ended_at, runs.c.exit_code, runs.c.message)
-    .where(runs.c.batch_id == bindparam("in_batch"), runs.c.ended_at.is_not(None))
-    .order_by(runs.c.ended_at.desc())
+    select(runs.c.ended_at, runs.c.exit_code, runs.c.message, runs.c.limits, runs.c.selection)
+    .where(runs.c.batch_id == bindparam("in_batch"))
+    .order_by(runs.c.started_at.desc())
     .limit(1)
 )
 FAILED_BY_CLASS = (
