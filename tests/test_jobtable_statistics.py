@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, polling, statistics
+from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.sync import Batch
+from batchgen.jobtable.transition import guarded_update
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.table import HOUR, RUN, Table
@@ -66,3 +70,23 @@ def test_what_the_service_deletes_first_says_until_when_the_downloads_must_be_do
         table.change(polling.finished, job, RUN, Finished(("https://cdn.test/v.mp4",)), table.now, collect_by)
     (blocker,) = table.database.read_now(blockers.blockers, table.batch_id, table.now)
     assert (blocker.reason, blocker.jobs, blocker.collect_by) == ("downloads", 3, NOON + 2 * HOUR)
+
+
+def test_generations_of_another_batch_that_no_run_collects_are_named_since_they_hold_places(table: Table) -> None:
+    """A run of the other batch was stopped."""
+    own = table.batch_id
+    table.sync("left", batch=Batch("autumn", "aimlapi", table.folder / "autumn.yaml", "00"))
+    (left,) = table.intend()
+    table.accept(left)
+    table.change(guarded_update, jobs, {"id": left.id}, {"next_at": NOON})
+    table.batch_id = own
+    table.sync("mona")
+
+    def reasons(now: datetime) -> list[str]:
+        return [blocker.reason for blocker in table.database.read_now(blockers.blockers, own, now)]
+
+    assert reasons(NOON) == ["a free place within the limits"]
+    assert reasons(NOON + HOUR) == [
+        "a free place within the limits; no run collects 1 of batch autumn, which hold places:"
+        f" run {table.folder / 'autumn.yaml'}"
+    ]

@@ -30,6 +30,8 @@ RESUME = "`batchgen resume`"
 PERSON = "a person (batchgen resolve)"
 ERRORS_READ = 1_000
 """Of the jobs of a state: enough to see which error is the most common."""
+OVERDUE = timedelta(minutes=2)
+"""After its time, a poll has no run that would do it."""
 LASTING_FAILURES = 3
 """In a row: fewer pass by themselves, and a run says nothing about them."""
 
@@ -104,7 +106,15 @@ def reason_to_wait(connection: Connection, batch_id: int, now: datetime) -> str:
     for setting in settings.current(connection, batch_id):
         if setting.name is SettingName.PAUSED and setting.value:
             return f"{RESUME} (paused at {setting.set_at.astimezone():%H:%M} by {setting.set_by})"
-    return f"{FREE_PLACE}{learned_limits(connection, batch_id, now)}"
+    return f"{FREE_PLACE}{learned_limits(connection, batch_id, now)}{uncollected(connection, batch_id, now)}"
+
+
+def uncollected(connection: Connection, batch_id: int, now: datetime) -> str:
+    """Generations of other batches that hold places because no run asks for them any more, in words; else nothing."""
+    params = {"in_batch": batch_id, "overdue": now - OVERDUE}
+    rows = [row for row in connection.execute(UNCOLLECTED, params) if row.number]
+    names = " and ".join(f"{row.number} of batch {row.name}" for row in rows)
+    return f"; no run collects {names}, which hold places: run {rows[0].manifest_path}" if rows else ""
 
 
 def cause_of(
@@ -186,6 +196,23 @@ def learned_limits(connection: Connection, batch_id: int, now: datetime) -> str:
     return f", which are learned from the service's answers ({'; '.join(limits_in_words)})"
 
 
+_own = batches.alias("own")
+_overdue = (
+    select(func.count())
+    .where(
+        jobs.c.batch_id == batches.c.id,
+        jobs.c.state == State.GENERATING,
+        jobs.c.leased_by.is_(None),
+        jobs.c.next_at < bindparam("overdue", type_=jobs.c.next_at.type),
+    )
+    .correlate(batches)
+    .scalar_subquery()
+)
+UNCOLLECTED = (
+    select(batches.c.name, batches.c.manifest_path, _overdue.label("number"))
+    .join_from(_own, batches, (batches.c.service == _own.c.service) & (batches.c.id != _own.c.id))
+    .where(_own.c.id == bindparam("in_batch"))
+)
 SENT_ELSEWHERE = (
     select(jobs.c.state, attempts.c.origin, func.count())
     .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
