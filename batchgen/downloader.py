@@ -160,6 +160,11 @@ class Downloader(Stage):
         except (TooLarge, Ended):
             await self.on_disk(part.discard)
             raise
+        except Abandoned:
+            # This run was held up for longer than its lease: nobody goes on with its `.part`.
+            if part.is_open and await self.context.database.read(delivery.is_over, job):
+                await self.on_disk(part.discard)
+            raise
         except OSError as error:
             if error.errno in FILE_ERRORS:
                 raise Obstructed(f"{job.output_path}: {FILE_ERRORS[error.errno] or error.strerror}") from error

@@ -37,7 +37,7 @@ from tests.fileserver import (
     run_tries,
     undecodable_clip,
 )
-from tests.scripted import ScriptedService, context_of, turn
+from tests.scripted import ScriptedService, context_of, settle, turn
 from tests.table import RUN, Table, spec
 from tests.wire import Drip, serving
 
@@ -241,3 +241,19 @@ async def test_a_run_that_has_lost_its_lease_writes_no_more(table: Table, clock:
             await turn(stage)
     assert (table.row().state, table.row().leased_by, table.row().failures) == ("downloading", "another run", 0)
     assert not target.exists()
+
+
+async def test_a_run_that_was_held_up_until_another_had_delivered_leaves_no_part_behind(
+    table: Table, clock: Clock
+) -> None:
+    async with serving(full_answer()) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await stage.tick(NOON)
+            table.bury()
+            (job,) = table.claim(State.DOWNLOADING, "another run")
+            assert table.deliver(job, "another run")
+            await settle(stage)
+    assert len(wire.requests) == 1
+    assert table.states() == {"mona": "done"}
+    assert not part_of(table).exists()

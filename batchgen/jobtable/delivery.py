@@ -94,6 +94,12 @@ def update_output(connection: Connection, job: Job, worker: str, output: Output,
     return guarded_update(connection, outputs, {"id": output.id}, values)
 
 
+def is_over(connection: Connection, job: Job) -> bool:
+    """Whether a job has ended meanwhile: another run has delivered it, or a person has given it up."""
+    state = connection.execute(STATE_OF, {"of_job": job.id}).scalar_one()
+    return State(state).is_terminal
+
+
 def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
     return update_job(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
@@ -175,6 +181,7 @@ LEASE_EXPIRING = lease(
 )
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
+STATE_OF = select(jobs.c.state).where(jobs.c.id == bindparam("of_job"))
 LEASED = select(jobs.c.id).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("worker")
 )
