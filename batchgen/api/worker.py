@@ -100,8 +100,7 @@ class Worker:
                 raise
         finally:
             if not self.signal:
-                for runner in self.runners():  # The table cannot be used, or this is cancelled.
-                    runner.stop(signal.SIGTERM)
+                self.drain(signal.SIGTERM)  # The table cannot be used, or this is cancelled.
             await asyncio.gather(*self.tasks.values())
             if self.lock_watch:
                 self.lock_watch.cancel()
@@ -140,12 +139,15 @@ class Worker:
         """The first signal drains: nothing more is claimed, and every run ends in good order. The second cancels."""
         if self.signal:
             self.database.lock.impatient.set()
-        else:
-            self.signal = number
-            self.lock_watch = asyncio.create_task(give_up_lock(self.database.lock, self.runners))
+        self.signal = self.signal or number
+        self.drain(number)
+        self.wakeup.set()
+
+    def drain(self, number: signal.Signals) -> None:
+        """Let every run end. The lock of another program is waited for only while it keeps a create from its row."""
+        self.lock_watch = self.lock_watch or asyncio.create_task(give_up_lock(self.database.lock, self.runners))
         for runner in self.runners():
             runner.stop(number)
-        self.wakeup.set()
 
     async def work(self, batch: EnrolledBatch) -> None:
         """Run on one batch to its end. An error ends this run only."""
