@@ -43,6 +43,7 @@ from batchgen.services.send_time import sending_until
 from batchgen.stage import LEASE, RunContext, Stage
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service, after an answer was lost
+UNPLANNED_POLL = timedelta(minutes=1)  # after an acceptance whose run was killed before it planned the first poll
 LONG_PAUSE = timedelta(minutes=1)  # worth telling a person about
 FAILURES_TO_PROBE = 3  # creates in a row without a clear answer open the circuit breaker: then one at a time
 
@@ -212,11 +213,12 @@ class Scheduler(Stage):
             case Accepted():
                 # The acceptance first: nothing that follows from it may stand in its way.
                 deadline = now + timedelta(minutes=context.limits.deadline_minutes)
-                await write(self.accept, job, admitted, outcome, now, deadline, digests)
+                unplanned = min(now + UNPLANNED_POLL, deadline)
+                await write(self.accept, job, admitted, outcome, now, deadline, unplanned, digests)
                 self.recorded.add(asyncio.current_task())
                 context.credit_wait.accepted()
                 next_poll_at = context.times.next_poll_at(job, now, deadline, now)
-                await write(polling.bring_forward, {job.id: (deadline, next_poll_at)})
+                await write(polling.bring_forward, {job.id: (unplanned, next_poll_at)})
             case Rejected():
                 await write(submission.rejected, job, outcome, now)
             case Unknown():
@@ -246,9 +248,10 @@ class Scheduler(Stage):
         outcome: Accepted,
         now: datetime,
         deadline: datetime,
+        next_poll_at: datetime,
         digests: str | None,
     ) -> None:
-        submission.accepted(connection, job, outcome, now, deadline, deadline, digests)
+        submission.accepted(connection, job, outcome, now, deadline, next_poll_at, digests)
         self.admission.accepted(connection, job.model, admitted, now)
 
     def leave_to_others(self, connection: Connection, job: Job, reason: str, now: datetime) -> None:

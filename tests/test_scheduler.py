@@ -445,3 +445,24 @@ async def test_a_service_that_cannot_be_reached_is_not_one_that_refuses(table: T
     clock.tick(60)
     await turn(scheduler)
     assert (context.contact.silent_since, context.contact.ever) == (None, True)
+
+
+async def test_a_run_that_is_killed_before_it_has_planned_the_first_poll_leaves_that_to_others_soon(
+    table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run that is at work would else ask for the generation at its deadline, an hour later."""
+
+    class Killed(BaseException):
+        pass
+
+    table.sync("mona")
+    context = context_of(table, ScriptedService())
+
+    def die(*_arguments: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(context.times, "next_poll_at", die)
+    with pytest.raises(Killed):
+        await turn(Scheduler(context, 8))
+    assert table.row().state == "generating"
+    assert NOON < table.row().next_at <= NOON + timedelta(minutes=1)
