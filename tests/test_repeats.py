@@ -56,6 +56,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     with served(Simulation(speed=2000, instant=True, ledger=ledger)) as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setenv("BATCHGEN_DB", "")  # so that the value that a test gives it does not outlive the test
         monkeypatch.chdir(tmp_path)
         manifest = write_manifest(folder / "m.yaml", JOBS, output="out/{{ id }}.mp4")
         yield Shop(folder, Bill(ledger), manifest)
