@@ -12,9 +12,10 @@ from sqlalchemy.dialects import sqlite
 
 from batchgen.errors import UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import leases, ledger, selection, submission
+from batchgen.jobtable import chunks, leases, ledger, selection, submission
+from batchgen.jobtable.chunks import CHUNK
 from batchgen.jobtable.schema import runs
-from batchgen.jobtable.selection import CHUNK, Selected, Selection
+from batchgen.jobtable.selection import Selected, Selection
 from tests.table import ACCOUNT, LEASE, MODEL, Table, spec
 
 ALL = Selection()
@@ -222,7 +223,7 @@ def test_a_claim_searches_an_index_and_never_scans(table: Table, statement: Sele
 def test_two_threads_that_pass_over_what_was_accepted_leave_no_job_out(
     table: Table, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "CHUNK", 2)
     for job in table.intend(capacity=2):
         table.accept(job, f"g-{job.id}")
     accepted = [row.id for row in table.rows() if row.state == State.GENERATING]

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from batchgen.catalogue.pointers import parent_of
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
-from batchgen.jobtable.commands import CHUNK
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.schema import batches, jobs
 from batchgen.manifest.output_urls import is_url
@@ -84,9 +84,10 @@ def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
 
 def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
     """The keys of jobs by their row ids."""
-    chunks = (list(ids)[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
     return frozenset(
-        key for chunk in chunks for key in connection.execute(select(jobs.c.key).where(jobs.c.id.in_(chunk))).scalars()
+        key
+        for chunk in chunks_of(list(ids))
+        for key in connection.execute(select(jobs.c.key).where(jobs.c.id.in_(chunk))).scalars()
     )
 
 

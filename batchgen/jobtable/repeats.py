@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, func, select, update
 from batchgen.files import object_store
 from batchgen.files.outputs import name_of
 from batchgen.jobs import ErrorClass, Outcome, State
-from batchgen.jobtable import commands
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -181,10 +181,6 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
         if digits and not claimed & {past.client_request_id, past.generation_id}:
             generations[digits][past.generation_id] = past
     return {digits: list(by_id.values()) for digits, by_id in generations.items()}
-
-
-def chunks_of(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[first : first + commands.CHUNK] for first in range(0, len(values), commands.CHUNK))
 
 
 def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) -> list[Any]:

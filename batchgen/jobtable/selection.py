@@ -19,13 +19,12 @@ from sqlalchemy import Connection, bindparam, func, select, text
 
 from batchgen.errors import UsageError
 from batchgen.jobs import State
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.condition import bounded, condition
 from batchgen.jobtable.schema import jobs
 
 COMPARED = 1_000
 """Ids that a pattern without a match is compared with, to suggest one: comparing a million takes a minute."""
-CHUNK = 500
-"""Ids in one statement: below the least number of parameters that any SQLite allows (999)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class Selected:
     def unsent(self, connection: Connection) -> Iterator[Sequence[int]]:
         """Like `chunks`, but without the ids in front whose jobs have been accepted."""
         ids, first = order = self._order
-        while chunk := ids[first : first + CHUNK]:
+        for chunk in chunks_of(ids, first):
             accepted = set(connection.execute(ACCEPTED, {"ids": chunk}).scalars())
             if not accepted.issuperset(chunk):
                 break
@@ -123,11 +122,6 @@ class Selected:
         """How many of them are in a state."""
         of_state = select(func.count()).where(jobs.c.state == state)
         return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in self.chunks())
-
-
-def chunks_of(ids: Sequence[int], first: int = 0) -> Iterator[Sequence[int]]:
-    """The ids from the place `first` on, a statement's worth at a time."""
-    return (ids[start : start + CHUNK] for start in range(first, len(ids), CHUNK))
 
 
 def select_jobs(connection: Connection, batch_id: int, selection: Selection) -> Selected | None:

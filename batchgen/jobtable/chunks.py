@@ -1,0 +1,16 @@
+"""Ids, a statement's worth at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+CHUNK = 500
+"""Ids in one statement: below the least number of parameters that any SQLite allows (999)."""
+
+
+def chunks_of(values: Sequence[T], first: int = 0) -> Iterator[Sequence[T]]:
+    """The values from the place `first` on, in chunks."""
+    return (values[start : start + CHUNK] for start in range(first, len(values), CHUNK))
