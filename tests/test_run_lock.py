@@ -208,9 +208,10 @@ async def test_a_stopped_run_is_taken_over_when_its_lease_ends_and_its_late_writ
 
         async def stop(moment: str) -> None:
             if moment == "accepted":
-                stopped.signal(signal.SIGSTOP)
                 if len(bill.accepted) == 4:
+                    stopped.signal(signal.SIGSTOP)
                     all_accepted.set()
+                await all_accepted.wait()  # no answer reaches the run before it is stopped
 
         proxy.on_create = stop
         await all_accepted.wait()

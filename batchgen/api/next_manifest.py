@@ -12,8 +12,9 @@ from batchgen.api.opening import simulated_name
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
-from batchgen.jobtable import commands, lineage, pricelist, verdicts
+from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, is_from, stored_batches
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.manifest import bounds
@@ -47,8 +48,8 @@ def next_manifest(
     used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else UsedSeeds()
     composer = Composer(made, target, options, manifest.absolute().parent, used, name or "next")
     ids = database.read_now(verdicts.chosen_ids, batch.id, options.choice)
-    for first in range(0, len(ids), commands.CHUNK):  # requests may be long
-        for row in database.read_now(verdicts.sent_jobs, ids[first : first + commands.CHUNK]):
+    for chunk in chunks_of(ids):  # requests may be long
+        for row in database.read_now(verdicts.sent_jobs, chunk):
             composer.add(row)
     if composer.problems:
         raise UsageError(refusal(composer.problems, options.model))

@@ -1,4 +1,4 @@
-"""Ids, a statement's worth at a time."""
+"""Ids and keys, a statement's worth at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 CHUNK = 500
-"""Ids in one statement: below the least number of parameters that any SQLite allows (999)."""
+"""Ids or keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 
 
 def chunks_of(values: Sequence[T], first: int = 0) -> Iterator[Sequence[T]]:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
@@ -15,6 +14,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from batchgen.files.measures import Measures
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import ledger
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update, move
 
@@ -23,8 +23,6 @@ FETCHED_AGAIN = "its file is not there any more, and is fetched again"
 CANCELLED = "cancelled by a person"
 DEADLINE = timedelta(hours=1)
 """For a generation that is asked for again: the manifest's default. Until then, a run waits for it."""
-CHUNK = 500
-"""Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +57,7 @@ def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> lis
     """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
     of_batch = ROWS.where(jobs.c.batch_id == batch_id)
     rows: list[Row[Any]] = []
-    remaining = iter(dict.fromkeys(keys))
-    while chunk := list(islice(remaining, CHUNK)):
+    for chunk in chunks_of(list(dict.fromkeys(keys))):
         rows += connection.execute(of_batch.where(jobs.c.key.in_(chunk)))
     return sorted(rows, key=lambda row: row.id)
 
@@ -171,9 +168,8 @@ def generations_of(connection: Connection, batch_id: int, keys: Collection[str])
     """The generations of these jobs that the service may be working on."""
     ids = [row.attempt_id for row in rows_of(connection, batch_id, keys) if row.outcome == Outcome.ACCEPTED]
     rows: list[Row[Any]] = []
-    for start in range(0, len(ids), CHUNK):
-        chunk = attempts.c.id.in_(ids[start : start + CHUNK])
-        rows += connection.execute(GENERATIONS.where(chunk, attempts.c.finished_at.is_(None)))
+    for chunk in chunks_of(ids):
+        rows += connection.execute(GENERATIONS.where(attempts.c.id.in_(chunk), attempts.c.finished_at.is_(None)))
     return [
         SentGeneration(row.key, row.id, row.origin, row.account, json.loads(row.handle)) for row in rows if row.handle
     ]

@@ -17,6 +17,7 @@ from typing import Literal
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.conditions import SETTING_IS_CURRENT
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.schema import jobs, settings
@@ -81,9 +82,8 @@ def prioritize(
     highest, lowest = connection.execute(RANKS, {"in_batch": batch_id}).one()
     for number, keys in enumerate(groups):
         ranks = {"first": highest + len(groups) - number, "last": lowest - 1 - number, "unset": 0}
-        for start in range(0, len(keys), CHUNK):
-            chunk = {"in_batch": batch_id, "keys": list(keys[start : start + CHUNK])}
-            connection.execute(SET_RANK, {**chunk, "new_rank": ranks[place]})
+        for chunk in chunks_of(keys):
+            connection.execute(SET_RANK, {"in_batch": batch_id, "keys": chunk, "new_rank": ranks[place]})
     record(connection, batch_id, SettingName.PRIORITIZED, message, now, by)
 
 
@@ -100,8 +100,6 @@ def to_setting(number: int, name: str, value: str | None, set_at: datetime, set_
     return Setting(number, SettingName(name), value, set_at, set_by)
 
 
-CHUNK = 500
-"""Keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
 _of_batch = settings.c.batch_id == bindparam("in_batch")
 CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fa
 
 from batchgen.files.verdicts_file import FileVerdict
 from batchgen.jobs import State, Verdict
-from batchgen.jobtable import commands
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 
@@ -102,8 +102,7 @@ def refusal(clip: Row[Any] | None, verdict: FileVerdict) -> str:
 def _clips_of(connection: Connection, batch_id: int, keys: Sequence[str]) -> list[Row[Any]]:
     """These jobs with the files of their current attempts, the last file first, and when they were judged last."""
     rows: list[Row[Any]] = []
-    for first in range(0, len(keys), commands.CHUNK):
-        chunk = keys[first : first + commands.CHUNK]
+    for chunk in chunks_of(keys):
         rows += connection.execute(CLIPS, {"in_batch": batch_id, "keys": chunk})
     return rows
 
