@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from http.cookiejar import CookieJar
 from typing import Any
 
@@ -30,6 +30,7 @@ POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests 
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
+KEPT = 8  # connections for questions: the library looks at each that is idle before and after every request
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
@@ -151,6 +152,7 @@ class Client(httpx.AsyncClient):
             await progress.close_failed_handshake()
 
 
+@lru_cache(1024)
 def destination_of(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port of an address, as the library that sends reads it. Raises `BAD_ADDRESS`."""
     parsed = httpx.URL(url)
@@ -164,7 +166,7 @@ def create_client() -> Client:
 
 def api_client() -> Client:
     """For questions to the API, on kept connections. Follows no redirect: one would take the key to another host."""
-    return _client(AT_ONCE, kept=AT_ONCE)
+    return _client(AT_ONCE, kept=KEPT)
 
 
 def file_client(at_once: int, seconds: float) -> Client:
