@@ -18,12 +18,12 @@ from sqlalchemy import Connection, Row, bindparam, select, text
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
-from batchgen.jobtable.conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.repeats import find as find_repeats
+from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.submission import Candidate

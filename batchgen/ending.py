@@ -124,6 +124,8 @@ def judge_jobs(
         return Ending(ExitCode.INCOMPLETE, message, summary)
     if not missing:
         message = "every job is delivered" if selected else "there is nothing to do"
+        if cancelled := summary.counts[State.CANCELLED]:
+            message += f"; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled"
         return Ending(ExitCode.DELIVERED, message + not_selected, summary)
     if context.disk:
         is_full = re.search(r"full|space|quota", context.disk, re.IGNORECASE)

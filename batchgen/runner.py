@@ -21,19 +21,19 @@ from batchgen.ending import Ending, is_any_open, judge
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files import liveness
 from batchgen.files.checker import Checker
-from batchgen.jobtable import leases, place, pricelist, run_lock, statistics, timings
+from batchgen.jobtable import leases, place, pricelist, run_lock, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.table_lock import TableLock
-from batchgen.limits import accounting, rate
-from batchgen.limits.budget import Hold
+from batchgen.limits import rate
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.limits.steering import read_steering
 from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler, RepeatCheck
+from batchgen.runs.money import Money
+from batchgen.runs.upkeep import Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
-from batchgen.stage import LEASE, RunContext, RunSpec, Stage, wait_for
+from batchgen.stage import RunContext, RunSpec, Stage, wait_for
 
 LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
@@ -42,7 +42,6 @@ NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is t
 SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
 STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
-CHARGE_REQUESTS = 10  # for a charge on which everything waits, a second apart
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
 
@@ -78,21 +77,17 @@ class Runner:
         self.signal: signal.Signals | None = None
         self.failure: BaseException | None = None
         """The first exception of a loop."""
-        self.charge_requests = 0
-        self.steered = self.reordered = 0
-        """The newest setting that was heeded, and the newest change of the order."""
-        self.balance_warning = ""
         self.before_end: Callable[[], Awaitable[None]] = nothing
         """Awaited before the end of the run is recorded."""
-        self.clock = clock.SteadyClock()
-        self.neighbours = run_lock.Neighbours(database)
+        self.money = Money(self.context, self.scheduler.choose, lambda: self.notify(self.scheduler))
+        self.upkeep = Upkeep(self.context, lambda: self.notify(*self.stages), self.downloader.resize)
 
     async def run(self) -> Ending:
         """Bring the batch as far as it can be brought. Raises `ServiceUnreachable`, `StorageError`."""
         await self.database.read(place.check_runs, self.database.path)
         loop, write = asyncio.get_running_loop(), self.database.write
         with run_lock.lock_held(self.database, self.id, lambda: call_in(loop, self.notify, *self.stages)) as lock:
-            self.neighbours.own_lock = lock
+            self.upkeep.neighbours.own_lock = lock
             host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
             row = (self.id, self.batch_id, host, pid, now, self.selection, self.spec.typed)
             await write(leases.begin_run, *row, holds_lock=lock.is_possible)
@@ -100,10 +95,12 @@ class Runner:
             LOG.info("run.started", extra={"run": self.id})
             code, message = ExitCode.INTERNAL_ERROR, None
             try:
-                await self.recover()
+                await self.upkeep.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
-                await self.wake_waiting()
-                if not await self.others_at_work():  # what they have learned, and are told to wait for, is of now
+                await self.upkeep.wake_waiting()
+                if (
+                    not await self.upkeep.others_at_work()
+                ):  # what they have learned, and are told to wait for, is of now
                     await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
                 async with self.asking_beside():
@@ -126,25 +123,10 @@ class Runner:
                     await write(leases.end_run, self.id, code, clock.utcnow(), message)
                 lock.stays = not self.database.is_in_place()
 
-    async def recover(self) -> None:
-        """Release the leases of dead runs. A request of theirs that may have been sent becomes unconfirmed.
-
-        Raises `StorageError` where the job table has lost its place.
-        """
-        self.database.check_in_place()
-        if await leases.release_dead(self.database, self.neighbours, self.id, clock.utcnow()):
-            self.notify(*self.stages)
-
-    async def others_at_work(self) -> bool:
-        """Whether another run is at work on the job table, on whatever batch."""
-        owners = await self.database.read(leases.unended)
-        owners.pop(self.id, None)
-        return len(owners) > len(await asyncio.to_thread(run_lock.dead_runs, self.database, owners))
-
     async def prepare(self) -> None:
         """Begin with the prices and the generation times that the table has."""
         context = self.context
-        await self.heed_steering()
+        await self.upkeep.heed_steering()
         context.prices = await self.database.read(pricelist.load, context.service.name)
         context.times = GenerationTimes({}, await self.database.read(timings.load, context.service.name))
 
@@ -157,7 +139,7 @@ class Runner:
         self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
         self.context.awaits_history = True
         repeats = RepeatCheck(self.context, self.spec, self.wait)
-        questions = [repeats.run(), self.poller.learn_medians(), self.ask_money()]
+        questions = [repeats.run(), self.poller.learn_medians(), self.money.ask()]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -178,32 +160,13 @@ class Runner:
         self.notify(*self.stages)
         return await wait_for(self.over, seconds)
 
-    async def ask_prices(self) -> None:
-        """Take over the service's price list; without an answer in time, the stored one counts."""
-        context = self.context
-        try:
-            if prices := await accounting.learn_prices(self.database, context.service, clock.utcnow()):
-                context.prices = prices
-        finally:
-            context.awaits_prices = False
-            self.notify(self.scheduler)
-
-    async def ask_money(self) -> None:
-        """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
-        context = self.context
-        balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
-        terms, prices, now = context.terms_in_force, context.prices, clock.utcnow()
-        self.balance_warning = await accounting.warn_of_balance(
-            self.database, balance, context.batch_id, terms, prices, now
-        )
-        context.warn(self.balance_warning)
-
     async def turn_all(self) -> None:
         """Turn every stage until nothing is left to do, a signal comes, or something breaks.
 
         No loop of a stage is cancelled: a claim that is being committed must also be submitted, because an intent that
         nobody sends becomes an unconfirmed attempt.
         """
+        upkeep = self.upkeep
         downstream: dict[Stage, tuple[Stage, ...]] = {
             self.scheduler: (self.scheduler, self.poller),
             self.poller: (self.poller, self.downloader, self.scheduler),
@@ -218,11 +181,13 @@ class Runner:
             async with asyncio.TaskGroup() as loops:
                 for loop in (
                     *(self.turn(stage) for stage in self.stages),
-                    self.repeat(self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
-                    self.repeat(self.heed_steering, STEERING_SECONDS),
-                    self.repeat(self.renew_leases, RENEW_SECONDS),
-                    self.repeat(self.ask_credits, STEERING_SECONDS),
-                    self.repeat(self.check_clock, NEIGHBOURS_SECONDS),
+                    self.repeat(
+                        upkeep.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS
+                    ),
+                    self.repeat(upkeep.heed_steering, STEERING_SECONDS),
+                    self.repeat(upkeep.renew_leases, RENEW_SECONDS),
+                    self.repeat(upkeep.check_clock, NEIGHBOURS_SECONDS),
+                    self.repeat(self.money.ask_credits, STEERING_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
                 self.end_watch = loops.create_task(self.until_over(self.watch_end()))
@@ -289,68 +254,15 @@ class Runner:
 
     async def can_advance(self) -> bool:
         """Whether this run can still bring a job forward."""
-        context, choose, now = self.context, self.scheduler.choose, clock.utcnow()
-        if await self.database.read(is_any_open, context, choose, now):
+        now = clock.utcnow()
+        if await self.database.read(is_any_open, self.context, self.scheduler.choose, now):
             return True
-        # A charge on which everything waits may be late, so it is asked for again.
-        if not context.locked_out and await accounting.learn_charges(
-            self.database, context.service, context.batch_id, now
-        ):
-            self.notify(self.scheduler)
-            return True
-        self.charge_requests += 1
-        choice = await self.database.read(choose, now, 1)
-        return not context.locked_out and choice.hold is Hold.PRICE and self.charge_requests < CHARGE_REQUESTS
+        return await self.money.ask_charges(now)
 
     async def repeat(self, action: Callable[[], Awaitable[None]], seconds: float) -> None:
         """Do something at intervals until the run is over."""
         while not await wait_for(self.over, seconds):
             await action()
-
-    async def heed_steering(self) -> None:
-        """Heed what a person has set or commanded since the last time, and look for work at once."""
-        context, read = self.context, self.database.read
-        steering = await read(read_steering, self.batch_id)
-        number = await read(statistics.active, self.batch_id) if steering.pause else None
-        if not (number and context.in_flight_at_pause):  # the notice would change with every job that ends
-            context.in_flight_at_pause = number
-        if steering.version == self.steered:
-            return
-        self.steered = steering.version
-        context.follow(steering)
-        if context.terms.selected and steering.prioritized != self.reordered:
-            await self.database.write(context.terms.selected.reorder)
-        self.reordered = steering.prioritized
-        self.downloader.resize(context.limits_in_force.downloads)
-        self.notify(*self.stages)
-
-    async def ask_credits(self) -> None:
-        """While the account has no credits, ask for its balance at growing intervals, and go on once it is enough."""
-        wait, now = self.context.credit_wait, clock.utcnow()
-        if not wait.is_due(now):
-            return
-        balance = await self.context.service.balance()
-        if self.balance_warning:  # The wait says what the account has now.
-            self.context.warning = self.context.warning.replace(self.balance_warning, "").strip("; ")
-        choice = await self.database.read(self.scheduler.choose, now, 1)
-        next_cost = choice.chosen[0].estimated_usd if choice.chosen else choice.next_cost
-        if wait.answered(balance, next_cost, clock.utcnow()):
-            self.notify(self.scheduler)
-
-    async def renew_leases(self) -> None:
-        """Keep the leases of this run from ending."""
-        now = clock.utcnow()
-        await self.database.write(leases.renew, self.id, now, now + LEASE)
-
-    async def check_clock(self) -> None:
-        """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
-        await asyncio.to_thread(self.database.read_clock)
-        if self.clock.was_set_back(asyncio.get_running_loop().time()):
-            await self.wake_waiting()
-            self.notify(*self.stages)
-
-    async def wake_waiting(self) -> None:
-        await self.database.write(leases.wake_waiting, self.batch_id, clock.utcnow(), self.context.service.origin)
 
     def stop(self, number: signal.Signals) -> None:
         """The first signal: claim nothing more, and end. The second: cancel every task."""

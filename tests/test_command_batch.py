@@ -147,6 +147,7 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0
     assert "2 done, 1 cancelled" in ended.stdout
+    assert "; every job is delivered; 1 was cancelled" in ended.stdout
     done = next(f"clip-{n}" for n in range(3) if f"clip-{n}" != failed["key"])
     assert f"{done}: is done" in batchgen("cancel", "m.yaml", done).stderr
 

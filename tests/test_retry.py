@@ -177,6 +177,31 @@ def test_without_ids_only_what_was_never_sent_is_cancelled(table: Table) -> None
     assert table.states() == {"lisa": "generating", "mona": "cancelled"}
 
 
+def test_a_pattern_cancels_what_was_never_sent_of_the_jobs_that_it_fits(table: Table) -> None:
+    table.bring(State.GENERATING, "hero-1")
+    for key in ("hero-2", "hero-3", "tram-1"):
+        table.bring(State.PENDING, key)
+    assert run_command(table, "cancel", "hero-*", "hero-3").exit_code == 0
+    states = {"hero-1": "generating", "hero-2": "cancelled", "hero-3": "cancelled", "tram-1": "pending"}
+    assert table.states() == states
+    for pattern, reason in (("hero-*", "fits 3 jobs, of which none is pending"), ("moon-*", "fits the id of no job")):
+        refused = run_command(table, "cancel", "tram-1", pattern)
+        assert (type(refused.exception).__name__, reason in str(refused.exception)) == ("UsageError", True)
+    assert table.states() == states, "a command that is refused changes nothing"
+
+
+def test_a_pattern_takes_up_failed_and_cancelled_jobs_again_and_no_delivered_one(table: Table) -> None:
+    for key, state in (("hero-1", State.FAILED), ("hero-3", State.DONE), ("hero-2", State.PENDING)):
+        table.bring(state, key)
+    table.cancel("hero-2")
+    result = run_command(table, "retry", "*")
+    assert (result.exit_code, "2 jobs pending again" in result.output) == (0, True), result.output
+    assert table.states() == {"hero-1": "pending", "hero-2": "pending", "hero-3": "done"}
+    result = run_command(table, "retry", "hero-3*", "--download")
+    assert "the file is fetched again, for nothing: hero-3" in result.output
+    assert table.states()["hero-3"] == "downloading"
+
+
 def test_a_run_that_holds_a_job_which_is_cancelled_writes_nothing_more(table: Table) -> None:
     table.bring(State.GENERATING)
     (job,) = table.claim(State.GENERATING)

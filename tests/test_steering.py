@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ExitCode, UsageError
-from batchgen.jobtable import settings, submission
+from batchgen.jobtable import ledger, settings, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
@@ -178,6 +178,24 @@ def test_a_batch_that_was_never_run_cannot_be_steered(name: str, tmp_path: Path,
     ended = batchgen(name, "m.yaml", *(["clip-0"] if name == "prioritize" else []), "--json")
     assert (ended.returncode, check_events(ended.stdout)[-1]["exit_code"]) == (2, 2)
     assert "there is no job table yet" in ended.stderr
+
+
+def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batchgen: Command) -> None:
+    table.sync("mona")
+    (job,) = table.intend()
+    table.accept(job, cost="0.25")
+    spent = table.database.read_now(ledger.totals, table.batch_id).committed
+    assert spent == Decimal("0.25")
+    remark = "is spent or reserved: nothing more is sent until it is raised"
+    assert remark in batchgen("set", "spring.yaml", f"max_cost={spent}").stderr
+    assert remark not in batchgen("set", "spring.yaml", f"max_cost={spent * 2}").stderr
+
+
+def test_a_manifest_that_is_nowhere_is_named_and_no_run_of_it_is_suggested(batchgen: Command) -> None:
+    for name in ("pause", "status", "set"):
+        ended = batchgen(name, "nope.yaml")
+        assert (ended.returncode, "nope.yaml: there is no such manifest" in ended.stderr) == (2, True)
+        assert "batchgen run" not in ended.stderr
 
 
 def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: Command) -> None:

@@ -260,10 +260,10 @@ async def test_a_run_notices_that_its_clock_was_set_back(tmp_path: Path, clock: 
     manifest = write_manifest(tmp_path / "m.yaml", 1)
     async with opening.open_run(manifest, {"simulate": True}) as opened:
         runner, database = opened.runner, opened.database
-        await runner.check_clock()
+        await runner.upkeep.check_clock()
         await database.write(lambda connection: connection.execute(update(jobs).values(next_at=NOON)) and None)
         clock.move_to(NOON - timedelta(hours=1))
-        await runner.check_clock()
+        await runner.upkeep.check_clock()
     (job,) = rows(tmp_path / "batchgen.db", "SELECT next_at FROM jobs")
     assert job["next_at"].startswith("2026-03-01T11:00:00")
 

@@ -71,6 +71,24 @@ def test_a_worker_does_not_send_a_job_whose_image_was_edited_since(
     assert not rows(database, "SELECT * FROM attempts")
 
 
+def test_a_worker_that_stays_says_that_it_waits_and_begins_what_is_enrolled_then(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    with Database(database):
+        running = launch("worker", "--stay", "--json", **simulator.environment)
+    assert running.process.stdout
+    (first,) = check_events(running.process.stdout.readline())
+    assert (first["step"], first["exit_code"], "it waits for jobs" in first["message"]) == ("idle", None, True)
+    write_manifest(tmp_path / "m.yaml", 1)
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
+    until(lambda: states(database) == {"done": 1})
+    while (event := check_events(running.process.stdout.readline())[0])["event"] != "worker" or event["step"] != "idle":
+        pass
+    running.signal(signal.SIGTERM)
+    assert running.end().returncode == 143
+
+
 def test_what_was_paid_for_under_another_name_is_not_bought_by_a_worker(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

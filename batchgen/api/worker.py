@@ -74,10 +74,12 @@ class Worker:
         waits_for_credits: bool = False,
         show: Show = lambda _run: nullcontext(),
         on_error: Callable[[EnrolledBatch, BatchgenError], None] = lambda _batch, _error: None,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self.database, self.folder = database, folder
         self.stays, self.waits_for_credits = stays, waits_for_credits
-        self.show, self.on_error = show, on_error
+        self.show, self.on_error, self.on_idle = show, on_error, on_idle
+        self.is_idle = False
         self.runs: dict[int, WorkerRun] = {}
         """By batch, while they are at work."""
         self.tasks: dict[int, asyncio.Task[None]] = {}
@@ -94,6 +96,9 @@ class Worker:
                 await self.begin_runs()
                 if not self.tasks and not self.stays:
                     break
+                if not self.tasks and not self.is_idle:
+                    self.on_idle()
+                self.is_idle = not self.tasks
                 await wait_for(self.wakeup, CHECK_SECONDS)
         except TableLocked:
             if not self.signal:  # else a person has ended the wait
@@ -155,7 +160,7 @@ class Worker:
         try:
             run = await self.run_batch(batch)
             # What was changed while the run was at work, it has heeded.
-            batch = replace(run.batch, setting=run.runner.steered)
+            batch = replace(run.batch, setting=run.runner.upkeep.steered)
             code = run.ending.exit_code if run.ending else code
         except BatchgenError as error:
             code = error.exit_code

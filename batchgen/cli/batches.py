@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from batchgen.cli.options import next_command, typed_db
+from batchgen.cli.patterns import is_pattern, matching
 from batchgen.errors import UsageError
 from batchgen.hooks.command_line import command_line
 from batchgen.jobs import State
@@ -17,6 +18,7 @@ from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, store
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.report.hints import CommandLine
+from batchgen.report.words import plural
 from batchgen.services.registry import SIMULATOR
 
 
@@ -42,21 +44,45 @@ def stored_batch(database: Database, batch_id: int) -> StoredBatch:
 
 
 def job_keys(
-    database: Database, batch_id: int, ids: Sequence[str], *, default: set[State], allowed: set[State], verb: str
+    database: Database,
+    batch_id: int,
+    ids: Sequence[str],
+    *,
+    default: set[State],
+    by_pattern: set[State],
+    allowed: set[State],
+    verb: str,
 ) -> list[str]:
-    """The jobs that a command is about: those in `ids`, or without any, all in the `default` states.
+    """The jobs that a command is about: those that `ids` name, or without any, all in the `default` states.
 
-    Raises `UsageError` for an id that is not in the batch, and for a job that is in none of the `allowed` states.
+    A shell pattern among the ids names the jobs that it fits and that are in one of the states `by_pattern`. Raises
+    `UsageError` for an id that is not in the batch, for one whose job is in none of the `allowed` states, and for a
+    pattern that names no job.
     """
     if not ids:
         return database.read_now(commands.keys_in, batch_id, default)
     states = database.read_now(commands.states_of, batch_id, ids)
-    problems = [f"{key}: there is no such job in this batch" for key in ids if key not in states]
+    patterns = [id_ for id_ in ids if id_ not in states and is_pattern(id_)]
+    problems = [
+        f"{id_}: there is no such job in this batch" for id_ in ids if id_ not in states | dict.fromkeys(patterns)
+    ]
     problems += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
+    keys = list(states)
+    if patterns:
+        of_all = database.read_now(commands.all_states, batch_id)
+        for pattern, fitting in zip(patterns, matching(of_all, patterns), strict=True):
+            chosen = [key for key in fitting if of_all[key] in by_pattern]
+            if not chosen:
+                problems.append(f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern)}")
+            keys += chosen
     if problems:
         names = " and ".join(sorted(allowed, reverse=True))
         raise UsageError("\n".join([*problems, f"Only {names} jobs can be {verb}. Nothing has been changed."]))
-    return list(dict.fromkeys(ids))
+    return list(dict.fromkeys(keys))
+
+
+def words(states: Collection[State]) -> str:
+    return " or ".join(sorted(states, reverse=True))
 
 
 def commands_on(batch: StoredBatch, manifest: Path | None) -> CommandLine:

@@ -32,7 +32,8 @@ MONEY = {
 
 @options.jobs_of_batch
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool) -> None:
-    """Runs leave it alone from now on. Without IDS: every job that has not been sent.
+    """Runs leave it alone from now on. Without IDS: every job that has not been sent. An ID may be a shell pattern, in
+    quotes, for those of them that it fits: 'hero-*'.
 
     A job that was sent is cancelled only if its id is typed. The service is asked to end its generation where it can
     be; the others may be finished and charged all the same. Runs at work act on it within two seconds.
@@ -40,7 +41,10 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     """
     cancellable = {state for state in State if state.is_cancellable}
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        keys = job_keys(database, batch_id, ids, default={State.PENDING}, allowed=cancellable, verb="cancelled")
+        pending = {State.PENDING}
+        keys = job_keys(
+            *(database, batch_id, ids), default=pending, by_pattern=pending, allowed=cancellable, verb="cancelled"
+        )
         cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
         ended = tell_service(database, batch_id, manifest, cancelled) if cancelled else []
         runs = notify_runs(database, batch_id, SettingName.CANCELLED, len(cancelled))

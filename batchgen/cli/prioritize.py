@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
 
 from batchgen import clock
-from batchgen.catalogue.wording import nearest_hint
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.cli.changes import print_changed
+from batchgen.cli.patterns import matching
 from batchgen.cli.steering import runs_at_work
 from batchgen.errors import UsageError
 from batchgen.jobs import State
@@ -21,8 +19,6 @@ from batchgen.jobtable.settings import Place
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
-
-COMPARED = 1_000  # ids that one without a match is compared with, to suggest another: a million would take a minute
 
 
 @options.add(
@@ -64,18 +60,3 @@ def command(
     print_lines(f"{message}: {shortened(pending)}{rest}" if pending else "none of these jobs waits to be sent")
     if pending:
         print_lines(runs_line(len(runs)), err=True)
-
-
-def matching(states: Mapping[str, State], patterns: Sequence[str]) -> list[list[str]]:
-    """The keys that each id or shell pattern fits, each key once. Raises `UsageError` for one that fits none."""
-    groups: list[list[str]] = []
-    free = dict.fromkeys(states)
-    for pattern in patterns:
-        fitting = [pattern] if pattern in states else [key for key in states if fnmatchcase(key, pattern)]
-        if not fitting:
-            hint = nearest_hint(pattern.strip("*?"), list(states)[:COMPARED])
-            raise UsageError(f"{pattern}: fits the id of no job of this batch{f'; {hint}' if hint else ''}")
-        groups.append([key for key in fitting if key in free])
-        for key in fitting:
-            free.pop(key, None)
-    return groups

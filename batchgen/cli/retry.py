@@ -36,7 +36,7 @@ def command(
 
     A generation that may have been charged is asked for again first, for nothing. A job that was certainly not charged
     is submitted again. Without IDS: every failed job, with --download also every delivered one whose file is lost. A
-    cancelled job is retried only if its id is typed.
+    cancelled job is retried only if its id is typed, or a shell pattern that fits it, in quotes: 'hero-*'.
     """
     if download and new:
         raise UsageError("--download and --new exclude one another")
@@ -44,8 +44,13 @@ def command(
     now = clock.utcnow()
     with open_batch(db, manifest, simulate) as (database, batch_id):
         allowed = {*retriable, State.DONE}
-        keys = job_keys(database, batch_id, ids, default={State.FAILED}, allowed=allowed, verb="retried")
-        lost = find_lost(database, batch_id, manifest, ids) if ids or download else {}
+        by_pattern = allowed if download else retriable
+        keys = job_keys(
+            *(database, batch_id, ids), default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
+        )
+        lost = find_lost(database, batch_id, manifest, keys, ids) if ids or download else {}
+        states = database.read_now(commands.states_of, batch_id, keys)
+        keys = [key for key in keys if key in lost or states[key] is not State.DONE]
         pending: list[str] = []
         resumed: list[str] = []
         if new:
@@ -59,17 +64,19 @@ def command(
         hint = "the jobs are taken up by the next run" if resumed or pending or fetched else "there is nothing to retry"
         print_changed({"pending": pending, "asked_again": resumed, "fetched_again": list(fetched)}, hint, "run")
     else:
-        report(keys, resumed, pending, fetched, free_only=download, runs=runs)
+        report(keys, resumed, pending, fetched, free_only=download, runs=runs, are_named=bool(ids))
 
 
-def find_lost(database: Database, batch_id: int, manifest: Path, ids: Sequence[str]) -> dict[str, list[int]]:
-    """The numbers of the delivered files that are lost, by job: of these jobs, or without ids of all.
+def find_lost(
+    database: Database, batch_id: int, manifest: Path, keys: Sequence[str], ids: Sequence[str]
+) -> dict[str, list[int]]:
+    """The numbers of the delivered files that are lost, by job: of these jobs, or where no `ids` were typed, of all.
 
-    Raises `UsageError` for a job in `ids` whose files are all there.
+    Raises `UsageError` for a job that was typed by its id and whose files are all there.
     """
     numbers: dict[str, list[int]] = {}
-    folder, keys = manifest.absolute().parent, ids or None
-    lost = database.read_now(delivery.lost_files, batch_id, folder, keys, verify=bool(ids))
+    folder = manifest.absolute().parent
+    lost = database.read_now(delivery.lost_files, batch_id, folder, keys if ids else None, verify=bool(ids))
     if lost.obstacle:
         raise StorageError(f"delivered files cannot be looked at: {lost.obstacle}. Nothing has been changed.")
     for missing in lost.files:
@@ -91,6 +98,7 @@ def report(
     *,
     free_only: bool,
     runs: int,
+    are_named: bool,
 ) -> None:
     """Say what happens to the jobs, what it costs, and what comes next."""
     if pending:
@@ -106,7 +114,8 @@ def report(
     if rest and free_only:
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
     if not moved and not rest:
-        print_lines("no job has failed: there is nothing to retry")
+        subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
+        print_lines(f"{subject}: there is nothing to retry")
     if runs:
         print_lines(runs_line(runs), err=True)
     elif moved:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.cli.run_options import moment
 from batchgen.cli.steering import runs_at_work, show_json
 from batchgen.errors import UsageError
+from batchgen.jobtable import ledger
+from batchgen.jobtable.columns import plain
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
@@ -56,12 +60,21 @@ def command(
             show_json(database, batch_id, runs)
             return
         in_force = database.read_now(read_in_force, batch_id, runs)
+        totals = database.read_now(ledger.totals, batch_id)
     values = [value for value in in_force.values if not changes or value.name in changes]
     if changes:
         in_force = type(in_force)(None, values)
     print_lines(*in_force_lines(in_force, now, options.typed))
     if changes:
         print_lines(runs_line(len(runs)), err=True)
+        print_lines(*remarks(changes, totals.committed), err=True)
+
+
+def remarks(changes: Mapping[SettingName, Any], committed: Decimal) -> Iterator[str]:
+    """What a person may not have meant. `committed` is what the batch has spent or reserved, in USD."""
+    cap = changes.get(SettingName.MAX_COST)
+    if cap is not None and cap <= committed:
+        yield f"{plain(committed)} USD of that is spent or reserved: nothing more is sent until it is raised"
 
 
 def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[SettingName, Any]:

@@ -95,7 +95,21 @@ async def work(
         if as_json:
             print_step(batch.name, "ended", str(error), error.exit_code, advice=hints.advice(hint, decide))
 
-    worker = Worker(database, folder, stays=stays, waits_for_credits=waits_for_credits, show=show, on_error=show_error)
+    def show_idle() -> None:
+        message = "nothing to do now: it waits for jobs, until a signal comes"
+        if as_json:
+            print_step("", "idle", message, None)
+        else:
+            print_lines(message, err=True)
+
+    worker = Worker(
+        *(database, folder),
+        stays=stays,
+        waits_for_credits=waits_for_credits,
+        show=show,
+        on_error=show_error,
+        on_idle=show_idle,
+    )
     with signals_handled(worker):
         code = await worker.run()
     message = (

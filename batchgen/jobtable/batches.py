@@ -51,8 +51,11 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
     """
     location = table_location(db, manifest or Path("batchgen.db"))
     if not table_exists(location):
-        missing = f"{manifest}: there is no such manifest\n" if manifest and not manifest.exists() else ""
-        raise UsageError(f"{missing}{location}: there is no job table yet; {run_command} makes it")
+        if manifest and not manifest.exists():
+            raise UsageError(
+                f"{manifest}: there is no such manifest\n{location}: there is no job table; name one with --db"
+            )
+        raise UsageError(f"{location}: there is no job table yet; {run_command} makes it")
     with Database(location) as database:
         yield database
 

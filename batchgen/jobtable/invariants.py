@@ -9,8 +9,8 @@ from sqlalchemy import Connection, bindparam, func, or_, select, text
 
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.columns import plain
-from batchgen.jobtable.conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.ledger import Entry
+from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 
 EXAMPLES = 5  # jobs that are named

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, text
 
 from batchgen.jobs import ChargeSource, Job, Outcome
-from batchgen.jobtable.conditions import ATTEMPT_IS_UNCHARGED
+from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs, prices
 from batchgen.jobtable.transition import Increment, guarded_update
 

@@ -27,7 +27,8 @@ from sqlalchemy import (
 
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State, Verdict
 from batchgen.jobtable.columns import ForeignText, Money, NanoUSD, UTCDateTime
-from batchgen.jobtable.conditions import (
+from batchgen.jobtable.kinds import LimitKind, SettingName
+from batchgen.jobtable.row_conditions import (
     ATTEMPT_IS_IN_FLIGHT,
     ATTEMPT_IS_OPEN,
     ATTEMPT_IS_UNCHARGED,
@@ -38,7 +39,6 @@ from batchgen.jobtable.conditions import (
     if_and_only_if,
     one_of,
 )
-from batchgen.jobtable.kinds import LimitKind, SettingName
 
 metadata = MetaData(
     naming_convention={

@@ -18,8 +18,8 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.files.liveness import host_name
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.conditions import SETTING_IS_CURRENT
 from batchgen.jobtable.kinds import SettingName
+from batchgen.jobtable.row_conditions import SETTING_IS_CURRENT
 from batchgen.jobtable.schema import jobs, settings
 
 Place = Literal["first", "last", "unset"]

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
 from batchgen.jobtable import ledger
-from batchgen.jobtable.conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.moves import refuse_moved
+from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected

@@ -1,0 +1,72 @@
+"""What a run does at intervals: dead runs, its leases, the clock, and what a person has set."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from batchgen import clock
+from batchgen.jobtable import leases, run_lock, statistics
+from batchgen.limits.steering import read_steering
+from batchgen.stage import LEASE, RunContext
+
+
+class Upkeep:
+    """Keeps one run in step with the table. `wake` lets every stage look for work, `resize` changes the downloads."""
+
+    def __init__(self, context: RunContext, wake: Callable[[], None], resize: Callable[[int], None]) -> None:
+        self.context, self.database = context, context.database
+        self.wake, self.resize = wake, resize
+        self.neighbours = run_lock.Neighbours(self.database)
+        self.clock = clock.SteadyClock()
+        self.steered = self.reordered = 0
+        """The newest setting that was heeded, and the newest change of the order."""
+
+    async def recover(self) -> None:
+        """Release the leases of dead runs. A request of theirs that may have been sent becomes unconfirmed.
+
+        Raises `StorageError` where the job table has lost its place.
+        """
+        self.database.check_in_place()
+        if await leases.release_dead(self.database, self.neighbours, self.context.run, clock.utcnow()):
+            self.wake()
+
+    async def others_at_work(self) -> bool:
+        """Whether another run is at work on the job table, on whatever batch."""
+        owners = await self.database.read(leases.unended)
+        owners.pop(self.context.run, None)
+        return len(owners) > len(await asyncio.to_thread(run_lock.dead_runs, self.database, owners))
+
+    async def renew_leases(self) -> None:
+        """Keep the leases of this run from ending."""
+        now = clock.utcnow()
+        await self.database.write(leases.renew, self.context.run, now, now + LEASE)
+
+    async def check_clock(self) -> None:
+        """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
+        await asyncio.to_thread(self.database.read_clock)
+        if self.clock.was_set_back(asyncio.get_running_loop().time()):
+            await self.wake_waiting()
+            self.wake()
+
+    async def wake_waiting(self) -> None:
+        """Make due at once what waits since an earlier run, or by a clock that was wrong."""
+        context = self.context
+        await self.database.write(leases.wake_waiting, context.batch_id, clock.utcnow(), context.service.origin)
+
+    async def heed_steering(self) -> None:
+        """Heed what a person has set or commanded since the last time, and look for work at once."""
+        context, read = self.context, self.database.read
+        steering = await read(read_steering, context.batch_id)
+        number = await read(statistics.active, context.batch_id) if steering.pause else None
+        if not (number and context.in_flight_at_pause):  # the notice would change with every job that ends
+            context.in_flight_at_pause = number
+        if steering.version == self.steered:
+            return
+        self.steered = steering.version
+        context.follow(steering)
+        if context.terms.selected and steering.prioritized != self.reordered:
+            await self.database.write(context.terms.selected.reorder)
+        self.reordered = steering.prioritized
+        self.resize(context.limits_in_force.downloads)
+        self.wake()
