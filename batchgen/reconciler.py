@@ -6,7 +6,7 @@ The same memory shows, before a run sends anything, what was paid for by a job t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -16,9 +16,12 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.jobs import ErrorClass, Job, State
 from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
+from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
+from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
+from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.services.base import Adoption, History, PastGeneration
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, Finding, Trouble, Unavailable
 from batchgen.services.registry import plugin
@@ -164,29 +167,42 @@ class RepeatCheck:
     def __init__(self, context: RunContext, spec: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> None:
         self.context = context
         self.synced = spec.synced
+        self.orphans: Collection[int] = spec.synced.orphans
         self.handle_of = plugin(spec.batch.service).handle_of
         self.wait = wait
         """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
 
     async def run(self) -> None:
-        """Settle all repeats. Raises `ManifestChanged`, `UsageError`.
+        """Settle all repeats among the jobs of the manifest as it is enrolled now. Raises `ManifestChanged`,
+        `UsageError`.
 
         The log may be late. Where it shows that the table has lost something, the newest of it may not be listed yet:
         the log is read again once it has had the time that a lost answer is waited for.
         """
-        since = await self.context.database.read(repeats.compared_since, self.synced, clock.utcnow())
-        while await self.context.database.read(submission.any_pending, self.context.batch_id):
+        context, database = self.context, self.context.database
+        context.awaits_history = True
+        steering = await database.read(read_steering, context.batch_id)
+        if steering.manifest:
+            self.orphans = await database.read(ids_of, context.batch_id, read_enrolled(steering).orphans)
+        since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
+        while await database.read(submission.any_pending, context.batch_id):
             asked_at, past = clock.utcnow(), await self.read_history(since)
             newest = await self.settle(past or ())
             if past is not None:
-                await self.context.database.write(repeats.record_comparison, self.context.batch_id, asked_at)
+                await database.write(self.record, steering.manifest, asked_at)
             if newest is None or await self.is_over_after(newest):
                 break
             since = newest - repeats.SLACK
-        self.context.awaits_history = False
-        if not self.context.awaits_prices:
-            self.context.hold, self.context.hold_until = "", None
+        self.synced = SyncResult(context.batch_id)  # What a later enrolment brings, its own sync has marked.
+        context.compared, context.awaits_history = steering.manifest, False
+        if not context.awaits_prices:
+            context.hold, context.hold_until = "", None
         await self.wait(0)
+
+    def record(self, connection: Connection, manifest: int, asked_at: datetime) -> None:
+        """The pending jobs were compared, unless more have been enrolled meanwhile."""
+        if read_steering(connection, self.context.batch_id).manifest == manifest:
+            repeats.record_comparison(connection, self.context.batch_id, asked_at)
 
     async def is_over_after(self, newest: datetime) -> bool:
         """Wait until the log shows everything up to this moment. True if it does already, or the run is over."""
@@ -226,7 +242,7 @@ class RepeatCheck:
     async def settle(self, past: Sequence[PastGeneration]) -> datetime | None:
         """Do with all repeats what a person said. When the newest was bought that only the log knew, if one is kept."""
         context, service, now = self.context, self.context.service, clock.utcnow()
-        search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.synced.orphans, past)
+        search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.orphans, past)
         matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
         if self.context.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)

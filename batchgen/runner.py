@@ -33,7 +33,7 @@ from batchgen.runs.money import Money
 from batchgen.runs.upkeep import Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
-from batchgen.stage import RunContext, RunSpec, Stage, wait_for
+from batchgen.stage import COMPARING, RunContext, RunSpec, Stage, wait_for
 
 LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
@@ -139,6 +139,11 @@ class Runner:
         self.context.awaits_prices = self.context.terms_in_force.max_cost is not None
         self.context.awaits_history = True
         repeats = RepeatCheck(self.context, self.spec, self.wait)
+
+        async def compare_again() -> None:
+            if self.context.steering.manifest != self.context.compared and not self.context.awaits_history:
+                await repeats.run()
+
         questions = [repeats.run(), self.poller.learn_medians(), self.money.ask()]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
@@ -146,9 +151,10 @@ class Runner:
             if self.context.awaits_prices:
                 self.context.hold = "the price list has not come yet, which max_cost needs"
             elif self.context.awaits_history:
-                self.context.hold = self.context.hold or "the service's log is read, to see what was paid for before"
+                self.context.hold = self.context.hold or COMPARING
             for model in self.context.models:  # An earlier run may have planned polls knowing less.
                 await self.poller.bring_forward(model, clock.utcnow())
+            tasks.append(asyncio.create_task(self.until_over(self.repeat(compare_again, STEERING_SECONDS))))
             yield
         finally:
             for task in tasks:

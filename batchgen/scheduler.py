@@ -40,7 +40,7 @@ from batchgen.services.outcomes import (
     Unknown,
 )
 from batchgen.services.send_time import sending_until
-from batchgen.stage import LEASE, RunContext, Stage
+from batchgen.stage import COMPARING, LEASE, RunContext, Stage
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service, after an answer was lost
 UNPLANNED_POLL = timedelta(minutes=1)  # after an acceptance whose run was killed before it planned the first poll
@@ -101,6 +101,9 @@ class Scheduler(Stage):
         # The settings are read in this transaction, so that two runs never claim by two different values.
         steering = context.heed(connection)
         if steering.pause:
+            return [], None
+        if steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
+            context.hold = COMPARING
             return [], None
         self.admission.follow(steering.limits(context.limits))
         capacity = self.admission.capacity(connection, now, most)

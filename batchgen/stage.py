@@ -31,6 +31,8 @@ from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailab
 
 LEASE = timedelta(minutes=5)
 """How long a claimed job stays with a run that no longer renews its leases. No single request may take this long."""
+COMPARING = "the service's log is read, to see what was paid for before"
+"""Why pending jobs wait meanwhile."""
 FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service that has not answered once
 OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
@@ -126,6 +128,8 @@ class RunContext:
     """What a person said of jobs that were edited, or paid for before."""
     awaits_history: bool = False
     """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
+    compared: int = 0
+    """The row of the manifest whose jobs were compared with the log. Those of a later one are not sent yet."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk: str | None = None

@@ -21,7 +21,7 @@ from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
-from batchgen.limits.steering import Enrolled
+from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest import Limits
 from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
@@ -180,6 +180,9 @@ async def test_a_run_stops_before_it_buys_what_a_renamed_job_has_paid_for_meanwh
     table.sync("lisa")
     enrolled = Enrolled(orphans=frozenset({"mona"}))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, "anna@studio")
+    await turn(scheduler)
+    assert table.states() == {"mona": "generating", "lisa": "pending"}, "not before it is compared with the log"
+    scheduler.context.compared = table.database.read_now(read_steering, table.batch_id).manifest
     with pytest.raises(ManifestChanged, match="lisa: paid for as job mona of batch spring"):
         await turn(scheduler)
     assert table.states() == {"mona": "generating", "lisa": "pending"}

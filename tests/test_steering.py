@@ -180,6 +180,31 @@ def test_a_batch_that_was_never_run_cannot_be_steered(name: str, tmp_path: Path,
     assert "there is no job table yet" in ended.stderr
 
 
+def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before_it_is_sent(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    """The run waits in a pause. Meanwhile a job is added that another table has bought."""
+    service, database = simulate("--speed", "6000", "--instant"), tmp_path / "batchgen.db"
+    one, two = {"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A harbour."}
+    (tmp_path / "old").mkdir()
+    write_manifest(tmp_path / "old" / "m.yaml", [two])
+    assert batchgen("run", "old/m.yaml", **service.environment).returncode == 0
+    write_manifest(tmp_path / "m.yaml", [one])
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
+    assert batchgen("pause", "m.yaml").returncode == 0
+    running = launch("run", "m.yaml", **service.environment)
+    until(lambda: rows(database, "SELECT * FROM batches WHERE compared_at IS NOT NULL"))
+    write_manifest(tmp_path / "m.yaml", [one, two], limits={"unconfirmed_minutes": 0.01})  # the log is never late
+    assert batchgen("run", "m.yaml", "--enroll").returncode == 0
+    assert batchgen("resume", "m.yaml").returncode == 0
+    ended = running.end()
+    assert (ended.returncode, "two: the service's log has it" in ended.stderr) == (2, True), ended.stderr
+    assert Bill(service.ledger).duplicates == 0
+    assert rows(database, "SELECT state FROM jobs WHERE key = 'two'") == [{"state": "pending"}]
+    ended = batchgen("run", "m.yaml", "--changed", "keep", **service.environment)
+    assert (ended.returncode, len(Bill(service.ledger).accepted)) == (0, 2), ended.stderr
+
+
 def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batchgen: Command) -> None:
     table.sync("mona")
     (job,) = table.intend()

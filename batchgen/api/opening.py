@@ -177,7 +177,8 @@ def enroll(
     synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests)
     # By their keys, which stay when the batch moves to another table.
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
-    settings.record_manifest(connection, synced.batch_id, str(enrolled), now, settings.person())
+    row = (synced.batch_id, str(enrolled), now, settings.person())
+    settings.record_manifest(connection, *row, has_changes=bool(synced.new or synced.edited or synced.redone))
     return synced
 
 

@@ -59,10 +59,15 @@ def record(connection: Connection, batch_id: int, name: SettingName, value: str 
     connection.execute(INSERT, row)
 
 
-def record_manifest(connection: Connection, batch_id: int, manifest: str, now: datetime, by: str) -> None:
-    """Keep what the manifest says beyond its jobs (JSON), for workers. The same again changes nothing."""
+def record_manifest(
+    connection: Connection, batch_id: int, manifest: str, now: datetime, by: str, *, has_changes: bool = False
+) -> None:
+    """Keep what the manifest says beyond its jobs (JSON), for workers. The same again changes nothing.
+
+    With `has_changes`, jobs are new or edited: a new row shows it to runs that are at work.
+    """
     stored = {setting.name: setting.value for setting in current(connection, batch_id)}
-    if stored.get(SettingName.MANIFEST) != manifest:
+    if has_changes or stored.get(SettingName.MANIFEST) != manifest:
         record(connection, batch_id, SettingName.MANIFEST, manifest, now, by)
 
 
