@@ -52,8 +52,8 @@ class Measurer(Stage):
         """Of the clips that were compared last, by row and by whether they were decoded as a whole."""
 
     async def tick(self, _now: datetime) -> datetime | None:
-        clips = await self.unmeasured()
-        if clips and self.capacity > 0:
+        # While some are measured, each delivery wakes this stage: what waits is read afterwards, once.
+        if self.capacity > 0 and (clips := await self.unmeasured()):
             self.begin(self.measure_clips(clips))
         return None
 
