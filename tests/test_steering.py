@@ -205,6 +205,19 @@ def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before
     assert (ended.returncode, len(Bill(service.ledger).accepted)) == (0, 2), ended.stderr
 
 
+def test_jobs_on_which_no_run_is_at_work_wait_for_a_run_and_for_the_end_of_a_pause(
+    table: Table, batchgen: Command
+) -> None:
+    table.sync("mona")
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()
+    assert shown[1:] == ["  1 job waits for a run", "  no run is at work: `batchgen run spring.yaml` goes on"]
+    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert [wait["for"] for wait in event["waits"]] == ["a run"]
+    batchgen("pause", "spring.yaml")
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()
+    assert shown[-1] == "  no run is at work: `batchgen run spring.yaml` goes on, once the pause has ended"
+
+
 def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batchgen: Command) -> None:
     table.sync("mona")
     (job,) = table.intend()

@@ -210,10 +210,11 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
     folder = (manifest or Path(batch.manifest_path)).absolute().parent
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)
+    waiting = read_now(blockers.blockers, batch.id, now, None, origin)
     return BatchStatus(
         batch,
         read_now(statistics.batch_summary, batch.id, now),
-        read_now(blockers.blockers, batch.id, now, None, origin),
+        waiting if runs else [blocker.without_run for blocker in waiting],
         read_now(statistics.failures, batch.id),
         runs,
         read_now(delivery.lost_files, batch.id, folder, verify=verify, until=now + delivery.LOOK_FOR_FILES),

@@ -112,7 +112,8 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
         if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
             first, *rest = last.message.split("\n")
             lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
-        lines.append(f"no run is at work: `{run_again(status, to_type)}` goes on")
+        later = ", once the pause has ended" if status.in_force.pause else ""
+        lines.append(f"no run is at work: `{run_again(status, to_type)}` goes on{later}")
     for line in lines:
         print_lines(f"  {line}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -26,6 +26,7 @@ WAITING_FOR = {
     State.UNCONFIRMED: "the service to tell whether a request was accepted",
 }
 FREE_PLACE = "a free place within the limits"
+A_RUN = "a run"
 RESUME = "`batchgen resume`"
 PERSON = "a person (batchgen resolve)"
 ERRORS_READ = 1_000
@@ -53,6 +54,11 @@ class Blocker:
     """The first of the jobs with that reason."""
     alike: int = 0
     """How many jobs have that reason."""
+
+    @property
+    def without_run(self) -> Blocker:
+        """The same where no run is at work: then the limits hold nothing back."""
+        return replace(self, reason=A_RUN) if self.reason == FREE_PLACE else self
 
     def __str__(self) -> str:
         """It in words, without times: "2 jobs wait for downloads: connection refused (job a and 1 more)"."""

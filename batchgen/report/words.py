@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich import filesize
 
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import FREE_PLACE, PERSON, RESUME, Blocker
+from batchgen.jobtable.blockers import A_RUN, FREE_PLACE, PERSON, RESUME, Blocker
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import Problem, SuspectClips
@@ -177,6 +177,8 @@ def blocker_hint(blocker: Blocker) -> tuple[str, str]:
         return "say what became of these requests", "resolve"
     if blocker.reason.startswith(RESUME):
         return "resume the batch", "resume"
+    if blocker.reason == A_RUN:
+        return "no run is at work: begin one", "run"
     if blocker.reason.startswith(FREE_PLACE):
         return "nothing to do: a run sends them as the limits allow", "run"
     return "nothing to do: a run goes on with them by itself", "run"
