@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from operator import itemgetter
 
 from batchgen import clock
 from batchgen.files import copies, first_frame, measures
 from batchgen.files.checker import Checker
-from batchgen.files.copies import COPY_BITS
 from batchgen.files.delivered import fault_of
 from batchgen.files.local_copy import local_copy
 from batchgen.files.measures import Measures, Samples
@@ -24,13 +22,12 @@ from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobtable import measuring
+from batchgen.jobtable.measured_clips import MeasuredClips
 from batchgen.jobtable.measuring import Clip, UnmeasuredClip
 from batchgen.stage import RunContext, Stage
 
 LAST_SECONDS = 30.0
 """For which a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""
-LOOK_ALIKES_MAX = 20
-"""Clips with the same first picture that one clip is compared with: the takes of one image."""
 SAMPLES_KEPT = 200
 """Clips whose samples are kept for comparing them, of some 40 kB each."""
 
@@ -46,8 +43,8 @@ class Measurer(Stage):
         self.checker = checker
         self.posters: Posters | None = Posters(context.folder)
         """None once one could not be stored: a full disk is reported once."""
-        self.measured: list[Clip] | None = None
-        """The clips of the batch, with their signatures. None until one is measured."""
+        self.measured: MeasuredClips | None = None
+        """The clips of the batch. None until one is measured."""
         self.samples: OrderedDict[tuple[int, bool], Samples] = OrderedDict()
         """Of the clips that were compared last, by row and by whether they were decoded as a whole."""
 
@@ -110,18 +107,19 @@ class Measurer(Stage):
     async def find_copy(self, clip: UnmeasuredClip, samples: Samples, measured: Measures) -> int | None:
         """The row of another job's clip that shows the same from beginning to end; None where there is none."""
         if self.measured is None:
-            self.measured = await self.context.database.read(measuring.measured_clips, self.context.batch_id)
-        others = [other for other in self.measured if other.job_id != clip.job_id]
-        self.measured.append(Clip(clip.id, clip.job_id, measured.signature, clip.file))
-        first, digest = measured.signature.split(".")
-        for other in others:
-            if other.file.sha256 == clip.file.sha256 or (other.signature or "").endswith(f".{digest}"):
-                return other.id
-        for other in await asyncio.to_thread(look_alikes, first, others):
-            with suppress(Undecodable):
-                if await self.are_copies(clip, samples, other):
-                    return other.id
-        return None
+            clips = await self.context.database.read(measuring.measured_clips, self.context.batch_id)
+            self.measured = await asyncio.to_thread(MeasuredClips, clips)
+        others, (picture, digest) = self.measured, measured.signature.split(".")
+        try:
+            if same := others.same(clip.file.sha256, digest, clip.job_id):
+                return same.id
+            for other in await asyncio.to_thread(others.look_alikes, picture, clip.job_id):
+                with suppress(Undecodable):
+                    if await self.are_copies(clip, samples, other):
+                        return other.id
+            return None
+        finally:
+            others.add(Clip(clip.id, clip.job_id, measured.signature, clip.file))
 
     async def are_copies(self, clip: Clip, samples: Samples, other: Clip) -> bool:
         """Whether two clips show the same. Some pictures tell most clips apart, so that few are decoded whole."""
@@ -151,15 +149,3 @@ class Measurer(Stage):
         except (OSError, UnsafePath) as error:
             self.posters = None
             self.context.warn(f"posters of clips are not kept in this run: {getattr(error, 'strerror', '') or error}")
-
-
-def look_alikes(picture_hash: str, clips: Sequence[Clip]) -> list[Clip]:
-    """The clips whose first picture is nearly the one with this hash, the most similar first."""
-    if not picture_hash:
-        return []
-    number, distances = int(picture_hash, 16), []
-    for clip in clips:
-        other = (clip.signature or ".").partition(".")[0]
-        if other and (bits := (int(other, 16) ^ number).bit_count()) <= COPY_BITS:
-            distances.append((bits, clip.id, clip))
-    return [clip for _, _, clip in sorted(distances, key=itemgetter(0, 1))[:LOOK_ALIKES_MAX]]
