@@ -6,7 +6,7 @@ The same memory shows, before a run sends anything, what was paid for by a job t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -167,7 +167,6 @@ class RepeatCheck:
     def __init__(self, context: RunContext, spec: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> None:
         self.context = context
         self.synced = spec.synced
-        self.orphans: Collection[int] = spec.synced.orphans
         self.handle_of = plugin(spec.batch.service).handle_of
         self.wait = wait
         """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
@@ -182,8 +181,7 @@ class RepeatCheck:
         context, database = self.context, self.context.database
         context.awaits_history = True
         steering = await database.read(read_steering, context.batch_id)
-        if steering.manifest:
-            self.orphans = await database.read(ids_of, context.batch_id, read_enrolled(steering).orphans)
+        context.orphans = await database.read(ids_of, context.batch_id, read_enrolled(steering).orphans)
         since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
         while await database.read(submission.any_pending, context.batch_id):
             asked_at, past = clock.utcnow(), await self.read_history(since)
@@ -242,7 +240,7 @@ class RepeatCheck:
     async def settle(self, past: Sequence[PastGeneration]) -> datetime | None:
         """Do with all repeats what a person said. When the newest was bought that only the log knew, if one is kept."""
         context, service, now = self.context, self.context.service, clock.utcnow()
-        search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.orphans, past)
+        search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.context.orphans, past)
         matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
         if self.context.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)

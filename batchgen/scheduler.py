@@ -20,14 +20,12 @@ from batchgen.errors import ManifestChanged
 from batchgen.files import local_files, travelling_inputs
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import polling, repeats, submission
-from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted, Capacity
 from batchgen.limits.budget import Choice, Terms
-from batchgen.limits.steering import Steering, read_enrolled
 from batchgen.services.base import LocalFile, Submission
 from batchgen.services.outcomes import (
     Accepted,
@@ -61,9 +59,6 @@ class Scheduler(Stage):
         self.recorded: WeakSet[asyncio.Task[Any] | None] = WeakSet()
         """Tasks whose acceptance is in the table: nobody has to wait for them."""
         self.on_unconfirmed: Callable[[], None] = lambda: None
-        self.orphans: Collection[int] = ()
-        """Jobs that were sent and are no longer in the manifest, by the manifest's row `orphans_of`."""
-        self.orphans_of = 0
 
     @property
     def unrecorded(self) -> set[asyncio.Task[Any]]:
@@ -129,7 +124,7 @@ class Scheduler(Stage):
             for candidate in within(choice.chosen, capacity)
         ]
         service, until = context.service, now + LEASE
-        self.refuse_repeats(connection, [candidate.id for candidate in chosen], steering)
+        self.refuse_repeats(connection, [candidate.id for candidate in chosen])
         context.database.check_in_place()
         jobs = submission.intend(
             connection, context.batch_id, context.run, now, until, service.name, service.account, chosen, service.origin
@@ -138,16 +133,13 @@ class Scheduler(Stage):
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None
 
-    def refuse_repeats(self, connection: Connection, ids: Sequence[int], steering: Steering) -> None:
+    def refuse_repeats(self, connection: Connection, ids: Sequence[int]) -> None:
         """Raise `ManifestChanged` for jobs that were paid for since this run began: by a run of another batch, or as a
         job of this batch that the manifest, edited meanwhile, names no more."""
         context = self.context
         if context.on_changed == "redo":
             return
-        if steering.manifest != self.orphans_of:
-            keys = read_enrolled(steering).orphans
-            self.orphans, self.orphans_of = ids_of(connection, context.batch_id, keys), steering.manifest
-        search = RepeatSearch(context.batch_id, context.service.name, context.folder, self.orphans)
+        search = RepeatSearch(context.batch_id, context.service.name, context.folder, context.orphans)
         if bought := repeats.paid_meanwhile(connection, search, ids):
             raise ManifestChanged(repeats.refusal(bought))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -130,6 +130,8 @@ class RunContext:
     """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
     compared: int = 0
     """The row of the manifest whose jobs were compared with the log. Those of a later one are not sent yet."""
+    orphans: Collection[int] = ()
+    """The jobs that were sent and are not in that manifest any more."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk: str | None = None

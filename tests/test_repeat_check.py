@@ -183,6 +183,7 @@ async def test_a_run_stops_before_it_buys_what_a_renamed_job_has_paid_for_meanwh
     await turn(scheduler)
     assert table.states() == {"mona": "generating", "lisa": "pending"}, "not before it is compared with the log"
     scheduler.context.compared = table.database.read_now(read_steering, table.batch_id).manifest
+    scheduler.context.orphans = [table.row("mona").id]
     with pytest.raises(ManifestChanged, match="lisa: paid for as job mona of batch spring"):
         await turn(scheduler)
     assert table.states() == {"mona": "generating", "lisa": "pending"}
