@@ -66,7 +66,6 @@ class Measurer(Stage):
                     if self.capacity > 0:
                         self.begin(self.measure_clips(clips))
                     await asyncio.wait(self.tasks)
-        self.stopping = True
 
     async def unmeasured(self) -> list[UnmeasuredClip]:
         return await self.context.database.read(measuring.unmeasured, self.context.batch_id)

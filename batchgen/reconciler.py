@@ -176,7 +176,8 @@ class RepeatCheck:
         `UsageError`.
 
         The log may be late. Where it shows that the table has lost something, the newest of it may not be listed yet:
-        the log is read again once it has had the time that a lost answer is waited for.
+        the log is read again once it has had the time that a lost answer is waited for. A run that begins meanwhile, or
+        after this one was stopped, waits as well: only then the comparison is recorded.
         """
         context, database = self.context, self.context.database
         context.awaits_history = True
@@ -185,10 +186,14 @@ class RepeatCheck:
         since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
         while await database.read(submission.any_pending, context.batch_id):
             asked_at, past = clock.utcnow(), await self.read_history(since)
+            if past is None:  # What was enrolled while the log was asked for goes without it as well.
+                steering = await database.read(read_steering, context.batch_id)
             newest = await self.settle(past or ())
-            if past is not None:
-                await database.write(self.record, steering.manifest, asked_at)
-            if newest is None or await self.is_over_after(newest):
+            if newest is None or newest + timedelta(minutes=context.limits.unconfirmed_minutes) <= asked_at:
+                if past is not None:
+                    await database.write(self.record, steering.manifest, asked_at)
+                break
+            if past is None or await self.is_over_after(newest):
                 break
             since = newest - repeats.SLACK
         self.synced = SyncResult(context.batch_id)  # What a later enrolment brings, its own sync has marked.
@@ -203,13 +208,11 @@ class RepeatCheck:
             repeats.record_comparison(connection, self.context.batch_id, asked_at)
 
     async def is_over_after(self, newest: datetime) -> bool:
-        """Wait until the log shows everything up to this moment. True if it does already, or the run is over."""
+        """Wait until the log shows everything up to this moment. Whether the run is over before."""
         context = self.context
         until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
-        if until <= clock.utcnow():
-            return True
         context.hold, context.hold_until = "the service's log may not show yet all that was paid for", until
-        return await self.wait((until - clock.utcnow()).total_seconds())
+        return await self.wait(max(0.0, (until - clock.utcnow()).total_seconds()))
 
     async def read_history(self, since: datetime) -> Sequence[PastGeneration] | None:
         """The generations that the service remembers. A log that does not answer is asked again for a while; then the
@@ -238,7 +241,7 @@ class RepeatCheck:
         return None
 
     async def settle(self, past: Sequence[PastGeneration]) -> datetime | None:
-        """Do with all repeats what a person said. When the newest was bought that only the log knew, if one is kept."""
+        """Do with all repeats what a person said. When the newest was bought that only the log knew, if it is kept."""
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.context.orphans, past)
         matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
@@ -249,13 +252,13 @@ class RepeatCheck:
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
         sender = (context.run, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
-        if not matches:
-            return None
-        await context.database.write(takeover.settle, matches, context.folder, adopter, context.on_changed)
-        if context.on_changed == "keep":
+        if matches:
+            await context.database.write(takeover.settle, matches, context.folder, adopter, context.on_changed)
+        if matches and context.on_changed == "keep":
             context.warn(f"{len(matches)} job(s) were paid for before, or had their video, and are kept")
-        bought_at = [repeat.generation.accepted_at for repeat in matches if repeat.generation]
-        return max(bought_at, default=None) if self.context.on_changed == "keep" else None
+        if context.on_changed == "redo":
+            return None
+        return await context.database.read(repeats.newest_from_log, context.batch_id)
 
     async def confirm(self, repeat: Repeat) -> Repeat | None:
         """The repeat; None where the log calls its create request failed, and the id leads to no generation.

@@ -18,7 +18,7 @@ from uuid import uuid4
 from batchgen import clock
 from batchgen.downloader import Downloader
 from batchgen.ending import Ending, is_any_open, judge
-from batchgen.errors import BatchgenError, ExitCode, TableLocked
+from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, TableLocked
 from batchgen.files import liveness
 from batchgen.files.checker import Checker
 from batchgen.jobtable import leases, place, pricelist, run_lock, timings
@@ -105,6 +105,8 @@ class Runner:
                 await self.prepare()
                 async with self.asking_beside():
                     await self.turn_all()
+                if self.context.refused and not self.signal:
+                    raise self.context.refused
                 choose, now = self.scheduler.choose, clock.utcnow()
                 ending = await self.database.read(
                     judge, self.context, self.signal, choose, now, verify=self.spec.verify
@@ -140,11 +142,19 @@ class Runner:
         self.context.awaits_history = True
         repeats = RepeatCheck(self.context, self.spec, self.wait)
 
-        async def compare_again() -> None:
-            if self.context.steering.manifest != self.context.compared and not self.context.awaits_history:
+        async def compare() -> None:
+            try:
                 await repeats.run()
+            except ManifestChanged as error:
+                self.context.refuse(error)
+                self.notify(*self.stages)
 
-        questions = [repeats.run(), self.poller.learn_medians(), self.money.ask()]
+        async def compare_again() -> None:
+            context = self.context
+            if context.steering.manifest != context.compared and not context.awaits_history and not context.refused:
+                await compare()
+
+        questions = [compare(), self.poller.learn_medians(), self.money.ask()]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -256,7 +266,9 @@ class Runner:
                 continue
             if not await self.can_advance():
                 await self.measurer.measure_rest()
-                self.end()
+                # Meanwhile a person may have added jobs, or taken some up again.
+                if not any(stage.tasks for stage in self.job_stages) and not await self.can_advance():
+                    self.end()
 
     async def can_advance(self) -> bool:
         """Whether this run can still bring a job forward."""

@@ -70,7 +70,7 @@ class Scheduler(Stage):
         context = self.context
         if context.blocked or context.disk or context.awaits_prices or context.awaits_history:
             return 0
-        if context.credit_wait.refusal:
+        if context.credit_wait.refusal or context.refused:
             return 0
         probing = self.failures >= FAILURES_TO_PROBE or context.credit_wait.refusals
         return min(super().capacity, 1 - len(self.tasks)) if probing else super().capacity
@@ -78,7 +78,11 @@ class Scheduler(Stage):
     async def tick(self, now: datetime) -> datetime | None:
         if self.capacity <= 0:
             return None
-        claimed, next_at = await self.context.database.write(self.claim, now, self.capacity)
+        try:
+            claimed, next_at = await self.context.database.write(self.claim, now, self.capacity)
+        except ManifestChanged as error:
+            self.context.refuse(error)
+            return None
         for job, admitted in claimed:
             self.begin(self.submit(job, admitted))
         return next_at

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from batchgen.errors import ServiceUnreachable
+from batchgen.errors import ManifestChanged, ServiceUnreachable
 from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
@@ -116,6 +116,8 @@ class RunContext:
     waits_for_credits: bool = False
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""
+    refused: ManifestChanged | None = None
+    """Set once a pending job shows to be paid for before. The run submits nothing more, collects, and ends with it."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
     hold: str = ""
@@ -178,7 +180,7 @@ class RunContext:
         if self.locked_out:
             return [State.DOWNLOADING]
         active = [state for state in State if state.is_active]
-        return active if self.blocked else [State.PENDING, *active]
+        return active if self.blocked or self.refused else [State.PENDING, *active]
 
     def check_contact(self, now: datetime) -> None:
         """Raises `ServiceUnreachable` once the service has not answered for too long."""
@@ -191,9 +193,15 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
+    def refuse(self, error: ManifestChanged) -> None:
+        """A person has to decide about pending jobs. What was sent is collected first."""
+        self.refused = self.refused or error
+        self.warn(f"nothing more is sent: {str(error).partition(chr(10))[0].rstrip(':')}")
+
     def warn(self, warning: str) -> None:
-        """Add what a person should know although the run goes on; "" is nothing."""
-        self.warning = "; ".join(filter(None, (self.warning, warning)))
+        """Add what a person should know although the run goes on, once; "" is nothing."""
+        if warning not in self.warning:
+            self.warning = "; ".join(filter(None, (self.warning, warning)))
 
     def owns(self, job: Job) -> bool:
         """Whether the job was sent with this run's key: for another one, the service may not know its generation."""

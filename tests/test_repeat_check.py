@@ -43,17 +43,23 @@ def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> P
 
 
 async def check(
-    table: Table, service: ScriptedService, clock: Clock, synced: SyncResult, on_changed: OnChanged = "keep"
+    table: Table,
+    service: ScriptedService,
+    clock: Clock,
+    synced: SyncResult,
+    on_changed: OnChanged = "keep",
+    *,
+    waits_until: int = 1_000_000,
 ) -> list[float]:
-    """Run the check; returns for how many seconds it waited, each time."""
+    """Run the check; returns for how many seconds it waited, each time. The run is over in the wait `waits_until`."""
     waits: list[float] = []
     context = context_of(table, service, Limits(unconfirmed_minutes=10))
     context.on_changed = on_changed
 
     async def wait(seconds: float) -> bool:
         waits.append(seconds)
-        clock.tick(seconds)
-        return False
+        clock.tick(seconds if len(waits) < waits_until else 0)
+        return len(waits) >= waits_until
 
     terms: Any = (Path(), context.limits, [], Terms(), Selection(), on_changed)
     await RepeatCheck(context, RunSpec(table.batch, 0, synced, *terms), wait).run()
@@ -106,6 +112,36 @@ async def test_a_late_log_is_read_again_before_anything_is_sent(table: Table, cl
     waits = await check(table, service, clock, synced)
     assert table.states() == {"mona": "generating", "lisa": "generating", "anna": "pending"}
     assert waits == [6 * 60, 60], "ten minutes after the newest request that the log shows"
+
+
+async def test_a_run_after_one_that_was_stopped_in_the_wait_for_a_late_log_waits_as_well(
+    table: Table, clock: Clock
+) -> None:
+    synced = table.sync("mona", "lisa")
+    mona, lisa = past(table, "mona", NOON - 4 * MINUTE), past(table, "lisa", NOON - 3 * MINUTE)
+    service = ScriptedService(histories=[History([mona], NOON)])
+    await check(table, service, clock, synced, waits_until=1)
+    assert table.states() == {"mona": "generating", "lisa": "pending"}
+    service = ScriptedService(histories=[History([mona], NOON), History([mona, lisa], NOON)])
+    await check(table, service, clock, table.sync("mona", "lisa"))
+    assert table.states() == {"mona": "generating", "lisa": "generating"}
+
+
+async def test_a_job_that_was_cancelled_before_the_comparison_is_compared_when_it_is_retried(
+    table: Table, clock: Clock
+) -> None:
+    lisa = spec("lisa", image="https://example.com/lisa.jpg")
+    synced = table.sync("mona", lisa)
+    enrolled = str(Enrolled())
+    table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
+    bought = past(table, "lisa", NOON - 5 * HOUR)
+    assert table.cancel("lisa") == ["lisa"]
+    await check(table, ScriptedService(histories=[History((), NOON)]), clock, synced)
+    before = table.database.read_now(read_steering, table.batch_id).manifest
+    assert table.retry("lisa") == ["lisa"]
+    assert table.database.read_now(read_steering, table.batch_id).manifest > before, "runs at work compare again"
+    await check(table, ScriptedService(histories=[History([bought], NOON)]), clock, table.sync("mona", lisa))
+    assert table.states() == {"mona": "pending", "lisa": "generating"}
 
 
 async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_to_a_generation(
@@ -162,9 +198,10 @@ async def test_a_run_stops_before_it_buys_what_another_batch_has_bought_meanwhil
     table.accept(table.intend()[0], "g-original")
     table.batch_id = copied
     context = context_of(table, ScriptedService())
-    with pytest.raises(ManifestChanged, match="paid for as job mona of batch spring"):
-        await turn(Scheduler(context, 8))
-    context.on_changed = "redo"
+    await turn(Scheduler(context, 8))
+    assert "paid for as job mona of batch spring" in str(context.refused)
+    assert table.states() == {"mona": "pending"}
+    context.on_changed, context.refused = "redo", None
     scheduler = Scheduler(context, 8)
     await turn(scheduler)
     await settle(scheduler)
@@ -184,8 +221,9 @@ async def test_a_run_stops_before_it_buys_what_a_renamed_job_has_paid_for_meanwh
     assert table.states() == {"mona": "generating", "lisa": "pending"}, "not before it is compared with the log"
     scheduler.context.compared = table.database.read_now(read_steering, table.batch_id).manifest
     scheduler.context.orphans = [table.row("mona").id]
-    with pytest.raises(ManifestChanged, match="lisa: paid for as job mona of batch spring"):
-        await turn(scheduler)
+    await turn(scheduler)
+    assert "lisa: paid for as job mona of batch spring" in str(scheduler.context.refused)
+    assert State.PENDING not in scheduler.context.advanceable_states(), "it collects what was sent, and ends"
     assert table.states() == {"mona": "generating", "lisa": "pending"}
 
 

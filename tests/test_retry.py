@@ -202,6 +202,18 @@ def test_a_pattern_takes_up_failed_and_cancelled_jobs_again_and_no_delivered_one
     assert table.states()["hero-3"] == "downloading"
 
 
+def test_a_job_that_left_the_manifest_is_not_taken_up_again(table: Table) -> None:
+    table.sync("hero-1", "hero-2")
+    table.cancel("hero-2")
+    table.sync("hero-2")
+    assert table.states() == {"hero-1": "cancelled", "hero-2": "cancelled"}
+    assert run_command(table, "retry", "hero-*").exit_code == 0
+    assert table.states() == {"hero-1": "cancelled", "hero-2": "pending"}
+    refused = run_command(table, "retry", "hero-1")
+    assert "hero-1: left the manifest, or goes on under another name" in str(refused.exception)
+    assert table.retry("hero-1") == []
+
+
 def test_a_run_that_holds_a_job_which_is_cancelled_writes_nothing_more(table: Table) -> None:
     table.bring(State.GENERATING)
     (job,) = table.claim(State.GENERATING)

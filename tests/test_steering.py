@@ -229,6 +229,30 @@ def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batc
     assert remark not in batchgen("set", "spring.yaml", f"max_cost={spent * 2}").stderr
 
 
+def test_a_simulation_is_steered_only_where_it_is_meant_and_commands_to_type_keep_it(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    write_manifest(tmp_path / "real.yaml", 2, limits={"max_cost": 1})
+    write_manifest(tmp_path / "tried.yaml", 2, limits={"max_cost": 1})
+    environment = simulate("--instant", "--speed", "6000").environment
+    assert batchgen("run", "real.yaml", "--enroll").returncode == 0
+    assert batchgen("run", "tried.yaml", "--enroll", "--simulate").returncode == 0
+    for command in (("cancel",), ("pause",), ("set", "in_flight=3"), ("retry",)):
+        refused = batchgen(command[0], "real.yaml", *command[1:], "--simulate")
+        assert (refused.returncode, "not run with --simulate yet" in refused.stderr) == (2, True)
+    assert batchgen("cancel", "tried.yaml", "clip-0").returncode == 0
+    assert "`batchgen run tried.yaml --simulate`" in batchgen("retry", "tried.yaml", "clip-0").stderr
+    assert "resume tried.yaml --simulate`" in batchgen("pause", "tried.yaml").stdout
+    assert batchgen("resume", "tried.yaml").returncode == 0
+    ended = batchgen("worker", "--json", **environment)
+    steps = [event for event in check_events(ended.stdout) if event["event"] == "worker" and event["exit_code"] == 5]
+    nexts = {event["batch"]: event["next"] or "" for event in steps if event["batch"]}
+    assert {batch: "--simulate" in command for batch, command in nexts.items()} == {
+        "real": False,
+        "tried-simulated": True,
+    }
+
+
 def test_a_manifest_that_is_nowhere_is_named_and_no_run_of_it_is_suggested(batchgen: Command) -> None:
     for name in ("pause", "status", "set"):
         ended = batchgen(name, "nope.yaml")

@@ -82,6 +82,8 @@ class Worker:
         self.is_idle = False
         self.runs: dict[int, WorkerRun] = {}
         """By batch, while they are at work."""
+        self.last: dict[int, WorkerRun] = {}
+        """Those that have just ended, likewise."""
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.ended: dict[int, Ended] = {}
         self.signal: signal.Signals | None = None
@@ -159,13 +161,14 @@ class Worker:
         code = ExitCode.INTERNAL_ERROR
         try:
             run = await self.run_batch(batch)
-            # What was changed while the run was at work, it has heeded.
-            batch = replace(run.batch, setting=run.runner.upkeep.steered)
             code = run.ending.exit_code if run.ending else code
         except BatchgenError as error:
             code = error.exit_code
             self.on_error(batch, error)
         finally:
+            if last := self.last.pop(batch.id, None):
+                # What was changed while the run was at work, it has heeded.
+                batch = replace(last.batch, setting=last.runner.upkeep.steered)
             self.ended[batch.id] = Ended(code, batch, clock.utcnow())
             self.wakeup.set()
 
@@ -204,7 +207,7 @@ class Worker:
                         raise
                 return run
             finally:
-                del self.runs[batch.id]
+                self.last[batch.id] = self.runs.pop(batch.id)
 
     def folder_of(self, batch: EnrolledBatch) -> Path:
         """Where the outputs and local files of a batch are: the worker's folder, else that of the manifest if it is on

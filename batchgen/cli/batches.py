@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from batchgen.cli.options import next_command, typed_db
+from batchgen.cli.options import mark_simulated, next_command, typed_db
 from batchgen.cli.patterns import is_pattern, matching
 from batchgen.errors import UsageError
 from batchgen.hooks.command_line import command_line
@@ -26,16 +26,19 @@ from batchgen.services.registry import SIMULATOR
 def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, int]]:
     """The job table and the id of the batch that a manifest made last, for commands that change it.
 
-    Raises `UsageError` where the manifest was never run, or its batch was moved to another table.
+    A manifest may name the simulator as its service: then its batch is meant without --simulate, too, and the commands
+    to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved.
     """
     with open_table(db, manifest, next_command("run")) as database:
         candidates = batches_of(database, manifest)
-        matching = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
-        if not matching and len(candidates) > 1:
+        fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
+        if not fitting and (simulate or len(candidates) > 1):
             raise UsageError(f"{manifest}: not run {'with' if simulate else 'without'} --simulate yet")
-        batch_id = max(matching or candidates, key=lambda batch: (batch.synced_at, batch.id)).id
-        database.read_now(refuse_moved, batch_id)
-        yield database, batch_id
+        batch = max(fitting or candidates, key=lambda batch: (batch.synced_at, batch.id))
+        if batch.service == SIMULATOR:
+            mark_simulated()
+        database.read_now(refuse_moved, batch.id)
+        yield database, batch.id
 
 
 def stored_batch(database: Database, batch_id: int) -> StoredBatch:
@@ -75,6 +78,9 @@ def job_keys(
             if not chosen:
                 problems.append(f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern)}")
             keys += chosen
+    gone = database.read_now(commands.gone, batch_id, keys)
+    problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
+    keys = [key for key in keys if key not in gone]
     if problems:
         names = " and ".join(sorted(allowed, reverse=True))
         raise UsageError("\n".join([*problems, f"Only {names} jobs can be {verb}. Nothing has been changed."]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.report.words import plural, shortened
 
+IDS_TYPED = 20  # in the command that takes them up again
 MONEY = {
     State.PENDING: "was waiting to be sent, so nothing is charged",
     State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
@@ -51,7 +53,8 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     if as_json:
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
         jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
-        print_changed(jobs, hint if cancelled else "there is nothing to cancel", "retry")
+        again = " ".join(["retry", *map(shlex.quote, list(cancelled)[:IDS_TYPED])])
+        print_changed(jobs, hint if cancelled else "there is nothing to cancel", again if cancelled else "status")
         return
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")

@@ -50,9 +50,18 @@ def add(*options: Callable[[C], C]) -> Callable[[C], C]:
 jobs_of_batch = add(manifest, ids, db, simulate, json_lines)
 
 
+IS_SIMULATED = "batchgen.is_simulated"
+"""A mark in the context of the command that runs."""
+
+
 def same_command() -> str:
     """The command that is running, to type again."""
     return typed_again(sys.argv[1:])
+
+
+def mark_simulated() -> None:
+    """The batch is a simulated one, whatever was typed: commands to type must not buy."""
+    click.get_current_context().meta[IS_SIMULATED] = True
 
 
 def next_command(name: str) -> str:
@@ -64,6 +73,7 @@ def typed(name: str) -> str:
     """The same without quotation marks, for programs."""
     params = click.get_current_context().params
     manifest, simulate = params.get("manifest") or "MANIFEST", bool(params.get("simulate"))
+    simulate = simulate or IS_SIMULATED in click.get_current_context().meta
     return command_line(name, manifest, simulate=simulate, db=typed_db())
 
 

@@ -61,8 +61,9 @@ def command(
         number = len({*pending, *resumed, *fetched})
         runs = notify_runs(database, batch_id, SettingName.RETRIED, number)
     if as_json:
-        hint = "the jobs are taken up by the next run" if resumed or pending or fetched else "there is nothing to retry"
-        print_changed({"pending": pending, "asked_again": resumed, "fetched_again": list(fetched)}, hint, "run")
+        hint = runs_line(runs) if number else "there is nothing to retry"
+        following = "status" if runs or not number else "run"
+        print_changed({"pending": pending, "asked_again": resumed, "fetched_again": list(fetched)}, hint, following)
     else:
         report(keys, resumed, pending, fetched, free_only=download, runs=runs, are_named=bool(ids))
 

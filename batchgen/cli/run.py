@@ -91,7 +91,7 @@ def command(
         return
 
     if enroll:
-        enroll_for_workers(manifest, run_options, as_json)
+        enroll_for_workers(manifest, run_options, log_file, as_json)
         return
 
     async def run(log: IO[str] | None) -> Ending:
@@ -113,10 +113,12 @@ def command(
     sys.exit(ending.exit_code)
 
 
-def enroll_for_workers(manifest: Path, run_options: Any, as_json: bool) -> None:
+def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, as_json: bool) -> None:
     """Write the jobs into the table, and say what sends them."""
-    options_of_runs = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until", "only", "where", "sample")
-    if wrong := [name for name in (*options_of_runs, "limit") if run_options.get(name)]:
+    limits = ("max_cost", "in_flight", "submits_per_minute", "downloads", "until", "only", "where", "sample", "limit")
+    others = ("wait_for_credits", "verify", "exec", "metrics", "log_file")
+    typed = {**run_options, "log_file": log_file}
+    if wrong := [name for name in (*limits, *others) if typed.get(name) not in (None, False, ())]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
         raise UsageError(f"--enroll starts no run for {names}: write limits into the manifest, or use `batchgen set`")
     announce(asyncio.run(api.enroll_only(manifest, run_options)), as_json)

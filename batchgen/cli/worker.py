@@ -29,6 +29,7 @@ from batchgen.report.progress import Progress
 from batchgen.report.run_events import Worked
 from batchgen.report.terminal import OutputStream, print_json, print_lines
 from batchgen.report.words import plural, shortened, summary_line
+from batchgen.services.registry import SIMULATOR
 
 FILES_SHOWN = 3
 
@@ -140,7 +141,8 @@ def progress_of(database: Database, run: WorkerRun, as_json: bool) -> Progress:
 
 def command_for(database: Database, batch: EnrolledBatch, name: str) -> str:
     """Another command on a batch of this table, to type where its manifest is."""
-    return command_line(name, batch.manifest_path, db=database.path or shown(database.url))
+    is_simulated = batch.service == SIMULATOR
+    return command_line(name, batch.manifest_path, simulate=is_simulated, db=database.path or shown(database.url))
 
 
 def announce(run: WorkerRun, as_json: bool) -> None:

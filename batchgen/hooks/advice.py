@@ -88,6 +88,8 @@ def next_step(ending: Ending) -> NextStep:
     """What a person does after a run."""
     if ending.is_limit_set:
         return NextStep("raise the limit where it was set; then the same command goes on", "set")
+    if ending.exit_code is ExitCode.DELIVERED and not ending.batch_summary.counts[State.DONE]:
+        return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
         return BY_EXIT_CODE.get(ending.exit_code, NextStep(""))
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from batchgen.files.measures import Measures
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
-from batchgen.jobtable import ledger
+from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update, move
@@ -53,6 +53,11 @@ def all_states(connection: Connection, batch_id: int) -> dict[str, State]:
     return {key: State(state) for key, state in rows}
 
 
+def gone(connection: Connection, batch_id: int, keys: Collection[str]) -> set[str]:
+    """Those of these jobs that left the manifest before they were sent, or whose request goes on under another name."""
+    return {row.key for row in rows_of(connection, batch_id, keys) if row.error_class == ErrorClass.GONE}
+
+
 def rows_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Row[Any]]:
     """These jobs with what their current attempts came to, in the manifest's order. `keys` may be of any number."""
     of_batch = ROWS.where(jobs.c.batch_id == batch_id)
@@ -70,12 +75,17 @@ def may_be_charged(row: Row[Any]) -> bool:
 def retry(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
     """Failed and cancelled jobs become pending, for a new attempt. The old ones stay in the ledger, released.
 
-    A charged one is paid for once more: see `ask_again`. Returns the keys moved.
+    A charged one is paid for once more: see `ask_again`. One that left the manifest stays as it is. Returns the keys
+    moved.
     """
     retried = []
     for row in rows_of(connection, batch_id, keys):
         state = State(row.state)
-        if state.is_retriable and move(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
+        if not state.is_retriable or row.error_class == ErrorClass.GONE:
+            continue
+        if move(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
+            if row.attempt_id is None:  # It may have been cancelled before it was ever compared with the log.
+                settings.compare_again(connection, batch_id, now)
             unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
             connection.execute(update(attempts).where(*unreleased).values(released_at=now))
             retried.append(row.key)
@@ -195,6 +205,6 @@ GENERATIONS = select(jobs.c.key, attempts.c.id, attempts.c.origin, attempts.c.ac
     attempts, jobs, jobs.c.attempt_id == attempts.c.id
 )
 ROWS = select(
-    *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.attempt_id),
+    *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.attempt_id, jobs.c.error_class),
     *(attempts.c.outcome, attempts.c.cost_usd),
 ).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)

@@ -33,6 +33,8 @@ HISTORY = timedelta(days=30)
 """How far back the service's log is compared with jobs that are new in a table. Services keep about three months."""
 SLACK = timedelta(hours=1)
 """How far the clocks of this machine and of the service may differ."""
+ONLY_IN_LOG = "only the service's log has this request"
+"""The remark of an attempt that was taken over from the log."""
 SHOWN = 5
 """Repeats that a message names one by one."""
 PAID_FAILURES = (ErrorClass.NO_FILE, ErrorClass.EXPIRED, ErrorClass.UNCONFIRMED)
@@ -87,6 +89,11 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     first = now - HISTORY
     is_new = compared is None or synced.new or synced.edited or synced.redone
     return first if is_new else max(first, newest - SLACK)
+
+
+def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
+    """When the newest generation of the batch was bought that only the service's log knew."""
+    return connection.execute(NEWEST_FROM_LOG, {"in_batch": batch_id}).scalar()
 
 
 def record_comparison(connection: Connection, batch_id: int, at: datetime) -> None:
@@ -259,3 +266,4 @@ NEWEST = (
     .join(jobs, attempts.c.job_id == jobs.c.id)
     .where(jobs.c.batch_id == bindparam("in_batch"))
 )
+NEWEST_FROM_LOG = NEWEST.where(attempts.c.error == ONLY_IN_LOG)

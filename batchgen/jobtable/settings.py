@@ -20,7 +20,7 @@ from batchgen.files.liveness import host_name
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.row_conditions import SETTING_IS_CURRENT
-from batchgen.jobtable.schema import jobs, settings
+from batchgen.jobtable.schema import batches, jobs, settings
 
 Place = Literal["first", "last", "unset"]
 
@@ -69,6 +69,17 @@ def record_manifest(
     stored = {setting.name: setting.value for setting in current(connection, batch_id)}
     if has_changes or stored.get(SettingName.MANIFEST) != manifest:
         record(connection, batch_id, SettingName.MANIFEST, manifest, now, by)
+
+
+def compare_again(connection: Connection, batch_id: int, now: datetime) -> None:
+    """Jobs are to be sent that may never have been compared with the service's log: every run compares them first.
+
+    A new row of the manifest, with the same value, shows that to runs that are at work.
+    """
+    connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=None))
+    for setting in current(connection, batch_id):
+        if setting.name is SettingName.MANIFEST:
+            record(connection, batch_id, SettingName.MANIFEST, setting.value, now, person())
 
 
 def prioritize(

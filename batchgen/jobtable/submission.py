@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
-from batchgen.jobtable import ledger
+from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
@@ -226,6 +226,7 @@ def outdated(connection: Connection, job: Job, fingerprint: str, now: datetime) 
     """A local file has changed since the claim: nothing was sent, and the job is claimed again as what it is now."""
     reason = "a local file has changed since the job was claimed"
     decide(connection, job, Outcome.NOT_SENT, now, error=reason)
+    settings.compare_again(connection, job.batch_id, now)
     return leave(connection, job, State.PENDING, now, detail=reason, attempt_id=None, fingerprint=fingerprint)
 
 

@@ -14,7 +14,7 @@ from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
 from batchgen.jobtable import commands, delivery, ledger, lineage, polling, reconciliation, submission
-from batchgen.jobtable.repeats import Repeat, refusal
+from batchgen.jobtable.repeats import ONLY_IN_LOG, Repeat, refusal
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
@@ -90,7 +90,7 @@ def adopt(
     (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
     sent_at = update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at)
     connection.execute(sent_at)
-    submission.unconfirmed(connection, sent, Unknown("only the service's log has this request"), now, now)
+    submission.unconfirmed(connection, sent, Unknown(ONLY_IN_LOG), now, now)
     (lost,) = load_jobs(connection, [job.id])
     handle = adopter.handle_of(past.generation_id, job.endpoint)
     finding = Adopted(past.generation_id, past.accepted_at, past.cost_usd, handle)
