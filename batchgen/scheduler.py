@@ -165,6 +165,10 @@ class Scheduler(Stage):
         context = self.context
         try:
             files, digests = await read_files(context.folder, job)
+        except asyncio.CancelledError:  # It was certainly not sent, so nobody has to search for it.
+            unsent = NotSent("the run was stopped while it read the job's files")
+            await context.database.write(submission.returned, job, unsent, clock.utcnow())
+            raise
         except local_files.InputMissing as error:
             if context.is_worker:
                 await context.database.write(self.leave_to_others, job, str(error), clock.utcnow())

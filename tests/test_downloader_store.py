@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
+import tempfile
 from pathlib import Path
 
 import obstore
@@ -11,8 +14,10 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
 from batchgen.download.task import SAME_BYTES
+from batchgen.files import object_store
 from batchgen.files.part import Part
 from batchgen.files.placing import StorePlacing
+from batchgen.files.store_errors import StoreError
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.schema import jobs
@@ -231,3 +236,49 @@ async def test_a_link_in_place_of_the_scratch_folder_is_not_followed(
             await turn(stage)
     assert "a symbolic link" in table.row().error
     assert (list(elsewhere.iterdir()), folder_store.objects) == ([], {})
+
+
+async def test_what_is_no_file_in_a_folder_that_is_a_store_keeps_its_name_and_holds_up_nothing(
+    table: Table, folder_store: TestStore
+) -> None:
+    url = f"{folder_store.url}/mona.mp4"
+    path = Path(url.removeprefix("file://"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(path)
+    assert object_store.describe(url) == object_store.StoredObject(object_store.NO_FILE, "")
+    with pytest.raises(StoreError, match="is no file"):
+        list(object_store.read(url))
+    async with serving(full_answer()) as wire:
+        finished(table, folder_store, f"{wire.base_url}/v.mp4")
+        async with downloading(context_of(table, ScriptedService())) as stage:
+            await turn(stage)
+    assert table.output().path == f"{folder_store.url}/mona~1.mp4"
+
+
+async def test_an_empty_file_is_stored_as_one(table: Table, folder_store: TestStore) -> None:
+    with tempfile.TemporaryFile() as empty:
+        assert await object_store.upload(f"{folder_store.url}/empty.mp4", empty, DIGEST)
+
+
+async def test_a_store_that_stops_in_the_middle_of_an_object_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(object_store, "RETRIES", 0)
+    for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "us-east-1")):
+        monkeypatch.setenv(name, value)
+    release = asyncio.Event()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: "e"\r\n'
+            b"Last-Modified: Sun, 01 Mar 2026 12:00:00 GMT\r\n\r\nhalf"
+        )
+        await release.wait()
+        writer.close()
+
+    async with await asyncio.start_server(stall, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        with pytest.raises(StoreError):
+            await asyncio.to_thread(lambda: list(object_store.read("s3://clips/mona.mp4")))
+        release.set()

@@ -133,6 +133,16 @@ def test_looking_for_files_ends_in_time(table: Table, clock: Clock, monkeypatch:
     assert (files.checked, files.is_all) == (1, False)
 
 
+def test_a_file_that_cannot_be_looked_at_is_not_called_lost(table: Table) -> None:
+    path = deliver(table)
+    path.unlink()
+    path.symlink_to(path.name)
+    lost = table.database.read_now(delivery.lost_files, table.batch_id, table.folder)
+    assert (lost.files, "mona.mp4: cannot be read: Too many levels" in lost.obstacle) == ([], True)
+    result = run_command(table, "retry", "--download")
+    assert "Nothing has been changed." in str(result.exception)
+
+
 @pytest.mark.parametrize("ids", [["mona"], []], ids=["by its id", "without ids"])
 def test_retry_download_fetches_what_is_lost_and_nothing_else(table: Table, ids: list[str]) -> None:
     deliver(table, "lisa")

@@ -372,6 +372,7 @@ def test_a_long_line_is_cut_around_the_problem(folder: Path) -> None:
         ("a.png/m.yaml", "the manifest cannot be read: Not a directory"),
         ("x" * 300, "the manifest cannot be read: File name too long"),
         ("\0", "the manifest cannot be read: embedded null byte"),
+        ("caf\udce9/m.yaml", "the path of this manifest is not UTF-8"),
     ],
 )
 def test_a_path_that_is_no_manifest_is_reported(folder: Path, name: str, message: str) -> None:

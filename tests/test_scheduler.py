@@ -55,6 +55,26 @@ OUTCOMES: list[tuple[SubmitOutcome, State, Outcome, dict[str, Any]]] = [
 ]
 
 
+async def test_a_job_that_is_cancelled_while_its_files_are_read_was_certainly_not_sent(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+
+    async def read_for_ever(*_arguments: object) -> Any:
+        await never.wait()
+
+    monkeypatch.setattr("batchgen.scheduler.read_files", read_for_ever)
+    table.sync("mona")
+    scheduler = Scheduler(context_of(table, ScriptedService(), FAST), 1)
+    await scheduler.tick(NOON)
+    (task,) = scheduler.tasks
+    await asyncio.sleep(0)  # it begins to read
+    scheduler.cancel()
+    await asyncio.wait([task])
+    assert (table.row().state, table.row().attempt_id) == ("pending", None)
+    assert [attempt.outcome for attempt in table.attempts()] == ["not_sent"]
+
+
 def pause_of(table: Table) -> Any:
     return table.database.read_now(lambda connection: connection.execute(limits_table.select()).one())
 

@@ -54,8 +54,8 @@ def examine(location: str | Path, manifest: Path | None, command: Command, *, ve
 
 
 def folder_of(batch: StoredBatch, manifest: Path | None) -> Path:
-    """The folder below which the files of a batch lie."""
-    return (manifest or Path(batch.manifest_path)).absolute().parent
+    """The folder below which the files of a batch lie, by one name: manifests may reach it through links."""
+    return (manifest or Path(batch.manifest_path)).absolute().parent.resolve()
 
 
 def examine_batch(

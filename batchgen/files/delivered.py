@@ -18,6 +18,8 @@ from batchgen.files import object_store
 from batchgen.manifest.output_urls import is_url
 from batchgen.manifest.outputs import path_fault
 
+UNREADABLE = "cannot be read: "
+"""How the fault of a file begins of which nobody knows whether it is there as it was."""
 OTHER_CONTENT = "has other content than the one that was delivered"
 QUESTIONS_AT_ONCE = 16  # to a store: each waits for a network
 
@@ -75,6 +77,8 @@ def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
     stored = object_store.describe(file.path)
     if stored is None:
         return "is missing"
+    if stored.size == object_store.NO_FILE:
+        return "is no file any more"
     if fault := fault_of_size(stored.size, file.bytes):
         return fault
     sha256 = object_store.digest_of(file.path) if verify else stored.sha256 or file.sha256
@@ -94,7 +98,7 @@ def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"{UNREADABLE}{error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return "is no file any more"
     if fault := fault_of_size(status.st_size, file.bytes):
@@ -105,5 +109,5 @@ def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
                 if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
                     return OTHER_CONTENT
         except OSError as error:
-            return f"cannot be read: {error.strerror}"
+            return f"{UNREADABLE}{error.strerror}"
     return ""

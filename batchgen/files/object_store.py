@@ -51,9 +51,15 @@ PROBE_TRIES = 4
 """To make an object under a name under which nothing lies."""
 
 
+NO_FILE = -1
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as the store describes it. `sha256` is None where the object has no such metadata."""
+    """An object as the store describes it. `sha256` is None where the object has no such metadata.
+
+    The size is `NO_FILE` where something else lies in its place.
+    """
 
     size: int
     sha256: str | None
@@ -68,6 +74,8 @@ def look_up(parts: OutputUrl) -> StoredObject | None:
     with errors_of(parts):
         import obstore
 
+        if is_no_file(parts):
+            return StoredObject(NO_FILE, "")
         try:
             answer = obstore.get(client_for(parts), parts.key, options={"head": True})
         except FileNotFoundError:
@@ -99,9 +107,17 @@ def read(url: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     with errors_of(parts):
         import obstore
 
-        answer = obstore.get(client_for(parts, TRANSFER_SECONDS), parts.key, options=range_of(start, end))
+        if is_no_file(parts):
+            raise StoreError(f"/{parts.key} is no file", parts.root, is_file=True)
+        answer = obstore.get(client_for(parts, TRANSFER_SECONDS, reads=True), parts.key, options=range_of(start, end))
         for piece in answer.stream(min_chunk_size=PIECE_BYTES):
             yield bytes(piece)
+
+
+def is_no_file(parts: OutputUrl) -> bool:
+    """Whether a folder, or a pipe, is in the place of an object of a `file://` store: the library would open it."""
+    path = Path(f"/{parts.key}")
+    return parts.scheme == "file" and path.exists() and not path.is_file()
 
 
 def range_of(start: int, end: int | None) -> Any:
@@ -131,7 +147,8 @@ async def upload(url: str, file: BinaryIO, sha256: str, content_type: str = "vid
     mapped, not read, so its size costs no memory.
     """
     parts = judged(url)
-    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    size = os.fstat(file.fileno()).st_size
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     if len(content) > ONE_PUT_BYTES:
         raise StoreError(
             "a store takes at most 5 GB in one upload, and only one upload replaces nothing", parts.root, is_file=True
@@ -245,15 +262,18 @@ def errors_of(parts: OutputUrl, *faults: type[Exception]) -> Iterator[None]:
         raise fault_of_store(error, parts) from None
 
 
-def client_for(parts: OutputUrl, seconds: int = ANSWER_SECONDS) -> ObjectStore:
-    """A client for the store of a URL, which waits for an answer at most so long. Raises `UsageError`, `StoreError`."""
+def client_for(parts: OutputUrl, seconds: int = ANSWER_SECONDS, *, reads: bool = False) -> ObjectStore:
+    """A client for the store of a URL, which waits for an answer at most so long. Raises `UsageError`, `StoreError`.
+
+    With `reads`, it waits for each piece of a long answer no longer than for a short one.
+    """
     settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(PROVIDERS)))
     with errors_of(parts):
-        return open_client(parts.root, seconds, settings)
+        return open_client(parts.root, seconds, reads, settings)
 
 
 @lru_cache(maxsize=16)
-def open_client(root: str, seconds: int, _settings: tuple[tuple[str, str], ...]) -> ObjectStore:
+def open_client(root: str, seconds: int, reads: bool, _settings: tuple[tuple[str, str], ...]) -> ObjectStore:
     from obstore.store import from_url
 
     options: dict[str, Any] = {
@@ -264,6 +284,8 @@ def open_client(root: str, seconds: int, _settings: tuple[tuple[str, str], ...])
         },
         "retry_config": {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
     }
+    if reads:
+        options["client_options"]["read_timeout"] = timedelta(seconds=ANSWER_SECONDS)
     if root.startswith("file:"):
         return from_url("file:///")
     if root.startswith("s3:"):

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, text
 
 from batchgen import clock
-from batchgen.files.delivered import DeliveredFile, LostFile, faults_of
+from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -164,6 +164,8 @@ def lost_files(
                 lost += [LostFile(file, fault) for file, fault in faults_of(folder, files, verify=verify) if fault]
             except OSError as error:
                 return LostFiles(lost, number, is_all=False, obstacle=f"{error.filename}: {error.strerror or error}")
+            if hidden := next((file for file in lost if file.fault.startswith(UNREADABLE)), None):
+                return LostFiles([], number, is_all=False, obstacle=f"{folder / hidden.file.path}: {hidden.fault}")
             number += len(files)
             if until and not verify and len(files) == FILES_AT_ONCE and clock.utcnow() >= until:
                 return LostFiles(lost, number, is_all=False)

@@ -90,8 +90,19 @@ def read(
     )
 
 
+def is_text(path: str) -> bool:
+    """Whether a path can be kept in the job table: a name on a disk may be of any bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _read_manifest(path: Path) -> bytes:
     """The bytes of a manifest. Raises InvalidValue."""
+    if not is_text(str(path.absolute())):
+        raise InvalidValue("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
             raise InvalidValue("this is a folder, not a manifest", "name the YAML file in it")
