@@ -105,7 +105,7 @@ class AccountError(BatchgenError):
 
 
 class ServiceUnreachable(BatchgenError):
-    """The service never answered."""
+    """The service has not answered at all, or not for hours."""
 
     exit_code = ExitCode.UNREACHABLE
 

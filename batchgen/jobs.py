@@ -102,7 +102,7 @@ class Outcome(StrEnum):
 
 
 class ErrorClass(StrEnum):
-    """Why a job failed or was cancelled, or what stands in its way. A service reports the first seven."""
+    """Why a job failed or was cancelled, or what stands in its way. A service reports those down to UNKNOWN."""
 
     PARAMETER = "parameter"  #: the service refuses a value of the request
     INPUT_FILE = "input_file"  #: an image or another file of the request cannot be read, here or at the service

@@ -1,4 +1,4 @@
-"""What the four stages share: `Stage`, a bounded set of tasks, and `RunContext`, the state of one run."""
+"""What the stages share: `Stage`, a bounded set of tasks, and `RunContext`, the state of one run."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
 def test_a_command_to_type_has_only_options_that_it_takes() -> None:
     loaded = {name: cli.load(name) for name in cli.COMMANDS}
     takers = {name for name, command in loaded.items() for part in parts(command) if "simulate" in names_of(part)}
-    assert takers == set(SIMULATED)
+    assert takers == set(SIMULATED), "SIMULATED in hooks/command_line.py lists them"
 
 
 def parts(command: click.Command) -> list[click.Command]:

@@ -201,7 +201,7 @@ def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_pro
 def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
     readme = " ".join(README.read_text("utf-8").split())
     legend = " · ".join(f"{codes} {meaning}" for codes, meaning in ExitCode.legend().items())
-    assert f"Exit codes: {legend}." in readme
+    assert f"Exit codes: {legend}." in readme, f"README.md says: Exit codes: {legend}."
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -167,10 +167,10 @@ def test_a_selected_job_that_comes_back_is_sent_although_those_after_it_were_acc
 @pytest.mark.parametrize(
     ("only", "message"),
     [
-        (("noire-0",), "--only noire-0: fits the id of no job; did you mean noir-0"),
-        (("noir-*", "pastell-1"), "--only pastell-1: fits the id of no job; did you mean pastel-1"),
+        (("noire-0",), "--only noire-0: fits the id of no job of this batch; did you mean noir-0"),
+        (("noir-*", "pastell-1"), "--only pastell-1: fits the id of no job of this batch; did you mean pastel-1"),
         (("*-7",), "--only *-7: fits the id of no job"),
-        (("Noir-*",), "--only Noir-*: fits the id of no job; did you mean noir-"),
+        (("Noir-*",), "--only Noir-*: fits the id of no job of this batch; did you mean noir-"),
     ],
 )
 def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(

@@ -177,7 +177,7 @@ def test_a_pattern_that_fits_no_job_is_refused_with_the_nearest_ids(
     for command in ("run", "plan"):
         ended = batchgen(command, "m.yaml", "--only", "sunset", "--only", "harbor-1", **simulator.environment)
         assert ended.returncode == 2, ended.stderr
-        assert "--only harbor-1: fits the id of no job; did you mean harbour-1?" in ended.stderr
+        assert "--only harbor-1: fits the id of no job of this batch; did you mean harbour-1?" in ended.stderr
         assert "Traceback" not in ended.stderr
     assert Bill(simulator.ledger).accepted == []
 

@@ -39,7 +39,7 @@ COMMANDS = {
     "verdicts": "Bring verdicts on clips from a file into the job table.",
     "next": "Write the picked or rejected jobs as a new manifest: for another model, or for another try.",
     "retry": "Make failed jobs pending again. Their earlier attempts stay in the job table.",
-    "cancel": "Cancel jobs that have not been sent.",
+    "cancel": "Cancel jobs that have not been sent; by id, whatever is not delivered.",
     "resolve": "Settle jobs whose answer was lost and that the service's request log does not list.",
     "reconcile": "Compare a batch with the account's bill, charge by charge, and fetch what was paid for.",
     "export": "Write the delivered clips as CSV, JSON lines, Parquet or WebDataset, or as sidecar files.",

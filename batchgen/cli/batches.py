@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from batchgen.catalogue.wording import listed
 from batchgen.cli.options import mark_simulated, next_command, typed_db
-from batchgen.cli.patterns import is_pattern, matching
 from batchgen.errors import UsageError
 from batchgen.hooks.command_line import command_line
 from batchgen.jobs import State
@@ -17,6 +17,7 @@ from batchgen.jobtable import commands
 from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
+from batchgen.jobtable.patterns import is_pattern, matching
 from batchgen.report.hints import CommandLine
 from batchgen.report.words import plural
 from batchgen.services.registry import SIMULATOR
@@ -71,24 +72,26 @@ def job_keys(
     ]
     problems += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     keys = list(states)
-    if patterns:
-        of_all = database.read_now(commands.all_states, batch_id)
-        for pattern, fitting in zip(patterns, matching(of_all, patterns), strict=True):
-            chosen = [key for key in fitting if of_all[key] in by_pattern]
-            if not chosen:
-                problems.append(f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern)}")
-            keys += chosen
+    of_all = database.read_now(commands.all_states, batch_id) if patterns else {}
+    for pattern, fitting in zip(patterns, matching(of_all, patterns), strict=True):
+        chosen = [key for key in fitting if of_all[key] in by_pattern]
+        if not chosen:
+            problems.append(
+                f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern, 'or')}"
+            )
+        keys += chosen
     gone = database.read_now(commands.gone, batch_id, keys)
     problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
     keys = [key for key in keys if key not in gone]
     if problems:
-        names = " and ".join(sorted(allowed, reverse=True))
-        raise UsageError("\n".join([*problems, f"Only {names} jobs can be {verb}. Nothing has been changed."]))
+        only = f"Only {words(allowed, 'and')} jobs can be {verb}. Nothing has been changed."
+        raise UsageError("\n".join([*problems, only]))
     return list(dict.fromkeys(keys))
 
 
-def words(states: Collection[State]) -> str:
-    return " or ".join(sorted(states, reverse=True))
+def words(states: Collection[State], conjunction: str) -> str:
+    """The states as a sentence lists them, in the order of a job's life."""
+    return listed([state for state in State if state in states], conjunction)
 
 
 def commands_on(batch: StoredBatch, manifest: Path | None) -> CommandLine:

@@ -34,8 +34,8 @@ MONEY = {
 
 @options.jobs_of_batch
 def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool) -> None:
-    """Runs leave it alone from now on. Without IDS: every job that has not been sent. An ID may be a shell pattern, in
-    quotes, for those of them that it fits: 'hero-*'.
+    """Runs leave them alone from now on. Without IDS: every job that has not been sent. An ID may be a shell pattern,
+    in quotes, for those of them that it fits: 'hero-*'.
 
     A job that was sent is cancelled only if its id is typed. The service is asked to end its generation where it can
     be; the others may be finished and charged all the same. Runs at work act on it within two seconds.

@@ -10,11 +10,11 @@ from batchgen import clock
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.cli.changes import print_changed
-from batchgen.cli.patterns import matching
 from batchgen.cli.steering import runs_at_work
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands, settings
+from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.settings import Place
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines

@@ -245,7 +245,7 @@ def judged(url: str) -> OutputUrl:
 
 @contextmanager
 def errors_of(parts: OutputUrl, *faults: type[Exception]) -> Iterator[None]:
-    """Turn what the library raises, and `faults`, into `OSError`s for a person. `FileNotFoundError` else passes.
+    """Turn what the library raises, and `faults`, into `OSError`s for a person. Any other `FileNotFoundError` passes.
 
     Raises `UsageError` where the library is not installed.
     """

@@ -27,7 +27,10 @@ def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db:
 
 
 def options_of(*texts: str | None) -> str:
-    """Options from the row of a run (JSON), to type after another command: " --max-cost 20"; a time may have passed."""
+    """Options from the row of a run (JSON), to type after another command: " --max-cost 20".
+
+    Without `until`, which may have passed.
+    """
     words = []
     for text in filter(None, texts):
         try:

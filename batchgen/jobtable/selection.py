@@ -11,20 +11,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
-from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.condition import bounded, condition
+from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.schema import jobs
-
-COMPARED = 1_000
-"""Ids that a pattern without a match is compared with, to suggest one: comparing a million takes a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +142,10 @@ def find(connection: Connection, batch_id: int, selection: Selection) -> list[in
     ordered = statement.order_by(jobs.c.priority.desc(), jobs.c.id)
     with bounded(connection) if selection.where is not None else nullcontext():
         rows = connection.execute(ordered).all()
-    for pattern in selection.only:
-        if not any(fnmatchcase(row.key, pattern) for row in rows):
-            similar = get_close_matches(pattern.strip("*?"), [row.key for row in rows[:COMPARED]], n=3, cutoff=0.4)
-            hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
-            raise UsageError(f"--only {pattern}: fits the id of no job{hint}")
     if selection.only:
-        rows = [row for row in rows if any(fnmatchcase(row.key, pattern) for pattern in selection.only)]
+        groups = matching([row.key for row in rows], selection.only, "--only ")
+        chosen = {key for group in groups for key in group}
+        rows = [row for row in rows if row.key in chosen]
     if selection.sample is not None:
         shuffled = sorted(rows, key=lambda row: hashlib.sha256(row.key.encode("utf-8", "replace")).digest())
         sample = {row.id for row in shuffled[: selection.sample]}

@@ -42,6 +42,8 @@ def url_fault(output: str) -> str | None:
     if scheme not in SCHEMES:
         return f"an output is a path, or a URL that begins with {', '.join(f'{name}{MARK}' for name in SCHEMES)}"
     if scheme == "file":
+        if re.search(r"#\d+$", output):
+            return "a name in a file:// store does not end with # and a number"
         return "file:// is followed by a whole path: file:///mnt/clips/…" if bucket else None
     if not BUCKET.fullmatch(bucket):
         return f"{scheme}{MARK} is followed by the name of a bucket, of lowercase letters, digits, dots and hyphens"

@@ -17,8 +17,11 @@ def is_pattern(text: str) -> bool:
     return re.search(r"[*?\[]", text) is not None
 
 
-def matching(keys: Iterable[str], patterns: Sequence[str]) -> list[list[str]]:
-    """The keys that each id or shell pattern fits, each key once. Raises `UsageError` for one that fits none."""
+def matching(keys: Iterable[str], patterns: Sequence[str], option: str = "") -> list[list[str]]:
+    """The keys that each id or shell pattern fits, each key once. Raises `UsageError` for one that fits none.
+
+    `option` stands before a pattern in that message.
+    """
     groups: list[list[str]] = []
     unmatched = dict.fromkeys(keys)
     all_keys = dict(unmatched)
@@ -26,7 +29,7 @@ def matching(keys: Iterable[str], patterns: Sequence[str]) -> list[list[str]]:
         fitting = [pattern] if pattern in all_keys else [key for key in all_keys if fnmatchcase(key, pattern)]
         if not fitting:
             hint = nearest_hint(pattern.strip("*?"), list(all_keys)[:COMPARED])
-            raise UsageError(f"{pattern}: fits the id of no job of this batch{f'; {hint}' if hint else ''}")
+            raise UsageError(f"{option}{pattern}: fits the id of no job of this batch{f'; {hint}' if hint else ''}")
         groups.append([key for key in fitting if key in unmatched])
         for key in fitting:
             unmatched.pop(key, None)
