@@ -155,7 +155,9 @@ def judge_jobs(
 
 def explain_hold(choice: Choice, context: RunContext) -> str:
     """Why no more is sent, and what a person does about it: a value that was set is raised where it was set."""
-    how = "Raise it by `batchgen set`, where it was set" if is_set(choice, context) else ""
+    how = "Raise it by `batchgen set`, or in the manifest, and enroll that again" if context.is_worker else ""
+    if is_set(choice, context):
+        how = "Raise it by `batchgen set`, where it was set"
     return budget.explanation(choice, context.terms_in_force, how)
 
 

@@ -86,7 +86,7 @@ def test_a_manifest_that_was_never_run_has_nothing_to_show(command: str, batchge
     result = batchgen(command, "none.yaml")
     assert result.returncode == 2
     assert "there is no such manifest" in result.stderr
-    assert "batchgen run none.yaml" in result.stderr
+    assert "name one with --db" in result.stderr
 
 
 def test_review_serves_until_it_is_interrupted(batch: ReviewBatch, launch: Launch) -> None:
