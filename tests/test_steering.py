@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from batchgen import run
+from batchgen.api.opening import enroll_only
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobtable import ledger, settings, submission
 from batchgen.jobtable.kinds import SettingName
@@ -19,6 +21,7 @@ from batchgen.limits import credit_wait, steering
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest import AUTO, Limits
+from batchgen.measurer import Measurer
 from batchgen.runner import Runner
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE
@@ -203,6 +206,27 @@ def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before
     assert rows(database, "SELECT state FROM jobs WHERE key = 'two'") == [{"state": "pending"}]
     ended = batchgen("run", "m.yaml", "--changed", "keep", **service.environment)
     assert (ended.returncode, len(Bill(service.ledger).accepted)) == (0, 2), ended.stderr
+
+
+def test_a_job_that_is_enrolled_while_the_last_clips_are_measured_is_delivered(
+    tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in simulate("--instant", "--speed", "6000").environment.items():
+        monkeypatch.setenv(name, value)
+    one, two = {"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A harbour."}
+    manifest = write_manifest(tmp_path / "m.yaml", [one])
+    measured: list[Measurer] = []
+
+    async def measure_rest(measurer: Measurer) -> None:
+        measured.append(measurer)
+        if len(measured) == 1:
+            write_manifest(manifest, [one, two])
+            await asyncio.to_thread(asyncio.run, enroll_only(manifest, {}))
+
+    monkeypatch.setattr(Measurer, "measure_rest", measure_rest)
+    result = run(manifest)
+    assert (result.exit_code, [(job.id, job.state) for job in result.jobs]) == (0, [("one", "done"), ("two", "done")])
+    assert len(measured) == 2
 
 
 def test_jobs_on_which_no_run_is_at_work_wait_for_a_run_and_for_the_end_of_a_pause(
