@@ -18,8 +18,11 @@ AT_THE_SERVICE = "SELECT id FROM jobs WHERE state IN ('submitting', 'generating'
 SENT = "SELECT id FROM attempts"
 
 
-def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command) -> None:
-    """Two runs on one table heed what is set at once; one is killed while paused, and a new one waits as well."""
+def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command) -> Bill:
+    """Two runs on one table heed what is set at once; one is killed while paused, and a new one waits as well.
+
+    Returns what was bought.
+    """
     simulator = simulate("--speed", "1", "--instant")  # no generation ends, so that the limit stays in use
     limits = {"submits_per_minute": 60_000, "in_flight": 2, "polls_per_minute": 6_000}
     write_manifest(folder / "m.yaml", 12, limits=limits)
@@ -73,12 +76,16 @@ def steer_two_runs(folder: Path, db: str, ask: Ask, simulate: Simulate, launch: 
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (12, 0)
     shown = steer("set")
     assert re.search(r"^in_flight: 100 \(set at .* by .*@.*; the manifest has 2\)$", shown, re.MULTILINE)
+    return Bill(simulator.ledger)
 
 
 def work_without_a_manifest(
     folder: Path, db: str, ask: Ask, simulate: Simulate, launch: Launch, batchgen: Command
-) -> None:
-    """Workers in folders of their own deliver a batch; one is killed, one is drained, and one has no image."""
+) -> Bill:
+    """Workers in folders of their own deliver a batch; one is killed, one is drained, and one has no image.
+
+    Returns what was bought.
+    """
     simulator = simulate("--speed", "300", "--instant", "--lag", "0")
     write_image(folder / "images/dusk.png", 400, 300)
     jobs = [{"id": f"clip-{n}", "prompt": f"Number {n}."} for n in range(8)]
@@ -114,3 +121,4 @@ def work_without_a_manifest(
     assert (len(Bill(simulator.ledger).accepted), Bill(simulator.ledger).duplicates) == (9, 0)
     assert (folder / "m/dusk.mp4").exists()
     assert len([*(folder / "one").rglob("*.mp4"), *(folder / "two").rglob("*.mp4")]) == 8
+    return Bill(simulator.ledger)

@@ -113,7 +113,7 @@ def test_a_command_wakes_the_runs_on_its_table(place: str) -> None:
     hints: list[bool] = []
     with Database(place) as own, lock_held(own, RUN, lambda: hints.append(True)), Database(place) as command:
         command.write_now(note, "retried")
-        until(lambda: hints)
+        assert all(until(lambda: hints))
 
 
 # --- what a broken connection leaves behind --------------------------------------------------------------------------

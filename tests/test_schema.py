@@ -264,6 +264,8 @@ def test_the_rows_that_the_impossible_ones_are_made_from_are_possible(raw: sqlit
     put(raw, "outputs", OUTPUT, {"number": 2}, DELIVERED)
     put(raw, "attempts", SECOND_ATTEMPT, {"outcome": "rejected"})
     put(raw, "jobs", JOB, {"key": "done", "state": "done", "attempt_id": 1, "delivered_at": NOW})
+    rows = {table: raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ROWS}
+    assert rows == dict.fromkeys(ROWS, 1) | {"outputs": 2, "attempts": 2, "jobs": 2}
 
 
 REFERENCES = [

@@ -50,13 +50,15 @@ def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_n
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     database = tmp_path / "batchgen.db"
-    steer_two_runs(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
+    bill = steer_two_runs(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
+    assert bill.duplicates == 0
 
 
 def test_two_runs_on_a_server_heed_what_is_set_likewise(
     tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    steer_two_runs(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
+    bill = steer_two_runs(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
+    assert bill.duplicates == 0
 
 
 async def test_what_was_claimed_before_a_pause_is_sent_and_followed_and_nothing_else_is(table: Table) -> None:

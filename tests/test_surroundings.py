@@ -84,7 +84,9 @@ def test_a_stream_that_cannot_be_written_falls_silent(broken: Callable[[], Abstr
 
 
 def test_a_process_without_a_console_has_no_stream() -> None:
-    OutputStream(None).write("nobody hears it")
+    output = OutputStream(None)
+    output.write("nobody hears it")
+    assert output.failure is None
 
 
 @needs_full

@@ -28,13 +28,15 @@ def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
     database = tmp_path / "batchgen.db"
-    work_without_a_manifest(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
+    bill = work_without_a_manifest(tmp_path, str(database), lambda sql: rows(database, sql), simulate, launch, batchgen)
+    assert bill.duplicates == 0
 
 
 def test_workers_share_a_batch_on_a_server(
     tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    work_without_a_manifest(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
+    bill = work_without_a_manifest(tmp_path, place, lambda sql: postgres.ask(place, sql), simulate, launch, batchgen)
+    assert bill.duplicates == 0
 
 
 def test_a_worker_keeps_to_the_cap_of_a_manifest_and_works_on_other_batches_meanwhile(

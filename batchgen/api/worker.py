@@ -79,11 +79,8 @@ class Worker:
         self.database, self.folder = database, folder
         self.stays, self.waits_for_credits = stays, waits_for_credits
         self.show, self.on_error, self.on_idle = show, on_error, on_idle
-        self.is_idle = False
         self.runs: dict[int, WorkerRun] = {}
-        """By batch, while they are at work."""
-        self.last: dict[int, WorkerRun] = {}
-        """Those that have just ended, likewise."""
+        """By batch, until their end is noted."""
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self.ended: dict[int, Ended] = {}
         self.signal: signal.Signals | None = None
@@ -92,15 +89,16 @@ class Worker:
 
     async def run(self) -> ExitCode:
         """Work on all batches. Returns the exit code of the first run that has not delivered everything."""
+        was_idle = False
         try:
             while not self.signal:
                 self.wakeup.clear()
                 await self.begin_runs()
                 if not self.tasks and not self.stays:
                     break
-                if not self.tasks and not self.is_idle:
+                if not self.tasks and not was_idle:
                     self.on_idle()
-                self.is_idle = not self.tasks
+                was_idle = not self.tasks
                 await wait_for(self.wakeup, CHECK_SECONDS)
         except TableLocked:
             if not self.signal:  # else a person has ended the wait
@@ -166,9 +164,9 @@ class Worker:
             code = error.exit_code
             self.on_error(batch, error)
         finally:
-            if last := self.last.pop(batch.id, None):
+            if ended := self.runs.pop(batch.id, None):
                 # What was changed while the run was at work, it has heeded.
-                batch = replace(last.batch, setting=last.runner.upkeep.steered)
+                batch = replace(ended.batch, setting=ended.runner.upkeep.steered)
             self.ended[batch.id] = Ended(code, batch, clock.utcnow())
             self.wakeup.set()
 
@@ -196,18 +194,15 @@ class Worker:
             last_event = await read(statistics.last_event)
             run = WorkerRun(batch, Runner(self.database, service, spec), absent, last_event)
             self.runs[batch.id] = run
-            try:
-                if self.signal:
-                    run.runner.stop(self.signal)
-                async with self.show(run):
-                    try:
-                        run.ending = await run.runner.run()
-                    except BatchgenError as error:
-                        run.error = error
-                        raise
-                return run
-            finally:
-                self.last[batch.id] = self.runs.pop(batch.id)
+            if self.signal:
+                run.runner.stop(self.signal)
+            async with self.show(run):
+                try:
+                    run.ending = await run.runner.run()
+                except BatchgenError as error:
+                    run.error = error
+                    raise
+            return run
 
     def folder_of(self, batch: EnrolledBatch) -> Path:
         """Where the outputs and local files of a batch are: the worker's folder, else that of the manifest if it is on

@@ -66,10 +66,9 @@ def job_keys(
     if not ids:
         return database.read_now(commands.keys_in, batch_id, default)
     states = database.read_now(commands.states_of, batch_id, ids)
-    patterns = [id_ for id_ in ids if id_ not in states and is_pattern(id_)]
-    problems = [
-        f"{id_}: there is no such job in this batch" for id_ in ids if id_ not in states | dict.fromkeys(patterns)
-    ]
+    others = [id_ for id_ in ids if id_ not in states]
+    patterns = [id_ for id_ in others if is_pattern(id_)]
+    problems = [f"{id_}: there is no such job in this batch" for id_ in others if not is_pattern(id_)]
     problems += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
     keys = list(states)
     of_all = database.read_now(commands.all_states, batch_id) if patterns else {}

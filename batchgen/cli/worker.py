@@ -96,10 +96,9 @@ async def work(
         if as_json:
             print_step(batch.name, "ended", str(error), error.exit_code, advice=hints.advice(hint, decide))
 
-    def show_idle() -> None:
-        message = "nothing to do now: it waits for jobs, until a signal comes"
+    def show_idle(message: str, code: ExitCode | None) -> None:
         if as_json:
-            print_step("", "idle", message, None)
+            print_step("", "idle", message, code)
         else:
             print_lines(message, err=True)
 
@@ -109,17 +108,15 @@ async def work(
         waits_for_credits=waits_for_credits,
         show=show,
         on_error=show_error,
-        on_idle=show_idle,
+        on_idle=lambda: show_idle("nothing to do now: it waits for jobs, until a signal comes", None),
     )
     with signals_handled(worker):
         code = await worker.run()
     message = (
         "stopped: what was begun, others go on with" if worker.signal else "nothing is left that this worker can do"
     )
-    if as_json:
-        print_step("", "idle", message, code)
-    elif not worker.ended or worker.signal:
-        print_lines(message, err=True)
+    if as_json or not worker.ended or worker.signal:
+        show_idle(message, code)
     return code
 
 

@@ -78,17 +78,19 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
     A charged one is paid for once more: see `ask_again`. One that left the manifest stays as it is. Returns the keys
     moved.
     """
-    retried = []
+    retried, may_be_uncompared = [], False
     for row in rows_of(connection, batch_id, keys):
         state = State(row.state)
         if not state.is_retriable or row.error_class == ErrorClass.GONE:
             continue
         if move(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
-            if row.attempt_id is None:  # It may have been cancelled before it was ever compared with the log.
-                settings.compare_again(connection, batch_id, now)
+            # One that was never sent may have been cancelled before it was ever compared with the log.
+            may_be_uncompared = may_be_uncompared or row.attempt_id is None
             unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
             connection.execute(update(attempts).where(*unreleased).values(released_at=now))
             retried.append(row.key)
+    if may_be_uncompared:
+        settings.compare_again(connection, batch_id, now)
     return retried
 
 
