@@ -7,8 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageErr
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.migrations import HEAD
 from tests.processes import ROOT
+from tests.table import Table
 
 
 def sql(path: Path, *statements: str) -> Path:
@@ -150,50 +151,71 @@ def test_a_path_where_no_file_can_be_is_refused_with_the_reason(tmp_path: Path, 
 OPEN_AS_NOBODY = """
 import os, sys, tempfile
 from pathlib import Path
+from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.errors import StorageError
-with tempfile.TemporaryDirectory() as folder, Database(Path(folder) / "warm.db"):
-    pass  # everything is imported while this process may still read its own code
+with tempfile.TemporaryDirectory() as folder, Database(Path(folder) / "warm.db") as database:
+    database.read_now(stored_batches)  # everything is imported while this process may still read its own code
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
-    with Database(sys.argv[1]):
-        print("opened")
+    with Database(sys.argv[1]) as database:
+        print("opened, with", *[batch.name for batch in database.read_now(stored_batches)], flush=True)
+        database.write_now(lambda connection: connection.exec_driver_sql("DELETE FROM batches") and None)
 except StorageError as error:
     print(error)
 """
 
 
-@pytest.mark.parametrize("there", [True, False], ids=["a file that may only be read", "a folder that may only be read"])
-def test_a_read_only_path_is_refused_and_unchanged(there: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("readonly")
-    path = folder / "batchgen.db"
-    before = our_table(path).read_bytes() if there else b""
+@contextmanager
+def read_only_folder(folder: Path) -> Iterator[None]:
+    """A folder that anybody may read and nobody may write, with the files in it."""
     above = [parent for parent in folder.parents if parent.stat().st_uid == os.getuid() and parent != Path("/")]
-    modes = {parent: parent.stat().st_mode for parent in above}
-    for parent in above:
-        parent.chmod(parent.stat().st_mode | 0o555)
-    if there:
-        path.chmod(0o444)
-    folder.chmod(0o555)
+    modes = {path: path.stat().st_mode for path in (*above, folder, *folder.iterdir())}
+    for path, mode in modes.items():
+        path.chmod(mode | 0o555 if path in above else 0o555 if path == folder else 0o444)
     try:
-        ran = subprocess.run(
-            [sys.executable, "-c", OPEN_AS_NOBODY, path],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            timeout=60,
-            check=False,
-        )
+        yield
     finally:
-        folder.chmod(0o755)
-        for parent, mode in modes.items():
-            parent.chmod(mode)
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def open_as_nobody(path: Path) -> str:
+    """What the script above prints for a table, run by a user who owns nothing."""
+    ran = subprocess.run(
+        [sys.executable, "-c", OPEN_AS_NOBODY, path], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
     assert ran.returncode == 0, ran.stderr
-    assert str(path) in ran.stdout
-    assert "cannot be used" in ran.stdout
-    assert (path.read_bytes() if there else b"") == before
-    assert list(folder.iterdir()) == ([path] if there else [])
+    return ran.stdout
+
+
+def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("readonly") / "batchgen.db"
+    with read_only_folder(path.parent):
+        printed = open_as_nobody(path)
+    assert str(path) in printed
+    assert "cannot be used" in printed
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_in_use", [False, True], ids=["nobody has open", "a run is at work on"])
+def test_a_table_that_may_only_be_read_is_read_and_not_written(
+    is_in_use: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("readonly") / "batchgen.db"
+    with ExitStack() as stack:
+        with Database(path) as database:
+            Table(database, path.parent).sync()
+        if is_in_use:  # what it has written last is in its journal alone
+            database = stack.enter_context(Database(path))
+            database.write_now(lambda c: c.exec_driver_sql("UPDATE batches SET name = 'autumn'") and None)
+        before = {file: file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith("-shm")}
+        with read_only_folder(path.parent):
+            opened, refused = open_as_nobody(path).splitlines()
+        assert opened == f"opened, with {'autumn' if is_in_use else 'spring'}"
+        assert refused.startswith(f"{path}: the job table cannot be used: it may only be read here. Ask for")
+        assert {file: file.read_bytes() for file in before} == before
 
 
 def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:

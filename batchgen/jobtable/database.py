@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from batchgen import clock
 from batchgen.errors import StorageError
 from batchgen.jobtable import place
-from batchgen.jobtable.engine import database_url, make_engine, path_of, without_secrets
+from batchgen.jobtable.engine import database_url, make_engine, may_write, path_of, without_secrets
 from batchgen.jobtable.migrations import bring_up, is_current
 from batchgen.jobtable.table_lock import PATIENCE_TRIES, TableLock
 from batchgen.jobtable.writer import Writer
@@ -32,6 +32,7 @@ SERVER_TIME = text("SELECT clock_timestamp()")
 
 SENTENCES = {
     sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
+    sqlite3.SQLITE_READONLY: "it may only be read here. Ask for the right to write its file and its folder",
     sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
 }
 """What a person does about an error of SQLite, by its primary code."""
@@ -83,8 +84,9 @@ class Database:
                 self.is_new = self.lock.wait_for(lambda: bring_up(self.url))
             self.engine = make_engine(self.url, writing=True)
             self.reading = make_engine(self.url, writing=False)
-            # A file that cannot be written is noticed before anything is sent.
-            self.lock.wait_for(lambda: self.engine.connect().close())
+            # A file that cannot be written is noticed before anything is sent: here, or at a run's first write.
+            if self.path is None or may_write(self.path):
+                self.lock.wait_for(lambda: self.engine.connect().close())
             # The same file is read, whatever happens to its name.
             self.lock.wait_for(lambda: self.reading.connect().close())
         self.file = self.path.stat() if self.path else None

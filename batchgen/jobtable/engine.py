@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,21 @@ def existing_file(url: URL, mode: str, **query: str) -> URL:
     return URL.create("sqlite", database=address, query={"mode": mode, "uri": "true", **query})
 
 
+def may_write(path: Path) -> bool:
+    """Whether this process may change the SQLite database of a file that is there, and make a journal beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def sealed_file(url: URL, path: Path) -> URL:
+    """An SQLite database that may only be read, such as one on a colleague's disk.
+
+    SQLite makes a file beside a database to read it, unless it is told that nobody changes it. It is told so where
+    there is no journal, which a run at work has.
+    """
+    has_journal = path.with_name(f"{path.name}-wal").exists()
+    return existing_file(url, "ro", **({} if has_journal else {"immutable": "1"}))
+
+
 def make_engine(url: URL, *, writing: bool, foreign_keys: bool = True) -> Engine:
     """An engine for writing, whose transactions hold the write lock from their beginning, or for reading a snapshot.
 
@@ -97,7 +113,10 @@ def make_engine(url: URL, *, writing: bool, foreign_keys: bool = True) -> Engine
 
 
 def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
-    url = existing_file(url, "rw")  # a table that was moved away must not be made again
+    path = Path(str(url.database))
+    is_sealed = not (writing or may_write(path))
+    # Whatever the mode, a table that was moved away must not be made again.
+    url = sealed_file(url, path) if is_sealed else existing_file(url, "rw")
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -105,7 +124,7 @@ def sqlite_engine(url: URL, writing: bool, foreign_keys: bool) -> Engine:
         connection.isolation_level = None  # the driver would begin at the first write, after the reads it depends on
         for pragma in (
             f"busy_timeout={round(RETRY_SECONDS * 1000)}",
-            "journal_mode=WAL",
+            *([] if is_sealed else ["journal_mode=WAL"]),
             "synchronous=FULL",  # an intent must survive a power cut
             f"foreign_keys={'ON' if foreign_keys else 'OFF'}",
             f"query_only={'OFF' if writing else 'ON'}",
@@ -161,7 +180,10 @@ def inspection_engine(url: URL, *, immutable: bool = False) -> Engine:
 
     `immutable` makes no journal beside it either; it is for a file that nobody else has open.
     """
-    if path_of(url):
-        url = existing_file(url, "ro", **({"immutable": "1"} if immutable else {}))
+    if path := path_of(url):
+        if immutable or may_write(path):
+            url = existing_file(url, "ro", **({"immutable": "1"} if immutable else {}))
+        else:
+            url = sealed_file(url, path)
         return create_engine(url, connect_args={"timeout": RETRY_SECONDS})
     return postgres_engine(url, writing=False)
