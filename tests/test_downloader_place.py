@@ -16,8 +16,11 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.download import fetching
 from batchgen.download.task import SAME_BYTES
+from batchgen.files.outputs import OutputFolder, numbered
+from batchgen.files.part import Part
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
+from batchgen.manifest.outputs import LONGEST_NAME, SPARE, path_fault
 from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
@@ -162,6 +165,14 @@ async def test_a_file_of_somebody_else_is_never_overwritten(table: Table, clock:
     assert target.with_name("mona~1.mp4").read_text() == "somebody else's"
     assert target.with_name("mona~2.mp4").read_bytes() == CLIP
     assert table.row().output_path == "mona~2.mp4"
+
+
+def test_the_longest_output_of_a_manifest_leaves_space_for_what_is_added_to_it(tmp_path: Path) -> None:
+    output = "m" * (LONGEST_NAME - SPARE - len(".mp4")) + ".mp4"
+    assert path_fault(output, SPARE) is None
+    added = numbered(numbered(output, 999, "-"), 99) + ".unplayable"
+    assert path_fault(added) is None
+    Part(OutputFolder(tmp_path), added, "batchgen-eb04330eeac263b2-5ed022abe433450eb80a326d04cb09a8").path.touch()
 
 
 async def test_after_a_crash_between_rename_and_row_nothing_is_requested(table: Table, clock: Clock) -> None:

@@ -18,7 +18,7 @@ from batchgen.jobs import Parent
 from batchgen.jobtable.columns import plain
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import Choice
-from batchgen.manifest.outputs import folded, path_fault
+from batchgen.manifest.outputs import SPARE, folded, path_fault
 from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
 from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, text_of
 
@@ -161,7 +161,7 @@ class Composer:
     def output(self, key: str) -> str | None:
         """A path of the job's own, where the usual one cannot be, or another job has it."""
         name, number = key, self.made.jobs
-        while path_fault(path := f"{self.name}/{name}.mp4") or folded(path) in self.outputs:
+        while path_fault(path := f"{self.name}/{name}.mp4", SPARE) or folded(path) in self.outputs:
             name, number = f"job-{number}", number + 1
         self.outputs.add(folded(path))
         return None if name == key else f"{{{{ batch }}}}/{name}.mp4"

@@ -20,7 +20,7 @@ from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
-from batchgen.manifest.outputs import path_fault
+from batchgen.manifest.outputs import SPARE, path_fault
 from batchgen.manifest.successor import Target
 from batchgen.manifest.yaml_text import comment
 from batchgen.services.registry import DEFAULT
@@ -69,7 +69,7 @@ def new_batch_name(database: Database, path: Path | None) -> str | None:
     name = path.stem
     if fault := name_fault(name):
         raise UsageError(f"{path}: the name of the file is that of the new batch, and it {fault}")
-    if fault := path_fault(f"{name}/clip.mp4"):
+    if fault := path_fault(f"{name}/clip.mp4", SPARE):
         raise UsageError(f"{path}: the videos go to a folder that is called as the file: {fault}")
     for stored in database.read_now(stored_batches):
         if stored.name in (name, simulated_name(name)) and not is_from(stored, path):

@@ -17,6 +17,9 @@ LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
 """Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
 LONGEST_PATH = 1_000
 """Bytes of a path: macOS takes 1,024, with the manifest's folder; S3 takes 1,024 for a key."""
+SPARE = len("-999") + len("~99") + len(".unplayable")
+"""Bytes that a manifest leaves of both, for what is added to its output: the number of a generation's further file, of
+a name that is taken, and the mark of a file that does not play."""
 TABLE = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
 """Names of a job table and of what lies beside it. SQLite removes a journal that it cannot read."""
 UNSAFE = re.compile(r'[<>:"|?*\\]')
@@ -27,35 +30,38 @@ SAFE = re.compile(rf"({SAFE_NAME}/){{0,5}}{SAFE_NAME}\.mp4", re.IGNORECASE | re.
 """Paths that are safe for sure. The slower checks are for all others."""
 
 
-def path_fault(path: str) -> str | None:
-    """Why no video may be written to `path`, or None. Single dots in it are harmless: `tidy` removes them."""
+def path_fault(path: str, spare: int = 0) -> str | None:
+    """Why no video may be written to `path`, or None. Single dots in it are harmless: `tidy` removes them.
+
+    `spare` is how many bytes shorter than the longest its names must be.
+    """
     if SAFE.fullmatch(path):
         return None
     if is_url(path):
-        return url_fault(path) or key_fault(split_url(path).key)
+        return url_fault(path) or key_fault(split_url(path).key, spare)
     if not path.strip():
         return "the output path is empty"
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
         return "the output path must be relative to the manifest"
-    return names_fault(path)
+    return names_fault(path, spare)
 
 
-def key_fault(key: str) -> str | None:
+def key_fault(key: str, spare: int) -> str | None:
     """Why no video may be stored under a key, or None."""
     if not key or key.endswith("/"):
         return "the output URL has no name in it"
     if ".." in key.split("/"):
         return "the output URL has a part that is .."
-    fault = None if SAFE.fullmatch(key) else names_fault(key)
+    fault = None if SAFE.fullmatch(key) else names_fault(key, spare)
     return fault and fault.replace("the output path", "the output URL")
 
 
-def names_fault(path: str) -> str | None:
+def names_fault(path: str, spare: int) -> str | None:
     """What is wrong with the names in a path, or None."""
-    if len(path.encode("utf-8", "replace")) > LONGEST_PATH:
-        return f"the output path is longer than {LONGEST_PATH} bytes"
+    if len(path.encode("utf-8", "replace")) > LONGEST_PATH - spare:
+        return f"the output path is longer than {LONGEST_PATH - spare} bytes"
     for name in path.split("/"):
-        if name != "." and (fault := name_fault(name)):
+        if name != "." and (fault := name_fault(name, spare)):
             return fault
     if path.endswith("/.") or not tidy(path):
         return "the output path has no name in it"
@@ -66,7 +72,7 @@ def names_fault(path: str) -> str | None:
     return None
 
 
-def name_fault(name: str) -> str | None:
+def name_fault(name: str, spare: int) -> str | None:
     """Why `name` cannot be a part of an output path, or None."""
     if not name:
         return "the output path has an empty part"
@@ -82,8 +88,8 @@ def name_fault(name: str) -> str | None:
         return f"the output path holds {unsafe[0]}, which not every system allows in a file name"
     if RESERVED.match(name):
         return f"{name} is the name of a device on Windows"
-    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
-        return f"a part of the output path is longer than {LONGEST_NAME} bytes"
+    if len(name.encode("utf-8", "replace")) > LONGEST_NAME - spare:
+        return f"a part of the output path is longer than {LONGEST_NAME - spare} bytes"
     return None
 
 
