@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import batchgen
 from batchgen import clock as clock_module
 from batchgen.ending import judge
 from batchgen.errors import ExitCode
-from batchgen.files.delivered import DeliveredFile, LostFile
+from batchgen.files.delivered import DeliveredFile, LostFile, fault_of
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, polling, statistics
 from batchgen.jobtable.delivery import LostFiles
@@ -27,6 +28,7 @@ from batchgen.report.progress import CAUSE_AGAIN, Progress
 from batchgen.report.words import blocker_line, lost_lines
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of
+from tests.stores import TestStore
 from tests.table import MINUTE, RUN, SECOND, Table
 from tests.test_retry import run_command
 
@@ -141,6 +143,13 @@ def test_a_file_that_cannot_be_looked_at_is_not_called_lost(table: Table) -> Non
     assert (lost.files, "mona.mp4: cannot be read: Too many levels" in lost.obstacle) == ([], True)
     result = run_command(table, "retry", "--download")
     assert "Nothing has been changed." in str(result.exception)
+
+
+def test_the_files_of_a_bucket_that_is_gone_are_not_called_lost(bucket: TestStore, tmp_path: Path) -> None:
+    missing = DeliveredFile("mona", 1, f"{bucket.url}/mona.mp4", 9, "")
+    assert fault_of(tmp_path, missing, verify=False) == "is missing"
+    with pytest.raises(OSError, match="there is no such bucket"):
+        fault_of(tmp_path, replace(missing, path="s3://gone/mona.mp4"), verify=False)
 
 
 @pytest.mark.parametrize("ids", [["mona"], []], ids=["by its id", "without ids"])

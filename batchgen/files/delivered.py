@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.files import object_store
-from batchgen.manifest.output_urls import is_url
+from batchgen.manifest.output_urls import is_url, split_url
 from batchgen.manifest.outputs import path_fault
 
 UNREADABLE = "cannot be read: "
@@ -76,6 +76,7 @@ def fault_of_object(file: DeliveredFile, *, verify: bool) -> str:
         return fault
     stored = object_store.describe(file.path)
     if stored is None:
+        object_store.check_bucket(split_url(file.path).root)
         return "is missing"
     if stored.size == object_store.NO_FILE:
         return "is no file any more"

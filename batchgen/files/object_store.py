@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batchgen.errors import StorageError, UsageError
 from batchgen.files.safe_open import UnsafePath
-from batchgen.files.store_errors import StoreError, fault_of_store
+from batchgen.files.store_errors import StoreError, fault_of_store, is_without_bucket
 from batchgen.manifest.output_urls import OutputUrl, is_url, split_url
 from batchgen.manifest.outputs import path_fault
 
@@ -81,6 +81,24 @@ def look_up(parts: OutputUrl) -> StoredObject | None:
         except FileNotFoundError:
             return None
         return StoredObject(answer.meta["size"], answer.attributes.get(SHA256))
+
+
+@lru_cache(maxsize=16)
+def check_bucket(root: str) -> None:
+    """Raise `StoreError` where the bucket itself is not there: an object without it is not known to be lost.
+
+    Nobody needs the right to list objects: where that is refused, the bucket counts as there.
+    """
+    parts = split_url(f"{root}/any")
+    with errors_of(parts):
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            obstore.list_with_delimiter(client_for(parts), PROBE)
+        except BaseError as error:
+            if is_without_bucket(error):
+                raise
 
 
 def holds(url: str, size: int, sha256: str) -> bool | None:

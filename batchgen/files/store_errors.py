@@ -16,6 +16,8 @@ QUERY = re.compile(r"\?\S*")
 """The query of an address may hold a signature."""
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+"""The codes by which the stores say that a bucket is not there."""
 SYSTEM = re.compile(r"\(os error (\d{1,4})\)")
 INCOMPLETE = re.compile(r"Account must be specified|Missing (AccessKeyId|SecretAccessKey)")
 TOKEN_HOSTS = ("169.254.", "metadata.google.internal", "token request")
@@ -50,13 +52,18 @@ def fault_of_store(error: Exception, parts: OutputUrl) -> OSError:
     return StoreError(fault, parts.root, is_all=is_all)
 
 
+def is_without_bucket(error: Exception) -> bool:
+    """Whether the library says that a bucket is not there."""
+    return (match := CODE.search(str(error))) is not None and match[1] in NO_BUCKET
+
+
 def describe_fault(error: Exception, scheme: str, text: str, status: str, code: str) -> tuple[str, bool]:
     """What a person does about an answer, and whether the next file would meet the same."""
     remark = f" ({' '.join(filter(None, (status, code)))})" if status else ""
     credentials = CREDENTIALS.get(scheme, "")
     if any(host in text for host in TOKEN_HOSTS) or INCOMPLETE.search(text):
         return f"there are no credentials for this store. Set {credentials}", True
-    if code in ("NoSuchBucket", "ContainerNotFound") or (status == "404" and "PUT" in text):
+    if code in NO_BUCKET or (status == "404" and "PUT" in text):
         return "there is no such bucket. Make it, or correct `output:`", True
     if "redirect without LOCATION" in text or code == "AuthorizationHeaderMalformed":
         return f"the bucket is in another region{remark}. Set AWS_REGION to it", True
