@@ -14,7 +14,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
 from batchgen.download.task import SAME_BYTES
-from batchgen.files import object_store
+from batchgen.files import object_store, store_client
 from batchgen.files.part import Part
 from batchgen.files.placing import StorePlacing
 from batchgen.files.store_errors import StoreError
@@ -261,8 +261,8 @@ async def test_an_empty_file_is_stored_as_one(table: Table, folder_store: TestSt
 
 
 async def test_a_store_that_stops_in_the_middle_of_an_object_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_store, "ANSWER_SECONDS", 1)
-    monkeypatch.setattr(object_store, "RETRIES", 0)
+    monkeypatch.setattr(store_client, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(store_client, "RETRIES", 0)
     for name, value in (("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_REGION", "us-east-1")):
         monkeypatch.setenv(name, value)
     release = asyncio.Event()
