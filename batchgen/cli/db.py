@@ -47,6 +47,7 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
     After a crash, or Ctrl-C, the same command goes on; with --abort, everything stays in FROM.
     """
     from batchgen import clock
+    from batchgen.doctor.findings import shell
     from batchgen.jobtable import copying
     from batchgen.jobtable.batches import table_exists
     from batchgen.jobtable.database import Database
@@ -68,7 +69,8 @@ def copy(source: str, target: str, batch: str | None, abort: bool, as_json: bool
                 print_lines(f"{', '.join(names)}: the copy is given up; FROM runs as before")
             return
         copied = copying.copy(database, target, batch, clock.utcnow(), show_progress)
-    hint = "run the batches with --db TO, or BATCHGEN_DB; FROM is for reading now"
+    password = " and its password" if "://" in copied.place else ""
+    hint = f"run the batches with --db {shell(copied.place)}{password}, or BATCHGEN_DB; FROM is for reading now"
     if as_json:
         tables = {
             name: {"rows": digest.rows, "sha256": digest.sha256.hexdigest()} for name, digest in copied.digests.items()
