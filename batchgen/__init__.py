@@ -15,7 +15,10 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchgen.api import BatchStatus, Check, RunEvent, RunOptions, Synced, arun, check, plan, run, status
+    from batchgen.api.checking import Check, check
+    from batchgen.api.options import RunOptions
+    from batchgen.api.running import RunEvent, Synced, arun, plan, run
+    from batchgen.api.standing import BatchStatus, status
     from batchgen.dry_run import Plan
     from batchgen.ending import RunResult
     from batchgen.errors import (
@@ -59,8 +62,13 @@ __all__ = [
 ]
 
 _MODULES = {
+    "api.checking": {"Check", "check"},
+    "api.options": {"RunOptions"},
+    "api.running": {"RunEvent", "Synced", "arun", "plan", "run"},
+    "api.standing": {"BatchStatus", "status"},
     "errors": {name for name in __all__ if name.endswith(("Error", "Invalid", "Changed", "Unreachable", "Code"))},
     "jobs": {"State"},
+    "dry_run": {"Plan"},
     "ending": {"RunResult"},
     "jobtable.statistics": {"Event", "JobResult"},
 }
@@ -76,5 +84,5 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = next((module for module, names in _MODULES.items() if name in names), "api")
+    module = next(module for module, names in _MODULES.items() if name in names)
     return getattr(importlib.import_module(f"batchgen.{module}"), name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from batchgen import api
+import batchgen
 from batchgen.cli.models import stored_prices
 from batchgen.errors import AccountError, BatchgenError, UsageError
 from batchgen.services.account import Account, Variables, origin_of, read_account, read_public_account
@@ -312,9 +312,9 @@ async def test_a_folder_from_somebody_else_is_sent_nothing(
         monkeypatch.setenv("AIMLAPI_API_KEY", KEY)
         monkeypatch.chdir(tmp_path)
         commands: dict[str, Callable[[], object]] = {
-            "run": lambda: api.run(path),
-            "plan": lambda: api.plan(path),
-            "check": lambda: api.check(path, online=True),
+            "run": lambda: batchgen.run(path),
+            "plan": lambda: batchgen.plan(path),
+            "check": lambda: batchgen.check(path, online=True),
             "models": lambda: stored_prices(tmp_path / "batchgen.db", True),
         }
         for name, command in commands.items():

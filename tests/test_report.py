@@ -15,20 +15,11 @@ import pytest
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
+from batchgen.report.formats import dollars, duration, local_time, plural, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines
-from batchgen.report.words import (
-    APPEARANCES,
-    blocker_line,
-    dollars,
-    duration,
-    local_time,
-    plural,
-    shortened,
-    state_counts,
-    summary_line,
-)
+from batchgen.report.words import APPEARANCES, blocker_line, state_counts, summary_line
 from tests.conftest import NOON
 from tests.table import SECOND, Table
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from batchgen import api, manifest
+import batchgen
+from batchgen import manifest
+from batchgen.api.opening import open_run
 from batchgen.cli.announcements import announce_warnings
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest import Manifest
@@ -380,7 +382,7 @@ def commented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_plan_shows_warnings_and_the_first_different_prompts_in_full(commented: Path) -> None:
-    plan = api.plan(commented, simulate=True)
+    plan = batchgen.plan(commented, simulate=True)
     lines = list(plan_lines(plan, plan.p50_at))
     assert lines[0] == f"warning: {COMMENT}"
     prompts = lines[lines.index("  the first prompts, as they would be sent:") + 1 :]
@@ -397,8 +399,8 @@ def test_a_plan_shows_warnings_and_the_first_different_prompts_in_full(commented
 async def test_check_and_run_show_warnings_before_anything_is_paid(
     commented: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert api.check(commented).warnings == (COMMENT,)
-    async with api.open_run(commented, {"simulate": True}) as opened:
+    assert batchgen.check(commented).warnings == (COMMENT,)
+    async with open_run(commented, {"simulate": True}) as opened:
         announce_warnings(opened.warnings, as_json=True)
         announce_warnings(opened.warnings, as_json=False)
     written = capsys.readouterr()

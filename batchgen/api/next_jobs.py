@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.catalogue import pointers
+from batchgen.catalogue.amounts import amount_text
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import Parent
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import Choice
 from batchgen.manifest.outputs import SPARE, folded, path_fault
@@ -182,7 +182,7 @@ class Composer:
         """Where a job comes from, in a line."""
         said = row.verdict or "no verdict"
         stars = f", {row.stars} star{'s' if row.stars > 1 else ''}" if row.stars else ""
-        cost = f", {plain(row.cost_usd)} USD" if row.cost_usd is not None else ""
+        cost = f", {amount_text(row.cost_usd)} USD" if row.cost_usd is not None else ""
         return f"{row.key} of {self.made.batch}: {said}{stars}{cost}"
 
     def header(self, manifest: Path, now: datetime, name: str | None) -> list[str]:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchgen import api, clock
+from batchgen import clock
+from batchgen.api.opening import OpenRun
 from batchgen.cli import options
 from batchgen.jobtable.blockers import Blocker
 from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
+from batchgen.report.formats import counts, plural
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import (
-    blocker_hint,
-    blocker_line,
-    counts,
-    plural,
-)
+from batchgen.report.words import blocker_hint, blocker_line
 from batchgen.stage import RunSpec
 
 
@@ -74,7 +71,7 @@ def announce_elsewhere(blockers: list[Blocker], as_json: bool) -> None:
             print_lines(blocker_line(blocker, clock.utcnow()), err=True)
 
 
-def announce_settings(opened: api.OpenRun, as_json: bool) -> None:
+def announce_settings(opened: OpenRun, as_json: bool) -> None:
     """Say what a person has set for the batch: it goes before the options and the manifest of this run."""
     database, batch_id, now = opened.database, opened.spec.synced.batch_id, clock.utcnow()
     in_force = database.read_now(read_in_force, batch_id)

@@ -18,8 +18,8 @@ from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, store
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.patterns import is_pattern, matching
+from batchgen.report.formats import plural
 from batchgen.report.hints import CommandLine
-from batchgen.report.words import plural
 from batchgen.services.registry import SIMULATOR
 
 

@@ -17,9 +17,9 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
+from batchgen.report.formats import plural, shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
-from batchgen.report.words import plural, shortened
 
 IDS_TYPED = 20  # in the command that takes them up again
 MONEY = {

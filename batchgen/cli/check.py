@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from batchgen import api
+from batchgen.api.checking import check
 from batchgen.cli import options
+from batchgen.report.formats import plural
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import plural
 
 
 @options.manifest
@@ -18,7 +18,7 @@ from batchgen.report.words import plural
 @options.json_lines
 def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None:
     """All problems are shown at once, with exit code 2."""
-    valid = api.check(manifest, validate=validate, online=online)
+    valid = check(manifest, validate=validate, online=online)
     if as_json:
         warnings = {"warnings": valid.warnings} if valid.warnings else {}
         print_json({"batch": valid.batch, "jobs": valid.jobs, "models": valid.models, **warnings})

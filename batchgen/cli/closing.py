@@ -11,7 +11,8 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from batchgen import api, clock
+from batchgen import clock
+from batchgen.api.opening import OpenRun
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.cli import options
 from batchgen.ending import Ending
@@ -25,15 +26,12 @@ from batchgen.jobtable.sync import Batch
 from batchgen.manifest.output_urls import is_url, split_url
 from batchgen.report import hints
 from batchgen.report.bill import closing_line
+from batchgen.report.formats import counts, dollars, duration, plural
 from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import (
     blocker_line,
-    counts,
-    dollars,
-    duration,
     lost_json,
     lost_lines,
-    plural,
     summary_json,
     summary_line,
     suspect_lines,
@@ -44,7 +42,7 @@ from batchgen.runner import Runner
 FAILURES_SHOWN = 5
 
 
-async def show_result(opened: api.OpenRun, ending: Ending, began_at: datetime, *, as_json: bool) -> None:
+async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as_json: bool) -> None:
     """Print how a run ended that began at that time: as the event `done`, or as text."""
     lasted = clock.utcnow() - began_at
     bill = await bill_of(opened.runner, ending, began_at)
@@ -71,7 +69,7 @@ async def show_result(opened: api.OpenRun, ending: Ending, began_at: datetime, *
 
 
 def closing_lines(
-    opened: api.OpenRun, ending: Ending, folder: str, failed: Mapping[str, int], lasted: timedelta
+    opened: OpenRun, ending: Ending, folder: str, failed: Mapping[str, int], lasted: timedelta
 ) -> list[str]:
     """What a person needs at the end, and the next command to type."""
     summary, hooks = ending.batch_summary, opened.hooks

@@ -118,8 +118,8 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     from batchgen.doctor.consistency import examine
     from batchgen.doctor.findings import shell
     from batchgen.jobtable.batches import table_location
+    from batchgen.report.formats import plural
     from batchgen.report.terminal import print_lines
-    from batchgen.report.words import plural
 
     manifest = Path(location) if location and location.endswith(MANIFEST_SUFFIXES) else None
     if manifest and not manifest.exists():

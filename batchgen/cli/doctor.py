@@ -16,8 +16,8 @@ from batchgen.errors import UsageError
 from batchgen.jobtable.batches import table_location
 from batchgen.report import hints
 from batchgen.report.command_events import Examined
+from batchgen.report.formats import plural
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import plural
 
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)

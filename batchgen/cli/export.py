@@ -29,8 +29,9 @@ from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, Choice
 from batchgen.manifest.output_urls import is_url
+from batchgen.report.formats import plural, shortened
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
-from batchgen.report.words import lost_lines, plural, shortened
+from batchgen.report.words import lost_lines
 
 FORMATS = ("csv", "jsonl", "parquet", "webdataset")
 SHARD_MB = 1_000  # a size that object stores and readers of WebDataset like

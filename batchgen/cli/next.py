@@ -21,8 +21,8 @@ from batchgen.jobtable.batches import stored_batches, table_location
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import STARS_MAX, Choice
 from batchgen.manifest import bounds
+from batchgen.report.formats import plural, shortened
 from batchgen.report.terminal import print_lines
-from batchgen.report.words import plural, shortened
 
 SHOWN_IDS = 5
 STDOUT = Path("-")

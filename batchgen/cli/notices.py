@@ -7,12 +7,9 @@ from batchgen.cli import options
 from batchgen.hooks.advice import stop_of
 from batchgen.report import hints
 from batchgen.report.event_fields import Advice
+from batchgen.report.formats import local_time, plural
 from batchgen.report.hints import CommandLine
 from batchgen.report.settings import pause_notice
-from batchgen.report.words import (
-    local_time,
-    plural,
-)
 from batchgen.runner import Runner
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from batchgen import api, clock
+from batchgen import clock
+from batchgen.api import running
 from batchgen.cli import options
 from batchgen.cli.run_options import run_options
 from batchgen.report.plan import plan_json, plan_lines
@@ -30,7 +31,7 @@ def command(manifest: Path, db: str | None, simulate: bool, validate: bool, as_j
 
 def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> None:
     """Make a plan and print it."""
-    plan = api.plan(path, **run_options)
+    plan = running.plan(path, **run_options)
     if as_json:
         print_json(plan_json(plan))
     else:

@@ -16,9 +16,9 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands, settings
 from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.settings import Place
+from batchgen.report.formats import plural, shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
-from batchgen.report.words import plural, shortened
 
 
 @options.add(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from batchgen import api
+from batchgen.api.opening import open_account
 from batchgen.billing.books import Books
 from batchgen.billing.reconcile import Comparison, reconcile
 from batchgen.cli import options
@@ -19,8 +19,8 @@ from batchgen.errors import BatchgenError, ExitCode
 from batchgen.files.report_file import judge
 from batchgen.jobtable import batches
 from batchgen.report import bill
+from batchgen.report.formats import dollars, shortened
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import dollars, shortened
 
 SHOWN = 20  # lines about what does not close: the CSV file has all
 
@@ -52,7 +52,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
             print_lines(sentence, err=True)
 
         async def compare() -> Comparison | None:
-            async with api.open_account(database, stored.service, folder) as service:
+            async with open_account(database, stored.service, folder) as service:
                 return await reconcile(database, service, stored, folder, books, tell)
 
         comparison = asyncio.run(compare())

@@ -15,8 +15,8 @@ from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.files.report_file import judge
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import ClipFile
+from batchgen.report.formats import plural
 from batchgen.report.terminal import print_lines
-from batchgen.report.words import plural
 from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource
 from batchgen.review.report import MARK, WrittenReport, write_report

@@ -17,9 +17,9 @@ from batchgen.jobs import Job
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
+from batchgen.report.formats import duration, plural, shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
-from batchgen.report.words import duration, plural, shortened
 from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
 

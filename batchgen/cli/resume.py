@@ -10,7 +10,7 @@ from batchgen.cli.batches import open_batch
 from batchgen.cli.steering import show_change
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
-from batchgen.report.words import local_time
+from batchgen.report.formats import local_time
 
 
 @options.add(options.manifest, options.db, options.simulate, options.json_lines)

@@ -13,7 +13,8 @@ from typing import IO, Any
 import click
 from click.core import ParameterSource
 
-from batchgen import api, clock
+from batchgen import clock
+from batchgen.api.opening import OpenRun, enroll_only, open_run
 from batchgen.cli import options
 from batchgen.cli.announcements import announce, announce_elsewhere, announce_settings, announce_warnings
 from batchgen.cli.closing import show_result
@@ -95,7 +96,7 @@ def command(
         return
 
     async def run(log: IO[str] | None) -> Ending:
-        async with api.open_run(manifest, run_options) as opened:
+        async with open_run(manifest, run_options) as opened:
             announce_warnings(opened.warnings, as_json)
             announce(opened.spec, as_json)
             if opened.database.is_new and opened.database.path and not as_json:
@@ -121,7 +122,7 @@ def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, 
     if wrong := [name for name in (*limits, *others) if typed.get(name) not in (None, False, ())]:
         names = " and ".join(f"--{name.replace('_', '-')}" for name in wrong)
         raise UsageError(f"--enroll starts no run for {names}: write limits into the manifest, or use `batchgen set`")
-    announce(asyncio.run(api.enroll_only(manifest, run_options)), as_json)
+    announce(asyncio.run(enroll_only(manifest, run_options)), as_json)
     if not as_json:
         location = batches.table_location(run_options["db"], manifest)
         place = " --db " + ("URL" if "://" in str(location) else shlex.quote(os.path.relpath(location)))
@@ -139,9 +140,7 @@ def open_log(path: Path) -> IO[str]:
         raise StorageError(f"--log-file {path}: {error.strerror}") from error
 
 
-async def run_with_progress(
-    opened: api.OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler
-) -> Ending:
+async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None, sentences: SentenceHandler) -> Ending:
     """Run the batch to its end, showing its progress, and print the result."""
     database, spec, runner = opened.database, opened.spec, opened.runner
     batch_id, batch, after = spec.synced.batch_id, spec.batch, opened.last_event

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from batchgen import clock
+from batchgen.catalogue.amounts import amount_text
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.cli.run_options import moment
 from batchgen.cli.steering import runs_at_work, show_json
 from batchgen.errors import UsageError
 from batchgen.jobtable import ledger
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
@@ -74,7 +74,7 @@ def remarks(changes: Mapping[SettingName, Any], committed: Decimal) -> Iterator[
     """What a person may not have meant. `committed` is what the batch has spent or reserved, in USD."""
     cap = changes.get(SettingName.MAX_COST)
     if cap is not None and cap <= committed:
-        yield f"{plain(committed)} USD of that is spent or reserved: nothing more is sent until it is raised"
+        yield f"{amount_text(committed)} USD of that is spent or reserved: nothing more is sent until it is raised"
 
 
 def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[SettingName, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from batchgen import api, clock
-from batchgen.api import BatchStatus
+from batchgen import clock
+from batchgen.api import standing
+from batchgen.api.standing import BatchStatus
 from batchgen.cli import options
 from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
@@ -18,14 +19,13 @@ from batchgen.hooks.command_line import options_of
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
+from batchgen.report.formats import local_time, plural
 from batchgen.report.settings import in_force_lines, setting_value
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_line,
-    local_time,
     lost_json,
     lost_lines,
-    plural,
     summary_json,
     summary_line,
     suspect_lines,
@@ -56,7 +56,7 @@ def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as
             watch_run(manifest, db, as_json=as_json)
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-    for status in api.status(manifest, db=db, verify=verify):
+    for status in standing.status(manifest, db=db, verify=verify):
         if as_json:
             print_status_json(status, manifest)
         else:

@@ -9,9 +9,9 @@ from batchgen.jobtable import leases, settings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.in_force import InForce, read_in_force
+from batchgen.report.formats import plural
 from batchgen.report.settings import runs_line, settings_json
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import plural
 
 
 def runs_at_work(database: Database, batch_id: int) -> list[str]:

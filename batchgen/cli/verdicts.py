@@ -17,8 +17,8 @@ from batchgen.jobtable import verdicts
 from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Imported
+from batchgen.report.formats import counts, plural
 from batchgen.report.terminal import print_json, print_lines
-from batchgen.report.words import counts, plural
 
 AT_ONCE = 500
 """Verdicts in one transaction: a run that is at work waits no longer than some milliseconds."""

@@ -24,11 +24,12 @@ from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
 from batchgen.report.event_fields import Advice
+from batchgen.report.formats import plural, shortened
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Worked
 from batchgen.report.terminal import OutputStream, print_json, print_lines
-from batchgen.report.words import plural, shortened, summary_line
+from batchgen.report.words import summary_line
 from batchgen.services.registry import SIMULATOR
 
 FILES_SHOWN = 3

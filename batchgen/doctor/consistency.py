@@ -19,7 +19,7 @@ from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
 from batchgen.manifest.output_urls import is_url
-from batchgen.report.words import plural
+from batchgen.report.formats import plural
 from batchgen.services.registry import SIMULATOR
 
 SHOWN = 20  # files without a row that are named

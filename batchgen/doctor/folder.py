@@ -15,7 +15,7 @@ from batchgen.errors import BatchgenError, ExitCode, UsageError
 from batchgen.files import object_store
 from batchgen.files.placing import ScratchFolder
 from batchgen.manifest.output_urls import is_url, split_url
-from batchgen.report.words import plural
+from batchgen.report.formats import plural
 from batchgen.services.account import Variables, read_dotenv
 
 PART = re.compile(r".+\.([0-9a-f]{12})\.part")

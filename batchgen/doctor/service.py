@@ -12,10 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 
 from batchgen import clock
+from batchgen.catalogue.amounts import amount_text
 from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.doctor.folder import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
-from batchgen.jobtable.columns import plain
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History, Service
 from batchgen.services.outcomes import Throttled, Trouble, Unavailable
@@ -127,9 +127,9 @@ async def balance_findings(service: Service) -> Iterator[Finding]:
     if balance is None:
         return iter([ok("balance", "the service does not tell it")])
     if balance <= Decimal(0):
-        message = f"{plain(balance)} USD are left: top up the account on the service's site"
+        message = f"{amount_text(balance)} USD are left: top up the account on the service's site"
         return iter([problem("balance", message, "", ExitCode.ACCOUNT)])
-    return iter([ok("balance", f"{plain(balance)} USD left")])
+    return iter([ok("balance", f"{amount_text(balance)} USD left")])
 
 
 def clock_findings(offset: timedelta | None) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect
 from batchgen.jobtable.migrations import HEAD
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.place import is_missing
-from batchgen.report.words import plural
+from batchgen.report.formats import plural
 from batchgen.services.registry import SIMULATOR, plugin
 
 SHOWN = 3  # lost files that are named

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from batchgen import clock
+from batchgen.catalogue.amounts import amount_text
 from batchgen.ending import Ending
 from batchgen.errors import BatchgenError
 from batchgen.hooks.advice import NextStep, Stop, StopKind, next_step, stop_of
@@ -17,7 +18,6 @@ from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
 from batchgen.hooks.notifier import Message, Notifier
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, leases, statistics
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.runner import Runner
 from batchgen.stage import wait_for
@@ -160,7 +160,7 @@ class RunHooks:
         lines = [first, *rest]
         if summary:
             states = ", ".join(f"{number} {state}" for state, number in summary.counts.items() if number)
-            lines.append(f"{states or 'no jobs'}; {plain(summary.cost_usd)} USD")
+            lines.append(f"{states or 'no jobs'}; {amount_text(summary.cost_usd)} USD")
         if self.failed:
             lines.append(f"{self.failed} commands of --exec failed")
         if step.hint:

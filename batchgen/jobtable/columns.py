@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorator
 from sqlalchemy.types import TypeEngine
 
+from batchgen.catalogue.amounts import amount_text
+
 MONEY_STEP = Decimal("0.0000001")
 """The smallest amount, in USD. The service counts in credits of 0.0000005 USD, so seven places hold each exactly."""
 
@@ -49,10 +51,10 @@ class Money(TypeDecorator[Decimal]):
         if value is None:
             return None
         exact = value.quantize(MONEY_STEP)
-        return plain(exact) if dialect.name == "sqlite" else exact
+        return amount_text(exact) if dialect.name == "sqlite" else exact
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(plain(Decimal(value)))
+        return None if value is None else Decimal(amount_text(Decimal(value)))
 
 
 class NanoUSD(TypeDecorator[Decimal]):
@@ -66,11 +68,6 @@ class NanoUSD(TypeDecorator[Decimal]):
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> Decimal | None:
         return None if value is None else Decimal(value).scaleb(-9)
-
-
-def plain(amount: Decimal) -> str:
-    """An amount as text without exponent and without trailing zeros."""
-    return format(amount.normalize(), "f")
 
 
 class ForeignText(TypeDecorator[str]):

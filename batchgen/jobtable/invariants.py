@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, bindparam, func, or_, select, text
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.jobs import Outcome, State
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.ledger import Entry
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
@@ -55,7 +55,10 @@ def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
         sums["unpriced"] += row.number * entry.unpriced
     sums["delivered_bytes"] = int(connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one())
     return [
-        Violation(f"{TOTALS[name]}: the batch says {plain(Decimal(stored[name]))}, its rows {plain(Decimal(total))}")
+        Violation(
+            f"{TOTALS[name]}: the batch says {amount_text(Decimal(stored[name]))},"
+            f" its rows {amount_text(Decimal(total))}"
+        )
         for name, total in sums.items()
         if stored[name] != total
     ]

@@ -18,11 +18,11 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.files import object_store
 from batchgen.files.outputs import name_of
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.sync import SyncResult
@@ -56,7 +56,7 @@ class Repeat:
         if owner := self.owner:
             return f"{self.job.key}: paid for as job {owner.key} of batch {owner.batch} ({owner.state})"
         if past := self.generation:
-            cost = "" if past.cost_usd is None else f", {plain(past.cost_usd)} USD"
+            cost = "" if past.cost_usd is None else f", {amount_text(past.cost_usd)} USD"
             return (
                 f"{self.job.key}: the service's log has it: generation {past.generation_id}"
                 f" of {past.accepted_at.astimezone():%Y-%m-%d %H:%M}{cost}"

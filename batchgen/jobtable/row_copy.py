@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, Table, Text, func, insert, select, text
 from sqlalchemy.exc import DataError, IntegrityError
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import StorageError
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.schema import batches, jobs, metadata, moves
 
 PAGE_ROWS = 1_000
@@ -70,7 +70,7 @@ class Digest:
 
 
 def text_of(value: datetime | Decimal) -> str:
-    return value.isoformat() if isinstance(value, datetime) else plain(value)
+    return value.isoformat() if isinstance(value, datetime) else amount_text(value)
 
 
 encode = json.JSONEncoder(default=text_of).encode

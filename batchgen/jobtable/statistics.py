@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,13 +12,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
 from batchgen.manifest.output_urls import is_url
 
+JOB_LOG = logging.getLogger("batchgen.jobs")
 EVENTS_AT_ONCE = 500
 """Events read in one query: bounds its memory and its time."""
 ASKED_FOR = (State.GENERATING, State.UNCONFIRMED)
@@ -89,6 +91,11 @@ class Event:
     from_state: State | None
     to_state: State
     detail: str | None
+
+    def log(self) -> None:
+        """Log the change of state, as `job.<state>` with the fields `job`, `from_state` and `detail`."""
+        fields = {"job": self.key, "from_state": self.from_state, "detail": self.detail}
+        JOB_LOG.info(f"job.{self.to_state}", extra=fields)
 
 
 def any_open(
@@ -204,7 +211,9 @@ def charge_of(row: Any) -> str:
     """What a failed attempt cost, in words; nothing for one that certainly cost nothing."""
     if row.outcome is None or not Outcome(row.outcome).may_be_paid or row.cost_usd == 0:
         return ""
-    return f" (charged {plain(row.cost_usd)} USD)" if row.cost_usd else " (charged, unless the service says otherwise)"
+    if not row.cost_usd:
+        return " (charged, unless the service says otherwise)"
+    return f" (charged {amount_text(row.cost_usd)} USD)"
 
 
 PLANNED_UNTIL = select(attempts.c.deadline_at).where(attempts.c.id == jobs.c.attempt_id).scalar_subquery()

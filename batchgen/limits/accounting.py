@@ -7,10 +7,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import TableLocked
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable import ledger, pricelist
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits import budget
@@ -81,4 +81,4 @@ async def warn_of_balance(
     cost = await database.read(budget.forecast, batch_id, now, terms, prices, FORECAST_JOBS)
     if balance >= cost:
         return ""
-    return f"the account has {plain(balance)} USD left; the pending jobs are expected to cost {plain(cost)}"
+    return f"the account has {amount_text(balance)} USD left; the pending jobs are expected to cost {amount_text(cost)}"

@@ -13,8 +13,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.jobtable import ledger, pricelist, submission
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected
@@ -116,11 +116,11 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
     totals = choice.totals
     match choice.hold:
         case Hold.BUDGET:
-            reserved = f" and {plain(totals.reserved)} reserved" if totals.reserved else ""
-            following = f", and the next job costs {plain(choice.next_cost)}" if choice.next_cost else ""
-            cap = plain(terms.max_cost or Decimal(0))
+            reserved = f" and {amount_text(totals.reserved)} reserved" if totals.reserved else ""
+            following = f", and the next job costs {amount_text(choice.next_cost)}" if choice.next_cost else ""
+            cap = amount_text(terms.max_cost or Decimal(0))
             return (
-                f"the budget is reached: {plain(totals.spent)} USD spent{reserved} of {cap}{following}."
+                f"the budget is reached: {amount_text(totals.spent)} USD spent{reserved} of {cap}{following}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from batchgen.jobtable.columns import plain
+from batchgen.catalogue.amounts import amount_text
 from batchgen.limits.generation_times import backoff
 from batchgen.services.outcomes import Blocked
 
@@ -66,7 +66,7 @@ class CreditWait:
 
     def __str__(self) -> str:
         """What the run waits for, in words."""
-        parts = [f"it has {plain(self.balance)} USD" if self.balance is not None else ""]
-        parts.append(f"the next job costs {plain(self.next_cost)}" if self.next_cost is not None else "")
+        parts = [f"it has {amount_text(self.balance)} USD" if self.balance is not None else ""]
+        parts.append(f"the next job costs {amount_text(self.next_cost)}" if self.next_cost is not None else "")
         amounts = ", ".join(filter(None, parts))
         return f"the account has no credits left{f' ({amounts})' if amounts else ''}"

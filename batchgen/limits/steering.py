@@ -15,10 +15,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import suggestion
 from batchgen.errors import UsageError
 from batchgen.jobtable import settings
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import batches
 from batchgen.jobtable.settings import Setting
@@ -133,7 +133,7 @@ def text_of(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, Decimal):
-        return plain(value)
+        return amount_text(value)
     return f"{value:.15g}" if isinstance(value, float) else str(value)
 
 

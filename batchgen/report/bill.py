@@ -14,10 +14,10 @@ from batchgen.billing.books import Books, OpenItem, usd
 from batchgen.billing.closing import ClosingBill
 from batchgen.billing.reconcile import Comparison
 from batchgen.billing.settlements import Settlement
+from batchgen.catalogue.amounts import amount_text
 from batchgen.files.report_file import report_file
 from batchgen.jobs import State
-from batchgen.jobtable.columns import plain
-from batchgen.report.words import dollars, plural
+from batchgen.report.formats import dollars, plural
 from batchgen.services.text import visible
 
 COLUMNS = (
@@ -48,7 +48,7 @@ def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
         charged, expected, balance = (None if amount is None else usd(amount) for amount in columns)
         total += charged or Decimal(0)
         names = [row["at"], batch, *(row[name] for name in NAMES)]
-        amounts = ["" if amount is None else plain(amount) for amount in (charged, expected, balance)]
+        amounts = ["" if amount is None else amount_text(amount) for amount in (charged, expected, balance)]
         writer.writerow([*map(inert, names), *amounts, inert(row["type"]), inert(row["note"])])
     return total
 

@@ -13,7 +13,8 @@ from rich import filesize
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
-from batchgen.report.words import APPEARANCES, blocker_line, dollars, duration, event_line, notes
+from batchgen.report.formats import dollars, duration
+from batchgen.report.words import APPEARANCES, blocker_line, event_line, notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,7 +12,7 @@ from typing import Any
 from batchgen.dry_run import ModelCost, Plan
 from batchgen.jobs import State
 from batchgen.manifest import AUTO
-from batchgen.report.words import counts, dollars, duration, local_time, plural
+from batchgen.report.formats import counts, dollars, duration, local_time, plural
 from batchgen.services.text import visible
 
 WIDTH = 80  # columns of the narrowest terminal in use

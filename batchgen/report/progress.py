@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import IO
 
 from batchgen import clock
-from batchgen.api import log_event
 from batchgen.hooks.delivery_hook import HookResult
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, settings, statistics
@@ -186,7 +185,7 @@ class Progress:
 
     def write_event(self, event: Event) -> None:
         self.last_line_at = clock.utcnow()
-        log_event(event)
+        event.log()
         if self.as_json:
             self.print(event_json(event))
         elif not self.display:

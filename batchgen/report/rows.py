@@ -18,10 +18,10 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import UsageError
-from batchgen.jobtable.columns import plain
+from batchgen.report.formats import plural
 from batchgen.report.terminal import print_lines, print_text
-from batchgen.report.words import plural
 from batchgen.services.text import visible, visible_json
 
 Row = Sequence[Any]
@@ -148,7 +148,7 @@ def text_of(value: object) -> str:
         case float():
             return f"{value:.15g}"  # as SQLite's own shell: more digits show only how binary numbers are rounded
         case Decimal():
-            return plain(value) if value.is_finite() else str(value)
+            return amount_text(value) if value.is_finite() else str(value)
         case datetime(tzinfo=zone) if zone:
             return f"{value.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
         case dict() | list():

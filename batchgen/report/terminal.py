@@ -138,9 +138,9 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
 
 def text_of(value: datetime | Decimal) -> str:
     """The text in JSON of a value that JSON has no type for."""
-    from batchgen.jobtable.columns import plain  # Imported here: `models` needs no database.
+    from batchgen.catalogue.amounts import amount_text  # Imported here: `--help` waits for no catalogue.
 
-    return value.isoformat() if isinstance(value, datetime) else plain(value)
+    return value.isoformat() if isinstance(value, datetime) else amount_text(value)
 
 
 class RedrawnLines:

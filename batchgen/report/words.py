@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from rich import filesize
 
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import A_RUN, FREE_PLACE, PERSON, RESUME, Blocker
-from batchgen.jobtable.columns import plain
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import Problem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.report.event_fields import Lost, Summary, WaitFor
+from batchgen.report.formats import counts, dollars, duration, local_time
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.run_events import Moved
 from batchgen.services.registry import SIMULATOR
-
-
-def dollars(amount: Decimal) -> str:
-    """USD with at least two decimal places, and as many as the amount needs."""
-    _, _, decimals = plain(amount).partition(".")
-    return f"${amount:,.{max(2, len(decimals))}f}"
-
-
-def duration(length: timedelta) -> str:
-    """A length of time: 9 s, 3 m 20 s, 2 h 05 m."""
-    seconds = max(0, round(length.total_seconds()))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} m {seconds % 60:02} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02} m"
-
-
-def local_time(moment: datetime, now: datetime) -> str:
-    """A moment in this machine's time zone, to the minute; with its date unless that is today's."""
-    local = moment.astimezone()
-    return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M}"
-
-
-def plural(number: int, noun: str) -> str:
-    """1 job, 2 jobs."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def shortened(names: Sequence[str], limit: int = 20) -> str:
-    """The first `limit` names, and how many more there are."""
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + rest
-
-
-def counts(parts: Iterable[tuple[str, int]]) -> str:
-    """The counts that are not zero: 2 pending, 1 done."""
-    return ", ".join(f"{number} {label}" for label, number in parts if number)
 
 
 def notes(summary: BatchSummary) -> str:

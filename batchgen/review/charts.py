@@ -15,7 +15,7 @@ from statistics import quantiles
 
 from batchgen.jobs import State
 from batchgen.jobtable.clips import Clip
-from batchgen.report.words import dollars, duration, plural
+from batchgen.report.formats import dollars, duration, plural
 from batchgen.review.data import bounded
 
 WIDTH = 360
