@@ -17,6 +17,7 @@ from batchgen.download.task import Abandoned, DownloadTask, Ended, Obstructed, T
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
+from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import numbered
 from batchgen.files.part import PartBusy
 from batchgen.files.placing import FolderPlacing, StorePlacing
@@ -26,7 +27,6 @@ from batchgen.jobs import Job, Output, State
 from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
 from batchgen.limits.generation_times import backoff
-from batchgen.manifest.output_urls import is_url
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
 from batchgen.services.transfer import Stopped, TooLarge

@@ -33,7 +33,7 @@ from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits
 from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.manifest import AUTO, Limits
+from batchgen.manifest.limits import AUTO, Limits
 
 LEARNED_FOR = timedelta(days=30)  # older limits say little about what the account may do today
 ALL_JOBS = 1_000_000_000  # more jobs than there are: a plan reads every pending job

@@ -25,7 +25,7 @@ from batchgen.limits.budget import Terms
 from batchgen.limits.credit_wait import CreditWait
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.steering import Steering, read_enrolled, read_steering
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.services.base import Service
 from batchgen.services.outcomes import Blocked, FetchOutcome, Trouble, Unavailable
 

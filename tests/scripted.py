@@ -13,7 +13,7 @@ from batchgen import clock
 from batchgen.jobs import ChargeSource
 from batchgen.jobtable.database import Database
 from batchgen.limits.generation_times import GenerationTimes
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.services.account import Variables
 from batchgen.services.aimlapi import VARIABLES
 from batchgen.services.base import Adoption, Features, History, SentAttempt, Service, Submission

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from batchgen import catalogue, manifest
+from batchgen import catalogue
 from batchgen.errors import ManifestInvalid
+from batchgen.manifest import reader
 from tests.catalogue.pages import bodies, faults, parse
 
 EXAMPLES = json.loads(Path(__file__).with_name("catalogue").joinpath("examples.json").read_bytes())
@@ -44,10 +45,10 @@ def smallest(schema: dict[str, Any], name: str = "") -> Any:
     return f"https://example.com/{name}" if "x-media" in schema else "A wave."
 
 
-def check(folder: Path, body: dict[str, Any], endpoint: str) -> manifest.Manifest:
+def check(folder: Path, body: dict[str, Any], endpoint: str) -> reader.Manifest:
     path = folder / "m.yaml"
     path.write_text(json.dumps({"service": {"endpoint": endpoint}, "jobs": [{"id": "a", **body}]}))
-    return manifest.read(path)
+    return reader.read(path)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["source"])

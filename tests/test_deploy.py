@@ -13,11 +13,11 @@ import obstore.store
 import pytest
 import yaml
 
-from batchgen import manifest
 from batchgen.cli import load
 from batchgen.errors import ExitCode
+from batchgen.files.output_urls import is_url
 from batchgen.files.placing import SCRATCH_VARIABLE
-from batchgen.manifest.output_urls import is_url
+from batchgen.manifest import reader
 from batchgen.services.account import ALLOW_HTTP
 from batchgen.services.aimlapi import VARIABLES
 
@@ -122,7 +122,7 @@ def test_a_worker_has_time_to_end_in_good_order_and_a_job_stops_only_for_a_perso
 
 
 def test_the_manifest_of_the_workers_stores_its_videos_where_all_can_reach_them() -> None:
-    valid = manifest.read(DEPLOY / "batch" / "clips.yaml")
+    valid = reader.read(DEPLOY / "batch" / "clips.yaml")
     assert len(valid.jobs) == 12
     assert all(is_url(job.output) for job in valid.jobs)
     assert services()["store"]["entrypoint"][-1].count("/data/clips ") == 1

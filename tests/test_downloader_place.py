@@ -16,11 +16,11 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.download import fetching
 from batchgen.download.task import SAME_BYTES
+from batchgen.files.output_paths import LONGEST_NAME, SPARE, path_fault
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.files.part import Part
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
-from batchgen.manifest.outputs import LONGEST_NAME, SPARE, path_fault
 from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON

@@ -20,7 +20,7 @@ from batchgen.limits import rate
 from batchgen.limits.adaptive import MARGIN, LearnedLimit, LearnedLimits
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.limits.rate import LimitKey
-from batchgen.manifest import AUTO, Limits
+from batchgen.manifest.limits import AUTO, Limits
 from batchgen.poller import Poller
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import Adoption, Features, Queueing
@@ -325,7 +325,7 @@ import sys
 from datetime import datetime, UTC, timedelta
 from batchgen.limits.admission import Admission, Admitted
 from batchgen.jobtable.database import Database
-from batchgen.manifest import AUTO, Limits
+from batchgen.manifest.limits import AUTO, Limits
 from batchgen.services.outcomes import Limit, Throttled
 from tests.scripted import ScriptedService
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)

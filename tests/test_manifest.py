@@ -12,9 +12,10 @@ from textwrap import dedent
 import pytest
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.api import opening
-from batchgen.manifest import AUTO, Limits, Manifest
+from batchgen.manifest import reader
+from batchgen.manifest.limits import AUTO, Limits
+from batchgen.manifest.reader import Manifest
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -33,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 def read(folder: Path, text: str) -> Manifest:
     path = folder / "spring.yaml"
     path.write_text(dedent(text), "utf-8")
-    return manifest.read(path)
+    return reader.read(path)
 
 
 def test_a_minimal_manifest_gets_every_default(folder: Path) -> None:
@@ -268,13 +269,13 @@ def test_an_empty_scalar_is_null(text: str) -> None:
 def test_a_byte_order_mark_and_windows_line_ends_are_accepted(folder: Path) -> None:
     path = folder / "w.yaml"
     path.write_bytes(f"\ufeffjobs:\r\n  - id: one\r\n    model: {STANDARD}\r\n    image_url: a.png\r\n".encode())
-    (job,) = manifest.read(path).jobs
+    (job,) = reader.read(path).jobs
     assert (job.key, job.line) == ("one", 2)
 
 
 @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_example_manifests_are_valid(path: Path) -> None:
-    parsed = manifest.read(path)
+    parsed = reader.read(path)
     assert parsed.batch == path.stem
     assert {STANDARD, MASTER} <= {job.model for job in parsed.jobs}
 
@@ -294,11 +295,11 @@ def test_limits_can_be_auto(tmp_path: Path, limits: str, expected: Limits) -> No
     path.write_text(
         f"limits: {limits}\njobs: [{{id: a, model: {MASTER}, prompt: p, image_url: https://a.test/b.jpg}}]\n"
     )
-    assert manifest.read(path).limits == expected
+    assert reader.read(path).limits == expected
 
 
 def test_the_demo_is_offline_and_fast() -> None:
-    demo = manifest.read(MANIFESTS / "demo.yaml")
+    demo = reader.read(MANIFESTS / "demo.yaml")
     assert demo.service == "simulator"
     assert float(demo.limits.submits_per_minute) >= 600
     assert {json.loads(job.request)["duration"] for job in demo.jobs} == {5, 10}

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from batchgen import manifest
 from batchgen.errors import SHOWN_PROBLEMS, ManifestInvalid
-from batchgen.manifest import bounds
+from batchgen.manifest import bounds, reader
 from batchgen.manifest.file_pattern import matching_files
 from batchgen.manifest.source import InvalidValue
 
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.hostile(
 
 def refused(path: Path) -> ManifestInvalid:
     with pytest.raises(ManifestInvalid) as caught:
-        manifest.read(path)
+        reader.read(path)
     return caught.value
 
 

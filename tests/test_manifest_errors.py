@@ -9,8 +9,8 @@ from textwrap import dedent
 import pytest
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.errors import ManifestInvalid, Problem
+from batchgen.manifest import reader
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -32,7 +32,7 @@ def problems(folder: Path, text: str | bytes) -> list[Problem]:
     path = folder / "m.yaml"
     path.write_bytes(text if isinstance(text, bytes) else dedent(text).encode())
     with pytest.raises(ManifestInvalid) as caught:
-        manifest.read(path)
+        reader.read(path)
     assert caught.value.exit_code == 2
     assert all(problem.path == path for problem in caught.value.problems)
     return caught.value.problems
@@ -377,6 +377,6 @@ def test_a_long_line_is_cut_around_the_problem(folder: Path) -> None:
 )
 def test_a_path_that_is_no_manifest_is_reported(folder: Path, name: str, message: str) -> None:
     with pytest.raises(ManifestInvalid) as caught:
-        manifest.read(folder / name)
+        reader.read(folder / name)
     (problem,) = caught.value.problems
     assert (problem.message, problem.line, problem.column) == (message, 1, 1)

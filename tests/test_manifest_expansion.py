@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.errors import ManifestInvalid
-from batchgen.manifest import Manifest
+from batchgen.manifest import reader
 from batchgen.manifest.expressions import PathText
+from batchgen.manifest.reader import Manifest
 from batchgen.manifest.templates import Templates
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -38,7 +38,7 @@ def write(folder: Path, **files: str) -> None:
 def read(folder: Path, text: str, *, validate: bool = True) -> Manifest:
     path = folder / "m.yaml"
     path.write_text(dedent(text), "utf-8")
-    return manifest.read(path, validate=validate)
+    return reader.read(path, validate=validate)
 
 
 def keys(parsed: Manifest) -> list[str]:
@@ -408,7 +408,7 @@ def test_a_job_that_was_sent_does_not_need_its_image(folder: Path) -> None:
         batches.append(batch)
         return {"gone"}
 
-    assert keys(manifest.read(path, already_sent=already_sent)) == ["gone", "a"]
+    assert keys(reader.read(path, already_sent=already_sent)) == ["gone", "a"]
     assert batches == ["spring"]
 
 

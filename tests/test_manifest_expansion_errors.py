@@ -8,8 +8,8 @@ from textwrap import dedent
 import pytest
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.errors import ManifestInvalid, Problem
+from batchgen.manifest import reader
 
 TEXT = "klingai/v2.1-master-text-to-video"
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -30,7 +30,7 @@ def problems(folder: Path, text: str, files: dict[str, bytes]) -> list[Problem]:
     path = folder / "m.yaml"
     path.write_text(dedent(text), "utf-8")
     with pytest.raises(ManifestInvalid) as caught:
-        manifest.read(path)
+        reader.read(path)
     return caught.value.problems
 
 

@@ -13,13 +13,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchgen import catalogue, manifest
+from batchgen import catalogue
 from batchgen.catalogue.written import trimmed
 from batchgen.errors import ManifestInvalid
-from batchgen.manifest import Limits, Manifest
+from batchgen.files.output_paths import path_fault
+from batchgen.manifest import reader
 from batchgen.manifest.header import KEYS
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
-from batchgen.manifest.outputs import path_fault
+from batchgen.manifest.limits import Limits
+from batchgen.manifest.reader import Manifest
 from batchgen.manifest.templates import NO_VALUE
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
@@ -36,7 +38,7 @@ def read_or_refuse(folder: Path, raw: bytes) -> Manifest | None:
     path = folder / "m.yaml"
     path.write_bytes(raw)
     try:
-        parsed = manifest.read(path)
+        parsed = reader.read(path)
     except ManifestInvalid as invalid:
         assert invalid.problems
         distinct = {(problem.path, problem.line, problem.column, problem.message) for problem in invalid.problems}
@@ -48,7 +50,7 @@ def read_or_refuse(folder: Path, raw: bytes) -> Manifest | None:
             assert problem.message
         return None
     assert len({job.key for job in parsed.jobs}) == len({job.output for job in parsed.jobs}) == len(parsed.jobs)
-    assert manifest.read(path) == parsed
+    assert reader.read(path) == parsed
     for job in parsed.jobs:
         assert path_fault(job.output) is None
         assert job.request.encode()
@@ -208,14 +210,14 @@ def test_deep_nesting_is_refused(tmp_path: Path, shape: str, depth: int) -> None
     path = tmp_path / "m.yaml"
     path.write_text("defaults:\n  " + shape * depth)
     with pytest.raises(ManifestInvalid, match=r"nested more than 64 deep|a key must be text|this is not YAML"):
-        manifest.read(path)
+        reader.read(path)
 
 
 def test_nesting_through_aliases_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text("defaults:\n  a0: &a0 [x]\n" + "".join(f"  a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)))
     with pytest.raises(ManifestInvalid, match="nested more than 64 deep"):
-        manifest.read(path)
+        reader.read(path)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_an_alias_bomb_is_refused(tmp_path: Path, level: str) -> None:
     levels = "".join(f"  a{n}: &a{n} {level.format(n - 1)}\n" for n in range(1, 30))
     path.write_text(f"defaults:\n  a0: &a0 [lol, lol, lol]\n{levels}jobs: [{{id: one}}]\n")
     with pytest.raises(ManifestInvalid, match="aliases make this manifest too large"):
-        manifest.read(path)
+        reader.read(path)
 
 
 def test_a_bomb_of_merges_is_refused(tmp_path: Path) -> None:
@@ -238,11 +240,11 @@ def test_a_bomb_of_merges_is_refused(tmp_path: Path) -> None:
     wide = ", ".join(f"k{n}: 1" for n in range(5_000))
     path.write_text(f"defaults:\n  a: &a {{{wide}}}\n  b: [{', '.join(['{<<: *a}'] * 5_000)}]\n")
     with pytest.raises(ManifestInvalid, match="aliases make this manifest too large"):
-        manifest.read(path)
+        reader.read(path)
 
 
 def test_many_jobs_may_share_one_anchor(tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     jobs = "".join(f"  - {{<<: *base, id: j{number}}}\n" for number in range(2_000))
     path.write_text(f"defaults: &base {{model: {TEXT}, prompt: x}}\njobs:\n{jobs}")
-    assert len(manifest.read(path).jobs) == 2_000
+    assert len(reader.read(path).jobs) == 2_000

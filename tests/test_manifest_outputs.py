@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.errors import ManifestInvalid
+from batchgen.files.output_paths import SPARE, folded, path_fault, tidy
+from batchgen.manifest import reader
 from batchgen.manifest.expressions import BadTemplate
-from batchgen.manifest.outputs import SPARE, folded, path_fault, tidy
 from batchgen.manifest.templates import Templates
 
 MODEL = "klingai/v2.1-master-text-to-video"
@@ -23,7 +23,7 @@ def messages(folder: Path, *jobs: str, top: str = "") -> list[str]:
     entries = "".join(f"  - {{{job}}}\n" for job in jobs)
     path.write_text(f"defaults: {{model: {MODEL}, prompt: x}}\njobs:\n{entries}{top}", "utf-8")
     try:
-        manifest.read(path)
+        reader.read(path)
     except ManifestInvalid as invalid:
         return [f"{problem.line}:{problem.column} {problem.message}" for problem in invalid.problems]
     return []

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft7Validator
 
-from batchgen import catalogue, manifest
+from batchgen import catalogue
 from batchgen.cli.init import example_manifest
-from batchgen.manifest import schema
+from batchgen.manifest import reader, schema
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.header import INCLUDED_KEYS, KEYS
 from batchgen.manifest.job_keys import JOB_KEYS
@@ -140,7 +140,7 @@ def test_the_manifest_of_init_is_valid(tmp_path: Path, batchgen: Command, valida
     assert batchgen("check", "manifest.yaml").returncode == 0
     text = (tmp_path / "manifest.yaml").read_text("utf-8")
     assert validator.is_valid(tree(text))
-    assert manifest.read(tmp_path / "manifest.yaml").service == "simulator"
+    assert reader.read(tmp_path / "manifest.yaml").service == "simulator"
 
 
 def test_the_manifest_of_init_is_valid_with_its_comments_removed(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_manifest_of_init_is_valid_with_its_comments_removed(tmp_path: Path)
     (tmp_path / "images" / "a.jpg").write_bytes((MANIFESTS / "images" / "balloons.jpg").read_bytes())
     (tmp_path / "products.csv").write_text("sku,title,photo\nx-1,Mug,images/a.jpg\n")
     (tmp_path / "m.yaml").write_text(text)
-    assert len(manifest.read(tmp_path / "m.yaml").jobs) == 7
+    assert len(reader.read(tmp_path / "m.yaml").jobs) == 7
 
 
 def test_init_overwrites_nothing(tmp_path: Path, batchgen: Command) -> None:

@@ -20,11 +20,11 @@ import av
 import pytest
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.errors import ManifestInvalid
 from batchgen.files import local_files
 from batchgen.files.input_file import InputFault
 from batchgen.files.media import FORMATS, MEDIA_BYTES, inspect, inspect_content, media_type_of
+from batchgen.manifest import reader
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 FABRIC = "veed/fabric-1.0"
@@ -91,7 +91,7 @@ def check(folder: Path, **params: object) -> tuple[str, ...]:
     """The pointers of the local files of a job with these parameters. Raises ManifestInvalid."""
     path = folder / "m.yaml"
     path.write_text(json.dumps({"jobs": [{"id": "a", **params}]}))
-    (job,) = manifest.read(path).jobs
+    (job,) = reader.read(path).jobs
     assert {name: value for name, value in json.loads(job.request).items() if name in params} == {
         name: value for name, value in params.items() if name not in ("service", "extra")
     }
@@ -208,7 +208,7 @@ def sent_as(folder: Path, value: str) -> str:
     """What is sent for an image that a manifest names or holds so. Raises ManifestInvalid."""
     path = folder / "m.yaml"
     path.write_text(json.dumps({"jobs": [{"id": "a", "model": STANDARD, "image_url": value}]}), "utf-8")
-    (job,) = manifest.read(path).jobs
+    (job,) = reader.read(path).jobs
     return str(json.loads(job.request)["image_url"])
 
 
@@ -304,13 +304,13 @@ def test_a_half_image_is_decoded_once_and_reported_for_all_its_jobs(images: Path
     job = "{id: 'a{{ n }}', matrix: {n: [1, 2, 3]}, image_url: half.png}"
     path.write_text(f"defaults: {{model: {STANDARD}}}\njobs:\n- {job}\n- {{id: b, image_url: half.png}}\n")
     with pytest.raises(ManifestInvalid) as caught:
-        manifest.read(path)
+        reader.read(path)
     assert [(problem.line, problem.message) for problem in caught.value.problems] == [
         (3, "the image is cut off: its end is missing (n=1 and 2 more jobs)"),
         (4, "the image is cut off: its end is missing"),
     ]
     sent = {"a1", "a2", "a3", "b"}
-    assert len(manifest.read(path, already_sent=lambda _batch, _service: sent).jobs) == 4
+    assert len(reader.read(path, already_sent=lambda _batch, _service: sent).jobs) == 4
 
 
 def test_the_kind_of_a_file_is_its_bytes_and_no_table_of_types_is_read(images: Path) -> None:
@@ -333,13 +333,13 @@ def test_a_style_in_which_a_model_is_not_served_is_an_error(folder: Path) -> Non
     path = folder / "m.yaml"
     path.write_text("service: {endpoint: legacy}\njobs: [{id: a, model: luma/ray-2, prompt: x}]\n")
     with pytest.raises(ManifestInvalid, match=r"m\.yaml:2:23: `luma/ray-2` has no legacy endpoint, only /v2/video"):
-        manifest.read(path)
+        reader.read(path)
 
 
 def test_a_retired_model_is_valid_with_a_warning(folder: Path) -> None:
     path = folder / "m.yaml"
     path.write_text("jobs: [{id: a, model: luma/ray-1-6, prompt: x}]\n")
-    assert manifest.read(path).warnings == ("luma/ray-1-6: the service no longer supports this model",)
+    assert reader.read(path).warnings == ("luma/ray-1-6: the service no longer supports this model",)
 
 
 def test_extra_parameters_are_sent_as_they_are_and_others_are_still_checked(folder: Path) -> None:
@@ -348,7 +348,7 @@ def test_extra_parameters_are_sent_as_they_are_and_others_are_still_checked(fold
         f"defaults: {{model: {STANDARD}, image_url: i.png, extra: {{new: [1, '{{{{ id }}}}'], duration: 7}}}}\njobs:\n"
     )
     path.write_text(head + "- id: a\n- {id: b, extra: {audio_url: asset-1}}\n- {id: c, extra: null}\n")
-    requests = [json.loads(job.request) for job in manifest.read(path).jobs]
+    requests = [json.loads(job.request) for job in reader.read(path).jobs]
     common = {"model": STANDARD, "image_url": "i.png"}
     assert requests == [common | {"new": [1, "a"], "duration": 7}, common | {"audio_url": "asset-1"}, common]
     for job, message in {
@@ -359,7 +359,7 @@ def test_extra_parameters_are_sent_as_they_are_and_others_are_still_checked(fold
     }.items():
         path.write_text(f"{head}- {job}\n")
         with pytest.raises(ManifestInvalid, match=message):
-            manifest.read(path)
+            reader.read(path)
 
 
 @pytest.mark.hostile("mangled and exchanged media files", "refused before anything is sent; the job fails, not the run")

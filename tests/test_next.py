@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 import batchgen as api
-from batchgen import manifest
 from batchgen.errors import ExitCode
 from batchgen.jobs import Parent, State, Verdict
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Judgement, judge
+from batchgen.manifest import reader
 from batchgen.simulator import Simulation
 from tests.batches import MASTER, STANDARD, TEXT_MODEL, Bill, write_image, write_manifest
 from tests.conftest import NOON, Command
@@ -52,7 +52,7 @@ def pilot(table: Table) -> Table:
 
 def jobs_of(path: Path) -> dict[str, dict[str, Any]]:
     """The requests of a manifest by id, as `check` reads it, without the model."""
-    return {job.key: json.loads(job.request) for job in manifest.read(path).jobs}
+    return {job.key: json.loads(job.request) for job in reader.read(path).jobs}
 
 
 # --- the whole loop --------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_a_file_in_another_folder_finds_the_images_and_the_job_table(pilot: Tabl
     say(pilot, local=PICKED)
     ended = batchgen("next", "spring.yaml", "--picked", "--reseed", "-o", "next/june.yaml")
     assert f"plan next/june.yaml --db {pilot.folder}/batchgen.db`" in ended.stderr
-    local = manifest.read(pilot.folder / "next/june.yaml").jobs[1]
+    local = reader.read(pilot.folder / "next/june.yaml").jobs[1]
     assert json.loads(local.request)["image_url"] == "../a b.png"
     assert (local.output, local.priority, local.tags) == ("june/local.mp4", 3, ("x",))
     assert (local.parent, local.take) == (Parent("spring", "local"), 2)
@@ -174,7 +174,7 @@ def test_no_text_breaks_out_of_a_comment(table: Table, batchgen: Command) -> Non
     table.change(lambda connection: connection.exec_driver_sql(statement, (json.dumps(request),)))
     path = table.folder / "007 {{ x }} #.yaml"
     ended = batchgen("next", "spring.yaml", "--picked", "--model", MASTER, "-o", path.name)
-    assert (list(jobs_of(path)), manifest.read(path).batch) == ([odd], path.stem)
+    assert (list(jobs_of(path)), reader.read(path).batch) == ([odd], path.stem)
     expected = "# left out, as the model does not take it: x\\n  - id: intruder\\u2028y\n"
     assert expected in path.read_text("utf-8")
     assert ended.stderr.count("\n") == 2  # what is left out, and what comes next
@@ -288,7 +288,7 @@ def test_without_a_seed_each_job_becomes_a_take_behind_those_that_were_bought(ta
         table.bring(State.DONE, f"take-{number}")
     say(table, **{"take-1": REJECTED, "take-3": REJECTED})
     batchgen("next", "spring.yaml", "--rejected", "--reseed", "-o", "june.yaml")
-    jobs = manifest.read(table.folder / "june.yaml").jobs
+    jobs = reader.read(table.folder / "june.yaml").jobs
     assert [(job.key, job.take) for job in jobs] == [("take-1", 4), ("take-3", 5)]
 
 
@@ -302,7 +302,7 @@ def test_jobs_of_the_vendors_own_path_keep_it(table: Table, batchgen: Command) -
         table.bring(State.DONE, key)
         say(table, **{key: PICKED})
     ended = batchgen("next", "spring.yaml", "--picked", "-o", "june.yaml")
-    assert [job.endpoint for job in manifest.read(table.folder / "june.yaml").jobs] == [legacy, legacy]
+    assert [job.endpoint for job in reader.read(table.folder / "june.yaml").jobs] == [legacy, legacy]
     assert ended.stderr.startswith("left out: 1 sent to /v2/video/generations, to which this manifest cannot lead\n")
 
 
@@ -319,7 +319,7 @@ def test_a_job_that_was_sent_unchecked_says_that_its_successor_is_too(table: Tab
     say(table, mona=PICKED)
     ended = batchgen("next", "spring.yaml", "--picked", "-o", "june.yaml")
     assert ended.stderr.splitlines()[-1] == "Next: `batchgen plan june.yaml --no-validate`"
-    (job,) = manifest.read(table.folder / "june.yaml", validate=False).jobs
+    (job,) = reader.read(table.folder / "june.yaml", validate=False).jobs
     assert json.loads(job.request) == request
 
 
@@ -332,5 +332,5 @@ def test_jobs_of_another_service_are_written_for_it(tmp_path: Path, plugins: Non
         say(table, mona=PICKED)
         table.change(lambda connection: connection.exec_driver_sql("UPDATE batches SET service = 'queueworks'"))
     assert batchgen("next", "spring.yaml", "--picked", "--model", "slow", "-o", "june.yaml").returncode == 0
-    read = manifest.read(tmp_path / "june.yaml")
+    read = reader.read(tmp_path / "june.yaml")
     assert (read.service, read.jobs[0].model, read.jobs[0].endpoint) == ("queueworks", "slow", "")

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from batchgen import manifest
 from batchgen.api.next_jobs import Composer, NextManifest, NextOptions
 from batchgen.catalogue.written import trimmed
 from batchgen.errors import ManifestInvalid
@@ -21,9 +20,10 @@ from batchgen.jobs import JobSpec, Verdict
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import Choice
-from batchgen.manifest import Manifest
+from batchgen.manifest import reader
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import JOB_KEYS
+from batchgen.manifest.reader import Manifest
 from batchgen.manifest.successor import Target
 from tests.batches import MASTER, STANDARD, TEXT_MODEL
 from tests.conftest import NOON
@@ -166,12 +166,12 @@ def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]
     tree = {"service": service, "output": "{{ index }}.mp4", "jobs": literal(entries)}
     source.write_text(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False), "utf-8")
     try:
-        sent = manifest.read(source, validate=validate)
+        sent = reader.read(source, validate=validate)
     except ManifestInvalid:
         return
     path = tmp_path / folder / "next.yaml"
     made = compose(sent, path)
-    read_back = manifest.read(path, validate=not made.unchecked)
+    read_back = reader.read(path, validate=not made.unchecked)
     assert not made.unchecked or not validate
     assert read_back.remarks == ()
     assert [content_of(job, read_back.folder) for job in read_back.jobs] == [
@@ -180,6 +180,6 @@ def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]
     assert [job.parent for job in read_back.jobs] == [(sent.batch, job.key) for job in sent.jobs]
     assert all(job.output.startswith("next/") for job in read_back.jobs)
     made = compose(sent, tmp_path / "again.yaml", reseed=True)
-    again = manifest.read(tmp_path / "again.yaml", validate=not made.unchecked)
+    again = reader.read(tmp_path / "again.yaml", validate=not made.unchecked)
     videos = [content_of(job, read.folder)[-1] for read in (sent, again) for job in read.jobs]
     assert len(set(videos)) == len(set(videos[: len(sent.jobs)])) + len(again.jobs), "each is another video"

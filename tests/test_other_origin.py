@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Update, update
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, leases, ledger, reconciliation, statistics
 from batchgen.jobtable.schema import attempts
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.poller import Poller
 from batchgen.reconciler import OTHER_KEY, Reconciler
 from batchgen.services.base import Adoption, Features

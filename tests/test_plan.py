@@ -10,7 +10,7 @@ from pathlib import Path
 from batchgen.dry_run import PlanRequest, make_plan
 from batchgen.files.local_files import FileDigests
 from batchgen.jobtable.selection import Selection
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from tests.table import MODEL, Table, spec
 
 

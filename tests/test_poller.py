@@ -21,7 +21,7 @@ from batchgen.jobtable.transition import guarded_update
 from batchgen.limits import generation_times, rate
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.limits.rate import TOLERANCE, LimitKey
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.poller import POLLS_WITHOUT_FILE, RETRY_SHARE, Poller
 from batchgen.services.base import Adoption, Features
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Throttled, Trouble, Unavailable, Working

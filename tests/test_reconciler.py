@@ -12,7 +12,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen import stage
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import leases, submission
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
 from batchgen.services import http
 from batchgen.services.base import Adoption, Features

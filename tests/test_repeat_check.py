@@ -22,7 +22,7 @@ from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration

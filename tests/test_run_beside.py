@@ -17,7 +17,7 @@ from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import SyncResult
 from batchgen.limits import accounting
 from batchgen.limits.budget import Terms
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.services.base import Listing, Submission
 from batchgen.services.outcomes import Rejected, SubmitOutcome

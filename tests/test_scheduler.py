@@ -17,7 +17,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.reconciler import Reconciler
 from batchgen.scheduler import FAILURES_TO_PROBE, FIRST_LOOK_UP, Scheduler
 from batchgen.services.base import Adoption, Features, Submission

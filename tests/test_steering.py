@@ -20,7 +20,7 @@ from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
-from batchgen.manifest import AUTO, Limits
+from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
 from batchgen.runner import Runner
 from batchgen.scheduler import Scheduler

@@ -13,9 +13,9 @@ from threading import Event
 import pytest
 
 import batchgen as api
+from batchgen.files.output_urls import split_url
 from batchgen.files.store_errors import fault_of_store
 from batchgen.jobs import State
-from batchgen.manifest.output_urls import split_url
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.listening import listening_on_a_thread, read_head

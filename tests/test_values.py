@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import batchgen
-from batchgen import manifest
 from batchgen.api.opening import open_run
 from batchgen.cli.announcements import announce_warnings
 from batchgen.errors import ManifestInvalid
-from batchgen.manifest import Manifest
+from batchgen.manifest import reader
+from batchgen.manifest.reader import Manifest
 from batchgen.report.plan import plan_json, plan_lines
 
 TEXT = "klingai/v2.1-master-text-to-video"
@@ -30,7 +30,7 @@ def read(folder: Path, text: str, files: Files | None = None) -> Manifest:
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     path = folder / "m.yaml"
     path.write_text(dedent(text), "utf-8")
-    return manifest.read(path)
+    return reader.read(path)
 
 
 def refusal(folder: Path, text: str, files: Files | None = None) -> str:
@@ -296,7 +296,7 @@ JSON_TEXTS: dict[str, tuple[str, str]] = {
 def test_a_surrogate_pair_of_json_is_one_character(tmp_path: Path, escaped: str, text: str, mark: bytes) -> None:
     path = tmp_path / "m.json"
     path.write_bytes(mark + f'{{"jobs": [{{"id": "a", "model": "{TEXT}", "prompt": "{escaped}"}},]}}'.encode())
-    assert params(manifest.read(path), "prompt") == [text]
+    assert params(reader.read(path), "prompt") == [text]
 
 
 HINTS: dict[str, tuple[str, str, str]] = {
@@ -315,7 +315,7 @@ HINTS: dict[str, tuple[str, str, str]] = {
 def test_a_slip_gets_the_hint_that_helps(tmp_path: Path, name: str, content: str, hint: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(ManifestInvalid) as caught:
-        manifest.read(tmp_path / name)
+        reader.read(tmp_path / name)
     assert hint in str(caught.value)
 
 

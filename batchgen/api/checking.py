@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen.api.completion import complete
 from batchgen.errors import ManifestInvalid
-from batchgen.manifest import read
+from batchgen.manifest.reader import read
 from batchgen.services.registry import DEFAULT
 
 

@@ -15,10 +15,10 @@ from typing import Any
 from batchgen.catalogue import pointers
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files.local_files import FileDigests
+from batchgen.files.output_paths import SPARE, folded, path_fault
 from batchgen.jobs import Parent
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import Choice
-from batchgen.manifest.outputs import SPARE, folded, path_fault
 from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
 from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, text_of
 

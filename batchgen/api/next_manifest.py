@@ -12,6 +12,7 @@ from batchgen.api.opening import simulated_name
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
+from batchgen.files.output_paths import SPARE, path_fault
 from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, is_from, stored_batches
 from batchgen.jobtable.chunks import chunks_of
@@ -20,7 +21,6 @@ from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.manifest import bounds
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import name_fault
-from batchgen.manifest.outputs import SPARE, path_fault
 from batchgen.manifest.successor import Target
 from batchgen.manifest.yaml_text import comment
 from batchgen.services.registry import DEFAULT

@@ -18,6 +18,7 @@ from batchgen.ending import Ending
 from batchgen.errors import StorageError
 from batchgen.files import object_store, travelling_inputs
 from batchgen.files.local_files import NO_INPUT, FileDigests
+from batchgen.files.output_urls import is_url, simulated_output
 from batchgen.files.outputs import OutputFolder
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, settings, statistics, sync
@@ -29,8 +30,7 @@ from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, steering_of
-from batchgen.manifest import Manifest, read
-from batchgen.manifest.output_urls import is_url, simulated_output
+from batchgen.manifest.reader import Manifest, read
 from batchgen.runner import Runner
 from batchgen.services.account import Account, read_account, read_public_account
 from batchgen.services.base import Service

@@ -18,7 +18,7 @@ from batchgen.hooks.run_hooks import IDLE, RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.steering import text_of
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 
 
 class RunOptions(TypedDict, total=False):

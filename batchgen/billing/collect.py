@@ -23,7 +23,7 @@ from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits.budget import Terms
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.services.base import Service
 from batchgen.stage import RunSpec

@@ -17,13 +17,13 @@ from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.cli import options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode
+from batchgen.files.output_urls import is_url, split_url
 from batchgen.hooks.advice import NextStep, next_step
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.measuring import SuspectClips
 from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch
-from batchgen.manifest.output_urls import is_url, split_url
 from batchgen.report import hints
 from batchgen.report.bill import closing_line
 from batchgen.report.formats import counts, dollars, duration, plural

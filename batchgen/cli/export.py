@@ -18,6 +18,7 @@ from batchgen.export import sidecar, tables
 from batchgen.export.clip_files import ClipFiles
 from batchgen.export.records import Record, record_of
 from batchgen.export.webdataset import Shards, safe
+from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import NameTaken, stage
@@ -28,7 +29,6 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, Choice
-from batchgen.manifest.output_urls import is_url
 from batchgen.report.formats import plural, shortened
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
 from batchgen.report.words import lost_lines

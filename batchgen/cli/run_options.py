@@ -11,7 +11,7 @@ import click
 
 from batchgen import clock
 from batchgen.cli.options import add
-from batchgen.manifest import AUTO
+from batchgen.manifest.limits import AUTO
 
 
 def usd(text: str) -> Decimal:

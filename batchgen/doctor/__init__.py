@@ -14,7 +14,7 @@ from batchgen.doctor.machine import examine_machine
 from batchgen.doctor.service import examine_service
 from batchgen.doctor.table import Command, TableExam
 from batchgen.errors import ExitCode, ManifestInvalid
-from batchgen.manifest import read
+from batchgen.manifest.reader import read
 from batchgen.services.registry import DEFAULT, SIMULATOR
 
 __all__ = ["Finding", "examine"]

@@ -11,6 +11,7 @@ from batchgen.doctor.findings import Finding, ok, problem
 from batchgen.doctor.folder import files_without_row
 from batchgen.doctor.table import Command, TableExam, moved_finding
 from batchgen.errors import UsageError
+from batchgen.files.output_urls import is_url
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import errors_for_people, shown
 from batchgen.jobtable.delivery import lost_files
@@ -18,7 +19,6 @@ from batchgen.jobtable.engine import database_url, path_of
 from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
-from batchgen.manifest.output_urls import is_url
 from batchgen.report.formats import plural
 from batchgen.services.registry import SIMULATOR
 

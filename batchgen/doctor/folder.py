@@ -13,8 +13,8 @@ from pathlib import Path
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.errors import BatchgenError, ExitCode, UsageError
 from batchgen.files import object_store
+from batchgen.files.output_urls import is_url, split_url
 from batchgen.files.placing import ScratchFolder
-from batchgen.manifest.output_urls import is_url, split_url
 from batchgen.report.formats import plural
 from batchgen.services.account import Variables, read_dotenv
 

@@ -16,8 +16,8 @@ from batchgen.errors import StorageError
 from batchgen.export.records import Record
 from batchgen.files import object_store
 from batchgen.files.delivered import DeliveredFile, LostFile, fault_of, faults_of
-from batchgen.manifest.output_urls import is_url
-from batchgen.manifest.outputs import path_fault
+from batchgen.files.output_paths import path_fault
+from batchgen.files.output_urls import is_url
 
 CHUNK_BYTES = 1 << 20  # copied at once
 PAGE = 200  # clips that are looked for at once: a store answers many questions at a time

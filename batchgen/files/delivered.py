@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.files import object_store
-from batchgen.manifest.output_urls import is_url, split_url
-from batchgen.manifest.outputs import path_fault
+from batchgen.files.output_paths import path_fault
+from batchgen.files.output_urls import is_url, split_url
 
 UNREADABLE = "cannot be read: "
 """How the fault of a file begins of which nobody knows whether it is there as it was."""

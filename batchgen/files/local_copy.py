@@ -11,8 +11,8 @@ from typing import IO
 
 from batchgen.files import object_store
 from batchgen.files.disk_space import check_space
+from batchgen.files.output_urls import is_url
 from batchgen.files.placing import scratch_variable
-from batchgen.manifest.output_urls import is_url
 
 
 @asynccontextmanager

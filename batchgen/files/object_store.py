@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from batchgen.errors import StorageError
+from batchgen.files.output_paths import path_fault
+from batchgen.files.output_urls import OutputUrl, is_url, split_url
 from batchgen.files.safe_open import UnsafePath
 from batchgen.files.store_client import client_for, errors_of
 from batchgen.files.store_errors import StoreError, is_without_bucket
-from batchgen.manifest.output_urls import OutputUrl, is_url, split_url
-from batchgen.manifest.outputs import path_fault
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

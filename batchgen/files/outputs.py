@@ -14,9 +14,9 @@ from pathlib import Path
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
+from batchgen.files.output_paths import path_fault, tidy
+from batchgen.files.output_urls import is_url
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
-from batchgen.manifest.output_urls import is_url
-from batchgen.manifest.outputs import path_fault, tidy
 
 
 class OutputFolder:

@@ -14,11 +14,11 @@ from typing import Protocol
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
+from batchgen.files.output_urls import split_url
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
 from batchgen.files.part import FolderSync, Part
 from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, open_directory
 from batchgen.files.store_errors import StoreError
-from batchgen.manifest.output_urls import split_url
 
 OnDisk = Callable[..., Awaitable[object]]
 SCRATCH_VARIABLE = "BATCHGEN_SCRATCH"

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from batchgen.errors import UsageError
+from batchgen.files.output_urls import OutputUrl
 from batchgen.files.store_errors import fault_of_store
-from batchgen.manifest.output_urls import OutputUrl
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

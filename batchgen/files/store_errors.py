@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from batchgen.manifest.output_urls import OutputUrl
+from batchgen.files.output_urls import OutputUrl
 from batchgen.services.text import one_line
 
 CAUSE_CHARS = 200  # of the library's own words

@@ -14,7 +14,7 @@ from pathlib import Path
 from batchgen.files import object_store
 from batchgen.files.input_file import InputFault, open_input
 from batchgen.files.media import MEDIA_BYTES
-from batchgen.manifest.output_urls import is_url
+from batchgen.files.output_urls import is_url
 
 FOLDER = "inputs"
 UPLOADS_AT_ONCE = 8

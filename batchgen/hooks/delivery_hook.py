@@ -23,10 +23,10 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.errors import UsageError
+from batchgen.files.output_urls import is_url
 from batchgen.jobtable import delivery_hooks, leases, run_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivery_hooks import HookedFile
-from batchgen.manifest.output_urls import is_url
 from batchgen.services.text import one_line
 
 LOG = logging.getLogger("batchgen.hooks")

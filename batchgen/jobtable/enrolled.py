@@ -10,12 +10,12 @@ from datetime import datetime
 from sqlalchemy import Connection, func, select
 
 from batchgen.catalogue.pointers import parent_of
+from batchgen.files.output_urls import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import fingerprint
 from batchgen.jobtable.schema import batches, jobs
-from batchgen.manifest.output_urls import is_url
 
 OPEN = [state for state in State if not state.is_terminal]
 SENDABLE = [state for state in State if not state.is_accepted]

@@ -20,13 +20,13 @@ from sqlalchemy import Connection, bindparam, func, select, update
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.files import object_store
+from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import name_of
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.sync import SyncResult
-from batchgen.manifest.output_urls import is_url
 from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)

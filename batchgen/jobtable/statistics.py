@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select
 
 from batchgen.catalogue.amounts import amount_text
+from batchgen.files.output_urls import is_url
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
-from batchgen.manifest.output_urls import is_url
 
 JOB_LOG = logging.getLogger("batchgen.jobs")
 EVENTS_AT_ONCE = 500

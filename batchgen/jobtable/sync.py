@@ -17,6 +17,7 @@ from sqlalchemy import Connection, case, func, insert, literal, select, update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
+from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
@@ -25,7 +26,6 @@ from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.transition import move, record_event
-from batchgen.manifest.output_urls import is_url
 
 GONE = "gone from the manifest"
 CHUNK_ROWS = 5_000

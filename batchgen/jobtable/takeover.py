@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
+from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
 from batchgen.jobtable import commands, delivery, ledger, lineage, polling, reconciliation, submission
@@ -20,7 +21,6 @@ from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import OnChanged
 from batchgen.jobtable.transition import Increment, guarded_update, move, record_event
-from batchgen.manifest.output_urls import is_url
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Adopted, Unknown
 

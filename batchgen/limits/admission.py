@@ -18,7 +18,7 @@ from batchgen.jobtable.kinds import LimitKind
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import MINUTE, LearnedLimits
 from batchgen.limits.rate import LimitKey
-from batchgen.manifest import AUTO, Limits
+from batchgen.manifest.limits import AUTO, Limits
 from batchgen.services.base import Queueing, Service
 from batchgen.services.outcomes import PAUSE_MAX, Limit, Throttled
 

@@ -14,7 +14,7 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.schema import runs
 from batchgen.jobtable.settings import Setting
 from batchgen.limits.steering import STEERED, read_enrolled, read_steering, text_of
-from batchgen.manifest import Limits
+from batchgen.manifest.limits import Limits
 
 
 class Source(StrEnum):

@@ -25,8 +25,7 @@ from batchgen.jobtable.settings import Setting
 from batchgen.limits import rate
 from batchgen.limits.budget import Terms
 from batchgen.limits.rate import LimitKey
-from batchgen.manifest import Limits
-from batchgen.manifest.limits import NAMES
+from batchgen.manifest.limits import NAMES, Limits
 from batchgen.manifest.typed_limits import read_limit
 
 STEERED_LIMITS = (

@@ -5,8 +5,3 @@ A chain of modules, each a step: `source` (text and positions), `nodes` (YAML, o
 parameters checked), `job_list` (entries, and what no two jobs may share). `reader` runs the chain; `diagnostics`
 collects what is wrong, with its position. Pure: no database, no network; only local files are read.
 """
-
-from batchgen.manifest.limits import AUTO, Limits
-from batchgen.manifest.reader import Manifest, read
-
-__all__ = ["AUTO", "Limits", "Manifest", "read"]

@@ -8,6 +8,7 @@ from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
 from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, plain, trimmed
+from batchgen.files.output_paths import SPARE, path_fault, tidy
 from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
 from batchgen.manifest.comments import warn_of_comments
@@ -18,7 +19,6 @@ from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
 from batchgen.manifest.nodes import Node
-from batchgen.manifest.outputs import SPARE, path_fault, tidy
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.templates import templated

@@ -11,7 +11,7 @@ from typing import Any
 
 from batchgen.dry_run import ModelCost, Plan
 from batchgen.jobs import State
-from batchgen.manifest import AUTO
+from batchgen.manifest.limits import AUTO
 from batchgen.report.formats import counts, dollars, duration, local_time, plural
 from batchgen.services.text import visible
 

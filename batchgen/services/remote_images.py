@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from batchgen import catalogue
 from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
-from batchgen.manifest import Manifest
+from batchgen.manifest.reader import Manifest
 from batchgen.services import file_server, http
 from batchgen.services.base import AT_ONCE
 from batchgen.services.text import one_line

@@ -17,7 +17,7 @@ from batchgen import clock
 from batchgen.api.opening import batch_of
 from batchgen.jobtable import sync
 from batchgen.jobtable.database import Database
-from batchgen.manifest import read
+from batchgen.manifest.reader import read
 from batchgen.simulator.ledger import Ledger
 from tests.benchmarks import claims, million, scale
 from tests.benchmarks.first_request import run_to_first_request

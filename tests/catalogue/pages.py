@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from batchgen import manifest
 from batchgen.errors import ManifestInvalid
+from batchgen.manifest import reader
 
 BODY = re.compile(r"(?:data|payload|body|json)\s*[:=]\s*(?:JSON\.stringify\()?(?=\{)")
 LONG_TEXTS = re.compile(r"(?<=[:\[,])\s*(?:'''(.*?)'''|`([^`]*)`)", re.DOTALL)
@@ -61,7 +61,7 @@ def faults(request: dict[str, Any], path: Path) -> list[str]:
         job = {"id": "example", **request}
         path.write_text(json.dumps({"service": {"name": "aimlapi", "endpoint": endpoint}, "jobs": [job]}), "utf-8")
         try:
-            manifest.read(path)
+            reader.read(path)
         except ManifestInvalid as error:
             messages = messages or [problem.message for problem in error.problems]
         else:

@@ -1,0 +1,102 @@
+"""Rules for output paths: they stay in the manifest's folder and work on every system.
+
+An output may be an object in a store instead. Its key is judged by the same rules.
+"""
+
+import re
+import unicodedata
+
+from batchgen.files.output_urls import is_url, split_url, url_fault
+
+PART = ".part"
+"""The suffix of an unfinished download."""
+LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
+"""Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
+LONGEST_PATH = 1_000
+"""Bytes of a path: macOS takes 1,024, with the manifest's folder; S3 takes 1,024 for a key."""
+SPARE = len("-999") + len("~99") + len(".unplayable")
+"""Bytes that a manifest leaves of both, for what is added to its output: the number of a generation's further file, of
+a name that is taken, and the mark of a file that does not play."""
+TABLE = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
+"""Names of a job table and of what lies beside it. SQLite removes a journal that it cannot read."""
+UNSAFE = re.compile(r'[<>:"|?*\\]')
+RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+
+SAFE_NAME = r"(?!con|prn|aux|nul|com|lpt)[a-z0-9_][a-z0-9_-]{0,99}"
+SAFE = re.compile(rf"({SAFE_NAME}/){{0,5}}{SAFE_NAME}\.mp4", re.IGNORECASE | re.ASCII)
+"""Paths that are safe for sure. The slower checks are for all others."""
+
+
+def path_fault(path: str, spare: int = 0) -> str | None:
+    """Why no video may be written to `path`, or None. Single dots in it are harmless: `tidy` removes them.
+
+    `spare` is how many bytes shorter than the longest its names must be.
+    """
+    if SAFE.fullmatch(path):
+        return None
+    if is_url(path):
+        return url_fault(path) or key_fault(split_url(path).key, spare)
+    if not path.strip():
+        return "the output path is empty"
+    if path.startswith("/") or re.match(r"[A-Za-z]:", path):
+        return "the output path must be relative to the manifest"
+    return names_fault(path, spare)
+
+
+def key_fault(key: str, spare: int) -> str | None:
+    """Why no video may be stored under a key, or None."""
+    if not key or key.endswith("/"):
+        return "the output URL has no name in it"
+    if ".." in key.split("/"):
+        return "the output URL has a part that is .."
+    fault = None if SAFE.fullmatch(key) else names_fault(key, spare)
+    return fault and fault.replace("the output path", "the output URL")
+
+
+def names_fault(path: str, spare: int) -> str | None:
+    """What is wrong with the names in a path, or None."""
+    if len(path.encode("utf-8", "replace")) > LONGEST_PATH - spare:
+        return f"the output path is longer than {LONGEST_PATH - spare} bytes"
+    for name in path.split("/"):
+        if name != "." and (fault := name_fault(name, spare)):
+            return fault
+    if path.endswith("/.") or not tidy(path):
+        return "the output path has no name in it"
+    if path.casefold().endswith(PART):
+        return f"a name that ends in {PART} is that of an unfinished download"
+    if TABLE.search(path.rpartition("/")[2]):
+        return "a name with .db is that of a job table, or of a file that belongs to one"
+    return None
+
+
+def name_fault(name: str, spare: int) -> str | None:
+    """Why `name` cannot be a part of an output path, or None."""
+    if not name:
+        return "the output path has an empty part"
+    if name == "..":
+        return "the output path leaves the manifest's folder"
+    if name.startswith("."):
+        return f"a part of the output path begins with a dot: {name}"
+    if name[-1] in ". " or name[0] == " ":
+        return f"a part of the output path begins or ends with a space, or ends with a dot: {name}"
+    if not name.isprintable():
+        return "the output path holds a character that cannot be printed"
+    if unsafe := UNSAFE.search(name):
+        return f"the output path holds {unsafe[0]}, which not every system allows in a file name"
+    if RESERVED.match(name):
+        return f"{name} is the name of a device on Windows"
+    if len(name.encode("utf-8", "replace")) > LONGEST_NAME - spare:
+        return f"a part of the output path is longer than {LONGEST_NAME - spare} bytes"
+    return None
+
+
+def tidy(path: str) -> str:
+    """`path` without single dots."""
+    return "/".join(name for name in path.split("/") if name != ".")
+
+
+def folded(path: str) -> str:
+    """The same text for all paths that are one file on some system: macOS and Windows fold case and accents."""
+    if path.isascii():
+        return path.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
