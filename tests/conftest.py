@@ -202,7 +202,8 @@ def simulate(tmp_path: Path) -> Iterator[Callable[..., Simulator]]:
     Each runs on a thread of the test, because starting a process takes longer than most batches.
     """
     from batchgen.cli import load
-    from batchgen.simulator import Simulation, control_url
+    from batchgen.simulator.server import control_url
+    from batchgen.simulator.service import Simulation
     from tests.serving import served
 
     ledger = tmp_path / "simulator.ledger"

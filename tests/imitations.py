@@ -14,7 +14,7 @@ import uvicorn
 
 from batchgen.services.base import Submission
 from batchgen.services.registry import plugin
-from batchgen.simulator import Simulation
+from batchgen.simulator.service import Simulation
 from batchgen.testing import Imitation
 from tests.batches import TEXT_MODEL, Bill
 from tests.fileserver import CLIP

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
-from batchgen.simulator import Simulation, serve
+from batchgen.simulator.server import serve
+from batchgen.simulator.service import Simulation
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from batchgen.doctor.findings import ok
 from batchgen.files.liveness import RECORDED
 from batchgen.jobtable.views import VIEWS
 from batchgen.services import http
-from batchgen.simulator import Simulation
+from batchgen.simulator.service import Simulation
 from tests.batches import write_manifest
 from tests.conftest import Command, Simulate
 from tests.serving import served

@@ -15,7 +15,7 @@ from batchgen.jobs import Parent, State, Verdict
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Judgement, judge
 from batchgen.manifest import reader
-from batchgen.simulator import Simulation
+from batchgen.simulator.service import Simulation
 from tests.batches import MASTER, STANDARD, TEXT_MODEL, Bill, write_image, write_manifest
 from tests.conftest import NOON, Command
 from tests.serving import served

@@ -20,7 +20,8 @@ from batchgen.poller import Poller
 from batchgen.reconciler import OTHER_KEY, Reconciler
 from batchgen.services.base import Adoption, Features
 from batchgen.services.outcomes import Absent, Adopted, Finished, Unavailable, Working
-from batchgen.simulator import Ledger, Simulation
+from batchgen.simulator.ledger import Ledger
+from batchgen.simulator.service import Simulation
 from tests.batches import write_manifest
 from tests.conftest import NOON, Command, Launch
 from tests.scripted import ScriptedService, context_of, turn

@@ -18,7 +18,7 @@ from batchgen.errors import ExitCode, ManifestChanged
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.database import Database
-from batchgen.simulator import Simulation
+from batchgen.simulator.service import Simulation
 from tests.batches import MASTER, TEXT_MODEL, Bill, write_image, write_manifest
 from tests.serving import served
 from tests.waiting import rows, states

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from batchgen.simulator import Simulation
+from batchgen.simulator.service import Simulation
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.listening import listening_on_a_thread, read_head

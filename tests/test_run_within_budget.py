@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from batchgen.simulator import AccountLimits, Simulation
+from batchgen.simulator.service import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.serving import served

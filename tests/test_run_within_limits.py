@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from batchgen.simulator import AccountLimits, Simulation
+from batchgen.simulator.service import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.serving import served

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from batchgen.report.terminal import OutputStream, print_lines
-from batchgen.simulator import AccountLimits, Simulation, control_url, run_forever
 from batchgen.simulator.faults import NAMES
+from batchgen.simulator.server import control_url, run_forever
+from batchgen.simulator.service import AccountLimits, Simulation
 
 LIMITS = ", ".join(field.name for field in fields(AccountLimits))
 

@@ -15,9 +15,3 @@ prices. All else is shared and knows no API. A request passes these modules:
   makes them.
 - `faults.py` lists what can go wrong on purpose, and draws it from a seed.
 """
-
-from batchgen.simulator.ledger import Ledger
-from batchgen.simulator.server import control_url, run_forever, serve
-from batchgen.simulator.service import AccountLimits, Simulation
-
-__all__ = ["AccountLimits", "Ledger", "Simulation", "control_url", "run_forever", "serve"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx2 as httpx
 
-from batchgen.simulator import Simulation, serve
+from batchgen.simulator.server import serve
+from batchgen.simulator.service import Simulation
 
 UNIVERSAL = "/v2/video/generations"
 KLING = "/v2/generate/video/kling/generation"

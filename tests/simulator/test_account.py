@@ -10,7 +10,7 @@ import httpx2 as httpx
 import pytest
 
 from batchgen.clock import utcnow
-from batchgen.simulator import AccountLimits
+from batchgen.simulator.service import AccountLimits
 
 from .client import UNIVERSAL, body, create, fetch, finish, simulated
 

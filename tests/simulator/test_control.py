@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from batchgen.simulator import Simulation, control_url
+from batchgen.simulator.server import control_url
+from batchgen.simulator.service import Simulation
 
 from .client import CONTROL, TOKEN, create, ledger, set_faults, simulated
 

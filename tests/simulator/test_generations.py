@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
-from batchgen.simulator import AccountLimits
+from batchgen.simulator.service import AccountLimits
 
 from .client import (
     KLING,

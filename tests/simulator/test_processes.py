@@ -17,7 +17,9 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from batchgen.simulator import Ledger, Simulation, run_forever
+from batchgen.simulator.ledger import Ledger
+from batchgen.simulator.server import run_forever
+from batchgen.simulator.service import Simulation
 
 from .client import (
     INSTANT_SPEED,

@@ -17,7 +17,9 @@ SPEED = 120.0  # times real speed: a clip of 3 to 4 minutes takes 2 seconds
 @asynccontextmanager
 async def connect(_account: Account, ledger: Path | None) -> AsyncIterator[Service]:
     """A simulator of its own. Its ledger is a file, or in memory without one; its address does not last."""
-    from batchgen.simulator import Simulation, serve  # Imported here: whoever asks for the account needs no server.
+    # Imported here: whoever asks for the account needs no server.
+    from batchgen.simulator.server import serve
+    from batchgen.simulator.service import Simulation
 
     async with serve(Simulation(ledger=ledger, speed=SPEED)) as base_url:
         service = AimlApi(base_url, "simulated", name=SIMULATOR, has_lasting_address=False)
