@@ -98,7 +98,9 @@ def test_learned_limits_deliver_everything_with_few_refusals(
     tmp_path: Path, batchgen: Command, account: AccountLimits
 ) -> None:
     ledger, database = tmp_path / "simulator.ledger", tmp_path / "batchgen.db"
-    with served(Simulation(speed=400, instant=True, ledger=ledger, limits=account)) as environment:
+    # Slow enough that a busy machine, too, fills the places before the first generation ends.
+    speed = 100 if account.in_flight == 6 else 400
+    with served(Simulation(speed=speed, instant=True, ledger=ledger, limits=account)) as environment:
         write_manifest(tmp_path / "m.yaml", 30, limits="auto")
         ended = batchgen("run", "m.yaml", **environment)
     assert ended.returncode == 0, ended.stderr
@@ -108,7 +110,7 @@ def test_learned_limits_deliver_everything_with_few_refusals(
     assert {row["attempts"] for row in rows(database, COUNTED)} == {1}
     (learned,) = rows(database, "SELECT * FROM limits WHERE kind = 'in_flight'")
     assert environment["AIMLAPI_API_KEY"] not in str(dict(learned))
-    if account.in_flight == 6:  # a busy machine may stay below a rate; places are filled at any speed
+    if account.in_flight == 6:  # a busy machine may stay below a rate
         assert creates.count(429)
         assert learned["threshold"] in (6, 7)
     check_delivered(tmp_path, database)
