@@ -93,9 +93,13 @@ class Reconciler(Stage):
         adoption = context.service.features.adopt
         if adoption is Adoption.NONE:
             return Search(began_at, supported=False)
+        if adoption is Adoption.EXACT_BODY:
+            jobs = [job for job in jobs if job.attempt.account == context.service.account]
         attempts = [reconciliation.sent_attempt(job) for job in jobs]
         if adoption is Adoption.EXACT_BODY:
-            attempts += await context.database.read(reconciliation.twins, jobs)
+            attempts += await context.database.read(reconciliation.rivals, jobs) if jobs else []
+        if not attempts:
+            return Search(began_at)
         answer = await context.service.find(attempts)
         if isinstance(answer, Mapping):
             return Search(began_at, answer)
@@ -111,11 +115,14 @@ class Reconciler(Stage):
         """What the service says of one attempt: accepted, failed there, or not known yet."""
         finding = search.findings.get(job.attempt.client_request_id)
         self.log_answer("search", job, finding)
+        is_foreign = job.attempt.account != self.context.service.account
         match finding:
+            case _ if is_foreign and self.context.service.features.adopt is Adoption.EXACT_BODY:
+                reconciliation.hold(connection, job, OTHER_KEY)
             case Adopted():
                 deadline = now + timedelta(minutes=self.context.limits.deadline_minutes)
                 reconciliation.adopted(connection, job, finding, now, deadline)
-            case Absent() if job.attempt.account != self.context.service.account:
+            case Absent() if is_foreign:
                 reconciliation.hold(connection, job, OTHER_KEY)
             case Absent(proof=proof) if proof:
                 self.refute(connection, job, proof, now)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen import clock as clock_module
 from batchgen import stage
-from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
+from batchgen.jobs import ChargeSource, ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import leases, submission
 from batchgen.manifest.limits import Limits
 from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
 from batchgen.services import http
-from batchgen.services.base import Adoption, Features
+from batchgen.services.base import Adoption, Features, SentAttempt
+from batchgen.services.matching import ONLY_FILES_DIFFER, PastRequest, match
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
@@ -186,20 +190,88 @@ async def test_one_search_serves_many_attempts(table: Table, clock: Clock) -> No
     assert [attempt.generation_id for attempt in table.attempts()] == ["g-0", None, "g-2", None, "g-4"]
 
 
-async def test_a_service_that_compares_bodies_is_shown_the_accepted_twins(table: Table, clock: Clock) -> None:
+COMPARES_BODIES = Features(Adoption.EXACT_BODY)
+
+
+class Bodies(ScriptedService):
+    """A service that remembers the bodies of requests."""
+
+    past: Sequence[PastRequest] = ()
+
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding]:
+        self.searched.append(attempts)
+        return match(attempts, self.past, clock_module.utcnow())
+
+
+def remembered(generation_id: str, job: JobSpec, seconds: int = 1, **changes: str) -> PastRequest:
+    """A request as the service remembers it."""
+    body = {**json.loads(job.request), **changes}
+    return PastRequest(generation_id, NOON + timedelta(seconds=seconds), body, handle={"id": generation_id})
+
+
+async def test_a_service_that_compares_bodies_is_shown_who_owns_generations_and_what_else_is_lost(
+    table: Table, clock: Clock
+) -> None:
     """Without them it would take a generation of theirs for the lost one."""
-    table.sync("mona", "twin", spec("other", prompt="Something else."))
-    mona, twin, other = table.intend()
+    table.sync("mona", "twin", "lost too", spec("other", prompt="Something else."))
+    mona, twin, lost_too, other = table.intend()
     table.accept(twin, "g-twin")
     table.accept(other, "g-other")
     table.lose(mona)
-    service = ScriptedService(features=Features(Adoption.EXACT_BODY))
+    clock.tick(100)  # the other one is searched for later
+    service = ScriptedService(features=COMPARES_BODIES)
     await turn(Reconciler(context_of(table, service), 1))
     ((*searched,),) = service.searched
     assert {(attempt.client_request_id, attempt.generation_id) for attempt in searched} == {
         (mona.attempt.client_request_id, None),
+        (lost_too.attempt.client_request_id, None),
         (twin.attempt.client_request_id, "g-twin"),
+        (other.attempt.client_request_id, "g-other"),
     }
+
+
+async def test_a_lost_request_that_differs_from_another_in_its_file_alone_takes_no_generation(
+    table: Table, clock: Clock
+) -> None:
+    jobs = [spec(key, image=f"{key}.jpg", input_pointers=("/image_url",)) for key in ("a", "b")]
+    table.sync(*jobs)
+    for intent in table.intend():
+        table.lose(intent)
+    service = Bodies(features=COMPARES_BODIES)
+    service.past = [remembered("g-of-b", jobs[1], 2, image_url="data:image/jpeg;base64,…")]
+    clock.tick(5)
+    await turn(Reconciler(context_of(table, service), 1))
+    assert [(row.state, row.next_at) for row in table.rows()] == [("unconfirmed", None)] * 2, "held for a person"
+    assert {row.error for row in table.rows()} == {ONLY_FILES_DIFFER}
+
+
+@pytest.mark.parametrize("is_listed", [True, False], ids=["its generation is listed", "it is not listed yet"])
+async def test_a_lost_take_is_not_taken_for_the_take_before(table: Table, clock: Clock, is_listed: bool) -> None:
+    first = spec("a-1")
+    table.sync(first, replace(spec("a-2"), request=first.request, take=2))
+    one, two = table.intend()
+    table.accept(one, "g-1")
+    table.lose(two)
+    service = Bodies(features=COMPARES_BODIES)
+    service.past = [remembered("g-1", first), *([remembered("g-2", first, 2)] if is_listed else [])]
+    clock.tick(5)
+    await turn(Reconciler(context_of(table, service), 1))
+    expected = ("generating", "g-2") if is_listed else ("unconfirmed", None)
+    assert (table.row("a-2").state, table.attempt("a-2").generation_id) == expected
+    assert is_listed or table.row("a-2").next_at is not None, "it is searched for again"
+
+
+async def test_a_generation_of_another_account_is_not_adopted_by_its_body(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    (mona,) = table.intend()
+    table.lose(mona)
+    service = Bodies(features=COMPARES_BODIES)
+    service.account = "another"
+    service.past = [remembered("g-theirs", spec())]
+    clock.tick(5)
+    await turn(Reconciler(context_of(table, service), 1))
+    assert (table.row().state, table.row().next_at, table.attempt().generation_id) == ("unconfirmed", None, None)
+    assert "another key" in table.row().error
 
 
 async def test_the_pauses_between_two_searches_grow(table: Table, clock: Clock) -> None:

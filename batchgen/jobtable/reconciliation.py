@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text, union
 
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger
+from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.submission import decide, owns_generation
 from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move
 from batchgen.services.base import SentAttempt
 from batchgen.services.outcomes import Adopted
+
+ACCEPTED_LATE = timedelta(hours=1)
+"""A request may be accepted so long after its intent, and be taken for a later one."""
 
 
 def held_jobs(connection: Connection, batch_id: int) -> list[Job]:
@@ -40,14 +44,37 @@ def sent_attempt(job: Job) -> SentAttempt:
     )
 
 
-def twins(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
-    """The accepted attempts whose requests are the same as one of the lost ones, of any batch."""
-    same = select(attempts.c.fingerprint).where(attempts.c.id.in_([job.attempt.id for job in lost]))
+def rivals(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
+    """The other attempts that a service which compares bodies must know, to find the lost ones; of any batch.
+
+    Those that were accepted own their generations: with the same request, or sent by the same batch since
+    `ACCEPTED_LATE` before the first of the lost ones. Those that are lost as well may have sent the same but for its
+    files.
+    """
+    own = {job.attempt.id for job in lost}
+    account = attempts.c.account.in_({job.attempt.account for job in lost})
+    is_owner = attempts.c.generation_id.is_not(None)
+    fingerprints = select(attempts.c.fingerprint).where(attempts.c.id.in_(own))
+    since = min(job.attempt.intent_at for job in lost) - ACCEPTED_LATE
+    batches = {job.batch_id for job in lost}
+    also_lost = (
+        attempts.c.service.in_({job.service for job in lost}),
+        attempts.c.model.in_({job.model for job in lost}),
+        attempts.c.outcome.in_([outcome for outcome in Outcome if outcome.is_undecided]),
+        text(ATTEMPT_IS_IN_FLIGHT),
+    )
+    ids = union(
+        select(attempts.c.id).where(attempts.c.fingerprint.in_(fingerprints), is_owner, account),
+        select(attempts.c.id)
+        .join(jobs, attempts.c.job_id == jobs.c.id)
+        .where(jobs.c.batch_id.in_(batches), is_owner, account, attempts.c.intent_at >= since),
+        select(attempts.c.id).where(*also_lost, account),
+    )
     columns = (attempts.c.client_request_id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers)
     statement = (
         select(*columns, attempts.c.intent_at, attempts.c.generation_id)
-        .join_from(jobs, attempts, attempts.c.job_id == jobs.c.id)
-        .where(attempts.c.fingerprint.in_(same), attempts.c.generation_id.is_not(None))
+        .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
+        .where(attempts.c.id.in_(list(set(connection.execute(ids).scalars()) - own)))
     )
     rows = connection.execute(statement)
     return [SentAttempt(*row[:4], tuple(json.loads(row.input_pointers)), *row[5:]) for row in rows]

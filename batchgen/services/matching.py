@@ -14,6 +14,7 @@ from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding
 
 CLOCK_SLACK = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
+ONLY_FILES_DIFFER = "a generation at the service has this request, and so have other lost ones with other files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,22 @@ def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: d
     """What the service's memory, read to its end at `as_of`, says about each attempt without a generation.
 
     Generations of other attempts are left out. Twins, whose requests are equal, take one generation each; where there
-    are more generations than lost twins, somebody else may have sent the others, so that nothing is certain.
+    are more generations than lost twins, somebody else may have sent the others, so that nothing is certain. Nor is
+    it where lost requests differ in their files alone, which cannot be compared.
     """
     owned = {attempt.generation_id for attempt in attempts}
     free = sorted((row for row in past if row.generation_id not in owned), key=lambda row: row.accepted_at)
     twins: dict[str, list[SentAttempt]] = {}
     for attempt in sorted(attempts, key=lambda attempt: attempt.intent_at):
         if attempt.generation_id is None:
-            twins.setdefault(attempt.request, []).append(attempt)
+            twins.setdefault(json.dumps(compared(attempt), sort_keys=True), []).append(attempt)
     findings: dict[str, Finding] = {}
     for lost in twins.values():
         rows = [row for row in free if is_same(lost[0], row)]
+        is_certain = not rows or len({json.dumps(json.loads(one.request), sort_keys=True) for one in lost}) == 1
         for number, attempt in enumerate(lost):
-            findings[attempt.client_request_id] = finding_of(rows, number, len(lost), as_of)
+            finding = finding_of(rows, number, len(lost), as_of) if is_certain else Ambiguous(ONLY_FILES_DIFFER)
+            findings[attempt.client_request_id] = finding
     return findings
 
 
@@ -64,6 +68,11 @@ def is_same(attempt: SentAttempt, row: PastRequest) -> bool:
     """
     if row.accepted_at < attempt.intent_at - CLOCK_SLACK:
         return False
+    return all(row.body.get(name) == value for name, value in compared(attempt).items())
+
+
+def compared(attempt: SentAttempt) -> dict[str, Any]:
+    """The parameters that were sent, without those that hold local files."""
     sent: dict[str, Any] = json.loads(attempt.request)
     files = {pointer.split("/")[1] for pointer in attempt.input_pointers}
-    return all(row.body.get(name) == value for name, value in sent.items() if name not in files)
+    return {name: value for name, value in sent.items() if name not in files}
