@@ -160,7 +160,14 @@ ANSWERS: list[tuple[str, bytes, SubmitOutcome]] = [
     ),
     *(
         (f"403: {words}", error(403, words), Blocked(Trouble.CREDITS, f"403: {words}", 403))
-        for words in ("You have run out of credits", "Your plan's limit is reached")
+        for words in (
+            *("You have run out of credits", "Your plan's limit is reached"),
+            *("Forbidden: this content is of a higher plan", "Your account violates our content policy"),
+        )
+    ),
+    *(
+        (f"403: {words}", error(403, words), Rejected(f"403: {words}", 403, ErrorClass.MODERATION))
+        for words in ("Your prompt was rejected by our content moderation", "content_policy_violation", "NSFW image")
     ),
     ("404", error(404), Blocked(Trouble.ADDRESS, "404: sorry", 404)),
     ("405", error(405), Blocked(Trouble.ADDRESS, "405: sorry", 405)),

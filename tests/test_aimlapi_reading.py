@@ -69,6 +69,21 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
         Finished((URL,), "completed", Decimal("0.28")),
     ),
     (
+        "with a cost of zero, which is none yet",
+        status("completed", video=URL, meta={"usage": {"credits_used": 0}}),
+        Finished((URL,), "completed"),
+    ),
+    (
+        "an error that is charged all the same",
+        status("error", error="faces", meta={"usage": {"usd_spent": 0.28}}),
+        Failed("faces", cost_usd=Decimal("0.28")),
+    ),
+    (
+        "an error that names a charge of zero",
+        status("error", error="faces", meta={"usage": {"usd_spent": 0}}),
+        Failed("faces", cost_usd=Decimal(0)),
+    ),
+    (
         "error with details",
         status("error", error={"detail": [{"loc": ["body", "image_url"], "msg": "Failed to download the image"}]}),
         Failed("error: body.image_url: Failed to download the image", kind=ErrorClass.INPUT_FILE),

@@ -11,13 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.report.formats import dollars, duration, local_time, plural, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
-from batchgen.report.progress import Progress
+from batchgen.report.progress import SILENCE, Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines
 from batchgen.report.words import APPEARANCES, blocker_line, state_counts, summary_line
 from tests.conftest import NOON
@@ -172,6 +173,20 @@ async def test_a_run_that_has_ended_already_still_shows_its_events_and_its_notic
     notice, event = stream.getvalue().splitlines()
     assert notice.endswith("the balance is low")
     assert "  mona  pending" in event
+
+
+@pytest.mark.parametrize("notice", ["no more submits: 403", ""], ids=["a run that says why", "a run that says nothing"])
+async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sends_nothing(
+    table: Table, clock: Clock, notice: str
+) -> None:
+    table.sync("mona")
+    stream = io.StringIO()
+    progress = Progress(table.database, table.batch_id, "b", 10**9, stream=stream, notice=lambda: notice)
+    progress.last_line_at = NOON - SILENCE
+    ended = asyncio.Event()
+    ended.set()
+    await progress.follow(ended)
+    assert ("free place" in stream.getvalue()) is (not notice), stream.getvalue()
 
 
 def test_every_state_has_an_appearance() -> None:

@@ -134,11 +134,11 @@ class Progress:
         now = clock.utcnow()
         if self.display:
             view.summary = await self.database.read(statistics.batch_summary, self.batch_id, now)
-            view.blockers = await self.database.read(blockers.blockers, self.batch_id, now, None, self.origin)
+            view.blockers = await self.read_blockers(now)
             self.display.draw(render(view, clock.utcnow(), self.display.console.width))
         elif now - self.last_line_at >= SILENCE:
             self.last_line_at = now
-            for blocker in await self.database.read(blockers.blockers, self.batch_id, now, None, self.origin):
+            for blocker in await self.read_blockers(now):
                 self.write_blocker(blocker, now)
         if self.log or not self.display:
             for blocker in await self.database.read(blockers.lasting_causes, self.batch_id):
@@ -146,6 +146,11 @@ class Progress:
                 if now - self.shown_causes.get(cause, EARLIEST) >= CAUSE_AGAIN:
                     self.shown_causes[cause] = now
                     self.write_blocker(blocker, now)
+
+    async def read_blockers(self, now: datetime) -> list[Blocker]:
+        """What the batch waits for. Where the run itself says why it does less, pending jobs wait for no free place."""
+        waiting = await self.database.read(blockers.blockers, self.batch_id, now, None, self.origin)
+        return [one for one in waiting if not (self.shown_notice and one.reason.startswith(blockers.FREE_PLACE))]
 
     def print(self, event: Mapping[str, object]) -> None:
         """Print a line for programs."""

@@ -56,6 +56,8 @@ WORKING_WORDS = frozenset(
         *("not_started", "uploading", "cancelling", "canceling"),
     }
 )
+CONTENT_WORDS = r"^(?!.*\b(account|plan|credits?|balance)\b).*(moderat|content[_ -]?polic|nsfw)"
+"""Words in a 403 that concern the content of one request. Most of them concern the account or its key."""
 EXPIRED_WORDS = ("expired", "deleted", "removed", "gone", "not_found", "purged")
 TIMEOUT_WORDS = ("timeout", "timed_out", "time_out")
 MODERATED_WORDS = (
@@ -99,6 +101,8 @@ def read_create(answer: Answer) -> SubmitOutcome:
             # A charge of zero is one that is not known yet.
             return Accepted(generation_id, charge_in_headers(answer) or read_usage(document) or None, status)
         return Unknown(f"{status} without a generation id: {excerpt(answer) or 'empty'}", status)
+    if status == 403 and re.search(CONTENT_WORDS, error_message(answer), re.IGNORECASE):
+        return Rejected(error_message(answer), status, ErrorClass.MODERATION)
     if trouble := trouble_of(status, error_message(answer)):
         return Blocked(trouble, error_message(answer), status)
     if status in (404, 405):
@@ -125,7 +129,7 @@ def read_fetch(answer: Answer) -> FetchOutcome:
     word = word.strip()
     plain = plain_word(word)
     if plain in FAILED_WORDS:
-        return read_failure(document.get("error"), word)
+        return read_failure(document, word)
     if plain in FINISHED_WORDS:
         return read_finished(document, word)
     if plain in ENDED_WORDS:
@@ -147,23 +151,30 @@ def read_end(document: dict[str, Any], word: str, kind: ErrorClass) -> Failed:
     return Failed(message, word, kind, cost_usd=read_usage(document))
 
 
-def read_failure(error: Any, word: str) -> Failed:
-    """A generation that failed at the service. `error` is an object, a list of details, a text, or missing."""
+def read_failure(document: dict[str, Any], word: str) -> Failed:
+    """A generation that failed at the service, which costs nothing, unless the answer names a charge.
+
+    Its `error` is an object, a list of details, a text, or missing.
+    """
+    error = document.get("error")
     message = describe_error(error)
     if isinstance(error, dict):
         name = describe_error(error.get("name")) or "error"
         message = f"{name}: {message}" if message else name
     message = message or "error: the service gives no reason"
-    return Failed(message, word, kind_of(message))
+    return Failed(message, word, kind_of(message), cost_usd=read_usage(document) or Decimal(0))
 
 
 def read_finished(document: dict[str, Any], word: str) -> Finished:
-    """A finished generation. Its `video` is an object or a bare address, or a list of such."""
+    """A finished generation. Its `video` is an object or a bare address, or a list of such.
+
+    A charge of zero is one that is not known yet: it must not replace what the create call has named.
+    """
     video = document.get("video")
     entries = video if isinstance(video, list) else [video]
     addresses = [entry.get("url") if isinstance(entry, dict) else entry for entry in entries]
     files = dict.fromkeys(address for address in addresses if isinstance(address, str) and address)
-    return Finished(tuple(files), word, read_usage(document))
+    return Finished(tuple(files), word, read_usage(document) or None)
 
 
 def read_usage(document: dict[str, Any]) -> Decimal | None:
