@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -125,8 +125,10 @@ class PreparingService(ScriptedService):
     """It uploads something before it asks for a generation."""
 
     prepared: Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked = field(default_factory=dict)
+    before_upload: Callable[[], object] = bool
 
     async def prepare(self, submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+        self.before_upload()
         return self.prepared
 
 
@@ -149,6 +151,16 @@ async def test_a_preparation_that_fails_sends_nothing_and_pays_nothing(table: Ta
     service = PreparingService(features=UPLOADS, prepared=NotSent("no route"))
     await turn(Scheduler(context_of(table, service), 8))
     assert service.submitted == []
+    assert table.states() == {"mona": "pending"}
+
+
+async def test_a_job_that_was_taken_over_during_the_preparation_is_not_sent(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    service = PreparingService(features=UPLOADS, prepared={"upload": "u-1"})
+    service.before_upload = table.bury  # the run was held up, and counts as dead
+    await turn(Scheduler(context_of(table, service), 8))
+    assert service.submitted == []
+    assert table.attempt().outcome == Outcome.NOT_SENT
     assert table.states() == {"mona": "pending"}
 
 
