@@ -106,7 +106,7 @@ class Downloader(Stage):
         context = self.context
         expire = context.service.features.keeps_results_for is not None
         jobs = delivery.claim_downloads(
-            connection, context.batch_id, context.run, now, now + LEASE, capacity, results_expire=expire
+            connection, context.batch_id, context.run_id, now, now + LEASE, capacity, results_expire=expire
         )
         return jobs, next_due(connection, context.batch_id, State.DOWNLOADING)
 
@@ -122,13 +122,15 @@ class Downloader(Stage):
         except (Abandoned, Stopped):
             return
         except Ended as error:
-            run, leaving = self.context.run, State.DOWNLOADING
-            await self.context.database.write(polling.failed, job, run, error.outcome, clock.utcnow(), leaving=leaving)
+            run_id, leaving = self.context.run_id, State.DOWNLOADING
+            await self.context.database.write(
+                polling.failed, job, run_id, error.outcome, clock.utcnow(), leaving=leaving
+            )
             return
         except (UnsafePath, TooLarge, Obstructed) as error:
             self.context.obstacles[job.key] = reason = str(error)
             next_at = clock.utcnow() + NEXT_RUN
-            await self.context.database.write(delivery.left_to_next_run, job, self.context.run, reason, next_at)
+            await self.context.database.write(delivery.left_to_next_run, job, self.context.run_id, reason, next_at)
             return
         except (TryFailed, NoFile, NotVideo, Undecodable, PartBusy) as error:
             reason = str(error)
@@ -140,7 +142,7 @@ class Downloader(Stage):
                 self.context.disk = self.context.disk or reason
         self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
         wait = backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)
-        await self.context.database.write(delivery.postponed, job, self.context.run, reason, clock.utcnow() + wait)
+        await self.context.database.write(delivery.postponed, job, self.context.run_id, reason, clock.utcnow() + wait)
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may wait for the disk, in a thread."""

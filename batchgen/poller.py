@@ -76,7 +76,7 @@ class Poller(Stage):
         if number <= 0:
             return [], None if allowance.number else allowance.next_at
         origin, until = context.service.origin, now + LEASE
-        jobs = claim_due(connection, context.batch_id, State.GENERATING, context.run, now, until, number, origin)
+        jobs = claim_due(connection, context.batch_id, State.GENERATING, context.run_id, now, until, number, origin)
         rate.spend(connection, self.key, per_minute, len(jobs), now)
         due = next_due(connection, context.batch_id, State.GENERATING, context.service.origin)
         return jobs, max(due, allowance.next_at) if due and allowance.next_at else due
@@ -101,26 +101,26 @@ class Poller(Stage):
         polls = job.failures + 1 if repeated else 1  # in a row that said "finished"
         if outcome_by_age := self.given_up(job, outcome, now):
             context.times.forget(job)
-            await write(polling.failed, job, context.run, outcome_by_age, now, polled_at=job.attempt.polled_at)
+            await write(polling.failed, job, context.run_id, outcome_by_age, now, polled_at=job.attempt.polled_at)
             return
         match outcome:
             case Working(word, is_known):
                 remark = None if is_known else f"the service says {word!r}, which batchgen does not know"
-                await write(polling.working, job, context.run, word, now, self.next_poll_at(job, now), remark)
+                await write(polling.working, job, context.run_id, word, now, self.next_poll_at(job, now), remark)
                 await self.learn_from_other_runs(job, now)
             case Finished(files=()) if polls < POLLS_WITHOUT_FILE:
                 wait = backoff(polls, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-                await write(polling.without_file, job, context.run, outcome.word, polls, now + wait)
+                await write(polling.without_file, job, context.run_id, outcome.word, polls, now + wait)
             case Finished(files=()):
                 message = f"the service says {outcome.word!r} and names no file"
                 failed = Failed(message, outcome.word, ErrorClass.NO_FILE, cost_usd=outcome.cost_usd)
-                await write(polling.failed, job, context.run, failed, now)
+                await write(polling.failed, job, context.run_id, failed, now)
             case Finished():
                 if timing := await write(self.complete, job, outcome, now):
                     await self.learn(job, timing, now)
             case Failed():
                 context.times.forget(job)
-                await write(polling.failed, job, context.run, outcome, now)
+                await write(polling.failed, job, context.run_id, outcome, now)
             case Throttled():
                 await write(self.throttled, job, outcome, now, now + pause)
             case Unavailable():
@@ -132,7 +132,7 @@ class Poller(Stage):
                 wait = max(pause, outage, outcome.retry_after or timedelta(0))
                 if self.is_forgotten(job, outcome, now):
                     wait = backoff(job.failures + 1, FORGOTTEN_RETRY_SECONDS, wait.total_seconds())
-                await write(polling.unanswered, job, context.run, outcome.reason, now + wait)
+                await write(polling.unanswered, job, context.run_id, outcome.reason, now + wait)
         if not isinstance(outcome, Throttled | Unavailable):
             self.failing_since = None
             self.answered_at.append(now)
@@ -172,7 +172,7 @@ class Poller(Stage):
         reason = f"the service asks to poll less often ({outcome.reason})"
         row = rate.row_of(connection, self.key)
         ends = rate.pause(connection, self.key, reason, now, outcome.retry_after)
-        polling.unanswered(connection, job, self.context.run, outcome.reason, max(ends, retry_at))
+        polling.unanswered(connection, job, self.context.run_id, outcome.reason, max(ends, retry_at))
         if not row.failures:  # one that follows in the backoff says only that the backoff was too short
             since = row.paused_until or now - MINUTE
             learned = rate.to_learned(row)
@@ -196,7 +196,7 @@ class Poller(Stage):
             outcome, source = replace(outcome, cost_usd=job.attempt.estimated_usd), ChargeSource.ESTIMATE
         if features.keeps_results_for:
             collect_by = now + features.keeps_results_for
-        if not polling.finished(connection, job, self.context.run, outcome, now, collect_by, source):
+        if not polling.finished(connection, job, self.context.run_id, outcome, now, collect_by, source):
             return None
         age = max(self.age(job, now), 0.001)
         before = self.age(job, job.attempt.polled_at or job.attempt.answered_at or now)

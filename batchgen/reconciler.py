@@ -74,10 +74,10 @@ class Reconciler(Stage):
 
     def claim(self, connection: Connection, now: datetime) -> tuple[list[Job], datetime | None]:
         """The unconfirmed jobs whose next search is due, and when the next one is."""
-        batch_id, run = self.context.batch_id, self.context.run
+        batch_id, run_id = self.context.batch_id, self.context.run_id
         leases.recover_expired(connection, batch_id, now)
         origin, until = self.context.service.origin, now + LEASE
-        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run, now, until, UNCONFIRMED_AT_ONCE, origin)
+        jobs = claim_due(connection, batch_id, State.UNCONFIRMED, run_id, now, until, UNCONFIRMED_AT_ONCE, origin)
         due = [next_due(connection, batch_id, state, origin) for state in (State.UNCONFIRMED, State.SUBMITTING)]
         return jobs, min((moment for moment in due if moment), default=None)
 
@@ -257,7 +257,7 @@ class RepeatCheck:
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
         deadline = now + timedelta(minutes=context.limits.deadline_minutes)
-        sender = (context.run, service.name, service.account, service.origin)
+        sender = (context.run_id, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
         if matches:
             await context.database.write(takeover.settle, matches, context.folder, adopter, context.on_changed)

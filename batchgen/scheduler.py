@@ -131,7 +131,15 @@ class Scheduler(Stage):
         self.refuse_repeats(connection, [candidate.id for candidate in chosen])
         context.database.check_in_place()
         jobs = submission.intend(
-            connection, context.batch_id, context.run, now, until, service.name, service.account, chosen, service.origin
+            connection,
+            context.batch_id,
+            context.run_id,
+            now,
+            until,
+            service.name,
+            service.account,
+            chosen,
+            service.origin,
         )
         self.admission.spend(connection, [job.model for job in jobs], now)
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]

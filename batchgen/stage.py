@@ -90,7 +90,7 @@ class RunContext:
     database: Database
     service: Service
     batch_id: int
-    run: str
+    run_id: str
     """The id of the run, which owns the leases."""
     folder: Path
     """The manifest's folder: input and output paths are relative to it."""

@@ -119,20 +119,20 @@ class Table:
 
     # --- moving ---
 
-    def intend(self, worker: str = RUN, capacity: int = 100) -> list[Job]:
+    def intend(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         ready = self.change(submission.ready, self.batch_id, self.now, capacity)
         until = self.now + LEASE
         sent = ("aimlapi", ACCOUNT, ready, self.origin)
-        return self.change(submission.intend, self.batch_id, worker, self.now, until, *sent)
+        return self.change(submission.intend, self.batch_id, run_id, self.now, until, *sent)
 
-    def claim(self, state: State, worker: str = RUN, capacity: int = 100) -> list[Job]:
+    def claim(self, state: State, run_id: str = RUN, capacity: int = 100) -> list[Job]:
         claim = delivery.claim_downloads if state is State.DOWNLOADING else partial(claim_due, state=state)
         return self.change(
-            claim, batch_id=self.batch_id, worker=worker, now=self.now, until=self.now + LEASE, capacity=capacity
+            claim, batch_id=self.batch_id, run_id=run_id, now=self.now, until=self.now + LEASE, capacity=capacity
         )
 
-    def unconfirmed(self, worker: str = RUN, capacity: int = 100) -> list[Job]:
-        return self.claim(State.UNCONFIRMED, worker, capacity)
+    def unconfirmed(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
+        return self.claim(State.UNCONFIRMED, run_id, capacity)
 
     def accept(self, job: Job, generation_id: str = "g-1", cost: str | None = None) -> bool:
         answer = Accepted(generation_id, Decimal(cost) if cost else None, 200, {"id": generation_id})
@@ -147,15 +147,15 @@ class Table:
     def reject(self, job: Job) -> bool:
         return self.change(submission.rejected, job, Rejected("no such duration", 400), self.now)
 
-    def finish(self, job: Job, worker: str = RUN) -> bool:
-        return self.change(polling.finished, job, worker, Finished(("https://cdn.test/v.mp4",)), self.now)
+    def finish(self, job: Job, run_id: str = RUN) -> bool:
+        return self.change(polling.finished, job, run_id, Finished(("https://cdn.test/v.mp4",)), self.now)
 
-    def fail(self, job: Job, worker: str = RUN) -> bool:
-        return self.change(polling.failed, job, worker, Failed("error: no faces"), self.now)
+    def fail(self, job: Job, run_id: str = RUN) -> bool:
+        return self.change(polling.failed, job, run_id, Failed("error: no faces"), self.now)
 
-    def deliver(self, job: Job, worker: str = RUN) -> bool:
+    def deliver(self, job: Job, run_id: str = RUN) -> bool:
         (output,) = job.outputs
-        return self.change(delivery.placed, job, worker, output, 9, "ab", job.output_path, self.now)
+        return self.change(delivery.placed, job, run_id, output, 9, "ab", job.output_path, self.now)
 
     def adopt(self, job: Job, generation_id: str = "g-1") -> bool:
         finding = Adopted(generation_id, self.now)
@@ -176,22 +176,22 @@ class Table:
     def fetch_again(self, *keys: str) -> list[str]:
         return self.change(commands.fetch_again, self.batch_id, {key: [1] for key in keys}, self.now)
 
-    def bury(self, worker: str = RUN) -> int:
-        """`worker` is dead: release its leases."""
-        return self.change(leases.recover_dead, [worker], self.now)
+    def bury(self, run_id: str = RUN) -> int:
+        """The run `run_id` is dead: release its leases."""
+        return self.change(leases.recover_dead, [run_id], self.now)
 
     def add(self, *specs: JobSpec) -> None:
         """Add jobs to the batch, without a manifest."""
         batch_id, digests = self.batch_id or self.sync().batch_id, FileDigests(self.folder)
         self.change(sync.add_jobs, batch_id, "aimlapi", specs, digests, self.now)
 
-    def bring(self, state: State, key: str = "mona", worker: str = RUN) -> Any:
+    def bring(self, state: State, key: str = "mona", run_id: str = RUN) -> Any:
         """Add a job and bring it into `state`, without a lease where possible; returns what its last stage held."""
         if key not in self.states():
             self.add(spec(key))
         if state in (State.PENDING, State.CANCELLED):
             return self.cancel(key) if state == State.CANCELLED else None
-        intent = next(intent for intent in self.intend(worker) if intent.key == key)
+        intent = next(intent for intent in self.intend(run_id) if intent.key == key)
         if state == State.SUBMITTING:
             return intent
         if state == State.UNCONFIRMED:
@@ -203,11 +203,11 @@ class Table:
         self.accept(intent, f"g-{key}")
         if state == State.GENERATING:
             return intent
-        (job,) = self.claim(State.GENERATING, worker)
-        self.finish(job, worker)
+        (job,) = self.claim(State.GENERATING, run_id)
+        self.finish(job, run_id)
         if state == State.DOWNLOADING:
             return job
         assert state == State.DONE, f"nothing here brings a job into {state}"
-        (job,) = self.claim(State.DOWNLOADING, worker)
-        self.deliver(job, worker)
+        (job,) = self.claim(State.DOWNLOADING, run_id)
+        self.deliver(job, run_id)
         return job

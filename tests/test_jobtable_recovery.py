@@ -13,14 +13,14 @@ from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
 ACTIVE = [state for state in State if state.is_active]
 
 
-def held_in(table: Table, state: State, worker: str = RUN) -> None:
-    """One job in `state`, leased by `worker`."""
-    table.bring(state, worker=worker)
+def held_in(table: Table, state: State, run_id: str = RUN) -> None:
+    """One job in `state`, leased by the run `run_id`."""
+    table.bring(state, run_id=run_id)
     if state is State.UNCONFIRMED:
-        assert table.unconfirmed(worker)
+        assert table.unconfirmed(run_id)
     elif state is not State.SUBMITTING:
-        assert table.claim(state, worker)
-    assert table.row().leased_by == worker
+        assert table.claim(state, run_id)
+    assert table.row().leased_by == run_id
 
 
 @pytest.mark.parametrize("state", ACTIVE)

@@ -160,7 +160,7 @@ async def test_two_runs_together_keep_to_the_window(table: Table, clock: Clock) 
     service = ScriptedService()
     store(table, held_at(3))
     context = learning(table, service)
-    first, second = Scheduler(context, 8), Scheduler(replace(context, run="run-b"), 8)
+    first, second = Scheduler(context, 8), Scheduler(replace(context, run_id="run-b"), 8)
     service.gate = asyncio.Event()
     for scheduler in (first, second, first, second):
         await scheduler.tick(NOON)

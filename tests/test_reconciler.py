@@ -298,7 +298,7 @@ async def test_a_machine_that_slept_over_the_answer_does_not_take_it_for_patienc
 
 
 async def test_an_expired_lease_of_a_run_elsewhere_leaves_an_unconfirmed_attempt(table: Table, clock: Clock) -> None:
-    intent = table.bring(State.SUBMITTING, worker="elsewhere")
+    intent = table.bring(State.SUBMITTING, run_id="elsewhere")
     service = ScriptedService(findings=[adopted()])
     reconciler = Reconciler(context_of(table, service), 1)
     assert await turn(reconciler) == NOON + LEASE

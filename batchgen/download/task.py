@@ -57,7 +57,7 @@ class DownloadTask:
 
     async def write(self, function: Callable[..., bool], *values: Any) -> None:
         """Write to the row of the file. Raises `Abandoned` if this run does not hold the job any more."""
-        if not await self.context.database.write(function, self.job, self.context.run, self.output, *values):
+        if not await self.context.database.write(function, self.job, self.context.run_id, self.output, *values):
             raise Abandoned
 
     async def record(self, size: int, sha256: str, path: str, remark: str | None = None) -> None:

@@ -30,8 +30,8 @@ def host_name() -> str:
     return platform.node() or "unknown"
 
 
-def lock_name(database: Path, run: str) -> str:
-    return f"{database.name}.run-{run}"
+def lock_name(database: Path, run_id: str) -> str:
+    return f"{database.name}.run-{run_id}"
 
 
 class RunLock:
@@ -50,9 +50,9 @@ class RunLock:
 
 
 @contextmanager
-def lock_held(database: Path, run: str) -> Iterator[RunLock]:
+def lock_held(database: Path, run_id: str) -> Iterator[RunLock]:
     """Show other runs that this one is alive, until the block ends. Raises `StorageError`."""
-    name = lock_name(database, run)
+    name = lock_name(database, run_id)
     try:
         directory = open_directory(database.parent)
     except OSError as error:
@@ -113,13 +113,13 @@ def dead(database: Path, hosts: Mapping[str, str]) -> list[str]:
     if not hosts:
         return []
     with open_directory(database.parent) as directory:
-        return [run for run, host in hosts.items() if is_dead(directory, database, run, host)]
+        return [run_id for run_id, host in hosts.items() if is_dead(directory, database, run_id, host)]
 
 
-def is_dead(directory: Directory, database: Path, run: str, host: str) -> bool:
+def is_dead(directory: Directory, database: Path, run_id: str, host: str) -> bool:
     """Whether nobody holds the lock file of a run; if so, it is removed."""
-    name = lock_name(database, run)
-    if not RUN_ID.fullmatch(run) or directory.stat(name) is None:
+    name = lock_name(database, run_id)
+    if not RUN_ID.fullmatch(run_id) or directory.stat(name) is None:
         # A run removes its lock file as it ends. One on another machine may have a file that is not visible here.
         return host == host_name()
     return remove_if_unlocked(directory, name)
@@ -143,19 +143,19 @@ def sweep(database: Path | None) -> None:
     """Remove the lock files that dead runs left beside the database. What others have put there stays."""
     if database is not None:
         with open_directory(database.parent) as directory:
-            for run in runs_with_files(directory, database):
+            for run_id in runs_with_files(directory, database):
                 with suppress(OSError, UnsafePath):
-                    remove_if_unlocked(directory, lock_name(database, run))
+                    remove_if_unlocked(directory, lock_name(database, run_id))
 
 
 def lock_files(database: Path) -> tuple[set[str], set[str]]:
     """The runs whose lock files lie beside the database: those that are alive, and the others. Removes nothing."""
     runs: tuple[set[str], set[str]] = set(), set()
     with open_directory(database.parent) as directory:
-        for run in runs_with_files(directory, database):
+        for run_id in runs_with_files(directory, database):
             with suppress(OSError, UnsafePath):
-                descriptor = directory.open(lock_name(database, run), os.O_RDWR)
-                runs[try_lock(descriptor)].add(run)
+                descriptor = directory.open(lock_name(database, run_id), os.O_RDWR)
+                runs[try_lock(descriptor)].add(run_id)
                 os.close(descriptor)
     return runs
 
@@ -164,11 +164,11 @@ def recorded_runs(database: Path) -> list[str]:
     """The runs, dead or alive, that are in the job table of this name, by their lock files."""
     recorded = []
     with open_directory(database.parent) as directory:
-        for run in runs_with_files(directory, database):
+        for run_id in runs_with_files(directory, database):
             with suppress(OSError, UnsafePath):
-                descriptor = directory.open(lock_name(database, run), os.O_RDONLY)
+                descriptor = directory.open(lock_name(database, run_id), os.O_RDONLY)
                 if os.read(descriptor, len(RECORDED)) == RECORDED:
-                    recorded.append(run)
+                    recorded.append(run_id)
                 os.close(descriptor)
     return recorded
 
@@ -177,4 +177,4 @@ def runs_with_files(directory: Directory, database: Path) -> list[str]:
     prefix = lock_name(database, "")
     names = os.listdir(directory.descriptor if directory.descriptor is not None else directory.path)  # noqa: PTH208
     runs = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
-    return sorted(run for run in runs if RUN_ID.fullmatch(run))
+    return sorted(run_id for run_id in runs if RUN_ID.fullmatch(run_id))

@@ -99,9 +99,9 @@ class DeliveryHook:
         self.broken_off = 0
         """Commands that the end of the run killed or did not start any more."""
 
-    async def open(self, database: Database, batch: str, batch_id: int, run: str, secrets: Collection[str]) -> None:
+    async def open(self, database: Database, batch: str, batch_id: int, run_id: str, secrets: Collection[str]) -> None:
         """Take up the files of earlier runs. `secrets` are the environment variables that the command must not see."""
-        self.database, self.batch, self.batch_id, self.run = database, batch, batch_id, run
+        self.database, self.batch, self.batch_id, self.run_id = database, batch, batch_id, run_id
         hidden = {*secrets, *SECRET_VARIABLES}
         self.environment = {name: value for name, value in os.environ.items() if name not in hidden}
         unended = await database.read(leases.unended, batch_id)
@@ -152,13 +152,13 @@ class DeliveryHook:
         """Run the command for one file, unless another run does, or did."""
         write, now = self.database.write, clock.utcnow()
         file = await write(
-            delivery_hooks.begin, output_id, self.digest, self.run, self.dead_runs, now, again=self.again
+            delivery_hooks.begin, output_id, self.digest, self.run_id, self.dead_runs, now, again=self.again
         )
         if file is None:
             return
         path = file.path if is_url(file.path) else str((self.folder / file.path).absolute())
         code, message = await self.execute(file, path)
-        await write(delivery_hooks.end, output_id, self.digest, self.run, code, message or None, clock.utcnow())
+        await write(delivery_hooks.end, output_id, self.digest, self.run_id, code, message or None, clock.utcnow())
         self.on_result(HookResult(file.key, path, code, message))
 
     async def execute(self, file: HookedFile, path: str) -> tuple[int, str]:

@@ -97,8 +97,8 @@ class RunHooks:
         if self.command:
             self.command.on_result = self.count
             secrets = (context.service.variables.key,)
-            batch_id, run = context.batch_id, context.run
-            await self.command.open(context.database, self.batch, batch_id, run, secrets)
+            batch_id, run_id = context.batch_id, context.run_id
+            await self.command.open(context.database, self.batch, batch_id, run_id, secrets)
         if self.metrics:
             from batchgen.hooks.metrics import RunMetrics
 
@@ -118,7 +118,7 @@ class RunHooks:
         """Read the new events once."""
         context, database = self.context, self.context.database
         if not self.has_begun:
-            self.has_begun = context.run in await database.read(leases.unended, context.batch_id)
+            self.has_begun = context.run_id in await database.read(leases.unended, context.batch_id)
         if not self.has_begun:  # The table does not have the run yet that starts the commands.
             return
         while (page := await database.read(statistics.events_since, context.batch_id, self.last_event))[0]:

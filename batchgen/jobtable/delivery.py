@@ -42,7 +42,7 @@ class LostFiles:
 def claim_downloads(
     connection: Connection,
     batch_id: int,
-    worker: str,
+    run_id: str,
     now: datetime,
     until: datetime,
     capacity: int,
@@ -51,29 +51,29 @@ def claim_downloads(
 ) -> list[Job]:
     """Lease up to `capacity` due downloads: the longest due first, or what the service deletes first."""
     statement = LEASE_EXPIRING if results_expire else LEASE_DUE
-    ids = lease_due(connection, statement, batch_id, State.DOWNLOADING, worker, now, until, capacity)
+    ids = lease_due(connection, statement, batch_id, State.DOWNLOADING, run_id, now, until, capacity)
     return load_jobs(connection, ids, with_outputs=True)
 
 
-def begun(connection: Connection, job: Job, worker: str, output: Output, etag: str | None) -> bool:
+def begun(connection: Connection, job: Job, run_id: str, output: Output, etag: str | None) -> bool:
     """The `.part` on the disk belongs to this version of the file, so that it can be resumed later."""
-    return update_output(connection, job, worker, output, etag=etag)
+    return update_output(connection, job, run_id, output, etag=etag)
 
 
-def relocated(connection: Connection, job: Job, worker: str, output: Output, url: str) -> bool:
+def relocated(connection: Connection, job: Job, run_id: str, output: Output, url: str) -> bool:
     """The service gave a new address for the same file."""
-    return update_output(connection, job, worker, output, url=url)
+    return update_output(connection, job, run_id, output, url=url)
 
 
-def refused(connection: Connection, job: Job, worker: str, output: Output, counts: str) -> bool:
+def refused(connection: Connection, job: Job, run_id: str, output: Output, counts: str) -> bool:
     """Bytes came that do not play as they should: keep how often each came, as JSON of SHA-256 → times."""
-    return update_output(connection, job, worker, output, refused=counts)
+    return update_output(connection, job, run_id, output, refused=counts)
 
 
 def verified(
     connection: Connection,
     job: Job,
-    worker: str,
+    run_id: str,
     output: Output,
     size: int,
     sha256: str,
@@ -83,12 +83,12 @@ def verified(
 
     `media` has the columns that describe the video, as far as they are known.
     """
-    return update_output(connection, job, worker, output, bytes=size, sha256=sha256, **media)
+    return update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media)
 
 
-def update_output(connection: Connection, job: Job, worker: str, output: Output, **values: Any) -> bool:
-    """Change the row of a file, while `worker` leases its job. False if the lease was lost."""
-    held = {"of_job": job.id, "in_state": job.state, "worker": worker}
+def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> bool:
+    """Change the row of a file, while the run `run_id` leases its job. False if the lease was lost."""
+    held = {"of_job": job.id, "in_state": job.state, "run_id": run_id}
     if connection.execute(LEASED, held).first() is None:
         return False
     return guarded_update(connection, outputs, {"id": output.id}, values)
@@ -100,21 +100,21 @@ def is_over(connection: Connection, job: Job) -> bool:
     return State(state).is_terminal
 
 
-def postponed(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
+def postponed(connection: Connection, job: Job, run_id: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
-    return update_job(connection, job, worker, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
+    return update_job(connection, job, run_id, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
 
 
-def left_to_next_run(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
+def left_to_next_run(connection: Connection, job: Job, run_id: str, reason: str, next_at: datetime) -> bool:
     """The file cannot be written now: keep why, and do not wait for it. The next run tries again, or `next_at`."""
     failures = max(job.failures + 1, STUCK_FAILURES)
-    return update_job(connection, job, worker, failures=failures, error=reason, next_at=next_at, **NO_LEASE)
+    return update_job(connection, job, run_id, failures=failures, error=reason, next_at=next_at, **NO_LEASE)
 
 
 def placed(
     connection: Connection,
     job: Job,
-    worker: str,
+    run_id: str,
     output: Output,
     size: int,
     sha256: str,
@@ -128,15 +128,15 @@ def placed(
     """
     undelivered = set(connection.execute(UNDELIVERED, {"of_attempt": job.attempt.id}).scalars())
     whole = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now, "remark": remark}
-    if output.id not in undelivered or not update_output(connection, job, worker, output, **whole):
+    if output.id not in undelivered or not update_output(connection, job, run_id, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
     if output.number == 1:  # the job's path is that of its first file, which need not be the last to arrive
-        update_job(connection, job, worker, output_path=path)
+        update_job(connection, job, run_id, output_path=path)
     if undelivered != {output.id}:
         return True
     detail = f"{path}: {remark}" if remark else path
-    leased = {"leased_by": worker}
+    leased = {"leased_by": run_id}
     return move(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
 
 
@@ -185,7 +185,7 @@ LEASE_EXPIRING = lease(
 
 STATE_OF = select(jobs.c.state).where(jobs.c.id == bindparam("of_job"))
 LEASED = select(jobs.c.id).where(
-    jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("worker")
+    jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("run_id")
 )
 
 UNDELIVERED = select(outputs.c.id).where(

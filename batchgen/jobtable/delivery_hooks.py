@@ -46,7 +46,7 @@ def begin(
     connection: Connection,
     output_id: int,
     command: str,
-    run: str,
+    run_id: str,
     dead_runs: Collection[str],
     now: datetime,
     *,
@@ -60,13 +60,13 @@ def begin(
     if file is None:
         return None
     row = connection.execute(HOOK_RUN, {"output": output_id, "of_command": command}).first()
-    started = {"run_id": run, "began_at": now, "ended_at": None, "exit_code": None, "message": None}
+    started = {"run_id": run_id, "began_at": now, "ended_at": None, "exit_code": None, "message": None}
     if row is None:
         connection.execute(insert(hook_runs).values(output_id=output_id, command=command, **started))
     else:
         is_live = row.run_ended_at is None and row.run_id not in dead_runs
         ended_well = row.exit_code == 0 and not again
-        if row.run_id == run or ended_well or (row.ended_at is None and is_live):
+        if row.run_id == run_id or ended_well or (row.ended_at is None and is_live):
             return None
         guard = {"output_id": output_id, "command": command, "run_id": row.run_id}
         if not guarded_update(connection, hook_runs, guard, started):
@@ -78,13 +78,13 @@ def end(
     connection: Connection,
     output_id: int,
     command: str,
-    run: str,
+    run_id: str,
     exit_code: int,
     message: str | None,
     now: datetime,
 ) -> None:
     """Record how the command ended that this run started for a file."""
-    guard = {"output_id": output_id, "command": command, "run_id": run}
+    guard = {"output_id": output_id, "command": command, "run_id": run_id}
     guarded_update(connection, hook_runs, guard, {"ended_at": now, "exit_code": exit_code, "message": message})
 
 

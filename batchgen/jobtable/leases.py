@@ -27,7 +27,7 @@ ON_WIRE = timedelta(minutes=10)
 
 def begin_run(
     connection: Connection,
-    run: str,
+    run_id: str,
     batch_id: int,
     host: str,
     pid: int,
@@ -42,22 +42,22 @@ def begin_run(
     Raises `UsageError` for a batch that was moved to another table.
     """
     refuse_moved(connection, batch_id)
-    row = {"id": run, "batch_id": batch_id, "host": host, "pid": pid, "holds_lock": holds_lock}
+    row = {"id": run_id, "batch_id": batch_id, "host": host, "pid": pid, "holds_lock": holds_lock}
     row |= {"selection": selection, "limits": limits}
     connection.execute(insert(runs).values(**row, started_at=now, seen_at=now))
 
 
-def end_run(connection: Connection, run: str, exit_code: int, now: datetime, message: str | None = None) -> None:
+def end_run(connection: Connection, run_id: str, exit_code: int, now: datetime, message: str | None = None) -> None:
     """Record how a run ended, with the sentence that it printed, and release its leases."""
-    recover(connection, jobs.c.leased_by == run, now)
+    recover(connection, jobs.c.leased_by == run_id, now)
     ended = {"ended_at": now, "seen_at": now, "exit_code": exit_code, "message": message}
-    connection.execute(update(runs).where(runs.c.id == run).values(**ended))
+    connection.execute(update(runs).where(runs.c.id == run_id).values(**ended))
 
 
-def renew(connection: Connection, run: str, now: datetime, until: datetime) -> None:
+def renew(connection: Connection, run_id: str, now: datetime, until: datetime) -> None:
     """Extend all leases of a living run to `until`."""
-    connection.execute(update(runs).where(runs.c.id == run).values(seen_at=now))
-    connection.execute(update(jobs).where(jobs.c.leased_by == run).values(leased_until=until, next_at=until))
+    connection.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
+    connection.execute(update(jobs).where(jobs.c.leased_by == run_id).values(leased_until=until, next_at=until))
 
 
 def holders(connection: Connection) -> dict[str, Owner]:
@@ -79,10 +79,10 @@ def live_runs(database: Database, batch_id: int) -> set[str]:
     return owners.keys() - set(dead_runs(database, owners))
 
 
-async def release_dead(database: Database, neighbours: Neighbours, run: str, now: datetime) -> bool:
-    """Release the leases of runs that are dead, as seen by another `run`. Returns whether there was any."""
+async def release_dead(database: Database, neighbours: Neighbours, run_id: str, now: datetime) -> bool:
+    """Release the leases of runs that are dead, as seen by the run `run_id`. Returns whether there was any."""
     owners = await database.read(holders)
-    owners.pop(run, None)
+    owners.pop(run_id, None)
     ended, lost = await asyncio.to_thread(neighbours.dead, owners)
     return bool(ended or lost) and bool(await database.write(recover_dead, ended, now, lost))
 

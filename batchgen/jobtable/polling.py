@@ -20,7 +20,7 @@ from batchgen.services.outcomes import Failed, Finished, explain
 def working(
     connection: Connection,
     job: Job,
-    worker: str,
+    run_id: str,
     word: str,
     now: datetime,
     next_at: datetime,
@@ -28,15 +28,15 @@ def working(
 ) -> bool:
     """Not finished at `now`: keep the service's word for it, with a remark, and poll again at `next_at`."""
     planned = {"next_at": next_at, "failures": 0, "error": remark}
-    return update_leased(connection, job, worker, **planned, **NO_LEASE) and update_remote(
+    return update_leased(connection, job, run_id, **planned, **NO_LEASE) and update_remote(
         connection, job, remote_status=word, polled_at=now
     )
 
 
-def unanswered(connection: Connection, job: Job, worker: str, reason: str, next_at: datetime) -> bool:
+def unanswered(connection: Connection, job: Job, run_id: str, reason: str, next_at: datetime) -> bool:
     """No answer, or none that can be read: this says nothing about the generation, so only the poll is postponed."""
     failure = {"failures": Increment(1), "error": reason, "next_at": next_at}
-    return update_leased(connection, job, worker, **failure, **NO_LEASE) and update_remote(
+    return update_leased(connection, job, run_id, **failure, **NO_LEASE) and update_remote(
         connection, job, remote_status=None
     )
 
@@ -58,10 +58,10 @@ def bring_forward(connection: Connection, earlier: Mapping[int, tuple[datetime, 
         guarded_update(connection, jobs, guard, {"next_at": new})
 
 
-def without_file(connection: Connection, job: Job, worker: str, word: str, failures: int, next_at: datetime) -> bool:
+def without_file(connection: Connection, job: Job, run_id: str, word: str, failures: int, next_at: datetime) -> bool:
     """Finished, but without a file, so often in a row: the service may name one a moment later."""
     failure = {"failures": failures, "error": f"{word}, but without a file", "next_at": next_at}
-    return update_leased(connection, job, worker, **failure, **NO_LEASE) and update_remote(
+    return update_leased(connection, job, run_id, **failure, **NO_LEASE) and update_remote(
         connection, job, remote_status=word
     )
 
@@ -76,14 +76,14 @@ def update_remote(connection: Connection, job: Job, **values: Any) -> bool:
 def finished(
     connection: Connection,
     job: Job,
-    worker: str,
+    run_id: str,
     outcome: Finished,
     now: datetime,
     collect_by: datetime | None = None,
     source: ChargeSource = ChargeSource.POLL,
 ) -> bool:
     """The files exist at the service, until `collect_by` at least. The answer's charge, if any, comes from `source`."""
-    if not leave(connection, job, worker, State.DOWNLOADING, None, now, next_at=now):
+    if not leave(connection, job, run_id, State.DOWNLOADING, None, now, next_at=now):
         return False
     end(connection, job, outcome.word, now, outcome.cost_usd, source, collect_by=collect_by)
     files = [{"attempt_id": job.attempt.id, "number": n, "url": url} for n, url in enumerate(outcome.files, 1)]
@@ -94,7 +94,7 @@ def finished(
 def failed(
     connection: Connection,
     job: Job,
-    worker: str,
+    run_id: str,
     outcome: Failed,
     now: datetime,
     *,
@@ -103,7 +103,7 @@ def failed(
 ) -> bool:
     """The generation failed at the service, or its files are gone there. `polled_at`: the last poll that found it."""
     failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
-    moved = leave(connection, job, worker, State.FAILED, failure["error"], now, leaving=leaving, **failure)
+    moved = leave(connection, job, run_id, State.FAILED, failure["error"], now, leaving=leaving, **failure)
     if moved:
         failure["polled_at"] = polled_at or now
         end(connection, job, outcome.word, now, outcome.cost_usd, ChargeSource.POLL, **failure)
@@ -130,7 +130,7 @@ def end(
 def leave(
     connection: Connection,
     job: Job,
-    worker: str,
+    run_id: str,
     to: State,
     detail: str | None,
     now: datetime,
@@ -138,8 +138,8 @@ def leave(
     leaving: State = State.GENERATING,
     **values: Any,
 ) -> bool:
-    """Move the job on, if `worker` still leases it."""
-    return move(connection, job, leaving, to, now, guard={"leased_by": worker}, detail=detail, **values)
+    """Move the job on, if the run `run_id` still leases it."""
+    return move(connection, job, leaving, to, now, guard={"leased_by": run_id}, detail=detail, **values)
 
 
 INSERT_OUTPUT = insert(outputs)

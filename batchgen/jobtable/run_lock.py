@@ -95,16 +95,16 @@ class RunLock(Protocol):
 
 
 @contextmanager
-def lock_held(database: Database, run: str, on_hint: Callable[[], None]) -> Iterator[RunLock]:
+def lock_held(database: Database, run_id: str, on_hint: Callable[[], None]) -> Iterator[RunLock]:
     """Show other runs that this one is alive, until the block ends. Raises `StorageError`.
 
     `on_hint` is called, in another thread, when another process has moved rows; only with PostgreSQL.
     """
     if database.path is not None:
-        with liveness.lock_held(database.path, run) as file_lock:
+        with liveness.lock_held(database.path, run_id) as file_lock:
             yield file_lock
         return
-    lock = SessionLock(database, run, on_hint)
+    lock = SessionLock(database, run_id, on_hint)
     lock.open()
     try:
         yield lock
@@ -115,8 +115,8 @@ def lock_held(database: Database, run: str, on_hint: Callable[[], None]) -> Iter
 class SessionLock:
     """An advisory lock of PostgreSQL, in a session of its own. A thread takes it again when the session is lost."""
 
-    def __init__(self, database: Database, run: str, on_hint: Callable[[], None]) -> None:
-        self.database, self.key, self.on_hint = database, key_of(run), on_hint
+    def __init__(self, database: Database, run_id: str, on_hint: Callable[[], None]) -> None:
+        self.database, self.key, self.on_hint = database, key_of(run_id), on_hint
         self.stays = False
         self.is_possible = True
         self.taken_at: datetime | None = None
@@ -228,9 +228,9 @@ def session_id(connection: Connection) -> int:
     return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
 
-def key_of(run: str) -> int:
+def key_of(run_id: str) -> int:
     """The key of a run's advisory lock, of 64 bits."""
-    return KEY_PREFIX << KEY_BITS | int(run, 16)
+    return KEY_PREFIX << KEY_BITS | int(run_id, 16)
 
 
 def locked_runs(connection: Connection) -> set[str]:
@@ -245,8 +245,8 @@ def dead_runs(database: Database, owners: Mapping[str, Owner]) -> list[str]:
     With PostgreSQL a run counts as dead in the moment in which it takes its lock again, so nothing may be lost by that.
     """
     if database.path is not None:
-        return liveness.dead(database.path, {run: owner.host for run, owner in owners.items()})
-    candidates = {run for run, owner in owners.items() if owner.holds_lock}
+        return liveness.dead(database.path, {run_id: owner.host for run_id, owner in owners.items()})
+    candidates = {run_id for run_id, owner in owners.items() if owner.holds_lock}
     return sorted(candidates - database.read_now(locked_runs)) if candidates else []
 
 
@@ -266,10 +266,12 @@ class Neighbours:
             return Dead(missing, [])
         if isinstance(self.own_lock, SessionLock) and not self.own_lock.can_judge:
             missing = []
-        ended = [run for run in missing if has_ended(owners[run])]
+        ended = [run_id for run_id in missing if has_ended(owners[run_id])]
         now = clock.machine_now()
-        self.missing_since = {run: self.missing_since.get(run, now) for run in missing}
-        lost = [run for run, since in self.missing_since.items() if now - since >= CONFIRM and run not in ended]
+        self.missing_since = {run_id: self.missing_since.get(run_id, now) for run_id in missing}
+        lost = [
+            run_id for run_id, since in self.missing_since.items() if now - since >= CONFIRM and run_id not in ended
+        ]
         return Dead(ended, lost)
 
 

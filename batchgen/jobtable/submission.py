@@ -83,7 +83,7 @@ def any_pending(connection: Connection, batch_id: int) -> bool:
 def intend(
     connection: Connection,
     batch_id: int,
-    worker: str,
+    run_id: str,
     now: datetime,
     until: datetime,
     service: str,
@@ -120,7 +120,7 @@ def intend(
     )
     ledger.reserve(connection, batch_id, [job.estimated_usd for job in chosen])
     ids = [job.id for job in chosen]
-    connection.execute(CLAIM_PENDING, {"ids": ids, "worker": worker, "until": until})
+    connection.execute(CLAIM_PENDING, {"ids": ids, "run_id": run_id, "until": until})
     by_id = {job.id: job for job in load_jobs(connection, ids)}
     claimed = [by_id[id_] for id_ in ids]
     moved = {"batch_id": batch_id, "at": now, "from_state": State.PENDING, "to_state": State.SUBMITTING}
@@ -271,7 +271,7 @@ CLAIM_PENDING = (
     .values(
         state=State.SUBMITTING,
         attempt_id=OPEN_ATTEMPT.scalar_subquery(),
-        leased_by=bindparam("worker"),
+        leased_by=bindparam("run_id"),
         leased_until=bindparam("until"),
         next_at=bindparam("until"),
     )

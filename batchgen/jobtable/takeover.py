@@ -29,7 +29,7 @@ from batchgen.services.outcomes import Adopted, Unknown
 class Adopter:
     """The run that takes generations over from the service's log."""
 
-    run: str
+    run_id: str
     service: str
     account: str
     origin: str
@@ -86,7 +86,7 @@ def adopt(
         client_request_id=past.client_request_id,
     )
     now, until = adopter.now, adopter.deadline_at
-    by = (adopter.run, now, until, adopter.service, adopter.account)
+    by = (adopter.run_id, now, until, adopter.service, adopter.account)
     (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
     sent_at = update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at)
     connection.execute(sent_at)

@@ -105,27 +105,27 @@ def move(
     return moved
 
 
-def update_leased(connection: Connection, job: Job, worker: str, **values: Any) -> bool:
-    """Change columns of a job that `worker` leases, without moving it. False if the lease was lost."""
-    return guarded_update(connection, jobs, {"id": job.id, "state": job.state, "leased_by": worker}, values)
+def update_leased(connection: Connection, job: Job, run_id: str, **values: Any) -> bool:
+    """Change columns of a job that the run `run_id` leases, without moving it. False if the lease was lost."""
+    return guarded_update(connection, jobs, {"id": job.id, "state": job.state, "leased_by": run_id}, values)
 
 
 def claim_due(
     connection: Connection,
     batch_id: int,
     state: State,
-    worker: str,
+    run_id: str,
     now: datetime,
     until: datetime,
     capacity: int,
     origin: str | None = None,
 ) -> list[Job]:
-    """Lease up to `capacity` due jobs of a state to `worker`, the longest due first.
+    """Lease up to `capacity` due jobs of a state to the run `run_id`, the longest due first.
 
     With `origin`, of the jobs that were sent there.
     """
     statement = LEASE_DUE if origin is None else LEASE_DUE_HERE
-    ids = lease_due(connection, statement, batch_id, state, worker, now, until, capacity, origin)
+    ids = lease_due(connection, statement, batch_id, state, run_id, now, until, capacity, origin)
     return load_jobs(connection, ids)
 
 
@@ -134,7 +134,7 @@ def lease_due(
     statement: Update,
     batch_id: int,
     state: State,
-    worker: str,
+    run_id: str,
     now: datetime,
     until: datetime,
     capacity: int,
@@ -143,7 +143,7 @@ def lease_due(
     """Lease jobs by a statement such as `LEASE_DUE`. Returns their row ids."""
     params = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity}
     params |= {} if origin is None else {"this_origin": origin}
-    rows = connection.execute(statement, {**params, "worker": worker, "until": until})
+    rows = connection.execute(statement, {**params, "run_id": run_id, "until": until})
     return list(rows.scalars())
 
 
@@ -185,7 +185,7 @@ def lease(due: Select[tuple[int]]) -> Update:
     """The statement that leases the jobs of `due`."""
     values: dict[str, Any] = {name: bindparam("until") for name in ("leased_until", "next_at")}
     claimed = update(jobs).where(jobs.c.id.in_(select(due.cte("due").c.id)))
-    return claimed.values(leased_by=bindparam("worker"), **values).returning(jobs.c.id)
+    return claimed.values(leased_by=bindparam("run_id"), **values).returning(jobs.c.id)
 
 
 LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))

@@ -28,19 +28,19 @@ class Upkeep:
         Raises `StorageError` where the job table has lost its place.
         """
         self.database.check_in_place()
-        if await leases.release_dead(self.database, self.neighbours, self.context.run, clock.utcnow()):
+        if await leases.release_dead(self.database, self.neighbours, self.context.run_id, clock.utcnow()):
             self.wake()
 
     async def others_at_work(self) -> bool:
         """Whether another run is at work on the job table, on whatever batch."""
         owners = await self.database.read(leases.unended)
-        owners.pop(self.context.run, None)
+        owners.pop(self.context.run_id, None)
         return len(owners) > len(await asyncio.to_thread(run_lock.dead_runs, self.database, owners))
 
     async def renew_leases(self) -> None:
         """Keep the leases of this run from ending."""
         now = clock.utcnow()
-        await self.database.write(leases.renew, self.context.run, now, now + LEASE)
+        await self.database.write(leases.renew, self.context.run_id, now, now + LEASE)
 
     async def check_clock(self) -> None:
         """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
