@@ -120,7 +120,7 @@ class Reconciler(Stage):
             case _ if is_foreign and self.context.service.features.adopt is Adoption.EXACT_BODY:
                 reconciliation.hold(connection, job, OTHER_KEY)
             case Adopted():
-                deadline = now + timedelta(minutes=self.context.limits.deadline_minutes)
+                deadline = self.context.limits.deadline_at(now)
                 reconciliation.adopted(connection, job, finding, now, deadline)
             case Absent() if is_foreign:
                 reconciliation.hold(connection, job, OTHER_KEY)
@@ -256,7 +256,7 @@ class RepeatCheck:
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
-        deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+        deadline = context.limits.deadline_at(now)
         sender = (context.run_id, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
         if matches:

@@ -224,7 +224,7 @@ class Scheduler(Stage):
         match outcome:
             case Accepted():
                 # The acceptance first: nothing that follows from it may stand in its way.
-                deadline = now + timedelta(minutes=context.limits.deadline_minutes)
+                deadline = context.limits.deadline_at(now)
                 unplanned = min(now + UNPLANNED_POLL, deadline)
                 await write(self.accept, job, admitted, outcome, now, deadline, unplanned, digests)
                 self.recorded.add(asyncio.current_task())

@@ -171,7 +171,7 @@ class Table:
         return list(self.change(commands.cancel, self.batch_id, keys, self.now))
 
     def ask_again(self, *keys: str) -> list[str]:
-        return self.change(commands.ask_again, self.batch_id, keys, self.now)
+        return self.change(commands.ask_again, self.batch_id, keys, self.now, self.now + HOUR)
 
     def fetch_again(self, *keys: str) -> list[str]:
         return self.change(commands.fetch_again, self.batch_id, {key: [1] for key in keys}, self.now)

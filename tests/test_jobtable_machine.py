@@ -160,7 +160,8 @@ class JobTableMachine(RuleBasedStateMachine):
             if self.change(commands.retry, self.batch_id, [row.key], self.now):
                 self.resends[row.id] += 1
         elif what == "ask again" and ended:
-            self.change(commands.ask_again, self.batch_id, [one_of(ended, pick).key], self.now)
+            keys = [one_of(ended, pick).key]
+            self.change(commands.ask_again, self.batch_id, keys, self.now, self.now + HOUR)
         elif what == "fetch again" and done:
             row = one_of(done, pick)
             lost = [output for output in self.rows(outputs) if output.attempt_id == row.attempt_id]

@@ -12,9 +12,12 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.cli import load
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass, State
-from batchgen.jobtable import polling, reconciliation, statistics
+from batchgen.jobtable import polling, reconciliation, settings, statistics
+from batchgen.limits.steering import Enrolled
+from batchgen.manifest.limits import Limits
 from batchgen.poller import Poller
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Unavailable, Working
+from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import MINUTE, RUN, Table, spec
 
@@ -121,6 +124,28 @@ async def test_what_the_service_says_when_it_is_asked_again_is_followed(
         assert table.attempt().finished_at is None
         open_ = table.database.read_now(statistics.any_open, table.batch_id, ACTIVE, table.now)
         assert open_, "the run waits for it"
+
+
+def hold(table: Table) -> None:
+    table.bring(State.UNCONFIRMED)
+    (job,) = table.unconfirmed()
+    table.change(reconciliation.hold, job)
+
+
+@pytest.mark.parametrize(
+    ("end", "command"),
+    [(fail(NO_FILE), ["retry", "mona"]), (hold, ["resolve", "mona", "--found", "g-1"])],
+    ids=["retried", "found by a person"],
+)
+def test_a_generation_that_is_awaited_again_has_the_deadline_of_the_manifest(
+    table: Table, clock: Clock, end: Callable[[Table], None], command: list[str]
+) -> None:
+    end(table)
+    enrolled = str(Enrolled(Limits(deadline_minutes=180.0)))
+    table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
+    assert run_command(table, *command).exit_code == 0
+    assert table.states() == {"mona": "generating"}
+    assert table.attempt().deadline_at == NOON + 180 * MINUTE
 
 
 def test_a_job_that_is_asked_for_again_is_retried_once(table: Table) -> None:

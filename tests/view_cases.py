@@ -129,7 +129,7 @@ def rename(table: Table) -> None:
     paid = {**table.row("remade")._mapping, "batch": "spring", "manifest_path": str(table.folder / "spring.yaml")}
     owner = SimpleNamespace(**paid)
     (table.folder / "remade.mp4").write_bytes(b"123456789")
-    table.change(takeover.take_over, pending, owner, table.folder, table.now)
+    table.change(takeover.take_over, pending, owner, table.folder, table.now, table.now + HOUR)
     table.batch_id = mine
 
 

@@ -23,6 +23,7 @@ from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.limits.budget import Terms
+from batchgen.limits.steering import deadline_after
 from batchgen.manifest.limits import Limits
 from batchgen.runner import Runner
 from batchgen.services.base import Service
@@ -64,7 +65,9 @@ async def collect(
     before = await database.read(billing.asked_before, batch.id, BILLED)
     states = await database.read(commands.states_of, batch.id, keys)
     retriable = [key for key, state in states.items() if state.is_retriable and key not in before]
-    moved = await database.write(commands.ask_again, batch.id, retriable, clock.utcnow(), BILLED)
+    now = clock.utcnow()
+    deadline_at = await database.read(deadline_after, batch.id, now)
+    moved = await database.write(commands.ask_again, batch.id, retriable, now, deadline_at, BILLED)
     active = [key for key, state in states.items() if state.is_active]
     is_run_at_work = bool(await asyncio.to_thread(leases.live_runs, database, batch.id))
     if (moved or active) and not is_run_at_work:

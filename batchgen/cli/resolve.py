@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -17,13 +17,12 @@ from batchgen.jobs import Job
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
+from batchgen.limits.steering import deadline_after
 from batchgen.report.formats import duration, plural, shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
-
-DEADLINE = timedelta(hours=1)  # for a generation that a person found at the service: the manifest's default
 
 
 @options.jobs_of_batch
@@ -58,7 +57,8 @@ def command(
             if generation_id:
                 handle = plugin(job.service).handle_of(generation_id, job.endpoint)
                 finding = Adopted(generation_id, job.attempt.intent_at, handle=handle)
-                if not database.write_now(reconciliation.adopted, job, finding, now, now + DEADLINE):
+                deadline_at = database.read_now(deadline_after, batch_id, now)
+                if not database.write_now(reconciliation.adopted, job, finding, now, deadline_at):
                     raise UsageError(f"{generation_id} belongs to another request. Nothing has been settled.")
             elif resubmit:
                 database.write_now(reconciliation.refuted, job, "resubmitted by a person", now)

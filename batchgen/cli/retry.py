@@ -17,6 +17,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
+from batchgen.limits.steering import deadline_after
 from batchgen.report.formats import plural, shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
@@ -56,7 +57,10 @@ def command(
         if new:
             pending = database.write_now(commands.retry, batch_id, keys, now)
         else:
-            resumed, pending = database.write_now(commands.retry_for_nothing, batch_id, keys, now, may_buy=not download)
+            deadline_at = database.read_now(deadline_after, batch_id, now)
+            resumed, pending = database.write_now(
+                commands.retry_for_nothing, batch_id, keys, now, deadline_at, may_buy=not download
+            )
         fetched = database.write_now(commands.fetch_again, batch_id, lost, now)
         number = len({*pending, *resumed, *fetched})
         runs = notify_runs(database, batch_id, SettingName.RETRIED, number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -21,8 +21,6 @@ from batchgen.jobtable.transition import Increment, guarded_update, move
 ASKED_AGAIN = "the same generation is asked for again"
 FETCHED_AGAIN = "its file is not there any more, and is fetched again"
 CANCELLED = "cancelled by a person"
-DEADLINE = timedelta(hours=1)
-"""For a generation that is asked for again: the manifest's default. Until then, a run waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
 
 
 def retry_for_nothing(
-    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, *, may_buy: bool
+    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, deadline_at: datetime, *, may_buy: bool
 ) -> tuple[list[str], list[str]]:
     """Ask for the same generations again where they may be charged; with `may_buy`, the other jobs become pending.
 
@@ -104,17 +102,23 @@ def retry_for_nothing(
     """
     charged = {row.key: row for row in rows_of(connection, batch_id, keys) if may_be_charged(row)}
     askable = [key for key, row in charged.items() if may_buy or row.outcome == Outcome.ACCEPTED]
-    resumed = ask_again(connection, batch_id, askable, now)
+    resumed = ask_again(connection, batch_id, askable, now, deadline_at)
     others = [key for key in keys if key not in charged]
     return resumed, retry(connection, batch_id, others, now) if may_buy else []
 
 
 def ask_again(
-    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, reason: str = ASKED_AGAIN
+    connection: Connection,
+    batch_id: int,
+    keys: Collection[str],
+    now: datetime,
+    deadline_at: datetime,
+    reason: str = ASKED_AGAIN,
 ) -> list[str]:
     """Failed and cancelled jobs go back to where their attempt stands: the service is asked for the same generation.
 
-    That costs nothing: no job becomes pending, and none gets a new attempt. Returns the keys moved.
+    That costs nothing: no job becomes pending, and none gets a new attempt. A run waits for it until `deadline_at`.
+    Returns the keys moved.
     """
     moved = []
     for row in rows_of(connection, batch_id, keys):
@@ -128,7 +132,7 @@ def ask_again(
             to = State.UNCONFIRMED
         own = {"attempt_id": row.attempt_id}
         if move(connection, row, state, to, now, guard=own, detail=reason, next_at=now):
-            values: dict[str, Any] = {"error_class": None, "error": None, "deadline_at": now + DEADLINE}
+            values: dict[str, Any] = {"error_class": None, "error": None, "deadline_at": deadline_at}
             if to is State.GENERATING:
                 values["finished_at"] = None
             guarded_update(connection, attempts, {"id": row.attempt_id, "outcome": row.outcome}, values)

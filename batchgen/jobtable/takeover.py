@@ -66,7 +66,7 @@ def settle(
             ordered = update(jobs).where(jobs.c.id == repeat.job.id)
             connection.execute(ordered.values(repeat_ordered=repeat.job.fingerprint))
         elif repeat.owner:
-            take_over(connection, repeat.job, repeat.owner, folder, now)
+            take_over(connection, repeat.job, repeat.owner, folder, now, adopter.deadline_at)
         elif repeat.generation:
             adopt(connection, adopter, repeat.job, repeat.generation, repeat.file)
         else:
@@ -110,7 +110,7 @@ def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datet
     move(connection, job, State.DOWNLOADING, State.DONE, now, detail=f"{path}: the file was there already")
 
 
-def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime) -> None:
+def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime, deadline_at: datetime) -> None:
     """Exchange the names of a pending job and of the job that was paid for: the money, the generation and the file
     come under the name that the manifest has now. The pending job is cancelled under the old name.
 
@@ -132,7 +132,7 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
         for row, left, entered in ((owner, owner.batch_id, job.batch_id), (job, job.batch_id, owner.batch_id)):
             ledger.move_totals(connection, row.id, left, entered)
     if owner.state == State.CANCELLED:
-        commands.ask_again(connection, job.batch_id, [job.key], now)
+        commands.ask_again(connection, job.batch_id, [job.key], now, deadline_at)
     if owner.state != State.DONE:
         return
     lost = [lost.file.number for lost in delivery.lost_files(connection, job.batch_id, folder, [job.key]).files]

@@ -113,6 +113,11 @@ def read_enrolled(steering: Steering) -> Enrolled:
         raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
 
 
+def deadline_after(connection: Connection, batch_id: int, now: datetime) -> datetime:
+    """Until when a generation is waited for that a person takes up at `now`, by the manifest as last enrolled."""
+    return read_enrolled(read_steering(connection, batch_id)).limits.deadline_at(now)
+
+
 def read_value(name: str, text: str) -> Any:
     """The value of a setting from its text. Raises `UsageError` in the words that a manifest's limit gets."""
     if name not in STEERED:

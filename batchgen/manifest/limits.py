@@ -5,6 +5,7 @@ use it. In a manifest, pydantic's validation context is the node of `limits`.
 """
 
 from dataclasses import fields
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -55,6 +56,10 @@ class Limits:
     polls_per_minute: Rate = Field(
         default=6_000.0, description="Status requests per minute; a service that refuses some is asked less often."
     )
+
+    def deadline_at(self, now: datetime) -> datetime:
+        """Until when a generation is waited for that the service has accepted, or is asked for again, at `now`."""
+        return now + timedelta(minutes=self.deadline_minutes)
 
 
 NAMES = tuple(field.name for field in fields(Limits))
