@@ -16,7 +16,7 @@ from batchgen.limits.adaptive import (
     MARGIN,
     SHORTEST_INTERVAL,
     SLOW_START_LEAD,
-    STEP,
+    STEP_SHARE,
     LearnedLimit,
 )
 from batchgen.services.outcomes import Limit, Throttled
@@ -42,7 +42,7 @@ def test_in_slow_start_every_accepted_request_lets_another_one_follow() -> None:
 
 
 def test_slow_start_is_faster_with_many_in_flight() -> None:
-    assert adaptive.allowed_in_flight(SLOW_START, 640) == 640 + 640 * STEP
+    assert adaptive.allowed_in_flight(SLOW_START, 640) == 640 + 640 * STEP_SHARE
 
 
 def test_slow_start_keeps_its_window_when_generations_end() -> None:
@@ -101,7 +101,7 @@ def test_probes_that_hold_double_their_step() -> None:
         if limit.window != windows[-1]:
             windows.append(limit.window or 0.0)
     steps = [after - before for before, after in pairwise(windows)][:4]
-    assert steps == pytest.approx([windows[i] * STEP * 2**i for i in range(4)], rel=0.01)
+    assert steps == pytest.approx([windows[i] * STEP_SHARE * 2**i for i in range(4)], rel=0.01)
 
 
 def test_only_a_full_window_counts_as_a_success() -> None:

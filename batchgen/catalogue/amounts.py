@@ -2,6 +2,10 @@
 
 from decimal import Decimal
 
+MONEY_STEP = Decimal("0.0000001")
+"""The smallest part of an estimate or a cost, in USD. The service counts in credits of 0.0000005 USD, so seven places
+hold each exactly."""
+
 
 def amount_text(amount: Decimal) -> str:
     """An amount as text without exponent and without trailing zeros: 0.35, 12."""

@@ -14,9 +14,8 @@ from decimal import ROUND_UP, Decimal, InvalidOperation
 from typing import Any
 
 from batchgen.catalogue import register
+from batchgen.catalogue.amounts import MONEY_STEP
 
-STEP = Decimal("0.0000001")
-"""USD. The job table stores multiples of it; a price in between is rounded up, so that a budget is never exceeded."""
 USD_MAX = 1_000_000_000
 """No price and no account comes near it; what does is a mistake."""
 PER_GENERATION = frozenset({"video", "generation", "request", "clip", "call", "run", "item", "unit"})
@@ -40,7 +39,7 @@ def quote(pricing: Mapping[str, Any], params: Mapping[str, Any]) -> Decimal | No
         return None  # The entry has none of the documented shapes.
     if cost is None or not cost.is_finite() or not 0 <= cost < USD_MAX:
         return None
-    return cost.quantize(STEP, ROUND_UP)
+    return cost.quantize(MONEY_STEP, ROUND_UP)  # up, so that a budget is never exceeded
 
 
 def with_defaults(model: str, endpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:

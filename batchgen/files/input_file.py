@@ -40,7 +40,7 @@ def read_input(path: Path, most: int) -> bytes:
     with open_input(path, most) as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise InputFault(f"the file has grown beyond {megabytes(most)}")
+        raise InputFault(f"the file has grown beyond {size_in_words(most)}")
     return content
 
 
@@ -51,8 +51,8 @@ def judge(status: os.stat_result, most: int, noun: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise InputFault("this is not a regular file")
     if status.st_size > most:
-        raise InputFault(f"the file has {megabytes(status.st_size)}; at most {megabytes(most)} are allowed")
+        raise InputFault(f"the file has {size_in_words(status.st_size)}; at most {size_in_words(most)} are allowed")
 
 
-def megabytes(size: int) -> str:
+def size_in_words(size: int) -> str:
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size:,} bytes"

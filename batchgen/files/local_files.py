@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.catalogue.pointers import parent_of
-from batchgen.files.input_file import InputFault, megabytes, open_input
+from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
 from batchgen.services.base import LocalFile
 
@@ -41,7 +41,7 @@ def read(
         except (OSError, ValueError) as error:
             raise InputMissing(f"{name}: {getattr(error, 'strerror', None) or error}") from error
         if not 0 < len(content) <= MEDIA_BYTES:
-            raise InputMissing(f"{name}: the file has changed: it has {megabytes(len(content))}")
+            raise InputMissing(f"{name}: the file has changed: it has {size_in_words(len(content))}")
         # Never by the name: it may lie, and each machine has another table of types.
         media_type = media_type_of(content[:HEAD_BYTES]) or "application/octet-stream"
         files[pointer] = LocalFile(name, media_type, content)

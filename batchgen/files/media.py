@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, unquote_to_bytes
 
 from batchgen.catalogue.links import Medium
-from batchgen.files.input_file import InputFault, megabytes, open_input
+from batchgen.files.input_file import InputFault, open_input, size_in_words
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,7 +134,7 @@ def inspect_text(value: str, medium: Medium) -> tuple[LocalMedium, str]:
     header, comma, encoded = value.partition(",")
     media_type, *options = header[len("data:") :].lower().replace(" ", "").split(";") if comma else ("", "base64")
     if len(value) > MEDIA_BYTES * 4 // 3 + 200:
-        raise InputFault(f"the {medium} has more than {megabytes(MEDIA_BYTES)}")
+        raise InputFault(f"the {medium} has more than {size_in_words(MEDIA_BYTES)}")
     content, encoded = decoded_text(encoded if comma else value, "base64" in options)
     if not content:
         raise InputFault("the data URI is empty: nothing stands behind its comma")

@@ -23,7 +23,7 @@ VERSION = 1
 FILE_BYTES_MAX = 50_000_000
 """Verdicts on some 300,000 clips."""
 CLIP_DIGITS = 16
-"""Of the SHA-256 of a clip: 64 bits, too many to coincide by chance."""
+"""Of the SHA-256 of a job's first file, which name a clip: 64 bits, too many to coincide by chance."""
 CLIP = re.compile(rf"[0-9a-f]{{{CLIP_DIGITS}}}")
 ID_CHARS_MAX = 200
 TIME_CHARS_MAX = 40  # ISO-8601 with microseconds and a zone has 32

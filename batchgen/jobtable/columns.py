@@ -9,10 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, DateTime, Dialect, Numeric, Text, TypeDecorator
 from sqlalchemy.types import TypeEngine
 
-from batchgen.catalogue.amounts import amount_text
-
-MONEY_STEP = Decimal("0.0000001")
-"""The smallest amount, in USD. The service counts in credits of 0.0000005 USD, so seven places hold each exactly."""
+from batchgen.catalogue.amounts import MONEY_STEP, amount_text
 
 
 class UTCDateTime(TypeDecorator[datetime]):

@@ -17,8 +17,17 @@ from batchgen.jobs import Job, Output, State
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.statistics import STUCK_FAILURES
-from batchgen.jobtable.transition import DUE, LEASE_DUE, NO_LEASE, Increment, guarded_update, lease, lease_due, move
-from batchgen.jobtable.transition import update_leased as update_job
+from batchgen.jobtable.transition import (
+    DUE,
+    LEASE_DUE,
+    NO_LEASE,
+    Increment,
+    guarded_update,
+    lease,
+    lease_due,
+    move,
+    update_leased,
+)
 
 LOOK_FOR_FILES = timedelta(seconds=2)
 """So long delivered files are looked for: some 200,000 on a local disk, far fewer on a slow network disk."""
@@ -102,13 +111,13 @@ def is_over(connection: Connection, job: Job) -> bool:
 
 def postponed(connection: Connection, job: Job, run_id: str, reason: str, next_at: datetime) -> bool:
     """This try failed: keep why, and try again at `next_at`. A paid video is never given up."""
-    return update_job(connection, job, run_id, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
+    return update_leased(connection, job, run_id, failures=Increment(1), error=reason, next_at=next_at, **NO_LEASE)
 
 
 def left_to_next_run(connection: Connection, job: Job, run_id: str, reason: str, next_at: datetime) -> bool:
     """The file cannot be written now: keep why, and do not wait for it. The next run tries again, or `next_at`."""
     failures = max(job.failures + 1, STUCK_FAILURES)
-    return update_job(connection, job, run_id, failures=failures, error=reason, next_at=next_at, **NO_LEASE)
+    return update_leased(connection, job, run_id, failures=failures, error=reason, next_at=next_at, **NO_LEASE)
 
 
 def placed(
@@ -132,7 +141,7 @@ def placed(
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
     if output.number == 1:  # the job's path is that of its first file, which need not be the last to arrive
-        update_job(connection, job, run_id, output_path=path)
+        update_leased(connection, job, run_id, output_path=path)
     if undelivered != {output.id}:
         return True
     detail = f"{path}: {remark}" if remark else path

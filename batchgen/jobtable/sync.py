@@ -80,7 +80,7 @@ class Batch:
     sha256: str
 
 
-def open_batch(connection: Connection, batch: Batch, now: datetime) -> int:
+def upsert_batch(connection: Connection, batch: Batch, now: datetime) -> int:
     """Create or update the row of a batch. Returns its id. Raises `UsageError` where another manifest has the name."""
     row = connection.execute(select(batches).where(batches.c.name == batch.name)).one_or_none()
     values = {"manifest_path": str(batch.manifest), "manifest_sha256": batch.sha256, "synced_at": now}
@@ -125,7 +125,7 @@ def sync_manifest(
     Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse".
     """
     allow_idle(connection)  # the fingerprints of a million jobs take a while
-    result = SyncResult(open_batch(connection, batch, now))
+    result = SyncResult(upsert_batch(connection, batch, now))
     digests = digests or FileDigests(batch.manifest.parent)
     with_attempt = select(*READ_COLUMNS).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
     of_batch = connection.execute(with_attempt.where(jobs.c.batch_id == result.batch_id))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from batchgen.services.outcomes import Limit, Throttled
 
 SLOW_START_LEAD = 2  # requests on the wire beyond what was accepted: about so many are refused when slow start ends
-STEP = 1 / 32  # of the window: the first additive increase, at least one; and the lead of slow start, with many
+STEP_SHARE = 1 / 32  # of the window: the first additive increase, at least one; and the lead of slow start, with many
 SHORTEST_INTERVAL = 32  # successes before a probe, for a small window: fewer would have more than 2 % refused
 MOST_DOUBLINGS = 5  # of a step, or of the interval between two probes
 DECREASE = 1 / 32  # of the window, at the first refusal in a row; it doubles with each one that follows
@@ -61,7 +61,7 @@ class LearnedLimits(NamedTuple):
 def allowed_in_flight(limit: LearnedLimit, accepted: int) -> int:
     """How many generations may be at work or on the wire, while `accepted` are at work."""
     window = int(limit.window or 0)
-    lead = max(SLOW_START_LEAD, int(accepted * STEP))
+    lead = max(SLOW_START_LEAD, int(accepted * STEP_SHARE))
     return max(window, accepted + lead) if limit.threshold is None else max(window, 1)
 
 
@@ -86,7 +86,7 @@ def increase(limit: LearnedLimit) -> LearnedLimit:
         return replace(limit, successes=successes)
     held = limit.window > limit.threshold
     failed_probes = min(limit.failed_probes, 0) - 1 if held else limit.failed_probes
-    step = max(1.0, limit.window * STEP) * 2 ** min(max(-failed_probes, 0), MOST_DOUBLINGS)
+    step = max(1.0, limit.window * STEP_SHARE) * 2 ** min(max(-failed_probes, 0), MOST_DOUBLINGS)
     return LearnedLimit(limit.window + step, limit.window, failed_probes)
 
 
@@ -142,6 +142,6 @@ def limit_of(limit: LearnedLimit, refusal: Throttled, in_flight: int, in_a_row: 
     if refusal.limit:
         return refusal.limit
     # A generation that has ended may not have been noticed yet, so one or a few less count as full.
-    full = limit.threshold is not None and in_flight >= limit.threshold - max(1.0, limit.threshold * STEP)
+    full = limit.threshold is not None and in_flight >= limit.threshold - max(1.0, limit.threshold * STEP_SHARE)
     again = in_a_row > (1 if refusal.retry_after else BACKOFFS_IN_A_MINUTE)
     return Limit.IN_FLIGHT if in_flight and (full or again) else Limit.RATE

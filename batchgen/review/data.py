@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
+from batchgen.files.verdicts_file import CLIP_DIGITS
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.clips import Clip
 from batchgen.services.text import one_line
@@ -21,7 +22,6 @@ VALUE_CHARS = 80  # of the value of one parameter
 PARAMS_MAX = 20  # parameters of a request that are shown; few models take more
 TAGS_MAX = 20
 WHOLE_CHARS = 2_000_000  # of a request that the served page shows whole on demand
-CLIP_DIGITS = 16  # of the SHA-256 of a job's first file: they name the clip on the page and in a file of verdicts
 CUT = "…"
 STATES = tuple(State)
 VERDICTS = ("", *Verdict)

@@ -15,10 +15,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from batchgen.files.verdicts_file import CLIP_DIGITS
 from batchgen.jobtable import clips as clip_rows
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.review.charts import ChartData, charts
-from batchgen.review.data import CLIP_DIGITS, ClipData, as_script
+from batchgen.review.data import ClipData, as_script
 from batchgen.services.registry import SIMULATOR
 
 GENERATOR = "batchgen report"

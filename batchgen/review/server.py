@@ -33,12 +33,13 @@ from batchgen import clock
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.safe_open import UnsafePath
+from batchgen.files.verdicts_file import CLIP_DIGITS
 from batchgen.jobs import Verdict
 from batchgen.jobtable import clips, moves, verdicts
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
-from batchgen.review.data import CLIP_DIGITS, ClipData, whole
+from batchgen.review.data import ClipData, whole
 from batchgen.review.object_video import object_response
 from batchgen.review.page import policy, read_page, render
 from batchgen.review.posters import PosterSource

@@ -30,7 +30,7 @@ from batchgen.services.base import (
     TransactionPage,
 )
 from batchgen.services.bounds import (
-    USD_STEP,
+    CHARGE_STEP,
     OutOfBounds,
     amount,
     in_words,
@@ -228,7 +228,7 @@ class BoundedService(Service):
         if usd is None or not is_whole or (row.amount_usd < 0 and kind is not TransactionKind.OTHER):
             return None
         words = {name: self._text(getattr(row, name), ID_CHARS) for name in ("model", "type", "id")}
-        exact = usd.quantize(USD_STEP).copy_sign(row.amount_usd)
+        exact = usd.quantize(CHARGE_STEP).copy_sign(row.amount_usd)
         return replace(row, kind=kind, at=at, amount_usd=exact, **words)
 
     def _listing(self, listing: Listing | None) -> Listing | None:

@@ -10,11 +10,13 @@ from typing import Any
 from batchgen.catalogue.prices import USD_MAX
 from batchgen.services.outcomes import PAUSE_MAX
 
-USD_STEP = Decimal("0.000000001")  # the smallest amount that is told apart; services count in credits of 0.0000005 USD
+CHARGE_STEP = Decimal(
+    "0.000000001"
+)  # the smallest amount that is told apart; services count in credits of 0.0000005 USD
 PRICING_CHARS = 200_000  # of the JSON of one model's prices
 PRICING_DEPTH = 12  # the documented shapes nest 4 deep
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-CLOCK_SLACK = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
+ACCEPTED_WITHIN = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
 
 
 class OutOfBounds(Exception):
@@ -52,7 +54,7 @@ def moment(time: datetime) -> datetime:
 def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
     """Whether a request that was sent at `intent_at` can have been accepted then, by another clock."""
     try:
-        return abs(moment(accepted_at) - intent_at) <= CLOCK_SLACK
+        return abs(moment(accepted_at) - intent_at) <= ACCEPTED_WITHIN
     except OutOfBounds:
         return False
 

@@ -12,7 +12,7 @@ from typing import Any
 from batchgen.services.base import SentAttempt
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding
 
-CLOCK_SLACK = timedelta(minutes=5)
+SERVICE_CLOCK_LAG = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
 ONLY_FILES_DIFFER = "a generation at the service has this request, and so have other lost ones with other files"
 
@@ -66,7 +66,7 @@ def is_same(attempt: SentAttempt, row: PastRequest) -> bool:
 
     Local files are not compared; the service has them in another form.
     """
-    if row.accepted_at < attempt.intent_at - CLOCK_SLACK:
+    if row.accepted_at < attempt.intent_at - SERVICE_CLOCK_LAG:
         return False
     return all(row.body.get(name) == value for name, value in compared(attempt).items())
 
