@@ -24,6 +24,7 @@ from batchgen.clock import SERVER, ServerClock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import metadata
 from batchgen.services import registry
+from tests.events import check_events  # here, as its schema of times cannot be made while a test freezes them
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Simulate = Callable[..., "Simulator"]
@@ -289,7 +290,6 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     every event must be as `batchgen schema --events` says.
     """
     from batchgen.cli import main
-    from tests.events import check_events
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
         command = ["batchgen", *map(str, arguments)]
