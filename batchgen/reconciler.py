@@ -23,7 +23,7 @@ from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.generation_times import backoff
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.services.base import Adoption, History, PastGeneration
-from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, Finding, Trouble, Unavailable
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, FindOutcome, Trouble, Unavailable
 from batchgen.services.registry import plugin
 from batchgen.stage import LEASE, RunContext, RunSpec, Stage
 
@@ -55,7 +55,7 @@ class Search:
 
     began_at: datetime
     """When the service was asked. Its answer is of this moment, however late it is read: the machine may have slept."""
-    findings: Mapping[str, Finding] = field(default_factory=dict)
+    findings: Mapping[str, FindOutcome] = field(default_factory=dict)
     supported: bool = True
     """Whether the service can say anything at all."""
     retry_after: timedelta | None = None

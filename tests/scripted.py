@@ -21,7 +21,7 @@ from batchgen.services.outcomes import (
     Absent,
     Accepted,
     FetchOutcome,
-    Finding,
+    FindOutcome,
     SubmitOutcome,
     Throttled,
     Unavailable,
@@ -37,7 +37,7 @@ class ScriptedService(Service):
 
     submits: Sequence[SubmitOutcome] = ()
     fetches: Sequence[FetchOutcome] = (Working("queued"),)
-    findings: Sequence[Finding | Mapping[str, Finding] | Unavailable | Throttled | None] = ()
+    findings: Sequence[FindOutcome | Mapping[str, FindOutcome] | Unavailable | Throttled | None] = ()
     """What the service's memory says about every attempt, or by id; None: it could not be searched to the end."""
     histories: Sequence[History | Unavailable | None] = (None,)
     """What the service's log shows, each time it is read; the last one answers all that follow."""
@@ -74,7 +74,7 @@ class ScriptedService(Service):
         await self._wire()
         return self.fetches[min(number, len(self.fetches) - 1)]
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         number = len(self.searched)
         self.searched.append(attempts)
         asked_at = clock.utcnow()

@@ -14,7 +14,7 @@ import pytest
 from batchgen import clock
 from batchgen.services.account import Account
 from batchgen.services.base import SentAttempt, Service, Submission
-from batchgen.services.outcomes import Accepted, Adopted, Blocked, Finding, Unknown
+from batchgen.services.outcomes import Accepted, Adopted, Blocked, FindOutcome, Unknown
 from batchgen.testing import CASES, MOMENTS, Imitation, NotConformant, check_case, check_kill
 from tests.imitations import IMITATIONS
 
@@ -49,12 +49,14 @@ async def submit_again(service: Service, submit: Method, submission: Submission)
     return await submit(submission) if isinstance(outcome, Unknown) else outcome
 
 
-async def adopt_the_latest(service: Service, find: Method, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding]:
+async def adopt_the_latest(
+    service: Service, find: Method, attempts: Sequence[SentAttempt]
+) -> Mapping[str, FindOutcome]:
     """Adopts wrongly: whatever was accepted last must be it."""
     return dict.fromkeys((lost.client_request_id for lost in attempts), Adopted(LATEST[-1], clock.utcnow()))
 
 
-async def take_the_twins(service: Service, find: Method, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding]:
+async def take_the_twins(service: Service, find: Method, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome]:
     """Takes a twin's generation: an equal request is as good as the same one."""
     findings = dict(await find(attempts))
     for lost in attempts:

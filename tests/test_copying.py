@@ -218,7 +218,7 @@ def test_a_run_that_had_begun_sends_nothing_any_more(table: Table, new_table: Ne
 def test_a_batch_on_which_a_run_is_at_work_is_not_moved(table: Table, tmp_path: Path, new_table: NewTable) -> None:
     run = "0123456789ab"
     assert table.database.path
-    with liveness.lock_held(table.database.path, run):
+    with liveness.file_lock_held(table.database.path, run):
         table.change(leases.begin_run, run, table.batch_id, liveness.host_name(), os.getpid(), table.now)
         with pytest.raises(UsageError, match=rf"spring: a run is at work on it \(process {os.getpid()} on "):
             copy(table.database, tmp_path / "b.db")

@@ -256,7 +256,7 @@ def test_what_has_the_name_of_a_lock_stays_and_a_run_that_would_need_it_says_so(
     assert liveness.recorded_runs(database) == []
     with pytest.raises(UnsafePath, match=rf"run-{RUN}: .*Move it away"):
         liveness.dead(database, {RUN: liveness.host_name()})
-    with liveness.lock_held(database, "ba9876543210"):
+    with liveness.file_lock_held(database, "ba9876543210"):
         pass
     home.check_untouched()
 
@@ -278,7 +278,7 @@ def test_the_id_of_a_run_in_the_table_leads_to_no_file_elsewhere(tmp_path: Path,
 def test_a_lock_file_of_a_dead_run_is_removed_and_that_of_a_live_one_stays(tmp_path: Path) -> None:
     database = tmp_path / "batchgen.db"
     (tmp_path / "batchgen.db.run-ba9876543210").touch()
-    with liveness.lock_held(database, RUN) as lock:
+    with liveness.file_lock_held(database, RUN) as lock:
         lock.record()
         liveness.sweep(database)
         assert [path.name for path in tmp_path.iterdir()] == [f"batchgen.db.run-{RUN}"]
@@ -322,7 +322,7 @@ def test_what_batchgen_makes_is_private_and_videos_are_not(tmp_path: Path, batch
 
 def test_the_journals_of_a_table_and_the_lock_of_a_run_are_private(tmp_path: Path) -> None:
     path = tmp_path / "batchgen.db"
-    with Database(path), liveness.lock_held(path, RUN):
+    with Database(path), liveness.file_lock_held(path, RUN):
         modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     names = ("batchgen.db", "batchgen.db-wal", "batchgen.db-shm", f"batchgen.db.run-{RUN}")
     assert modes == dict.fromkeys(names, 0o600)

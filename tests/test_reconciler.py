@@ -20,7 +20,7 @@ from batchgen.reconciler import SAME_FAILURES, UNREAD_RETRIES, Reconciler
 from batchgen.services import http
 from batchgen.services.base import Adoption, Features, SentAttempt
 from batchgen.services.matching import ONLY_FILES_DIFFER, PastRequest, match
-from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding, Throttled, Trouble, Unavailable
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, FindOutcome, Throttled, Trouble, Unavailable
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table, spec
@@ -48,7 +48,7 @@ def outcome_of(table: Table, key: str = "mona") -> str:
     return HELD if row.next_at is None else WAITING
 
 
-ROWS: list[tuple[str, Finding | Unavailable | Throttled | None, Limits, timedelta, str]] = [
+ROWS: list[tuple[str, FindOutcome | Unavailable | Throttled | None, Limits, timedelta, str]] = [
     # what the service says, the policy, how long ago the request was sent → how the job stands
     ("known", adopted(), HOLD, SECOND, State.GENERATING),
     ("known long after", adopted(), RESUBMIT, 9 * PATIENCE, State.GENERATING),
@@ -71,7 +71,7 @@ async def test_what_the_service_says_decides(
     table: Table,
     clock: Clock,
     name: str,
-    finding: Finding | Unavailable | Throttled | None,
+    finding: FindOutcome | Unavailable | Throttled | None,
     limits: Limits,
     age: timedelta,
     stands: str,
@@ -198,7 +198,7 @@ class Bodies(ScriptedService):
 
     past: Sequence[PastRequest] = ()
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding]:
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome]:
         self.searched.append(attempts)
         return match(attempts, self.past, clock_module.utcnow())
 

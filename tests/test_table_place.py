@@ -95,7 +95,7 @@ def test_a_table_that_is_gone_is_not_made_again_while_its_journal_is_there(tmp_p
 
 def test_a_table_that_is_gone_is_not_made_again_while_a_run_has_left_its_lock_file(tmp_path: Path) -> None:
     path = tmp_path / "batchgen.db"
-    with liveness.lock_held(path, RUN) as lock:
+    with liveness.file_lock_held(path, RUN) as lock:
         with Database(path):  # a run that was killed before the table knew it is no reason
             pass
         lock.record()
@@ -108,7 +108,7 @@ def test_a_table_that_is_gone_is_not_made_again_while_a_run_has_left_its_lock_fi
 
 def test_where_the_lock_file_was_taken_as_well_the_run_leaves_another(tmp_path: Path) -> None:
     path = tmp_path / "batchgen.db"
-    with liveness.lock_held(path, RUN) as lock:
+    with liveness.file_lock_held(path, RUN) as lock:
         lock.record()
         (tmp_path / f"batchgen.db.run-{RUN}").unlink()
         lock.stays = True
@@ -118,7 +118,7 @@ def test_where_the_lock_file_was_taken_as_well_the_run_leaves_another(tmp_path: 
 def test_a_table_that_does_not_have_the_run_of_a_lock_file_is_another_one(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "batchgen.db"
     database.read_now(place.check_runs, path)
-    with liveness.lock_held(path, RUN) as lock:
+    with liveness.file_lock_held(path, RUN) as lock:
         database.read_now(place.check_runs, path)
         lock.record()
         with pytest.raises(StorageError, match=rf"does not have the run that left batchgen\.db\.run-{RUN} beside it"):

@@ -34,7 +34,7 @@ from batchgen.billing.queries import (
     TALLY,
     UNCLAIMED,
 )
-from batchgen.billing.settlements import BilledAttempt, Judgement, Settlement, Stranger, judge, judge_stranger
+from batchgen.billing.settlements import Assessment, BilledAttempt, Settlement, Stranger, judge, judge_stranger
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.fingerprint import digits_of
 from batchgen.jobtable.ledger import NAMED_BY_SERVICE
@@ -128,13 +128,13 @@ class Books:
         self._db.executescript(INDEXES)
         self._db.executescript(f"{FORGET_SETTLEMENTS}; {FROM_LOG}; {UNCLAIMED};")
         for rows in self._read(SUMS):
-            judgements = ((judge(billed(row), now), row["id"]) for row in rows)
+            assessments = ((judge(billed(row), now), row["id"]) for row in rows)
             self._insert(
-                SET_SETTLEMENT, ((judgement.settlement, judgement.note, number) for judgement, number in judgements)
+                SET_SETTLEMENT, ((assessment.settlement, assessment.note, number) for assessment, number in assessments)
             )
         for rows in self._read(STRANGERS):
-            judgements = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
-            self._insert(SET_STRANGER, (stranger_values(judgement, row) for judgement, row in judgements))
+            assessments = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
+            self._insert(SET_STRANGER, (stranger_values(assessment, row) for assessment, row in assessments))
         self._db.execute(GUESS)
 
     # --- results ---
@@ -253,12 +253,12 @@ def stranger(row: sqlite3.Row) -> Stranger:
     )
 
 
-def stranger_values(judgement: Judgement, row: sqlite3.Row) -> tuple[Any, ...]:
+def stranger_values(assessment: Assessment, row: sqlite3.Row) -> tuple[Any, ...]:
     """What is written beside a transaction of no attempt; its job only where the request is known to be of it."""
-    is_ours = judgement.settlement is Settlement.UNKNOWN
+    is_ours = assessment.settlement is Settlement.UNKNOWN
     return (
-        judgement.settlement,
-        judgement.note,
+        assessment.settlement,
+        assessment.note,
         row["key"] if is_ours else None,
         row["state"] if is_ours else None,
         row["n"],

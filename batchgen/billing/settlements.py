@@ -88,7 +88,7 @@ MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Assessment:
     """A settlement, with a remark for a person."""
 
     settlement: Settlement
@@ -148,81 +148,83 @@ class Stranger:
     """The batch's job whose request it is, by the fingerprint in the client request id."""
 
 
-def judge(attempt: BilledAttempt, now: datetime) -> Judgement:
+def judge(attempt: BilledAttempt, now: datetime) -> Assessment:
     """The settlement of an attempt."""
     if not attempt.is_judged:
-        return Judgement(Settlement.ELSEWHERE)
+        return Assessment(Settlement.ELSEWHERE)
     if not attempt.charges and not attempt.refunds:
         return judge_uncharged(attempt, now)
     if attempt.charges and attempt.net_usd == ZERO:
-        return Judgement(Settlement.REFUNDED)
+        return Assessment(Settlement.REFUNDED)
     if not attempt.is_delivered:
         if attempt.named_usd == ZERO:
-            return Judgement(Settlement.FAILED_CHARGED, parts_of(attempt).removeprefix("; "))
+            return Assessment(Settlement.FAILED_CHARGED, parts_of(attempt).removeprefix("; "))
         if not attempt.is_current:
-            return Judgement(Settlement.REPLACED, parts_of(attempt).removeprefix("; "))
-        return Judgement(Settlement.NOT_DELIVERED, f"the job is {attempt.state}{parts_of(attempt)}")
+            return Assessment(Settlement.REPLACED, parts_of(attempt).removeprefix("; "))
+        return Assessment(Settlement.NOT_DELIVERED, f"the job is {attempt.state}{parts_of(attempt)}")
     return judge_amount(attempt)
 
 
-def judge_uncharged(attempt: BilledAttempt, now: datetime) -> Judgement:
+def judge_uncharged(attempt: BilledAttempt, now: datetime) -> Assessment:
     """An attempt without a charge: it costs nothing, or its charge may still come."""
     if attempt.outcome.is_undecided:
-        return Judgement(Settlement.UNCONFIRMED)
+        return Assessment(Settlement.UNCONFIRMED)
     if attempt.outcome is not Outcome.ACCEPTED:
-        return Judgement(Settlement.NOTHING_CHARGED)
+        return Assessment(Settlement.NOTHING_CHARGED)
     if attempt.is_current and attempt.state.is_active and not attempt.is_delivered:
-        return Judgement(Settlement.UNDERWAY, f"the job is {attempt.state}")
+        return Assessment(Settlement.UNDERWAY, f"the job is {attempt.state}")
     if attempt.named_usd == ZERO:
-        return Judgement(
+        return Assessment(
             Settlement.DELIVERED if attempt.is_delivered else Settlement.NOTHING_CHARGED, "it costs nothing"
         )
     until = (attempt.finished_at or attempt.deadline_at) + CHARGE_LAG
     if now < until:
-        return Judgement(Settlement.LATE, normal_until(until))
-    return Judgement(Settlement.UNCHARGED if attempt.is_delivered else Settlement.NOTHING_CHARGED)
+        return Assessment(Settlement.LATE, normal_until(until))
+    return Assessment(Settlement.UNCHARGED if attempt.is_delivered else Settlement.NOTHING_CHARGED)
 
 
-def judge_amount(attempt: BilledAttempt) -> Judgement:
+def judge_amount(attempt: BilledAttempt) -> Assessment:
     """A delivered attempt with charges: whether they are what they should be. The rules stand above."""
     parts = parts_of(attempt).removeprefix("; ")
     if attempt.net_usd == attempt.expected_usd:
-        return Judgement(Settlement.DELIVERED, parts)
+        return Assessment(Settlement.DELIVERED, parts)
     if attempt.refunds:
-        return Judgement(Settlement.PARTLY_REFUNDED, parts)
+        return Assessment(Settlement.PARTLY_REFUNDED, parts)
     if attempt.same_amount > 1:
-        return Judgement(Settlement.CHARGED_TWICE, parts)
+        return Assessment(Settlement.CHARGED_TWICE, parts)
     if attempt.named_usd is not None:
-        return Judgement(Settlement.AMOUNT_DIFFERS, parts)
-    return Judgement(Settlement.DELIVERED, parts or ("the price list said otherwise" if attempt.estimated_usd else ""))
+        return Assessment(Settlement.AMOUNT_DIFFERS, parts)
+    return Assessment(Settlement.DELIVERED, parts or ("the price list said otherwise" if attempt.estimated_usd else ""))
 
 
-def judge_stranger(stranger: Stranger, now: datetime, log_fault: str) -> Judgement:
+def judge_stranger(stranger: Stranger, now: datetime, log_fault: str) -> Assessment:
     """How a transaction of no attempt is settled. `log_fault` says why the log was not read whole; "" if it was.
 
     A charge is foreign if the table or the log shows that something else made it, or if this key's log, read to its
     end, does not have it: batchgen sends every request with this key.
     """
     if stranger.is_balance:
-        return Judgement(Settlement.BALANCE)
+        return Assessment(Settlement.BALANCE)
     if stranger.elsewhere:
-        return Judgement(Settlement.ELSEWHERE, f"job {stranger.elsewhere}, sent with another key or to another address")
+        return Assessment(
+            Settlement.ELSEWHERE, f"job {stranger.elsewhere}, sent with another key or to another address"
+        )
     if stranger.batch:
-        return Judgement(Settlement.FOREIGN, f"batch {stranger.batch} of this job table")
+        return Assessment(Settlement.FOREIGN, f"batch {stranger.batch} of this job table")
     if stranger.generation_id is None:
-        return Judgement(Settlement.UNKNOWN, "it names no generation")
+        return Assessment(Settlement.UNKNOWN, "it names no generation")
     if stranger.client_request_id:
         if not stranger.is_batchgen:
-            return Judgement(Settlement.FOREIGN, "another program's request")
+            return Assessment(Settlement.FOREIGN, "another program's request")
         if stranger.key is None:
-            return Judgement(Settlement.FOREIGN, "a request of another job table")
-        return Judgement(Settlement.UNKNOWN, f"the request of job {stranger.key}, of a job table that is not this one")
+            return Assessment(Settlement.FOREIGN, "a request of another job table")
+        return Assessment(Settlement.UNKNOWN, f"the request of job {stranger.key}, of a job table that is not this one")
     if log_fault:
-        return Judgement(Settlement.UNIDENTIFIED, log_fault)
+        return Assessment(Settlement.UNIDENTIFIED, log_fault)
     until = stranger.at + CHARGE_LAG
     if now < until:
-        return Judgement(Settlement.UNIDENTIFIED, normal_until(until))
-    return Judgement(Settlement.FOREIGN, "not in the log of this key: another key's")
+        return Assessment(Settlement.UNIDENTIFIED, normal_until(until))
+    return Assessment(Settlement.FOREIGN, "not in the log of this key: another key's")
 
 
 def normal_until(moment: datetime) -> str:

@@ -56,7 +56,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             if is_stopping() or part.size > size_before:
                 continue
             reason = f"the file server {http.destination_of(url)[1]}: {http.describe(error)}"
-            if part.size and isinstance(error, http.Interrupted) and await task.is_settled():
+            if part.size and isinstance(error, http.IncompleteBody) and await task.is_settled():
                 return reason
             raise TryFailed(reason) from error
     raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")

@@ -34,7 +34,7 @@ def lock_name(database: Path, run_id: str) -> str:
     return f"{database.name}.run-{run_id}"
 
 
-class RunLock:
+class FileLock:
     """The lock file of a live run."""
 
     is_possible = True
@@ -50,7 +50,7 @@ class RunLock:
 
 
 @contextmanager
-def lock_held(database: Path, run_id: str) -> Iterator[RunLock]:
+def file_lock_held(database: Path, run_id: str) -> Iterator[FileLock]:
     """Show other runs that this one is alive, until the block ends. Raises `StorageError`."""
     name = lock_name(database, run_id)
     try:
@@ -59,7 +59,7 @@ def lock_held(database: Path, run_id: str) -> Iterator[RunLock]:
         raise StorageError(f"{database.parent}: {error.strerror}") from error
     with directory:
         descriptor = make_locked(directory, name)
-        lock = RunLock(descriptor)
+        lock = FileLock(descriptor)
         try:
             yield lock
         finally:

@@ -41,7 +41,7 @@ class ClipFile:
     remark: str | None
 
 
-class Problem(NamedTuple):
+class MeasuredProblem(NamedTuple):
     """One row of the view `problems`."""
 
     problem: str
@@ -77,7 +77,7 @@ class Clip:
     files: tuple[ClipFile, ...]
     judgement: Judgement
     judged_at: datetime | None
-    problems: tuple[Problem, ...]
+    problems: tuple[MeasuredProblem, ...]
 
 
 class Marks(NamedTuple):
@@ -133,11 +133,11 @@ def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     return lists[text_]
 
 
-def problems_of(connection: Connection, batch_id: int) -> dict[str, list[Problem]]:
+def problems_of(connection: Connection, batch_id: int) -> dict[str, list[MeasuredProblem]]:
     """What was measured to be wrong with delivered clips, by the id of the job."""
-    problems: dict[str, list[Problem]] = {}
+    problems: dict[str, list[MeasuredProblem]] = {}
     for key, *values in connection.execute(PROBLEMS, {"in_batch": batch_id}):
-        problems.setdefault(key, []).append(Problem(*values))
+        problems.setdefault(key, []).append(MeasuredProblem(*values))
     return problems
 
 

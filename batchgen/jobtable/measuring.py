@@ -62,7 +62,7 @@ def clip_of(row: Any) -> tuple[int, int, str | None, DeliveredFile]:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ClipProblem:
     """What is wrong with a delivered clip, as the view `problems` has it."""
 
     id: str
@@ -77,7 +77,7 @@ class SuspectClips:
     """The clips of a batch that look wrong."""
 
     number: int
-    problems: list[Problem]
+    problems: list[ClipProblem]
     """Of the first of them."""
 
 
@@ -85,7 +85,7 @@ def suspect_clips(connection: Connection, batch_id: int) -> SuspectClips:
     """The clips of a batch that look wrong, and what is wrong with the first of them."""
     keys = list(connection.execute(SUSPECT, {"in_batch": batch_id}).scalars())
     params = {"in_batch": batch_id, "keys": keys[:SUSPECTS_SHOWN]}
-    return SuspectClips(len(keys), [Problem(*row) for row in connection.execute(PROBLEMS, params)] if keys else [])
+    return SuspectClips(len(keys), [ClipProblem(*row) for row in connection.execute(PROBLEMS, params)] if keys else [])
 
 
 def record(connection: Connection, clip: Clip, measures: Measures | None, copy_of: int | None, now: datetime) -> bool:

@@ -101,7 +101,7 @@ def lock_held(database: Database, run_id: str, on_hint: Callable[[], None]) -> I
     `on_hint` is called, in another thread, when another process has moved rows; only with PostgreSQL.
     """
     if database.path is not None:
-        with liveness.lock_held(database.path, run_id) as file_lock:
+        with liveness.file_lock_held(database.path, run_id) as file_lock:
             yield file_lock
         return
     lock = SessionLock(database, run_id, on_hint)

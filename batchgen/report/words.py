@@ -13,7 +13,7 @@ from rich import filesize
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import A_RUN, FREE_PLACE, PERSON, RESUME, Blocker
 from batchgen.jobtable.delivery import LostFiles
-from batchgen.jobtable.measuring import Problem, SuspectClips
+from batchgen.jobtable.measuring import ClipProblem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
 from batchgen.report.event_fields import Lost, Summary, WaitFor
 from batchgen.report.formats import counts, dollars, duration, local_time
@@ -180,7 +180,7 @@ def suspect_lines(suspects: SuspectClips, review: str, limit: int = 5) -> list[s
     return [f"{subject} wrong: {'; '.join(parts)}", f"`{review}` shows {'it' if suspects.number == 1 else 'them'}"]
 
 
-def problem_words(problem: Problem) -> str:
+def problem_words(problem: ClipProblem) -> str:
     """What is wrong with a clip: "night-4: 100 % of the time it is black"."""
     detail = f"nearly the same video as {problem.detail}" if problem.problem == "near_copy" else problem.detail
     return f"{problem.id}: {detail}"

@@ -23,7 +23,7 @@ from batchgen.services.outcomes import (
     Blocked,
     CancelOutcome,
     FetchOutcome,
-    Finding,
+    FindOutcome,
     NotSent,
     Rejected,
     SubmitOutcome,
@@ -230,7 +230,7 @@ class Service(ABC):
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Free."""
 
-    async def find(self, _attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+    async def find(self, _attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         """Search the service's memory for lost create requests, sent at about the same time.
 
         Returns what it says of each by client request id; one that is missing could not be searched for to the end.

@@ -51,7 +51,7 @@ from batchgen.services.outcomes import (
     CancelOutcome,
     Failed,
     FetchOutcome,
-    Finding,
+    FindOutcome,
     Finished,
     Limit,
     NotSent,
@@ -109,7 +109,7 @@ class BoundedService(Service):
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         return await self._call(self._service.fetch, partial(self._outcome, FETCH_OUTCOMES), Unavailable, handle)
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         intent_at = {attempt.client_request_id: attempt.intent_at for attempt in attempts}
 
         def bound(answer: Any) -> Any:
@@ -198,10 +198,10 @@ class BoundedService(Service):
             return bounded
         return replace(bounded, reason=self._text(f"{bounded.reason}; it asks to wait {in_words(wait)}"))
 
-    def _finding(self, finding: Finding, intent_at: datetime) -> Finding:
+    def _finding(self, finding: FindOutcome, intent_at: datetime) -> FindOutcome:
         """A finding; `Ambiguous`, which leaves it to a person, where its generation has no usable id."""
         try:
-            bounded: Finding = self._outcome(FINDINGS, finding)
+            bounded: FindOutcome = self._outcome(FINDINGS, finding)
         except OutOfBounds as error:
             return Ambiguous(self._text(f"the service has it, but {error}"))
         if isinstance(bounded, Adopted) and not is_near(bounded.accepted_at, intent_at):

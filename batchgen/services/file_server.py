@@ -115,7 +115,7 @@ async def stream_body(response: http.Response) -> AsyncIterator[bytes]:
         received += len(piece)
         if time() - since >= PIECE_SECONDS:
             if received < SLOWEST_BYTES:
-                raise http.Interrupted(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
+                raise http.IncompleteBody(f"only {received} bytes came in {PIECE_SECONDS:.0f} s")
             received, since = 0, time()
 
 

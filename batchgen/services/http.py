@@ -39,7 +39,7 @@ for library in ("httpx2", "httpcore2"):  # They log reason phrases and headers, 
     logging.getLogger(library).setLevel(logging.WARNING)
 LOG = logging.getLogger("batchgen.http")
 Response = httpx.Response
-Interrupted = httpx.RemoteProtocolError
+IncompleteBody = httpx.RemoteProtocolError
 
 
 class Refused(httpx.RequestError):
@@ -270,11 +270,11 @@ async def stream_body(response: Response) -> AsyncIterator[bytes]:
 
 
 async def read_body(response: Response) -> bytes:
-    """The decoded body. Raises `Interrupted` where it cannot be had whole."""
+    """The decoded body. Raises `IncompleteBody` where it cannot be had whole."""
     try:
         return await decoded(response.aiter_raw(), response.headers.get("content-encoding", ""))
     except BodyRefused as error:
-        raise Interrupted(str(error)) from None
+        raise IncompleteBody(str(error)) from None
 
 
 def describe(error: Exception, key: str = "") -> str:

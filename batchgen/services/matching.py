@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from batchgen.services.base import SentAttempt
-from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Finding
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, FindOutcome
 
 SERVICE_CLOCK_LAG = timedelta(minutes=5)
 """How far the service's clock may be behind ours."""
@@ -28,7 +28,7 @@ class PastRequest:
     handle: Mapping[str, Any] = field(default_factory=dict)
 
 
-def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: datetime) -> dict[str, Finding]:
+def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: datetime) -> dict[str, FindOutcome]:
     """What the service's memory, read to its end at `as_of`, says about each attempt without a generation.
 
     Generations of other attempts are left out. Twins, whose requests are equal, take one generation each; where there
@@ -41,7 +41,7 @@ def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: d
     for attempt in sorted(attempts, key=lambda attempt: attempt.intent_at):
         if attempt.generation_id is None:
             twins.setdefault(json.dumps(compared(attempt), sort_keys=True), []).append(attempt)
-    findings: dict[str, Finding] = {}
+    findings: dict[str, FindOutcome] = {}
     for lost in twins.values():
         rows = [row for row in free if is_same(lost[0], row)]
         is_certain = not rows or len({json.dumps(json.loads(one.request), sort_keys=True) for one in lost}) == 1
@@ -51,7 +51,7 @@ def match(attempts: Sequence[SentAttempt], past: Sequence[PastRequest], as_of: d
     return findings
 
 
-def finding_of(rows: Sequence[PastRequest], number: int, twins: int, as_of: datetime) -> Finding:
+def finding_of(rows: Sequence[PastRequest], number: int, twins: int, as_of: datetime) -> FindOutcome:
     """What the remembered rows say about the `number`-th of so many lost twins."""
     if len(rows) > twins:
         return Ambiguous(f"{len(rows)} generations at the service have this request")

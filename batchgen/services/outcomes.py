@@ -180,7 +180,7 @@ class Ambiguous:
     reason: str
 
 
-Finding = Adopted | Absent | Ambiguous
+FindOutcome = Adopted | Absent | Ambiguous
 """What a service's memory says about one lost create request."""
 
 

@@ -59,7 +59,7 @@ async def receive(
                 await check_space(total - part.size)
             await store_body(response, part, total, store, is_stopping)
     if total is not None and part.size < total:
-        raise http.Interrupted(f"{part.size} of {total} bytes came")
+        raise http.IncompleteBody(f"{part.size} of {total} bytes came")
     if total is not None and part.size > total:
         raise VersionChanged
 

@@ -16,7 +16,7 @@ from batchgen.services.outcomes import (
     Accepted,
     Adopted,
     Blocked,
-    Finding,
+    FindOutcome,
     Finished,
     NotSent,
     Rejected,
@@ -181,7 +181,7 @@ async def an_answer_that_says_nothing_ends_no_generation(bench: Bench) -> None:
     bench.proxy.other_fault = None
 
 
-def is_certain(finding: Finding) -> bool:
+def is_certain(finding: FindOutcome) -> bool:
     """Whether something is done because of it: an adoption, or another request."""
     return isinstance(finding, Adopted) or (isinstance(finding, Absent) and bool(finding.proof))
 

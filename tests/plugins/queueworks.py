@@ -34,7 +34,7 @@ from batchgen.services.outcomes import (
     CancelOutcome,
     Failed,
     FetchOutcome,
-    Finding,
+    FindOutcome,
     Finished,
     Rejected,
     SubmitOutcome,
@@ -99,7 +99,7 @@ class Queueworks(Service):
                 return Working(word)
         return Unavailable("no status")
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         as_of, since = clock.utcnow(), min(attempt.intent_at for attempt in attempts) - timedelta(minutes=5)
         answer = await self.api.ask("/history", {"since": since.isoformat()})
         if isinstance(answer, Unavailable) or answer.status != 200:

@@ -41,7 +41,7 @@ from batchgen.services.outcomes import (
     Adopted,
     Failed,
     FetchOutcome,
-    Finding,
+    FindOutcome,
     Finished,
     SubmitOutcome,
     Throttled,
@@ -115,7 +115,7 @@ class AimlApi(Service):
         answer = await self._api.ask(handle["endpoint"], {"generation_id": handle["generation_id"]})
         return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer)
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, Finding] | Unavailable | Throttled:
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         """Search the request log for the client request ids of these attempts."""
         sent_at = [attempt.intent_at for attempt in attempts]
         asked_at = clock.utcnow()
@@ -136,7 +136,7 @@ class AimlApi(Service):
 
     async def _finding(
         self, attempt: SentAttempt, rows: Sequence[LoggedRequest], as_of: datetime, page: LogPage
-    ) -> Finding | None:
+    ) -> FindOutcome | None:
         """What the rows of one request say; None where that is not certain. It may be logged several times."""
         if not rows:
             return Absent(as_of) if page.complete else None
