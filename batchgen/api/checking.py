@@ -49,5 +49,5 @@ def check(manifest: str | Path, *, validate: bool = True, online: bool = False) 
         service = read_public_account(plugin(valid.service).variables, valid.folder)
         if unreachable := complete(problems(valid, service.base_url)):
             raise ManifestInvalid(unreachable)
-        complete(object_store.probe([job.output for job in valid.jobs]))
+        complete(object_store.check_stores([job.output for job in valid.jobs]))
     return Check(valid.batch, len(valid.jobs), Counter(job.model for job in valid.jobs), valid.warnings)

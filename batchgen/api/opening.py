@@ -204,7 +204,7 @@ async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
 async def judge_outputs(manifest: Manifest) -> None:
     """Raise `StorageError` where a video could not be written: a link in place of a folder, a store that refuses."""
     outputs = [job.output for job in manifest.jobs]
-    await object_store.probe(outputs)
+    await object_store.check_stores(outputs)
     OutputFolder(manifest.folder).judge_folders(output for output in outputs if not is_url(output))
 
 

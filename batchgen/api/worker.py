@@ -172,7 +172,7 @@ class Worker:
 
     async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
         read, folder = self.database.read, self.folder_of(batch)
-        await object_store.probe(await read(enrolled.output_urls, batch.id))
+        await object_store.check_stores(await read(enrolled.output_urls, batch.id))
         steering = await read(read_steering, batch.id)
         of_manifest, models = read_enrolled(steering), await read(enrolled.models_of, batch.id)
         ids, absent = await self.sendable(batch, folder)

@@ -56,7 +56,7 @@ def examine_stores(outputs: Iterable[str]) -> Iterator[Finding]:
     """Whether videos can be stored in the object stores of these outputs. Each run tries the same at its start."""
     urls = [output for output in outputs if is_url(output)]
     try:
-        asyncio.run(object_store.probe(urls))
+        asyncio.run(object_store.check_stores(urls))
     except BatchgenError as error:
         mend = shell(sys.executable, "-m", "pip", "install", "batchgen[cloud]") if isinstance(error, UsageError) else ""
         yield problem("outputs", str(error), mend, error.exit_code)

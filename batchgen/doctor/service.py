@@ -19,7 +19,7 @@ from batchgen.errors import AccountError, ExitCode, UsageError
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History, Service
 from batchgen.services.outcomes import Throttled, Trouble, Unavailable
-from batchgen.services.probe import network_fault, probe
+from batchgen.services.reachability import network_fault, reach
 from batchgen.services.registry import SIMULATOR, Plugin, plugin
 
 CLOCK_OFFSET_MAX = timedelta(minutes=5)  # between two clocks: beyond it, a lost request is looked for at the wrong time
@@ -87,10 +87,10 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
     variable = service.variables.base_url
     is_set = bool(variable and os.environ.get(variable))
     try:
-        probed = await probe(address)
-        if probed.failure:
+        reached = await reach(address)
+        if reached.failure:
             mend = shell("unset", variable) if is_set else ""
-            message = f"{address} does not answer: {probed.failure}"
+            message = f"{address} does not answer: {reached.failure}"
             findings.append(problem("service", message, mend, ExitCode.UNREACHABLE))
             return
         async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
@@ -103,7 +103,7 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
         findings.append(
             problem("service", f"{address} is too slow: no answer in {SECONDS:g} s", "", ExitCode.UNREACHABLE)
         )
-    findings += clock_findings(probed.clock_offset)
+    findings += clock_findings(reached.clock_offset)
 
 
 def key_findings(

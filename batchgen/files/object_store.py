@@ -37,9 +37,9 @@ UPLOAD_BYTES_PER_SECOND = 500_000  # so fast at least is an uplink over which vi
 PIECE_BYTES = 1 << 20  # of an object that is read
 SHA256 = "sha256"
 """The name of the metadata in which an object has its checksum."""
-PROBE = ".batchgen-probe"
-PROBE_TEXT = b"batchgen tests here whether the store refuses to replace an object. This may be deleted."
-PROBE_TRIES = 4
+TRIAL = ".batchgen-probe"
+TRIAL_TEXT = b"batchgen tests here whether the store refuses to replace an object. This may be deleted."
+TRIAL_TRIES = 4
 """To make an object under a name under which nothing lies."""
 
 
@@ -87,7 +87,7 @@ def check_bucket(root: str) -> None:
         from obstore.exceptions import BaseError
 
         try:
-            obstore.list_with_delimiter(client_for(parts), PROBE)
+            obstore.list_with_delimiter(client_for(parts), TRIAL)
         except BaseError as error:
             if is_without_bucket(error):
                 raise
@@ -190,7 +190,7 @@ async def create(client: ObjectStore, parts: OutputUrl, content: Any, attributes
     return True
 
 
-async def probe(outputs: Iterable[str]) -> None:
+async def check_stores(outputs: Iterable[str]) -> None:
     """Raise `StorageError` where files could not be stored: no bucket, no rights, or a store that replaces objects.
 
     In the folder of the first output of each store, a small object is made, made again, which must be refused, and
@@ -201,12 +201,12 @@ async def probe(outputs: Iterable[str]) -> None:
         if is_url(output):
             first.setdefault(split_url(output).root, output)
     for root, output in first.items():
-        parts = split_url(f"{output.rpartition('/')[0]}/{PROBE}")
+        parts = split_url(f"{output.rpartition('/')[0]}/{TRIAL}")
         try:
             client = await asyncio.to_thread(client_for, parts)
-            if not await create_probe(client, parts):
-                continue  # another run is probing, or may not delete
-            is_replaced = await create(client, parts, PROBE_TEXT)
+            if not await create_trial(client, parts):
+                continue  # another run is trying the same, or may not delete
+            is_replaced = await create(client, parts, TRIAL_TEXT)
             await delete(client, parts)
         except OSError as error:
             raise StorageError(f"{root}: {error.strerror}. Nothing has been sent.") from None
@@ -217,10 +217,10 @@ async def probe(outputs: Iterable[str]) -> None:
             )
 
 
-async def create_probe(client: ObjectStore, parts: OutputUrl) -> bool:
+async def create_trial(client: ObjectStore, parts: OutputUrl) -> bool:
     """Make the small object; False where there is one. Raises `OSError` where the store refuses it for no reason."""
-    for _ in range(PROBE_TRIES):
-        if await create(client, parts, PROBE_TEXT):
+    for _ in range(TRIAL_TRIES):
+        if await create(client, parts, TRIAL_TEXT):
             return True
         if await asyncio.to_thread(look_up, parts):
             return False

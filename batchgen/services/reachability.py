@@ -13,13 +13,13 @@ from batchgen.services.answers import parse_date
 from batchgen.services.client import ApiClient
 from batchgen.services.outcomes import Unavailable
 
-PROBE_SECONDS = 10.0  # for the one question: whoever types a command waits for it
+REACH_SECONDS = 10.0  # for the one question: whoever types a command waits for it
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class Reachability:
     """What one question shows: why there was no answer, or how far the service's clock is ahead of this machine's."""
 
     failure: str = ""
@@ -27,17 +27,17 @@ class Probe:
     """None where the answer has no date that can be read."""
 
 
-async def probe(base_url: str) -> Probe:
+async def reach(base_url: str) -> Reachability:
     """Ask an address for anything: whatever it answers, it can be reached. Raises `UsageError` as `ApiClient` does."""
     client = ApiClient(base_url, "")
     try:
-        answer = await client.ask("/", with_key=False, seconds=PROBE_SECONDS)
+        answer = await client.ask("/", with_key=False, seconds=REACH_SECONDS)
     finally:
         await client.close()
     if isinstance(answer, Unavailable):
-        return Probe(answer.reason)
+        return Reachability(answer.reason)
     date = parse_date(answer.headers.get("date", ""))
-    return Probe(clock_offset=date - clock.utcnow() if date else None)
+    return Reachability(clock_offset=date - clock.utcnow() if date else None)
 
 
 def network_fault() -> tuple[str, list[str]]:
