@@ -14,8 +14,8 @@ import click
 import httpx2 as httpx
 
 from batchgen import cli
+from batchgen.advice.command_line import TAKE_SIMULATE, command_line
 from batchgen.errors import ExitCode
-from batchgen.hooks.command_line import SIMULATED, command_line
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.waiting import rows, states, until
@@ -110,7 +110,7 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
 def test_a_command_to_type_has_only_options_that_it_takes() -> None:
     loaded = {name: cli.load(name) for name in cli.COMMANDS}
     takers = {name for name, command in loaded.items() for part in parts(command) if "simulate" in names_of(part)}
-    assert takers == set(SIMULATED), "SIMULATED in hooks/command_line.py lists them"
+    assert takers == set(TAKE_SIMULATE), "TAKE_SIMULATE in advice/command_line.py lists them"
 
 
 def parts(command: click.Command) -> list[click.Command]:

@@ -11,7 +11,7 @@ from select import select
 import jsonschema_rs
 import pytest
 
-from batchgen.hooks.command_line import typed_again
+from batchgen.advice.command_line import typed_again
 from batchgen.report.event_schema import schema
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Running, Simulate

@@ -20,7 +20,7 @@ LAYERS = (
     {"jobtable"},
     {"limits"},
     {"stage", "download", "scheduler", "poller", "downloader", "reconciler", "measurer"},
-    {"ending", "runs", "runner", "dry_run", "billing", "simulator", "testing"},
+    {"ending", "runs", "runner", "dry_run", "billing", "simulator", "testing", "advice"},
     {"hooks"},
     {"api"},
     {"report", "review"},

@@ -10,8 +10,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from batchgen.advice.command_line import command_line
 from batchgen.errors import UsageError
-from batchgen.hooks.command_line import command_line
 from batchgen.hooks.delivery_hook import DeliveryHook
 from batchgen.hooks.notifier import Notifier
 from batchgen.hooks.run_hooks import IDLE, RunHooks

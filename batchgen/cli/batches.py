@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from batchgen.advice.command_line import command_line
 from batchgen.catalogue.wording import listed
 from batchgen.cli.options import mark_simulated, next_command, typed_db
 from batchgen.errors import UsageError
-from batchgen.hooks.command_line import command_line
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches

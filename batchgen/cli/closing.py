@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from batchgen import clock
+from batchgen.advice.next_step import NextStep, next_step
 from batchgen.api.opening import OpenRun
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
 from batchgen.cli import options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode
 from batchgen.files.output_urls import is_url, split_url
-from batchgen.hooks.advice import NextStep, next_step
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring, statistics
 from batchgen.jobtable.measuring import SuspectClips

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from batchgen import clock
+from batchgen.advice.next_step import stop_of
 from batchgen.cli import options
-from batchgen.hooks.advice import stop_of
 from batchgen.report import hints
 from batchgen.report.event_fields import Advice
 from batchgen.report.formats import local_time, plural

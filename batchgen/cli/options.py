@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from batchgen.hooks.command_line import command_line, typed_again
+from batchgen.advice.command_line import command_line, typed_again
 
 C = TypeVar("C", bound=Callable[..., Any])
 

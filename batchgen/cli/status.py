@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from batchgen import clock
+from batchgen.advice.command_line import options_of
+from batchgen.advice.next_step import next_of
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
 from batchgen.cli import options
 from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
-from batchgen.hooks.advice import next_of
-from batchgen.hooks.command_line import options_of
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints

@@ -12,13 +12,13 @@ from typing import Literal
 
 import click
 
+from batchgen.advice.command_line import command_line
+from batchgen.advice.next_step import next_step
 from batchgen.api.worker import Worker, WorkerRun
 from batchgen.cli import options
 from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
-from batchgen.hooks.advice import next_step
-from batchgen.hooks.command_line import command_line
 from batchgen.jobtable import batches
 from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from batchgen import clock
+from batchgen.advice.next_step import NextStep, Stop, StopKind, next_step, stop_of
 from batchgen.catalogue.amounts import amount_text
 from batchgen.ending import Ending
 from batchgen.errors import BatchgenError
-from batchgen.hooks.advice import NextStep, Stop, StopKind, next_step, stop_of
 from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
 from batchgen.hooks.notifier import Message, Notifier
 from batchgen.jobs import State

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
+from batchgen.advice.command_line import typed_again
 from batchgen.errors import (
     AccountError,
     BatchgenError,
@@ -17,7 +18,6 @@ from batchgen.errors import (
     TableLocked,
     UsageError,
 )
-from batchgen.hooks.command_line import typed_again
 from batchgen.report.command_events import Error
 from batchgen.report.event_fields import Advice
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 OPTIONS_WITH_SECRETS = ("--notify", "--db")
-SIMULATED = (
+TAKE_SIMULATE = (
     *("cancel", "export", "next", "pause", "plan", "prioritize", "reconcile", "report", "resolve", "resume", "retry"),
     *("review", "run", "set", "verdicts"),
 )
@@ -19,7 +19,7 @@ def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
     verb, *options = name.split()
     words = ["batchgen", verb, shlex.quote(str(manifest)), *options]
-    if simulate and verb in SIMULATED:
+    if simulate and verb in TAKE_SIMULATE:
         words.append("--simulate")
     if db:
         words += ["--db", "URL" if "://" in str(db) else shlex.quote(str(db))]
