@@ -99,7 +99,7 @@ class Books:
 
     def forget_attempts(self) -> None:
         """The attempts have changed and are read again."""
-        self._db.executescript("DELETE FROM sent; DELETE FROM unclaimed;")
+        self._db.executescript("DELETE FROM billed; DELETE FROM unclaimed;")
 
     def take_costs_for_charges(self) -> None:
         """The service lists no charges: the costs of the attempts stand for them."""
@@ -110,7 +110,7 @@ class Books:
         self._insert("INSERT OR IGNORE INTO others VALUES (?, ?)", map(tuple, rows))
 
     def add_jobs(self, rows: Iterable[Row[Any]]) -> None:
-        self._insert("INSERT INTO orders VALUES (?, ?, ?)", map(tuple, rows))
+        self._insert("INSERT INTO job_digits VALUES (?, ?, ?)", map(tuple, rows))
 
     def add_log(self, rows: Iterable[PastGeneration]) -> None:
         sql = "INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)"
@@ -166,7 +166,7 @@ class Books:
 
     def uncollected(self) -> list[str]:
         """The keys of the jobs that were charged and are not delivered."""
-        rows = self._db.execute("SELECT key FROM sent WHERE settlement = ? ORDER BY id", (Settlement.NOT_DELIVERED,))
+        rows = self._db.execute("SELECT key FROM billed WHERE settlement = ? ORDER BY id", (Settlement.NOT_DELIVERED,))
         return [row["key"] for row in rows]
 
     # --- the database ---

@@ -9,27 +9,27 @@ OPEN_SETTLEMENTS = ", ".join(f"'{settlement}'" for settlement in Settlement if n
 SCHEMA = """
 CREATE TABLE transactions (n INTEGER PRIMARY KEY, at, kind, type, model, generation, nanousd,
     settlement, note, key, state);
-CREATE TABLE sent (id INTEGER PRIMARY KEY, key, number, model, state, outcome, generation, request, intent_at,
+CREATE TABLE billed (id INTEGER PRIMARY KEY, key, number, model, state, outcome, generation, request, intent_at,
     finished_at, deadline_at, cost, named, estimated, judged, delivered, current, settlement, note);
 CREATE TABLE log (request, generation, at, certain, PRIMARY KEY (request, generation)) WITHOUT ROWID;
 CREATE TABLE others (generation PRIMARY KEY, batch) WITHOUT ROWID;
-CREATE TABLE orders (digits, key, state);
+CREATE TABLE job_digits (digits, key, state);
 CREATE TABLE unclaimed (request, generation, at, key, state, note);
 """
 INDEXES = """
 CREATE INDEX IF NOT EXISTS transactions_generation ON transactions (generation);
-CREATE INDEX IF NOT EXISTS sent_generation ON sent (generation);
-CREATE INDEX IF NOT EXISTS sent_settlement ON sent (settlement, model);
+CREATE INDEX IF NOT EXISTS billed_generation ON billed (generation);
+CREATE INDEX IF NOT EXISTS billed_settlement ON billed (settlement, model);
 CREATE INDEX IF NOT EXISTS log_generation ON log (generation);
-CREATE INDEX IF NOT EXISTS orders_digits ON orders (digits);
+CREATE INDEX IF NOT EXISTS job_digits_of_request ON job_digits (digits);
 """
 
 INSERT_TRANSACTION = "INSERT INTO transactions VALUES (NULL, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)"
-INSERT_ATTEMPT = f"INSERT INTO sent VALUES ({', '.join('?' * 17)}, NULL, NULL)"  # noqa: S608  only marks
+INSERT_ATTEMPT = f"INSERT INTO billed VALUES ({', '.join('?' * 17)}, NULL, NULL)"  # noqa: S608  only marks
 
 FROM_LOG = """
-UPDATE sent SET generation = log.generation FROM log
-WHERE sent.generation IS NULL AND log.request = sent.request AND log.certain"""
+UPDATE billed SET generation = log.generation FROM log
+WHERE billed.generation IS NULL AND log.request = billed.request AND log.certain"""
 """An attempt whose answer was lost has the generation that the service's log gives it."""
 
 SUMS = """
@@ -44,23 +44,23 @@ WITH amounts AS (
 )
 SELECT a.*, ifnull(charges, 0) AS charges, ifnull(refunds, 0) AS refunds, ifnull(charged, 0) AS charged,
     ifnull(refunded, 0) AS refunded, ifnull(same_amount, 0) AS same_amount
-FROM sent AS a LEFT JOIN sums ON sums.generation = a.generation AND a.judged ORDER BY a.id"""
+FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.judged ORDER BY a.id"""
 
 STRANGERS = """
 SELECT t.n, t.at, t.kind, t.generation, e.key AS elsewhere, o.batch, l.request, j.key, j.state,
     max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best
-FROM transactions AS t LEFT JOIN sent AS a ON a.generation = t.generation AND a.judged
-LEFT JOIN sent AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
-LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN orders AS j ON j.digits = digits_of(l.request)
+FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
+LEFT JOIN billed AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
+LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN job_digits AS j ON j.digits = digits_of(l.request)
 WHERE a.id IS NULL GROUP BY t.n"""
 """The transactions of no attempt, each with what the table and the log know of it: the log's surest row."""
 
 UNCLAIMED = """
 INSERT INTO unclaimed SELECT l.request, l.generation, l.at, min(j.key) AS key, min(j.state) AS state,
     'the request of job ' || min(j.key) || ' stands in the log, and this job table does not have it'
-FROM log AS l JOIN orders AS j ON j.digits = digits_of(l.request)
-WHERE l.certain AND l.generation NOT IN (SELECT generation FROM sent WHERE generation IS NOT NULL)
-    AND l.request NOT IN (SELECT request FROM sent)
+FROM log AS l JOIN job_digits AS j ON j.digits = digits_of(l.request)
+WHERE l.certain AND l.generation NOT IN (SELECT generation FROM billed WHERE generation IS NOT NULL)
+    AND l.request NOT IN (SELECT request FROM billed)
     AND l.generation NOT IN (SELECT generation FROM others)
     AND l.generation NOT IN (SELECT generation FROM transactions WHERE generation IS NOT NULL)
 GROUP BY l.request, l.generation"""
@@ -68,19 +68,19 @@ GROUP BY l.request, l.generation"""
 
 FROM_TABLE = """
 INSERT INTO transactions (at, kind, type, model, generation, nanousd)
-SELECT ifnull(finished_at, intent_at), 'charge', 'job table', model, generation, cost FROM sent
+SELECT ifnull(finished_at, intent_at), 'charge', 'job table', model, generation, cost FROM billed
 WHERE judged AND cost > 0 AND generation IS NOT NULL"""
 """What the job table knows of charges, where the service lists none."""
 
 FORGET_SETTLEMENTS = (
     "UPDATE transactions SET settlement = NULL, note = NULL, key = NULL, state = NULL WHERE settlement IS NOT NULL"
 )
-SET_SETTLEMENT = "UPDATE sent SET settlement = ?, note = ? WHERE id = ?"
+SET_SETTLEMENT = "UPDATE billed SET settlement = ?, note = ? WHERE id = ?"
 SET_STRANGER = "UPDATE transactions SET settlement = ?, note = ?, key = ?, state = ? WHERE n = ?"
 
 GUESS = """
 UPDATE transactions SET note = note || '; it may be that of job ' || guess.key FROM (
-    SELECT t.n, min(a.key) AS key FROM transactions AS t JOIN sent AS a ON a.model = t.model
+    SELECT t.n, min(a.key) AS key FROM transactions AS t JOIN billed AS a ON a.model = t.model
     WHERE t.generation IS NULL AND t.kind = 'charge' AND a.settlement IN ('late', 'uncharged')
         AND ifnull(a.named, a.estimated) = t.nanousd GROUP BY t.n
 ) AS guess WHERE guess.n = transactions.n"""
@@ -91,11 +91,11 @@ SELECT t.at, ifnull(a.key, t.key) AS key, a.number, t.generation, ifnull(nullif(
     ifnull(t.settlement, a.settlement) AS settlement, t.kind, iif(t.kind = 'other', NULL, t.nanousd) AS charged,
     iif(t.n = (SELECT max(n) FROM transactions WHERE generation = t.generation), ifnull(a.named, a.estimated), NULL)
     AS expected, iif(t.kind = 'other', t.nanousd, NULL) AS balance, t.type, ifnull(t.note, a.note) AS note
-FROM transactions AS t LEFT JOIN sent AS a ON a.generation = t.generation AND a.judged
+FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
 UNION ALL
 SELECT a.intent_at, a.key, a.number, a.generation, a.model, a.settlement, NULL, NULL, ifnull(a.named, a.estimated),
     NULL, NULL, a.note
-FROM sent AS a WHERE NOT a.judged OR a.generation IS NULL OR a.generation NOT IN
+FROM billed AS a WHERE NOT a.judged OR a.generation IS NULL OR a.generation NOT IN
     (SELECT generation FROM transactions WHERE generation IS NOT NULL)
 UNION ALL
 SELECT at, key, NULL, generation, NULL, 'unknown', NULL, NULL, NULL, NULL, NULL, note FROM unclaimed
@@ -105,7 +105,7 @@ ORDER BY 1, 4"""
 TALLY = """
 SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
     SELECT a.settlement, count(DISTINCT a.id) AS number, ifnull(sum(t.nanousd), 0) AS nanousd
-    FROM sent AS a LEFT JOIN transactions AS t ON t.generation = a.generation AND a.judged GROUP BY a.settlement
+    FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation AND a.judged GROUP BY a.settlement
     UNION ALL
     SELECT settlement, count(DISTINCT iif(settlement = 'elsewhere', NULL, ifnull(generation, n))), sum(nanousd)
     FROM transactions WHERE settlement IS NOT NULL GROUP BY settlement
@@ -114,7 +114,7 @@ SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
 
 BILL = """
 SELECT a.id, a.settlement, sum(t.nanousd) AS net
-FROM sent AS a JOIN transactions AS t ON t.generation = a.generation
+FROM billed AS a JOIN transactions AS t ON t.generation = a.generation
 WHERE a.judged AND a.outcome = 'accepted' GROUP BY a.id HAVING net >= 0 AND net IS NOT a.cost"""
 """The attempts whose cost the table has otherwise."""
 
@@ -122,7 +122,7 @@ OPEN_ITEMS = f"""
 SELECT * FROM (
     SELECT a.settlement, a.intent_at AS at, a.key, a.number, a.state, a.generation, a.model, a.note,
         sum(t.nanousd) AS charged, ifnull(a.named, a.estimated) AS expected
-    FROM sent AS a LEFT JOIN transactions AS t ON t.generation = a.generation
+    FROM billed AS a LEFT JOIN transactions AS t ON t.generation = a.generation
     WHERE a.settlement IN ({OPEN_SETTLEMENTS}) GROUP BY a.id
     UNION ALL
     SELECT settlement, min(at), key, NULL, state, generation, model, note, sum(nanousd), NULL
