@@ -13,7 +13,7 @@ import pytest
 from batchgen.jobs import TRANSITIONS, Attempt, ChargeSource, ErrorClass, Job, Outcome, Output, State
 from batchgen.jobtable import delivery, polling, reconciliation, statistics, submission
 from batchgen.jobtable.rows import load_jobs
-from batchgen.jobtable.transition import move
+from batchgen.jobtable.transition import change_state
 from batchgen.services.outcomes import Accepted, Adopted, Blocked, Failed, Finished, NotSent, Rejected, Trouble
 from tests.conftest import NOON
 from tests.table import HOUR, LEASE, MINUTE, RUN, SECOND, Table
@@ -187,7 +187,7 @@ def test_a_transition_that_is_not_declared_is_refused(table: Table, state: State
         return
     hand = held_in(table, state)
     with pytest.raises(AssertionError, match=f"{state} does not lead to {to}"):
-        table.change(lambda connection: move(connection, hand.job, state, to, table.now))
+        table.change(lambda connection: change_state(connection, hand.job, state, to, table.now))
 
 
 @pytest.mark.parametrize(("name", "at", "act"), UPDATES, ids=id_of)

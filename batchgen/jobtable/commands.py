@@ -16,7 +16,7 @@ from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
-from batchgen.jobtable.transition import Increment, guarded_update, move
+from batchgen.jobtable.transition import Increment, change_state, guarded_update
 
 ASKED_AGAIN = "the same generation is asked for again"
 FETCHED_AGAIN = "its file is not there any more, and is fetched again"
@@ -81,7 +81,7 @@ def retry(connection: Connection, batch_id: int, keys: Collection[str], now: dat
         state = State(row.state)
         if not state.is_retriable or row.error_class == ErrorClass.GONE:
             continue
-        if move(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
+        if change_state(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
             # One that was never sent may have been cancelled before it was ever compared with the log.
             may_be_uncompared = may_be_uncompared or row.attempt_id is None
             unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
@@ -131,7 +131,7 @@ def ask_again(
         if Outcome(row.outcome).is_undecided:
             to = State.UNCONFIRMED
         own = {"attempt_id": row.attempt_id}
-        if move(connection, row, state, to, now, guard=own, detail=reason, next_at=now):
+        if change_state(connection, row, state, to, now, guard=own, detail=reason, next_at=now):
             values: dict[str, Any] = {"error_class": None, "error": None, "deadline_at": deadline_at}
             if to is State.GENERATING:
                 values["finished_at"] = None
@@ -153,7 +153,9 @@ def fetch_again(
         own = {"attempt_id": row.attempt_id}
         if State(row.state) is not State.DONE or not missing[row.key]:
             continue
-        if move(connection, row, State.DONE, State.DOWNLOADING, now, guard=own, detail=FETCHED_AGAIN, next_at=now):
+        if change_state(
+            connection, row, State.DONE, State.DOWNLOADING, now, guard=own, detail=FETCHED_AGAIN, next_at=now
+        ):
             lost = (outputs.c.attempt_id == row.attempt_id, outputs.c.number.in_(missing[row.key]))
             size = connection.execute(select(func.sum(outputs.c.bytes)).where(*lost)).scalar_one()
             new: dict[str, Any] = {"delivered_at": None, "etag": None, "refused": None, "remark": None}
@@ -175,7 +177,7 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
         new: dict[str, Any] = {"error_class": ErrorClass.PERSON, "error": CANCELLED}
         if not may_be_charged(row):
             new["attempt_id"] = None  # It follows the manifest again, as a job that was never sent.
-        if state.is_cancellable and move(connection, row, state, State.CANCELLED, now, detail=CANCELLED, **new):
+        if state.is_cancellable and change_state(connection, row, state, State.CANCELLED, now, detail=CANCELLED, **new):
             cancelled[row.key] = state
     return cancelled
 
@@ -202,7 +204,7 @@ def ended_at_service(connection: Connection, attempt_id: int, cost_usd: Decimal 
 def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
     """Cancel one job, if it has not been sent."""
     new: dict[str, Any] = {"error_class": error_class, "error": reason}
-    return row.state == State.PENDING and move(
+    return row.state == State.PENDING and change_state(
         connection, row, State.PENDING, State.CANCELLED, now, detail=reason, **new
     )
 

@@ -22,10 +22,10 @@ from batchgen.jobtable.transition import (
     LEASE_DUE,
     NO_LEASE,
     Increment,
+    change_state,
     guarded_update,
     lease,
     lease_due,
-    move,
     update_leased,
 )
 
@@ -146,7 +146,7 @@ def placed(
         return True
     detail = f"{path}: {remark}" if remark else path
     leased = {"leased_by": run_id}
-    return move(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
+    return change_state(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
 
 
 def lost_files(

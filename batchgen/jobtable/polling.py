@@ -13,7 +13,7 @@ from batchgen.jobs import ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs, outputs
-from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move, update_leased
+from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, update_leased
 from batchgen.services.outcomes import Failed, Finished, explain
 
 
@@ -139,7 +139,7 @@ def leave(
     **values: Any,
 ) -> bool:
     """Move the job on, if the run `run_id` still leases it."""
-    return move(connection, job, leaving, to, now, guard={"leased_by": run_id}, detail=detail, **values)
+    return change_state(connection, job, leaving, to, now, guard={"leased_by": run_id}, detail=detail, **values)
 
 
 INSERT_OUTPUT = insert(outputs)

@@ -16,7 +16,7 @@ from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.submission import decide, owns_generation
-from batchgen.jobtable.transition import NO_LEASE, Increment, guarded_update, move
+from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update
 from batchgen.services.base import SentAttempt
 from batchgen.services.outcomes import Adopted
 
@@ -130,7 +130,7 @@ def fail(connection: Connection, job: Job, reason: str, now: datetime, error_cla
 def leave(connection: Connection, job: Job, to: State, detail: str, now: datetime, **values: Any) -> bool:
     """Move the job on, if this attempt is still its attempt."""
     own = {"attempt_id": job.attempt.id}
-    return move(connection, job, State.UNCONFIRMED, to, now, guard=own, detail=detail, **values)
+    return change_state(connection, job, State.UNCONFIRMED, to, now, guard=own, detail=detail, **values)
 
 
 def postponed(connection: Connection, job: Job, next_at: datetime) -> bool:

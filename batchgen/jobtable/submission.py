@@ -23,7 +23,7 @@ from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
-from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, Increment, guarded_update, move
+from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, Increment, change_state, guarded_update
 from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
 
 UNDECIDED = tuple(outcome for outcome in Outcome if outcome.is_undecided)
@@ -152,7 +152,7 @@ def leave(connection: Connection, job: Job, to: State, now: datetime, **values: 
     another run may have declared the job unconfirmed; the late answer is still the answer.
     """
     own = {"attempt_id": job.attempt.id}
-    return any(move(connection, job, state, to, now, guard=own, **values) for state in SENT)
+    return any(change_state(connection, job, state, to, now, guard=own, **values) for state in SENT)
 
 
 def accepted(
@@ -241,7 +241,7 @@ def move_to_unconfirmed(
 ) -> bool:
     """submitting → unconfirmed."""
     new: dict[str, Any] = {"next_at": next_at, "error_class": ErrorClass.UNCONFIRMED, "error": reason}
-    return move(connection, job, State.SUBMITTING, State.UNCONFIRMED, now, guard=guard, detail=reason, **new)
+    return change_state(connection, job, State.SUBMITTING, State.UNCONFIRMED, now, guard=guard, detail=reason, **new)
 
 
 SENT = (State.SUBMITTING, State.UNCONFIRMED)

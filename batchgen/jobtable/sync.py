@@ -25,7 +25,7 @@ from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
-from batchgen.jobtable.transition import move, record_event
+from batchgen.jobtable.transition import change_state, record_event
 
 GONE = "gone from the manifest"
 CHUNK_ROWS = 5_000
@@ -174,7 +174,7 @@ def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], no
         return False
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
     if is_back:
-        move(connection, row, State.CANCELLED, State.PENDING, now, detail="back in the manifest")
+        change_state(connection, row, State.CANCELLED, State.PENDING, now, detail="back in the manifest")
     return True
 
 

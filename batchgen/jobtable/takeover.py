@@ -20,7 +20,7 @@ from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
 from batchgen.jobtable.sync import OnChanged
-from batchgen.jobtable.transition import Increment, guarded_update, move, record_event
+from batchgen.jobtable.transition import Increment, change_state, guarded_update, record_event
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Adopted, Unknown
 
@@ -106,8 +106,8 @@ def deliver(connection: Connection, job: Job, size: int, sha256: str, now: datet
     file = {"bytes": size, "sha256": sha256, "path": path, "delivered_at": now}
     connection.execute(insert(outputs).values(attempt_id=job.attempt.id, number=1, url="", **file))
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
-    move(connection, job, State.GENERATING, State.DOWNLOADING, now)
-    move(connection, job, State.DOWNLOADING, State.DONE, now, detail=f"{path}: the file was there already")
+    change_state(connection, job, State.GENERATING, State.DOWNLOADING, now)
+    change_state(connection, job, State.DOWNLOADING, State.DONE, now, detail=f"{path}: the file was there already")
 
 
 def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: datetime, deadline_at: datetime) -> None:

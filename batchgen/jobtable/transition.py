@@ -76,7 +76,7 @@ def record_event(
     connection.execute(INSERT_EVENT, event)
 
 
-def move(
+def change_state(
     connection: Connection,
     /,
     job: AnyJob,
