@@ -1,4 +1,4 @@
-"""Ids and keys, a statement's worth at a time."""
+"""Ids, keys and rows, a statement's worth at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ CHUNK = 500
 """Ids or keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 
 
-def chunks_of(values: Sequence[T], first: int = 0) -> Iterator[Sequence[T]]:
-    """The values from the place `first` on, in chunks."""
-    return (values[start : start + CHUNK] for start in range(first, len(values), CHUNK))
+def chunks_of(values: Sequence[T], first: int = 0, size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """The values from the place `first` on, in chunks of `size`."""
+    return (values[start : start + size] for start in range(first, len(values), size))

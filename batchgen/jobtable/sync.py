@@ -15,12 +15,13 @@ from typing import Any, Literal
 from sqlalchemy import Connection, case, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
-from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
+from batchgen.jobtable.changes import Change, describe_change, refusal
+from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
@@ -40,19 +41,6 @@ READ_COLUMNS = (
 """The columns that are compared with the manifest."""
 
 OnChanged = Literal["refuse", "keep", "redo"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A job that was sent, and differs from the manifest now."""
-
-    key: str
-    state: State
-    place: str
-    differences: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.key} ({self.state}): " + "; ".join(self.differences)
 
 
 @dataclass(slots=True)
@@ -150,9 +138,9 @@ def sync_manifest(
             changed.append((row, spec))
     result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
     result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
-    result.changed = [describe_change(connection, row, spec, batch) for row, spec in changed]
+    result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
     if changed and on_changed == "refuse":
-        raise ManifestChanged(refusal(batch, result.changed))
+        raise ManifestChanged(refusal(batch.manifest, result.changed))
     if on_changed == "redo":
         for row, spec in changed:
             archive_version(connection, row, batch, now)
@@ -196,15 +184,6 @@ def revive(connection: Connection, row: Any, values: dict[str, Any], now: dateti
     commands.retry(connection, row.batch_id, [row.key], now)
 
 
-def refusal(batch: Batch, changes: Sequence[Change]) -> str:
-    return (
-        f"{batch.manifest}: {len(changes)} job(s) were changed after they were sent and may be paid for:\n"
-        + "\n".join(f"  {change}" for change in changes)
-        + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
-        "\nor --changed redo (collect it under another name and pay for a new one)."
-    )
-
-
 def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
     """The columns of a job that come from the manifest."""
     parent_batch, parent_key = spec.parent or (None, None)
@@ -242,35 +221,12 @@ def add_jobs(
         return
     newest = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
     new = {"batch_id": batch_id, "service": service, "state": State.PENDING, "failures": 0, "created_at": now}
-    for start in range(0, len(specs), CHUNK_ROWS):
-        chunk = specs[start : start + CHUNK_ROWS]
+    for chunk in chunks_of(specs, size=CHUNK_ROWS):
         connection.execute(INSERT_JOBS, [{"key": spec.key, **new, **manifest_columns(spec, digests)} for spec in chunk])
     constants = (literal(now, UTCDateTime), literal(State.PENDING.value), literal("added"))
     added = select(jobs.c.batch_id, jobs.c.id, *constants)
     added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
     connection.execute(insert(events).from_select(("batch_id", "job_id", "at", "to_state", "detail"), added))
-
-
-def describe_change(connection: Connection, row: Any, spec: JobSpec, batch: Batch) -> Change:
-    """What changed in a job since it was sent, a phrase for each difference."""
-    sent = connection.execute(select(jobs.c.endpoint, jobs.c.request).where(jobs.c.id == row.id)).one()
-    before: dict[str, Any] = json.loads(sent.request)
-    after: dict[str, Any] = json.loads(spec.request)
-    phrases = [
-        f"{name}: {shorten(before.get(name))} → {shorten(after.get(name))}"
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
-    ]
-    if sent.endpoint != spec.endpoint:
-        phrases.append(f"endpoint: {sent.endpoint} → {spec.endpoint}")
-    phrases += [f"the content of {name}" for name in local_files.changed(batch.manifest.parent, row.input_digests)]
-    return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
-
-
-def shorten(value: Any, longest: int = 60) -> str:
-    """A value as JSON, cut to `longest` characters."""
-    text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def archive_version(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:

@@ -1,0 +1,59 @@
+"""How jobs that were sent differ from the manifest now, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from batchgen.files import local_files
+from batchgen.jobs import JobSpec, State
+from batchgen.jobtable.schema import jobs
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job that was sent, and differs from the manifest now."""
+
+    key: str
+    state: State
+    place: str
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.key} ({self.state}): " + "; ".join(self.differences)
+
+
+def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: Path) -> Change:
+    """What changed in a job since it was sent, a phrase for each difference."""
+    sent = connection.execute(select(jobs.c.endpoint, jobs.c.request).where(jobs.c.id == row.id)).one()
+    before: dict[str, Any] = json.loads(sent.request)
+    after: dict[str, Any] = json.loads(spec.request)
+    phrases = [
+        f"{name}: {shorten(before.get(name))} → {shorten(after.get(name))}"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    ]
+    if sent.endpoint != spec.endpoint:
+        phrases.append(f"endpoint: {sent.endpoint} → {spec.endpoint}")
+    phrases += [f"the content of {name}" for name in local_files.changed(manifest.parent, row.input_digests)]
+    return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
+
+
+def shorten(value: Any, longest: int = 60) -> str:
+    """A value as JSON, cut to `longest` characters."""
+    text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def refusal(manifest: Path, changes: Sequence[Change]) -> str:
+    return (
+        f"{manifest}: {len(changes)} job(s) were changed after they were sent and may be paid for:\n"
+        + "\n".join(f"  {change}" for change in changes)
+        + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
+        "\nor --changed redo (collect it under another name and pay for a new one)."
+    )
