@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,28 +113,19 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     Without an argument: the job table of BATCHGEN_DB, else ./batchgen.db. Exit code 0: all holds; 3: something does
     not; 8: the table itself cannot be read, or is damaged.
     """
-    from batchgen.cli.doctor import show
+    from batchgen.cli.doctor import show_all
     from batchgen.doctor.consistency import examine
     from batchgen.doctor.findings import shell
     from batchgen.jobtable.batches import table_location
-    from batchgen.report.formats import plural
-    from batchgen.report.terminal import print_lines
 
     manifest = Path(location) if location and location.endswith(MANIFEST_SUFFIXES) else None
     if manifest and not manifest.exists():
         raise UsageError(f"{manifest}: there is no such manifest")
     db = None if manifest else location
     place = table_location(db, manifest or Path("batchgen.db"))
-    problems = []
 
     def mend(name: str, of: Path | None, *words: str) -> str:
         options_ = ["--db", "URL" if "://" in db else db] if db else []  # A URL may hold a password.
         return shell("batchgen", name, *([of] if of else []), *words, *options_)
 
-    for finding in examine(place, manifest, mend, verify=verify):
-        show(finding, as_json=as_json)
-        problems += [] if finding.is_ok else [finding]
-    if not as_json:
-        print_lines("", f"{plural(len(problems), 'problem')} found" if problems else "all is well")
-    if problems:
-        sys.exit(problems[0].exit_code)
+    show_all(examine(place, manifest, mend, verify=verify), as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +36,13 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
     if manifest and not manifest.exists():
         raise UsageError(f"{manifest}: there is no such manifest; `batchgen init` writes one")
     location = table_location(db, manifest or Path("batchgen.db"))
+    show_all(examine(location, manifest, partial(mending_command, db)), as_json=as_json)
+
+
+def show_all(findings: Iterable[Finding], *, as_json: bool) -> None:
+    """Write findings as they come, and end with the exit code of the first problem."""
     problems = []
-    for finding in examine(location, manifest, partial(mending_command, db)):
+    for finding in findings:
         show(finding, as_json=as_json)
         problems += [] if finding.is_ok else [finding]
     if not as_json:
