@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,11 +18,10 @@ from batchgen.errors import ManifestChanged
 from batchgen.files import local_files, travelling_inputs
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import polling, repeats, submission
-from batchgen.jobtable.fingerprint import fingerprint
+from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
-from batchgen.jobtable.submission import Candidate
 from batchgen.limits import budget, rate
-from batchgen.limits.admission import Admission, Admitted, Capacity
+from batchgen.limits.admission import Admission, Admitted
 from batchgen.limits.budget import Choice, Terms
 from batchgen.services.base import LocalFile, Submission
 from batchgen.services.outcomes import (
@@ -125,22 +122,13 @@ class Scheduler(Stage):
         # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
         chosen = [
             replace(candidate, deadline_at=now + context.times.p99(*candidate.kind))
-            for candidate in within(choice.chosen, capacity)
+            for candidate in capacity.fitting(choice.chosen)
         ]
-        service, until = context.service, now + LEASE
         self.refuse_repeats(connection, [candidate.id for candidate in chosen])
         context.database.check_in_place()
-        jobs = submission.intend(
-            connection,
-            context.batch_id,
-            context.run_id,
-            now,
-            until,
-            service.name,
-            service.account,
-            chosen,
-            service.origin,
-        )
+        service = context.service
+        by = (context.run_id, now, now + LEASE, service.name, service.account)
+        jobs = submission.intend(connection, context.batch_id, *by, chosen, service.origin)
         self.admission.spend(connection, [job.model for job in jobs], now)
         admitted = [(job, Admitted(now, job.model in capacity.rate_limited)) for job in jobs]
         return admitted, capacity.next_at if len(choice.chosen) == capacity.number else None
@@ -301,21 +289,3 @@ async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], s
         return {}, None
     fetch = partial(travelling_inputs.fetch, job.output_path, job.input_files)
     return await asyncio.to_thread(local_files.read, folder, job.request, job.input_pointers, fetch)
-
-
-def fingerprint_as_read(job: Job, digests: str) -> str:
-    """The fingerprint of a job's request, with its local files as they were just read."""
-    content = {name: file["sha256"] for name, file in json.loads(digests).items()}
-    return fingerprint(job.endpoint, job.request, job.input_pointers, content.__getitem__, job.take)
-
-
-def within(chosen: Sequence[Candidate], capacity: Capacity) -> Iterator[Candidate]:
-    """Those of `chosen` that fit into the capacity of their models."""
-    if not capacity.by_model:
-        yield from chosen
-        return
-    counts: Counter[str] = Counter()
-    for candidate in chosen:
-        counts[candidate.model] += 1
-        if counts[candidate.model] <= capacity.by_model.get(candidate.model, 0):
-            yield candidate

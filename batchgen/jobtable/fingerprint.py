@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from batchgen.catalogue.pointers import parent_of
 from batchgen.files.local_files import FileDigests
-from batchgen.jobs import JobSpec
+from batchgen.jobs import Job, JobSpec
 from batchgen.jobtable.schema import attempts, batches, jobs
 
 DIGITS = 16
@@ -35,6 +35,12 @@ def fingerprint(
     body = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     parts = [endpoint, body, *([f"take {take}"] if take > 1 else [])]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def fingerprint_as_read(job: Job, digests: str) -> str:
+    """The fingerprint of a job's request, with its local files as they were just read."""
+    content = {name: file["sha256"] for name, file in json.loads(digests).items()}
+    return fingerprint(job.endpoint, job.request, job.input_pointers, content.__getitem__, job.take)
 
 
 def local_names(spec: JobSpec) -> list[str]:

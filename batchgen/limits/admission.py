@@ -6,7 +6,8 @@ limits and pauses hold for the whole service.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 from batchgen.jobtable import in_flight
 from batchgen.jobtable.in_flight import InFlight
 from batchgen.jobtable.kinds import LimitKind
+from batchgen.jobtable.submission import Candidate
 from batchgen.limits import adaptive, rate
 from batchgen.limits.adaptive import MINUTE, LearnedLimits
 from batchgen.limits.rate import LimitKey
@@ -50,6 +52,14 @@ class Capacity:
     def full_models(self) -> list[str]:
         """Models of which none may be submitted now."""
         return [model for model, number in self.by_model.items() if not number]
+
+    def fitting(self, chosen: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Those of `chosen` that fit into the capacity of their models."""
+        counts: Counter[str] = Counter()
+        for candidate in chosen:
+            counts[candidate.model] += 1
+            if not self.by_model or counts[candidate.model] <= self.by_model.get(candidate.model, 0):
+                yield candidate
 
 
 class Admission:
