@@ -88,6 +88,7 @@ class Poller(Stage):
         return isinstance(outcome, Finished | Failed)
 
     async def record(self, job: Job, outcome: FetchOutcome) -> None:
+        """Write the answer to a poll down, and what follows from it for the next polls."""
         context, now = self.context, clock.utcnow()
         write = context.database.write
         self.log_answer("poll", job, outcome)
@@ -126,20 +127,29 @@ class Poller(Stage):
             case Unavailable():
                 if outcome.trouble is Trouble.AUTH:
                     context.lock_out(outcome)
-                self.failing_since = self.failing_since or now
-                # While every poll fails, the pause grows with the time since then, so it doubles from poll to poll.
-                outage = min(now - self.failing_since, timedelta(seconds=RETRY_LONGEST_SECONDS))
-                wait = max(pause, outage, outcome.retry_after or timedelta(0))
-                if self.is_forgotten(job, outcome, now):
-                    wait = backoff(job.failures + 1, FORGOTTEN_RETRY_SECONDS, wait.total_seconds())
+                wait = self.wait_after(job, outcome, pause, now)
                 await write(polling.unanswered, job, context.run_id, outcome.reason, now + wait)
         if not isinstance(outcome, Throttled | Unavailable):
-            self.failing_since = None
-            self.answered_at.append(now)
-            while self.answered_at[0] < now - MINUTE:
-                self.answered_at.popleft()
-            if self.backing_off or self.rate_limited:
-                await write(self.answered, now)
+            await self.count_answer(now)
+
+    def wait_after(self, job: Job, outcome: Unavailable, pause: timedelta, now: datetime) -> timedelta:
+        """How long a job waits for its next poll after one that failed: at least for the usual `pause`."""
+        self.failing_since = self.failing_since or now
+        # While every poll fails, the pause grows with the time since then, so it doubles from poll to poll.
+        outage = min(now - self.failing_since, timedelta(seconds=RETRY_LONGEST_SECONDS))
+        wait = max(pause, outage, outcome.retry_after or timedelta(0))
+        if self.is_forgotten(job, outcome, now):
+            wait = backoff(job.failures + 1, FORGOTTEN_RETRY_SECONDS, wait.total_seconds())
+        return wait
+
+    async def count_answer(self, now: datetime) -> None:
+        """The service has answered a poll: its outage is over, and its limit may be higher than was learned."""
+        self.failing_since = None
+        self.answered_at.append(now)
+        while self.answered_at[0] < now - MINUTE:
+            self.answered_at.popleft()
+        if self.backing_off or self.rate_limited:
+            await self.context.database.write(self.answered, now)
 
     def given_up(self, job: Job, outcome: FetchOutcome, now: datetime) -> Failed | None:
         """The end of a generation of which the service has said nothing else for longer than one can take; or None."""

@@ -98,9 +98,8 @@ class Runner:
                 await self.upkeep.recover()
                 await asyncio.to_thread(liveness.sweep, self.database.path)
                 await self.upkeep.wake_waiting()
-                if (
-                    not await self.upkeep.others_at_work()
-                ):  # what they have learned, and are told to wait for, is of now
+                # What other runs at work have learned, and are told to wait for, is of now.
+                if not await self.upkeep.others_at_work():
                     await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
                 async with self.asking_beside():
@@ -108,9 +107,8 @@ class Runner:
                 if self.context.refused and not self.signal:
                     raise self.context.refused
                 choose, now = self.scheduler.choose, clock.utcnow()
-                ending = await self.database.read(
-                    judge, self.context, self.signal, choose, now, verify=self.spec.verify
-                )
+                verify = self.spec.verify
+                ending = await self.database.read(judge, self.context, self.signal, choose, now, verify=verify)
                 code, message = ending.exit_code, ending.message
                 return ending
             except BatchgenError as error:
