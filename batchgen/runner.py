@@ -30,7 +30,7 @@ from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler, RepeatCheck
 from batchgen.runs.money import Money
-from batchgen.runs.upkeep import Upkeep
+from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
 from batchgen.stage import COMPARING, RunContext, RunSpec, Stage, wait_for
@@ -38,10 +38,6 @@ from batchgen.stage import COMPARING, RunContext, RunSpec, Stage, wait_for
 LOG = logging.getLogger("batchgen.run")
 BREATH_SECONDS = 0.05  # between two ticks of one stage: tasks that end in between share a claim, which saves CPU time
 IDLE_SECONDS = 30.0  # the longest pause between two ticks: a change that nobody notified is noticed after it
-NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
-SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice
-RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
-STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
 MOMENT_SECONDS = 1.0  # for which a run waits for prices and generation times before its first claim
 LOCK_CHECK_SECONDS = 0.1  # between two checks whether a run that is stopping still waits for another program's lock
 
@@ -180,7 +176,6 @@ class Runner:
         No loop of a stage is cancelled: a claim that is being committed must also be submitted, because an intent that
         nobody sends becomes an unconfirmed attempt.
         """
-        upkeep = self.upkeep
         downstream: dict[Stage, tuple[Stage, ...]] = {
             self.scheduler: (self.scheduler, self.poller),
             self.poller: (self.poller, self.downloader, self.scheduler),
@@ -195,12 +190,7 @@ class Runner:
             async with asyncio.TaskGroup() as loops:
                 for loop in (
                     *(self.turn(stage) for stage in self.stages),
-                    self.repeat(
-                        upkeep.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS
-                    ),
-                    self.repeat(upkeep.heed_steering, STEERING_SECONDS),
-                    self.repeat(upkeep.renew_leases, RENEW_SECONDS),
-                    self.repeat(upkeep.check_clock, NEIGHBOURS_SECONDS),
+                    *(self.repeat(action, seconds) for action, seconds in self.upkeep.intervals()),
                     self.repeat(self.money.ask_credits, STEERING_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from batchgen import clock
 from batchgen.jobtable import leases, run_lock, statistics
 from batchgen.limits.steering import read_steering
 from batchgen.stage import LEASE, RunContext
+
+NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
+SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice
+RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
+STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
 
 
 class Upkeep:
@@ -21,6 +26,15 @@ class Upkeep:
         self.clock = clock.SteadyClock()
         self.steered = self.reordered = 0
         """The newest setting that was heeded, and the newest change of the order."""
+
+    def intervals(self) -> list[tuple[Callable[[], Awaitable[None]], float]]:
+        """What is done again and again, with the seconds between two times."""
+        return [
+            (self.recover, NEIGHBOURS_SECONDS if self.database.path else SERVER_NEIGHBOURS_SECONDS),
+            (self.heed_steering, STEERING_SECONDS),
+            (self.renew_leases, RENEW_SECONDS),
+            (self.check_clock, NEIGHBOURS_SECONDS),
+        ]
 
     async def recover(self) -> None:
         """Release the leases of dead runs. A request of theirs that may have been sent becomes unconfirmed.

@@ -16,7 +16,7 @@ LEASE_SECONDS = 6.0
 """The lease where a fault is to outlast it. batchgen's own is five minutes."""
 SHORT_LEASE = {
     "batchgen.stage.LEASE": LEASE_SECONDS,
-    "batchgen.runner.RENEW_SECONDS": LEASE_SECONDS / 5,
+    "batchgen.runs.upkeep.RENEW_SECONDS": LEASE_SECONDS / 5,
     "batchgen.jobtable.leases.ON_WIRE": 2 * LEASE_SECONDS,
 }
 """The lease, its renewal, and for how long a create of a run that is cut off may be on the wire: two leases."""
