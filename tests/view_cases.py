@@ -16,7 +16,7 @@ from batchgen.jobtable import delivery, polling, submission, takeover, verdicts
 from batchgen.jobtable.query import run_query
 from batchgen.jobtable.schema import limits
 from batchgen.jobtable.verdicts import Judgement
-from batchgen.report.rows import json_value, text_of
+from batchgen.report.rows import cell_text, json_value
 from batchgen.services.outcomes import Failed, Finished, NotSent
 from tests.table import HOUR, MINUTE, RUN, SECOND, Table, spec
 
@@ -34,7 +34,7 @@ def ask(table: Table, sql: str) -> Rows:
 
 def plain(value: object) -> object:
     value = json_value(value)
-    return value if isinstance(value, str | int | float | None) else text_of(value)
+    return value if isinstance(value, str | int | float | None) else cell_text(value)
 
 
 def column(table: Table, sql: str) -> list[Any]:

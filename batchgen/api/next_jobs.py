@@ -20,7 +20,7 @@ from batchgen.jobs import Parent
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import Choice
 from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
-from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, text_of
+from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, yaml_string
 
 WRITTEN = "Written "
 """How the line of the header begins that is another one every time."""
@@ -201,7 +201,7 @@ class Composer:
             comments.append("Some jobs are not as the catalogue documents them: this manifest needs --no-validate.")
         service = self.target.service
         is_universal = service.endpoint == "universal"
-        keys = {"batch": text_of(name)} if name else {}
+        keys = {"batch": yaml_string(name)} if name else {}
         keys["service"] = flow(service.name if is_universal else {"name": service.name, "endpoint": service.endpoint})
         if self.options.model:
             keys["defaults"] = flow({"model": self.options.model})

@@ -17,7 +17,7 @@ from batchgen.hooks.notifier import Notifier
 from batchgen.hooks.run_hooks import IDLE, RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
-from batchgen.limits.steering import text_of
+from batchgen.limits.steering import setting_text
 from batchgen.manifest.limits import Limits
 
 
@@ -92,7 +92,7 @@ def typed_limits(options: RunOptions) -> dict[str, Any]:
 def typed_json(options: RunOptions) -> str | None:
     """The same and `until`, as JSON for the row of the run; None where there is none."""
     typed = {**typed_limits(options), "until": until_of(options)}
-    texts = {name: text_of(value) for name, value in typed.items() if value is not None}
+    texts = {name: setting_text(value) for name, value in typed.items() if value is not None}
     return json.dumps(texts) if texts else None
 
 

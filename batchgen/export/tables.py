@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from batchgen.errors import UsageError
 from batchgen.export.records import COLUMNS, Kind, Record
-from batchgen.report.rows import csv_lines, json_value, text_of
+from batchgen.report.rows import cell_text, csv_lines, json_value
 from batchgen.services.text import visible_json
 
 RECORDS_AT_ONCE = 200  # in one write
@@ -30,7 +30,7 @@ def cells(record: Record) -> list[str]:
     """A record as texts; NULL is an empty one."""
     texts = []
     for name, kind in COLUMNS.items():
-        text = text_of(record[name])
+        text = cell_text(record[name])
         texts.append(f"'{text}" if kind is Kind.TEXT and text.startswith(FORMULA_SIGNS) else text)
     return texts
 
@@ -44,7 +44,7 @@ def write_jsonl(records: Iterator[Record], write: Callable[[bytes], object]) -> 
 def json_text(record: Record) -> str:
     """A record as one line of JSON, which cannot control a terminal."""
     values = {name: json_value(value) for name, value in record.items()}
-    return visible_json(json.dumps(values, ensure_ascii=False, default=text_of))
+    return visible_json(json.dumps(values, ensure_ascii=False, default=cell_text))
 
 
 def write_parquet(records: Iterator[Record], file: BinaryIO) -> None:
@@ -87,7 +87,7 @@ def parquet_schema() -> Any:
 
 
 def parquet_value(value: Any, kind: Kind) -> Any:
-    return text_of(value) if kind is Kind.PARAMS else value
+    return cell_text(value) if kind is Kind.PARAMS else value
 
 
 def groups(records: Iterator[Record]) -> Iterator[list[Record]]:
@@ -96,7 +96,7 @@ def groups(records: Iterator[Record]) -> Iterator[list[Record]]:
     chars = 0
     for record in records:
         group.append(record)
-        chars += len(text_of(record["params"])) + len(record["prompt"] or "")
+        chars += len(cell_text(record["params"])) + len(record["prompt"] or "")
         if len(group) == GROUP_RECORDS or chars > GROUP_CHARS:
             yield group
             group, chars = [], 0

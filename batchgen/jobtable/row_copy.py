@@ -69,11 +69,11 @@ class Digest:
         return f"{self.rows} {self.sha256.hexdigest()}"
 
 
-def text_of(value: datetime | Decimal) -> str:
+def json_default(value: datetime | Decimal) -> str:
     return value.isoformat() if isinstance(value, datetime) else amount_text(value)
 
 
-encode = json.JSONEncoder(default=text_of).encode
+encode = json.JSONEncoder(default=json_default).encode
 
 
 def in_batches(table: Table, batch_ids: Collection[int]) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.schema import runs
 from batchgen.jobtable.settings import Setting
-from batchgen.limits.steering import STEERED, read_enrolled, read_steering, text_of
+from batchgen.limits.steering import STEERED, read_enrolled, read_steering, setting_text
 from batchgen.manifest.limits import Limits
 
 
@@ -63,7 +63,7 @@ def read_in_force(connection: Connection, batch_id: int, run_ids: Collection[str
     values: list[ValueInForce] = []
     for name in STEERED:
         own = getattr(manifest, name, None)
-        own_text = None if own is None else text_of(own)
+        own_text = None if own is None else setting_text(own)
         if setting := steering.rows.get(name):
             instead_of = own_text if own_text != setting.value else None
             by = (setting.set_at, setting.set_by)

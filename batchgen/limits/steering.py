@@ -98,7 +98,7 @@ class Enrolled:
     def __str__(self) -> str:
         """It as JSON for a row: the limits that are not the defaults, and the orphans."""
         own, defaults = asdict(self.limits), asdict(Limits())
-        changed = {name: text_of(value) for name, value in own.items() if value != defaults[name]}
+        changed = {name: setting_text(value) for name, value in own.items() if value != defaults[name]}
         return json.dumps({"limits": changed, "orphans": sorted(self.orphans)})
 
 
@@ -132,7 +132,7 @@ def read_value(name: str, text: str) -> Any:
         raise UsageError(f"`until` must be a time such as 08:00 or 2026-03-01T08:00, not {text[:60]!r}") from None
 
 
-def text_of(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A value as a row keeps it: the same text gives the same value again."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
@@ -151,7 +151,7 @@ def change(
     before = read_steering(connection, batch_id)
     for name, value in changes.items():
         if before.values.get(name) != value:
-            settings.record(connection, batch_id, name, None if value is None else text_of(value), now, by)
+            settings.record(connection, batch_id, name, None if value is None else setting_text(value), now, by)
     for name, kind in RATES.items():
         if isinstance(changes.get(name), float):
             rate.shorten_wait(connection, LimitKey(service, kind), changes[name], now)

@@ -69,15 +69,15 @@ def entry_lines(entry: EntryText) -> Iterator[str]:
     yield ""
     for text in entry.comments:
         yield f"  {comment(text)}"
-    yield f"  - id: {text_of(literal(entry.key))}"
+    yield f"  - id: {yaml_string(literal(entry.key))}"
     if entry.parent:
         yield f"    from: {flow({'batch': entry.parent.batch, 'id': entry.parent.key})}"
     if entry.take > 1:
         yield f"    take: {entry.take}"
     if entry.model is not None:
-        yield f"    model: {text_of(literal(entry.model))}"
+        yield f"    model: {yaml_string(literal(entry.model))}"
     for name, value in entry.params.items():
-        yield f"    {text_of(name)}: {flow(value)}"
+        yield f"    {yaml_string(name)}: {flow(value)}"
     if entry.extra:
         yield f"    extra: {flow(entry.extra)}"
     if entry.priority:
@@ -85,14 +85,14 @@ def entry_lines(entry: EntryText) -> Iterator[str]:
     if entry.tags:
         yield f"    tags: {flow(entry.tags)}"
     if entry.output is not None:
-        yield f"    output: {text_of(entry.output)}"
+        yield f"    output: {yaml_string(entry.output)}"
 
 
 def flow(value: Any) -> str:
     """A value on one line; texts in it are literal. Raises `Unwritable`."""
     match value:
         case str():
-            return text_of(literal(value))
+            return yaml_string(literal(value))
         case dict():
             return "{" + ", ".join(f"{flow_key(name)}: {flow(member)}" for name, member in value.items()) + "}"
         case list() | tuple():
@@ -105,7 +105,7 @@ def flow(value: Any) -> str:
 
 def flow_key(name: str) -> str:
     """A key in braces. A long one says that it is a key: YAML looks for the colon in 1,024 bytes only."""
-    return text_of(name) if len(name) <= KEY_CHARS else f"? {text_of(name)} "
+    return yaml_string(name) if len(name) <= KEY_CHARS else f"? {yaml_string(name)} "
 
 
 def literal(text: str) -> str:
@@ -113,7 +113,7 @@ def literal(text: str) -> str:
     return BRACES.sub(lambda braces: f"{{{{ '{braces[0]}' }}}}", text) if "{{" in text else text
 
 
-def text_of(text: str) -> str:
+def yaml_string(text: str) -> str:
     """A text, in quotes unless it is a plain word."""
     if WORD.fullmatch(text) and resolve(text) == text and text.lower() not in TRUTH_WORDS:
         return text

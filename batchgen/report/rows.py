@@ -110,7 +110,7 @@ def print_csv(names: Sequence[str], rows: Iterator[Row]) -> None:
     """CSV (RFC 4180) with a line of names; NULL is an empty field."""
     print_text(csv_lines([names]))
     for chunk in chunks(rows):
-        print_text(csv_lines([map(text_of, row) for row in chunk]))
+        print_text(csv_lines([map(cell_text, row) for row in chunk]))
 
 
 def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
@@ -118,7 +118,7 @@ def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
     keys = [name if name not in names[:place] else f"{name}_{place + 1}" for place, name in enumerate(names)]
     for chunk in chunks(rows):
         documents = [dict(zip(keys, map(json_value, row), strict=True)) for row in chunk]
-        lines = (json.dumps(document, ensure_ascii=False, default=text_of) for document in documents)
+        lines = (json.dumps(document, ensure_ascii=False, default=cell_text) for document in documents)
         print_text("".join(f"{visible_json(line)}\n" for line in lines))
 
 
@@ -136,7 +136,7 @@ def chunks(rows: Iterator[Row], most: int = ROWS_AT_ONCE) -> Iterator[list[Row]]
         yield chunk
 
 
-def text_of(value: object) -> str:
+def cell_text(value: object) -> str:
     """A value as text, the same from SQLite and from PostgreSQL."""
     match value:
         case str():
@@ -161,13 +161,13 @@ def text_of(value: object) -> str:
 def json_value(value: object) -> object:
     """A value for JSON: numbers are numbers, money too; what JSON has no type for is text."""
     if isinstance(value, float | Decimal):
-        return float(text_of(value)) if math.isfinite(value) else text_of(value)
+        return float(cell_text(value)) if math.isfinite(value) else cell_text(value)
     return value
 
 
 def texts_of(row: Row) -> list[str]:
     """A row as texts of one line each."""
-    return [visible(text_of(value)) for value in row]
+    return [visible(cell_text(value)) for value in row]
 
 
 def csv_lines(rows: Iterable[Iterable[str]]) -> str:

@@ -131,12 +131,12 @@ def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> Non
     Raises `StorageError` where it cannot be written, unless it is the progress of a run, which goes on without it.
     """
     output = OutputStream(sys.stdout)
-    output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=text_of)) + "\n")
+    output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=json_default)) + "\n")
     if output.failure and not is_progress and not isinstance(output.failure, BrokenPipeError):
         raise unwritable(output.failure)
 
 
-def text_of(value: datetime | Decimal) -> str:
+def json_default(value: datetime | Decimal) -> str:
     """The text in JSON of a value that JSON has no type for."""
     from batchgen.catalogue.amounts import amount_text  # Imported here: `--help` waits for no catalogue.
 
