@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, text
 
 from batchgen.files.local_files import FileDigests
-from batchgen.jobs import JobSpec, Kind, Outcome, State, timing_kind
+from batchgen.jobs import JobSpec, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, pricelist, selection, statistics, submission, sync, timings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
@@ -101,7 +101,7 @@ class Snapshot:
     """Model, clip length and time of submission of each generation that the service is working on."""
     totals: Totals
     prices: PriceList
-    timings: Mapping[Kind, Timing]
+    timings: Mapping[TimingKind, Timing]
     learned: list[LearnedLimits]
 
 
@@ -236,7 +236,7 @@ def forecast_finish(
 ) -> Forecast:
     """Simulate the affordable jobs beside all that the service is working on already."""
     generation_times = GenerationTimes(request.medians, table.timings)
-    by_kind: dict[Kind, Waiting] = {}
+    by_kind: dict[TimingKind, Waiting] = {}
     waiting = []
     for job in table.pending[:affordable]:
         if job.kind not in by_kind:

@@ -226,11 +226,11 @@ class Output:
     delivered_at: datetime | None = None
 
 
-Kind = tuple[str, float]
+TimingKind = tuple[str, float]
 """On which the time of a generation depends: the model, and the clip's length in seconds, 0 where none is named."""
 
 
-def timing_kind(model: str, clip_seconds: float | None) -> Kind:
+def timing_kind(model: str, clip_seconds: float | None) -> TimingKind:
     return model, clip_seconds or 0.0
 
 
@@ -262,5 +262,5 @@ class Job:
     """Only for a download."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> TimingKind:
         return timing_kind(self.model, self.clip_seconds)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, State
+from batchgen.jobs import ChargeSource, ErrorClass, Job, State, TimingKind
 from batchgen.jobtable import polling, timings
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.timings import Timing
@@ -236,7 +236,7 @@ class Poller(Stage):
                 await self.bring_forward(model, clock.utcnow())
             self.wakeup.set()
 
-    async def bring_forward(self, model: str, now: datetime, kind: Kind | None = None) -> None:
+    async def bring_forward(self, model: str, now: datetime, kind: TimingKind | None = None) -> None:
         """Poll earlier what was planned too late for what is known now: of one kind, or of all kinds of a model."""
         context, times = self.context, self.context.times
         earlier: dict[int, tuple[datetime, datetime]] = {}

@@ -18,7 +18,7 @@ Record = dict[str, Any]
 INLINE_CHARS_MIN = 8_000  # of a parameter without a blank: longer than any link, so it is a file in base64
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     """The type of a column."""
 
     TEXT = "text"
@@ -32,44 +32,44 @@ class Kind(StrEnum):
 
 
 COLUMNS = {
-    "batch": Kind.TEXT,
-    "id": Kind.TEXT,
-    "output": Kind.INTEGER,  # the number of the file, from 1
-    "path": Kind.TEXT,  # below the manifest's folder
-    "prompt": Kind.TEXT,
-    "params": Kind.PARAMS,  # the request without prompt and model
-    "inputs": Kind.INPUTS,  # local files: the parameter, the file's name, its SHA-256 as it was sent
-    "model": Kind.TEXT,
-    "service": Kind.TEXT,
-    "clip_seconds": Kind.NUMBER,  # as ordered
-    "take": Kind.INTEGER,
-    "tags": Kind.TEXTS,
-    "verdict": Kind.TEXT,
-    "stars": Kind.INTEGER,
-    "parent_batch": Kind.TEXT,
-    "parent_id": Kind.TEXT,
-    "attempt": Kind.INTEGER,
-    "generation_id": Kind.TEXT,
-    "cost_usd": Kind.USD,  # of the generation, on its first file, so that a sum is right
-    "charge_source": Kind.TEXT,
-    "created_at": Kind.TIME,
-    "sent_at": Kind.TIME,
-    "accepted_at": Kind.TIME,
-    "finished_at": Kind.TIME,
-    "delivered_at": Kind.TIME,
-    "bytes": Kind.INTEGER,
-    "sha256": Kind.TEXT,
-    "seconds": Kind.NUMBER,
-    "width": Kind.INTEGER,
-    "height": Kind.INTEGER,
-    "fps": Kind.NUMBER,
-    "codec": Kind.TEXT,
-    "black": Kind.NUMBER,  # shares of the frames, as far as the clip was measured
-    "frozen": Kind.NUMBER,
-    "unlike_input": Kind.NUMBER,
-    "seconds_off": Kind.NUMBER,  # from the length that was ordered
-    "copy_of": Kind.TEXT,
-    "remark": Kind.TEXT,
+    "batch": FieldKind.TEXT,
+    "id": FieldKind.TEXT,
+    "output": FieldKind.INTEGER,  # the number of the file, from 1
+    "path": FieldKind.TEXT,  # below the manifest's folder
+    "prompt": FieldKind.TEXT,
+    "params": FieldKind.PARAMS,  # the request without prompt and model
+    "inputs": FieldKind.INPUTS,  # local files: the parameter, the file's name, its SHA-256 as it was sent
+    "model": FieldKind.TEXT,
+    "service": FieldKind.TEXT,
+    "clip_seconds": FieldKind.NUMBER,  # as ordered
+    "take": FieldKind.INTEGER,
+    "tags": FieldKind.TEXTS,
+    "verdict": FieldKind.TEXT,
+    "stars": FieldKind.INTEGER,
+    "parent_batch": FieldKind.TEXT,
+    "parent_id": FieldKind.TEXT,
+    "attempt": FieldKind.INTEGER,
+    "generation_id": FieldKind.TEXT,
+    "cost_usd": FieldKind.USD,  # of the generation, on its first file, so that a sum is right
+    "charge_source": FieldKind.TEXT,
+    "created_at": FieldKind.TIME,
+    "sent_at": FieldKind.TIME,
+    "accepted_at": FieldKind.TIME,
+    "finished_at": FieldKind.TIME,
+    "delivered_at": FieldKind.TIME,
+    "bytes": FieldKind.INTEGER,
+    "sha256": FieldKind.TEXT,
+    "seconds": FieldKind.NUMBER,
+    "width": FieldKind.INTEGER,
+    "height": FieldKind.INTEGER,
+    "fps": FieldKind.NUMBER,
+    "codec": FieldKind.TEXT,
+    "black": FieldKind.NUMBER,  # shares of the frames, as far as the clip was measured
+    "frozen": FieldKind.NUMBER,
+    "unlike_input": FieldKind.NUMBER,
+    "seconds_off": FieldKind.NUMBER,  # from the length that was ordered
+    "copy_of": FieldKind.TEXT,
+    "remark": FieldKind.TEXT,
 }
 """Every column. Names keep their meaning from version to version; columns may be added at the end."""
 

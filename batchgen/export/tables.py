@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from batchgen.errors import UsageError
-from batchgen.export.records import COLUMNS, Kind, Record
+from batchgen.export.records import COLUMNS, FieldKind, Record
 from batchgen.report.rows import cell_text, csv_lines, json_value
 from batchgen.services.text import visible_json
 
@@ -31,7 +31,7 @@ def cells(record: Record) -> list[str]:
     texts = []
     for name, kind in COLUMNS.items():
         text = cell_text(record[name])
-        texts.append(f"'{text}" if kind is Kind.TEXT and text.startswith(FORMULA_SIGNS) else text)
+        texts.append(f"'{text}" if kind is FieldKind.TEXT and text.startswith(FORMULA_SIGNS) else text)
     return texts
 
 
@@ -74,20 +74,20 @@ def parquet_schema() -> Any:
 
     text = pyarrow.string()
     types = {
-        Kind.TEXT: text,
-        Kind.INTEGER: pyarrow.int64(),
-        Kind.NUMBER: pyarrow.float64(),
-        Kind.USD: pyarrow.decimal128(16, 7),
-        Kind.TIME: pyarrow.timestamp("us", "UTC"),
-        Kind.TEXTS: pyarrow.list_(text),
-        Kind.PARAMS: text,
-        Kind.INPUTS: pyarrow.list_(pyarrow.struct([("param", text), ("file", text), ("sha256", text)])),
+        FieldKind.TEXT: text,
+        FieldKind.INTEGER: pyarrow.int64(),
+        FieldKind.NUMBER: pyarrow.float64(),
+        FieldKind.USD: pyarrow.decimal128(16, 7),
+        FieldKind.TIME: pyarrow.timestamp("us", "UTC"),
+        FieldKind.TEXTS: pyarrow.list_(text),
+        FieldKind.PARAMS: text,
+        FieldKind.INPUTS: pyarrow.list_(pyarrow.struct([("param", text), ("file", text), ("sha256", text)])),
     }
     return pyarrow.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
 
 
-def parquet_value(value: Any, kind: Kind) -> Any:
-    return cell_text(value) if kind is Kind.PARAMS else value
+def parquet_value(value: Any, kind: FieldKind) -> Any:
+    return cell_text(value) if kind is FieldKind.PARAMS else value
 
 
 def groups(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Kind, Outcome, State, timing_kind
+from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.moves import refuse_moved
@@ -46,7 +46,7 @@ class Candidate:
     """Of a request that was sent already, by a job table that is lost."""
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> TimingKind:
         return timing_kind(self.model, self.clip_seconds)
 
 

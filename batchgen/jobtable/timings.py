@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from batchgen.jobs import Kind
+from batchgen.jobs import TimingKind
 from batchgen.jobtable.schema import timings
 from batchgen.jobtable.transition import guarded_update
 
@@ -37,13 +37,13 @@ class Timing:
         return Timing(weight, mean, kept + delta * (logarithm - mean))
 
 
-def load(connection: Connection, service: str) -> dict[Kind, Timing]:
+def load(connection: Connection, service: str) -> dict[TimingKind, Timing]:
     """What was measured of a service, by model and clip length."""
     rows = connection.execute(select(timings).where(timings.c.service == service))
     return {(row.model, row.clip_seconds): Timing(row.generations, row.log_mean, row.log_m2) for row in rows}
 
 
-def learn(connection: Connection, service: str, kind: Kind, seconds: float) -> Timing:
+def learn(connection: Connection, service: str, kind: TimingKind, seconds: float) -> Timing:
     """Add one generation that took about `seconds`. Returns the new distribution."""
     model, clip_seconds = kind
     key = {"service": service, "model": model, "clip_seconds": clip_seconds}

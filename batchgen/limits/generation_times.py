@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from batchgen.catalogue import typical_seconds
-from batchgen.jobs import Job, Kind
+from batchgen.jobs import Job, TimingKind
 from batchgen.jobtable.timings import Timing
 from batchgen.limits.lognormal_fit import PRIOR_SIGMA, fit
 from batchgen.limits.poll_schedule import PollSchedule, TimeDistribution
@@ -75,7 +75,7 @@ class GenerationTimes:
     `measured` holds medians in seconds by model, from the service; `timings` what the table has learned.
     """
 
-    def __init__(self, measured: Mapping[str, float], timings: Mapping[Kind, Timing]) -> None:
+    def __init__(self, measured: Mapping[str, float], timings: Mapping[TimingKind, Timing]) -> None:
         self._measured = measured
         self._evidence = defaultdict(Evidence, {kind: Evidence(timing) for kind, timing in timings.items()})
 
@@ -130,11 +130,11 @@ class GenerationTimes:
         self.forget(job)
         return self.take_in(job.kind, timing)
 
-    def knows_few(self, kind: Kind) -> bool:
+    def knows_few(self, kind: TimingKind) -> bool:
         """Whether few generations of a kind have ended, as far as this run knows."""
         return self._evidence[kind].timing.count < FEW
 
-    def take_in(self, kind: Kind, timing: Timing) -> bool:
+    def take_in(self, kind: TimingKind, timing: Timing) -> bool:
         """Take over what the table has learned, also from other runs. Returns whether polls may come forward."""
         evidence = self._evidence[kind]
         if timing.count >= evidence.timing.count:
