@@ -18,11 +18,11 @@ from batchgen.doctor.folder import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History, Service
+from batchgen.services.matching import SERVICE_CLOCK_LAG
 from batchgen.services.outcomes import Throttled, Trouble, Unavailable
 from batchgen.services.reachability import network_fault, reach
 from batchgen.services.registry import SIMULATOR, Plugin, plugin
 
-CLOCK_OFFSET_MAX = timedelta(minutes=5)  # between two clocks: beyond it, a lost request is looked for at the wrong time
 LOG_WINDOW = timedelta(minutes=1)  # of the service's log, which is read to see whether it takes the key
 SECONDS = 30.0  # for all questions to the service
 
@@ -136,7 +136,7 @@ def clock_findings(offset: timedelta | None) -> Iterator[Finding]:
     """Whether this machine's clock is that of the service."""
     if offset is None:
         return
-    if abs(offset) <= CLOCK_OFFSET_MAX:
+    if abs(offset) <= SERVICE_CLOCK_LAG:
         yield ok("clock", "agrees with the service's")
         return
     minutes = round(abs(offset).total_seconds() / 60)
