@@ -23,7 +23,7 @@ from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobtable import measuring
 from batchgen.jobtable.measured_clips import MeasuredClips
-from batchgen.jobtable.measuring import Clip, UnmeasuredClip
+from batchgen.jobtable.measuring import DeliveredClip, UnmeasuredClip
 from batchgen.stage import RunContext, Stage
 
 LAST_SECONDS = 30.0
@@ -95,7 +95,7 @@ class Measurer(Stage):
             await self.store_poster(clip, samples.poster)
         await self.context.database.write(measuring.record, clip, measured, copy_of, clock.utcnow())
 
-    async def sample(self, clip: Clip, image: str | None = None, *, whole: bool = False) -> Samples:
+    async def sample(self, clip: DeliveredClip, image: str | None = None, *, whole: bool = False) -> Samples:
         """The samples of a clip. Raises `Undecodable`, also for a file that is not there as it was, and `OSError`."""
         folder = self.context.folder
         if fault := await asyncio.to_thread(fault_of, folder, clip.file, verify=False):
@@ -118,29 +118,29 @@ class Measurer(Stage):
                         return other.id
             return None
         finally:
-            others.add(Clip(clip.id, clip.job_id, measured.signature, clip.file))
+            others.add(DeliveredClip(clip.id, clip.job_id, measured.signature, clip.file))
 
-    async def are_copies(self, clip: Clip, samples: Samples, other: Clip) -> bool:
+    async def are_copies(self, clip: DeliveredClip, samples: Samples, other: DeliveredClip) -> bool:
         """Whether two clips show the same. Some pictures tell most clips apart, so that few are decoded whole."""
         if not await asyncio.to_thread(copies.may_be_copies, samples, await self.samples_of(other)):
             return False
         whole = await self.samples_of(clip, whole=True), await self.samples_of(other, whole=True)
         return await asyncio.to_thread(copies.are_copies, *whole)
 
-    async def samples_of(self, clip: Clip, *, whole: bool = False) -> Samples:
+    async def samples_of(self, clip: DeliveredClip, *, whole: bool = False) -> Samples:
         """The samples of a clip, kept for the next comparison."""
         if (samples := self.samples.get((clip.id, whole))) is None:
             samples = await self.sample(clip, whole=whole)
         self.keep(samples, clip, whole=whole)
         return samples
 
-    def keep(self, samples: Samples, clip: Clip, *, whole: bool = False) -> None:
+    def keep(self, samples: Samples, clip: DeliveredClip, *, whole: bool = False) -> None:
         self.samples[clip.id, whole] = replace(samples, poster=b"")
         self.samples.move_to_end((clip.id, whole))
         if len(self.samples) > SAMPLES_KEPT:
             self.samples.popitem(last=False)
 
-    async def store_poster(self, clip: Clip, poster: bytes) -> None:
+    async def store_poster(self, clip: DeliveredClip, poster: bytes) -> None:
         if self.posters is None:
             return
         try:

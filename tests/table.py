@@ -17,7 +17,7 @@ from batchgen.files.local_files import FileDigests
 from batchgen.jobs import Job, JobSpec, Outcome, State
 from batchgen.jobtable import commands, delivery, leases, polling, reconciliation, submission, sync
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.ledger import Entry, Totals
+from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, events, jobs, outputs
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.transition import claim_due
@@ -110,7 +110,10 @@ class Table:
     def recomputed_totals(self) -> Totals:
         """The batch's totals, summed over its attempts."""
         return sum(
-            (Entry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals for row in self.attempts()),
+            (
+                LedgerEntry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals
+                for row in self.attempts()
+            ),
             Totals(),
         )
 

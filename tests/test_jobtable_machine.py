@@ -36,7 +36,7 @@ from batchgen.errors import ManifestChanged
 from batchgen.jobs import Job, Outcome, Output, State
 from batchgen.jobtable import commands, delivery, leases, ledger, polling, reconciliation, submission, sync
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.ledger import Entry, Totals
+from batchgen.jobtable.ledger import LedgerEntry, Totals
 from batchgen.jobtable.schema import attempts, batches, events, jobs, metadata, outputs
 from batchgen.jobtable.sync import Batch
 from batchgen.jobtable.transition import claim_due
@@ -348,7 +348,9 @@ class JobTableMachine(RuleBasedStateMachine):
         self.files_agree_with_their_jobs(rows, entries, files)
         self.rows_are_consistent(rows)
         self.history_is_a_chain_and_is_never_rewritten(rows, history)
-        shares = (Entry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals for row in entries)
+        shares = (
+            LedgerEntry(1, "", "", Outcome(row.outcome), row.estimated_usd, row.cost_usd).totals for row in entries
+        )
         assert totals == sum(shares, Totals())
         assert batch.delivered_bytes == sum(row.bytes for row in files if row.delivered_at)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from batchgen.files.delivered import DeliveredFile
 from batchgen.jobtable.measured_clips import LOOK_ALIKES_MAX, MeasuredClips
-from batchgen.jobtable.measuring import Clip
+from batchgen.jobtable.measuring import DeliveredClip
 
 DUSK, NEARLY_DUSK, NOON = "00000000000000ff", "00000000000000fc", "ffffffffffffff00"
 
 
-def clip(number: int, picture: str, frames: str = "", content: str = "", job: int | None = None) -> Clip:
+def clip(number: int, picture: str, frames: str = "", content: str = "", job: int | None = None) -> DeliveredClip:
     file = DeliveredFile(f"clip-{number}", 1, f"{number}.mp4", 1000, content or f"{number:064x}")
-    return Clip(number, number if job is None else job, f"{picture}.{frames or f'{number:016x}'}", file)
+    return DeliveredClip(number, number if job is None else job, f"{picture}.{frames or f'{number:016x}'}", file)
 
 
 def test_the_same_file_or_frames_are_those_of_the_first_clip_of_another_job() -> None:

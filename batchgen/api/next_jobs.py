@@ -18,7 +18,7 @@ from batchgen.files.local_files import FileDigests
 from batchgen.files.output_paths import SPARE, folded, path_fault
 from batchgen.jobs import Parent
 from batchgen.jobtable.lineage import UsedSeeds
-from batchgen.jobtable.verdicts import Choice
+from batchgen.jobtable.verdicts import VerdictFilter
 from batchgen.manifest.successor import Successor, Target, for_model, placed, successor, with_new_seed
 from batchgen.manifest.yaml_text import EntryText, Unwritable, entry_lines, flow, header_lines, yaml_string
 
@@ -30,7 +30,7 @@ WRITTEN = "Written "
 class NextOptions:
     """What `batchgen next` is asked for."""
 
-    choice: Choice
+    choice: VerdictFilter
     model: str | None = None
     reseed: bool = False
     validate: bool = True
@@ -208,7 +208,7 @@ class Composer:
         return list(header_lines(comments, keys))
 
 
-def chosen_words(choice: Choice, batch: str) -> str:
+def chosen_words(choice: VerdictFilter, batch: str) -> str:
     """What was chosen, for sentences: "picked jobs of spring with 4 stars or more"."""
     stars = f" with {choice.stars} star{'s' if choice.stars > 1 else ''} or more" if choice.stars else ""
     return f"{choice.verdict or ''} jobs of {batch}{stars}".lstrip()

@@ -28,7 +28,7 @@ from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
-from batchgen.jobtable.verdicts import STARS_MAX, Choice
+from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import plural, shortened
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
 from batchgen.report.words import lost_lines
@@ -116,13 +116,13 @@ def command(
         raise UsageError(f"export what? Say --format {'|'.join(FORMATS)}, or --sidecar")
     if picked and rejected:
         raise UsageError("--picked and --rejected exclude one another")
-    choice = Choice(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
+    choice = VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
     path = None if output == Path("-") else output
     judge_output(form, path)
     with open_batch(db, manifest, simulate) as (database, batch_id):
         batch = next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
         chosen: Collection[int] | None = None
-        if choice != Choice():
+        if choice != VerdictFilter():
             chosen = set(database.read_now(verdicts.chosen_ids, batch_id, choice))
         pages = database.read_now(clip_pages, batch_id, chosen)
         if not pages:
@@ -166,7 +166,7 @@ def nothing_to_export(manifest: Path, is_choice: bool) -> str:
     return f"{manifest}: no clip is delivered yet; {options.next_command('status')} says what the jobs wait for"
 
 
-def write_format(export: Export, form: str, path: Path | None, choice: Choice, shard_mb: int) -> bool:
+def write_format(export: Export, form: str, path: Path | None, choice: VerdictFilter, shard_mb: int) -> bool:
     """Write the clips. Returns whether everything that is there now is what was asked for."""
     if form == "webdataset":
         assert path
@@ -200,7 +200,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: Choice, s
     return True
 
 
-def write_shards(export: Export, path: Path, choice: Choice, shard_mb: int) -> bool:
+def write_shards(export: Export, path: Path, choice: VerdictFilter, shard_mb: int) -> bool:
     """Write the clips that no shard has. False where the folder has clips that do not belong to the data set."""
     words = [safe(export.batch), *filter(None, [choice.verdict]), *([f"{choice.stars}-stars"] if choice.stars else [])]
     name = "-".join(words)

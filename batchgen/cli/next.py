@@ -19,7 +19,7 @@ from batchgen.files.new_file import write_new
 from batchgen.jobs import Verdict
 from batchgen.jobtable.batches import stored_batches, table_location
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.verdicts import STARS_MAX, Choice
+from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.manifest import bounds
 from batchgen.report.formats import plural, shortened
 from batchgen.report.terminal import print_lines
@@ -88,13 +88,13 @@ def command(
         print_lines(f"Next: `batchgen plan {shlex.quote(str(path))}{more}{table_option(database, path)}`", err=True)
 
 
-def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> Choice:
+def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> VerdictFilter:
     """What was chosen. Raises `UsageError` for nothing, and for everything."""
     if picked and rejected:
         raise UsageError("--picked and --rejected exclude one another: write a manifest for each")
     if not (picked or rejected or stars):
         raise UsageError("which jobs? Say --picked, --rejected or --stars N")
-    return Choice(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
+    return VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
 
 
 def judge_output(path: Path) -> None:

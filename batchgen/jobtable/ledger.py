@@ -45,7 +45,7 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """One attempt in the ledger. Amounts in USD."""
 
     batch_id: int
@@ -92,7 +92,7 @@ def update_attempt(
     attempt_id: int,
     outcomes: Collection[Outcome],
     values: Mapping[str, Any],
-    entry: Entry | None = None,
+    entry: LedgerEntry | None = None,
     *,
     is_price: bool = True,
 ) -> bool:
@@ -115,15 +115,15 @@ def update_attempt(
     return True
 
 
-def entry_of(job: Job, outcome: Outcome) -> Entry:
+def entry_of(job: Job, outcome: Outcome) -> LedgerEntry:
     """The attempt of a job that this run holds, with the outcome that it must have by now."""
     attempt = job.attempt
-    return Entry(job.batch_id, job.service, job.model, outcome, attempt.estimated_usd, attempt.cost_usd)
+    return LedgerEntry(job.batch_id, job.service, job.model, outcome, attempt.estimated_usd, attempt.cost_usd)
 
 
-def read_entry(connection: Connection, attempt_id: int) -> Entry | None:
+def read_entry(connection: Connection, attempt_id: int) -> LedgerEntry | None:
     row = connection.execute(ENTRY, {"attempt": attempt_id}).mappings().one_or_none()
-    return Entry(**{**row, "outcome": Outcome(row["outcome"])}) if row else None
+    return LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) if row else None
 
 
 def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None:
@@ -139,7 +139,7 @@ def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None
 def move_totals(connection: Connection, job_id: int, left: int, entered: int) -> None:
     """A job leaves a batch for another, and what it has cost and delivered counts there."""
     rows = connection.execute(ENTRIES, {"of_job": job_id}).mappings()
-    entries = [Entry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
+    entries = [LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
     amount = sum((entry.totals for entry in entries), Totals())
     size = connection.execute(DELIVERED_BYTES, {"of_job": job_id}).scalar_one()
     for batch_id, change, bytes_ in ((left, Totals() - amount, -size), (entered, amount, size)):

@@ -21,7 +21,7 @@ SUSPECTS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class DeliveredClip:
     """A delivered file."""
 
     id: int
@@ -33,7 +33,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class UnmeasuredClip(Clip):
+class UnmeasuredClip(DeliveredClip):
     """A delivered file that nobody has measured, with the request that it was made from."""
 
     clip_seconds: float | None
@@ -51,13 +51,13 @@ def unmeasured(connection: Connection, batch_id: int, capacity: int = CLIPS_AT_O
     ]
 
 
-def measured_clips(connection: Connection, batch_id: int) -> list[Clip]:
+def measured_clips(connection: Connection, batch_id: int) -> list[DeliveredClip]:
     """The batch's clips that were measured."""
-    return [Clip(*clip_of(row)) for row in connection.execute(MEASURED, {"in_batch": batch_id})]
+    return [DeliveredClip(*clip_of(row)) for row in connection.execute(MEASURED, {"in_batch": batch_id})]
 
 
 def clip_of(row: Any) -> tuple[int, int, str | None, DeliveredFile]:
-    """The fields of a `Clip`."""
+    """The fields of a `DeliveredClip`."""
     return row.id, row.job_id, row.signature, DeliveredFile(row.key, row.number, row.path, row.bytes, row.sha256)
 
 
@@ -88,7 +88,9 @@ def suspect_clips(connection: Connection, batch_id: int) -> SuspectClips:
     return SuspectClips(len(keys), [ClipProblem(*row) for row in connection.execute(PROBLEMS, params)] if keys else [])
 
 
-def record(connection: Connection, clip: Clip, measures: Measures | None, copy_of: int | None, now: datetime) -> bool:
+def record(
+    connection: Connection, clip: DeliveredClip, measures: Measures | None, copy_of: int | None, now: datetime
+) -> bool:
     """Record the measures of a clip; None for one that cannot be measured. `copy_of` is the row of another file.
 
     False where another run has done so, or the file was delivered again meanwhile.

@@ -28,7 +28,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class VerdictFilter:
     """Jobs by their verdicts: with this verdict and with at least so many stars, where they are named."""
 
     verdict: Verdict | None = None
@@ -107,7 +107,7 @@ def _clips_of(connection: Connection, batch_id: int, keys: Sequence[str]) -> lis
     return rows
 
 
-def counts(connection: Connection, batch_id: int, choice: Choice | None = None) -> tuple[int, dict[str, int]]:
+def counts(connection: Connection, batch_id: int, choice: VerdictFilter | None = None) -> tuple[int, dict[str, int]]:
     """How many jobs of a batch are chosen, and how many are not, by what is said of them. None chooses none."""
     is_chosen = case((_fits(choice) if choice else false(), 1), else_=0)
     rows = connection.execute(
@@ -121,14 +121,14 @@ def counts(connection: Connection, batch_id: int, choice: Choice | None = None) 
     return chosen, {row.said: row.jobs for row in rows if not row.is_chosen}
 
 
-def chosen_paths(connection: Connection, batch_id: int, choice: Choice) -> dict[tuple[str, str], int]:
+def chosen_paths(connection: Connection, batch_id: int, choice: VerdictFilter) -> dict[tuple[str, str], int]:
     """How many of the chosen jobs were sent for a model to an endpoint."""
     of_batch = select(jobs.c.model, jobs.c.endpoint, func.count()).select_from(JUDGED)
     of_batch = of_batch.where(jobs.c.batch_id == batch_id, _fits(choice)).group_by(jobs.c.model, jobs.c.endpoint)
     return {(model, endpoint): number for model, endpoint, number in connection.execute(of_batch)}
 
 
-def chosen_ids(connection: Connection, batch_id: int, choice: Choice) -> list[int]:
+def chosen_ids(connection: Connection, batch_id: int, choice: VerdictFilter) -> list[int]:
     """The row ids of the chosen jobs, in the manifest's order."""
     chosen = select(jobs.c.id).select_from(JUDGED).where(jobs.c.batch_id == batch_id, _fits(choice))
     return list(connection.execute(chosen.order_by(jobs.c.id)).scalars())
@@ -139,7 +139,7 @@ def sent_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     return list(connection.execute(SENT, {"ids": list(ids)}))
 
 
-def _fits(choice: Choice) -> ColumnElement[bool]:
+def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
     """SQL: the current verdict on a job is as chosen."""
     verdict = verdicts.c.verdict == choice.verdict if choice.verdict else true()
     stars = verdicts.c.stars >= choice.stars if choice.stars else true()
