@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+MANIFEST_SUFFIXES = (".yaml", ".yml")
+"""A word that ends so is taken for a manifest."""
 OPTIONS_WITH_SECRETS = ("--notify", "--db")
 TAKE_SIMULATE = (
     *("cancel", "export", "next", "pause", "plan", "prioritize", "reconcile", "report", "resolve", "resume", "retry"),

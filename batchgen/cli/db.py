@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchgen.advice.command_line import MANIFEST_SUFFIXES
 from batchgen.cli import options
 from batchgen.errors import UsageError
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from batchgen.jobtable.row_copy import Digest
 
 DIGEST_CHARS = 16  # of a SHA-256 on the screen; --json has it whole
-MANIFEST_SUFFIXES = (".yaml", ".yml")
 
 
 @click.group(help="A job table is a file (SQLite), or a database of a PostgreSQL server named by a URL.")

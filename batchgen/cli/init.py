@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from batchgen.advice.command_line import MANIFEST_SUFFIXES
 from batchgen.errors import StorageError, UsageError
 from batchgen.manifest import schema
 from batchgen.report.terminal import print_lines
@@ -19,7 +20,7 @@ def command(path: Path) -> None:
     It runs as it stands, on the built-in simulator. No existing file is overwritten.
     """
     path = path / "manifest.yaml" if path.is_dir() else path
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in MANIFEST_SUFFIXES:
         raise UsageError(f"{path}: the name of a manifest must end in .yaml")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen import clock
+from batchgen.advice.command_line import MANIFEST_SUFFIXES
 from batchgen.api.next_jobs import NextManifest, NextOptions
 from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_for_the_time
 from batchgen.cli import options
@@ -101,7 +102,7 @@ def judge_output(path: Path) -> None:
     """Raise `UsageError` for a path that no manifest should have."""
     if path.is_dir():
         raise UsageError(f"{path}: this is a folder; name a file in it, such as {path / 'promoted.yaml'}")
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in MANIFEST_SUFFIXES:
         raise UsageError(f"{path}: the name of a manifest must end in .yaml")
 
 

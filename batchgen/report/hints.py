@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
-from batchgen.advice.command_line import typed_again
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again
 from batchgen.errors import (
     AccountError,
     BatchgenError,
@@ -82,7 +82,7 @@ def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
 
 def manifest_of(arguments: Sequence[str]) -> str | None:
     """The manifest that a command was about."""
-    return next((word for word in arguments[1:] if word.endswith((".yaml", ".yml"))), None)
+    return next((word for word in arguments[1:] if word.endswith(MANIFEST_SUFFIXES)), None)
 
 
 def advice(hint: str, command: str | None = None) -> Advice:
