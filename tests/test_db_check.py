@@ -151,6 +151,7 @@ def test_files_and_rows_are_compared_in_both_directions(folder: Path, batchgen: 
     [
         (["nowhere.db"], 2, "nowhere.db: there is no job table"),
         (["nowhere.yaml"], 2, "there is no such manifest"),
+        (["nowhere.json"], 2, "there is no such manifest"),
         (["m.txt"], 2, "this is no job table (file is not a database)"),
         (["mysql://me:geheim@host/x"], 2, "use SQLite or PostgreSQL"),
         (["postgresql://me:geheim@127.0.0.1:1/x?password=geheim"], 8, "it cannot be used"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchgen.advice.command_line import MANIFEST_SUFFIXES
+from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
 from batchgen.errors import UsageError
 
@@ -118,7 +118,7 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     from batchgen.doctor.findings import shell
     from batchgen.jobtable.batches import table_location
 
-    manifest = Path(location) if location and location.endswith(MANIFEST_SUFFIXES) else None
+    manifest = Path(location) if location and location.endswith(READABLE_SUFFIXES) else None
     if manifest and not manifest.exists():
         raise UsageError(f"{manifest}: there is no such manifest")
     db = None if manifest else location

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from batchgen.advice.command_line import MANIFEST_SUFFIXES
+from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
 from batchgen.errors import UsageError
 from batchgen.jobtable.views import EXAMPLES, VIEWS
@@ -68,7 +68,7 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
 def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
     """The manifest and the query among the words; empty where there is no query."""
     first, *others = words or ("",)
-    has_manifest = first.endswith((*MANIFEST_SUFFIXES, ".json")) and (bool(others) or len(first.split()) == 1)
+    has_manifest = first.endswith(READABLE_SUFFIXES) and (bool(others) or len(first.split()) == 1)
     query = others if has_manifest else words
     if len(query) > 1:
         raise UsageError(f'put the query in quotation marks: batchgen sql "{" ".join(query)}"')
