@@ -190,7 +190,7 @@ def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_pro
     """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken/sitecustomize.py").write_text("import batchgen.manifest as m\nm.read = None\n")
+    (tmp_path / "broken/sitecustomize.py").write_text("import batchgen.manifest.reader as m\nm.read = None\n")
     write_manifest(tmp_path / "m.yaml")
     ended = batchgen_process("check", "m.yaml", PYTHONPATH=f"{tmp_path / 'broken'}{os.pathsep}{package}")
     assert (ended.returncode, ended.stdout) == (1, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from batchgen.manifest.limits import AUTO, Limits
 from batchgen.measurer import Measurer
 from batchgen.runner import Runner
 from batchgen.scheduler import Scheduler
-from batchgen.services.base import AT_ONCE
+from batchgen.services.base import AT_ONCE, Cancelling
 from batchgen.services.outcomes import Accepted, Blocked, FetchOutcome, SubmitOutcome, Trouble, Working
 from batchgen.stage import RunSpec
 from tests.batches import Bill, write_manifest
@@ -427,7 +428,13 @@ def test_cancel_and_retry_are_heeded_by_a_run_at_work(
 
 
 @pytest.mark.usefixtures("plugins")
-def test_cancel_ends_the_generation_at_a_service_that_can(tmp_path: Path, launch: Launch, batchgen: Command) -> None:
+@pytest.mark.parametrize("terms", [Cancelling.FREE, Cancelling.CHARGED])
+def test_cancel_ends_the_generation_at_a_service_that_can(
+    tmp_path: Path, launch: Launch, batchgen: Command, monkeypatch: pytest.MonkeyPatch, terms: Cancelling
+) -> None:
+    """It costs nothing where the service says so; where a cancel is charged, what was estimated stays reserved."""
+    service = importlib.import_module("queueworks").Queueworks
+    monkeypatch.setattr(service, "features", replace(service.features, cancel=terms))
     database = tmp_path / "batchgen.db"
     with queueworks(tmp_path) as served:
         account = {"QUEUEWORKS_URL": served.base_url, "QUEUEWORKS_KEY": "any"}
@@ -440,5 +447,7 @@ def test_cancel_ends_the_generation_at_a_service_that_can(tmp_path: Path, launch
         cancelled = batchgen("cancel", "m.yaml", "one", "--json", **account)
     (event,) = check_events(cancelled.stdout)
     assert event["jobs"] == {"cancelled": ["one"], "ended_at_service": ["one"]}
+    assert "what the service has ended is a new generation, which is paid for" in event["hint"]
     (attempt,) = rows(database, "SELECT finished_at IS NOT NULL AS ended, cost_usd, charge_source FROM attempts")
-    assert attempt == {"ended": 1, "cost_usd": "0", "charge_source": "answer"}
+    cost = ("0", "answer") if terms is Cancelling.FREE else (None, None)
+    assert tuple(attempt.values()) == (1, *cost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from pathlib import Path
 
 from batchgen import clock
@@ -33,7 +34,9 @@ async def cancel_at_service(
                 continue
             outcome = await service.cancel(generation.handle)
             if isinstance(outcome, Cancelled):
-                now = clock.utcnow()
-                await database.write(commands.ended_at_service, generation.attempt_id, outcome.cost_usd, now)
+                # Where a cancel is charged, what was named or estimated before stands until the service says otherwise.
+                silent = Decimal(0) if service.features.cancel is Cancelling.FREE else None
+                cost_usd, now = silent if outcome.cost_usd is None else outcome.cost_usd, clock.utcnow()
+                await database.write(commands.ended_at_service, generation.attempt_id, cost_usd, now)
                 cancelled.append(generation.key)
     return cancelled

@@ -30,6 +30,7 @@ MONEY = {
     State.FAILED: "failed before; what it cost stays as it was",
 }
 """What it means for the money to cancel a job, by the state that it leaves."""
+PAID_AGAIN = "a retry of what the service has ended is a new generation, which is paid for"
 
 
 @options.jobs_of_batch
@@ -39,7 +40,8 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
 
     A job that was sent is cancelled only if its id is typed. The service is asked to end its generation where it can
     be; the others may be finished and charged all the same. Runs at work act on it within two seconds.
-    `batchgen retry MANIFEST ID` takes up a cancelled job again, and asks for what was paid first.
+    `batchgen retry MANIFEST ID` takes up a cancelled job again, and asks for what was paid first; what the service has
+    ended is a new generation then.
     """
     cancellable = {state for state in State if state.is_cancellable}
     with open_batch(db, manifest, simulate) as (database, batch_id):
@@ -52,6 +54,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         runs = notify_runs(database, batch_id, SettingName.CANCELLED, len(cancelled))
     if as_json:
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
+        hint += f"; {PAID_AGAIN}" if ended else ""
         jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
         again = " ".join(["retry", *map(shlex.quote, list(cancelled)[:IDS_TYPED])])
         print_changed(jobs, hint if cancelled else "there is nothing to cancel", again if cancelled else "status")
@@ -68,7 +71,9 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         print_lines(f"  {shortened(ended)}: the service has ended the generation")
     if runs:
         print_lines(runs_line(runs), err=True)
-    if any(state is not State.PENDING for state in cancelled.values()):
+    if ended:
+        print_lines(PAID_AGAIN, err=True)
+    if any(state is not State.PENDING and key not in ended for key, state in cancelled.items()):
         print_lines(f"{options.next_command('retry')} with an id asks for its generation again, for nothing.", err=True)
 
 

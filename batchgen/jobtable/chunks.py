@@ -11,6 +11,7 @@ CHUNK = 500
 """Ids or keys in one statement: below the least number of parameters that any SQLite allows (999)."""
 
 
-def chunks_of(values: Sequence[T], first: int = 0, size: int = CHUNK) -> Iterator[Sequence[T]]:
-    """The values from the place `first` on, in chunks of `size`."""
+def chunks_of(values: Sequence[T], first: int = 0, size: int | None = None) -> Iterator[Sequence[T]]:
+    """The values from the place `first` on, in chunks of `size`, or of what one statement takes."""
+    size = size or CHUNK
     return (values[start : start + size] for start in range(first, len(values), size))

@@ -186,9 +186,9 @@ FindOutcome = Adopted | Absent | Ambiguous
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The service has cancelled the generation, and charges `cost_usd`; None where nobody tells."""
+    """The service has cancelled the generation, and says that it charges `cost_usd`; None where it says nothing."""
 
-    cost_usd: Decimal | None = Decimal(0)
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
