@@ -123,7 +123,8 @@ def judge_jobs(
         message = f"what this machine can send is delivered{not_selected}"
         return Ending(ExitCode.INCOMPLETE, message, summary)
     if not missing:
-        message = "every job is delivered" if selected else "there is nothing to do"
+        jobs = "every selected job" if left_out else "every job"
+        message = f"{jobs} is delivered" if selected else "there is nothing to do"
         if cancelled := summary.counts[State.CANCELLED]:
             message += f"; {cancelled} {'was' if cancelled == 1 else 'were'} cancelled"
         return Ending(ExitCode.DELIVERED, message + not_selected, summary)

@@ -127,6 +127,12 @@ def test_a_manifest_with_an_edited_sent_job_is_refused_as_a_whole(table: Table, 
     assert table.everything() == before  # the new job has not been added either
 
 
+def test_a_sent_job_that_becomes_another_take_is_said_to_be_one(table: Table) -> None:
+    table.bring(State.GENERATING)
+    with pytest.raises(ManifestChanged, match=r"mona \(generating\): take: 1 → 2\n"):
+        table.sync(replace(spec(), take=2))
+
+
 @pytest.mark.parametrize("state", SENT)
 def test_changed_keep_collects_the_video_as_it_was_requested(table: Table, state: State) -> None:
     table.bring(state)

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import update
 
 from batchgen.cli import loopback
-from batchgen.errors import UsageError
+from batchgen.errors import StorageError, UsageError
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable import verdicts
 from batchgen.jobtable.batches import stored_batches
@@ -218,6 +218,29 @@ def test_a_bad_verdict_is_refused_and_changes_nothing(
     headers = {"content-type": "application/json", **headers}
     assert httpx.post(f"{address}verdicts", content=json.dumps(body), headers=headers).status_code == status
     assert current(batch) == Judgement()
+
+
+def test_a_verdict_that_the_table_does_not_take_is_answered_with_the_reason(
+    batch: ReviewBatch, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise StorageError("batchgen.db: its disk is full")
+
+    monkeypatch.setattr(Database, "write", refuse)
+    answer = httpx.post(f"{address}verdicts", json=entry())
+    assert (answer.status_code, answer.json()) == (503, {"stored": False, "why": "batchgen.db: its disk is full"})
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("changes?marks=" + "[" * 3_000, 400),
+        *((f"{page}{'9' * 4_400}{more}", 404) for page, more in (("job/", ""), ("poster/", ""), ("video/", "/1"))),
+    ],
+    ids=["deep marks", "a job", "a poster", "a video"],
+)
+def test_an_address_that_python_cannot_read_is_refused(address: str, path: str, status: int) -> None:
+    assert httpx.get(f"{address}{path}").status_code == status
 
 
 def test_changes_are_what_happened_since_the_marks(batch: ReviewBatch, address: str) -> None:

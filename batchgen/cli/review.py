@@ -27,7 +27,8 @@ def command(manifest: Path, db: str | None, simulate: bool, port: int, no_browse
 
         def announce(address: str) -> None:
             print_lines(address)
-            print_lines(f"{batch.name}: what you judge on the page is in the job table at once.", err=True)
+            kept = "is in the job table at once" if database.may_write else "cannot be kept: the table may only be read"
+            print_lines(f"{batch.name}: what you judge on the page {kept}.", err=True)
             print_lines("Ctrl-C ends it.", err=True)
             if not no_browser:
                 loopback.open_browser(address)

@@ -30,7 +30,7 @@ class Change:
 
 def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: Path) -> Change:
     """What changed in a job since it was sent, a phrase for each difference."""
-    sent = connection.execute(select(jobs.c.endpoint, jobs.c.request).where(jobs.c.id == row.id)).one()
+    sent = connection.execute(select(jobs.c.endpoint, jobs.c.request, jobs.c.take).where(jobs.c.id == row.id)).one()
     before: dict[str, Any] = json.loads(sent.request)
     after: dict[str, Any] = json.loads(spec.request)
     phrases = [
@@ -40,6 +40,8 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: P
     ]
     if sent.endpoint != spec.endpoint:
         phrases.append(f"endpoint: {sent.endpoint} → {spec.endpoint}")
+    if sent.take != spec.take:
+        phrases.append(f"take: {sent.take} → {spec.take}")
     phrases += [f"the content of {name}" for name in local_files.changed(manifest.parent, row.input_digests)]
     return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
 

@@ -33,6 +33,7 @@ SERVER_TIME = text("SELECT clock_timestamp()")
 SENTENCES = {
     sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
     sqlite3.SQLITE_READONLY: "it may only be read here. Ask for the right to write its file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Its file and its folder must be writable, for files beside it",
     sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
 }
 """What a person does about an error of SQLite, by its primary code."""
@@ -85,7 +86,7 @@ class Database:
             self.engine = make_engine(self.url, writing=True)
             self.reading = make_engine(self.url, writing=False)
             # A file that cannot be written is noticed before anything is sent: here, or at a run's first write.
-            if self.path is None or may_write(self.path):
+            if self.may_write:
                 self.lock.wait_for(lambda: self.engine.connect().close())
             # The same file is read, whatever happens to its name.
             self.lock.wait_for(lambda: self.reading.connect().close())
@@ -94,6 +95,11 @@ class Database:
         self.read_clock()
         self.writer = Writer(self.engine, self.lock, hints=self.path is None and self.lock.patience is not None)
         return self
+
+    @property
+    def may_write(self) -> bool:
+        """Whether this process may change the table, as far as can be seen without trying."""
+        return self.path is None or may_write(self.path)
 
     def read_clock(self) -> None:
         """Go by the clock of the database's server, where there is one. The clock of the machine may be wrong."""

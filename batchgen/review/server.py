@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
 
 from batchgen import clock
+from batchgen.errors import BatchgenError
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.safe_open import UnsafePath
@@ -45,6 +46,7 @@ from batchgen.review.page import policy, read_page, render
 from batchgen.review.posters import PosterSource
 
 ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
+PATH_CHARS = 200  # of an address: the token, and numbers of ten digits
 BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
 HEADERS = {
     "referrer-policy": "no-referrer",
@@ -118,7 +120,7 @@ class Review:
             event, verdict, measured_at = json.loads(request.query_params.get("marks", ""))
             marks = Marks(int(event), int(verdict), str(measured_at))
             rows, marks = await self.database.read(clips.changed_since, self.batch.id, marks)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise HTTPException(400) from None
         data = ClipData(lambda _sha256: True)
         for clip in await self.database.read(self.read_clips, rows) if rows else ():
@@ -174,7 +176,13 @@ class Review:
                 Middleware(TrustedHostMiddleware, allowed_hosts=self.names, www_redirect=False),
                 Middleware(SafeHeaders),
             ],
+            exception_handlers={BatchgenError: unavailable},
         )
+
+
+def unavailable(_request: Request, error: Exception) -> Response:
+    """The job table cannot be read or written: a full disk, or one that may only be read."""
+    return JSONResponse({"stored": False, "why": str(error)}, 503)
 
 
 def changes_of(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,6 +214,8 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = scope.get("path_params", {}).get("token", "")
+        if len(scope["path"]) > PATH_CHARS:  # Python reads no number of thousands of digits
+            raise HTTPException(404)
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self.token):
             raise HTTPException(404)
         await self.app(scope, receive, send)

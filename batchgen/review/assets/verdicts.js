@@ -73,14 +73,17 @@ async function sendVerdicts() {
       const { id, clip, changed: names } = entry;
       const body = JSON.stringify({ id, clip, ...Object.fromEntries(names.map((name) => [name, entry[name]])) });
       const answer = await fetch("verdicts", { method: "POST", headers: { "content-type": "application/json" }, body });
-      if (!answer.ok && ![400, 409].includes(answer.status)) throw new Error(String(answer.status));
+      if (answer.status === 503) throw new Error((await answer.json()).why);
+      if (!answer.ok && ![400, 409].includes(answer.status)) throw new TypeError(String(answer.status));
       if (unsaved.get(entry.id) === entry) unsaved.delete(entry.id);
       if (answer.status === 400) notice(`The verdict on ${entry.id} was refused: reload the page.`);
       if (answer.status === 409) notice(`${entry.id} has another clip by now: reload the page and judge that.`);
     }
     if (!unsaved.size && elements.notice.dataset.about === "saving") notice("");
-  } catch {
-    notice(`${plural(unsaved.size, "verdict")} not stored: batchgen review does not answer. “Save verdicts” keeps them in a file.`, "saving");
+  } catch (error) {
+    // Without an answer, fetch throws a TypeError.
+    const why = error instanceof TypeError ? "batchgen review does not answer" : error.message;
+    notice(`${plural(unsaved.size, "verdict")} not stored: ${why}. “Save verdicts” keeps them in a file.`, "saving");
     elements["save-button"].hidden = false;
   } finally {
     isSending = false;
