@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
@@ -14,7 +15,7 @@ from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable import submission, sync
 from batchgen.jobtable.fingerprint import fingerprint_of
-from batchgen.jobtable.schema import batches
+from batchgen.jobtable.schema import batches, jobs
 from batchgen.jobtable.sync import OnChanged
 from batchgen.services.outcomes import Accepted
 from tests.table import HOUR, Table, spec
@@ -125,6 +126,21 @@ def test_a_manifest_with_an_edited_sent_job_is_refused_as_a_whole(table: Table, 
     assert "--changed keep" in message
     assert "--changed redo" in message
     assert table.everything() == before  # the new job has not been added either
+
+
+@pytest.mark.parametrize(
+    ("delivered", "wanted", "is_said"),
+    [("mona.mp4", "mona.mp4", False), ("mona~1.mp4", "mona.mp4", False), ("a/mona.mp4", "b/mona.mp4", True)],
+)
+def test_a_delivered_clip_stays_where_it_is_and_that_is_said(
+    table: Table, delivered: str, wanted: str, is_said: bool
+) -> None:
+    table.bring(State.DONE)
+    table.change(lambda connection: connection.execute(update(jobs).values(output_path=delivered)) and None)
+    result = table.sync(replace(spec(), output=wanted))
+    assert (table.row().output_path, counted(result)) == (delivered, {"unchanged": 1})
+    said = f"mona: its clip stays {delivered}, although `output` is {wanted} now"
+    assert result.warnings == ((said,) if is_said else ())
 
 
 def test_a_sent_job_that_becomes_another_take_is_said_to_be_one(table: Table) -> None:

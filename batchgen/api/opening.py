@@ -73,8 +73,8 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
         database = database or stack.enter_context(
             Database(batches.table_location(options.get("db"), path), patience=None)
         )
-        warnings = manifest.warnings
         spec = await prepare_run(database, manifest, options)
+        warnings = (*manifest.warnings, *spec.synced.warnings)
         last_event = await database.read(statistics.last_event)
         async with open_service(manifest, account, database) as service:
             elsewhere = await database.read(blockers.elsewhere, spec.synced.batch_id, service.origin)

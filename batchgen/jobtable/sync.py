@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ READ_COLUMNS = (
 )
 """The columns that are compared with the manifest."""
 
+STAYS_SHOWN = 5  # clips that are named in a warning
+NUMBER = re.compile(r"~\d+(?=(\.[^./]*)?$)")
+"""What `files/outputs.py` adds to a name that is taken."""
+
 OnChanged = Literal["refuse", "keep", "redo"]
 
 
@@ -56,6 +61,14 @@ class SyncResult:
     orphans: frozenset[int] = frozenset()
     """The row ids of jobs that were sent and are no longer in the manifest."""
     changed: list[Change] = field(default_factory=list)
+    stays: list[str] = field(default_factory=list)
+    """Of each delivered job whose output was edited: where its clip stays."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person may not expect, in a few lines."""
+        more = len(self.stays) - STAYS_SHOWN
+        return (*self.stays[:STAYS_SHOWN], *([f"and so do the clips of {more} more jobs"] if more > 0 else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +143,10 @@ def sync_manifest(
             result.unchanged += not edited
         elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
             move_output(connection, row, spec)
+            if stays(row, spec):
+                result.stays.append(
+                    f"{row.key}: its clip stays {row.output_path}, although `output` is {spec.output} now"
+                )
             result.unchanged += 1
         elif is_corrected(row, on_changed):
             revive(connection, row, manifest_columns(spec, digests), now)
@@ -170,6 +187,11 @@ def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
     """Take over another output path while no file is there and no run is writing one."""
     if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+
+
+def stays(row: Any, spec: JobSpec) -> bool:
+    """Whether a clip was delivered under another name than the manifest has now, and not because that was taken."""
+    return row.state == State.DONE and spec.output not in (row.output_path, re.sub(NUMBER, "", row.output_path))
 
 
 def is_corrected(row: Any, on_changed: OnChanged) -> bool:
