@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def command(path: Path) -> None:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
-    print_lines(f"Next: batchgen check {path}, and then batchgen run {path}")
+    typed = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+    print_lines(f"Next: batchgen check {typed}, and then batchgen run {typed}")
 
 
 def example_manifest(name: str) -> str:
