@@ -287,3 +287,10 @@ def test_rows_are_read_one_by_one_so_that_long_ones_do_not_fill_the_memory(table
 def test_few_rows_are_written_at_once_where_they_are_long() -> None:
     long, short = ("x" * rows.CHARS_AT_ONCE,), ("x",)
     assert [len(chunk) for chunk in rows.chunks(iter([long, long, *[short] * 501]))] == [1, 1, 500, 1]
+
+
+@pytest.mark.parametrize("words", [(), ("ledger",)], ids=["the views", "one view"])
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_the_list_of_views_is_for_people_only(batchgen: Command, words: tuple[str, ...], form: str) -> None:
+    done = batchgen("sql", *words, form)
+    assert (done.returncode, "needs a query" in done.stderr) == (2, True)

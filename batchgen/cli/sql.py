@@ -57,6 +57,9 @@ def command(words: tuple[str, ...], db: str | None, as_csv: bool, as_json: bool,
     if as_csv and as_json:
         raise UsageError("--csv and --json exclude one another")
     manifest, query = split(words)
+    if (as_csv or as_json) and (not query or query.casefold() in VIEWS):
+        option = "--csv" if as_csv else "--json"
+        raise UsageError(f"{option} needs a query; without one, the views are listed for a person")
     if not query:
         show_views()
     elif query.casefold() in VIEWS:
