@@ -86,7 +86,7 @@ def judge(
     """
     ending = judge_jobs(connection, context, stopped_by, choose, now)
     waiting = blockers.blockers(connection, context.batch_id, now, ending.batch_summary, context.service.origin)
-    waiting = [blocker for blocker in waiting if not blocker.reason.startswith(blockers.FREE_PLACE)]
+    waiting = [blocker for blocker in waiting if not blocker.is_for_place]
     if stopped_by:
         return replace(ending, blockers=waiting)
     cause = next((blocker for blocker in waiting if blocker.cause), None)

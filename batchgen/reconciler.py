@@ -93,13 +93,13 @@ class Reconciler(Stage):
         adoption = context.service.features.adopt
         if adoption is Adoption.NONE:
             return Search(began_at, supported=False)
-        if adoption is Adoption.EXACT_BODY:
-            jobs = [job for job in jobs if job.attempt.account == context.service.account]
-        attempts = [reconciliation.sent_attempt(job) for job in jobs]
-        if adoption is Adoption.EXACT_BODY:
-            attempts += await context.database.read(reconciliation.rivals, jobs) if jobs else []
-        if not attempts:
+        compares_bodies = adoption is Adoption.EXACT_BODY
+        searched = [job for job in jobs if not (compares_bodies and self.is_foreign(job))]
+        if not searched:
             return Search(began_at)
+        attempts = [reconciliation.sent_attempt(job) for job in searched]
+        if compares_bodies:
+            attempts += await context.database.read(reconciliation.rivals, searched)
         answer = await context.service.find(attempts)
         if isinstance(answer, Mapping):
             return Search(began_at, answer)
@@ -115,7 +115,7 @@ class Reconciler(Stage):
         """What the service says of one attempt: accepted, failed there, or not known yet."""
         finding = search.findings.get(job.attempt.client_request_id)
         self.log_answer("search", job, finding)
-        is_foreign = job.attempt.account != self.context.service.account
+        is_foreign = self.is_foreign(job)
         match finding:
             case _ if is_foreign and self.context.service.features.adopt is Adoption.EXACT_BODY:
                 reconciliation.hold(connection, job, OTHER_KEY)
@@ -130,6 +130,10 @@ class Reconciler(Stage):
                 reconciliation.hold(connection, job, reason)
             case _:
                 self.wait_or_hold(connection, job, search, finding is not None, now)
+
+    def is_foreign(self, job: Job) -> bool:
+        """Whether it was sent with another key. By its body, a request is known to the account that sent it alone."""
+        return job.attempt.account != self.context.service.account
 
     def refute(self, connection: Connection, job: Job, proof: str, now: datetime) -> None:
         """The service took nothing: send it again, unless it alone fails time and again."""

@@ -22,7 +22,8 @@ TAKE_SIMULATE = (
 def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
     verb, *options = name.split()
-    words = ["batchgen", verb, shlex.quote(str(manifest)), *options]
+    path = f"./{manifest}" if str(manifest).startswith("-") else str(manifest)  # it is no option
+    words = ["batchgen", verb, shlex.quote(path), *options]
     if simulate and verb in TAKE_SIMULATE:
         words.append("--simulate")
     if db:

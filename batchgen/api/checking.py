@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.api.completion import complete
+from batchgen.api.event_loop import complete
 from batchgen.errors import ManifestInvalid
 from batchgen.manifest.reader import read
 from batchgen.services.registry import DEFAULT

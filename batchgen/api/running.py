@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Unpack
 
-from batchgen.api.completion import complete
+from batchgen.api.event_loop import complete
 from batchgen.api.opening import OpenRun, open_manifest, open_run, plan_run
 from batchgen.api.options import RunOptions
 from batchgen.dry_run import Plan

@@ -16,6 +16,7 @@ from click.shell_completion import (
     get_completion_class,
 )
 
+from batchgen.advice.command_line import MANIFEST_SUFFIXES
 from batchgen.cli import COMPLETION_VARIABLE
 from batchgen.report.terminal import print_lines, print_text
 
@@ -71,7 +72,7 @@ def manifests(incomplete: str) -> list[CompletionItem]:
     """The manifests whose path begins like this. Without one, the shell completes any file."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     try:
-        paths = [str(path) for path in folder.iterdir() if path.suffix in (".yaml", ".yml")]
+        paths = [str(path) for path in folder.iterdir() if path.suffix in MANIFEST_SUFFIXES]
     except OSError:
         paths = []
     start = incomplete.removeprefix("./")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from batchgen.advice.command_line import MANIFEST_SUFFIXES
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line
 from batchgen.errors import StorageError, UsageError
 from batchgen.manifest import schema
 from batchgen.report.terminal import print_lines
@@ -34,8 +33,7 @@ def command(path: Path) -> None:
         raise UsageError(f"{path}: already exists, and was not changed") from None
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror}") from error
-    typed = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
-    print_lines(f"Next: batchgen check {typed}, and then batchgen run {typed}")
+    print_lines(f"Next: {command_line('check', path)}, and then {command_line('run', path)}")
 
 
 def example_manifest(name: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -138,3 +139,8 @@ def numbered(output: str, number: int, mark: str = "~") -> str:
     """The name of another file for the same job: clip.mp4 → clip~2.mp4."""
     folder, slash, name = output.rpartition("/")
     return f"{folder}{slash}{Path(name).stem}{mark}{number}{Path(name).suffix}"
+
+
+def unnumbered(output: str) -> str:
+    """The name for which another was taken: clip~2.mp4 → clip.mp4."""
+    return re.sub(r"~\d+(?=(\.[^./]*)?$)", "", output)

@@ -56,6 +56,11 @@ class Blocker:
     """How many jobs have that reason."""
 
     @property
+    def is_for_place(self) -> bool:
+        """Whether the jobs wait for nothing but a free place, which a run that goes on gives them."""
+        return self.reason.startswith(FREE_PLACE)
+
+    @property
     def without_run(self) -> Blocker:
         """The same where no run is at work: then the limits hold nothing back."""
         return replace(self, reason=A_RUN) if self.reason == FREE_PLACE else self

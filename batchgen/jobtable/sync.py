@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from sqlalchemy import Connection, case, func, insert, literal, select, update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.files.output_urls import is_url
-from batchgen.files.outputs import OutputFolder, numbered
+from batchgen.files.outputs import OutputFolder, numbered, unnumbered
 from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
 from batchgen.jobtable.changes import Change, describe_change, refusal
@@ -42,8 +41,6 @@ READ_COLUMNS = (
 """The columns that are compared with the manifest."""
 
 STAYS_SHOWN = 5  # clips that are named in a warning
-NUMBER = re.compile(r"~\d+(?=(\.[^./]*)?$)")
-"""What `files/outputs.py` adds to a name that is taken."""
 
 OnChanged = Literal["refuse", "keep", "redo"]
 
@@ -191,7 +188,7 @@ def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
 
 def stays(row: Any, spec: JobSpec) -> bool:
     """Whether a clip was delivered under another name than the manifest has now, and not because that was taken."""
-    return row.state == State.DONE and spec.output not in (row.output_path, re.sub(NUMBER, "", row.output_path))
+    return row.state == State.DONE and spec.output not in (row.output_path, unnumbered(row.output_path))
 
 
 def is_corrected(row: Any, on_changed: OnChanged) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rich import filesize
 
 from batchgen.jobs import State
-from batchgen.jobtable.blockers import A_RUN, FREE_PLACE, PERSON, RESUME, Blocker
+from batchgen.jobtable.blockers import A_RUN, PERSON, RESUME, Blocker
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.measuring import ClipProblem, SuspectClips
 from batchgen.jobtable.statistics import BatchSummary, Event
@@ -140,7 +140,7 @@ def blocker_hint(blocker: Blocker) -> tuple[str, str]:
         return "resume the batch", "resume"
     if blocker.reason == A_RUN:
         return "no run is at work: begin one", "run"
-    if blocker.reason.startswith(FREE_PLACE):
+    if blocker.is_for_place:
         return "nothing to do: a run sends them as the limits allow", "run"
     return "nothing to do: a run goes on with them by itself", "run"
 
