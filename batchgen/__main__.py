@@ -1,6 +1,18 @@
-"""`python -m batchgen` is the `batchgen` command."""
+"""`python -m batchgen` is the `batchgen` command, and this is where both begin."""
 
-from batchgen.cli import main
+import sys
+
+
+def main() -> None:
+    """The entry point. Ctrl-C may come while the modules of a command are still being imported."""
+    try:
+        from batchgen.cli import main as run_command
+
+        run_command()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on where this one stopped\n")
+        sys.exit(130)  # ExitCode.INTERRUPTED, of a module that may not be imported yet
+
 
 if __name__ == "__main__":
     main()

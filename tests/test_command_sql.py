@@ -21,7 +21,7 @@ from freezegun.api import FrozenDateTimeFactory
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.query import run_query
+from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report import rows
 from tests.conftest import Command
@@ -160,12 +160,14 @@ def test_what_writes_or_is_wrong_is_refused_and_changes_nothing(
     opened: Database, two_jobs: Path, query: str, message: str
 ) -> None:
     with pytest.raises(UsageError) as refused:
-        run_query(opened, query, 0.1, tuples)
+        run_query(opened, query, QueryLimit(0.1), tuples)
     assert re.search(message, str(refused.value), re.DOTALL), refused.value
     assert opened.path
     assert opened.path.read_bytes() == two_jobs.read_bytes()
     assert {path.name for path in opened.path.parent.iterdir()} == {f"batchgen.db{end}" for end in ("", "-wal", "-shm")}
-    assert run_query(opened, "SELECT count(*) FROM job_overview", 5, tuples) == [(2,)], "the connection is usable"
+    assert run_query(opened, "SELECT count(*) FROM job_overview", QueryLimit(5), tuples) == [(2,)], (
+        "the connection is usable"
+    )
 
 
 def test_the_command_says_why_a_query_is_refused(sql: Command, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_the_time_in_which_nobody_reads_the_rows_does_not_count(opened: Database
         return number
 
     many = f"{FOREVER} SELECT x, hex(randomblob(1000)) FROM n LIMIT 2000"
-    assert run_query(opened, many, 10, read_slowly) == 2_000
+    assert run_query(opened, many, QueryLimit(10), read_slowly) == 2_000
 
 
 def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
@@ -223,6 +225,15 @@ def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize("query", [f"{FOREVER} SELECT x FROM n", f"{FOREVER} SELECT max(x) FROM n"])
+def test_ctrl_c_that_python_drops_ends_a_query_all_the_same(opened: Database, query: str) -> None:
+    """The exception of a signal is lost where it comes in a callback of the garbage collector."""
+    limit = QueryLimit(100)
+    limit.interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run_query(opened, query, limit, lambda _names, found: list(found))
 
 
 WIDE = [["mona", "a sentence that is much longer than a narrow terminal could ever show in one line", 3]]
@@ -263,7 +274,7 @@ def test_wide_characters_are_measured_as_a_terminal_shows_them(capsys: pytest.Ca
 def test_counting_that_takes_too_long_says_that_there_are_more(
     opened: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_query(opened, f"{FOREVER} SELECT x FROM n", 0.1, partial(rows.print_screen, width=80, height=24))
+    run_query(opened, f"{FOREVER} SELECT x FROM n", QueryLimit(0.1), partial(rows.print_screen, width=80, height=24))
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1] == "20"
     assert shown.err == "the first 20 rows of more than 20; --csv or --json writes all of them\n"
@@ -281,7 +292,7 @@ def test_rows_are_read_one_by_one_so_that_long_ones_do_not_fill_the_memory(table
     def first_two(_names: Sequence[str], lines: Iterator[rows.Row]) -> list[int]:
         return [next(lines)[0], next(lines)[0]]
 
-    assert run_query(table.database, fails_at_4, 10, first_two) == [1, 2]
+    assert run_query(table.database, fails_at_4, QueryLimit(10), first_two) == [1, 2]
 
 
 def test_few_rows_are_written_at_once_where_they_are_long() -> None:

@@ -36,7 +36,7 @@ from batchgen.jobtable import (
 )
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.fingerprint import new_request_id
-from batchgen.jobtable.query import run_query
+from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.schema import metadata, outputs, timings
 from batchgen.jobtable.takeover import Adopter
@@ -351,7 +351,7 @@ REFUSED = {
 def test_a_query_that_does_more_than_read_or_is_wrong_is_refused(table: Table, sql: str) -> None:
     table.sync("mona")
     with pytest.raises(UsageError, match=REFUSED[sql]):
-        run_query(table.database, sql, 0.2, lambda _columns, rows: list(rows))
+        run_query(table.database, sql, QueryLimit(0.2), lambda _columns, rows: list(rows))
     assert table.states() == {"mona": "pending"}
     assert ask(table, "SELECT '100%' AS a, ':b' AS b WHERE 'x%' LIKE '%\\%'") == [{"a": "100%", "b": ":b"}]
 
@@ -365,7 +365,7 @@ def test_rows_that_come_before_a_query_is_stopped_may_be_used(table: Table) -> N
         return number
 
     slow = "SELECT x, CASE WHEN x > 600 THEN pg_sleep(60) END FROM generate_series(1, 10000) AS x"
-    assert run_query(table.database, slow, 0.2, first) > 0
+    assert run_query(table.database, slow, QueryLimit(0.2), first) > 0
 
 
 def test_the_page_of_a_batch_reads_the_same_rows(table: Table) -> None:

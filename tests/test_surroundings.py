@@ -43,6 +43,22 @@ FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
 
 
+# --- Ctrl-C ---
+
+
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "batchgen", "--version"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == ExitCode.INTERRUPTED
+    assert ended.stderr == "interrupted; the same command goes on where this one stopped\n"
+
+
 # --- nobody reads ---
 
 
@@ -99,8 +115,8 @@ def test_standard_error_is_a_voice_on_which_nothing_depends() -> None:
 
 
 @needs_full
-def test_a_result_that_cannot_be_written_is_said_and_the_progress_of_a_run_is_not(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_result_that_cannot_be_written_ends_a_command_and_the_progress_of_a_run_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     writes: list[Callable[[], None]] = [lambda: print_lines("result"), lambda: print_json({"result": 1})]
     for write in writes:
@@ -110,7 +126,10 @@ def test_a_result_that_cannot_be_written_is_said_and_the_progress_of_a_run_is_no
                 write()
     with FULL.open("w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        print_json({"event": "job"}, is_progress=True)
+        for _ in range(2):
+            print_json({"event": "job"}, is_progress=True)
+    sentence = "standard output cannot be written: No space left on device; the command goes on without it"
+    assert capsys.readouterr().err.startswith(sentence)
 
 
 def run_in_shell(folder: Path, command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -140,6 +159,13 @@ def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path:
     ended = run_in_shell(tmp_path, "batchgen schema >/dev/full", {})
     assert ended.returncode == ExitCode.STORAGE
     assert ended.stderr == "standard output cannot be written: No space left on device\n"
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    with left_pipe() as stream:
+        command = [sys.executable, "-m", "batchgen", "models"]
+        ended = subprocess.run(command, stdout=stream, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (ExitCode.DELIVERED, b"")
 
 
 class Stopped:

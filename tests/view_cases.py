@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from batchgen.jobs import Job, State, Verdict
 from batchgen.jobtable import delivery, polling, submission, takeover, verdicts
-from batchgen.jobtable.query import run_query
+from batchgen.jobtable.query import QueryLimit, run_query
 from batchgen.jobtable.schema import limits
 from batchgen.jobtable.verdicts import Judgement
 from batchgen.report.rows import cell_text, json_value
@@ -29,7 +29,7 @@ def ask(table: Table, sql: str) -> Rows:
     def read(columns: Sequence[str], rows: Iterator[Sequence[Any]]) -> Rows:
         return [{name: plain(value) for name, value in zip(columns, row, strict=True)} for row in rows]
 
-    return run_query(table.database, sql, 60, read)
+    return run_query(table.database, sql, QueryLimit(60), read)
 
 
 def plain(value: object) -> object:

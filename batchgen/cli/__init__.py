@@ -90,6 +90,9 @@ class Commands(click.Group):
 
                 print_error(usage_json(error.format_message(), sys.argv[1:]))
             raise
+        except BrokenPipeError:  # `| head` has read enough
+            discard(sys.stdout)
+            sys.exit(ExitCode.DELIVERED)
         except KeyboardInterrupt:  # before a run handles signals, or after it has ended
             print_lines("interrupted; the same command goes on where this one stopped", err=True)
             report_error(Interrupted("interrupted"))

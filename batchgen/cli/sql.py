@@ -16,6 +16,7 @@ import click
 
 from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
+from batchgen.cli.signals import ctrl_c_noted
 from batchgen.errors import UsageError
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
@@ -99,7 +100,7 @@ def utf8(query: str) -> str:
 def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as_csv: bool, as_json: bool) -> None:
     """Execute a query and write its rows."""
     from batchgen.jobtable.batches import open_table  # The list of views needs no database.
-    from batchgen.jobtable.query import run_query
+    from batchgen.jobtable.query import QueryLimit, run_query
     from batchgen.report import rows
 
     if NAME.fullmatch(query):
@@ -112,8 +113,9 @@ def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as
         consume = rows.print_csv if as_csv else rows.print_json_lines
     elif sys.stdout.isatty():
         consume = partial(rows.print_screen, width=screen.columns, height=screen.lines)
-    with open_table(db, manifest) as database:
-        run_query(database, query, timeout, consume)
+    limit = QueryLimit(timeout)
+    with open_table(db, manifest) as database, ctrl_c_noted(limit.interrupt):
+        run_query(database, query, limit, consume)
 
 
 def not_a_query(name: str) -> str:

@@ -38,13 +38,20 @@ UNKNOWN_TABLE = re.compile(r'no such table: (\S+)|relation "([^"]+)" does not ex
 UNKNOWN_COLUMN = re.compile(r'no such column: (\S+)|column "?([^" ]+)"? does not exist')
 
 
-class TimeLimit:
-    """How long the database may work on a query. While the rows that it has read are written, no time passes."""
+class QueryLimit:
+    """How long the database may work on a query. While the rows that it has read are written, no time passes.
+
+    `interrupt` ends it at once: with `KeyboardInterrupt`, whatever the database is at work on.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.remaining = timedelta(seconds=seconds)
         self.started_at = clock.utcnow()
+        self.is_interrupted = False
+
+    def interrupt(self) -> None:
+        self.is_interrupted = True
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -56,22 +63,21 @@ class TimeLimit:
             self.started_at = clock.utcnow()
 
     def is_over(self) -> bool:
-        return clock.utcnow() - self.started_at >= self.remaining
+        return self.is_interrupted or clock.utcnow() - self.started_at >= self.remaining
 
 
 def run_query(
-    database: Database, sql: str, seconds: float, consume: Callable[[Sequence[str], Iterator[Sequence[Any]]], T]
+    database: Database, sql: str, limit: QueryLimit, consume: Callable[[Sequence[str], Iterator[Sequence[Any]]], T]
 ) -> T:
     """Execute one statement that reads; `consume` gets the names of its columns, and its rows as they are read.
 
-    Raises `UsageError` for a wrong query, for one that does more than read, and for one that takes longer than
-    `seconds`: also out of the rows that `consume` reads.
+    Raises `UsageError` for a wrong query, for one that does more than read, and for one that takes longer than its
+    `limit`: also out of the rows that `consume` reads.
     """
-    limit = TimeLimit(seconds)
     streamed = {"stream_results": True, "no_parameters": True}  # no sign in the query is that of a parameter
 
     def read(connection: Connection) -> T:
-        with reading_only(connection, limit.is_over, seconds, may_recurse=True):
+        with reading_only(connection, limit.is_over, limit.seconds, may_recurse=True):
             with limit.running():
                 try:
                     result = connection.exec_driver_sql(sql, execution_options=streamed)
@@ -91,9 +97,11 @@ def run_query(
         raise
 
 
-def rows_of(result: CursorResult[Any], sql: str, limit: TimeLimit) -> Iterator[Sequence[Any]]:
+def rows_of(result: CursorResult[Any], sql: str, limit: QueryLimit) -> Iterator[Sequence[Any]]:
     """The rows, each as it is read. Raises `UsageError` where the query fails at one of them, or takes too long."""
     while True:
+        if limit.is_interrupted:
+            raise KeyboardInterrupt
         try:
             with limit.running():
                 row = result.fetchone()
@@ -126,7 +134,8 @@ def reading_only(
     try:
         yield
     except DBAPIError as error:
-        if is_ctrl_c(error, is_over):
+        # Python drops Ctrl-C in the progress handler, and SQLite stops.
+        if code_of(error) == sqlite3.SQLITE_INTERRUPT and not is_over():
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -161,17 +170,12 @@ def reason_of(error: Exception) -> str:
     return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def is_ctrl_c(error: DBAPIError, is_over: Callable[[], bool]) -> bool:
-    """Whether Ctrl-C came while SQLite worked: Python drops it in the progress handler, and SQLite stops."""
-    return code_of(error) == sqlite3.SQLITE_INTERRUPT and not is_over()
-
-
-def failure(error: DBAPIError, sql: str, limit: TimeLimit) -> BaseException:
+def failure(error: DBAPIError, sql: str, limit: QueryLimit) -> BaseException:
     """What ended a query: `UsageError`, or Ctrl-C."""
-    return KeyboardInterrupt() if is_ctrl_c(error, limit.is_over) else UsageError(explanation(error, sql, limit))
+    return KeyboardInterrupt() if limit.is_interrupted else UsageError(explanation(error, sql, limit))
 
 
-def explanation(error: DBAPIError, sql: str, limit: TimeLimit) -> str:
+def explanation(error: DBAPIError, sql: str, limit: QueryLimit) -> str:
     """What was wrong with a query, in the database's words and with what to do next."""
     reason = reason_of(error)
     if code_of(error) in TOO_LONG:

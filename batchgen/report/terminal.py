@@ -128,12 +128,16 @@ def unwritable(failure: OSError | ValueError) -> StorageError:
 def print_json(document: Mapping[str, Any], *, is_progress: bool = False) -> None:
     """Write a JSON line to standard output: times in ISO 8601, money as text, because it is exact.
 
-    Raises `StorageError` where it cannot be written, unless it is the progress of a run, which goes on without it.
+    Raises `StorageError` where it cannot be written, unless it is the progress of a run, which goes on without it and
+    says so on standard error.
     """
     output = OutputStream(sys.stdout)
     output.write_raw(visible_json(json.dumps(document, ensure_ascii=False, default=json_default)) + "\n")
-    if output.failure and not is_progress and not isinstance(output.failure, BrokenPipeError):
+    if output.failure is None or isinstance(output.failure, BrokenPipeError):
+        return
+    if not is_progress:
         raise unwritable(output.failure)
+    print_lines(f"{unwritable(output.failure)}; the command goes on without it, and the job table has it all", err=True)
 
 
 def json_default(value: datetime | Decimal) -> str:
