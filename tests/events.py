@@ -27,10 +27,9 @@ def fields_of(event: str) -> frozenset[str]:
 
 
 def check_events(output: str) -> list[dict[str, Any]]:
-    """The JSON lines of a command's output, of which those that are events must be as the schema says."""
+    """The JSON lines of a command's output. Each must be an event, as the schema says."""
     lines = [json.loads(line) for line in output.splitlines()]
     for line in lines:
-        if "event" in line:
-            VALIDATOR.validate(line)
-            assert set(line) <= fields_of(line["event"]), line["event"]
+        VALIDATOR.validate(line)
+        assert set(line) <= fields_of(line["event"]), line["event"]
     return lines

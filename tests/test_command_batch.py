@@ -211,7 +211,15 @@ def test_check_counts_the_jobs_of_a_manifest_and_writes_nothing(tmp_path: Path, 
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout == f"spring: 2 jobs, all valid\n       1  {TEXT_MODEL}\n       1  {MASTER}\n"
     document = json.loads(batchgen("check", "m.yaml", "--json").stdout)
-    assert document == {"batch": "spring", "jobs": 2, "models": {TEXT_MODEL: 1, MASTER: 1}}
+    assert document == {
+        "event": "checked",
+        "batch": "spring",
+        "jobs": 2,
+        "models": {TEXT_MODEL: 1, MASTER: 1},
+        "warnings": [],
+        "hint": "`plan` says what a run would cost",
+        "next": "batchgen plan m.yaml",
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["m.yaml"]
     (tmp_path / "m.yaml").write_text("jobs: []\n")
     ended = batchgen("check", "m.yaml")

@@ -391,8 +391,9 @@ def test_a_plan_shows_warnings_and_the_first_different_prompts_in_full(commented
     assert " ".join(line.strip() for line in prompts[3:begin]) == ("long " * 40).strip()
     assert max(map(len, prompts[:begin])) <= 80
     assert prompts[begin + 1 : begin + 3] == ["      \\x1b[31m red", "      line"]
-    document = plan_json(plan)
-    assert document["warnings"] == (COMMENT,)
+    document = plan_json(plan, "batchgen run m.yaml")
+    assert document["warnings"] == [COMMENT]
+    assert document["next"] == "batchgen run m.yaml"
     assert document["first_prompts"][1] == {"job": "j2", "prompt": "long " * 40}
 
 

@@ -142,6 +142,7 @@ def test_of_two_verdicts_in_one_file_the_newer_one_counts(judged: Table, batchge
     path = write(judged, entry(verdict="rejected", at="2026-03-01T11:30:00Z"), entry(verdict="picked"))
     ended = batchgen("verdicts", "import", "spring.yaml", path, "--json")
     assert json.loads(ended.stdout) == {
+        "event": "imported",
         "batch": "spring",
         "imported": 1,
         "unchanged": 0,

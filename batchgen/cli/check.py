@@ -8,6 +8,8 @@ import click
 
 from batchgen.api.checking import check
 from batchgen.cli import options
+from batchgen.report import hints
+from batchgen.report.command_events import Checked
 from batchgen.report.formats import plural
 from batchgen.report.terminal import print_json, print_lines
 
@@ -20,8 +22,15 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
     """All problems are shown at once, with exit code 2."""
     valid = check(manifest, validate=validate, online=online)
     if as_json:
-        warnings = {"warnings": valid.warnings} if valid.warnings else {}
-        print_json({"batch": valid.batch, "jobs": valid.jobs, "models": valid.models, **warnings})
+        line: Checked = {
+            "event": "checked",
+            "batch": valid.batch,
+            "jobs": valid.jobs,
+            "models": dict(valid.models),
+            "warnings": list(valid.warnings),
+            **hints.advice("`plan` says what a run would cost", options.typed("plan")),
+        }
+        print_json(line)
         return
     for warning in valid.warnings:
         print_lines(f"warning: {warning}", err=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from batchgen import clock
+from batchgen.advice.command_line import typed_again
 from batchgen.api import running
 from batchgen.cli import options
 from batchgen.cli.run_options import run_options
@@ -33,6 +35,7 @@ def show_plan(path: Path, run_options: Mapping[str, Any], *, as_json: bool) -> N
     """Make a plan and print it."""
     plan = running.plan(path, **run_options)
     if as_json:
-        print_json(plan_json(plan))
+        words = [word for word in sys.argv[2:] if word != "--dry-run"]
+        print_json(plan_json(plan, typed_again(["run", *words])))
     else:
         print_lines(*plan_lines(plan, clock.utcnow()))

@@ -54,8 +54,16 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     problems = [problem for file in read for problem in file.problems]
     problems += [f"{verdict.source}: {verdict.id}: {reason}" for verdict, reason in imported.refused]
     if as_json:
-        result = {"imported": imported.new, "unchanged": imported.old, "problems": problems, "jobs": totals}
-        print_json({"batch": name, **result})
+        print_json(
+            {
+                "event": "imported",
+                "batch": name,
+                "imported": imported.new,
+                "unchanged": imported.old,
+                "problems": problems,
+                "jobs": totals,
+            }
+        )
     else:
         unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
         print_lines(f"{name}: {plural(imported.new, 'verdict')} imported{unchanged}")

@@ -8,7 +8,132 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
+from batchgen.jobs import State
 from batchgen.report.event_fields import Advice, LastRun, More, SettingValue, Summary
+
+
+class Checked(Advice):
+    """A manifest is valid: the line of `check`."""
+
+    event: Literal["checked"]
+    batch: str
+    jobs: int
+    models: dict[str, int]
+    """How many jobs each model has."""
+    warnings: list[str]
+    """What may go wrong all the same."""
+
+
+class PlannedModel(TypedDict):
+    """The jobs of one model that would be sent, and what those with a known price cost."""
+
+    model: str
+    jobs: int
+    unknown: int
+    """How many have no known price."""
+    lowest_usd: Decimal | None
+    """Of one job."""
+    highest_usd: Decimal | None
+    cost_usd: Decimal | None
+
+
+class PlannedPrompt(TypedDict):
+    """A prompt as it would be sent, and the first job that has it."""
+
+    job: str
+    prompt: str
+
+
+class WithinCap(TypedDict):
+    """What would be sent under `max_cost`."""
+
+    jobs: int
+    cost_usd: Decimal
+
+
+class Finish(TypedDict):
+    """When all would be done: as likely before as after, and nine times out of ten before."""
+
+    p50: datetime
+    p90: datetime
+
+
+class InTime(TypedDict):
+    """How many jobs would be sent and done by `--until`."""
+
+    at: datetime
+    jobs: int
+
+
+class Planned(Advice):
+    """What a run would do: the line of `plan` and of `run --dry-run`."""
+
+    event: Literal["planned"]
+    batch: str
+    jobs: int
+    new: int
+    edited: int
+    changed: list[str]
+    """Jobs that were changed after they were sent: a run asks for `--changed`."""
+    repeats: list[str]
+    """Jobs that were paid for before, or have a video already: a run asks for `--changed`."""
+    gone: int
+    """Jobs that are no longer in the manifest."""
+    states: dict[State, int]
+    to_send: int
+    not_selected: int
+    prices: list[PlannedModel]
+    prices_listed_at: datetime | None
+    prices_live: bool
+    """Whether the service lists these prices now."""
+    first_prompts: list[PlannedPrompt]
+    warnings: list[str]
+    cost_usd: Decimal | None
+    """Of the jobs to send, as far as prices are known; null where none is."""
+    unknown: int
+    """How many jobs to send have no known price."""
+    spent_usd: Decimal
+    reserved_usd: Decimal
+    max_cost_usd: Decimal | None
+    within_max_cost: WithinCap
+    results_kept_seconds: float | None
+    """How long the service keeps a finished file."""
+    finish: Finish
+    until: InTime | None
+
+
+class ModelFields(TypedDict, total=False):
+    """What a model has that the catalogue knows."""
+
+    retired: bool
+    parameters: list[str]
+    """Of the endpoint that is used by default: where more than one model may be meant."""
+    schemas: dict[str, dict[str, Any]]
+    """The JSON Schema of the body by endpoint, of the one model that was named."""
+
+
+class Model(ModelFields):
+    """A model: a line of `models`."""
+
+    event: Literal["model"]
+    model: str
+    types: list[str]
+    endpoints: list[str]
+    pricing: dict[str, Any] | None
+    """Its entry in the service's price list."""
+
+
+class VerdictsImported(TypedDict):
+    """Verdicts were brought into the job table: the line of `verdicts import`."""
+
+    event: Literal["imported"]
+    batch: str
+    imported: int
+    unchanged: int
+    """Verdicts that are not newer than those in the table."""
+    problems: list[str]
+    jobs: dict[str, int]
+    """How many jobs have each verdict by now."""
 
 
 class Status(Summary, More, Advice):

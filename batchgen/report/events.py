@@ -1,21 +1,26 @@
 """The JSON lines that commands write with `--json`: `event_schema.py` makes the JSON Schema of them.
 
-A line is one of these types; its `event` says which. Names and meanings stay; lines may gain fields.
+A line is one of these types; its `event` says which. Names and meanings stay; lines may gain fields. The rows of `sql`
+and the records of `export` are no events: they have the columns that were asked for.
 """
 
 from __future__ import annotations
 
 from batchgen.report.command_events import (
     Changed,
+    Checked,
     Copied,
     Discrepancy,
     Error,
     Examined,
     GivenBack,
     Held,
+    Model,
+    Planned,
     Reconciled,
     Settings,
     Status,
+    VerdictsImported,
 )
 from batchgen.report.run_events import (
     Done,
@@ -50,6 +55,10 @@ Event = (
     | Discrepancy
     | Reconciled
     | Examined
+    | Checked
+    | Planned
+    | Model
+    | VerdictsImported
     | Copied
     | GivenBack
     | Error

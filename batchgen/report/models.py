@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue.rules import conditions
+from batchgen.report.command_events import Model
 
 Schema = Mapping[str, Any]
 
@@ -121,13 +122,29 @@ def amount(entry: Mapping[str, Any], unit: str) -> str:
     return f"${entry['price']} for {number}{unit}"
 
 
-def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: bool) -> dict[str, Any]:
+def model_json(model: str, pricing: Mapping[str, Any] | None, *, with_schemas: bool) -> Model:
     """A model for programs. A model that is newer than the catalogue has nothing but a price."""
+    listed = dict(pricing) if pricing is not None else None
     if not catalogue.is_known(model):
-        return {"model": model, "types": [], "endpoints": [], "pricing": pricing, "parameters": []}
-    endpoints = catalogue.endpoints(model)
-    row: dict[str, Any] = {"model": model, "types": catalogue.kinds(model), "retired": catalogue.is_retired(model)}
-    row |= {"endpoints": endpoints, "pricing": pricing}
+        return {
+            "event": "model",
+            "model": model,
+            "types": [],
+            "endpoints": [],
+            "pricing": listed,
+            "parameters": [],
+        }
+    endpoints = list(catalogue.endpoints(model))
+    document: Model = {
+        "event": "model",
+        "model": model,
+        "types": list(catalogue.kinds(model)),
+        "retired": catalogue.is_retired(model),
+        "endpoints": endpoints,
+        "pricing": listed,
+    }
     if with_schemas:
-        return {**row, "schemas": {endpoint: catalogue.schema(model, endpoint) for endpoint in endpoints}}
-    return {**row, "parameters": catalogue.parameters(model, catalogue.endpoint(model))}
+        document["schemas"] = {endpoint: catalogue.schema(model, endpoint) for endpoint in endpoints}
+    else:
+        document["parameters"] = list(catalogue.parameters(model, catalogue.endpoint(model)))
+    return document

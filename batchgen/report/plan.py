@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from textwrap import wrap
-from typing import Any
 
 from batchgen.dry_run import ModelCost, Plan
+from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
+from batchgen.report.command_events import Planned, PlannedModel
 from batchgen.report.formats import counts, dollars, duration, local_time, plural
+from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
 
 WIDTH = 80  # columns of the narrowest terminal in use
@@ -120,10 +121,16 @@ def assumed_limits(plan: Plan) -> str:
     return f"{in_flight}, {round(plan.per_minute, 1):g} submits a minute{learned}"
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """A plan for programs."""
+def plan_json(plan: Plan, run_command: str) -> Planned:
+    """A plan for programs; `run_command` is the run that it is of, to type."""
     request, table = plan.request, plan.table
+    following = advice("there is nothing to send")
+    if table.synced.changed or table.repeats:
+        following = advice(HINTS[ManifestChanged], f"{run_command} --changed keep")
+    elif plan.to_send or any(table.states[state] for state in State if state.is_active):
+        following = advice("`run` does what is planned here", run_command)
     return {
+        "event": "planned",
         "batch": request.batch.name,
         "jobs": sum(table.states.values()),
         "new": table.synced.new,
@@ -131,14 +138,14 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "changed": [change.key for change in table.synced.changed],
         "repeats": [repeat.job.key for repeat in table.repeats],
         "gone": table.synced.gone,
-        "states": table.states,
+        "states": dict(table.states),
         "to_send": plan.to_send,
         "not_selected": table.left_out,
-        "prices": [asdict(model) for model in plan.models],
+        "prices": [model_json(model) for model in plan.models],
         "prices_listed_at": table.prices.listed_at,
         "prices_live": request.has_live_prices,
-        "first_prompts": [asdict(first) for first in plan.table.prompts],
-        "warnings": request.warnings,
+        "first_prompts": [{"job": first.job, "prompt": first.prompt} for first in table.prompts],
+        "warnings": list(request.warnings),
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
         "spent_usd": table.totals.spent,
@@ -148,4 +155,16 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "results_kept_seconds": request.keeps_results_for.total_seconds() if request.keeps_results_for else None,
         "finish": {"p50": plan.p50_at, "p90": plan.p90_at},
         "until": {"at": request.until, "jobs": plan.in_time} if request.until else None,
+        **following,
+    }
+
+
+def model_json(model: ModelCost) -> PlannedModel:
+    return {
+        "model": model.model,
+        "jobs": model.jobs,
+        "unknown": model.unknown,
+        "lowest_usd": model.lowest_usd,
+        "highest_usd": model.highest_usd,
+        "cost_usd": model.cost_usd,
     }
