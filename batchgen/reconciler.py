@@ -14,6 +14,7 @@ from http import HTTPStatus
 from sqlalchemy import Connection
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.jobs import ErrorClass, Job, State
 from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
@@ -266,7 +267,9 @@ class RepeatCheck:
         if matches:
             await context.database.write(takeover.settle, matches, context.folder, adopter, context.on_changed)
         if matches and context.on_changed == "keep":
-            context.warn(f"{len(matches)} job(s) were paid for before, or had their video, and are kept")
+            context.warn(
+                f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"
+            )
         if context.on_changed == "redo":
             return None
         return await context.database.read(repeats.newest_from_log, context.batch_id)

@@ -33,8 +33,9 @@ def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "next_command"),
     [
-        (("run", "no.yaml"), 2, "batchgen check no.yaml"),
-        (("plan", "no.yaml"), 2, "batchgen check no.yaml"),
+        (("run", "no.yaml"), 2, None),
+        (("plan", "no.yaml"), 2, None),
+        (("run", "wrong.yaml"), 2, "batchgen check wrong.yaml"),
         (("run", "m.yaml"), 4, "batchgen run m.yaml --json"),
         (("run", "m.yaml", "--unknown"), 2, "batchgen run --help"),
         (("run",), 2, "batchgen run --help"),
@@ -51,6 +52,7 @@ def test_a_command_that_fails_ends_with_an_event_that_says_what_to_do(
     arguments: tuple[str, ...], code: int, next_command: str | None, tmp_path: Path, batchgen: Command
 ) -> None:
     write_manifest(tmp_path / "m.yaml", 1)
+    (tmp_path / "wrong.yaml").write_text("jobs: 5")
     ended = batchgen(*arguments, "--json")
     error = check_events(ended.stdout)[-1]
     assert (ended.returncode, error["event"], error["exit_code"], error["next"]) == (code, "error", code, next_command)

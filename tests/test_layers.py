@@ -227,7 +227,7 @@ def test_only_the_command_line_and_the_reports_print() -> None:
         if {(owner, name) for owner, name, _ in calls(path)} & {("", "print"), ("click", "echo"), ("", "input")}:
             printers.add(module_of(path))
     packages = {name.split(".")[1] for name in printers}
-    assert packages <= {"cli", "report"}
+    assert packages <= {"cli", "report", "__main__"}  # where Ctrl-C may come before any of them is imported
 
 
 def test_only_one_module_writes_lines_so_that_none_can_control_the_terminal() -> None:

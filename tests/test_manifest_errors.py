@@ -64,7 +64,12 @@ GOLDEN = {
     "an unknown key": (f"jobs: [{MINIMAL}]\nlimit: 3\n", "2:1 a manifest has no key `limit` | did you mean limits?"),
     "a key like no other": (
         f"jobs: [{MINIMAL}]\nxyzzy: 3\n",
-        "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, include, defaults and jobs",
+        "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, include, defaults and jobs;"
+        " what all jobs have stands in `defaults`",
+    ),
+    "a misspelt model": (
+        "jobs: [{id: a, modle: x, prompt: y}]\n",
+        "1:8 the job has no `model` | write `model` in place of `modle`",
     ),
     "a matrix above the jobs": (
         f"matrix: {{a: [1]}}\njobs: [{MINIMAL}]\n",
@@ -380,3 +385,17 @@ def test_a_path_that_is_no_manifest_is_reported(folder: Path, name: str, message
         reader.read(folder / name)
     (problem,) = caught.value.problems
     assert (problem.message, problem.line, problem.column) == (message, 1, 1)
+
+
+def test_a_file_of_a_similar_name_is_suggested(folder: Path) -> None:
+    (folder / "spring.yaml").touch()
+    (folder / "hero.png").touch()
+    (folder / "dead.png").symlink_to("nowhere.png")
+    with pytest.raises(ManifestInvalid, match=r"did you mean .*spring\.yaml\?"):
+        reader.read(folder / "sprng.yaml")
+    hints = [
+        problems(folder, f"jobs: [{{id: a, model: {STANDARD}, prompt: x, image_url: {image}}}]\n")[0].hint
+        for image in ("heroo.png", "dead.png")
+    ]
+    assert "did you mean hero.png?" in hints[0]
+    assert "this is a link to a file that is not there" in hints[1]

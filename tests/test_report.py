@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.catalogue.wording import plural
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
-from batchgen.report.formats import dollars, duration, local_time, plural, shortened
+from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import SILENCE, Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines

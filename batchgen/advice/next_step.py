@@ -75,6 +75,9 @@ class NextStep:
 
 BY_EXIT_CODE = {
     ExitCode.DELIVERED: NextStep("look at the clips, and pick the good ones", "review"),
+    ExitCode.USAGE: NextStep(
+        "decide: --changed keep takes over what was paid for, --changed redo pays once more", "run --changed keep"
+    ),
     ExitCode.ACCOUNT: NextStep("top up the account or set a valid key; then the same command goes on", "run"),
     ExitCode.LIMIT_REACHED: NextStep("with a higher --max-cost or a later --until, the same command goes on", "run"),
     ExitCode.UNREACHABLE: NextStep("once the service answers, the same command goes on", "run"),
@@ -95,8 +98,11 @@ def next_step(ending: Ending) -> NextStep:
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
 
 
-def next_of(summary: BatchSummary, *, has_lost_files: bool = False) -> NextStep:
-    """What a person does about the jobs of a batch on which no run is at work."""
+def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: ExitCode | None = None) -> NextStep:
+    """What a person does about the jobs of a batch on which no run is at work.
+
+    `last` is how the last run ended, where that still keeps the next one from going on.
+    """
     waiting = sum(number for state, number in summary.counts.items() if not state.is_terminal) - summary.held
     if summary.held:
         return NextStep("say what became of the jobs that are held for a person", "resolve")
@@ -104,6 +110,8 @@ def next_of(summary: BatchSummary, *, has_lost_files: bool = False) -> NextStep:
         return NextStep("make the failed jobs pending again, then run", "retry")
     if has_lost_files:
         return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
+    if waiting and last:
+        return BY_EXIT_CODE[last]
     if waiting:
         return NextStep("the same command goes on with the jobs that are not delivered", "run")
     return NextStep("look at the clips, and pick the good ones", "review")

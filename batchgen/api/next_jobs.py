@@ -14,6 +14,7 @@ from typing import Any
 
 from batchgen.catalogue import pointers
 from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.wording import plural
 from batchgen.files.local_files import FileDigests
 from batchgen.files.output_paths import SPARE, folded, path_fault
 from batchgen.jobs import Parent
@@ -181,7 +182,7 @@ class Composer:
     def origin(self, row: Any) -> str:
         """Where a job comes from, in a line."""
         said = row.verdict or "no verdict"
-        stars = f", {row.stars} star{'s' if row.stars > 1 else ''}" if row.stars else ""
+        stars = f", {plural(row.stars, 'star')}" if row.stars else ""
         cost = f", {amount_text(row.cost_usd)} USD" if row.cost_usd is not None else ""
         return f"{row.key} of {self.made.batch}: {said}{stars}{cost}"
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from batchgen.catalogue.wording import plural
 from batchgen.jobs import Outcome, State
 
 CHARGE_LAG = timedelta(hours=1)
@@ -233,6 +234,6 @@ def normal_until(moment: datetime) -> str:
 
 def parts_of(attempt: BilledAttempt) -> str:
     """How many transactions it has, where that is more than one charge."""
-    refunds = f", {attempt.refunds} refund{'s' if attempt.refunds > 1 else ''}" if attempt.refunds else ""
-    charges = f"{attempt.charges} charge{'' if attempt.charges == 1 else 's'}"
+    refunds = f", {plural(attempt.refunds, 'refund')}" if attempt.refunds else ""
+    charges = plural(attempt.charges, "charge")
     return f"; {charges}{refunds}" if refunds or attempt.charges > 1 else ""

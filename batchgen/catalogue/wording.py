@@ -1,4 +1,4 @@
-"""How messages list alternatives, suggest the nearest name, quote a value, and say what a schema allows."""
+"""How messages count and list things, suggest the nearest name, quote a value, and say what a schema allows."""
 
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -32,16 +32,29 @@ def listed(values: Sequence[object], conjunction: str = "and") -> str:
     return f" {conjunction} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
+def plural(number: int, noun: str) -> str:
+    """1 job, 2 jobs."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def nearest_hint(name: str, candidates: Collection[str]) -> str:
     """The hint "did you mean …?" with the most similar candidate; empty where none is similar."""
-    return _nearest_hint(name[:COMPARED], tuple(candidates)[:CANDIDATES])
+    near = nearest_name(name, candidates)
+    return f"did you mean {near}?" if near else ""
+
+
+def nearest_name(name: str, candidates: Collection[str]) -> str:
+    """The most similar candidate; "" where none is similar."""
+    return _nearest_name(name[:COMPARED], tuple(candidates)[:CANDIDATES])
 
 
 @lru_cache(maxsize=1_000)
-def _nearest_hint(name: str, candidates: tuple[str, ...]) -> str:
-    """The same for the thousand rows that have the same mistake, because comparing is slow."""
-    matches = get_close_matches(name, candidates, n=1)
-    return f"did you mean {matches[0]}?" if matches else ""
+def _nearest_name(name: str, candidates: tuple[str, ...]) -> str:
+    folded: dict[str, str] = {}
+    for candidate in candidates:
+        folded.setdefault(candidate[:COMPARED].casefold(), candidate)
+    near = get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else ""
 
 
 def suggestion(name: str, candidates: Collection[str]) -> str:

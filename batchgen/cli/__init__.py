@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from batchgen import __version__
-from batchgen.errors import BatchgenError, ExitCode, Interrupted
+from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 
 COMMANDS = {
@@ -152,6 +152,11 @@ def main() -> None:
         commands(prog_name="batchgen")
     except BatchgenError as error:
         print_lines(*str(error).split("\n"), err=True)
+        if isinstance(error, ManifestChanged):
+            from batchgen.advice.command_line import typed_again
+
+            keep = typed_again([*sys.argv[1:], "--changed", "keep"])
+            print_lines(f"Next: `{keep}`, or with redo in place of keep", err=True)
         report_error(error)
         sys.exit(error.exit_code)
     except Exception as error:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from batchgen import clock
 from batchgen.api.opening import OpenRun
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.jobtable.blockers import Blocker
 from batchgen.limits.in_force import read_in_force
 from batchgen.report import hints
-from batchgen.report.formats import counts, plural
+from batchgen.report.formats import counts
 from batchgen.report.run_events import Elsewhere, Enrolled, Warned
 from batchgen.report.settings import in_force_lines, settings_json
 from batchgen.report.terminal import print_json, print_lines

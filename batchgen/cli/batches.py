@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.advice.command_line import command_line
-from batchgen.catalogue.wording import listed
+from batchgen.catalogue.wording import listed, plural
 from batchgen.cli.options import mark_simulated, next_command, typed_db
 from batchgen.errors import UsageError
 from batchgen.jobs import State
@@ -18,7 +18,6 @@ from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, store
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.patterns import is_pattern, matching
-from batchgen.report.formats import plural
 from batchgen.report.hints import CommandLine
 from batchgen.services.registry import SIMULATOR
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch, stored_batch
 from batchgen.cli.changes import print_changed
@@ -17,7 +18,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
-from batchgen.report.formats import plural, shortened
+from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 

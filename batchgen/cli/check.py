@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from batchgen.api.checking import check
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.report import hints
 from batchgen.report.command_events import Checked
-from batchgen.report.formats import plural
 from batchgen.report.terminal import print_json, print_lines
 
 

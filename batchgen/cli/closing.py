@@ -15,6 +15,7 @@ from batchgen import clock
 from batchgen.advice.next_step import NextStep, next_step
 from batchgen.api.opening import OpenRun
 from batchgen.billing.closing import CLOSING_JOBS, ClosingBill, closing_bill
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.ending import Ending
 from batchgen.errors import ExitCode
@@ -26,7 +27,7 @@ from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch
 from batchgen.report import hints
 from batchgen.report.bill import closing_line
-from batchgen.report.formats import counts, dollars, duration, plural
+from batchgen.report.formats import counts, dollars, duration
 from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import (
     blocker_line,

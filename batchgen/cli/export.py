@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import BatchgenError, ExitCode, StorageError, UsageError
@@ -29,7 +30,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
-from batchgen.report.formats import plural, shortened
+from batchgen.report.formats import shortened
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
 from batchgen.report.words import lost_lines
 

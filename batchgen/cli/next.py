@@ -12,6 +12,7 @@ from batchgen import clock
 from batchgen.advice.command_line import MANIFEST_SUFFIXES
 from batchgen.api.next_jobs import NextManifest, NextOptions
 from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_for_the_time
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import StorageError, UsageError
@@ -22,7 +23,7 @@ from batchgen.jobtable.batches import stored_batches, table_location
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.manifest import bounds
-from batchgen.report.formats import plural, shortened
+from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
 
 SHOWN_IDS = 5

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from batchgen import clock
 from batchgen.advice.next_step import stop_of
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.report import hints
 from batchgen.report.event_fields import Advice
-from batchgen.report.formats import local_time, plural
+from batchgen.report.formats import local_time
 from batchgen.report.hints import CommandLine
 from batchgen.report.settings import pause_notice
 from batchgen.runner import Runner

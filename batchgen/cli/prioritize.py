@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.cli.changes import print_changed
@@ -16,7 +17,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands, settings
 from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.settings import Place
-from batchgen.report.formats import plural, shortened
+from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 

@@ -10,12 +10,12 @@ import click
 from rich import filesize
 from sqlalchemy import Connection
 
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch, stored_batch
 from batchgen.files.report_file import judge
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import ClipFile
-from batchgen.report.formats import plural
 from batchgen.report.terminal import print_lines
 from batchgen.review.page import read_page
 from batchgen.review.posters import PosterSource

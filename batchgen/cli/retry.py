@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import job_keys, open_batch
 from batchgen.cli.changes import print_changed
@@ -18,7 +19,7 @@ from batchgen.jobtable import commands, delivery
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.steering import deadline_after
-from batchgen.report.formats import plural, shortened
+from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 

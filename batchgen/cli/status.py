@@ -13,13 +13,14 @@ from batchgen.advice.command_line import options_of
 from batchgen.advice.next_step import next_of
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
 from batchgen.report import hints
-from batchgen.report.formats import local_time, plural
+from batchgen.report.formats import local_time
 from batchgen.report.settings import in_force_lines, setting_value
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
@@ -34,6 +35,12 @@ from batchgen.report.words import (
 
 OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ERROR)
 """Endings of a run whose reasons are among what the jobs wait for, and why they failed."""
+
+CONDITIONS = {
+    ExitCode.USAGE: "; with --changed redo it pays once more",
+    ExitCode.LIMIT_REACHED: ", with a higher max_cost or a later until",
+}
+"""On what the next run goes on, by the ending of the last one that would come again."""
 
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
@@ -68,7 +75,7 @@ def command(manifest: Path | None, db: str | None, verify: bool, watch: bool, as
 def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     """Print the event `status`."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
-    to_type = commands_on(status.batch, manifest)
+    to_type = commands_after(status, manifest)
     fields: dict[str, Any] = {"runs": status.runs, "missing": lost_json(status.lost), "remarks": status.remarks}
     fields |= suspects_json(status.suspects)
     in_force = status.in_force
@@ -83,9 +90,8 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
     else:
-        step = next_of(summary, has_lost_files=bool(status.lost.files))
-        again = run_again(status, to_type) if step.command == "run" else step.command and to_type(step.command)
-        advice = hints.advice(step.hint, again)
+        step = next_of(summary, has_lost_files=bool(status.lost.files), last=obstacle(status))
+        advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = summary_json(batch.name, summary, blockers, to_type)
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
     print_json({"event": "status", **document, **fields, **more, **advice})
@@ -94,7 +100,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
 def print_status(status: BatchStatus, manifest: Path | None) -> None:
     """Print how a batch stands."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
-    now, to_type = clock.utcnow(), commands_on(status.batch, manifest)
+    now, to_type = clock.utcnow(), commands_after(status, manifest)
     print_lines(summary_line(batch.name, batch.service, summary))
     # The line of the pause says more than what the pending jobs wait for.
     waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
@@ -112,16 +118,29 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
         if last and last.ended_at and last.message and last.exit_code not in OTHERWISE_SHOWN:
             first, *rest = last.message.split("\n")
             lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
-        later = ", once the pause has ended" if status.in_force.pause else ""
-        lines.append(f"no run is at work: `{run_again(status, to_type)}` goes on{later}")
+        before = obstacle(status)
+        then = ", once the pause has ended" if status.in_force.pause else CONDITIONS[before] if before else ""
+        run = "run --changed keep" if before is ExitCode.USAGE else "run"
+        lines.append(f"no run is at work: `{to_type(run)}` goes on{then}")
     for line in lines:
         print_lines(f"  {line}")
 
 
-def run_again(status: BatchStatus, to_type: hints.CommandLine) -> str:
-    """The command of the last run: without its cap, another would spend more."""
+def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
+    """A function from the name of a command to its text. `run` is the last one: without its cap it would spend more."""
+    to_type, last = commands_on(status.batch, manifest), status.last_run
+    options = options_of(last.limits, last.selection) if last else ""
+    return lambda name: to_type(name) + (options if name.startswith("run") else "")
+
+
+def obstacle(status: BatchStatus) -> ExitCode | None:
+    """How the last run ended, where the same command would end so again."""
     last = status.last_run
-    return to_type("run") + (options_of(last.limits, last.selection) if last else "")
+    if not last or not last.ended_at or last.exit_code not in CONDITIONS:
+        return None
+    changes = [value.set_at for value in status.in_force.set_values if value.set_at]
+    is_changed = last.exit_code == ExitCode.LIMIT_REACHED and any(at > last.ended_at for at in changes)
+    return None if is_changed else ExitCode(last.exit_code)
 
 
 def move_line(move: Departure) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import stored_batch
 from batchgen.jobtable import leases, settings
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.in_force import InForce, read_in_force
-from batchgen.report.formats import plural
 from batchgen.report.settings import runs_line, settings_json
 from batchgen.report.terminal import print_json, print_lines
 

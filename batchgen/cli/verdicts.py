@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import ExitCode, UsageError
@@ -17,7 +18,7 @@ from batchgen.jobtable import verdicts
 from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Imported
-from batchgen.report.formats import counts, plural
+from batchgen.report.formats import counts
 from batchgen.report.terminal import print_json, print_lines
 
 AT_ONCE = 500

@@ -15,6 +15,7 @@ import click
 from batchgen.advice.command_line import command_line
 from batchgen.advice.next_step import next_step
 from batchgen.api.worker import Worker, WorkerRun
+from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.signals import signals_handled
@@ -24,7 +25,7 @@ from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
 from batchgen.report import hints
 from batchgen.report.event_fields import Advice
-from batchgen.report.formats import plural, shortened
+from batchgen.report.formats import shortened
 from batchgen.report.log import log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.run_events import Worked

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, ok, problem
 from batchgen.doctor.folder import files_without_row
 from batchgen.doctor.table import Command, TableExam, moved_finding
@@ -19,7 +20,6 @@ from batchgen.jobtable.engine import database_url, path_of
 from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
-from batchgen.report.formats import plural
 from batchgen.services.registry import SIMULATOR
 
 SHOWN = 20  # files without a row that are named

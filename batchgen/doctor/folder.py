@@ -10,12 +10,12 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.errors import BatchgenError, ExitCode, UsageError
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url, split_url
 from batchgen.files.placing import ScratchFolder
-from batchgen.report.formats import plural
 from batchgen.services.account import Variables, read_dotenv
 
 PART = re.compile(r".+\.([0-9a-f]{12})\.part")

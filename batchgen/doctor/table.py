@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from batchgen import clock
+from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts
 from batchgen.doctor.service import ServiceCondition
@@ -26,7 +27,6 @@ from batchgen.jobtable.inspection import BatchCondition, TableCondition, inspect
 from batchgen.jobtable.migrations import HEAD
 from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.place import is_missing
-from batchgen.report.formats import plural
 from batchgen.services.registry import SIMULATOR, plugin
 
 SHOWN = 3  # lost files that are named

@@ -6,12 +6,18 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
 LISTED = 200_000
 """Names of one folder that are compared: a larger folder takes seconds to list."""
+COMPARED = 100
+"""Characters of a name that are compared: comparing takes time in the square of the length."""
+CANDIDATES = 1_000
+NEAR = 0.8
+"""How similar a name must be, from 0 to 1, to be suggested: one slip in a short name is."""
 FILE_LINK = re.compile(r"file:(//(localhost)?)?(?=/)", re.IGNORECASE)
 
 
@@ -33,8 +39,14 @@ class FileNames:
         return path
 
     def similar(self, folder: Path, path: str) -> str | None:
-        """The path of a file whose name differs from `path` in the case of its letters alone."""
-        return next(filter(None, (self.match(folder, candidate) for candidate in spellings(path))), None)
+        """The path of another file, whose name differs from `path` in the case of its letters, or is the nearest."""
+        matches = [match for candidate in spellings(path) if (match := self.match(folder, candidate)) and match != path]
+        if matches:
+            return matches[0]
+        place, slash, name = path.rpartition("/")
+        names = [other for spelt in self.names(folder / f"{place}{slash}").values() for other in spelt if other != name]
+        near = get_close_matches(name[:COMPARED], names[:CANDIDATES], 1, NEAR)
+        return f"{place}{slash}{near[0]}" if near else None
 
     def match(self, folder: Path, path: str) -> str | None:
         """The existing path that is `path` but for letter case and the form of accents, if there is only one."""
@@ -55,9 +67,20 @@ class FileNames:
                 with os.scandir(folder) as entries:
                     for entry in islice(entries, LISTED):
                         names.setdefault(folded(entry.name), []).append(entry.name)
-            except OSError:
+            except (OSError, ValueError):
                 pass  # what cannot be listed has no names to compare
         return self.folders[folder]
+
+
+def similar_file(path: Path) -> str:
+    """The hint "did you mean …?" with the file whose name is nearest to that of one which is not there; "" for none."""
+    similar = FileNames().similar(path.parent, path.name) if len(path.name) <= COMPARED else None
+    return f"did you mean {path.parent / similar}?" if similar else ""
+
+
+def no_such_manifest(path: Path) -> str:
+    """What to say of a manifest that is not there."""
+    return f"{path}: there is no such manifest; {similar_file(path) or '`batchgen init` writes one'}"
 
 
 def spellings(path: str) -> Iterator[str]:

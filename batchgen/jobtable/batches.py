@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Row, select
 
 from batchgen.errors import UsageError
+from batchgen.files.spelling import no_such_manifest
 from batchgen.jobtable.database import Database, shown
 from batchgen.jobtable.schema import batches
 
@@ -52,9 +53,7 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
     location = table_location(db, manifest or Path("batchgen.db"))
     if not table_exists(location):
         if manifest and not manifest.exists():
-            raise UsageError(
-                f"{manifest}: there is no such manifest\n{location}: there is no job table; name one with --db"
-            )
+            raise UsageError(f"{no_such_manifest(manifest)}\n{location}: there is no job table; name one with --db")
         raise UsageError(f"{location}: there is no job table yet; {run_command} makes it")
     with Database(location) as database:
         yield database

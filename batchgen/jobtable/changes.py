@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from batchgen.catalogue.wording import plural
 from batchgen.files import local_files
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable.schema import jobs
@@ -54,7 +55,7 @@ def shorten(value: Any, longest: int = 60) -> str:
 
 def refusal(manifest: Path, changes: Sequence[Change]) -> str:
     return (
-        f"{manifest}: {len(changes)} job(s) were changed after they were sent and may be paid for:\n"
+        f"{manifest}: {plural(len(changes), 'job')} changed after being sent, which may be paid for:\n"
         + "\n".join(f"  {change}" for change in changes)
         + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
         "\nor --changed redo (collect it under another name and pay for a new one)."

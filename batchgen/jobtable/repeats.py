@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select, update
 
 from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.wording import plural
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import name_of
@@ -104,10 +105,10 @@ def record_comparison(connection: Connection, batch_id: int, at: datetime) -> No
 def refusal(repeats: Sequence[Repeat]) -> str:
     more = len(repeats) - SHOWN
     return (
-        f"{len(repeats)} job(s) were paid for before, or have their video already:\n"
+        f"{plural(len(repeats), 'job')} paid for before, or with a video already:\n"
         + "\n".join(f"  {repeat}" for repeat in repeats[:SHOWN])
         + (f"\n  and {more} more" if more > 0 else "")
-        + "\nNothing has been sent for them. Run again with --changed keep (take over what was paid for)"
+        + "\nNone of them has been sent. Run again with --changed keep (take over what was paid for)"
         "\nor --changed redo (pay for these once more). If another job table has these jobs, name it with --db."
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
-from batchgen.catalogue.wording import listed, quoted
+from batchgen.catalogue.wording import listed, nearest_name, quoted
 from batchgen.catalogue.written import Written, plain, trimmed
 from batchgen.files.output_paths import SPARE, path_fault, tidy
 from batchgen.jobs import JobSpec, Parent
@@ -112,7 +112,9 @@ class JobBuilder(TemplateFiller):
     def model(self) -> str | None:
         node = self.fields.get("model")
         if node is None or node.value is None:
-            self.report(self.entry.node, "the job has no `model`", "name one here or in `defaults`")
+            self.report(
+                self.entry.node, "the job has no `model`", self.misspelt("model") or "name one here or in `defaults`"
+            )
             return None
         if type(node.value) is not str:
             self.report(node, f"`model` must be text, not {quoted(node.value)}")
@@ -132,6 +134,11 @@ class JobBuilder(TemplateFiller):
         self.report(node, f"there is no model `{name[:100]}`", hint)
         return None
 
+    def misspelt(self, key: str) -> str:
+        """What to do about a key that is missing because it is misspelt; "" where it is not."""
+        near = nearest_name(key, self.params)
+        return f"write `{key}` in place of `{near}`" if near else ""
+
     def endpoint(self, model: str) -> str:
         """The path that serves the model in the manifest's style. A style that it has not is reported."""
         style = self.jobs.header.service.endpoint
@@ -146,7 +153,7 @@ class JobBuilder(TemplateFiller):
         """The id of the current job, and where it is written."""
         node = self.entry.own("id")
         if node is None:
-            hint = "give it one: it is the job's name from run to run"
+            hint = self.misspelt("id") or "give it one: it is the job's name from run to run"
             self.report(self.entry.node, "the job has no `id`", hint)
             return None, None
         if templated(node):

@@ -171,6 +171,8 @@ class JobList:
                     raise
                 similar = self.file_names.similar(self.folder, path)
                 hint = f"did you mean {similar[:200]}?" if similar else missing_hint(path)
+                if os.path.lexists(self.folder / existing):
+                    hint = "this is a link to a file that is not there"
                 raise InputFault(str(fault), hint) from None
 
         return self._once(path, medium, inspect_file)

@@ -106,8 +106,10 @@ def report(
         to.add(parent.keys[str(name)] if context["at_key"] else node, context["message"], context["hint"])
     elif error["type"] in UNKNOWN_KEY:
         names = choices if len(path) == 1 else [key for branch in siblings for key in branch.get("properties", ())]
-        whose = "a manifest" if len(path) == 1 else f"`{path[-2]}`"
-        to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", suggestion(str(name), names))
+        whose, hint = "a manifest" if len(path) == 1 else f"`{path[-2]}`", suggestion(str(name), names)
+        if len(path) == 1 and not nearest_hint(str(name), names):
+            hint += "; what all jobs have stands in `defaults`"
+        to.add(parent.keys[str(name)], f"{whose} has no key `{str(name)[:100]}`", hint)
     else:
         subject = f"`{name}`" if isinstance(name, str) else f"an entry of `{path[-2]}`"
         expected, value = allowed_types(alternatives), quoted(node.value)

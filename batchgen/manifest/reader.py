@@ -10,6 +10,7 @@ from batchgen.catalogue import is_retired, learned_at
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
+from batchgen.files.spelling import similar_file
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Location, TooManyProblems
@@ -109,7 +110,14 @@ def _read_manifest(path: Path) -> bytes:
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
         raise InvalidValue("this is a file of rows, not a manifest", hint)
-    return read_bytes(path, "manifest", "there is no such manifest", bounds.MANIFEST_BYTES)
+    missing = "there is no such manifest"
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        raise InvalidValue(missing, similar_file(path)) from None
+    except (OSError, ValueError):
+        pass  # `read_bytes` has the message.
+    return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
 
 
 def _decode(path: Path, raw: bytes) -> SourceText:

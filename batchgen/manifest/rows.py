@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from batchgen.catalogue.wording import plural
 from batchgen.catalogue.written import Written, trimmed
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
@@ -174,7 +175,7 @@ class RowsFile:
                     self.check_header(header, first)
                     columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
                 elif len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
-                    number = f"{len(cells)} field{'s' if len(cells) > 1 else ''}"
+                    number = plural(len(cells), "field")
                     hint = f"put a field that holds a {DELIMITER_NAMES.get(delimiter, delimiter)} in quotes"
                     self.report(first, f"the row does not have the header's {len(header)} fields: {number}", hint)
                 else:

@@ -15,9 +15,10 @@ from batchgen.billing.closing import ClosingBill
 from batchgen.billing.reconcile import Comparison
 from batchgen.billing.settlements import Settlement
 from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.wording import plural
 from batchgen.files.report_file import report_file
 from batchgen.jobs import State
-from batchgen.report.formats import dollars, plural
+from batchgen.report.formats import dollars
 from batchgen.services.text import visible
 
 COLUMNS = (

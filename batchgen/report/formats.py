@@ -31,11 +31,6 @@ def local_time(moment: datetime, now: datetime) -> str:
     return f"{local:%H:%M}" if local.date() == now.astimezone().date() else f"{local:%Y-%m-%d %H:%M}"
 
 
-def plural(number: int, noun: str) -> str:
-    """1 job, 2 jobs."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def shortened(names: Sequence[str], limit: int = 20) -> str:
     """The first `limit` names, and how many more there are."""
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""

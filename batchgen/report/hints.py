@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 
@@ -44,6 +45,8 @@ REPEATABLE = (AccountError, Interrupted, ServiceUnreachable, StorageError)
 def error_json(error: BatchgenError, arguments: Sequence[str]) -> Error:
     """An error for programs; `arguments` are those of the command that failed."""
     hint = next(text for kind, text in HINTS.items() if isinstance(error, kind))
+    if is_missing(error):
+        hint = "name a manifest that is there, or let `batchgen init` write one"
     problems = error.problems[:PROBLEMS_SHOWN] if isinstance(error, ManifestInvalid) else []
     return {
         "event": "error",
@@ -73,11 +76,18 @@ def usage_json(message: str, arguments: Sequence[str]) -> Error:
 
 def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
     """The command to type after an error."""
+    if is_missing(error):
+        return None
     if isinstance(error, ManifestInvalid) and error.problems:
         return f"batchgen check {shlex.quote(manifest_of(arguments) or str(error.problems[0].path))}"
     if isinstance(error, ManifestChanged):
         return typed_again([*arguments, "--changed", "keep"])
     return typed_again(arguments) if isinstance(error, REPEATABLE) else None
+
+
+def is_missing(error: BatchgenError) -> bool:
+    """Whether the manifest itself is not there."""
+    return isinstance(error, ManifestInvalid) and any(not os.path.lexists(problem.path) for problem in error.problems)
 
 
 def manifest_of(arguments: Sequence[str]) -> str | None:

@@ -7,12 +7,13 @@ from datetime import datetime
 from decimal import Decimal
 from textwrap import wrap
 
+from batchgen.catalogue.wording import plural
 from batchgen.dry_run import ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
 from batchgen.report.command_events import Planned, PlannedModel
-from batchgen.report.formats import counts, dollars, duration, local_time, plural
+from batchgen.report.formats import counts, dollars, duration, local_time
 from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
 

@@ -19,8 +19,8 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.wording import plural
 from batchgen.errors import UsageError
-from batchgen.report.formats import plural
 from batchgen.report.terminal import print_lines, print_text
 from batchgen.services.text import visible, visible_json
 

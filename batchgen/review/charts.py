@@ -13,9 +13,10 @@ from decimal import Decimal
 from html import escape
 from statistics import quantiles
 
+from batchgen.catalogue.wording import plural
 from batchgen.jobs import State
 from batchgen.jobtable.clips import Clip
-from batchgen.report.formats import dollars, duration, plural
+from batchgen.report.formats import dollars, duration
 from batchgen.review.data import bounded
 
 WIDTH = 360

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 
 from batchgen import catalogue
+from batchgen.catalogue.wording import plural
 from batchgen.errors import Problem
 from batchgen.jobs import JobSpec
 from batchgen.manifest.reader import Manifest
@@ -85,6 +86,6 @@ def describe_fault(link: str, fault: str, jobs: list[JobSpec]) -> str:
     """A problem in words: the link, the jobs that use it, the fault."""
     shown = link if len(link) <= LINK_CHARS_MAX else f"{link[:LINK_CHARS_MAX]}…"
     more = len(jobs) - 1
-    others = f" and {more} more job{'' if more == 1 else 's'}" if more else ""
+    others = f" and {plural(more, 'more job')}" if more else ""
     row = f" ({jobs[0].origin})" if jobs[0].origin else ""
     return f"the image {shown} of the job `{jobs[0].key}`{row}{others} {fault}"
