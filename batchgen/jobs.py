@@ -64,6 +64,29 @@ class State(StrEnum):
         """A person may try it again: by asking for the same generation, or by a new attempt."""
         return self in (State.FAILED, State.CANCELLED)
 
+    @property
+    def waits_for(self) -> str:
+        """What brings a job on that was sent, in words; "" where no job stays in the state."""
+        return WAITS_FOR.get(self, "")
+
+    @property
+    def charge(self) -> str:
+        """What a job has cost that a person cancels, in words; "" where nobody can cancel it."""
+        return CHARGES.get(self, "")
+
+
+WAITS_FOR = {
+    State.DOWNLOADING: "downloads",
+    State.GENERATING: "generations at the service",
+    State.UNCONFIRMED: "the service to tell whether a request was accepted",
+}
+CHARGES = {
+    State.PENDING: "waiting to be sent, so nothing more is charged",
+    State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
+    State.GENERATING: "accepted by the service, which may finish it and charge it; the video is not fetched",
+    State.DOWNLOADING: "finished and charged; the video is not fetched",
+    State.FAILED: "failed before; what it cost stays as it was",
+}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.PENDING: frozenset({State.SUBMITTING, State.CANCELLED}),

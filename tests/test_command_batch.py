@@ -143,7 +143,7 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     assert "`batchgen run m.yaml`" in retried.stderr
     assert "there is nothing to retry" in batchgen("retry", "m.yaml").stdout
 
-    assert batchgen("cancel", "m.yaml").stdout.startswith(f"1 job cancelled: {failed['key']}\n")
+    assert batchgen("cancel", "m.yaml").stdout.startswith(f"1 job cancelled:\n  {failed['key']}: ")
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 0
     assert "2 done, 1 cancelled" in ended.stdout

@@ -166,10 +166,10 @@ def test_a_late_acceptance_of_a_cancelled_job_stays_in_the_ledger_and_is_found_b
 
 
 CANCELLED = [
-    (State.PENDING, "was waiting to be sent, so nothing is charged"),
+    (State.PENDING, "waiting to be sent, so nothing more is charged"),
     (State.UNCONFIRMED, "sent, and the answer is unknown: it may be charged"),
     (State.GENERATING, "accepted by the service, which may finish it and charge it"),
-    (State.DOWNLOADING, "finished and charged; its video is not fetched"),
+    (State.DOWNLOADING, "finished and charged; the video is not fetched"),
     (State.FAILED, "failed before; what it cost stays as it was"),
 ]
 
@@ -212,7 +212,14 @@ def test_a_pattern_cancels_what_was_never_sent_of_the_jobs_that_it_fits(table: T
     for pattern, reason in (("hero-*", "fits 3 jobs, of which none is pending"), ("moon-*", "fits the id of no job")):
         refused = run_command(table, "cancel", "tram-1", pattern)
         assert (type(refused.exception).__name__, reason in str(refused.exception)) == ("UsageError", True)
+    (unknown,) = str(run_command(table, "cancel", "hero1").exception).splitlines()[:-1]
+    assert unknown == "hero1: there is no such job in this batch; did you mean hero-1?"
     assert table.states() == states, "a command that is refused changes nothing"
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_a_cancelled_job_has_cost_is_said_for_each_state_that_it_can_leave(state: State) -> None:
+    assert bool(state.charge) is state.is_cancellable
 
 
 def test_a_pattern_takes_up_failed_and_cancelled_jobs_again_and_no_delivered_one(table: Table) -> None:

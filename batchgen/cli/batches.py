@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.advice.command_line import command_line
-from batchgen.catalogue.wording import listed, plural
+from batchgen.catalogue.wording import listed, nearest_hint, plural
 from batchgen.cli.options import mark_simulated, next_command, typed_db
 from batchgen.errors import UsageError
 from batchgen.jobs import State
@@ -67,24 +67,32 @@ def job_keys(
     states = database.read_now(commands.states_of, batch_id, ids)
     others = [id_ for id_ in ids if id_ not in states]
     patterns = [id_ for id_ in others if is_pattern(id_)]
-    problems = [f"{id_}: there is no such job in this batch" for id_ in others if not is_pattern(id_)]
-    problems += [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
+    of_all = database.read_now(commands.all_states, batch_id) if others else {}
+    problems = [unknown_id(id_, of_all) for id_ in others if not is_pattern(id_)]
+    refused = [f"{key}: is {state}" for key, state in states.items() if state not in allowed]
+    if refused:
+        problems += [*refused, f"Only {words(allowed, 'and')} jobs can be {verb}."]
     keys = list(states)
-    of_all = database.read_now(commands.all_states, batch_id) if patterns else {}
     for pattern, fitting in zip(patterns, matching(of_all, patterns), strict=True):
         chosen = [key for key in fitting if of_all[key] in by_pattern]
         if not chosen:
             problems.append(
-                f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern, 'or')}"
+                f"{pattern}: fits {plural(len(fitting), 'job')}, of which none is {words(by_pattern, 'or')}:"
+                f" a pattern names only such jobs"
             )
         keys += chosen
     gone = database.read_now(commands.gone, batch_id, keys)
     problems += [f"{key}: left the manifest, or goes on under another name" for key in ids if key in gone]
     keys = [key for key in keys if key not in gone]
     if problems:
-        only = f"Only {words(allowed, 'and')} jobs can be {verb}. Nothing has been changed."
-        raise UsageError("\n".join([*problems, only]))
+        raise UsageError("\n".join([*problems, "Nothing has been changed."]))
     return list(dict.fromkeys(keys))
+
+
+def unknown_id(id_: str, keys: Collection[str]) -> str:
+    """What to say of an id that no job has, with the nearest one."""
+    hint = nearest_hint(id_, keys)
+    return f"{id_}: there is no such job in this batch{f'; {hint}' if hint else ''}"
 
 
 def words(states: Collection[State], conjunction: str) -> str:

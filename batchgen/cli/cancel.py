@@ -23,14 +23,6 @@ from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
 
 IDS_TYPED = 20  # in the command that takes them up again
-MONEY = {
-    State.PENDING: "was waiting to be sent, so nothing is charged",
-    State.UNCONFIRMED: "sent, and the answer is unknown: it may be charged",
-    State.GENERATING: "accepted by the service, which may finish it and charge it; its video is not fetched",
-    State.DOWNLOADING: "finished and charged; its video is not fetched",
-    State.FAILED: "failed before; what it cost stays as it was",
-}
-"""What it means for the money to cancel a job, by the state that it leaves."""
 PAID_AGAIN = "a retry of what the service has ended is a new generation, which is paid for"
 
 
@@ -63,11 +55,11 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     if not cancelled:
         print_lines("every job has been sent or has ended: there is nothing to cancel without an id")
         return
-    print_lines(f"{plural(len(cancelled), 'job')} cancelled: {shortened(list(cancelled))}")
-    for state, meaning in MONEY.items():
+    print_lines(f"{plural(len(cancelled), 'job')} cancelled:")
+    for state in State:
         of_state = [key for key, left in cancelled.items() if left is state and key not in ended]
         if of_state:
-            print_lines(f"  {shortened(of_state)}: {meaning}")
+            print_lines(f"  {shortened(of_state)}: {state.charge}")
     if ended:
         print_lines(f"  {shortened(ended)}: the service has ended the generation")
     if runs:

@@ -20,11 +20,7 @@ from batchgen.jobtable.transition import next_due
 
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
-WAITING_FOR = {
-    State.DOWNLOADING: "downloads",
-    State.GENERATING: "generations at the service",
-    State.UNCONFIRMED: "the service to tell whether a request was accepted",
-}
+WAITING_FOR = {state: state.waits_for for state in reversed(State) if state.waits_for}
 FREE_PLACE = "a free place within the limits"
 A_RUN = "a run"
 RESUME = "`batchgen resume`"
