@@ -144,6 +144,8 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["retry", "m.yaml"], "`batchgen run m.yaml` makes it"),
         (["cancel", "m.yaml", "--simulate"], "`batchgen run m.yaml --simulate` makes it"),
         (["frobnicate"], "No such command 'frobnicate'"),
+        (["statsu"], "Did you mean `status`?"),
+        (["m.yaml"], "m.yaml is no command. Did you mean `batchgen run m.yaml`?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

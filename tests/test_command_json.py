@@ -39,6 +39,7 @@ def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) ->
         (("run", "m.yaml"), 4, "batchgen run m.yaml --json"),
         (("run", "m.yaml", "--unknown"), 2, "batchgen run --help"),
         (("run",), 2, "batchgen run --help"),
+        (("m.yaml",), 2, "batchgen --help"),
         (("status", "m.yaml"), 2, None),
         (("retry", "m.yaml"), 2, None),
         (("cancel", "m.yaml"), 2, None),

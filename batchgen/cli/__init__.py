@@ -6,9 +6,11 @@ import errno
 import importlib
 import inspect
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -16,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from batchgen import __version__
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again
 from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 
@@ -76,6 +79,16 @@ class Commands(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         return load(cmd_name) if cmd_name in COMMANDS else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name.endswith(MANIFEST_SUFFIXES):
+            ctx.fail(f"{name} is no command. Did you mean `batchgen run {shlex.quote(name)}`?")
+        if name not in COMMANDS and (near := get_close_matches(name, COMMANDS, 1)):
+            ctx.fail(f"There is no command {name!r}. Did you mean `{near[0]}`?")
+        return super().resolve_command(ctx, args)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands for a shell, without importing any of them."""
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
@@ -88,7 +101,8 @@ class Commands(click.Group):
             if is_json():
                 from batchgen.report.hints import usage_json
 
-                print_error(usage_json(error.format_message(), sys.argv[1:]))
+                arguments = sys.argv[1:] if sys.argv[1] in COMMANDS else []
+                print_error(usage_json(error.format_message(), arguments))
             raise
         except BrokenPipeError:  # `| head` has read enough
             discard(sys.stdout)
@@ -153,8 +167,6 @@ def main() -> None:
     except BatchgenError as error:
         print_lines(*str(error).split("\n"), err=True)
         if isinstance(error, ManifestChanged):
-            from batchgen.advice.command_line import typed_again
-
             keep = typed_again([*sys.argv[1:], "--changed", "keep"])
             print_lines(f"Next: `{keep}`, or with redo in place of keep", err=True)
         report_error(error)

@@ -70,7 +70,7 @@ def error_json(error: BatchgenError, arguments: Sequence[str]) -> Error:
 def usage_json(message: str, arguments: Sequence[str]) -> Error:
     """A wrong option or argument, as it is typed, for programs."""
     error = error_json(UsageError(message), arguments)
-    error["next"] = " ".join(["batchgen", *arguments[:1], "--help"]) if arguments[:1] != ["--json"] else None
+    error["next"] = " ".join(["batchgen", *arguments[:1], "--help"])
     return error
 
 
