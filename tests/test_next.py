@@ -209,7 +209,7 @@ MISTAKES = {
     "nobody has so many stars": (
         ["--stars", "5"],
         "spring.yaml: there are no jobs of spring with 5 stars or more: 1 not delivered, 1 picked, 1 rejected,"
-        " 1 without a verdict.\nJudge the clips with `batchgen review`, or import",
+        " 1 without a verdict.\nJudge the clips with `batchgen review spring.yaml`, or import",
     ),
     "a parameter that the model needs": (
         ["--picked", "--model", "klingai/kling-video-v1.6-standard-effects", "-o", "june.yaml"],

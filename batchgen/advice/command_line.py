@@ -18,13 +18,17 @@ TAKE_SIMULATE = (
 )
 """Commands that take --simulate. `status` finds the batches of a manifest in the table, a simulated one as well."""
 
+GROUPS = ("verdicts",)
+"""Commands that have commands of their own, which come before the manifest."""
+
 
 def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
-    verb, *options = name.split()
+    words = name.split()
+    size = 2 if words[0] in GROUPS else 1
     path = f"./{manifest}" if str(manifest).startswith("-") else str(manifest)  # it is no option
-    words = ["batchgen", verb, shlex.quote(path), *options]
-    if simulate and verb in TAKE_SIMULATE:
+    words = ["batchgen", *words[:size], shlex.quote(path), *words[size:]]
+    if simulate and words[1] in TAKE_SIMULATE:
         words.append("--simulate")
     if db:
         words += ["--db", "URL" if "://" in str(db) else shlex.quote(str(db))]

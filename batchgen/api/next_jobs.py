@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,6 +39,8 @@ class NextOptions:
     """The file that will be written; None for a text whose place nobody knows."""
     command: str = "batchgen next"
     """As it was typed, for the file's header."""
+    command_line: Callable[[str], str] = "batchgen {}".format
+    """From the name of another command to its text for the same batch."""
 
 
 @dataclass(slots=True)

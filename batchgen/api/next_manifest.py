@@ -42,7 +42,8 @@ def next_manifest(
     if not chosen:
         raise UsageError(
             f"{manifest}: there are no {chosen_words(options.choice, batch.name)}: {left_out_words(left_out)}.\n"
-            "Judge the clips with `batchgen review`, or import a file of verdicts with `batchgen verdicts import`."
+            f"Judge the clips with `{options.command_line('review')}`, or import a file of verdicts with"
+            f" `{options.command_line('verdicts import FILE')}`."
         )
     target = target_of(database, batch, options)
     used = database.read_now(lineage.used_seeds, batch.name) if options.reseed else UsedSeeds()

@@ -75,7 +75,7 @@ def command(
     choice = choice_of(picked=picked, rejected=rejected, stars=stars)
     if path:
         judge_output(path)
-    next_options = NextOptions(choice, model, reseed, validate, path, typed())
+    next_options = NextOptions(choice, model, reseed, validate, path, typed(), options.typed)
     with open_batch(db, manifest, simulate) as (database, batch_id):
         batch = next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
         made = next_manifest(database, batch, manifest, next_options, clock.utcnow())

@@ -76,4 +76,7 @@ def show(report: WrittenReport, jobs: int) -> None:
     place = f"{report.poster_folder}" if report.poster_folder else "the page"
     posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
     print_lines(f"{report.path}: {plural(jobs, 'job')}, {filesize.decimal(report.bytes)}{posters}")
-    print_lines("Open it in a browser. `batchgen verdicts import` reads the verdicts that it saves.", err=True)
+    print_lines(
+        f"Open it in a browser. {options.next_command('verdicts import FILE')} reads the verdicts that it saves.",
+        err=True,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -76,7 +77,8 @@ def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
     has_manifest = first.endswith(READABLE_SUFFIXES) and (bool(others) or len(first.split()) == 1)
     query = others if has_manifest else words
     if len(query) > 1:
-        raise UsageError(f'put the query in quotation marks: batchgen sql "{" ".join(query)}"')
+        manifest = f"{shlex.quote(first)} " if has_manifest else ""
+        raise UsageError(f'put the query in quotation marks: batchgen sql {manifest}"{" ".join(query)}"')
     if query and not query[0].strip():
         raise UsageError("the query is empty; `batchgen sql` lists the views")
     return Path(first) if has_manifest else None, "".join(query).strip()
