@@ -98,8 +98,8 @@ def judge(
     lost = delivery.lost_files(connection, context.batch_id, context.folder, verify=verify, until=until)
     if lost.files and ending.exit_code is ExitCode.DELIVERED:
         number = len(lost.files)
-        files = "a delivered file is" if number == 1 else f"{number} delivered files are"
-        message = f"every job was delivered, but {files} not there any more: {lost.files[0]}"
+        fault = f"{lost.files[0]}" if number == 1 else f"{number} files are not there as delivered"
+        message = f"every job was delivered, but {fault}"
         return replace(ending, exit_code=ExitCode.INCOMPLETE, message=message, lost=lost)
     return replace(ending, blockers=waiting, lost=lost)
 

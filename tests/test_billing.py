@@ -274,10 +274,10 @@ async def test_a_run_ends_with_what_the_bill_says_of_its_attempts_alone(table: T
 CLOSINGS = [
     (None, ""),
     (ClosingBill(0, Decimal(0), 2, 0), ""),
-    (ClosingBill(12, Decimal("4.2"), 0, 0), "the bill agrees: 12 charges, $4.20"),
+    (ClosingBill(12, Decimal("4.2"), 0, 0), "the bill of this run agrees: 12 charges, $4.20"),
     (
         ClosingBill(1, USD, 2, 0),
-        "the bill agrees so far: 1 charge, $0.2941; 2 not charged yet: `x reconcile` compares them later",
+        "the bill of this run agrees so far: 1 charge, $0.2941; 2 not charged yet: `x reconcile` compares them later",
     ),
     (ClosingBill(9, USD, 1, 2), "2 charges do not close: `x reconcile`"),
 ]

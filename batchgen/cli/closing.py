@@ -137,7 +137,9 @@ def print_result(
     errors, retry = OutputStream(sys.stderr), options.next_command("retry")
     lines = [f"  remark: {remark}" for remark in remarks]
     lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
-    lines += lost_lines(ending.lost, retry.strip("`"))
+    is_next = next_step(ending).command == "retry --download"
+    if not (is_next and len(ending.lost.files) == 1):  # which the result names
+        lines += [f"  {line}" for line in lost_lines(ending.lost, "" if is_next else retry.strip("`"))]
     lines += suspect_lines(suspects, options.typed("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
         lines += advice(summary, failures, retry)

@@ -11,6 +11,7 @@ from batchgen.cli.steering import show_change
 from batchgen.jobtable.settings import person
 from batchgen.limits import steering
 from batchgen.report.formats import local_time
+from batchgen.report.terminal import print_lines
 
 
 @options.add(options.manifest, options.db, options.simulate, options.json_lines)
@@ -19,5 +20,8 @@ def command(manifest: Path, db: str | None, simulate: bool, as_json: bool) -> No
     now = clock.utcnow()
     with open_batch(db, manifest, simulate) as (database, batch_id):
         pause = database.write_now(steering.resume, batch_id, now, person())
-        line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
-        show_change(database, batch_id, [line or "not paused: there is nothing to resume"], as_json=as_json)
+        if pause or as_json:
+            line = f"resumed: it was paused at {local_time(pause.set_at, now)} by {pause.set_by}" if pause else ""
+            show_change(database, batch_id, [line], as_json=as_json)
+        else:
+            print_lines("not paused: there is nothing to resume")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,18 @@ def read_changes(assignments: tuple[str, ...], unset: tuple[str, ...]) -> dict[S
             raise UsageError(f"{assignment[:100]!r} is no assignment: write NAME=VALUE, such as in_flight=20")
         value = None
         if text:
-            value = moment(text) if name == SettingName.UNTIL else steering.read_value(name, text)
+            value = read_moment(text) if name == SettingName.UNTIL else steering.read_value(name, text)
         elif name not in steering.STEERED:
             steering.read_value(name, text)  # raises
         if name in changes:
             raise UsageError(f"`{name}` is there twice")
         changes[SettingName(name)] = value
     return changes
+
+
+def read_moment(text: str) -> datetime:
+    """The value of `until`. Raises `UsageError`."""
+    try:
+        return moment(text)
+    except click.BadParameter as error:
+        raise UsageError(f"`until`: {error.message}") from None

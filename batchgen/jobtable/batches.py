@@ -50,6 +50,8 @@ def open_table(db: str | Path | None, manifest: Path | None, run_command: str = 
 
     Raises `UsageError` where there is none, which says what makes one.
     """
+    if manifest and manifest.is_dir():
+        raise UsageError(f"{manifest}: this is a folder; name a manifest in it, or its job table with --db")
     location = table_location(db, manifest or Path("batchgen.db"))
     if not table_exists(location):
         if manifest and not manifest.exists():

@@ -169,5 +169,6 @@ def closing_line(bill: ClosingBill | None, next_command: NextCommand) -> str:
         do = "does" if bill.disputed == 1 else "do"
         return f"{plural(bill.disputed, 'charge')} {do} not close: {command}"
     if bill.awaited:
-        return f"the bill agrees so far: {charges}; {bill.awaited} not charged yet: {command} compares them later"
-    return f"the bill agrees: {charges}"
+        later = f"{bill.awaited} not charged yet: {command} compares them later"
+        return f"the bill of this run agrees so far: {charges}; {later}"
+    return f"the bill of this run agrees: {charges}"

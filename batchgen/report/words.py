@@ -146,7 +146,8 @@ def blocker_hint(blocker: Blocker) -> tuple[str, str]:
 
 
 def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
-    """Which delivered files are not there any more, and how they come back. `retry` is the command to type."""
+    """Which delivered files are not there any more, and how they come back. `retry` is the command to type; "" where
+    that is said elsewhere."""
     lines = []
     if lost.files:
         number = len(lost.files)
@@ -155,7 +156,9 @@ def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
         if number > limit:
             lines[0] += f"; and {number - limit} more"
         key = f" {shlex.quote(lost.files[0].file.key)}" if number == 1 else ""
-        lines.append(f"`{retry}{key} --download`, then a run, fetches {'it' if number == 1 else 'them'} for nothing")
+        if retry:
+            them = "it" if number == 1 else "them"
+            lines.append(f"`{retry}{key} --download`, then a run, fetches {them} for nothing")
     if lost.obstacle:
         lines.append(f"delivered files could not be looked at: {lost.obstacle}")
     elif not lost.is_all:
