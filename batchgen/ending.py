@@ -115,7 +115,7 @@ def judge_jobs(
     others = "name local files that are not here" if context.is_worker else "were not selected"
     not_selected = f"; {left_out} more {others}" if left_out else ""
     if stopped_by:
-        message = "interrupted; the same command goes on where this one stopped"
+        message = f"interrupted; {ExitCode.INTERRUPTED.hint}"
         if context.steering.pause:
             message += ", once `batchgen resume` has ended the pause"
         return Ending(ExitCode(128 + stopped_by), message, summary)

@@ -8,27 +8,38 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Self
 
+DECIDE = "decide: --changed keep takes over what was paid for, --changed redo pays once more"
+RAISE = "with a higher --max-cost or a later --until, the same command goes on"
+GOES_ON = "the same command goes on where this one stopped"
+
 
 class ExitCode(IntEnum):
-    """How a command ends, with what it means to a person. The only list of exit codes; `--help` is made from it."""
+    """How a command ends, what that means to a person, and what one does after a run that ended so.
+
+    The only list of exit codes: `--help`, the README and the advice of `run` and `status` are made from it.
+    """
 
     meaning: str
+    hint: str
+    """What to do next; "" where that depends on the jobs."""
+    command: str
+    """The command of batchgen for it, without its arguments."""
 
-    DELIVERED = 0, "all delivered"
+    DELIVERED = 0, "all delivered", "look at the clips, and pick the good ones", "review"
     INTERNAL_ERROR = 1, "internal error"
-    USAGE = 2, "usage or invalid manifest"  # click ends with 2 for a wrong option, too
+    USAGE = 2, "usage or invalid manifest", DECIDE, "run --changed keep"  # click ends with 2 for a wrong option, too
     INCOMPLETE = 3, "ended, but not every job delivered"
-    ACCOUNT = 4, "key or credits"
-    LIMIT_REACHED = 5, "budget or time cap"
-    UNREACHABLE = 6, "service unreachable"
-    STORAGE = 8, "disk or output"
-    INTERRUPTED = 130, "interrupted"  # 128 + SIGINT, as shells count
-    TERMINATED = 143, "interrupted"  # 128 + SIGTERM
+    ACCOUNT = 4, "key or credits", "top up the account or set a valid key; then the same command goes on", "run"
+    LIMIT_REACHED = 5, "budget or time cap", RAISE, "run"
+    UNREACHABLE = 6, "service unreachable", "once the service answers, the same command goes on", "run"
+    STORAGE = 8, "disk or output", "make the disk or folder writable; then the same command goes on", "run"
+    INTERRUPTED = 130, "interrupted", GOES_ON, "run"  # 128 + SIGINT, as shells count
+    TERMINATED = 143, "interrupted", GOES_ON, "run"  # 128 + SIGTERM
 
-    def __new__(cls, code: int, meaning: str = "") -> Self:
+    def __new__(cls, code: int, meaning: str = "", hint: str = "", command: str = "") -> Self:
         member = int.__new__(cls, code)
         member._value_ = code
-        member.meaning = meaning
+        member.meaning, member.hint, member.command = meaning, hint, command
         return member
 
     @classmethod

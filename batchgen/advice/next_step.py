@@ -73,18 +73,9 @@ class NextStep:
     command: str = ""
 
 
-BY_EXIT_CODE = {
-    ExitCode.DELIVERED: NextStep("look at the clips, and pick the good ones", "review"),
-    ExitCode.USAGE: NextStep(
-        "decide: --changed keep takes over what was paid for, --changed redo pays once more", "run --changed keep"
-    ),
-    ExitCode.ACCOUNT: NextStep("top up the account or set a valid key; then the same command goes on", "run"),
-    ExitCode.LIMIT_REACHED: NextStep("with a higher --max-cost or a later --until, the same command goes on", "run"),
-    ExitCode.UNREACHABLE: NextStep("once the service answers, the same command goes on", "run"),
-    ExitCode.STORAGE: NextStep("make the disk or folder writable; then the same command goes on", "run"),
-    ExitCode.INTERRUPTED: NextStep("the same command goes on where this one stopped", "run"),
-    ExitCode.TERMINATED: NextStep("the same command goes on where this one stopped", "run"),
-}
+def after(code: ExitCode) -> NextStep:
+    """What a person does after a run that ended so, whatever its jobs are."""
+    return NextStep(code.hint, code.command)
 
 
 def next_step(ending: Ending) -> NextStep:
@@ -94,7 +85,7 @@ def next_step(ending: Ending) -> NextStep:
     if ending.exit_code is ExitCode.DELIVERED and not ending.batch_summary.counts[State.DONE]:
         return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
-        return BY_EXIT_CODE.get(ending.exit_code, NextStep(""))
+        return after(ending.exit_code)
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
 
 
@@ -111,7 +102,7 @@ def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: ExitCo
     if has_lost_files:
         return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
     if waiting and last:
-        return BY_EXIT_CODE[last]
+        return after(last)
     if waiting:
         return NextStep("the same command goes on with the jobs that are not delivered", "run")
-    return NextStep("look at the clips, and pick the good ones", "review")
+    return after(ExitCode.DELIVERED)

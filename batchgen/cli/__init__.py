@@ -108,7 +108,7 @@ class Commands(click.Group):
             discard(sys.stdout)
             sys.exit(ExitCode.DELIVERED)
         except KeyboardInterrupt:  # before a run handles signals, or after it has ended
-            print_lines("interrupted; the same command goes on where this one stopped", err=True)
+            print_lines(f"interrupted; {ExitCode.INTERRUPTED.hint}", err=True)
             report_error(Interrupted("interrupted"))
             sys.exit(ExitCode.INTERRUPTED)
 

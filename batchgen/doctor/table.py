@@ -32,7 +32,7 @@ from batchgen.services.registry import SIMULATOR, plugin
 SHOWN = 3  # lost files that are named
 REINDEX = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('REINDEX')"
 TABLE_SUFFIXES = ("", ".db", ".sqlite", ".sqlite3")
-"""Names that a job table may have. A file of another name is one that a person has taken for it."""
+"""How the file of a job table may be called. A file with any other ending was named by mistake, and is not opened."""
 Command = Callable[..., str]
 """Makes a command of batchgen: `command("run", manifest, "--changed", "keep")`."""
 
@@ -209,7 +209,8 @@ class TableExam:
         return problem("files", message, f"{fetch} && {self.command('run', manifest, *flags)}")
 
     def with_address(self, origin: str, run: str, batch: StoredBatch) -> str:
-        """A run at another address. Its key is to be typed: one for here must not go to an address from a table."""
+        """The command of a run at another address, which comes from a table: the key of this address must not go there, so
+        a person types the other key in its place."""
         variables = plugin(batch.service).variables
         return f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY {run}"
 

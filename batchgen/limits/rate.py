@@ -21,14 +21,17 @@ from batchgen.limits.generation_times import backoff
 from batchgen.services.outcomes import PAUSE_MAX
 
 TOLERANCE = timedelta(seconds=0.05)
-"""GCRA's tolerance: a request may be so early, since no process wakes to the millisecond; the next one waits longer."""
+"""GCRA's tolerance. No process wakes to the millisecond, so a request may leave this much early; the next one then
+waits this much longer."""
 PAUSE_FIRST_SECONDS = 2.0
 PAUSE_LONGEST_SECONDS = 120.0
 SHORTEST_PAUSE = timedelta(seconds=0.1)  # a Retry-After of 0 would have the request sent again in a tight loop
 PROBE_FIRST, PROBE_LONGEST = PAUSE_MAX.total_seconds(), 900.0
-"""Seconds after which one request tries whether a long pause is meant: they double with each refusal in a row."""
+"""Seconds. During a longer pause one request is sent after PROBE_FIRST to see whether the service means it; the time
+doubles with each refusal in a row, up to PROBE_LONGEST."""
 FIRST_TRY_INTERVAL = timedelta(seconds=10)
-"""Between the first requests of two runs that begin during a pause: a loop of restarts must not become a burst."""
+"""A run that begins during a pause may send one request. Two such requests are at least so far apart: a run that is
+restarted in a loop must send no burst."""
 
 
 class LimitKey(NamedTuple):
@@ -85,7 +88,7 @@ def allowed(connection: Connection, key: LimitKey, per_minute: float, most: int,
 
 
 def bounded(connection: Connection, key: LimitKey, row: Row[Any], now: datetime, longest: timedelta) -> Row[Any]:
-    """The row without times that are further ahead of the clock than any that would be written now."""
+    """The row without times that no run could write now: they are too far ahead, so the clock was set back since."""
     values: dict[str, datetime] = {}
     if row.paused_until and row.paused_until > now + timedelta(seconds=PROBE_LONGEST):
         values["paused_until"] = now
@@ -149,15 +152,15 @@ def pause_until(connection: Connection, key: LimitKey, until: datetime, reason: 
 
 
 def begin_run(connection: Connection, service: str, now: datetime) -> None:
-    """Let a run begin with one try, whatever the rows say of earlier ones; after that it obeys the answer.
+    """Let a run that begins send one request during a pause; then it obeys the answer.
 
-    A pause ends, and one request tries. What was learned in a bad night is learned anew: a rate of polls, a number in
-    flight that is very small, and how seldom limits are probed.
+    What was learned in a bad night is learned anew: the rate of polls, a very small number in flight, and how seldom a
+    higher limit is tried.
     """
     for row in connection.execute(OF_SERVICE, {"key_service": service}).all():
         key = LimitKey(row.service, LimitKind(row.kind), row.account, row.model)
         if row.paused_until and row.paused_until > now:
-            # In the row of a whole service, `used_at` is the time of the last such try, or of the next.
+            # In the row of a whole service, `used_at` is when a run last sent such a request, or is about to.
             try_at = now
             if row.used_at and row.used_at <= now + FIRST_TRY_INTERVAL:
                 try_at = row.used_at if row.used_at > now else max(now, row.used_at + FIRST_TRY_INTERVAL)

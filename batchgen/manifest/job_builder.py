@@ -66,29 +66,14 @@ class JobBuilder(TemplateFiller):
         key, location = self.id(model or "")
         index = len(self.jobs.specs) + 1
         values = self.values(id=key or "", index=index, model=model or "")
-        written: dict[str, Any] = {}
-        for name, node in self.params.items():
-            value = node.value
-            if type(value) is not str or "{{" in value:
-                value = self.filled(node, values, name)
-            if value is not None:
-                written[name] = value
-        params = written
-        extra = self.extra_params(values, params)
-        if request.values_in(params) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
-            self.report(self.entry.node, TOO_MANY_VALUES)
-            self.broken, params = True, {}
-        endpoint = ""
+        written = self.written_params(values)
+        extra = self.extra_params(values, written)
+        endpoint = self.endpoint(model) if model else ""
         pointers: tuple[str, ...] = ()
-        if model:
-            service = self.jobs.header.service
-            endpoint = UNIVERSAL if service.is_catalogued else ""
-            if self.jobs.documents(model):
-                endpoint = self.endpoint(model)
         if model and not self.broken:
-            params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, params, extra)
+            params, pointers = request.complete(self.jobs, self.entry, key, model, endpoint, written, extra)
         else:
-            params = plain(params)
+            params = plain(written)
         output = self.output(key, location, model, index, params, written) if key and location and model else None
         return JobSpec(
             key=key or "",
@@ -106,6 +91,21 @@ class JobBuilder(TemplateFiller):
             line=self.entry.line,
             origin=self.entry.origin,
         )
+
+    def written_params(self, values: Values) -> dict[str, Any]:
+        """The parameters as the manifest has them, their templates filled. Too many are reported, and none is kept."""
+        written: dict[str, Any] = {}
+        for name, node in self.params.items():
+            value = node.value
+            if type(value) is not str or "{{" in value:
+                value = self.filled(node, values, name)
+            if value is not None:
+                written[name] = value
+        if request.values_in(written) > bounds.REQUEST_VALUES:  # a row or a cell of a matrix may be a list
+            self.report(self.entry.node, TOO_MANY_VALUES)
+            self.broken = True
+            return {}
+        return written
 
     # --- batchgen's own keys -----------------------------------------------------------------------------------------
 
@@ -140,8 +140,12 @@ class JobBuilder(TemplateFiller):
         return f"write `{key}` in place of `{near}`" if near else ""
 
     def endpoint(self, model: str) -> str:
-        """The path that serves the model in the manifest's style. A style that it has not is reported."""
-        style = self.jobs.header.service.endpoint
+        """The path that serves the model in the manifest's style; "" where the service has one path for all models. A
+        style that the model has not is reported."""
+        service = self.jobs.header.service
+        if not self.jobs.documents(model):
+            return UNIVERSAL if service.is_catalogued else ""
+        style = service.endpoint
         if not catalogue.is_served(model, style):
             message = f"`{model}` has no {style} endpoint, only {' and '.join(catalogue.endpoints(model))}"
             self.report(

@@ -59,9 +59,8 @@ def schema_of(model: type[BaseModel]) -> Schema:
 def validated(
     model: type[Keys], key: str, mark: Marked, node: Node, choices: Collection[str], diagnostics: Diagnostics
 ) -> Keys:
-    """`model` with one key, of the value `node`. What is wrong in the value is reported and left out.
-
-    An unknown key is reported at `mark`, with the nearest of the `choices`.
+    """Validate one key of the header. Returns a `model` that has it, without the parts of its value that are wrong:
+    they are reported. An unknown key is reported at `mark`, with the nearest of the `choices`.
     """
     value = plain(node)
     try:

@@ -19,7 +19,7 @@ LINE_END = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 IN_QUOTES = re.compile(r'"(?:[^"\\\n]+|\\.)*+"')
 """A text in double quotes on one line, as JSON writes it."""
 SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.")
-"""Or any other escape, so that the backslash of one does not begin the next."""
+"""An escaped surrogate pair, or any other escape: in "\\\\ud83d" the second backslash begins no escape."""
 ODD_COMMENT = re.compile(r"(?<![ \t])[ \t]+#(?=[^\W_])")
 BLOCK = 1 << 20
 """Characters that are split into lines at a time: the lines of a whole file would take many times its size."""

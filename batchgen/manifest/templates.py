@@ -83,7 +83,7 @@ class Template:
     names: tuple[str, ...]
     """All names that it uses."""
     chars: int
-    """The length of all expressions: no value can stand in them more often."""
+    """The length of all expressions together. Each use of a value takes at least a character, so it bounds the uses."""
 
     single: tuple[str, ...] | None
     """The path that is the whole template, if it is one: then the value keeps its type."""
@@ -143,7 +143,7 @@ class Templates:
         return trimmed(text_of(value))
 
     def empty_column(self, template: str, columns: Container[str]) -> str | None:
-        """The first of the columns that an empty text was made of; None where an expression may have meant it."""
+        """The first column in a template that made an empty text. None where an expression may have meant it to."""
         compiled = self.compiled.get(template) or self.compile(template)
         if any(type(segment) is Expression for segment in compiled.segments):
             return None

@@ -11,6 +11,7 @@ from batchgen.errors import (
     AccountError,
     BatchgenError,
     DatabaseNewer,
+    ExitCode,
     Interrupted,
     ManifestChanged,
     ManifestInvalid,
@@ -27,14 +28,14 @@ CommandLine = Callable[[str], str]
 PROBLEMS_SHOWN = 1_000  # of a manifest, in one line of JSON
 HINTS: dict[type[BatchgenError], str] = {
     ManifestInvalid: "correct the manifest at these places; `check` reads it again and sends nothing",
-    ManifestChanged: "decide: --changed keep goes on with the paid videos, --changed redo pays for new ones",
+    ManifestChanged: ExitCode.USAGE.hint,
     DatabaseNewer: "install the batchgen that wrote this job table, or a newer one",
     UsageError: "correct the command as the message says; --help shows its options",
     AccountError: "set a valid key, or top up the account; then the same command goes on",
     ServiceUnreachable: "once the service answers, the same command goes on",
     TableLocked: "end the other program, or wait for it; then the same command goes on",
     StorageError: "mend the disk, the folder or the database as the message says; then the same command goes on",
-    Interrupted: "the same command goes on where this one stopped",
+    Interrupted: ExitCode.INTERRUPTED.hint,
     BatchgenError: "this is a defect of batchgen: please report the message",
 }
 """By class of error, the most special one first."""
