@@ -156,7 +156,7 @@ class Reconciler(Stage):
             reconciliation.postponed(connection, job, now + max(pause, search.retry_after or pause))
         elif is_absent and limits.on_unconfirmed == "resubmit":
             reason = f"unknown to the service after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
-            reconciliation.refuted(connection, job, reason, now)
+            reconciliation.resubmitted(connection, job, reason, now)
         else:
             reconciliation.hold(connection, job)
 

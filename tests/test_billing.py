@@ -22,15 +22,15 @@ from batchgen.billing.settlements import BilledAttempt, Settlement, Stranger, ju
 from batchgen.errors import AccountError, ServiceUnreachable, StorageError
 from batchgen.files.report_file import report_file
 from batchgen.jobs import ChargeSource, Outcome, State
-from batchgen.jobtable import batches, ledger
-from batchgen.jobtable.ledger import Totals
+from batchgen.jobtable import batches, ledger, reconciliation, submission
+from batchgen.jobtable.ledger import BilledCharge, Totals
 from batchgen.report import bill
 from batchgen.services.base import History, PastGeneration, Transaction, TransactionKind, TransactionPage
 from batchgen.services.outcomes import Throttled, Unavailable
 from batchgen.services.statement import RESTARTS, StatementBroken, read_pages
 from tests.conftest import NOON
 from tests.scripted import ScriptedService
-from tests.table import HOUR, MINUTE, SECOND, Table
+from tests.table import ACCOUNT, HOUR, MINUTE, MODEL, RUN, SECOND, Table, spec
 
 USD = Decimal("0.2941")
 CURSOR_REFUSED = Unavailable("400: cursor: Invalid cursor", http_status=400)
@@ -158,6 +158,7 @@ ATTEMPT = BilledAttempt(
 )
 UNCHARGED: dict[str, Any] = {"charges": 0, "charged_usd": Decimal(0), "same_amount": 0}
 TWICE: dict[str, Any] = {"charges": 2, "same_amount": 2, "charged_usd": 2 * USD}
+LOST, LONG_AGO = Outcome.UNCONFIRMED, {"deadline_at": NOON - HOUR}
 FAILED: dict[str, Any] = {"state": State.FAILED, "is_delivered": False}
 SETTLEMENTS: list[tuple[str, dict[str, Any], Settlement]] = [
     ("as it should be", {}, Settlement.DELIVERED),
@@ -173,6 +174,14 @@ SETTLEMENTS: list[tuple[str, dict[str, Any], Settlement]] = [
     ("made again on a person's order", {**FAILED, "is_current": False}, Settlement.REPLACED),
     ("charged for nothing", {**FAILED}, Settlement.NOT_DELIVERED),
     ("being made", {**UNCHARGED, "state": State.GENERATING, "is_delivered": False}, Settlement.UNDERWAY),
+    ("lost, and waited for", {**UNCHARGED, "outcome": LOST, "state": State.UNCONFIRMED}, Settlement.UNCONFIRMED),
+    ("lost and given up a moment ago", {**UNCHARGED, **FAILED, "outcome": LOST}, Settlement.UNCONFIRMED),
+    ("lost and given up", {**UNCHARGED, **FAILED, **LONG_AGO, "outcome": LOST}, Settlement.NOTHING_CHARGED),
+    (
+        "lost, beside a charge that nobody knows",
+        {**UNCHARGED, **FAILED, **LONG_AGO, "outcome": LOST, "is_suspected": True},
+        Settlement.UNCONFIRMED,
+    ),
     ("cancelled a moment ago", {**UNCHARGED, **FAILED, "state": State.CANCELLED}, Settlement.LATE),
 ]
 
@@ -181,7 +190,7 @@ SETTLEMENTS: list[tuple[str, dict[str, Any], Settlement]] = [
     ("changes", "settlement"), [case[1:] for case in SETTLEMENTS], ids=[case[0] for case in SETTLEMENTS]
 )
 def test_an_attempt_has_one_fate(changes: dict[str, Any], settlement: Settlement) -> None:
-    assert judge(replace(ATTEMPT, **changes), NOON + MINUTE).settlement is settlement
+    assert judge(replace(ATTEMPT, **changes), NOON + MINUTE, "").settlement is settlement
 
 
 STRANGER = Stranger(NOON, False, "g-9", None, None, None, False, None)
@@ -189,6 +198,7 @@ STRANGERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
     ("the log may be late", {}, "", Settlement.UNIDENTIFIED),
     ("the log cannot be read", {"at": NOON - HOUR}, "403", Settlement.UNIDENTIFIED),
     ("another key's", {"at": NOON - HOUR}, "", Settlement.FOREIGN),
+    ("that of a lost answer", {"at": NOON - HOUR, "suspect": "mona"}, "", Settlement.UNKNOWN),
     ("another batch's", {"batch": "autumn"}, "403", Settlement.FOREIGN),
     ("the table's, with another key", {"elsewhere": "mona"}, "", Settlement.ELSEWHERE),
     ("another program's", {"client_request_id": "x-1"}, "", Settlement.FOREIGN),
@@ -217,11 +227,13 @@ def test_a_bill_is_recorded_once_and_what_the_service_had_named_stays_beside_it(
         {"cost_usd": USD, "charge_source": ChargeSource.ANSWER},
     )
     for _ in range(2):
-        table.change(ledger.record_bill, [(job.attempt.id, 2 * USD, False)])
+        table.change(ledger.record_bill, [BilledCharge(job.attempt.id, "g-mona", 2 * USD, is_price=False)], table.now)
     attempt = table.attempt()
     assert (attempt.cost_usd, attempt.quoted_usd, attempt.charge_source) == (2 * USD, USD, ChargeSource.LEDGER)
     assert table.database.read_now(ledger.totals, 1) == table.recomputed_totals() == Totals(spent=2 * USD)
-    assert table.change(ledger.record_bill, [(job.attempt.id, USD, True)]) == 1, "the second charge was refunded"
+    assert (
+        table.change(ledger.record_bill, [BilledCharge(job.attempt.id, "g-mona", USD, is_price=True)], table.now) == 1
+    ), "the second charge was refunded"
     assert (table.attempt().cost_usd, table.attempt().quoted_usd) == (USD, USD)
 
 
@@ -251,9 +263,69 @@ async def test_nothing_is_judged_by_a_part_of_the_statement(
     assert table.everything() == before
 
 
+def lost_and_sent_again(table: Table) -> Any:
+    """A job whose first answer was lost, and that was sent again by order and delivered."""
+    table.add(spec("mona"))
+    ready = [replace(job, estimated_usd=USD) for job in table.change(submission.ready, table.batch_id, table.now, 1)]
+    sent = ("aimlapi", ACCOUNT, ready, "")
+    (lost,) = table.change(submission.intend, table.batch_id, RUN, table.now, table.now + MINUTE, *sent)
+    table.lose(lost)
+    assert table.change(reconciliation.resubmitted, lost, "by order", table.now)
+    assert table.states() == {"mona": "pending"}
+    assert sums(table) == Totals(reserved=USD), "it may have been accepted"
+    table.bring(State.DONE)
+    return lost.attempt
+
+
+def sums(table: Table) -> Totals:
+    totals = table.database.read_now(ledger.totals, table.batch_id)
+    assert totals == table.recomputed_totals()
+    return totals
+
+
+FIRST = replace(charge(1, generation="g-lost"), model=MODEL)
+SECOND_CHARGE = replace(charge(1, generation="g-mona"), model=MODEL)
+WHOLE = History([], NOON - 99 * HOUR)
+
+
+async def test_a_lost_request_that_was_sent_again_costs_what_the_account_was_charged(
+    table: Table, clock: Clock
+) -> None:
+    attempt = lost_and_sent_again(table)
+    logged = PastGeneration(attempt.client_request_id, "g-lost", NOON)
+    service = Pages(listed=[FIRST, SECOND_CHARGE], histories=[History([logged], NOON - 99 * HOUR)])
+    for recorded in (2, 0):
+        comparison = await compare(table, service)
+        assert (comparison.recorded, comparison.closes) == (recorded, True)
+        assert comparison.tallies[Settlement.REPLACED].charged_usd == USD
+    first, second = table.attempts()
+    assert (first.outcome, first.generation_id, first.cost_usd) == (Outcome.ACCEPTED, "g-lost", USD)
+    assert (second.generation_id, sums(table)) == ("g-mona", Totals(spent=2 * USD))
+
+
+async def test_a_charge_that_nobody_knows_may_be_that_of_a_lost_request(table: Table, clock: Clock) -> None:
+    lost_and_sent_again(table)
+    service = Pages(listed=[FIRST, SECOND_CHARGE], histories=[WHOLE])
+    clock.tick(3 * HOUR)
+    comparison = await compare(table, service)
+    assert set(comparison.tallies) == {Settlement.DELIVERED, Settlement.UNCONFIRMED, Settlement.UNKNOWN}
+    assert (comparison.open, sums(table)) == (2, Totals(spent=USD, reserved=USD))
+
+
+async def test_a_lost_request_that_neither_log_nor_account_has_costs_nothing(table: Table, clock: Clock) -> None:
+    lost_and_sent_again(table)
+    service = Pages(listed=[SECOND_CHARGE], histories=[WHOLE])
+    assert not (await compare(table, service)).closes, "its charge may come yet"
+    assert sums(table) == Totals(spent=USD, reserved=USD)
+    clock.tick(3 * HOUR)
+    assert (await compare(table, service)).closes
+    assert table.attempts()[0].outcome == Outcome.ABSENT
+    assert sums(table) == Totals(spent=USD)
+
+
 async def test_a_service_without_a_statement_is_compared_by_what_the_table_knows(table: Table, clock: Clock) -> None:
     job = table.bring(State.DONE)
-    table.change(ledger.record_bill, [(job.attempt.id, USD, True)])
+    table.change(ledger.record_bill, [BilledCharge(job.attempt.id, "g-mona", USD, is_price=True)], table.now)
     comparison = await compare(table, ScriptedService())
     assert comparison.closes
     assert bill.head_lines("spring", comparison)[0].startswith("spring: this service lists no charges.")

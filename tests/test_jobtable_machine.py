@@ -257,7 +257,7 @@ class JobTableMachine(RuleBasedStateMachine):
             self.recorded[job.attempt.id] = name
 
     def refute_by_command(self, job: Job) -> None:
-        if self.change(reconciliation.refuted, job, "sent again by command", self.now):
+        if self.change(reconciliation.resubmitted, job, "sent again by command", self.now):
             self.resends[job.id] += 1
 
     @precondition(lambda self: self.held_by_workers("jobs") or self.in_state(State.GENERATING, State.DOWNLOADING))

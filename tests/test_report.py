@@ -29,7 +29,9 @@ from tests.table import SECOND, Table
 def batch_summary(
     held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size: int = 0, **counts: int
 ) -> BatchSummary:
-    return BatchSummary({state: counts.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), size)
+    return BatchSummary(
+        {state: counts.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), Decimal(0), size
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_a_time_for_a_person_has_its_date_unless_that_is_today_s() -> None:
     ids=["one", "almost all", "thirds", "every state"],
 )
 def test_the_bar_shows_every_state_and_fits_the_width(counts: dict[State, int], columns: int) -> None:
-    bar = bar_columns(BatchSummary({**dict.fromkeys(State, 0), **counts}, 0, 0, 0, Decimal(0), 0), columns)
+    bar = bar_columns(BatchSummary({**dict.fromkeys(State, 0), **counts}, 0, 0, 0, Decimal(0), Decimal(0), 0), columns)
     assert set(bar) == set(counts)
     assert min(bar.values()) >= 1
     assert sum(bar.values()) == max(columns, len(counts))

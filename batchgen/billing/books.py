@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from batchgen.billing.queries import (
+    ABSENT,
     BILL,
     FORGET_SETTLEMENTS,
     FROM_LOG,
@@ -34,10 +35,19 @@ from batchgen.billing.queries import (
     TALLY,
     UNCLAIMED,
 )
-from batchgen.billing.settlements import Assessment, BilledAttempt, Settlement, Stranger, judge, judge_stranger
+from batchgen.billing.settlements import (
+    CHARGE_LAG,
+    Assessment,
+    BilledAttempt,
+    Settlement,
+    Stranger,
+    judge,
+    judge_stranger,
+)
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.fingerprint import digits_of
-from batchgen.jobtable.ledger import NAMED_BY_SERVICE
+from batchgen.jobtable.ledger import NAMED_BY_SERVICE, BilledCharge
+from batchgen.limits.accounting import CLOCK_SKEW
 from batchgen.services.base import PastGeneration, Transaction, TransactionKind
 
 PLACES = 9  # decimal places of an amount: billionths, as `services/bounds.py` rounds to
@@ -127,14 +137,15 @@ class Books:
         """
         self._db.executescript(INDEXES)
         self._db.executescript(f"{FORGET_SETTLEMENTS}; {FROM_LOG}; {UNCLAIMED};")
-        for rows in self._read(SUMS):
-            assessments = ((judge(billed(row), now), row["id"]) for row in rows)
-            self._insert(
-                SET_SETTLEMENT, ((assessment.settlement, assessment.note, number) for assessment, number in assessments)
-            )
         for rows in self._read(STRANGERS):
-            assessments = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
-            self._insert(SET_STRANGER, (stranger_values(assessment, row) for assessment, row in assessments))
+            strangers = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
+            self._insert(SET_STRANGER, (stranger_values(assessment, row) for assessment, row in strangers))
+        # Afterwards: a charge that nobody else made may be that of an attempt whose answer was lost.
+        for rows in self._read(SUMS):
+            attempts = ((judge(billed(row), now, log_fault), row["id"]) for row in rows)
+            self._insert(
+                SET_SETTLEMENT, ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
+            )
         self._db.execute(GUESS)
 
     # --- results ---
@@ -158,11 +169,17 @@ class Books:
             of_job = (row["key"], row["number"], row["state"], row["generation"], row["model"])
             yield OpenItem(Settlement(row["settlement"]), at, *of_job, charged, expected, row["note"])
 
-    def bill(self) -> Iterator[list[tuple[int, Decimal, bool]]]:
-        """What the account was charged for attempts that the table has otherwise, some at a time: row id, USD, and
-        whether it is the usual price."""
+    def bill(self) -> Iterator[list[BilledCharge]]:
+        """What the account was charged for attempts that the table has otherwise, some at a time."""
         for rows in self._read(BILL):
-            yield [(row["id"], usd(row["net"]), row["settlement"] == Settlement.DELIVERED) for row in rows]
+            yield [
+                BilledCharge(row["id"], row["generation"], usd(row["net"]), row["settlement"] == Settlement.DELIVERED)
+                for row in rows
+            ]
+
+    def absent(self) -> list[int]:
+        """The row ids of attempts whose answer was lost, and that the service never had."""
+        return [row["id"] for row in self._db.execute(ABSENT)]
 
     def uncollected(self) -> list[str]:
         """The keys of the jobs that were charged and are not delivered."""
@@ -213,6 +230,8 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
             nano(row.cost_usd),
             nano(quote),
             nano(row.estimated_usd),
+            text(row.intent_at - CLOCK_SKEW),
+            text(row.deadline_at + CHARGE_LAG),
         ),
         *(bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
     )
@@ -236,6 +255,7 @@ def billed(row: sqlite3.Row) -> BilledAttempt:
         charged_usd=usd(row["charged"]),
         refunded_usd=usd(row["refunded"]),
         same_amount=row["same_amount"],
+        is_suspected=bool(row["suspected"]),
     )
 
 
@@ -250,6 +270,7 @@ def stranger(row: sqlite3.Row) -> Stranger:
         client_request_id=request,
         is_batchgen=bool(request and digits_of(request)),
         key=row["key"],
+        suspect=row["suspect"],
     )
 
 

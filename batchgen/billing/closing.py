@@ -60,7 +60,7 @@ async def closing_bill(
                 return None
             await database.read(add_attempts, service, batch_id, books, since)
             books.judge(now, "it was not read")
-            await record(database, books)
+            await record(database, books, now)
             return summed(books.tally())
     return None
 

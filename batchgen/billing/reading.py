@@ -108,6 +108,7 @@ def add_attempts(
         books.add_attempts(rows)
 
 
-async def record(database: Database, books: Books) -> int:
+async def record(database: Database, books: Books, now: datetime) -> int:
     """Make the attempts cost what the account was charged for them. Returns how many changed."""
-    return sum([await database.write(ledger.record_bill, rows) for rows in books.bill()])
+    charged = [await database.write(ledger.record_bill, charges, now) for charges in books.bill()]
+    return sum(charged) + await database.write(ledger.record_absence, books.absent())

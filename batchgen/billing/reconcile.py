@@ -101,9 +101,10 @@ async def judge(database: Database, books: Books, comparison: Comparison) -> Non
     """Judge both sides, and record what the attempts cost."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
-    books.judge(clock.utcnow(), comparison.log_fault)
+    now = clock.utcnow()
+    books.judge(now, comparison.log_fault)
     if comparison.is_listed and not comparison.statement.unreadable:
-        comparison.recorded += await record(database, books)
+        comparison.recorded += await record(database, books, now)
 
 
 def explained(error: StatementBroken, service: Service) -> BatchgenError:

@@ -70,7 +70,7 @@ MEANINGS = {
     Settlement.DELIVERED: "delivered, and charged as it should be",
     Settlement.NOTHING_CHARGED: "nothing came of it, and nothing was charged",
     Settlement.REFUNDED: "charged, and refunded in full",
-    Settlement.REPLACED: "charged, no file came of it, and another request took its place, as ordered",
+    Settlement.REPLACED: "charged, without a file here: another request took its place, as ordered",
     Settlement.FOREIGN: "charged to this account for something else: another batch, table, key or program",
     Settlement.ELSEWHERE: "sent with another key or to another address: not in this bill",
     Settlement.BALANCE: "payments, bonuses and other changes of the balance",
@@ -120,6 +120,8 @@ class BilledAttempt:
     refunded_usd: Decimal
     same_amount: int
     """How many of its charges have the same amount, at most."""
+    is_suspected: bool = False
+    """Whether its answer was lost, and the account was charged for something that may be it."""
 
     @property
     def net_usd(self) -> Decimal:
@@ -147,14 +149,16 @@ class Stranger:
     """Whether batchgen makes such client request ids."""
     key: str | None
     """The batch's job whose request it is, by the fingerprint in the client request id."""
+    suspect: str | None = None
+    """A job of the batch with an attempt of this model and time, whose answer was lost."""
 
 
-def judge(attempt: BilledAttempt, now: datetime) -> Assessment:
-    """The settlement of an attempt."""
+def judge(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
+    """The settlement of an attempt. `log_fault` says why the log was not read whole; "" if it was."""
     if not attempt.is_judged:
         return Assessment(Settlement.ELSEWHERE)
     if not attempt.charges and not attempt.refunds:
-        return judge_uncharged(attempt, now)
+        return judge_uncharged(attempt, now, log_fault)
     if attempt.charges and attempt.net_usd == ZERO:
         return Assessment(Settlement.REFUNDED)
     if not attempt.is_delivered:
@@ -166,10 +170,10 @@ def judge(attempt: BilledAttempt, now: datetime) -> Assessment:
     return judge_amount(attempt)
 
 
-def judge_uncharged(attempt: BilledAttempt, now: datetime) -> Assessment:
+def judge_uncharged(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
     """An attempt without a charge: it costs nothing, or its charge may still come."""
     if attempt.outcome.is_undecided:
-        return Assessment(Settlement.UNCONFIRMED)
+        return judge_lost(attempt, now, log_fault)
     if attempt.outcome is not Outcome.ACCEPTED:
         return Assessment(Settlement.NOTHING_CHARGED)
     if attempt.is_current and attempt.state.is_active and not attempt.is_delivered:
@@ -182,6 +186,20 @@ def judge_uncharged(attempt: BilledAttempt, now: datetime) -> Assessment:
     if now < until:
         return Assessment(Settlement.LATE, normal_until(until))
     return Assessment(Settlement.UNCHARGED if attempt.is_delivered else Settlement.NOTHING_CHARGED)
+
+
+def judge_lost(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
+    """An attempt whose answer was lost, without a charge. As long as its job waits, a run or a person decides."""
+    if attempt.is_current and attempt.state.is_active:
+        return Assessment(Settlement.UNCONFIRMED)
+    until = attempt.deadline_at + CHARGE_LAG
+    if now < until:
+        return Assessment(Settlement.UNCONFIRMED, normal_until(until))
+    if log_fault:
+        return Assessment(Settlement.UNCONFIRMED, log_fault)
+    if attempt.is_suspected:
+        return Assessment(Settlement.UNCONFIRMED, "a charge that nobody knows may be its own")
+    return Assessment(Settlement.NOTHING_CHARGED, "neither the service's log nor the account has it")
 
 
 def judge_amount(attempt: BilledAttempt) -> Assessment:
@@ -225,6 +243,8 @@ def judge_stranger(stranger: Stranger, now: datetime, log_fault: str) -> Assessm
     until = stranger.at + CHARGE_LAG
     if now < until:
         return Assessment(Settlement.UNIDENTIFIED, normal_until(until))
+    if stranger.suspect:
+        return Assessment(Settlement.UNKNOWN, f"it may be that of job {stranger.suspect}, whose answer was lost")
     return Assessment(Settlement.FOREIGN, "not in the log of this key: another key's")
 
 

@@ -75,10 +75,13 @@ def closing_lines(
     """What a person needs at the end, and the next command to type."""
     summary, hooks = ending.batch_summary, opened.hooks
     delivered = summary.counts[State.DONE]
+    reserved = (
+        f", and {dollars(summary.reserved_usd)} reserved for what is not charged yet" if summary.reserved_usd else ""
+    )
     lines = [
         f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
         f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
-        f"cost: {dollars(summary.cost_usd)}; this run took {duration(lasted)}",
+        f"cost: {dollars(summary.cost_usd)}{reserved}; this run took {duration(lasted)}",
     ]
     if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
         again = "; the next run with the same --exec starts the others again" if ended[1] + ended[2] else ""

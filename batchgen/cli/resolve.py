@@ -62,7 +62,7 @@ def command(
                 if not database.write_now(reconciliation.adopted, job, finding, now, deadline_at):
                     raise UsageError(f"{generation_id} belongs to another request. Nothing has been settled.")
             elif resubmit:
-                database.write_now(reconciliation.refuted, job, "resubmitted by a person", now)
+                database.write_now(reconciliation.resubmitted, job, "resubmitted by a person", now)
             elif give_up:
                 database.write_now(reconciliation.abandoned, job, "given up by a person", now)
             elif not as_json:

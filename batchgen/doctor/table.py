@@ -209,7 +209,7 @@ class TableExam:
         return problem("files", message, f"{fetch} && {self.command('run', manifest, *flags)}")
 
     def with_address(self, origin: str, run: str, batch: StoredBatch) -> str:
-        """The command of a run at another address, which comes from a table: the key of this address must not go there, so
+        """The command of a run at another address, which comes from a table. The key of this address must not go there:
         a person types the other key in its place."""
         variables = plugin(batch.service).variables
         return f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY {run}"

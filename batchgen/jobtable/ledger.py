@@ -175,21 +175,47 @@ def record_charges(connection: Connection, charges: Sequence[tuple[UnchargedAtte
     )
 
 
-def record_bill(connection: Connection, bill: Sequence[tuple[int, Decimal, bool]]) -> int:
-    """Make attempts cost what the account was charged for them: row id, USD, and whether that is the usual price.
+@dataclass(frozen=True, slots=True)
+class BilledCharge:
+    """What the account was charged for an attempt, in USD."""
 
-    What the service had named before is kept as `quoted_usd`. Returns how many were changed.
+    attempt_id: int
+    generation_id: str
+    """By the attempt itself, or, where its answer was lost, by the service's log."""
+    charged_usd: Decimal
+    is_price: bool
+    """Whether it is the usual price: not that of a generation that was charged twice."""
+
+
+def record_bill(connection: Connection, bill: Sequence[BilledCharge], now: datetime) -> int:
+    """Make attempts cost what the account was charged for them. Returns how many were changed.
+
+    What the service had named before is kept as `quoted_usd`. An attempt whose answer was lost, and whose place another
+    one took, was accepted after all.
     """
     changed = 0
-    for attempt_id, charged, is_price in bill:
-        row = connection.execute(COST, {"attempt": attempt_id}).one()
-        if row.cost_usd == charged:
+    for charge in bill:
+        row = connection.execute(COST, {"attempt": charge.attempt_id}).one()
+        if row.cost_usd == charge.charged_usd:
             continue
-        values: dict[str, Any] = {"cost_usd": charged, "charge_source": ChargeSource.LEDGER}
+        values: dict[str, Any] = {"cost_usd": charge.charged_usd, "charge_source": ChargeSource.LEDGER}
         if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE:
             values["quoted_usd"] = row.cost_usd
-        changed += update_attempt(connection, attempt_id, (Outcome.ACCEPTED,), values, is_price=is_price)
+        if row.outcome != Outcome.ACCEPTED:
+            if connection.execute(OWNER, {"with_id": charge.generation_id, "of_attempt": charge.attempt_id}).first():
+                continue
+            values |= {"outcome": Outcome.ACCEPTED, "generation_id": charge.generation_id}
+            values["released_at"] = row.released_at or now
+        changed += update_attempt(connection, charge.attempt_id, tuple(Outcome), values, is_price=charge.is_price)
     return changed
+
+
+def record_absence(connection: Connection, attempt_ids: Sequence[int]) -> int:
+    """These attempts are neither in the service's log nor in the account: they cost nothing. Returns how many changed."""
+    undecided = [outcome for outcome in Outcome if outcome.is_undecided]
+    return sum(
+        update_attempt(connection, attempt_id, undecided, {"outcome": Outcome.ABSENT}) for attempt_id in attempt_ids
+    )
 
 
 TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.unpriced).where(
@@ -209,9 +235,18 @@ DELIVERED_BYTES = (
     .where(attempts.c.job_id == bindparam("of_job"), outputs.c.delivered_at.is_not(None))
 )
 
-COST = select(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.quoted_usd).where(
-    attempts.c.id == bindparam("attempt")
+COST = select(
+    *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.quoted_usd),
+    *(attempts.c.outcome, attempts.c.released_at),
+).where(attempts.c.id == bindparam("attempt"))
+_own = attempts.alias("own")
+OWNER = select(attempts.c.id).where(
+    attempts.c.generation_id == bindparam("with_id"),
+    _own.c.id == bindparam("of_attempt"),
+    attempts.c.service == _own.c.service,
+    attempts.c.account == _own.c.account,
 )
+"""The attempt that has a generation at the service and account of another attempt."""
 
 HIGHEST = select(prices.c.highest_usd).where(
     prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")

@@ -100,10 +100,21 @@ def adopted(connection: Connection, job: Job, finding: Adopted, now: datetime, d
     return leave(connection, job, State.GENERATING, f"adopted {finding.generation_id}", now, next_at=now)
 
 
-def refuted(connection: Connection, job: Job, reason: str, now: datetime) -> bool:
-    """It was not accepted, or is taken not to have been: the job may be sent again."""
+def refuted(connection: Connection, job: Job, proof: str, now: datetime) -> bool:
+    """It was not accepted, as the service proves: the job may be sent again."""
     decide(connection, job, Outcome.ABSENT, now)
-    return leave(connection, job, State.PENDING, reason, now, attempt_id=None)
+    return leave(connection, job, State.PENDING, proof, now, attempt_id=None)
+
+
+def resubmitted(connection: Connection, job: Job, reason: str, now: datetime) -> bool:
+    """A person orders another attempt, although nobody knows whether the service accepted this one.
+
+    Its estimate stays reserved, until a comparison with the account settles it; an unknown price counts as nothing.
+    """
+    moved = leave(connection, job, State.PENDING, reason, now, attempt_id=None)
+    if moved:
+        keep_reserved(connection, job, released_at=now)
+    return moved
 
 
 def failed(connection: Connection, job: Job, reason: str, now: datetime) -> bool:
@@ -118,9 +129,15 @@ def abandoned(connection: Connection, job: Job, reason: str, now: datetime) -> b
     Its estimate stays reserved, because it may have been accepted; an unknown price then counts as nothing.
     """
     moved = fail(connection, job, reason, now, ErrorClass.UNCONFIRMED)
-    if moved and job.attempt.estimated_usd is None:
-        ledger.update_attempt(connection, job.attempt.id, tuple(Outcome), {"estimated_usd": Decimal(0)})
+    if moved:
+        keep_reserved(connection, job)
     return moved
+
+
+def keep_reserved(connection: Connection, job: Job, **values: Any) -> None:
+    """Let an attempt that nobody waits for any more keep its estimate in the totals."""
+    estimate = Decimal(0) if job.attempt.estimated_usd is None else job.attempt.estimated_usd
+    ledger.update_attempt(connection, job.attempt.id, tuple(Outcome), {"estimated_usd": estimate, **values})
 
 
 def fail(connection: Connection, job: Job, reason: str, now: datetime, error_class: ErrorClass) -> bool:

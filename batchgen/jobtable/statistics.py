@@ -44,6 +44,8 @@ class BatchSummary:
     stuck: int
     """Downloads that this run leaves to a later one."""
     cost_usd: Decimal
+    reserved_usd: Decimal
+    """For requests whose charge is not known yet."""
     bytes: int
     """Of the delivered videos."""
 
@@ -134,12 +136,14 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
     It counts index entries: about 0.1 s for a million jobs, so a display asks once a second at most.
     """
     counts = {State(state): number for state, number in connection.execute(COUNTS, {"in_batch": batch_id})}
+    totals = ledger.totals(connection, batch_id)
     return BatchSummary(
         counts={state: counts.get(state, 0) for state in State},
         held=count(connection, batch_id, State.UNCONFIRMED, jobs.c.next_at.is_(None)),
         late=connection.execute(COUNT_LATE, {"in_batch": batch_id, "now": now}).scalar_one(),
         stuck=count(connection, batch_id, State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
-        cost_usd=ledger.totals(connection, batch_id).spent,
+        cost_usd=totals.spent,
+        reserved_usd=totals.reserved,
         bytes=connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one(),
     )
 

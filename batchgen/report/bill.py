@@ -111,9 +111,11 @@ def advice(item: OpenItem, next_command: NextCommand) -> tuple[str, str | None]:
     """What a person does about what does not close, and the command to type where there is one."""
     is_active = bool(item.state and State(item.state).is_active)
     match item.settlement:
-        case Settlement.UNDERWAY | Settlement.UNCONFIRMED:
+        case Settlement.UNCONFIRMED if is_active:
+            return "says whether it is held for a person; otherwise a run goes on with it", next_command("resolve")
+        case Settlement.UNDERWAY:
             return "goes on with it", next_command("run")
-        case Settlement.LATE | Settlement.UNIDENTIFIED:
+        case Settlement.LATE | Settlement.UNIDENTIFIED | Settlement.UNCONFIRMED:
             return "compares it again: wait, then type it", next_command("reconcile")
         case Settlement.UNCHARGED:
             return "nothing is to be paid now; the service may charge it later", None

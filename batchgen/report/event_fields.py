@@ -72,6 +72,8 @@ class Summary(TypedDict):
     stuck: int
     """Downloads that this run leaves to a later one."""
     cost_usd: Decimal
+    reserved_usd: Decimal
+    """For requests whose charge is not known yet."""
     bytes: int
     waits: list[WaitFor]
 

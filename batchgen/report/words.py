@@ -110,6 +110,7 @@ def summary_json(
         "late": summary.late,
         "stuck": summary.stuck,
         "cost_usd": summary.cost_usd,
+        "reserved_usd": summary.reserved_usd,
         "bytes": summary.bytes,
         "waits": [blocker_json(blocker, command_line) for blocker in blockers],
     }
