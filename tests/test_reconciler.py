@@ -149,7 +149,7 @@ async def test_what_is_sent_again_is_another_attempt_and_the_first_is_kept(table
     assert [attempt.outcome for attempt in table.attempts()] == [Outcome.UNCONFIRMED], "it may be charged yet"
     assert "sent again as ordered" in table.events()[-1].detail
     table.intend()
-    assert [attempt.outcome for attempt in table.attempts()] == [Outcome.ABSENT, Outcome.SENDING]
+    assert [attempt.outcome for attempt in table.attempts()] == [Outcome.UNCONFIRMED, Outcome.SENDING]
 
 
 async def test_a_job_that_alone_fails_there_time_and_again_failed_and_cost_nothing(table: Table, clock: Clock) -> None:

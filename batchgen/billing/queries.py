@@ -57,12 +57,14 @@ STRANGERS = """
 SELECT t.n, t.at, t.kind, t.generation, e.key AS elsewhere, o.batch, l.request, j.key, j.state,
     max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best,
     (SELECT min(u.key) FROM billed AS u WHERE u.generation IS NULL AND u.outcome IN ('sending', 'unconfirmed')
-        AND u.judged AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS suspect
+        AND u.judged AND NOT (u.current AND u.state = 'unconfirmed')
+        AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS suspect
 FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
 LEFT JOIN billed AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
 LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN job_digits AS j ON j.digits = digits_of(l.request)
 WHERE a.id IS NULL GROUP BY t.n"""
-"""The transactions of no attempt, each with what the table and the log know of it: the log's surest row."""
+"""The transactions of no attempt, each with what the table and the log know of it: the log's surest row; and a job whose
+answer was lost and that nobody waits for any more, which may be the reason although the log does not have it."""
 
 UNCLAIMED = """
 INSERT INTO unclaimed SELECT l.request, l.generation, l.at, min(j.key) AS key, min(j.state) AS state,

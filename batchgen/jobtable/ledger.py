@@ -211,7 +211,7 @@ def record_bill(connection: Connection, bill: Sequence[BilledCharge], now: datet
 
 
 def record_absence(connection: Connection, attempt_ids: Sequence[int]) -> int:
-    """These attempts are neither in the service's log nor in the account: they cost nothing. Returns how many changed."""
+    """These attempts are neither in the service's log nor in the account: they cost nothing. How many were changed."""
     undecided = [outcome for outcome in Outcome if outcome.is_undecided]
     return sum(
         update_attempt(connection, attempt_id, undecided, {"outcome": Outcome.ABSENT}) for attempt_id in attempt_ids

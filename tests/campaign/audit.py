@@ -200,7 +200,11 @@ def check_attempts(
             )
     for request_id in accepted:
         yield f"{request_id} was accepted, and no attempt has it"
-    undecided = Counter(row["key"] for row in attempts.values() if row["outcome"] in ("sending", "unconfirmed"))
+    undecided = Counter(
+        row["key"]
+        for row in attempts.values()
+        if row["outcome"] in ("sending", "unconfirmed") and not row["released_at"]
+    )
     for key, number in undecided.items():
         yield f"{key}: {number} attempt(s) undecided at the end"
 
