@@ -192,7 +192,7 @@ class Scheduler(Stage):
             handle = await context.service.prepare(request)
             if not isinstance(handle, Mapping):
                 return handle
-            if not await context.database.write(submission.prepared, job, handle):
+            if handle and not await context.database.write(submission.prepared, job, handle):
                 return NotSent("another run has taken the job over; nothing was sent")
             outcome = await context.service.submit(replace(request, handle=handle))
             # What was prepared stays in the handle: the answer adds to it.

@@ -15,6 +15,7 @@ import pytest
 from batchgen.jobs import ErrorClass
 from batchgen.services import http
 from batchgen.services.aimlapi import AFTER, BEFORE, answers, handle_of
+from batchgen.services.aimlapi.service import CLOCK_OFFSET
 from batchgen.services.base import AT_ONCE, History, SentAttempt, TransactionPage
 from batchgen.services.http import Answer
 from batchgen.services.outcomes import (
@@ -280,8 +281,23 @@ async def test_the_log_is_asked_for_a_window_of_the_service_s_clock(clock: objec
     async with serving(answer(200, {"data": []}, {"Date": date})) as wire, service(wire.base_url) as api:
         await api.find(LOST)
         await api.find(LOST)
-    first, second = (datetime.fromisoformat(request.query["start"][0]) for request in wire.requests)
-    assert (first, second) == (START, START + timedelta(seconds=seconds))
+        kept = [replace(attempt, handle={CLOCK_OFFSET: 7_200}) for attempt in LOST]
+        await api.find(kept)
+    first, second, third = wire.requests
+    assert [datetime.fromisoformat(first.query[name][0]) for name in ("start", "end")] == [START, END]
+    moved = timedelta(seconds=seconds)
+    window = [START + min(moved, timedelta(0)), END + max(moved, timedelta(0))]
+    assert [datetime.fromisoformat(second.query[name][0]) for name in ("start", "end")] == window, "either clock"
+    assert datetime.fromisoformat(third.query["start"][0]) == START + 2 * HOUR, "by the clock that sent it"
+
+
+@pytest.mark.parametrize(("date", "kept"), [("Sun, 01 Mar 2026 11:00:00 GMT", {CLOCK_OFFSET: -3600}), ("soon", {})])
+async def test_how_wrong_the_clock_is_that_sends_a_request_is_kept_with_it(
+    clock: object, date: str, kept: dict[str, Any]
+) -> None:
+    async with serving(answer(200, {"data": []}, {"Date": date})) as wire, service(wire.base_url) as api:
+        await api.find(LOST)
+        assert await api.prepare(SUBMISSION) == kept
 
 
 async def test_absence_from_a_log_too_long_to_be_read_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

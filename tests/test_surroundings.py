@@ -29,14 +29,18 @@ from batchgen.api import opening
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
 from batchgen.jobs import State
-from batchgen.jobtable import engine, table_lock
+from batchgen.jobtable import engine, repeats, table_lock
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import database_url
 from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.sync import SyncResult
 from batchgen.report.terminal import OutputStream, Voice, print_json, print_lines
+from batchgen.runs.upkeep import Upkeep
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import NOON, Launch, Simulate, Simulator
+from tests.scripted import ScriptedService, context_of
+from tests.table import Table
 from tests.waiting import rows, until
 
 FULL = Path("/dev/full")
@@ -191,6 +195,36 @@ async def test_a_hang_up_stops_a_run_in_good_order_unless_nohup_has_it_ignored()
                 await ended.event.wait()
             assert ended.signal == number
         signal.signal(signal.SIGHUP, before)
+
+
+# --- a wrong clock ---
+
+
+class AnHourBehind(ScriptedService):
+    """A service by whose clock it is an hour earlier."""
+
+    @property
+    def clock_offset(self) -> timedelta:
+        return -timedelta(hours=1)
+
+
+async def test_a_run_says_once_that_its_clock_is_not_that_of_the_service(table: Table) -> None:
+    context = context_of(table, AnHourBehind())
+    upkeep = Upkeep(context, wake=lambda: None, resize=lambda _downloads: None)
+    for _ in range(2):
+        await upkeep.check_clock()
+        assert context.warning == "this machine's clock is 60 minutes ahead of the service's"
+
+
+def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Table) -> None:
+    table.bring(State.DONE)
+    table.change(repeats.record_comparison, table.batch_id, NOON)
+    synced = SyncResult(table.batch_id)
+    for now, since in (
+        (NOON, NOON - repeats.SLACK),
+        (NOON - timedelta(hours=2), NOON - timedelta(hours=2) - repeats.HISTORY),
+    ):
+        assert table.database.read_now(repeats.compared_since, synced, now) == since
 
 
 # --- a locked table ---

@@ -63,8 +63,8 @@ FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND 
 LEFT JOIN billed AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
 LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN job_digits AS j ON j.digits = digits_of(l.request)
 WHERE a.id IS NULL GROUP BY t.n"""
-"""The transactions of no attempt, each with what the table and the log know of it: the log's surest row; and a job whose
-answer was lost and that nobody waits for any more, which may be the reason although the log does not have it."""
+"""The transactions of no attempt, each with what is known of it: the log's surest row, and a job whose
+answer was lost and that nobody waits for any more. It may be the reason, although the log does not have it."""
 
 UNCLAIMED = """
 INSERT INTO unclaimed SELECT l.request, l.generation, l.at, min(j.key) AS key, min(j.state) AS state,

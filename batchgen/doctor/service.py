@@ -18,9 +18,8 @@ from batchgen.doctor.folder import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History, Service
-from batchgen.services.matching import SERVICE_CLOCK_LAG
 from batchgen.services.outcomes import Throttled, Trouble, Unavailable
-from batchgen.services.reachability import network_fault, reach
+from batchgen.services.reachability import clock_fault, network_fault, reach
 from batchgen.services.registry import SIMULATOR, Plugin, plugin
 
 LOG_WINDOW = timedelta(minutes=1)  # of the service's log, which is read to see whether it takes the key
@@ -136,10 +135,6 @@ def clock_findings(offset: timedelta | None) -> Iterator[Finding]:
     """Whether this machine's clock is that of the service."""
     if offset is None:
         return
-    if abs(offset) <= SERVICE_CLOCK_LAG:
-        yield ok("clock", "agrees with the service's")
-        return
-    minutes = round(abs(offset).total_seconds() / 60)
+    fault = clock_fault(offset)
     mend = "sudo sntp -sS time.apple.com" if sys.platform == "darwin" else "sudo timedatectl set-ntp true"
-    direction = "behind" if offset > timedelta(0) else "ahead of"
-    yield problem("clock", f"this machine's clock is {minutes:,} minutes {direction} the service's", mend)
+    yield problem("clock", fault, mend) if fault else ok("clock", "agrees with the service's")

@@ -89,7 +89,8 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar() or compared
     first = now - HISTORY
     is_new = compared is None or synced.new or synced.edited or synced.redone
-    return first if is_new else max(first, newest - SLACK)
+    is_clock_set_back = newest is not None and newest > now
+    return first if is_new or is_clock_set_back else max(first, newest - SLACK)
 
 
 def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:

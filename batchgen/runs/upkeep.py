@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from batchgen import clock
 from batchgen.jobtable import leases, run_lock, statistics
 from batchgen.limits.steering import read_steering
+from batchgen.services.reachability import CLOCK_FAULT, clock_fault
 from batchgen.stage import LEASE, RunContext
 
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
@@ -58,6 +59,9 @@ class Upkeep:
 
     async def check_clock(self) -> None:
         """Follow the clock of the database's server. Make due what was planned by a clock that was set back since."""
+        fault = clock_fault(self.context.service.clock_offset)
+        if fault and CLOCK_FAULT not in self.context.warning:  # once: the minutes may change
+            self.context.warn(fault)
         await asyncio.to_thread(self.database.read_clock)
         if self.clock.was_set_back(asyncio.get_running_loop().time()):
             await self.wake_waiting()

@@ -218,6 +218,11 @@ class Service(ABC):
         """The origin of its address, the only one that gets the key; "" where the address does not last."""
         return origin_of(self.base_url) if self.features.has_lasting_address else ""
 
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far the service's clock is ahead of this machine's, by its last answer; zero where it does not say."""
+        return timedelta(0)
+
     async def prepare(self, _submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
         """Free work before the paid request, such as uploads. What it returns is stored with the attempt beforehand."""
         return {}

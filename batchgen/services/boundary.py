@@ -12,12 +12,13 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from batchgen.jobs import ErrorClass
+from batchgen.services.answers import CLOCK_OFFSET_MAX
 from batchgen.services.base import (
     History,
     Listing,
@@ -93,6 +94,11 @@ class BoundedService(Service):
         self._service, self._key = service, key
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
         self.features, self.variables = service.features, service.variables
+
+    @property
+    def clock_offset(self) -> timedelta:
+        offset = self._service.clock_offset
+        return offset if abs(offset) <= CLOCK_OFFSET_MAX else timedelta(0)
 
     async def close(self) -> None:
         await self._service.close()

@@ -11,10 +11,12 @@ from batchgen.errors import UsageError
 from batchgen.services import http
 from batchgen.services.answers import parse_date
 from batchgen.services.client import ApiClient
+from batchgen.services.matching import SERVICE_CLOCK_LAG
 from batchgen.services.outcomes import Unavailable
 
 REACH_SECONDS = 10.0  # for the one question: whoever types a command waits for it
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+CLOCK_FAULT = "this machine's clock is"
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -38,6 +40,14 @@ async def reach(base_url: str) -> Reachability:
         return Reachability(answer.reason)
     date = parse_date(answer.headers.get("date", ""))
     return Reachability(clock_offset=date - clock.utcnow() if date else None)
+
+
+def clock_fault(offset: timedelta) -> str:
+    """That this machine's clock is not that of the service, which is so far ahead; "" where it is."""
+    if abs(offset) <= SERVICE_CLOCK_LAG:
+        return ""
+    direction = "behind" if offset > timedelta(0) else "ahead of"
+    return f"{CLOCK_FAULT} {round(abs(offset).total_seconds() / 60):,} minutes {direction} the service's"
 
 
 def network_fault() -> tuple[str, list[str]]:

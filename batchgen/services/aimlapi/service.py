@@ -21,7 +21,7 @@ from batchgen.services import http
 from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
-from batchgen.services.answers import json_object, nested, read_amount, read_id, read_unavailable
+from batchgen.services.answers import CLOCK_OFFSET_MAX, json_object, nested, read_amount, read_id, read_unavailable
 from batchgen.services.base import (
     Adoption,
     Features,
@@ -58,7 +58,11 @@ PAGES_MAX = 100  # of the log, 10,000 requests: a batch of that size. It answers
 CATALOGUE_SECONDS = 20.0  # the list has 1.3 MB, and a slow line takes a while; a run does not wait for it
 
 VARIABLES = Variables("AIMLAPI_API_KEY", "AIMLAPI_BASE_URL", "https://api.aimlapi.com")
-FEATURES = Features(adopt=Adoption.EXACT_ID, charges=ChargeSource.LEDGER)
+FEATURES = Features(adopt=Adoption.EXACT_ID, charges=ChargeSource.LEDGER, prepares=True)
+CLOCK_OFFSET = "clock_offset"
+"""The key of a handle: how many seconds the service's clock was ahead when the request was sent."""
+OFFSET_LEAST = timedelta(minutes=1)
+"""A smaller offset is not kept: the window of a search has room for it."""
 
 
 def handle_of(generation_id: str, endpoint: str) -> dict[str, str]:
@@ -95,6 +99,15 @@ class AimlApi(Service):
     async def close(self) -> None:
         await self._api.close()
 
+    @property
+    def clock_offset(self) -> timedelta:
+        return self._api.clock_offset
+
+    async def prepare(self, _submission: Submission) -> Mapping[str, Any]:
+        """Keep how wrong this machine's clock is, by which the log is searched after the clock was set right."""
+        offset = self.clock_offset
+        return {CLOCK_OFFSET: offset.total_seconds()} if abs(offset) >= OFFSET_LEAST else {}
+
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create call, once. Whatever happens becomes an outcome."""
         body = await asyncio.to_thread(submission.body, data_uri) if submission.files else submission.body(data_uri)
@@ -117,7 +130,7 @@ class AimlApi(Service):
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         """Search the request log for the client request ids of these attempts."""
-        sent_at = [attempt.intent_at for attempt in attempts]
+        sent_at = [moment for attempt in attempts for moment in self._sent_at(attempt)]
         asked_at = clock.utcnow()
         page = await self._log(min(sent_at) - BEFORE, max(sent_at) + AFTER)
         if not isinstance(page, LogPage):
@@ -133,6 +146,13 @@ class AimlApi(Service):
             for attempt, finding in zip(attempts, findings, strict=True)
             if finding is not None
         }
+
+    def _sent_at(self, attempt: SentAttempt) -> list[datetime]:
+        """When a request was sent, by the service's clock: one of these moments. This machine's may be set since."""
+        kept = attempt.handle.get(CLOCK_OFFSET)
+        if isinstance(kept, int | float) and abs(kept) <= CLOCK_OFFSET_MAX.total_seconds():
+            return [attempt.intent_at + timedelta(seconds=kept)]
+        return [attempt.intent_at, attempt.intent_at + self.clock_offset]
 
     async def _finding(
         self, attempt: SentAttempt, rows: Sequence[LoggedRequest], as_of: datetime, page: LogPage
@@ -157,7 +177,8 @@ class AimlApi(Service):
 
     async def history(self, since: datetime, until: datetime | None = None) -> History | Unavailable | Throttled | None:
         """The generations in the request log between two moments; the newest ones, where there are too many pages."""
-        page = await self._log(since, until or clock.utcnow() + AFTER)
+        offset = self.clock_offset
+        page = await self._log(since + offset, (until or clock.utcnow() + AFTER) + offset)
         if not isinstance(page, LogPage):
             return page
         generations = [
@@ -165,11 +186,10 @@ class AimlApi(Service):
             for row in page.rows
             if row.generation_id
         ]
-        return History(generations, since if page.complete else page.oldest - self._api.clock_offset)
+        return History(generations, since if page.complete else page.oldest - self.clock_offset)
 
     async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
-        """Read every page of the request log between two moments of this machine's clock."""
-        start, end = start + self._api.clock_offset, end + self._api.clock_offset
+        """Read every page of the request log between two moments of the service's clock."""
         window = {"start": start.isoformat(), "end": end.isoformat(), "limit": PAGE_ROWS}
         logged: list[LoggedRequest] = []
         oldest = end
@@ -196,7 +216,7 @@ class AimlApi(Service):
 
         A cursor is valid for the same window only, which therefore stands before it: the clocks' offset may change.
         """
-        offset = self._api.clock_offset
+        offset = self.clock_offset
         first = f"{(start + offset).isoformat()} {(end + offset).isoformat()}"
         since, until, *following = (cursor or first).split(" ", 2)
         params = {"from": since, "to": until, "limit": PAGE_ROWS, **({"cursor": following[0]} if following else {})}
