@@ -31,6 +31,7 @@ from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits
+from batchgen.limits.budget import priced
 from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import AUTO, Limits
@@ -115,6 +116,8 @@ class Plan:
     """The jobs that would be sent if there were no cap; the model with the most jobs first."""
     to_send: int
     unpriced: int
+    by_charges: int
+    """How many are expected to cost what was charged before, because the price list is lower or has no price."""
     cost: Decimal
     affordable: int
     """How many of them fit under the cap, and below what these cost."""
@@ -132,7 +135,8 @@ class Plan:
 async def make_plan(database: Database, request: PlanRequest, now: datetime) -> Plan:
     """Read the table in one write transaction, then compute the plan with no transaction open."""
     table = await database.write(read_snapshot, request, now)
-    costs = [table.prices.estimate(job.model, job.endpoint, job.request) for job in table.pending]
+    costs = [priced(job, table.prices).estimated_usd for job in table.pending]
+    quotes = [table.prices.quote(job.model, job.endpoint, job.request) for job in table.pending]
     affordable, affordable_cost = within_cap(costs, table.totals, request.limits.max_cost)
     in_flight, per_minute = assumed_limits(table.learned, request.limits)
     finish = forecast_finish(table, request, affordable, in_flight, per_minute, now)
@@ -142,6 +146,7 @@ async def make_plan(database: Database, request: PlanRequest, now: datetime) -> 
         models=costs_by_model(table.pending, costs),
         to_send=len(costs),
         unpriced=costs.count(None),
+        by_charges=sum(cost != quote for cost, quote in zip(costs, quotes, strict=True)),
         cost=sum((cost for cost in costs if cost is not None), Decimal(0)),
         affordable=affordable,
         affordable_cost=affordable_cost,

@@ -7,9 +7,10 @@ from decimal import Decimal
 from random import Random
 
 import pytest
+from sqlalchemy import insert
 
 from batchgen.jobs import ChargeSource, Job, State
-from batchgen.jobtable import ledger, pricelist, reconciliation, submission
+from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.limits.budget import Choice, Hold, Terms, choose, explanation, forecast
@@ -134,6 +135,42 @@ def test_a_job_of_an_unknown_price_is_sent_alone_until_its_charge_is_known(table
     assert [candidate.estimated_usd for candidate in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.4")] * 4
     table.accept(claim(table, "2.00", UNKNOWN, 1)[0], "g-2", "0.6")
     assert [candidate.estimated_usd for candidate in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.6")]
+
+
+def estimates(table: Table, prices: PriceList) -> dict[str, Decimal | None]:
+    """What the next jobs are expected to cost, by the length of their clips."""
+    return {job.request.partition('"duration": ')[2]: job.estimated_usd for job in pick(table, "99", prices).chosen}
+
+
+def test_a_length_without_a_price_costs_as_much_for_a_second_as_the_dearest_that_was_charged(table: Table) -> None:
+    table.sync(*(spec(f"j{length}", duration=length) for length in (5, 10, 3)))
+    (five,) = claim(table, "99", UNKNOWN)
+    table.accept(five, "g-5", "1.47")
+    assert estimates(table, UNKNOWN) == {"10}": usd("2.94"), "3}": usd("0.882")}
+    table.accept(claim(table, "99", UNKNOWN, 1)[0], "g-10", "2.5")
+    table.sync(*(spec(f"k{length}", duration=length) for length in (5, 10)))
+    assert estimates(table, UNKNOWN) == {"5}": usd("1.47"), "10}": usd("2.5")}, "what each length was charged"
+
+
+def test_a_listed_price_that_was_too_low_is_not_believed_again(table: Table) -> None:
+    table.sync(*(spec(f"j{number}", duration=length) for number, length in enumerate((5, 5, 10))))
+    first, *_ = claim(table, "99", KNOWN, 1)
+    table.accept(first, "g-1", "1.5")
+    assert estimates(table, KNOWN) == {"5}": usd("1.5"), "10}": usd("0.7")}, "only requests of this price"
+    assert pick(table, "2.9", KNOWN).hold is Hold.BUDGET
+    second, *_ = claim(table, "99", KNOWN, 1)
+    table.accept(second, "g-2", "1.6")
+    table.sync(spec("new", duration=5))
+    assert estimates(table, KNOWN) == {"5}": usd("1.6")}
+
+
+@pytest.mark.parametrize(
+    "charged", ["[]", "{", '{"seconds": {"5": "NaN"}}', '{"estimates": {"a": 1}}', '{"seconds": 5}']
+)
+def test_charges_that_cannot_be_read_are_left_out(table: Table, charged: str) -> None:
+    row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("0.5"), "charged": charged}
+    table.change(lambda connection: connection.execute(insert(schema.prices).values(row)))
+    assert table.database.read_now(charges.load, "aimlapi") == {MODEL: charges.SeenCharges(usd("0.5"))}
 
 
 def test_without_a_cap_an_unknown_price_delays_no_job(table: Table) -> None:

@@ -12,11 +12,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, text
+from sqlalchemy import Connection, bindparam, func, select, text
 
 from batchgen.jobs import ChargeSource, Job, Outcome
+from batchgen.jobtable import charges
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
-from batchgen.jobtable.schema import attempts, batches, jobs, outputs, prices
+from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update
 
 ZERO = Decimal(0)
@@ -111,7 +112,7 @@ def update_attempt(
     add_to_totals(connection, entry.batch_id, after.totals - entry.totals)
     # A charge equal to the estimate is the listed price, or the highest charge already.
     if is_price and after.cost_usd and after.cost_usd != after.estimated_usd:
-        keep_highest_charge(connection, entry.service, entry.model, after.cost_usd)
+        charges.keep(connection, entry.service, entry.model, attempt_id, after.cost_usd, after.estimated_usd)
     return True
 
 
@@ -147,22 +148,13 @@ def move_totals(connection: Connection, job_id: int, left: int, entered: int) ->
         guarded_update(connection, batches, {"id": batch_id}, {"delivered_bytes": Increment(bytes_)})
 
 
-def keep_highest_charge(connection: Connection, service: str, model: str, cost: Decimal) -> None:
-    """Remember a model's highest charge: it is the estimate where the price list has no price."""
-    row = connection.execute(HIGHEST, {"of_service": service, "of_model": model}).one_or_none()
-    if row is None:
-        connection.execute(insert(prices).values(service=service, model=model, highest_usd=cost))
-    elif row.highest_usd is None or row.highest_usd < cost:
-        guarded_update(connection, prices, {"service": service, "model": model}, {"highest_usd": cost})
-
-
 def uncharged(connection: Connection, batch_id: int, origin: str = "") -> list[UnchargedAttempt]:
     """The attempts whose charges are to be looked up in the transactions of the service at `origin`, oldest first."""
     rows = connection.execute(UNCHARGED, {"in_batch": batch_id, "this_origin": origin})
     return sorted((UnchargedAttempt(*row) for row in rows), key=lambda attempt: attempt.intent_at)
 
 
-def record_charges(connection: Connection, charges: Sequence[tuple[UnchargedAttempt, Decimal]]) -> int:
+def record_charges(connection: Connection, charged: Sequence[tuple[UnchargedAttempt, Decimal]]) -> int:
     """Record charges that the service's transactions show. Returns how many were recorded."""
     return sum(
         update_attempt(
@@ -171,7 +163,7 @@ def record_charges(connection: Connection, charges: Sequence[tuple[UnchargedAtte
             (Outcome.ACCEPTED,),
             {"cost_usd": cost, "charge_source": ChargeSource.LEDGER},
         )
-        for attempt, cost in charges
+        for attempt, cost in charged
     )
 
 
@@ -247,10 +239,6 @@ OWNER = select(attempts.c.id).where(
     attempts.c.account == _own.c.account,
 )
 """The attempt that has a generation at the service and account of another attempt."""
-
-HIGHEST = select(prices.c.highest_usd).where(
-    prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
-)
 
 # Attempts whose generation has not ended are left out: the poll that sees the end may name the charge.
 UNCHARGED = (

@@ -1,4 +1,4 @@
-"""The last price list of a service, the highest charge seen for each of its models, and live request schemas."""
+"""The last price list of a service, what was charged for each of its models, and live request schemas."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from sqlalchemy import Connection, insert, select, update
 
 from batchgen.catalogue import LearnedModel, canonical, learn, quote, with_defaults
 from batchgen.catalogue.openapi import ODD, usable
+from batchgen.jobtable import charges
+from batchgen.jobtable.charges import SeenCharges
 from batchgen.jobtable.schema import prices
 from batchgen.services.base import Listing
 
 
 @dataclass(frozen=True)
 class PriceList:
-    """Prices by model as the service listed them at `listed_at`, and the highest charge seen for each model in USD."""
+    """Prices by model as the service listed them at `listed_at`, and what was charged for each model."""
 
     listed_at: datetime | None = None
     etag: str | None = None
     listed: dict[str, str] = field(default_factory=dict)
-    highest: dict[str, Decimal] = field(default_factory=dict)
+    charged: Mapping[str, SeenCharges] = field(default_factory=dict)
 
     @cached_property
     def pricing(self) -> dict[str, dict[str, Any]]:
@@ -39,10 +41,11 @@ class PriceList:
             return None
         return quote(self.pricing[listed], with_defaults(model, endpoint, json.loads(request)))
 
-    def estimate(self, model: str, endpoint: str, request: str) -> Decimal | None:
-        """The listed price; where there is none, the highest charge seen for the model."""
-        quoted = self.quote(model, endpoint, request)
-        return self.highest.get(model) if quoted is None else quoted
+    def estimate(self, model: str, endpoint: str, request: str, seconds: float | None = None) -> Decimal | None:
+        """The listed price, or what was charged where that was more; without a listed price, what was charged for a
+        clip of so many seconds."""
+        quoted, charges = self.quote(model, endpoint, request), self.charged.get(model, SeenCharges())
+        return charges.expected(seconds) if quoted is None else charges.corrected(quoted)
 
 
 def load(connection: Connection, service: str) -> PriceList:
@@ -53,15 +56,8 @@ def load(connection: Connection, service: str) -> PriceList:
         listed_at=max((row.listed_at for row in listed), default=None),
         etag=listed[0].etag if listed else None,
         listed={row.model: row.pricing for row in listed},
-        highest={row.model: row.highest_usd for row in rows if row.highest_usd is not None},
+        charged=charges.load(connection, service),
     )
-
-
-def highest(connection: Connection, service: str) -> dict[str, Decimal]:
-    """The highest charge seen for each model of a service."""
-    of_service = (prices.c.service == service, prices.c.highest_usd.is_not(None))
-    rows = connection.execute(select(prices.c.model, prices.c.highest_usd).where(*of_service))
-    return {row.model: row.highest_usd for row in rows}
 
 
 def store(connection: Connection, service: str, listing: Listing, now: datetime) -> None:

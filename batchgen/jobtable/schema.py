@@ -285,6 +285,7 @@ prices = Table(
     Column("etag", Text),
     Column("listed_at", UTCDateTime),
     Column("highest_usd", Money),
+    Column("charged", Text),
     # Of a model that the catalogue lacks: the model of this further name, or its live document with the schemas in it.
     Column("alias_of", Text),
     Column("document_url", ForeignText),

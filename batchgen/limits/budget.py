@@ -14,7 +14,7 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from batchgen.catalogue.amounts import amount_text
-from batchgen.jobtable import ledger, pricelist, submission
+from batchgen.jobtable import charges, ledger, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected
@@ -87,7 +87,7 @@ def choose(
     hold = Hold.TIME if len(in_time) < len(pending) else None
     if terms.max_cost is None:
         return Choice([priced(job, prices) for job in in_time[:capacity]], hold)
-    prices = replace(prices, highest=pricelist.highest(connection, service))
+    prices = replace(prices, charged=charges.load(connection, service))
     totals = before = ledger.totals(connection, batch_id)
     next_cost: Decimal | None = None
     chosen: list[Candidate] = []
@@ -108,7 +108,8 @@ def choose(
 
 def priced(candidate: Candidate, prices: PriceList) -> Candidate:
     """The job with its estimated cost."""
-    return replace(candidate, estimated_usd=prices.estimate(candidate.model, candidate.endpoint, candidate.request))
+    request = (candidate.model, candidate.endpoint, candidate.request, candidate.clip_seconds)
+    return replace(candidate, estimated_usd=prices.estimate(*request))
 
 
 def explanation(choice: Choice, terms: Terms, how: str = "") -> str:

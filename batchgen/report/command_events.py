@@ -92,6 +92,8 @@ class Planned(Advice):
     """Of the jobs to send, as far as prices are known; null where none is."""
     unknown: int
     """How many jobs to send have no known price."""
+    by_charges: int
+    """How many are expected to cost what was charged before, because the price list is lower or has no price."""
     spent_usd: Decimal
     reserved_usd: Decimal
     max_cost_usd: Decimal | None

@@ -95,6 +95,11 @@ def total_cost(plan: Plan) -> str:
 
 def price_source(plan: Plan) -> str:
     """Where the prices come from, and of when they are."""
+    charged = f"; {plural(plan.by_charges, 'job')} at what was charged before" if plan.by_charges else ""
+    return list_source(plan) + charged
+
+
+def list_source(plan: Plan) -> str:
     listed_at = plan.table.prices.listed_at
     if listed_at is None:
         return "no price list is known"
@@ -149,6 +154,7 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "warnings": list(request.warnings),
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
+        "by_charges": plan.by_charges,
         "spent_usd": table.totals.spent,
         "reserved_usd": table.totals.reserved,
         "max_cost_usd": request.limits.max_cost,

@@ -1,0 +1,111 @@
+"""What the account was charged for each model. It goes before a price list that is too low, or has no price."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import ROUND_UP, Decimal, DecimalException
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from batchgen.catalogue.amounts import MONEY_STEP, amount_text
+from batchgen.jobtable.schema import attempts, jobs, prices
+
+KINDS_MAX = 200
+"""Lengths, and estimates, that are kept of one model: the few that it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCharges:
+    """The highest charges for one model, in USD."""
+
+    highest: Decimal | None = None
+    by_seconds: Mapping[float, Decimal] = field(default_factory=dict)
+    """By the length of the clip."""
+    by_estimate: Mapping[Decimal, Decimal] = field(default_factory=dict)
+    """By the price that was expected, where the charge was higher."""
+
+    def corrected(self, quote: Decimal) -> Decimal:
+        """The price of the list; what was charged for requests of this price, where that was more."""
+        for _ in self.by_estimate:
+            higher = self.by_estimate.get(quote, quote)
+            if higher <= quote:
+                break
+            quote = higher
+        return quote
+
+    def expected(self, seconds: float | None) -> Decimal | None:
+        """What a clip of this length is expected to cost by the charges alone; None where none was seen.
+
+        A length that was never charged costs as much for a second as the dearest one.
+        """
+        if not seconds or not self.by_seconds:
+            return self.highest
+        if seconds in self.by_seconds:
+            return self.by_seconds[seconds]
+        for_a_second = max(charge / Decimal(str(length)) for length, charge in self.by_seconds.items())
+        return (for_a_second * Decimal(str(seconds))).quantize(MONEY_STEP, ROUND_UP)
+
+
+def load(connection: Connection, service: str) -> dict[str, SeenCharges]:
+    """What was charged for each model of a service."""
+    return {row.model: seen(row) for row in connection.execute(OF_SERVICE, {"of_service": service})}
+
+
+def seen(row: Any) -> SeenCharges:
+    """The charges in a row, which somebody else may have written: what cannot be read is left out."""
+    try:
+        document = json.loads(row.charged or "{}")
+        by_seconds = {
+            float(key): Decimal(value) for key, value in document.get("seconds", {}).items() if float(key) > 0
+        }
+        by_estimate = {Decimal(key): Decimal(value) for key, value in document.get("estimates", {}).items()}
+        if not all(amount.is_finite() for amount in (*by_seconds.values(), *by_estimate, *by_estimate.values())):
+            return SeenCharges(row.highest_usd)
+    except (ValueError, TypeError, AttributeError, DecimalException, RecursionError):
+        return SeenCharges(row.highest_usd)
+    return SeenCharges(row.highest_usd, by_seconds, by_estimate)
+
+
+def keep(
+    connection: Connection, service: str, model: str, attempt_id: int, cost: Decimal, estimate: Decimal | None
+) -> None:
+    """Remember what an attempt was charged, where it differs from its estimate."""
+    key = {"of_service": service, "of_model": model}
+    row = connection.execute(OF_MODEL, key).one_or_none()
+    before = seen(row) if row else SeenCharges()
+    by_seconds, by_estimate = dict(before.by_seconds), dict(before.by_estimate)
+    seconds = connection.execute(CLIP_SECONDS, {"attempt": attempt_id}).scalar()
+    if seconds:
+        by_seconds[seconds] = max(cost, by_seconds.get(seconds, cost))
+    if estimate is not None and estimate < cost:
+        by_estimate[estimate] = max(cost, by_estimate.get(estimate, cost))
+    highest = cost if before.highest is None else max(cost, before.highest)
+    after = SeenCharges(highest, by_seconds, by_estimate)
+    if after == before or len(by_seconds) > KINDS_MAX or len(by_estimate) > KINDS_MAX:
+        return
+    charged = {
+        "seconds": {str(length): amount_text(amount) for length, amount in by_seconds.items()},
+        "estimates": {amount_text(expected): amount_text(amount) for expected, amount in by_estimate.items()},
+    }
+    values = {"highest_usd": highest, "charged": json.dumps(charged)}
+    if row is None:
+        connection.execute(insert(prices).values(service=service, model=model, **values))
+    else:
+        of_model = (prices.c.service == service, prices.c.model == model)
+        connection.execute(update(prices).where(*of_model).values(values))
+
+
+OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
+    prices.c.service == bindparam("of_service"), prices.c.highest_usd.is_not(None)
+)
+OF_MODEL = select(prices.c.highest_usd, prices.c.charged).where(
+    prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
+)
+CLIP_SECONDS = (
+    select(jobs.c.clip_seconds)
+    .join(attempts, attempts.c.job_id == jobs.c.id)
+    .where(attempts.c.id == bindparam("attempt"))
+)
