@@ -189,8 +189,12 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     assert batchgen("resolve", "m.yaml", "--found", "x").returncode == 2
     assert batchgen("resolve", "m.yaml", "nobody", "--give-up").returncode == 2
     ids = {row["client_request_id"]: row["id"] for row in Bill(simulator.ledger).accepted}
-    settled = batchgen("resolve", "m.yaml", "clip-0", "--found", ids[attempts["clip-0"]])
-    assert settled.stdout == "1 job settled: clip-0\n"
+    for generation_id in ("a-slip-of-the-pen", ids[attempts["clip-0"]]):
+        settled = batchgen("resolve", "m.yaml", "clip-0", "--found", generation_id)
+        assert settled.stdout == "1 job settled: clip-0\n"
+    taken = batchgen("resolve", "m.yaml", "clip-1", "--found", ids[attempts["clip-0"]])
+    assert (taken.returncode, "belongs to another request" in taken.stderr) == (2, True)
+    assert "belongs to another request" not in batchgen("resolve", "m.yaml", "clip-1").stdout, "nothing has changed"
     assert batchgen("resolve", "m.yaml", "clip-1", "--resubmit").returncode == 0
     assert batchgen("resolve", "m.yaml", "clip-2", "--give-up").returncode == 0
     assert batchgen("resolve", "m.yaml").stdout == "no job is held for a person\n"

@@ -13,6 +13,7 @@ from batchgen.cli import load
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import polling, reconciliation, settings, statistics
+from batchgen.jobtable.invariants import violations
 from batchgen.limits.steering import Enrolled
 from batchgen.manifest.limits import Limits
 from batchgen.poller import Poller
@@ -215,6 +216,23 @@ def test_a_pattern_cancels_what_was_never_sent_of_the_jobs_that_it_fits(table: T
     (unknown,) = str(run_command(table, "cancel", "hero1").exception).splitlines()[:-1]
     assert unknown == "hero1: there is no such job in this batch; did you mean hero-1?"
     assert table.states() == states, "a command that is refused changes nothing"
+
+
+@pytest.mark.parametrize("left", [State.GENERATING, State.CANCELLED])
+def test_a_generation_that_a_person_named_by_mistake_is_corrected(table: Table, left: State) -> None:
+    lost = table.bring(State.UNCONFIRMED)
+    table.change(reconciliation.hold, lost)
+    assert run_command(table, "resolve", "mona", "--found", "g-wrong").exit_code == 0
+    if left is State.CANCELLED:
+        assert table.cancel("mona") == ["mona"]
+    assert run_command(table, "resolve", "mona", "--found", "g-right").exit_code == 0
+    assert (table.attempt().generation_id, table.states()) == ("g-right", {"mona": "generating"})
+    table.now = table.row().next_at
+    (job,) = table.claim(State.GENERATING)
+    table.finish(job)
+    refused = run_command(table, "resolve", "mona", "--found", "g-other")
+    assert "not held for a person: mona" in str(refused.exception), "its video is known"
+    assert table.database.read_now(violations, table.batch_id) == []
 
 
 @pytest.mark.parametrize("state", State)

@@ -7,7 +7,7 @@ import posixpath
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -48,6 +48,9 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
     lasted = clock.utcnow() - began_at
     bill = await bill_of(opened.runner, ending, began_at)
     database, batch, batch_id = opened.database, opened.spec.batch, opened.spec.synced.batch_id
+    if bill:  # it may have changed what the attempts cost
+        now_charged = await database.read(statistics.batch_summary, batch_id, clock.utcnow())
+        ending = replace(ending, batch_summary=now_charged)
     failed = await database.read(statistics.failed_by_class, batch_id)
     suspects = await database.read(measuring.suspect_clips, batch_id)
     if as_json:

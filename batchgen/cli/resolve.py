@@ -14,10 +14,12 @@ from batchgen.cli.batches import open_batch
 from batchgen.cli.changes import print_changed, print_held
 from batchgen.cli.steering import notify_runs
 from batchgen.errors import UsageError
-from batchgen.jobs import Job
+from batchgen.jobs import Job, State
 from batchgen.jobtable import reconciliation
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
+from batchgen.jobtable.reconciliation import BY_PERSON
+from batchgen.jobtable.submission import owns_generation
 from batchgen.limits.steering import deadline_after
 from batchgen.report.formats import duration, shortened
 from batchgen.report.settings import runs_line
@@ -31,7 +33,7 @@ from batchgen.services.registry import plugin
     "--found",
     "generation_id",
     metavar="GENERATION-ID",
-    help="It was accepted: this is its generation id (for one job).",
+    help="It was accepted: this is its generation id (for one job). Again with another id: the first was wrong.",
 )
 @click.option("--resubmit", is_flag=True, help="It was not accepted: send it again. If it was, it is paid for twice.")
 @click.option("--give-up", is_flag=True, help="Mark it as failed; do not send it again.")
@@ -48,35 +50,37 @@ def command(
     """Without an option: show them, with what to search for on the service's site. Without IDS: all of them."""
     if sum(map(bool, (generation_id, resubmit, give_up))) > 1:
         raise UsageError("--found, --resubmit and --give-up exclude one another")
-    now, is_settled = clock.utcnow(), bool(generation_id or resubmit or give_up)
+    now, settles = clock.utcnow(), bool(generation_id or resubmit or give_up)
     with open_batch(db, manifest, simulate) as (database, batch_id):
-        jobs = held_jobs(database, batch_id, ids)
-        keys = shortened([job.key for job in jobs])
+        jobs = named_jobs(database, batch_id, ids) if generation_id and ids else []
+        jobs = jobs or held_jobs(database, batch_id, ids)
         if generation_id and len(jobs) > 1:
-            raise UsageError(f"--found settles one job: name it ({keys})")
+            raise UsageError(f"--found settles one job: name it ({shortened([job.key for job in jobs])})")
+        settled = []
         for job in jobs:
             if generation_id:
-                handle = plugin(job.service).handle_of(generation_id, job.endpoint)
-                finding = Adopted(generation_id, job.attempt.intent_at, handle=handle)
-                deadline_at = database.read_now(deadline_after, batch_id, now)
-                if not database.write_now(reconciliation.adopted, job, finding, now, deadline_at):
-                    raise UsageError(f"{generation_id} belongs to another request. Nothing has been settled.")
+                is_settled = adopt(database, job, generation_id, now)
             elif resubmit:
-                database.write_now(reconciliation.resubmitted, job, "resubmitted by a person", now)
+                is_settled = database.write_now(reconciliation.resubmitted, job, "resubmitted by a person", now)
             elif give_up:
-                database.write_now(reconciliation.abandoned, job, "given up by a person", now)
-            elif not as_json:
-                show(job, now)
-        runs = notify_runs(database, batch_id, SettingName.RESOLVED, len(jobs) if is_settled else 0)
-    if as_json and jobs and not is_settled:
+                is_settled = database.write_now(reconciliation.abandoned, job, "given up by a person", now)
+            else:
+                is_settled = False
+                if not as_json:
+                    show(job, now)
+            settled += [job.key] if is_settled else []
+        runs = notify_runs(database, batch_id, SettingName.RESOLVED, len(settled))
+    if as_json and jobs and not settles:
         print_held(jobs)
     elif as_json:
-        hint = "the next run goes on with them" if jobs else "no job is held for a person"
-        print_changed({"settled": [job.key for job in jobs]}, hint, "run")
+        hint = "the next run goes on with them" if settled else "no job is held for a person"
+        print_changed({"settled": settled}, hint, "run")
     elif not jobs:
         print_lines("no job is held for a person")
-    elif is_settled:
-        print_lines(f"{plural(len(jobs), 'job')} settled: {keys}")
+    elif settles and not settled:
+        print_lines("nothing was settled: a run, or another command, has settled it meanwhile")
+    elif settles:
+        print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
         print_lines(runs_line(runs) if runs else f"Next: {options.next_command('run')}", err=True)
     else:
         print_lines(
@@ -84,6 +88,26 @@ def command(
             " If not: --resubmit or --give-up.",
             err=True,
         )
+
+
+def named_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[Job]:
+    """The jobs among these whose generation a person has named before: another one may be meant."""
+    return database.read_now(reconciliation.named_by_person, batch_id, ids)
+
+
+def adopt(database: Database, job: Job, generation_id: str, now: datetime) -> bool:
+    """Let a job continue with a generation that a person names, for the first time or in place of a wrong one.
+
+    Raises `UsageError` where another request has that generation.
+    """
+    handle = plugin(job.service).handle_of(generation_id, job.endpoint)
+    finding = Adopted(generation_id, job.attempt.intent_at, handle=handle)
+    deadline_at = database.read_now(deadline_after, job.batch_id, now)
+    if database.read_now(owns_generation, job, generation_id):
+        raise UsageError(f"{generation_id} belongs to another request. Nothing has been settled.")
+    if job.state is State.UNCONFIRMED:
+        return database.write_now(reconciliation.adopted, job, finding, now, deadline_at, BY_PERSON)
+    return database.write_now(reconciliation.corrected, job, finding, now, deadline_at)
 
 
 def held_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[Job]:

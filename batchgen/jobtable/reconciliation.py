@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,12 +14,13 @@ from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
-from batchgen.jobtable.schema import attempts, jobs
+from batchgen.jobtable.schema import attempts, events, jobs
 from batchgen.jobtable.submission import decide, owns_generation
-from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update
+from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, record_event
 from batchgen.services.base import SentAttempt
 from batchgen.services.outcomes import Adopted
 
+BY_PERSON = ", as a person says"
 ACCEPTED_LATE = timedelta(hours=1)
 """A request may be accepted so long after its intent, and be taken for a later one."""
 
@@ -80,13 +81,16 @@ def rivals(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
     return [SentAttempt(*row[:4], tuple(json.loads(row.input_pointers)), *row[5:]) for row in rows]
 
 
-def adopted(connection: Connection, job: Job, finding: Adopted, now: datetime, deadline: datetime) -> bool:
-    """It was accepted: the job continues with its generation, as if the answer had come.
+def adopted(
+    connection: Connection, job: Job, finding: Adopted, now: datetime, deadline: datetime, by: str = ""
+) -> bool:
+    """It was accepted: the job continues with its generation, as if the answer had come. `by` says who knows it.
 
     False, and the job is held for a person, where another attempt has this generation.
     """
     if owns_generation(connection, job, finding.generation_id):
-        hold(connection, job, f"the generation {finding.generation_id} belongs to another request")
+        if not by:
+            hold(connection, job, f"the generation {finding.generation_id} belongs to another request")
         return False
     answer: dict[str, Any] = {
         "generation_id": finding.generation_id,
@@ -97,7 +101,37 @@ def adopted(connection: Connection, job: Job, finding: Adopted, now: datetime, d
     if finding.cost_usd is not None:
         answer |= {"cost_usd": finding.cost_usd, "charge_source": ChargeSource.LOG}
     decide(connection, job, Outcome.ACCEPTED, now, **answer)
-    return leave(connection, job, State.GENERATING, f"adopted {finding.generation_id}", now, next_at=now)
+    return leave(connection, job, State.GENERATING, f"adopted {finding.generation_id}{by}", now, next_at=now)
+
+
+def named_by_person(connection: Connection, batch_id: int, keys: Collection[str]) -> list[Job]:
+    """The jobs among these that continue with a generation that a person named, and of which nothing has come yet."""
+    detail = "adopted " + attempts.c.generation_id + BY_PERSON
+    is_by_person = select(events.c.id).where(events.c.job_id == jobs.c.id, events.c.detail == detail).exists()
+    correctable = (State.GENERATING, State.FAILED, State.CANCELLED)
+    statement = (
+        select(jobs.c.id)
+        .join(attempts, attempts.c.id == jobs.c.attempt_id)
+        .where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), jobs.c.state.in_(correctable), is_by_person)
+    )
+    return load_jobs(connection, list(connection.execute(statement).scalars()))
+
+
+def corrected(connection: Connection, job: Job, finding: Adopted, now: datetime, deadline: datetime) -> bool:
+    """A person had named a wrong generation: the job continues with this one. False where another attempt has it."""
+    if owns_generation(connection, job, finding.generation_id):
+        return False
+    before = {"id": job.attempt.id, "outcome": Outcome.ACCEPTED, "generation_id": job.attempt.generation_id}
+    handle = json.dumps({**job.attempt.handle, **finding.handle})
+    values = {"generation_id": finding.generation_id, "handle": handle, "finished_at": None, "deadline_at": deadline}
+    if not guarded_update(connection, attempts, before, values):
+        return False
+    detail, own = f"adopted {finding.generation_id}{BY_PERSON}", {"attempt_id": job.attempt.id}
+    if job.state is not State.GENERATING:
+        return change_state(connection, job, job.state, State.GENERATING, now, guard=own, detail=detail, next_at=now)
+    record_event(connection, job.id, job.batch_id, now, job.state, job.state, detail)
+    due = {"next_at": now, "failures": 0, **NO_LEASE}
+    return guarded_update(connection, jobs, {"id": job.id, "state": job.state, **own}, due)
 
 
 def refuted(connection: Connection, job: Job, proof: str, now: datetime) -> bool:
