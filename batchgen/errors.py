@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     USAGE = 2, "usage or invalid manifest", DECIDE, "run --changed keep"  # click ends with 2 for a wrong option, too
     INCOMPLETE = 3, "ended, but not every job delivered"
     ACCOUNT = 4, "key or credits", "top up the account or set a valid key; then the same command goes on", "run"
-    LIMIT_REACHED = 5, "budget or time cap", RAISE, "run"
+    LIMIT_REACHED = 5, "budget or time cap", RAISE  # the same command as it stands would end so again
     UNREACHABLE = 6, "service unreachable", "once the service answers, the same command goes on", "run"
     STORAGE = 8, "disk or output", "make the disk or folder writable; then the same command goes on", "run"
     INTERRUPTED = 130, "interrupted", GOES_ON, "run"  # 128 + SIGINT, as shells count

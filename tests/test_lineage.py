@@ -71,3 +71,12 @@ def test_the_ancestors_of_a_batch_go_back_to_the_first_and_end_in_a_circle(table
         table.sync(spec(name, parent=Parent(parent_batch, "mona")), batch=batch if name != "spring" else None)
     assert table.database.read_now(lineage.ancestors_of, "third") == {"spring", "second", "third"}
     assert table.database.read_now(lineage.ancestors_of, "other") == {"other", "lost"}
+    assert table.database.read_now(lineage.descendants_of, "second") == {"second", "third", "spring"}
+
+
+def test_the_takes_of_a_batch_are_behind_those_of_what_was_made_from_it(table: Table) -> None:
+    table.sync(spec("mona"))
+    batch = Batch("second", "aimlapi", Path("/elsewhere/second.yaml"), "00")
+    table.sync(spec("mona", parent=Parent("spring", "mona"), take=2), batch=batch)
+    (last,) = table.database.read_now(lineage.used_seeds, "spring").last_takes.values()
+    assert last == 2

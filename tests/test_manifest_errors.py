@@ -67,6 +67,12 @@ GOLDEN = {
         "2:1 a manifest has no key `xyzzy` | known: batch, service, output, limits, include, defaults and jobs;"
         " what all jobs have stands in `defaults`",
     ),
+    "a number that no float holds": (
+        f"jobs:\n  - {{id: one, prompt: x, model: {STANDARD}, image_url: a.png,\n"
+        "     extra: {n: 123456789012345678901234567890}}\n",
+        "3:17 123456789012345678901234567890 is too long for a number"
+        " | put it in quotes where it is text; a number has at most 19 digits",
+    ),
     "a misspelt model": (
         "jobs: [{id: a, modle: x, prompt: y}]\n",
         "1:8 the job has no `model` | write `model` in place of `modle`",

@@ -77,6 +77,15 @@ def test_of_several_files_the_newest_verdict_counts(judged: Table, batchgen: Com
         assert said(judged).verdict == Verdict.REJECTED
 
 
+def test_a_newer_verdict_on_another_clip_of_the_job_does_not_stand_in_the_way(judged: Table, batchgen: Command) -> None:
+    mine = write(judged, entry(verdict="rejected"), name="mine.json")
+    another = write(judged, entry(clip="0" * len(CLIP), at="2026-03-01T11:30:00Z"), name="another.json")
+    ended = batchgen("verdicts", "import", "spring.yaml", mine, another)
+    assert ended.stdout.startswith("spring: 1 verdict imported\n")
+    assert "another.json: mona: its clip is another one by now" in ended.stderr
+    assert said(judged).verdict == Verdict.REJECTED
+
+
 def test_a_newer_verdict_of_the_table_stays(judged: Table, batchgen: Command) -> None:
     attempt = judged.row("mona").attempt_id
     judged.change(judge, attempt, Judgement(Verdict.REJECTED), NOON - 30 * MINUTE)

@@ -70,6 +70,7 @@ async def collect(
     moved = await database.write(commands.ask_again, batch.id, retriable, now, deadline_at, BILLED)
     active = [key for key, state in states.items() if state.is_active]
     is_run_at_work = bool(await asyncio.to_thread(leases.live_runs, database, batch.id))
+    await database.write(commands.poll_now, batch.id, active, now)  # they are charged, so they have ended
     if (moved or active) and not is_run_at_work:
         stored = Batch(batch.name, batch.service, Path(batch.manifest_path), "")
         nothing = Terms(selected=Selected([]))

@@ -93,8 +93,9 @@ def closing_lines(
     if sys.stderr.isatty():  # elsewhere they have been written already, one line each
         lines += hooks.failures
     step = next_step(ending)
-    if command := command_of(step):
-        lines.append(f"Next: {step.hint}: `{command}`")
+    if step.hint:
+        command = command_of(step)
+        lines.append(f"Next: {step.hint}{f': `{command}`' if command else ''}")
     return [f"  {line}" for line in lines if line]
 
 

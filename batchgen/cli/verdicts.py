@@ -89,12 +89,13 @@ def refuse_other_batches(files: Mapping[Path, VerdictsFile], batch: str, manifes
 
 
 def newest_of(files: Sequence[VerdictsFile]) -> list[FileVerdict]:
-    """The newest verdict on each job, whichever file it comes from."""
-    newest: dict[str, FileVerdict] = {}
+    """The newest verdict on each clip, whichever file it comes from. A job may have had several clips."""
+    newest: dict[tuple[str, str], FileVerdict] = {}
     for file in files:
         for verdict in file.verdicts:
-            first = newest.setdefault(verdict.id, verdict)
-            newest[verdict.id] = max(first, verdict, key=lambda verdict: verdict.at)
+            clip = (verdict.id, verdict.clip)
+            first = newest.setdefault(clip, verdict)
+            newest[clip] = max(first, verdict, key=lambda verdict: verdict.at)
     return list(newest.values())
 
 

@@ -141,6 +141,14 @@ def ask_again(
     return moved
 
 
+def poll_now(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> None:
+    """Make the next polls of these jobs due at once, where no run is at one."""
+    waiting = (jobs.c.batch_id == batch_id, jobs.c.state == State.GENERATING, jobs.c.leased_by.is_(None))
+    for chunk in chunks_of(list(keys)):
+        due = update(jobs).where(*waiting, jobs.c.key.in_(chunk), jobs.c.next_at > now)
+        connection.execute(due.values(next_at=now))
+
+
 def fetch_again(
     connection: Connection, batch_id: int, missing: Mapping[str, Collection[int]], now: datetime
 ) -> list[str]:

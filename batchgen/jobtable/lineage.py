@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, Select, bindparam, select, update
 
 from batchgen.jobtable.schema import batches, jobs
 
@@ -20,7 +21,7 @@ class UsedSeeds:
 
     seeds: set[int] = field(default_factory=set)
     last_takes: dict[tuple[str, str], int] = field(default_factory=dict)
-    """By endpoint and request: the number of the last take in the batch itself."""
+    """By endpoint and request: the number of the last take in the batch and what was made from it."""
 
 
 def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new: tuple[int, str]) -> None:
@@ -35,23 +36,35 @@ def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new
 
 def ancestors_of(connection: Connection, batch: str) -> set[str]:
     """A batch, and the batches from which its jobs were made, through any number of generations."""
-    ancestors: set[str] = set()
+    return reachable(connection, batch, PARENTS)
+
+
+def descendants_of(connection: Connection, batch: str) -> set[str]:
+    """A batch, and the batches of this table whose jobs were made from its own, through any number of generations."""
+    return reachable(connection, batch, CHILDREN)
+
+
+def reachable(connection: Connection, batch: str, step: Select[Any]) -> set[str]:
+    reached: set[str] = set()
     newest = {batch}
     while newest:
-        ancestors |= newest
-        newest = set(connection.execute(PARENTS, {"names": newest}).scalars()) - ancestors
-    return ancestors
+        reached |= newest
+        newest = set(connection.execute(step, {"names": newest}).scalars()) - reached
+    return reached
 
 
 def used_seeds(connection: Connection, batch: str) -> UsedSeeds:
-    """The seeds of a batch and its ancestors, and the takes in it, which are behind those of its ancestors."""
+    """The seeds of a batch, its ancestors and its descendants, and the takes of it and of its descendants. Those of its
+    ancestors are lower."""
     used = UsedSeeds()
     with_seed = SEEDED.execution_options(yield_per=READ_AT_ONCE)
-    for (request,) in connection.execute(with_seed, {"names": ancestors_of(connection, batch)}):
+    descendants = descendants_of(connection, batch)
+    for (request,) in connection.execute(with_seed, {"names": ancestors_of(connection, batch) | descendants}):
         seed = json.loads(request).get("seed")
         if isinstance(seed, int | str) and str(seed).lstrip("-").isdigit():
             used.seeds.add(int(seed))
-    for endpoint, request, take in connection.execute(TAKES.execution_options(yield_per=READ_AT_ONCE), {"name": batch}):
+    takes = TAKES.execution_options(yield_per=READ_AT_ONCE)
+    for endpoint, request, take in connection.execute(takes, {"names": descendants}):
         used.last_takes[endpoint, request] = max(take, used.last_takes.get((endpoint, request), 0))
     return used
 
@@ -75,6 +88,12 @@ PARENTS = (
     .where(batches.c.name.in_(bindparam("names", expanding=True)), jobs.c.parent_batch.is_not(None))
     .distinct()
 )
+CHILDREN = (
+    select(batches.c.name)
+    .join(jobs, jobs.c.batch_id == batches.c.id)
+    .where(jobs.c.parent_batch.in_(bindparam("names", expanding=True)))
+    .distinct()
+)
 SEEDED = (
     select(jobs.c.request)
     .join(batches, jobs.c.batch_id == batches.c.id)
@@ -83,5 +102,5 @@ SEEDED = (
 TAKES = (
     select(jobs.c.endpoint, jobs.c.request, jobs.c.take)
     .join(batches, jobs.c.batch_id == batches.c.id)
-    .where(batches.c.name == bindparam("name"))
+    .where(batches.c.name.in_(bindparam("names", expanding=True)))
 )

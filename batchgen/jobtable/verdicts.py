@@ -63,18 +63,19 @@ def current(connection: Connection, attempt_id: int) -> Judgement:
 
 
 def import_verdicts(connection: Connection, batch_id: int, imported: Iterable[FileVerdict]) -> Imported:
-    """Record verdicts from files, at most one of each job: those of the clips that the jobs have now.
+    """Record verdicts from files, at most one of each clip: those of the clips that the jobs have now.
 
     A verdict that is not newer than every one that its clip ever had changes nothing, so the same file may be imported
     any number of times.
     """
     refuse_moved(connection, batch_id)
-    by_key = {verdict.id: verdict for verdict in imported}
+    from_files = list(imported)
     result = Imported()
     rows = []
-    clips = {row.key: row for row in _clips_of(connection, batch_id, list(by_key))}  # the first file comes last
-    for key, verdict in by_key.items():
-        clip = clips.get(key)
+    keys = list(dict.fromkeys(verdict.id for verdict in from_files))
+    clips = {row.key: row for row in _clips_of(connection, batch_id, keys)}  # the first file comes last
+    for verdict in from_files:
+        clip = clips.get(verdict.id)
         if reason := refusal(clip, verdict):
             result.refused.append((verdict, reason))
         elif clip and clip.judged_at is not None and clip.judged_at >= verdict.at:

@@ -23,7 +23,7 @@ from yaml.reader import ReaderError
 from batchgen.catalogue.written import Written
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.scalars import NO_JSON_NUMBERS, NO_NUMBERS, resolve
+from batchgen.manifest.scalars import LONG_INTEGER, NO_JSON_NUMBERS, NO_NUMBERS, resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.syntax_help import JSON_COMMENT, syntax_help
 
@@ -148,6 +148,9 @@ class _Composer:
             if event.implicit[0] and text in self.no_values:
                 hint = "write ~ for a value that is missing, or put the text in quotes"
                 self.diagnostics.add(event, f"{text} is no value that can be sent", hint)
+            if event.implicit[0] and LONG_INTEGER.fullmatch(text):
+                hint = "put it in quotes where it is text; a number has at most 19 digits"
+                self.diagnostics.add(event, f"{text[:40]} is too long for a number", hint)
             node = Node(resolve(text) if event.implicit[0] else text, text, event)
         elif kind is AliasEvent:
             return self.alias(event, depth)

@@ -15,6 +15,8 @@ NO_NUMBERS = frozenset(
 NO_JSON_NUMBERS = frozenset(("NaN", "Infinity", "-Infinity"))
 """How Python's json module writes them, though JSON has none. In YAML these words are text."""
 INTEGER = re.compile(r"[-+]?[0-9]{1,19}")
+LONG_INTEGER = re.compile(r"[-+]?[0-9]{20,}")
+"""No number of a float or of 64 bits is as exact."""
 OTHER_BASE = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
 LONGEST_NUMBER = 400
 """Characters of a number; the largest that a float holds has 309 digits."""

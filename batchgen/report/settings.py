@@ -69,7 +69,7 @@ def pause_notice(pause: Setting, in_flight: int, now: datetime, command_line: Co
 def runs_line(runs: int) -> str:
     """Who acts on a change, and when."""
     if not runs:
-        return "no run is at work: the next one acts on it"
+        return "no run is at work: the next one, or a worker, acts on it"
     return f"{plural(runs, 'run')} at work {'acts' if runs == 1 else 'act'} on it within 2 seconds"
 
 
