@@ -131,7 +131,8 @@ def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_
     assert ended.returncode == 3
     assert "2 done, 1 failed" in ended.stdout
     assert "1 of 3 jobs is not delivered" in ended.stdout
-    assert "Next: make the failed jobs pending again, then run: `batchgen retry m.yaml`" in ended.stderr
+    assert "Next: make the failed jobs pending again, then run" in ended.stderr
+    assert ": `batchgen retry m.yaml`" in ended.stderr
     failed = rows(database, "SELECT key, error FROM jobs WHERE state = 'failed'")[0]
     assert f"{failed['key']} failed: {failed['error']}" in batchgen("status", "m.yaml").stdout
 

@@ -115,7 +115,8 @@ def readable_table(patient: Patient) -> None:
 
 
 def older_table(patient: Patient) -> None:
-    patient.execute(*(f"DROP VIEW {view}" for view in VIEWS), "UPDATE alembic_version SET version_num = 'v001'")
+    newer = ("ALTER TABLE prices DROP COLUMN charged",)
+    patient.execute(*newer, *(f"DROP VIEW {view}" for view in VIEWS), "UPDATE alembic_version SET version_num = 'v001'")
 
 
 def damaged_index(patient: Patient) -> None:

@@ -98,7 +98,7 @@ def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: ExitCo
     if summary.held:
         return NextStep("say what became of the jobs that are held for a person", "resolve")
     if summary.counts[State.FAILED]:
-        return NextStep("make the failed jobs pending again, then run", "retry")
+        return NextStep("make the failed jobs pending again, then run (--new pays again for what is gone)", "retry")
     if has_lost_files:
         return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
     if waiting and last:

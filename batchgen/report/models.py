@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchgen import catalogue
 from batchgen.catalogue.rules import conditions
-from batchgen.report.command_events import Model
+
+if TYPE_CHECKING:
+    from batchgen.report.command_events import Model
 
 Schema = Mapping[str, Any]
 

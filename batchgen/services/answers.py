@@ -15,11 +15,11 @@ from typing import Any
 
 from batchgen import clock
 from batchgen.jobs import ErrorClass
+from batchgen.services.bounds import CLOCK_OFFSET_MAX
 from batchgen.services.http import Answer
 from batchgen.services.outcomes import Limit, Throttled, Trouble, Unavailable
 from batchgen.services.text import MESSAGE_CHARS
 
-CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
 ERRORS_MAX, ERROR_DEPTH = 20, 6  # of the errors in one answer, and how deep they nest: documented ones nest 3 deep
 

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from batchgen.jobs import ErrorClass
-from batchgen.services.answers import CLOCK_OFFSET_MAX
 from batchgen.services.base import (
     History,
     Listing,
@@ -32,6 +31,7 @@ from batchgen.services.base import (
 )
 from batchgen.services.bounds import (
     CHARGE_STEP,
+    CLOCK_OFFSET_MAX,
     OutOfBounds,
     amount,
     in_words,

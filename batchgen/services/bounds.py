@@ -16,6 +16,7 @@ CHARGE_STEP = Decimal(
 PRICING_CHARS = 200_000  # of the JSON of one model's prices
 PRICING_DEPTH = 12  # the documented shapes nest 4 deep
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 ACCEPTED_WITHIN = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
 
 

@@ -21,7 +21,7 @@ from batchgen.services import http
 from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
-from batchgen.services.answers import CLOCK_OFFSET_MAX, json_object, nested, read_amount, read_id, read_unavailable
+from batchgen.services.answers import json_object, nested, read_amount, read_id, read_unavailable
 from batchgen.services.base import (
     Adoption,
     Features,
@@ -34,6 +34,7 @@ from batchgen.services.base import (
     Submission,
     TransactionPage,
 )
+from batchgen.services.bounds import CLOCK_OFFSET_MAX
 from batchgen.services.client import ApiClient
 from batchgen.services.outcomes import (
     Absent,
