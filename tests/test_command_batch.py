@@ -196,7 +196,7 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     taken = batchgen("resolve", "m.yaml", "clip-1", "--found", ids[attempts["clip-0"]])
     assert (taken.returncode, "belongs to another request" in taken.stderr) == (2, True)
     assert "belongs to another request" not in batchgen("resolve", "m.yaml", "clip-1").stdout, "nothing has changed"
-    assert batchgen("resolve", "m.yaml", "clip-1", "--resubmit").returncode == 0
+    assert "stays reserved, until `batchgen reconcile" in batchgen("resolve", "m.yaml", "clip-1", "--resubmit").stderr
     assert batchgen("resolve", "m.yaml", "clip-2", "--give-up").returncode == 0
     assert batchgen("resolve", "m.yaml").stdout == "no job is held for a person\n"
 

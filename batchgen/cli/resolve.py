@@ -56,19 +56,7 @@ def command(
         jobs = jobs or held_jobs(database, batch_id, ids)
         if generation_id and len(jobs) > 1:
             raise UsageError(f"--found settles one job: name it ({shortened([job.key for job in jobs])})")
-        settled = []
-        for job in jobs:
-            if generation_id:
-                is_settled = adopt(database, job, generation_id, now)
-            elif resubmit:
-                is_settled = database.write_now(reconciliation.resubmitted, job, "resubmitted by a person", now)
-            elif give_up:
-                is_settled = database.write_now(reconciliation.abandoned, job, "given up by a person", now)
-            else:
-                is_settled = False
-                if not as_json:
-                    show(job, now)
-            settled += [job.key] if is_settled else []
+        settled = [job.key for job in jobs if settles and settle(database, job, now, generation_id, resubmit=resubmit)]
         runs = notify_runs(database, batch_id, SettingName.RESOLVED, len(settled))
     if as_json and jobs and not settles:
         print_held(jobs)
@@ -81,13 +69,27 @@ def command(
         print_lines("nothing was settled: a run, or another command, has settled it meanwhile")
     elif settles:
         print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
+        if resubmit:
+            reconcile = options.next_command("reconcile")
+            print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)
         print_lines(runs_line(runs) if runs else f"Next: {options.next_command('run')}", err=True)
     else:
+        for job in jobs:
+            show(job, now)
         print_lines(
             "Search for them on the service's site, by time and model. If one is there: --found GENERATION-ID."
             " If not: --resubmit or --give-up.",
             err=True,
         )
+
+
+def settle(database: Database, job: Job, now: datetime, generation_id: str | None, *, resubmit: bool) -> bool:
+    """Do with one job what a person said. False where a run, or another command, has settled it meanwhile."""
+    if generation_id:
+        return adopt(database, job, generation_id, now)
+    if resubmit:
+        return database.write_now(reconciliation.resubmitted, job, "resubmitted by a person", now)
+    return database.write_now(reconciliation.abandoned, job, "given up by a person", now)
 
 
 def named_jobs(database: Database, batch_id: int, ids: tuple[str, ...]) -> list[Job]:
