@@ -137,6 +137,15 @@ def test_a_job_of_an_unknown_price_is_sent_alone_until_its_charge_is_known(table
     assert [candidate.estimated_usd for candidate in pick(table, "2.00", UNKNOWN).chosen] == [usd("0.6")]
 
 
+def test_a_lost_request_that_is_sent_again_by_order_reserves_what_is_known_of_its_price_by_then(table: Table) -> None:
+    sync(table, 2)
+    (lost,) = claim(table, "2.00", UNKNOWN)
+    table.lose(lost)
+    table.change(charges.keep, "aimlapi", MODEL, lost.attempt.id, usd("0.4"), None)
+    table.change(reconciliation.resubmitted, lost, "by order", table.now)
+    assert sums(table) == Totals(reserved=usd("0.4"))
+
+
 def estimates(table: Table, prices: PriceList) -> dict[str, Decimal | None]:
     """What the next jobs are expected to cost, by the length of their clips."""
     return {job.request.partition('"duration": ')[2]: job.estimated_usd for job in pick(table, "99", prices).chosen}

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text, union
 
 from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
-from batchgen.jobtable import ledger
+from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
@@ -169,8 +169,12 @@ def abandoned(connection: Connection, job: Job, reason: str, now: datetime) -> b
 
 
 def keep_reserved(connection: Connection, job: Job, **values: Any) -> None:
-    """Let an attempt that nobody waits for any more keep its estimate in the totals."""
-    estimate = Decimal(0) if job.attempt.estimated_usd is None else job.attempt.estimated_usd
+    """Let an attempt that nobody waits for any more keep its estimate in the totals: one that had none, what is known
+    of its price by now."""
+    estimate = job.attempt.estimated_usd
+    if estimate is None:
+        prices = pricelist.load(connection, job.service)
+        estimate = prices.estimate(job.model, job.endpoint, job.request, job.clip_seconds) or Decimal(0)
     ledger.update_attempt(connection, job.attempt.id, tuple(Outcome), {"estimated_usd": estimate, **values})
 
 
