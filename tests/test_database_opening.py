@@ -218,6 +218,19 @@ def test_a_table_that_may_only_be_read_is_read_and_not_written(
         assert {file: file.read_bytes() for file in before} == before
 
 
+def test_an_older_table_that_may_only_be_read_says_how_it_is_brought_up_to_date(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("readonly") / "batchgen.db"
+    with Database(path) as database:
+        database.write_now(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = 'v001'") and None)
+    with read_only_folder(path.parent):
+        printed = open_as_nobody(path)
+    assert printed.startswith(
+        f"{path}: the job table is of version v001, and may only be read; this batchgen reads {HEAD}"
+    )
+
+
 def test_an_empty_file_becomes_a_job_table(tmp_path: Path) -> None:
     """An SQLite database without tables is an empty file, and holds nothing that could be lost."""
     path = tmp_path / "batchgen.db"

@@ -9,7 +9,7 @@ from sqlalchemy.engine import URL
 
 from batchgen.errors import DatabaseNewer, StorageError, UsageError
 from batchgen.files.safe_open import create_database
-from batchgen.jobtable.engine import inspection_engine, make_engine, path_of, without_secrets
+from batchgen.jobtable.engine import inspection_engine, make_engine, may_write, path_of, without_secrets
 from batchgen.jobtable.place import is_missing
 
 HEAD = "v003"
@@ -107,5 +107,10 @@ def is_current(url: URL) -> bool:
         raise UsageError(
             f"{name}: the job table is of version {version}, from which this batchgen has no migration; choose another"
             " --db, or open it with the batchgen that made it. The database has not been touched."
+        )
+    if path and not may_write(path):
+        raise StorageError(
+            f"{path}: the job table is of version {version}, and may only be read; this batchgen reads {HEAD}. Copy it"
+            " to a folder that can be written: the first command there brings it up to date."
         )
     return False
