@@ -21,7 +21,7 @@ from batchgen.jobtable import ledger, pricelist, selection, statistics, submissi
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.repeats import Repeat, RepeatSearch
+from batchgen.jobtable.repeats import Repeat, RepeatSearch, beside_others
 from batchgen.jobtable.repeats import find as find_repeats
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.schema import attempts, jobs
@@ -94,6 +94,8 @@ class Snapshot:
     """The selected jobs that wait to be sent, in their order."""
     repeats: list[Repeat]
     """Pending jobs that were paid for before, or whose video is there: a run asks what becomes of them."""
+    beside: list[str]
+    """Pending jobs whose output is the clip of another job: they are delivered beside it, under another name."""
     prompts: list[FirstPrompt]
     """The first different prompts among them."""
     left_out: int
@@ -173,6 +175,7 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         snapshot = Snapshot(
             synced=synced,
             repeats=repeats,
+            beside=beside_others(connection, search),
             states=statistics.batch_summary(connection, batch_id, now).counts,
             pending=pending,
             prompts=first_prompts(connection, pending),

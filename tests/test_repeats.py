@@ -18,6 +18,7 @@ from batchgen.errors import ExitCode, ManifestChanged
 from batchgen.jobs import State
 from batchgen.jobtable import commands
 from batchgen.jobtable.database import Database
+from batchgen.report.plan import plan_lines
 from batchgen.simulator.service import Simulation
 from tests.batches import MASTER, TEXT_MODEL, Bill, write_image, write_manifest
 from tests.serving import served
@@ -258,6 +259,9 @@ def test_the_file_of_another_job_at_an_output_is_none_of_it(shop: Shop) -> None:
     shop.run()
     other = [{**job, "prompt": f"{job['prompt']} At night."} for job in JOBS]
     write_manifest(shop.folder / "night.yaml", other, output="out/{{ id }}.mp4")
+    plan = batchgen.plan(shop.folder / "night.yaml")
+    warning = "warning: 2 jobs will be delivered beside a clip that lies there, as NAME~1.mp4: one, two"
+    assert next(iter(plan_lines(plan, clock.utcnow()))) == warning
     assert shop.run(shop.folder / "night.yaml").exit_code is ExitCode.DELIVERED
     assert shop.videos() == ["one.mp4", "one~1.mp4", "two.mp4", "two~1.mp4"]
 

@@ -130,7 +130,9 @@ def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
             repeats.append(Repeat(job, generation=generations.pop(0)))
     paid = {repeat.job.id for repeat in repeats}
     others = [job for job in pending if job.id not in paid]
-    repeats += [Repeat(job) for job in with_output(connection, search.folder, others)]
+    present = with_output(search.folder, others)
+    made = made_outputs(connection, search.folder) if present else set()
+    repeats += [Repeat(job) for job in present if job.output_path not in made]
     repeats.sort(key=lambda repeat: int(repeat.job.id))
     return [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in repeats]
 
@@ -192,8 +194,22 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
     return {digits: list(by_id.values()) for digits, by_id in generations.items()}
 
 
-def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) -> list[Any]:
-    """The pending jobs at whose output a file lies that no job of the table is known to have made."""
+def beside_others(connection: Connection, search: RepeatSearch) -> list[str]:
+    """The keys of the pending jobs at whose output the clip of another job lies: theirs is delivered beside it."""
+    present = with_output(search.folder, connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all())
+    made = made_outputs(connection, search.folder) if present else set()
+    return [job.key for job in present if job.output_path in made]
+
+
+def made_outputs(connection: Connection, folder: Path) -> set[str]:
+    """The paths below a folder, and the URLs, at which the files of jobs lie, of whatever batch."""
+    return {
+        row.path for row in connection.execute(MADE) if is_url(row.path) or Path(row.manifest_path).parent == folder
+    }
+
+
+def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
+    """The pending jobs at whose output a file lies."""
 
     @cache
     def names_in(directory: str) -> set[str]:
@@ -209,13 +225,7 @@ def with_output(connection: Connection, folder: Path, pending: Sequence[Any]) ->
         return name.casefold() in names_in(directory) and os.path.lexists(f"{directory}/{name}")
 
     objects_in = cache(object_store.names_in)
-    present = [job for job in pending if exists(job.output_path)]
-    if not present:
-        return []
-    made = {
-        row.path for row in connection.execute(MADE) if is_url(row.path) or Path(row.manifest_path).parent == folder
-    }
-    return [job for job in present if job.output_path not in made]
+    return [job for job in pending if exists(job.output_path)]
 
 
 _names = (jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.fingerprint, jobs.c.output_path)

@@ -13,10 +13,11 @@ from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
 from batchgen.report.command_events import Planned, PlannedModel
-from batchgen.report.formats import counts, dollars, duration, local_time
+from batchgen.report.formats import counts, dollars, duration, local_time, shortened
 from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
 
+NAMED = 5  # jobs in a warning
 WIDTH = 80  # columns of the narrowest terminal in use
 INDENT = " " * 6
 LEARNED = " (learned from the account, or assumed)"
@@ -24,7 +25,7 @@ LEARNED = " (learned from the account, or assumed)"
 
 def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
     """The lines of a plan: warnings, jobs, the first prompts, costs, the end."""
-    yield from (f"warning: {warning}" for warning in plan.request.warnings)
+    yield from (f"warning: {warning}" for warning in (*plan.request.warnings, *beside_warning(plan)))
     yield f"{plan.request.batch.name}: {plural(sum(plan.table.states.values()), 'job')}: {job_counts(plan)}"
     width = max((len(model.model) for model in plan.models), default=0)
     for model in plan.models:
@@ -40,6 +41,13 @@ def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
         yield f"  the service keeps a finished file for {duration(kept)}: a run must be at work within that time"
     if until := plan.request.until:
         yield f"  by {local_time(until, now)}: {plan.in_time} of {plan.affordable} would be sent and done"
+
+
+def beside_warning(plan: Plan) -> Iterator[str]:
+    """That delivered clips lie at the outputs of some jobs that are to be sent."""
+    if keys := plan.table.beside:
+        number = plural(len(keys), "job")
+        yield f"{number} will be delivered beside a clip that lies there, as NAME~1.mp4: {shortened(keys, NAMED)}"
 
 
 def prompt_lines(plan: Plan) -> Iterator[str]:
@@ -151,7 +159,7 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "prices_listed_at": table.prices.listed_at,
         "prices_live": request.has_live_prices,
         "first_prompts": [{"job": first.job, "prompt": first.prompt} for first in table.prompts],
-        "warnings": list(request.warnings),
+        "warnings": [*request.warnings, *beside_warning(plan)],
         "cost_usd": plan.cost if plan.unpriced < plan.to_send or not plan.to_send else None,
         "unknown": plan.unpriced,
         "by_charges": plan.by_charges,
