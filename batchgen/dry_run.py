@@ -21,8 +21,7 @@ from batchgen.jobtable import ledger, pricelist, selection, statistics, submissi
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.jobtable.repeats import Repeat, RepeatSearch, beside_others
-from batchgen.jobtable.repeats import find as find_repeats
+from batchgen.jobtable.repeats import Repeat, RepeatSearch, compare
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selection
@@ -31,7 +30,6 @@ from batchgen.jobtable.sync import Batch, SyncResult
 from batchgen.jobtable.timings import Timing
 from batchgen.limits import rate
 from batchgen.limits.adaptive import LearnedLimits
-from batchgen.limits.budget import priced
 from batchgen.limits.forecast import Forecast, Waiting, forecast
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.manifest.limits import AUTO, Limits
@@ -137,8 +135,11 @@ class Plan:
 async def make_plan(database: Database, request: PlanRequest, now: datetime) -> Plan:
     """Read the table in one write transaction, then compute the plan with no transaction open."""
     table = await database.write(read_snapshot, request, now)
-    costs = [priced(job, table.prices).estimated_usd for job in table.pending]
-    quotes = [table.prices.quote(job.model, job.endpoint, job.request) for job in table.pending]
+    prices = table.prices
+    quotes = [prices.quote(job.model, job.endpoint, job.request) for job in table.pending]
+    costs = [
+        prices.corrected(quote, job.model, job.clip_seconds) for quote, job in zip(quotes, table.pending, strict=True)
+    ]
     affordable, affordable_cost = within_cap(costs, table.totals, request.limits.max_cost)
     in_flight, per_minute = assumed_limits(table.learned, request.limits)
     finish = forecast_finish(table, request, affordable, in_flight, per_minute, now)
@@ -168,14 +169,14 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         batch_id = synced.batch_id
         selected = selection.select_jobs(connection, batch_id, request.selection)
         search = RepeatSearch(batch_id, service, request.batch.manifest.parent, synced.orphans)
-        repeats = find_repeats(connection, search)
+        repeats, beside = compare(connection, search)
         repeated = {repeat.job.id for repeat in repeats}
         ready = submission.ready(connection, batch_id, now, ALL_JOBS, selected)
         pending = [job for job in ready if job.id not in repeated]
         snapshot = Snapshot(
             synced=synced,
             repeats=repeats,
-            beside=beside_others(connection, search),
+            beside=beside,
             states=statistics.batch_summary(connection, batch_id, now).counts,
             pending=pending,
             prompts=first_prompts(connection, pending),

@@ -124,6 +124,9 @@ class Outcome(StrEnum):
         return self.is_undecided or self is Outcome.ACCEPTED
 
 
+UNDECIDED = tuple(outcome for outcome in Outcome if outcome.is_undecided)
+
+
 class ErrorClass(StrEnum):
     """Why a job failed or was cancelled, or what stands in its way. A service reports those down to UNKNOWN."""
 

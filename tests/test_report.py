@@ -161,10 +161,13 @@ def test_a_line_that_nobody_can_read_is_no_error() -> None:
         output = OutputStream(stream)
         output.write("to nobody")
         output.write("nor this")
+        assert isinstance(output.failure, BrokenPipeError)
     full = Path("/dev/full")
     if full.exists():
         with full.open("w") as stream:
-            OutputStream(stream).write("does not fit")
+            output = OutputStream(stream)
+            output.write("does not fit")
+            assert output.failure
 
 
 async def test_a_run_that_has_ended_already_still_shows_its_events_and_its_notice(table: Table) -> None:

@@ -220,11 +220,11 @@ def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Tab
     table.bring(State.DONE)
     table.change(repeats.record_comparison, table.batch_id, NOON)
     synced = SyncResult(table.batch_id)
-    for now, since in (
+    for at, since in (
         (NOON, NOON - repeats.SLACK),
         (NOON - timedelta(hours=2), NOON - timedelta(hours=2) - repeats.HISTORY),
     ):
-        assert table.database.read_now(repeats.compared_since, synced, now) == since
+        assert table.database.read_now(repeats.compared_since, synced, at) == since
 
 
 # --- a locked table ---

@@ -233,7 +233,7 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
             text(row.intent_at - CLOCK_SKEW),
             text(row.deadline_at + CHARGE_LAG),
         ),
-        *(bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
+        *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
     )
 
 

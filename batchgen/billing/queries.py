@@ -10,7 +10,7 @@ SCHEMA = """
 CREATE TABLE transactions (n INTEGER PRIMARY KEY, at, kind, type, model, generation, nanousd,
     settlement, note, key, state);
 CREATE TABLE billed (id INTEGER PRIMARY KEY, key, number, model, state, outcome, generation, request, intent_at,
-    finished_at, deadline_at, cost, named, estimated, since, until, judged, delivered, current, settlement, note);
+    finished_at, deadline_at, cost, named, estimated, since, until, lost, judged, delivered, current, settlement, note);
 CREATE TABLE log (request, generation, at, certain, PRIMARY KEY (request, generation)) WITHOUT ROWID;
 CREATE TABLE others (generation PRIMARY KEY, batch) WITHOUT ROWID;
 CREATE TABLE job_digits (digits, key, state);
@@ -20,15 +20,14 @@ INDEXES = """
 CREATE INDEX IF NOT EXISTS transactions_generation ON transactions (generation);
 CREATE INDEX IF NOT EXISTS billed_generation ON billed (generation);
 CREATE INDEX IF NOT EXISTS billed_settlement ON billed (settlement, model);
-CREATE INDEX IF NOT EXISTS billed_lost ON billed (model, since) WHERE generation IS NULL
-    AND outcome IN ('sending', 'unconfirmed');
+CREATE INDEX IF NOT EXISTS billed_lost ON billed (model, since) WHERE generation IS NULL AND lost;
 CREATE INDEX IF NOT EXISTS transactions_settlement ON transactions (settlement, at);
 CREATE INDEX IF NOT EXISTS log_generation ON log (generation);
 CREATE INDEX IF NOT EXISTS job_digits_of_request ON job_digits (digits);
 """
 
 INSERT_TRANSACTION = "INSERT INTO transactions VALUES (NULL, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)"
-INSERT_ATTEMPT = f"INSERT INTO billed VALUES ({', '.join('?' * 19)}, NULL, NULL)"  # noqa: S608  only marks
+INSERT_ATTEMPT = f"INSERT INTO billed VALUES ({', '.join('?' * 20)}, NULL, NULL)"  # noqa: S608  only marks
 
 FROM_LOG = """
 UPDATE billed SET generation = log.generation FROM log
@@ -47,7 +46,7 @@ WITH amounts AS (
 )
 SELECT a.*, ifnull(charges, 0) AS charges, ifnull(refunds, 0) AS refunds, ifnull(charged, 0) AS charged,
     ifnull(refunded, 0) AS refunded, ifnull(same_amount, 0) AS same_amount,
-    a.outcome IN ('sending', 'unconfirmed') AND EXISTS (
+    a.lost AND EXISTS (
         SELECT 1 FROM transactions AS t WHERE t.settlement IN ('unknown', 'unidentified') AND t.kind = 'charge'
         AND t.at BETWEEN a.since AND a.until AND ifnull(nullif(t.model, ''), a.model) = a.model
     ) AS suspected
@@ -56,7 +55,7 @@ FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.judged O
 STRANGERS = """
 SELECT t.n, t.at, t.kind, t.generation, e.key AS elsewhere, o.batch, l.request, j.key, j.state,
     max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best,
-    (SELECT min(u.key) FROM billed AS u WHERE u.generation IS NULL AND u.outcome IN ('sending', 'unconfirmed')
+    (SELECT min(u.key) FROM billed AS u WHERE u.generation IS NULL AND u.lost
         AND u.judged AND NOT (u.current AND u.state = 'unconfirmed')
         AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS suspect
 FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
@@ -126,11 +125,11 @@ SELECT settlement, sum(number) AS number, sum(nanousd) AS nanousd FROM (
 BILL = """
 SELECT a.id, a.generation, a.settlement, sum(t.nanousd) AS net
 FROM billed AS a JOIN transactions AS t ON t.generation = a.generation
-WHERE a.judged AND (a.outcome = 'accepted' OR NOT a.current AND a.outcome IN ('sending', 'unconfirmed', 'absent'))
+WHERE a.judged AND (a.outcome = 'accepted' OR NOT a.current AND (a.lost OR a.outcome = 'absent'))
 GROUP BY a.id HAVING net >= 0 AND net IS NOT a.cost"""
 """The attempts whose cost the table has otherwise. One that a job stands at, and whose answer was lost, is adopted."""
 ABSENT = """
-SELECT id FROM billed WHERE outcome IN ('sending', 'unconfirmed') AND settlement = 'nothing_charged'"""
+SELECT id FROM billed WHERE lost AND settlement = 'nothing_charged'"""
 
 OPEN_ITEMS = f"""
 SELECT * FROM (

@@ -10,7 +10,7 @@ import click
 from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
 from batchgen.errors import UsageError
-from batchgen.files.spelling import no_such_manifest
+from batchgen.files.spelling import require_manifest
 
 if TYPE_CHECKING:
     from batchgen.jobtable.row_copy import Digest
@@ -120,8 +120,7 @@ def check(location: str | None, verify: bool, as_json: bool) -> None:
     from batchgen.jobtable.batches import table_location
 
     manifest = Path(location) if location and location.endswith(READABLE_SUFFIXES) else None
-    if manifest and not manifest.exists():
-        raise UsageError(no_such_manifest(manifest))
+    require_manifest(manifest)
     db = None if manifest else location
     place = table_location(db, manifest or Path("batchgen.db"))
 

@@ -14,8 +14,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.doctor import Finding, examine
 from batchgen.doctor.findings import shell
-from batchgen.errors import UsageError
-from batchgen.files.spelling import no_such_manifest
+from batchgen.files.spelling import require_manifest
 from batchgen.jobtable.batches import table_location
 from batchgen.report import hints
 from batchgen.report.command_events import Examined
@@ -34,8 +33,7 @@ def command(manifest: Path | None, db: str | None, as_json: bool) -> None:
 
     It ends with 0 where nothing is wrong, else as a run would: with the exit code of the first problem.
     """
-    if manifest and not manifest.exists():
-        raise UsageError(no_such_manifest(manifest))
+    require_manifest(manifest)
     location = table_location(db, manifest or Path("batchgen.db"))
     show_all(examine(location, manifest, partial(mending_command, db)), as_json=as_json)
 

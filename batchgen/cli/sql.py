@@ -19,7 +19,7 @@ from batchgen.advice.command_line import READABLE_SUFFIXES
 from batchgen.cli import options
 from batchgen.cli.signals import ctrl_c_noted
 from batchgen.errors import UsageError
-from batchgen.files.spelling import no_such_manifest
+from batchgen.files.spelling import require_manifest
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
 
@@ -108,8 +108,7 @@ def run(manifest: Path | None, query: str, db: str | None, timeout: float, *, as
 
     if NAME.fullmatch(query):
         raise UsageError(not_a_query(query))
-    if manifest and not manifest.exists():
-        raise UsageError(no_such_manifest(manifest))
+    require_manifest(manifest)
     screen = shutil.get_terminal_size()
     consume: Callable[[Sequence[str], Iterator[rows.Row]], None] = rows.print_table
     if as_csv or as_json:

@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
+from batchgen.errors import UsageError
+
 LISTED = 200_000
 """Names of one folder that are compared: a larger folder takes seconds to list."""
 COMPARED = 100
@@ -81,6 +83,12 @@ def similar_file(path: Path) -> str:
 def no_such_manifest(path: Path) -> str:
     """What to say of a manifest that is not there."""
     return f"{path}: there is no such manifest; {similar_file(path) or '`batchgen init` writes one'}"
+
+
+def require_manifest(path: Path | None) -> None:
+    """Raise `UsageError` for a manifest that was typed and is not there."""
+    if path and not path.exists():
+        raise UsageError(no_such_manifest(path))
 
 
 def spellings(path: str) -> Iterator[str]:

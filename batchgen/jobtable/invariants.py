@@ -8,7 +8,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, bindparam, func, or_, select, text
 
 from batchgen.catalogue.amounts import amount_text
-from batchgen.jobs import Outcome, State
+from batchgen.jobs import UNDECIDED, Outcome, State
 from batchgen.jobtable.ledger import LedgerEntry
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
@@ -84,14 +84,13 @@ _newest_state = (
     .scalar_subquery()
 )
 _accepted = [state for state in State if state.is_accepted]
-_undecided = [outcome for outcome in Outcome if outcome.is_undecided]
 RULES = {
     "the current request of these jobs belongs to another job": _current.where(attempts.c.job_id != jobs.c.id),
     "the states of these jobs and the outcomes of their requests disagree": _current.where(
         or_(
             jobs.c.state.in_(_accepted) & (attempts.c.outcome != Outcome.ACCEPTED),
             (jobs.c.state == State.SUBMITTING) & (attempts.c.outcome != Outcome.SENDING),
-            (jobs.c.state == State.UNCONFIRMED) & attempts.c.outcome.not_in(_undecided),
+            (jobs.c.state == State.UNCONFIRMED) & attempts.c.outcome.not_in(UNDECIDED),
         )
     ),
     "these jobs have another request that may be paid for, besides their current one": select(jobs.c.key)

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
-from batchgen.jobs import ChargeSource, Job, Outcome
+from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
 from batchgen.jobtable import charges
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -204,9 +204,8 @@ def record_bill(connection: Connection, bill: Sequence[BilledCharge], now: datet
 
 def record_absence(connection: Connection, attempt_ids: Sequence[int]) -> int:
     """These attempts are neither in the service's log nor in the account: they cost nothing. How many were changed."""
-    undecided = [outcome for outcome in Outcome if outcome.is_undecided]
     return sum(
-        update_attempt(connection, attempt_id, undecided, {"outcome": Outcome.ABSENT}) for attempt_id in attempt_ids
+        update_attempt(connection, attempt_id, UNDECIDED, {"outcome": Outcome.ABSENT}) for attempt_id in attempt_ids
     )
 
 

@@ -42,10 +42,14 @@ class PriceList:
         return quote(self.pricing[listed], with_defaults(model, endpoint, json.loads(request)))
 
     def estimate(self, model: str, endpoint: str, request: str, seconds: float | None = None) -> Decimal | None:
+        """What a request is expected to cost."""
+        return self.corrected(self.quote(model, endpoint, request), model, seconds)
+
+    def corrected(self, quoted: Decimal | None, model: str, seconds: float | None) -> Decimal | None:
         """The listed price, or what was charged where that was more; without a listed price, what was charged for a
         clip of so many seconds."""
-        quoted, charges = self.quote(model, endpoint, request), self.charged.get(model, SeenCharges())
-        return charges.expected(seconds) if quoted is None else charges.corrected(quoted)
+        seen = self.charged.get(model, SeenCharges())
+        return seen.expected(seconds) if quoted is None else seen.corrected(quoted)
 
 
 def load(connection: Connection, service: str) -> PriceList:
@@ -56,7 +60,7 @@ def load(connection: Connection, service: str) -> PriceList:
         listed_at=max((row.listed_at for row in listed), default=None),
         etag=listed[0].etag if listed else None,
         listed={row.model: row.pricing for row in listed},
-        charged=charges.load(connection, service),
+        charged={row.model: charges.seen(row) for row in rows if row.highest_usd is not None},
     )
 
 

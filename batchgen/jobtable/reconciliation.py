@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, text, union
 
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State
+from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, pricelist
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
@@ -61,7 +61,7 @@ def rivals(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
     also_lost = (
         attempts.c.service.in_({job.service for job in lost}),
         attempts.c.model.in_({job.model for job in lost}),
-        attempts.c.outcome.in_([outcome for outcome in Outcome if outcome.is_undecided]),
+        attempts.c.outcome.in_(UNDECIDED),
         text(ATTEMPT_IS_IN_FLIGHT),
     )
     ids = union(

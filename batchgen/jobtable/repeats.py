@@ -115,9 +115,16 @@ def refusal(repeats: Sequence[Repeat]) -> str:
 
 
 def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
-    """The repeats among the pending jobs, in the manifest's order.
+    """The repeats among the pending jobs, in the manifest's order."""
+    return compare(connection, search)[0]
 
-    A job that a person ordered again is none, and neither is one that was only paid for by its own earlier attempts.
+
+def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat], list[str]]:
+    """The repeats among the pending jobs, in the manifest's order; and the keys of the others at whose output the clip
+    of a job lies: theirs is delivered beside it.
+
+    A job that a person ordered again is no repeat, and neither is one that was only paid for by its own earlier
+    attempts.
     """
     pending = connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
@@ -134,7 +141,8 @@ def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
     made = made_outputs(connection, search.folder) if present else set()
     repeats += [Repeat(job) for job in present if job.output_path not in made]
     repeats.sort(key=lambda repeat: int(repeat.job.id))
-    return [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in repeats]
+    beside = [job.key for job in present if job.output_path in made]
+    return [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in repeats], beside
 
 
 def pending_row(connection: Connection, job: Any) -> Any:
@@ -192,13 +200,6 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
         if digits and not claimed & {past.client_request_id, past.generation_id}:
             generations[digits][past.generation_id] = past
     return {digits: list(by_id.values()) for digits, by_id in generations.items()}
-
-
-def beside_others(connection: Connection, search: RepeatSearch) -> list[str]:
-    """The keys of the pending jobs at whose output the clip of another job lies: theirs is delivered beside it."""
-    present = with_output(search.folder, connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all())
-    made = made_outputs(connection, search.folder) if present else set()
-    return [job.key for job in present if job.output_path in made]
 
 
 def made_outputs(connection: Connection, folder: Path) -> set[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
-from batchgen.jobs import ChargeSource, ErrorClass, Job, Outcome, State, TimingKind, timing_kind
+from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.fingerprint import new_request_id
 from batchgen.jobtable.moves import refuse_moved
@@ -25,8 +25,6 @@ from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, Increment, change_state, guarded_update
 from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
-
-UNDECIDED = tuple(outcome for outcome in Outcome if outcome.is_undecided)
 
 
 @dataclass(frozen=True, slots=True)
