@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from operator import itemgetter
+from operator import itemgetter, mul
 from typing import Any
 
 from batchgen.files.posters import POSTER_BYTES_MAX
@@ -152,12 +152,11 @@ def between(levels: Sequence[int]) -> range:
 
 
 def energy(values: Sequence[float]) -> float:
-    return sum(value * value for value in values)
+    return math.fsum(map(mul, values, values))
 
 
 def correlation(one: Sequence[float], other: Sequence[float]) -> float:
-    common = sum(left * right for left, right in zip(one, other, strict=True))
-    return common / (math.sqrt(energy(one) * energy(other)) or 1.0)
+    return math.fsum(map(mul, one, other)) / (math.sqrt(energy(one) * energy(other)) or 1.0)
 
 
 def shifted(values: Sequence[float], right: int, down: int) -> list[float]:
@@ -165,8 +164,9 @@ def shifted(values: Sequence[float], right: int, down: int) -> list[float]:
     width, height = PICTURE
     moved = [0.0] * len(values)
     for row in range(max(0, down), height + min(0, down)):
-        for column in range(max(0, right), width + min(0, right)):
-            moved[row * width + column] = values[(row - down) * width + column - right]
+        first, end = row * width + max(0, right), (row + 1) * width + min(0, right)
+        by = down * width + right
+        moved[first:end] = values[first - by : end - by]
     return moved
 
 

@@ -64,7 +64,8 @@ def is_dark(picture: bytes) -> bool:
 
 def stands_still(one: bytes, other: bytes) -> bool:
     """Whether two pictures show the same: no cell differs by more than an encoder changes it."""
-    return difference(one, other) <= (DARK_STILL_LEVELS if is_dark(one) else STILL_LEVELS)
+    levels = DARK_STILL_LEVELS if is_dark(one) else STILL_LEVELS
+    return all(abs(left - right) <= levels for left, right in zip(one, other, strict=True))
 
 
 def is_black(picture: bytes) -> bool:

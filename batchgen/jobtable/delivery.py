@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, text
+from sqlalchemy import Connection, Update, bindparam, select, text, update
 
 from batchgen import clock
 from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
@@ -97,10 +98,16 @@ def verified(
 
 def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> bool:
     """Change the row of a file, while the run `run_id` leases its job. False if the lease was lost."""
-    held = {"of_job": job.id, "in_state": job.state, "run_id": run_id}
-    if connection.execute(LEASED, held).first() is None:
-        return False
-    return guarded_update(connection, outputs, {"id": output.id}, values)
+    held = {"of_output": output.id, "of_job": job.id, "in_state": job.state, "run_id": run_id}
+    new = {f"set_{name}": value for name, value in values.items()}
+    return connection.execute(leased_output((*values,)), held | new).rowcount == 1
+
+
+@cache
+def leased_output(names: tuple[str, ...]) -> Update:
+    """The UPDATE of these columns of a file whose job a run leases. It is built once, so that it is compiled once."""
+    changed = {name: bindparam(f"set_{name}", type_=outputs.c[name].type) for name in names}
+    return update(outputs).where(outputs.c.id == bindparam("of_output"), LEASED.exists()).values(changed)
 
 
 def is_over(connection: Connection, job: Job) -> bool:
@@ -140,13 +147,13 @@ def placed(
     if output.id not in undelivered or not update_output(connection, job, run_id, output, **whole):
         return False
     guarded_update(connection, batches, {"id": job.batch_id}, {"delivered_bytes": Increment(size)})
-    if output.number == 1:  # the job's path is that of its first file, which need not be the last to arrive
-        update_leased(connection, job, run_id, output_path=path)
+    # The job's path is that of its first file, which need not be the last to arrive.
+    moved = {"output_path": path} if output.number == 1 else {}
     if undelivered != {output.id}:
-        return True
-    detail = f"{path}: {remark}" if remark else path
-    leased = {"leased_by": run_id}
-    return change_state(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, error=remark)
+        return not moved or update_leased(connection, job, run_id, **moved)
+    detail, leased = f"{path}: {remark}" if remark else path, {"leased_by": run_id}
+    new = {"error": remark, **moved}
+    return change_state(connection, job, State.DOWNLOADING, State.DONE, now, guard=leased, detail=detail, **new)
 
 
 def lost_files(

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.jobs import ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
@@ -53,9 +53,9 @@ def bring_forward(connection: Connection, earlier: Mapping[int, tuple[datetime, 
 
     A job that was claimed or polled meanwhile has another `next_at`, and is left alone.
     """
-    for job_id, (next_at, new) in earlier.items():
-        guard = {"id": job_id, "state": State.GENERATING, "next_at": next_at}
-        guarded_update(connection, jobs, guard, {"next_at": new})
+    moves = [{"of_job": job_id, "planned": at, "earlier": new} for job_id, (at, new) in earlier.items()]
+    if moves:
+        connection.execute(BRING_FORWARD, moves)
 
 
 def without_file(connection: Connection, job: Job, run_id: str, word: str, failures: int, next_at: datetime) -> bool:
@@ -143,6 +143,12 @@ def leave(
 
 
 INSERT_OUTPUT = insert(outputs)
+
+BRING_FORWARD = (
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.state == State.GENERATING, jobs.c.next_at == bindparam("planned"))
+    .values(next_at=bindparam("earlier"))
+)
 
 PLANNED = select(jobs.c.id, jobs.c.next_at).where(
     jobs.c.batch_id == bindparam("in_batch"),
