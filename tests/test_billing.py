@@ -123,6 +123,14 @@ async def test_cursors_that_lead_nowhere_end_somewhere() -> None:
         _ = [page async for page in read_pages(service, NOON - HOUR, NOON, no_wait, pages_max=7)]
 
 
+@pytest.mark.hostile("pages of transactions that lead in a circle", "the second time ends it, and nothing is judged")
+async def test_cursors_that_lead_back_end_at_once() -> None:
+    service = Pages(meanwhile=lambda request: TransactionPage([charge(request)], str(request % 3)))
+    with pytest.raises(StatementBroken, match="lead back to one that was read"):
+        _ = [page async for page in read_pages(service, NOON - HOUR, NOON, no_wait)]
+    assert service.requests == 4
+
+
 async def test_a_log_that_is_longer_than_one_answer_is_read_to_its_end() -> None:
     generations = [PastGeneration(f"r-{i}", f"g-{i}", NOON - i * MINUTE) for i in range(3)]
     newest, rest = History(generations[:2], NOON - MINUTE), History(generations[1:], NOON - HOUR)

@@ -15,6 +15,7 @@ from batchgen.services.account import Variables
 from batchgen.services.base import (
     Adoption,
     Features,
+    History,
     Listing,
     SentAttempt,
     Service,
@@ -72,7 +73,7 @@ class Plugin(Service):
             raise self.answer
         return self.answer
 
-    prepare = submit = fetch = find = cancel = transactions = balance = catalogue = typical_seconds = reply  # type: ignore[assignment]
+    prepare = submit = fetch = find = history = cancel = transactions = balance = catalogue = typical_seconds = reply  # type: ignore[assignment]
 
     async def close(self) -> None:
         pass
@@ -283,6 +284,18 @@ async def test_prices_have_a_sensible_size_and_depth(entry: str, is_kept: bool) 
 @pytest.mark.parametrize("entry", [nested(50_000), "{", ""])
 async def test_prices_that_are_no_json_are_no_list(entry: str) -> None:
     assert await behind(Listing("etag", {"m": entry})).catalogue() is None
+
+
+@pytest.mark.parametrize("answer", ["", [], {}, 0, History([], NOTHING), History([], datetime(2026, 3, 1))])  # noqa: DTZ001
+async def test_a_memory_that_is_none_was_not_read(answer: Any) -> None:
+    assert isinstance(await behind(answer).history(NOON), Unavailable)
+    assert await behind(None).history(NOON) is None, "the service has none"
+
+
+@pytest.mark.parametrize("kept", [timedelta.max, timedelta(0), timedelta(days=-1), "a day", 3])
+def test_an_impossible_time_for_which_results_are_kept_is_none(kept: Any) -> None:
+    plugin = Plugin(None, features=Features(Adoption.EXACT_ID, keeps_results_for=kept))
+    assert BoundedService(plugin).features == Features(Adoption.EXACT_ID)
 
 
 async def test_a_cancellation_is_no_answer() -> None:

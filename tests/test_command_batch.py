@@ -189,6 +189,10 @@ def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
     assert all(name in shown and request_id in shown for name, request_id in attempts.items())
     assert batchgen("resolve", "m.yaml", "--found", "x").returncode == 2
     assert batchgen("resolve", "m.yaml", "nobody", "--give-up").returncode == 2
+    for slip in (" ", "g-1 ", "a\x1b[2Jb", "g" * 501):
+        refused = batchgen("resolve", "m.yaml", "clip-0", "--found", slip)
+        assert (refused.returncode, "is no id of a generation" in refused.stderr) == (2, True)
+        assert "\x1b" not in refused.stderr
     ids = {row["client_request_id"]: row["id"] for row in Bill(simulator.ledger).accepted}
     for generation_id in ("a-slip-of-the-pen", ids[attempts["clip-0"]]):
         settled = batchgen("resolve", "m.yaml", "clip-0", "--found", generation_id)

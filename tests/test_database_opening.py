@@ -271,6 +271,8 @@ def test_a_url_names_the_same_file_as_a_path(tmp_path: Path) -> None:
         ("nonsense://me:hunter2@host/db", "not a database URL"),
         ("postgresql://me:hunter2@host:port/db", "not a database URL"),
         ("://me:hunter2@", "not a database URL"),
+        ("postgresql://me:not@hunter2@host/db", "not a database URL"),
+        ("postgresql://me:not@here/hunter2@host/db", "not a database URL"),
     ],
 )
 def test_an_unusable_url_is_refused_without_showing_its_password(url: str, message: str) -> None:

@@ -368,6 +368,7 @@ def test_a_decoder_that_does_not_start_is_named(
 MISTAKES: dict[str, tuple[list[str], int, str]] = {
     "no such manifest": (["gone.yaml"], 2, "gone.yaml: there is no such manifest"),
     "an invalid manifest": (["wrong.yaml"], 2, "batchgen check wrong.yaml"),
+    "an invalid manifest of another table": (["wrong.yaml", "--db", "none.db"], 2, "batchgen check wrong.yaml\n"),
     "a table of something else": (["--db", "other.db"], 2, "this is no job table"),
     "no table at all": (
         ["--db", "wrong.yaml"],

@@ -245,6 +245,21 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
     until(lambda: not is_running(child))
 
 
+def test_a_command_has_ended_although_what_it_started_goes_on(
+    tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchgen.hooks.delivery_hook.TAIL_SECONDS", 0.1)
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 1)
+    script = "echo done; sleep 600 & echo $! >child"
+    ended = batchgen("run", "m.yaml", "--json", "--exec", shlex.join(["sh", "-c", script]), **simulator.environment)
+    child = int((tmp_path / "child").read_text())
+    assert is_running(child)
+    os.kill(child, signal.SIGKILL)
+    (hook,) = [event for event in check_events(ended.stdout) if event["event"] == "hook"]
+    assert (ended.returncode, hook["exit_code"], hook["message"]) == (0, 0, "done")
+
+
 def test_the_end_of_a_run_says_which_commands_it_waits_for_and_which_it_broke_off(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, select
 
+from batchgen.jobtable.blockers import blockers
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import limits as rows
@@ -145,6 +146,15 @@ def test_processes_share_one_allowance(table: Table) -> None:
 
 def failures(table: Table) -> int:
     return int(table.database.read_now(lambda connection: connection.execute(select(rows.c.failures)).scalar_one()))
+
+
+def test_a_pause_holds_up_nothing_where_nothing_is_pending(table: Table) -> None:
+    pause(table, NOON, 40)
+    table.sync()
+    assert table.database.read_now(blockers, table.batch_id, NOON) == []
+    table.sync("mona")
+    blocker = table.database.read_now(blockers, table.batch_id, NOON)[0]
+    assert (blocker.jobs, blocker.reason) == (1, "a pause to end: 429")
 
 
 def pause(table: Table, now: datetime, retry_after: float | None = None) -> float:

@@ -157,7 +157,7 @@ def test_a_session_that_is_idle_in_a_transaction_for_too_long_frees_the_table(
 
 
 def test_a_read_that_takes_too_long_is_stopped(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "READ_TIMEOUT_MS", 20)
+    monkeypatch.setattr(engine, "STATEMENT_TIMEOUT_MS", 20)
     with Database(place) as database, pytest.raises(StorageError, match="took too long and was stopped by the server"):
         database.read_now(lambda connection: connection.execute(text("SELECT pg_sleep(60)")) and None)
 

@@ -47,6 +47,16 @@ FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
 
 
+def test_a_folder_that_was_deleted_under_the_shell_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = 'cd "$1/gone"; rmdir "$1/gone"; "$2" -m batchgen status m.yaml'
+    ended = subprocess.run(
+        ["sh", "-c", script, "sh", tmp_path, sys.executable], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert ended.stderr.startswith("the current folder cannot be used (No such file or directory)")
+
+
 # --- Ctrl-C ---
 
 

@@ -165,8 +165,8 @@ class Worker:
             self.on_error(batch, error)
         finally:
             if ended := self.runs.pop(batch.id, None):
-                # What was changed while the run was at work, it has heeded.
-                batch = replace(ended.batch, setting=ended.runner.upkeep.steered)
+                # What was changed while the run was at work, it has heeded; one that could not begin has read nothing.
+                batch = replace(ended.batch, setting=max(ended.batch.setting, ended.runner.upkeep.steered))
             self.ended[batch.id] = Ended(code, batch, clock.utcnow())
             self.wakeup.set()
 

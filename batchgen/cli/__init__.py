@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import click
@@ -20,7 +21,7 @@ from click.shell_completion import CompletionItem
 
 from batchgen import __version__
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again
-from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged
+from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 
 COMMANDS = {
@@ -100,6 +101,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            check_folder()
             return super().invoke(ctx)
         except click.UsageError as error:  # click prints it as text
             if is_json():
@@ -133,6 +135,16 @@ def commands() -> None:
     Write prompts and images into a manifest, type `batchgen run manifest.yaml`, and find the videos in the morning.
     Stop it at any time; the same command goes on where it stopped.
     """
+
+
+def check_folder() -> None:
+    """Raise `UsageError` where the shell stands in a folder that was deleted: no path can be told from there."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the current folder cannot be used ({error.strerror}): it may be deleted. Go to another one"
+        ) from None
 
 
 def is_about_stdout(error: Exception) -> TypeGuard[OSError]:

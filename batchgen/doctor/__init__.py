@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchgen.doctor.findings import Finding, ok, problem
+from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.doctor.folder import examine_stores
 from batchgen.doctor.machine import examine_machine
 from batchgen.doctor.service import examine_service
@@ -33,7 +33,7 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
         try:
             parsed = read(manifest)
         except ManifestInvalid as error:
-            yield manifest_problem(error, command("check", manifest))
+            yield manifest_problem(error, shell("batchgen", "check", manifest))
         else:
             yield ok("manifest", f"{manifest}: valid")
             yield from examine_stores([job.output for job in parsed.jobs])

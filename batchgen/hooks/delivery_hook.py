@@ -174,7 +174,8 @@ class DeliveryHook:
         details = {**values, "number": str(file.number), "sha256": file.sha256}
         variables = {f"BATCHGEN_{name.upper()}": value.replace("\0", "") for name, value in details.items()}
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, output = await asyncio.get_running_loop().subprocess_exec(
+                CommandOutput,
                 *arguments,
                 cwd=self.folder,
                 env={**self.environment, **variables},
@@ -185,22 +186,24 @@ class DeliveryHook:
             )
         except (OSError, ValueError) as error:
             return CANNOT_START, one_line(f"it cannot be started: {error}", MESSAGE_CHARS)
-        tail = bytearray()
-        reading = asyncio.create_task(read_tail(process, tail))
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                code = await process.wait()
-                # What the command has started and left behind may keep the pipe open.
-                await asyncio.wait([reading], timeout=TAIL_SECONDS)
+                await output.ended.wait()
+            # What the command has started and left behind may keep the pipe open.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TAIL_SECONDS):
+                    await output.closed.wait()
         except TimeoutError:
-            return TIMED_OUT, f"it was killed after {TIMEOUT_SECONDS:g} s. {last_line(tail)}".strip()
+            return TIMED_OUT, f"it was killed after {TIMEOUT_SECONDS:g} s. {last_line(output.tail)}".strip()
         finally:
-            reading.cancel()
-            if process.returncode is None:
+            if not output.ended.is_set():
                 with contextlib.suppress(ProcessLookupError):
-                    kill_group(process.pid)
-                await process.wait()
-        return code, last_line(tail)
+                    kill_group(transport.get_pid())
+                await output.ended.wait()
+            transport.close()
+        code = transport.get_returncode()
+        assert code is not None
+        return code, last_line(output.tail)
 
 
 def fill(argument: str, values: Mapping[str, str]) -> str:
@@ -209,12 +212,25 @@ def fill(argument: str, values: Mapping[str, str]) -> str:
     return values[match[1]] if match else argument
 
 
-async def read_tail(process: asyncio.subprocess.Process, tail: bytearray) -> None:
-    """Read what a command writes to its end, and keep the last bytes."""
-    assert process.stdout
-    while chunk := await process.stdout.read(1 << 16):
-        tail += chunk
-        del tail[:-TAIL_BYTES]
+class CommandOutput(asyncio.SubprocessProtocol):
+    """The last bytes that a command writes, its end, and the end of its output, which may come much later or never.
+
+    `asyncio.subprocess.Process.wait` waits for both ends.
+    """
+
+    def __init__(self) -> None:
+        self.tail = bytearray()
+        self.ended, self.closed = asyncio.Event(), asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - a method of asyncio
+        self.tail += data
+        del self.tail[:-TAIL_BYTES]
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002 - a method of asyncio
+        self.closed.set()
+
+    def process_exited(self) -> None:
+        self.ended.set()
 
 
 def last_line(tail: bytes | bytearray) -> str:

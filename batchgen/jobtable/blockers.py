@@ -82,9 +82,11 @@ def blockers(
     With `origin`, that of the service in use, it says which jobs were sent to another one.
     """
     summary = summary or batch_summary(connection, batch_id, now)
+    pending = summary.counts[State.PENDING]
     blocked = [
-        Blocker(f"a pause to end: {row.reason}", row.paused_until, summary.counts[State.PENDING])
+        Blocker(f"a pause to end: {row.reason}", row.paused_until, pending)
         for row in connection.execute(select(limits).where(limits.c.paused_until > now))
+        if pending
     ]
     waiting_for = {**WAITING_FOR, State.PENDING: reason_to_wait(connection, batch_id, now)}
     absent = Counter[State]()

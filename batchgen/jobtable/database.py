@@ -22,7 +22,7 @@ from batchgen.errors import StorageError
 from batchgen.jobtable import place
 from batchgen.jobtable.engine import database_url, make_engine, may_write, path_of, without_secrets
 from batchgen.jobtable.migrations import bring_up, is_current
-from batchgen.jobtable.table_lock import PATIENCE_TRIES, TableLock
+from batchgen.jobtable.table_lock import PATIENCE_TRIES, QUERY_CANCELED, TableLock
 from batchgen.jobtable.writer import Writer
 
 P = ParamSpec("P")
@@ -30,17 +30,17 @@ T = TypeVar("T")
 SERVER_TIME = text("SELECT clock_timestamp()")
 """The only clock that SQL reads: no statement decides by it, `now` is always a parameter."""
 
-SENTENCES = {
+READ_ONLY = "it may only be read here. Ask for the right to write it"
+SENTENCES: dict[object, str] = {
     sqlite3.SQLITE_FULL: "its disk is full. Free some space, then run the same command: what was stored is safe",
-    sqlite3.SQLITE_READONLY: "it may only be read here. Ask for the right to write its file and its folder",
+    sqlite3.SQLITE_READONLY: f"{READ_ONLY}, its file and its folder",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Its file and its folder must be writable, for files beside it",
     sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
+    "25006": f"{READ_ONLY}, or name the server that is no standby",
+    "42501": READ_ONLY,
+    QUERY_CANCELED: "a query took too long and was stopped by the server",
 }
-"""What a person does about an error of SQLite, by its primary code."""
-
-
-QUERY_CANCELED = "57014"
-"""The state of an error of PostgreSQL where a statement took longer than `READ_TIMEOUT_MS`."""
+"""What a person does about an error, by the primary code of SQLite or the state of PostgreSQL."""
 
 
 @contextmanager
@@ -50,10 +50,9 @@ def errors_for_people(url: URL) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF
+        origin = getattr(error, "orig", None)
+        code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
         sentence = f"{SENTENCES[code]} ({reason})" if code in SENTENCES else reason
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == QUERY_CANCELED:
-            sentence = f"a query took too long and was stopped by the server ({reason})"
         raise StorageError(f"{shown(url)}: the job table cannot be used: {sentence}") from error
 
 

@@ -15,15 +15,19 @@ from batchgen.jobtable.table_lock import RETRY_SECONDS
 
 LOCK_TIMEOUT_MS = 2_000
 """How long PostgreSQL waits for a lock at once. `table_lock.py` tries again, as it does with SQLite."""
-READ_TIMEOUT_MS = 300_000
-"""How long one statement of a read may take in PostgreSQL: a query of a process that has died must not go on for hours.
-Statistics of a million rows take seconds."""
-TAKE_WRITE_LOCK = """
-SELECT set_config('lock_timeout', '{}ms', true),
-       set_config('idle_in_transaction_session_timeout', '15s', true),
-       pg_advisory_xact_lock(7274331),
-       pg_current_xact_id()::text
-"""
+STATEMENT_TIMEOUT_MS = 300_000
+"""How long one statement may take in PostgreSQL, whatever the server's own bound is: a query of a process that has died
+must not go on for hours. Statistics of a million rows take seconds."""
+BOUNDS = (
+    "SELECT set_config('lock_timeout', '{}ms', true), set_config('statement_timeout', '{}ms', true),"
+    " set_config('datestyle', 'ISO', true)"
+)
+"""What holds for each transaction, whatever the server, the database or the role prefer. The driver reads no other form
+of a time."""
+WRITE_LOCK = (
+    ", set_config('idle_in_transaction_session_timeout', '15s', true), pg_advisory_xact_lock(7274331),"
+    " pg_current_xact_id()::text"
+)
 """One writer at a time in PostgreSQL too: what a transaction has read stays true to its end. The session time-out frees
 the lock of a process that was stopped, or of a machine that has vanished, in the middle of a transaction. The id tells
 later whether a transaction was committed (`writer.py`)."""
@@ -55,6 +59,8 @@ def database_url(place: str | Path) -> URL:
     try:
         url = make_url(str(place).replace("postgres://", "postgresql://", 1))  # libpq takes both, SQLAlchemy one
         dialect = url.get_dialect()
+        if "@" in f"{url.host}{url.database}" and url.get_backend_name() == "postgresql":
+            raise ValueError("what is read as the host, or the database, has the end of a password")
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise UsageError(
             "--db: not a database URL that can be used here. Give a path, or postgresql://user:password@host/name"
@@ -163,14 +169,10 @@ def postgres_engine(url: URL, writing: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        bounds = BOUNDS.format(LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS)
+        row = connection.exec_driver_sql(bounds + WRITE_LOCK if writing else bounds).one()
         if writing:
-            row = connection.exec_driver_sql(TAKE_WRITE_LOCK.format(LOCK_TIMEOUT_MS)).one()
             connection.info[TRANSACTION_ID] = row[-1]
-        else:
-            connection.exec_driver_sql(
-                f"SELECT set_config('lock_timeout', '{LOCK_TIMEOUT_MS}ms', true),"
-                f" set_config('statement_timeout', '{READ_TIMEOUT_MS}ms', true)"
-            )
 
     return engine
 

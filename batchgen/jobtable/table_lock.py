@@ -34,6 +34,11 @@ WRITE_LOCK_BYTE = 120
 """The byte of the file `-shm` that a writer locks (the WAL-index of SQLite's file format)."""
 LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 LOCK_STATES = frozenset({"55P03", "40001", "40P01"})  # of PostgreSQL: lock not available, serialization, deadlock
+QUERY_CANCELED = "57014"
+"""Of PostgreSQL: a statement took longer than a bound. Where it takes the write lock, the bound is the server's own
+`statement_timeout`, which is shorter than the wait for the lock."""
+TAKES_LOCK = "pg_advisory_xact_lock"
+"""What the text of that statement has, and no other."""
 RESTART_STATES = frozenset({"57P01", "57P02", "57P03"})  # of PostgreSQL: shutdown, crash, still starting up
 
 
@@ -115,7 +120,8 @@ class TableLock:
         no_server = isinstance(error, OperationalError) and (state or "08").startswith("08")
         is_gone = error.connection_invalidated or state in RESTART_STATES or no_server
         self.is_gone = self.reconnects and is_gone
-        return self.is_gone or state in LOCK_STATES
+        is_wait = state == QUERY_CANCELED and TAKES_LOCK in (error.statement or "")
+        return self.is_gone or is_wait or state in LOCK_STATES
 
     def reason(self) -> str:
         """What is waited for."""

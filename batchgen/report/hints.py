@@ -31,10 +31,10 @@ HINTS: dict[type[BatchgenError], str] = {
     ManifestChanged: ExitCode.USAGE.hint,
     DatabaseNewer: "install the batchgen that wrote this job table, or a newer one",
     UsageError: "correct the command as the message says; --help shows its options",
-    AccountError: "set a valid key, or top up the account; then the same command goes on",
-    ServiceUnreachable: "once the service answers, the same command goes on",
+    AccountError: ExitCode.ACCOUNT.hint,
+    ServiceUnreachable: ExitCode.UNREACHABLE.hint,
     TableLocked: "end the other program, or wait for it; then the same command goes on",
-    StorageError: "mend the disk, the folder or the database as the message says; then the same command goes on",
+    StorageError: ExitCode.STORAGE.hint,
     Interrupted: ExitCode.INTERRUPTED.hint,
     BatchgenError: "this is a defect of batchgen: please report the message",
 }

@@ -32,9 +32,12 @@ from batchgen.services.base import (
 from batchgen.services.bounds import (
     CHARGE_STEP,
     CLOCK_OFFSET_MAX,
+    ID_CHARS,
     OutOfBounds,
     amount,
+    bounded_features,
     in_words,
+    is_identity,
     is_near,
     is_pricing,
     moment,
@@ -66,14 +69,13 @@ from batchgen.services.outcomes import (
     Unsupported,
     Working,
 )
-from batchgen.services.text import BLOT, MESSAGE_CHARS, one_line, without_key
+from batchgen.services.text import MESSAGE_CHARS, one_line, without_key
 
 LOG = logging.getLogger("batchgen.services")
 P = ParamSpec("P")
 T = TypeVar("T")
 
 WORD_CHARS = 100  # of a status, or of the name of a parameter
-ID_CHARS = 500  # the longest documented id has some 100
 ADDRESS_CHARS = 8_000  # a signed address has up to 2,000
 HANDLE_CHARS = 20_000  # of its JSON: several addresses fit
 FILES_MAX = 100  # of one generation
@@ -93,7 +95,7 @@ class BoundedService(Service):
     def __init__(self, service: Service, key: str = "") -> None:
         self._service, self._key = service, key
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
-        self.features, self.variables = service.features, service.variables
+        self.features, self.variables = bounded_features(service.features), service.variables
 
     @property
     def clock_offset(self) -> timedelta:
@@ -128,8 +130,9 @@ class BoundedService(Service):
     async def history(self, since: datetime, until: datetime | None = None) -> History | Unavailable | Throttled | None:
         def bound(answer: Any) -> Any:
             if not isinstance(answer, History):
-                return answer and self._outcome((Unavailable, Throttled), answer)
-            return replace(answer, generations=[past for past in map(self._past, answer.generations) if past])
+                return None if answer is None else self._outcome((Unavailable, Throttled), answer)
+            past = [generation for generation in map(self._past, answer.generations) if generation]
+            return History(past, moment(answer.since))
 
         return await self._call(self._service.history, bound, Unavailable, since, until)
 
@@ -279,5 +282,4 @@ class BoundedService(Service):
 
     def _is_plain(self, text: object, most: int) -> bool:
         """Whether a text can be kept exactly as it is."""
-        is_whole = isinstance(text, str) and 0 < len(text) <= most and one_line(text, most) == text
-        return is_whole and BLOT not in text and without_key(text, self._key) == text  # type: ignore[operator, arg-type]
+        return is_identity(text, most) and without_key(text, self._key) == text

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeGuard
 
 from batchgen.catalogue.prices import USD_MAX
+from batchgen.services.base import Features
 from batchgen.services.outcomes import PAUSE_MAX
+from batchgen.services.text import BLOT, one_line
 
 CHARGE_STEP = Decimal(
     "0.000000001"
@@ -18,6 +21,8 @@ PRICING_DEPTH = 12  # the documented shapes nest 4 deep
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 ACCEPTED_WITHIN = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
+ID_CHARS = 500  # of the id of a generation: the longest documented one has some 100
+KEPT_MAX = timedelta(days=3_650)  # for which a service keeps a file: what is longer needs no hurry
 
 
 class OutOfBounds(Exception):
@@ -58,6 +63,18 @@ def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
         return abs(moment(accepted_at) - intent_at) <= ACCEPTED_WITHIN
     except OutOfBounds:
         return False
+
+
+def bounded_features(features: Features) -> Features:
+    """What a service can do. It says nothing about how long it keeps a file where that is no such time."""
+    kept = features.keeps_results_for
+    is_time = isinstance(kept, timedelta) and timedelta(0) < kept <= KEPT_MAX
+    return features if is_time else replace(features, keeps_results_for=None)
+
+
+def is_identity(text: object, most: int = ID_CHARS) -> TypeGuard[str]:
+    """Whether a text, such as the id of a generation, can be kept exactly as it is."""
+    return isinstance(text, str) and 0 < len(text) <= most and one_line(text, most) == text and BLOT not in text
 
 
 def is_pricing(entry: str) -> bool:

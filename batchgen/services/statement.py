@@ -52,6 +52,7 @@ async def read_pages(
     """
     cursor: str | None = None
     before: tuple[str | None, Sequence[Transaction]] = (None, ())
+    cursors: set[str] = set()
     seen: set[int] = set()
     """Hashes of the transactions of all pages before: a set of them would need ten times the memory."""
     for _ in range(pages_max):
@@ -66,6 +67,9 @@ async def read_pages(
         yield TransactionPage(rows, page.cursor, page.unreadable)
         if page.cursor is None:
             return
+        if page.cursor in cursors:
+            raise StatementBroken(Unavailable("the pages of its transactions lead back to one that was read"))
+        cursors.add(page.cursor)
         seen.update(map(hash, rows))
         before, cursor = (cursor, page.rows or before[1]), page.cursor
     raise StatementBroken(Unavailable(f"it has more than {pages_max:,} pages"))

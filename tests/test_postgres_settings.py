@@ -1,0 +1,73 @@
+"""The job table in PostgreSQL, on a server, a database or a role with settings of its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import NullPool, create_engine, text
+
+from batchgen.jobtable import engine, table_lock
+from batchgen.jobtable.database import Database
+from batchgen.jobtable.statistics import batch_summary
+from tests.batches import write_manifest
+from tests.conftest import NOON, Command, Simulate
+from tests.postgres import Server
+from tests.table import Table
+from tests.waiting import until
+
+pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
+
+WRITE_LOCK = text("SELECT pg_advisory_xact_lock(7274331)")
+
+
+def configure(postgres: Server, place: str, setting: str) -> None:
+    """Give a database a setting, which holds for the sessions that begin from now on."""
+    postgres.ask(place, f"ALTER DATABASE {place.rpartition('/')[2]} SET {setting}")
+
+
+@pytest.mark.parametrize("style", ["German, DMY", "SQL, DMY", "Postgres, MDY"])
+def test_times_are_read_whatever_their_style_is(style: str, postgres: Server, place: str, tmp_path: Path) -> None:
+    configure(postgres, place, f"datestyle = '{style}'")
+    with Database(place) as database:
+        table = Table(database, tmp_path)
+        table.sync("mona")
+        (job,) = table.intend()
+        assert job.attempt.intent_at == table.now
+        assert database.read_now(batch_summary, table.batch_id, NOON).total == 1
+
+
+def test_a_lock_is_waited_for_although_the_server_bounds_statements_more_closely(
+    postgres: Server, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(postgres, place, "statement_timeout = '30ms'")
+    monkeypatch.setattr(table_lock, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(table_lock, "NOTICED_TRIES", 2)
+    with (
+        Database(place, patience=None) as database,
+        ThreadPoolExecutor(1) as thread,
+        create_engine(postgres.url(place.rpartition("/")[2]), poolclass=NullPool).connect() as other,
+    ):
+        other.execute(WRITE_LOCK)
+        waiting = thread.submit(database.write_now, lambda c: c.execute(text("SELECT pg_sleep(0.1)")) and None)
+        until(lambda: "locked by another session" in database.lock.notice, "it waits")
+        other.rollback()
+        assert waiting.result(10) is None, "the statement took longer than the server's own bound"
+    assert engine.STATEMENT_TIMEOUT_MS > engine.LOCK_TIMEOUT_MS
+
+
+def test_a_table_that_may_only_be_read_is_a_sentence_and_ends_a_worker(
+    postgres: Server, place: str, tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2)
+    assert batchgen("run", "m.yaml", "--enroll", "--db", place).returncode == 0
+    configure(postgres, place, "default_transaction_read_only = on")
+
+    for words in (("worker",), ("run", "m.yaml"), ("plan", "m.yaml"), ("db", "copy", place, "copy.db")):
+        location = () if place in words else ("--db", place)
+        ended = batchgen(*words, *location, **simulator.environment)
+        assert ended.returncode == 8, words
+        assert ended.stderr.count("the job table cannot be used: it may only be read here. Ask for") == 1, ended.stderr
+    assert batchgen("status", "m.yaml", "--db", place).returncode == 0
