@@ -298,6 +298,12 @@ def test_an_impossible_time_for_which_results_are_kept_is_none(kept: Any) -> Non
     assert BoundedService(plugin).features == Features(Adoption.EXACT_ID)
 
 
+@pytest.mark.parametrize("offset", [None, "soon", 3, timedelta.max, timedelta.min])
+def test_an_impossible_difference_of_clocks_is_none(offset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plugin, "clock_offset", offset, raising=False)
+    assert behind(None).clock_offset == timedelta(0)
+
+
 async def test_a_cancellation_is_no_answer() -> None:
     assert await behind(Cancelled(Decimal("1e30"))).cancel({}) == Cancelled(None)
 

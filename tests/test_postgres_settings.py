@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
+from batchgen.errors import UsageError
 from batchgen.jobtable import engine, table_lock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import batch_summary
@@ -15,6 +16,7 @@ from tests.batches import write_manifest
 from tests.conftest import NOON, Command, Simulate
 from tests.postgres import Server
 from tests.table import Table
+from tests.view_cases import ask
 from tests.waiting import until
 
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
@@ -27,15 +29,40 @@ def configure(postgres: Server, place: str, setting: str) -> None:
     postgres.ask(place, f"ALTER DATABASE {place.rpartition('/')[2]} SET {setting}")
 
 
-@pytest.mark.parametrize("style", ["German, DMY", "SQL, DMY", "Postgres, MDY"])
-def test_times_are_read_whatever_their_style_is(style: str, postgres: Server, place: str, tmp_path: Path) -> None:
-    configure(postgres, place, f"datestyle = '{style}'")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "datestyle = 'German, DMY'",
+        "datestyle = 'SQL, DMY'",
+        "client_encoding = 'LATIN1'",
+        "standard_conforming_strings = off",
+        "bytea_output = 'escape'",
+        "timezone = 'Pacific/Apia'",
+        "default_transaction_isolation = 'serializable'",
+    ],
+)
+def test_a_table_is_made_written_and_read_whatever_the_database_prefers(
+    setting: str, postgres: Server, tmp_path: Path
+) -> None:
+    place = postgres.create()
+    configure(postgres, place, setting)
     with Database(place) as database:
         table = Table(database, tmp_path)
-        table.sync("mona")
+        table.sync("größe 大")
         (job,) = table.intend()
-        assert job.attempt.intent_at == table.now
+        assert (job.key, job.attempt.intent_at) == ("größe 大", table.now)
         assert database.read_now(batch_summary, table.batch_id, NOON).total == 1
+        assert ask(table, "SELECT id FROM job_overview") == [{"id": "größe 大"}]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_store_every_prompt_is_refused(encoding: str, postgres: Server) -> None:
+    postgres.ask(postgres.url("postgres"), f"CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0")
+    with (
+        pytest.raises(UsageError, match=f"its encoding is {encoding}, in which not every prompt can be stored"),
+        Database(postgres.url(encoding.lower())),
+    ):
+        pass
 
 
 def test_a_lock_is_waited_for_although_the_server_bounds_statements_more_closely(

@@ -20,10 +20,10 @@ STATEMENT_TIMEOUT_MS = 300_000
 must not go on for hours. Statistics of a million rows take seconds."""
 BOUNDS = (
     "SELECT set_config('lock_timeout', '{}ms', true), set_config('statement_timeout', '{}ms', true),"
-    " set_config('datestyle', 'ISO', true)"
+    " set_config('datestyle', 'ISO', true), set_config('standard_conforming_strings', 'on', true)"
 )
 """What holds for each transaction, whatever the server, the database or the role prefer. The driver reads no other form
-of a time."""
+of a time, and the views are written for such strings."""
 WRITE_LOCK = (
     ", set_config('idle_in_transaction_session_timeout', '15s', true), pg_advisory_xact_lock(7274331),"
     " pg_current_xact_id()::text"
@@ -44,6 +44,7 @@ NETWORK_OPTIONS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "11000",
     "application_name": "batchgen",
+    "client_encoding": "utf8",
 }
 """Options of libpq, with which it notices within eleven seconds that a server's machine has vanished. A URL may name
 others."""

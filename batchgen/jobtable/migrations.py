@@ -18,6 +18,9 @@ HEAD = "v003"
 UNRELEASED = ("0001", "0002", "0003")
 """Versions from before the first release. They are not upgraded."""
 
+UNICODE = "UTF8"
+ENCODING = text("SELECT current_setting('server_encoding')")
+
 OUR_TABLES = frozenset({"alembic_version", "jobs", "attempts"})
 """The tables of a job table of any version. The version alone proves nothing: other programs use Alembic too."""
 
@@ -86,13 +89,21 @@ def is_current(url: URL) -> bool:
         with engine.connect() as connection:
             version = version_of(connection)
             tables = set(inspect(connection).get_table_names())
+            encoding = UNICODE if path else connection.execute(ENCODING).scalar_one()
     finally:
         engine.dispose()
     name = path or without_secrets(url)
     if tables and not tables >= OUR_TABLES:
         raise UsageError(f"{name}: this is a database of something else, left untouched; choose another --db")
-    if version is None or version == HEAD:
-        return version == HEAD
+    if version == HEAD:
+        return True
+    if encoding != UNICODE:
+        raise UsageError(
+            f"{name}: its encoding is {encoding}, in which not every prompt can be stored. Make another database:"
+            " CREATE DATABASE batchgen ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if version is None:
+        return False
     if version in UNRELEASED:
         raise UsageError(
             f"{name}: the job table was made by a batchgen that was never released, and cannot be upgraded. Finish its"

@@ -100,7 +100,8 @@ class BoundedService(Service):
     @property
     def clock_offset(self) -> timedelta:
         offset = self._service.clock_offset
-        return offset if abs(offset) <= CLOCK_OFFSET_MAX else timedelta(0)
+        is_offset = isinstance(offset, timedelta) and abs(offset) <= CLOCK_OFFSET_MAX
+        return offset if is_offset else timedelta(0)
 
     async def close(self) -> None:
         await self._service.close()
