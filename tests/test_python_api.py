@@ -120,7 +120,19 @@ def test_a_misspelt_option_is_refused(manifest: Path) -> None:
     assert "run" in dir(batchgen)
 
 
-@pytest.mark.parametrize("option", [{"changed": "kep"}, {"sample": -1}, {"limit": 0}, {"in_flight": 0}])
+IMPOSSIBLE: list[dict[str, Any]] = [
+    *({"changed": "kep"}, {"sample": -1}, {"limit": 0}, {"in_flight": 0}, {"in_flight": 5000}, {"in_flight": 2.5}),
+    *(
+        {"downloads": 99},
+        {"submits_per_minute": -1},
+        {"submits_per_minute": True},
+        {"max_cost": 1e12},
+        {"max_cost": ""},
+    ),
+]
+
+
+@pytest.mark.parametrize("option", IMPOSSIBLE, ids=str)
 def test_an_impossible_value_is_refused(manifest: Path, option: Any) -> None:
     with pytest.raises(batchgen.UsageError, match=next(iter(option))):
         batchgen.run(manifest, **option)

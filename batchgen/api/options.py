@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -18,7 +18,8 @@ from batchgen.hooks.run_hooks import IDLE, RunHooks
 from batchgen.jobtable.selection import Selection
 from batchgen.jobtable.sync import OnChanged
 from batchgen.limits.steering import setting_text
-from batchgen.manifest.limits import Limits
+from batchgen.manifest.limits import NAMES, Limits
+from batchgen.manifest.typed_limits import read_limit
 
 
 class RunOptions(TypedDict, total=False):
@@ -63,10 +64,10 @@ def refuse_wrong(options: RunOptions) -> None:
         raise TypeError(f"there is no option {' and '.join(sorted(unknown))}")
     if options.get("changed") not in (None, "refuse", "keep", "redo"):
         raise UsageError(f"changed: {options['changed']!r} is neither refuse, keep nor redo")
-    for name, value in options.items():
-        is_number = name in ("sample", "limit", "in_flight", "downloads") and value not in (None, "auto")
-        if is_number and not (isinstance(value, int) and value > 0):
+    for name in ("sample", "limit"):
+        if (value := options.get(name)) is not None and not (isinstance(value, int) and value > 0):
             raise UsageError(f"{name}: {value!r} is not a number of at least 1")
+    typed_limits(options)
 
 
 def until_of(options: RunOptions) -> datetime | None:
@@ -76,17 +77,14 @@ def until_of(options: RunOptions) -> datetime | None:
 
 
 def limits_of(manifest_limits: Limits, options: RunOptions) -> Limits:
-    """The manifest's limits, with those of the options instead. Raises `UsageError` for an amount that is none."""
+    """The manifest's limits, with those of the options instead. Raises `UsageError` for a value that is none."""
     return replace(manifest_limits, **typed_limits(options))
 
 
 def typed_limits(options: RunOptions) -> dict[str, Any]:
-    """The limits that the options name."""
-    names = ("submits_per_minute", "in_flight", "downloads", "max_cost")
-    limits: dict[str, Any] = {name: value for name, value in options.items() if name in names and value is not None}
-    if "max_cost" in limits:
-        limits["max_cost"] = amount_of(limits["max_cost"])
-    return limits
+    """The limits that the options name, read as the manifest's are. Raises `UsageError`."""
+    texts = {name: str(value) for name, value in options.items() if name in NAMES and value is not None}
+    return {name: read_limit(name, text) for name, text in texts.items()}
 
 
 def typed_json(options: RunOptions) -> str | None:
@@ -94,17 +92,6 @@ def typed_json(options: RunOptions) -> str | None:
     typed = {**typed_limits(options), "until": until_of(options)}
     texts = {name: setting_text(value) for name, value in typed.items() if value is not None}
     return json.dumps(texts) if texts else None
-
-
-def amount_of(value: float | str | Decimal) -> Decimal:
-    """An exact amount in USD, more than zero. Raises `UsageError`."""
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or amount <= 0:
-        raise UsageError(f"max_cost: {value!r} is not an amount in USD, such as 50.00")
-    return amount
 
 
 def selection_of(options: RunOptions) -> Selection:

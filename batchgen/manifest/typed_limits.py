@@ -34,7 +34,9 @@ class TypedDiagnostics(Diagnostics):
 
 def read_limit(name: str, text: str) -> Any:
     """The value of a limit, as a manifest with `name: text` under `limits` has it. Raises `UsageError`."""
-    value = Node(resolve(text), text, Typed())
+    if (typed := resolve(text)) is None:
+        raise UsageError(f"`{name}` has no value")  # nobody means to have no cap by a variable that is not set
+    value = Node(typed, text, Typed())
     limits = Node({name: value}, "", Typed(), {name: Typed()})
     keys = validated(HeaderKeys, "limits", Typed(), limits, KEYS, TypedDiagnostics())
     return getattr(keys.limits, name)
