@@ -9,24 +9,23 @@ from pathlib import Path
 from batchgen import clock
 from batchgen.api.opening import open_account
 from batchgen.jobtable import commands
+from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.services.base import Cancelling
 from batchgen.services.outcomes import Cancelled
 from batchgen.services.registry import SIMULATOR
 
 
-async def cancel_at_service(
-    database: Database, batch_id: int, service_name: str, folder: Path, keys: Collection[str]
-) -> list[str]:
-    """Ask the service to cancel the generations of these jobs. Returns those that it has cancelled.
+async def cancel_at_service(database: Database, batch: StoredBatch, folder: Path, keys: Collection[str]) -> list[str]:
+    """Ask the service to cancel the generations of these jobs of a batch. Returns those that it has cancelled.
 
     What it charges for that is recorded. Raises `AccountError`.
     """
-    if service_name == SIMULATOR:  # its address lasts for one run only
+    if batch.service == SIMULATOR:  # its address lasts for one run only
         return []
-    generations = await database.read(commands.generations_of, batch_id, keys)
+    generations = await database.read(commands.generations_of, batch.id, keys)
     cancelled: list[str] = []
-    async with open_account(database, service_name, folder) as service:
+    async with open_account(database, batch.service, folder) as service:
         if service.features.cancel is Cancelling.NONE:
             return []
         for generation in generations:

@@ -14,7 +14,7 @@ from batchgen.cli.options import mark_simulated, next_command, typed_db
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
-from batchgen.jobtable.batches import StoredBatch, batches_of, open_table, stored_batches
+from batchgen.jobtable.batches import StoredBatch, batches_of, open_table
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.patterns import is_pattern, matching
@@ -23,8 +23,8 @@ from batchgen.services.registry import SIMULATOR
 
 
 @contextmanager
-def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, int]]:
-    """The job table and the id of the batch that a manifest made last, for commands that change it.
+def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, StoredBatch]]:
+    """The job table and the batch that a manifest made last, for commands that change it.
 
     A manifest may name the simulator as its service: then its batch is meant without --simulate, too, and the commands
     to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved.
@@ -38,12 +38,7 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
         if batch.service == SIMULATOR:
             mark_simulated()
         database.read_now(refuse_moved, batch.id)
-        yield database, batch.id
-
-
-def stored_batch(database: Database, batch_id: int) -> StoredBatch:
-    """A batch by its row id."""
-    return next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
+        yield database, batch
 
 
 def job_keys(

@@ -10,12 +10,13 @@ from pathlib import Path
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.cli.batches import job_keys, open_batch, stored_batch
+from batchgen.cli.batches import job_keys, open_batch
 from batchgen.cli.changes import print_changed
 from batchgen.cli.steering import notify_runs
 from batchgen.errors import BatchgenError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
+from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.report.formats import shortened
@@ -37,14 +38,14 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     ended is a new generation then.
     """
     cancellable = {state for state in State if state.is_cancellable}
-    with open_batch(db, manifest, simulate) as (database, batch_id):
+    with open_batch(db, manifest, simulate) as (database, batch):
         pending = {State.PENDING}
         keys = job_keys(
-            *(database, batch_id, ids), default=pending, by_pattern=pending, allowed=cancellable, verb="cancelled"
+            *(database, batch.id, ids), default=pending, by_pattern=pending, allowed=cancellable, verb="cancelled"
         )
-        cancelled = database.write_now(commands.cancel, batch_id, keys, clock.utcnow())
-        ended = tell_service(database, batch_id, manifest, cancelled) if cancelled else []
-        runs = notify_runs(database, batch_id, SettingName.CANCELLED, len(cancelled))
+        cancelled = database.write_now(commands.cancel, batch.id, keys, clock.utcnow())
+        ended = tell_service(database, batch, manifest, cancelled) if cancelled else []
+        runs = notify_runs(database, batch.id, SettingName.CANCELLED, len(cancelled))
     if as_json:
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
         hint += f"; {PAID_AGAIN}" if ended else ""
@@ -70,16 +71,15 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         print_lines(f"{options.next_command('retry')} with an id asks for its generation again, for nothing.", err=True)
 
 
-def tell_service(database: Database, batch_id: int, manifest: Path, cancelled: Mapping[str, State]) -> list[str]:
+def tell_service(database: Database, batch: StoredBatch, manifest: Path, cancelled: Mapping[str, State]) -> list[str]:
     """Ask the service to end the generations. Returns the jobs whose generation it has ended."""
     at_work = [key for key, left in cancelled.items() if left is State.GENERATING]
     if not at_work:
         return []
     from batchgen.api.cancelling import cancel_at_service  # Imported here: most commands ask no service.
 
-    service = stored_batch(database, batch_id).service
     try:
-        return asyncio.run(cancel_at_service(database, batch_id, service, manifest.absolute().parent, at_work))
+        return asyncio.run(cancel_at_service(database, batch, manifest.absolute().parent, at_work))
     except BatchgenError as error:
         print_lines(f"the service was not asked to end a generation: {error}", err=True)
         return []

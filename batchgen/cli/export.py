@@ -25,7 +25,6 @@ from batchgen.files.safe_open import open_directory
 from batchgen.files.staged_file import NameTaken, stage
 from batchgen.jobs import Verdict
 from batchgen.jobtable import verdicts
-from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.delivered_clips import clip_pages, read_clips
 from batchgen.jobtable.delivery import LostFiles
@@ -120,12 +119,11 @@ def command(
     choice = VerdictFilter(Verdict.PICKED if picked else Verdict.REJECTED if rejected else None, stars)
     path = None if output == Path("-") else output
     judge_output(form, path)
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        batch = next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
+    with open_batch(db, manifest, simulate) as (database, batch):
         chosen: Collection[int] | None = None
         if choice != VerdictFilter():
-            chosen = set(database.read_now(verdicts.chosen_ids, batch_id, choice))
-        pages = database.read_now(clip_pages, batch_id, chosen)
+            chosen = set(database.read_now(verdicts.chosen_ids, batch.id, choice))
+        pages = database.read_now(clip_pages, batch.id, chosen)
         if not pages:
             raise UsageError(nothing_to_export(manifest, chosen is not None))
 

@@ -19,7 +19,7 @@ from batchgen.errors import StorageError, UsageError
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.files.new_file import write_new
 from batchgen.jobs import Verdict
-from batchgen.jobtable.batches import stored_batches, table_location
+from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.manifest import bounds
@@ -76,8 +76,7 @@ def command(
     if path:
         judge_output(path)
     next_options = NextOptions(choice, model, reseed, validate, path, typed(), options.typed)
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        batch = next(batch for batch in database.read_now(stored_batches) if batch.id == batch_id)
+    with open_batch(db, manifest, simulate) as (database, batch):
         made = next_manifest(database, batch, manifest, next_options, clock.utcnow())
     if path is None:
         print_lines(*made.lines)

@@ -43,15 +43,15 @@ def command(
     if not ids and not unset:
         raise UsageError("name at least one job, or a pattern such as 'hero-*'")
     place: Place = "last" if last else "unset" if unset else "first"
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        states = database.read_now(commands.all_states, batch_id)
+    with open_batch(db, manifest, simulate) as (database, batch):
+        states = database.read_now(commands.all_states, batch.id)
         groups = matching(states, ids or ("*",))
         pending = [key for keys in groups for key in keys if states[key] is State.PENDING]
         verb = {"first": "first", "last": "last", "unset": "in the manifest's order again"}[place]
         message = f"{plural(len(pending), 'job')} {'goes' if len(pending) == 1 else 'go'} {verb}"
         if pending:
-            database.write_now(settings.prioritize, batch_id, groups, place, message, clock.utcnow(), settings.person())
-        runs = runs_at_work(database, batch_id)
+            database.write_now(settings.prioritize, batch.id, groups, place, message, clock.utcnow(), settings.person())
+        runs = runs_at_work(database, batch.id)
     if as_json:
         hint = message if pending else "none of these jobs waits to be sent"
         print_changed({place: pending}, hint, "status")

@@ -17,7 +17,6 @@ from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import BatchgenError, ExitCode
 from batchgen.files.report_file import judge
-from batchgen.jobtable import batches
 from batchgen.report import bill
 from batchgen.report.formats import dollars, shortened
 from batchgen.report.terminal import print_json, print_lines
@@ -44,29 +43,28 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
     """
     if csv_path:
         judge(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
-    with Books() as books, open_batch(db, manifest, simulate) as (database, batch_id):
-        stored = next(batch for batch in database.read_now(batches.stored_batches) if batch.id == batch_id)
+    with Books() as books, open_batch(db, manifest, simulate) as (database, batch):
         folder = manifest.absolute().parent
 
         def tell(sentence: str) -> None:
             print_lines(sentence, err=True)
 
         async def compare() -> Comparison | None:
-            async with open_account(database, stored.service, folder) as service:
-                return await reconcile(database, service, stored, folder, books, tell)
+            async with open_account(database, batch.service, folder) as service:
+                return await reconcile(database, service, batch, folder, books, tell)
 
         comparison = asyncio.run(compare())
         if comparison is None:
             if as_json:
-                print_json({"event": "reconciled", "batch": stored.name, "transactions": 0, "open": 0, "closes": True})
+                print_json({"event": "reconciled", "batch": batch.name, "transactions": 0, "open": 0, "closes": True})
             else:
-                print_lines(f"{stored.name}: nothing was sent with this key to this address yet")
+                print_lines(f"{batch.name}: nothing was sent with this key to this address yet")
             return
-        total = bill.write_csv(csv_path, stored.name, books) if csv_path else None
+        total = bill.write_csv(csv_path, batch.name, books) if csv_path else None
         if as_json:
-            report_json(stored.name, comparison, books)
+            report_json(batch.name, comparison, books)
         else:
-            report(stored.name, comparison, books, csv_path, total)
+            report(batch.name, comparison, books, csv_path, total)
     sys.exit(ExitCode.DELIVERED if comparison.closes else ExitCode.INCOMPLETE)
 
 

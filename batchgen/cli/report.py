@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.cli.batches import open_batch, stored_batch
+from batchgen.cli.batches import open_batch
 from batchgen.files.report_file import judge
 from batchgen.jobtable import clips
 from batchgen.jobtable.clips import ClipFile
@@ -50,11 +50,10 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     verdicts" hands them back as a file for `batchgen verdicts import`.
     """
     folder = manifest.absolute().parent
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        batch = stored_batch(database, batch_id)
+    with open_batch(db, manifest, simulate) as (database, batch):
         path = output or folder / f"{re.sub(UNSAFE, '_', batch.name)}-report.html"
         judge(path, MARK)  # before anything is read
-        posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(delivered, batch_id)))
+        posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(delivered, batch.id)))
         page = database.read_now(read_page, batch, posters.__contains__, served=False)
     show(write_report(page, path, folder, posters.get, inline * MEGABYTE), len(page.document["rows"]))
 

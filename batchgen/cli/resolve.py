@@ -57,13 +57,13 @@ def command(
             f"--found: {visible(generation_id[:40])!r} is no id of a generation: copy it from the service's site"
         )
     now, settles = clock.utcnow(), bool(generation_id or resubmit or give_up)
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        jobs = named_jobs(database, batch_id, ids) if generation_id and ids else []
-        jobs = jobs or held_jobs(database, batch_id, ids)
+    with open_batch(db, manifest, simulate) as (database, batch):
+        jobs = named_jobs(database, batch.id, ids) if generation_id and ids else []
+        jobs = jobs or held_jobs(database, batch.id, ids)
         if generation_id and len(jobs) > 1:
             raise UsageError(f"--found settles one job: name it ({shortened([job.key for job in jobs])})")
         settled = [job.key for job in jobs if settles and settle(database, job, now, generation_id, resubmit=resubmit)]
-        runs = notify_runs(database, batch_id, SettingName.RESOLVED, len(settled))
+        runs = notify_runs(database, batch.id, SettingName.RESOLVED, len(settled))
     if as_json and jobs and not settles:
         print_held(jobs)
     elif as_json:

@@ -44,27 +44,27 @@ def command(
         raise UsageError("--download and --new exclude one another")
     retriable = {state for state in State if state.is_retriable}
     now = clock.utcnow()
-    with open_batch(db, manifest, simulate) as (database, batch_id):
+    with open_batch(db, manifest, simulate) as (database, batch):
         allowed = {*retriable, State.DONE}
         by_pattern = allowed if download else retriable
         keys = job_keys(
-            *(database, batch_id, ids), default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
+            *(database, batch.id, ids), default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
         )
-        lost = find_lost(database, batch_id, manifest, keys, ids) if ids or download else {}
-        states = database.read_now(commands.states_of, batch_id, keys)
+        lost = find_lost(database, batch.id, manifest, keys, ids) if ids or download else {}
+        states = database.read_now(commands.states_of, batch.id, keys)
         keys = [key for key in keys if key in lost or states[key] is not State.DONE]
         pending: list[str] = []
         resumed: list[str] = []
         if new:
-            pending = database.write_now(commands.retry, batch_id, keys, now)
+            pending = database.write_now(commands.retry, batch.id, keys, now)
         else:
-            deadline_at = database.read_now(deadline_after, batch_id, now)
+            deadline_at = database.read_now(deadline_after, batch.id, now)
             resumed, pending = database.write_now(
-                commands.retry_for_nothing, batch_id, keys, now, deadline_at, may_buy=not download
+                commands.retry_for_nothing, batch.id, keys, now, deadline_at, may_buy=not download
             )
-        fetched = database.write_now(commands.fetch_again, batch_id, lost, now)
+        fetched = database.write_now(commands.fetch_again, batch.id, lost, now)
         number = len({*pending, *resumed, *fetched})
-        runs = notify_runs(database, batch_id, SettingName.RETRIED, number)
+        runs = notify_runs(database, batch.id, SettingName.RETRIED, number)
     if as_json:
         hint = runs_line(runs) if number else "there is nothing to retry"
         following = "status" if runs or not number else "run"

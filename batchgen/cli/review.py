@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from batchgen.cli import loopback, options
-from batchgen.cli.batches import open_batch, stored_batch
+from batchgen.cli.batches import open_batch
 from batchgen.report.terminal import print_lines
 
 PORT = 8766
@@ -22,8 +22,7 @@ def command(manifest: Path, db: str | None, simulate: bool, port: int, no_browse
     """
     from batchgen.review.server import Review, ReviewServer
 
-    with open_batch(db, manifest, simulate) as (database, batch_id), loopback.listen(port) as listener:
-        batch = stored_batch(database, batch_id)
+    with open_batch(db, manifest, simulate) as (database, batch), loopback.listen(port) as listener:
 
         def announce(address: str) -> None:
             print_lines(address)

@@ -13,7 +13,7 @@ import click
 from batchgen import clock
 from batchgen.catalogue.amounts import amount_text
 from batchgen.cli import options
-from batchgen.cli.batches import open_batch, stored_batch
+from batchgen.cli.batches import open_batch
 from batchgen.cli.run_options import moment
 from batchgen.cli.steering import runs_at_work, show_json
 from batchgen.errors import UsageError
@@ -52,16 +52,16 @@ def command(
     a time such as 08:00.
     """
     changes = read_changes(assignments, unset)
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        now, service = clock.utcnow(), stored_batch(database, batch_id).service
+    with open_batch(db, manifest, simulate) as (database, batch):
+        now = clock.utcnow()
         if changes:
-            database.write_now(steering.change, batch_id, service, changes, now, person())
-        runs = runs_at_work(database, batch_id)
+            database.write_now(steering.change, batch.id, batch.service, changes, now, person())
+        runs = runs_at_work(database, batch.id)
         if as_json:
-            show_json(database, batch_id, runs)
+            show_json(database, batch, runs)
             return
-        in_force = database.read_now(read_in_force, batch_id, runs)
-        totals = database.read_now(ledger.totals, batch_id)
+        in_force = database.read_now(read_in_force, batch.id, runs)
+        totals = database.read_now(ledger.totals, batch.id)
     values = [value for value in in_force.values if not changes or value.name in changes]
     if changes:
         in_force = type(in_force)(None, values)

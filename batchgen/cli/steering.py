@@ -5,8 +5,8 @@ from __future__ import annotations
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
-from batchgen.cli.batches import stored_batch
 from batchgen.jobtable import leases, settings
+from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.limits.in_force import InForce, read_in_force
@@ -19,21 +19,21 @@ def runs_at_work(database: Database, batch_id: int) -> list[str]:
     return sorted(leases.live_runs(database, batch_id))
 
 
-def show_change(database: Database, batch_id: int, lines: list[str], *, as_json: bool, hint: str = "") -> None:
+def show_change(database: Database, batch: StoredBatch, lines: list[str], *, as_json: bool, hint: str = "") -> None:
     """Print what a command has changed, and who acts on it."""
-    runs = runs_at_work(database, batch_id)
+    runs = runs_at_work(database, batch.id)
     if as_json:
-        show_json(database, batch_id, runs, hint)
+        show_json(database, batch, runs, hint)
         return
     print_lines(*lines)
     print_lines(runs_line(len(runs)), err=True)
 
 
-def show_json(database: Database, batch_id: int, runs: list[str], hint: str = "") -> None:
+def show_json(database: Database, batch: StoredBatch, runs: list[str], hint: str = "") -> None:
     """Print the event `settings`."""
-    in_force: InForce = database.read_now(read_in_force, batch_id, runs)
+    in_force: InForce = database.read_now(read_in_force, batch.id, runs)
     hint, command = (hint, None) if hint or not in_force.pause else ("resume the batch", options.typed("resume"))
-    print_json(settings_json(stored_batch(database, batch_id).name, in_force, len(runs), hint, command))
+    print_json(settings_json(batch.name, in_force, len(runs), hint, command))
 
 
 def notify_runs(database: Database, batch_id: int, command: SettingName, number: int) -> int:

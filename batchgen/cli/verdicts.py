@@ -15,7 +15,6 @@ from batchgen.cli.batches import open_batch
 from batchgen.errors import ExitCode, UsageError
 from batchgen.files.verdicts_file import FileVerdict, VerdictsFile, read_verdicts
 from batchgen.jobtable import verdicts
-from batchgen.jobtable.batches import stored_batches
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.verdicts import Imported
 from batchgen.report.formats import counts
@@ -47,18 +46,17 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
     """
     now = clock.utcnow()
     read = [read_verdicts(path, now) for path in files]
-    with open_batch(db, manifest, simulate) as (database, batch_id):
-        name = next(batch.name for batch in database.read_now(stored_batches) if batch.id == batch_id)
-        refuse_other_batches(dict(zip(files, read, strict=True)), name, manifest)
-        imported = store(database, batch_id, newest_of(read))
-        _, totals = database.read_now(verdicts.counts, batch_id)
+    with open_batch(db, manifest, simulate) as (database, batch):
+        refuse_other_batches(dict(zip(files, read, strict=True)), batch.name, manifest)
+        imported = store(database, batch.id, newest_of(read))
+        _, totals = database.read_now(verdicts.counts, batch.id)
     problems = [problem for file in read for problem in file.problems]
     problems += [f"{verdict.source}: {verdict.id}: {reason}" for verdict, reason in imported.refused]
     if as_json:
         print_json(
             {
                 "event": "imported",
-                "batch": name,
+                "batch": batch.name,
                 "imported": imported.new,
                 "unchanged": imported.old,
                 "problems": problems,
@@ -67,7 +65,7 @@ def import_(manifest: Path, files: tuple[Path, ...], db: str | None, simulate: b
         )
     else:
         unchanged = f", {imported.old} not newer than the table's" if imported.old else ""
-        print_lines(f"{name}: {plural(imported.new, 'verdict')} imported{unchanged}")
+        print_lines(f"{batch.name}: {plural(imported.new, 'verdict')} imported{unchanged}")
         print_lines(f"  {counts(totals.items())}")
         print_lines(*problems[:SHOWN_PROBLEMS], err=True)
         if len(problems) > SHOWN_PROBLEMS:
