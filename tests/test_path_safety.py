@@ -115,7 +115,7 @@ async def test_no_folder_of_a_video_is_reached_through_a_link(
         table.sync(spec(output=f"{depth}/mona.mp4"))
         finished_generation(table, f"{wire.base_url}/v.mp4")
         plant(table.folder / "out", home)
-        await check_waits_then_arrives(table, table.folder / "out", "a folder for videos belongs there")
+        await check_waits_then_arrives(table, table.folder / "out", "a folder belongs there")
     home.check_untouched()
 
 

@@ -68,6 +68,27 @@ def test_a_report_elsewhere_finds_its_videos_and_its_posters(batch: ReviewBatch,
     assert (folder / "page-posters" / f"{DIGEST[:16]}.webp").read_bytes() == Posters(batch.folder).read(DIGEST)
 
 
+def test_posters_beside_a_report_are_written_through_no_link(batch: ReviewBatch, batchgen: Command) -> None:
+    folder, mine = batch.folder / "for the client", batch.folder / "mine"
+    folder.mkdir()
+    mine.mkdir()
+    command = ("report", batch.manifest, "-o", folder / "page.html", "--inline", "0")
+    (folder / "page-posters").symlink_to(mine)
+    refused = batchgen(*command)
+    assert (refused.returncode, "page-posters: is a symbolic link to" in refused.stderr) == (8, True), refused.stderr
+    assert [*mine.iterdir()] == []
+
+    (folder / "page-posters").unlink()
+    (folder / "page-posters").mkdir()
+    poster, note = folder / "page-posters" / f"{DIGEST[:16]}.webp", mine / "note"
+    note.write_text("mine")
+    for name in (poster, poster.with_suffix(".part")):
+        name.symlink_to(note)
+    assert batchgen(*command).returncode == 0
+    assert (note.read_text(), poster.is_symlink()) == ("mine", False)
+    assert poster.stat().st_mode == (folder / "page.html").stat().st_mode, "whoever reads the page sees its posters"
+
+
 def test_a_report_replaces_no_other_file(batch: ReviewBatch, batchgen: Command) -> None:
     (batch.folder / "notes.html").write_text("<html>mine</html>")
     for output, words in (

@@ -31,18 +31,8 @@ class Posters:
 
     def store(self, sha256: str, poster: bytes) -> None:
         """Keep a poster, by an atomic rename. Raises `OSError`, `UnsafePath`."""
-        name = name_of(sha256)
-        temporary = f"{name}.{os.getpid()}"
         with self.open_folder(sha256, create=True) as folder:
-            folder.unlink(temporary)
-            try:
-                with os.fdopen(folder.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                    file.write(poster)
-                names, handle = (folder.locate(temporary), folder.locate(name)), folder.descriptor
-                os.replace(*names, src_dir_fd=handle, dst_dir_fd=handle)
-            except OSError:
-                folder.unlink(temporary)
-                raise
+            folder.replace(name_of(sha256), poster)
 
     def open_folder(self, sha256: str, *, create: bool = False) -> Directory:
         """The folder of a clip's poster, by the first digits: no folder gets a hundred thousand files."""

@@ -122,7 +122,7 @@ class Directory:
             self.sync()
             status = self.stat(name)
         if status and not stat.S_ISDIR(status.st_mode):
-            raise unsafe(path, is_a(status, path), "a folder for videos belongs there")
+            raise unsafe(path, is_a(status, path), "a folder belongs there")
         if self.descriptor is None:
             if status is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -133,6 +133,20 @@ class Directory:
         """Remove a name, if it is there."""
         with suppress(FileNotFoundError):
             os.unlink(self.locate(name), dir_fd=self.descriptor)
+
+    def replace(self, name: str, content: bytes, mode: int = PRIVATE) -> None:
+        """Give a name a small file that can be made again, whole or not at all. It is not synced. Raises `OSError`."""
+        part = f".{name}.{os.getpid()}.part"
+        self.unlink(part)
+        try:
+            with os.fdopen(self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                file.write(content)
+                with suppress(AttributeError, PermissionError):  # Windows and FAT have no permissions to give
+                    os.fchmod(file.fileno(), mode)
+            handle = self.descriptor
+            os.replace(self.locate(part), self.locate(name), src_dir_fd=handle, dst_dir_fd=handle)
+        finally:
+            self.unlink(part)
 
     def move(self, old: str, new: str, folder: Directory | None = None) -> None:
         """Give a file another name that is free, here or in `folder`.

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from batchgen.files.outputs import OutputFolder
 from batchgen.files.report_file import report_file
+from batchgen.files.safe_open import open_directory
 from batchgen.review.page import GENERATOR, PageData, policy, render
 
 MEDIA = "'self' file:"
@@ -63,13 +65,12 @@ def address_of(folder: Path, base: Path) -> str:
     return "" if relative == "." else f"{quote(Path(relative).as_posix())}/"
 
 
-def write_posters(folder: Path, posters: Mapping[str, bytes]) -> None:
-    """Write the posters that are not there whole. Raises `OSError`."""
-    folder.mkdir(exist_ok=True)
-    for name, poster in posters.items():
-        path = folder / f"{name}.webp"
-        # It is not synced: one that a power cut has taken is written again by the next report.
-        if not path.exists() or path.stat().st_size != len(poster):
-            part = path.with_suffix(".part")
-            part.write_bytes(poster)
-            part.replace(path)
+def write_posters(place: Path, posters: Mapping[str, bytes]) -> None:
+    """Write the posters that are not there whole. Raises `OSError`, `UnsafePath` for a link in place of the folder."""
+    mode = OutputFolder(place.parent).video_mode
+    with open_directory(place.parent) as parent, parent.open_folder(place.name, create=True) as folder:
+        for short, poster in posters.items():
+            name = f"{short}.webp"
+            status = folder.stat(name)
+            if status is None or status.st_size != len(poster):  # one that a power cut has taken is written again
+                folder.replace(name, poster, mode)
