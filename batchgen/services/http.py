@@ -235,7 +235,6 @@ async def exchange(
     *,
     key: str = "",
     scheme: str = "Bearer",
-    with_body: bool = True,
     seconds: float,
 ) -> Answer:
     """Send a request, with the `key` if there is one, and read the answer; all of it within `seconds`.
@@ -243,15 +242,14 @@ async def exchange(
     The time begins once the client has a free connection. Raises `FAILURES`, `BAD_ADDRESS`.
     """
     headers = {**(headers or {}), "Authorization": f"{scheme} {key}"} if key else headers
-    progress, body = Progress(), b""
+    progress = Progress()
     with progress.classifying():
         async with (
             client.free_connections,
             asyncio.timeout(seconds),
             client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
         ):
-            if with_body:
-                body = await read_body(response)
+            body = await read_body(response)
     LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, key)})
     return Answer(
         response.status_code,
