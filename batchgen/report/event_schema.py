@@ -1,10 +1,21 @@
-"""The JSON Schema of the lines that commands write with `--json`, made from their types."""
+"""The JSON Schema of the lines that commands write with `--json`, made from their types.
+
+A line is a type of `run_events.py` or `command_events.py` that has an `event`, which says what the line is. Names and
+meanings stay; lines may gain fields. The rows of `sql` and the records of `export` are no events: they have the columns
+that were asked for.
+"""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from types import ModuleType
+from typing import Any
 
-from batchgen.report.events import Event
+from typing_extensions import is_typeddict
+
+from batchgen.report import command_events, run_events
 
 
 def schema() -> dict[str, Any]:
@@ -12,8 +23,16 @@ def schema() -> dict[str, Any]:
     from pydantic import TypeAdapter
     from pydantic.json_schema import GenerateJsonSchema
 
-    for name in get_args(Event):
-        name.__pydantic_config__ = {"use_attribute_docstrings": True}
-    document = TypeAdapter(Event).json_schema(mode="serialization")
+    lines = [*lines_of(run_events), *lines_of(command_events)]
+    for line in lines:
+        line.__pydantic_config__ = {"use_attribute_docstrings": True}
+    any_line: Any = reduce(or_, lines)
+    document = TypeAdapter(any_line).json_schema(mode="serialization")
     title = "A line that batchgen writes with --json"
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": title, **document}
+
+
+def lines_of(module: ModuleType) -> Iterator[Any]:
+    """The types of lines that a module defines."""
+    own = (kind for kind in vars(module).values() if is_typeddict(kind) and kind.__module__ == module.__name__)
+    return (kind for kind in own if "event" in kind.__annotations__)
