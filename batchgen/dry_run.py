@@ -63,7 +63,7 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """The jobs of one model that would be sent, and what those with a known price cost. It is part of the JSON."""
+    """The jobs of one model that would be sent, and what those with a known price cost."""
 
     model: str
     jobs: int
@@ -76,7 +76,7 @@ class ModelCost:
 
 @dataclass(frozen=True, slots=True)
 class FirstPrompt:
-    """A prompt as it would be sent, and the first job that has it. It is part of the JSON."""
+    """A prompt as it would be sent, and the first job that has it."""
 
     job: str
     prompt: str
