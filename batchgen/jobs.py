@@ -143,6 +143,11 @@ class ErrorClass(StrEnum):
     GONE = "gone"  #: it left the manifest before it was sent
 
 
+PAID_FAILURES = frozenset({ErrorClass.NO_FILE, ErrorClass.EXPIRED, ErrorClass.UNCONFIRMED})
+"""How a job fails whose generation was, or may have been, charged. A service charges nothing for other failures, unless
+it names a cost."""
+
+
 class ChargeSource(StrEnum):
     """What the cost of an attempt is known from."""
 

@@ -137,8 +137,6 @@ class Scheduler(Stage):
         """Raise `ManifestChanged` for jobs that were paid for since this run began: by a run of another batch, or as a
         job of this batch that the manifest, edited meanwhile, names no more."""
         context = self.context
-        if context.on_changed == "redo":
-            return
         search = RepeatSearch(context.batch_id, context.service.name, context.folder, context.orphans)
         if bought := repeats.paid_meanwhile(connection, search, ids):
             raise ManifestChanged(repeats.refusal(bought))

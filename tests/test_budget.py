@@ -198,11 +198,11 @@ def test_a_job_that_would_not_be_done_in_time_is_skipped_for_a_shorter_one(table
     assert "would not be done by" in explanation(choice, Terms(until=table.now))
 
 
-def test_the_explanation_says_what_is_spent_and_what_the_next_job_costs(table: Table) -> None:
+def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) -> None:
     sync(table, 5)
     claim(table, "1")
     text = explanation(pick(table, "1"), Terms(usd("1")))
-    assert "0 USD spent and 0.9 reserved of 1, and the next job costs 0.3. Raise `max_cost`" in text
+    assert "the budget of 1 USD is reached, and the next job costs 0.3. Raise `max_cost`" in text
 
 
 def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:

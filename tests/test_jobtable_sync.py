@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,13 @@ from sqlalchemy import update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
-from batchgen.jobs import JobSpec, State
-from batchgen.jobtable import submission, sync
+from batchgen.jobs import ErrorClass, JobSpec, State
+from batchgen.jobtable import polling, submission, sync
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches, jobs
 from batchgen.jobtable.sync import OnChanged
-from batchgen.services.outcomes import Accepted
-from tests.table import HOUR, Table, spec
+from batchgen.services.outcomes import Accepted, Failed
+from tests.table import HOUR, RUN, Table, spec
 
 SENT = [state for state in State if not state.is_unsent]
 PAID = [state for state in SENT if state != State.FAILED]  # a failed generation costs nothing
@@ -175,6 +176,27 @@ def test_changed_redo_archives_the_old_row_under_another_key(table: Table, state
     event = next(event for event in table.events() if event.detail == "archived as mona~1")
     assert (event.job_id, event.batch_id, event.from_state, event.to_state) == (old.id, old.batch_id, state, state)
     assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "a redo happens once"
+
+
+@pytest.mark.parametrize(
+    ("kind", "cost", "is_kept"),
+    [
+        (ErrorClass.NO_FILE, None, True),
+        (ErrorClass.EXPIRED, None, True),
+        (ErrorClass.MODERATION, "0.29", True),
+        (ErrorClass.MODERATION, None, False),
+        (ErrorClass.MODERATION, "0", False),
+    ],
+)
+def test_a_redo_keeps_the_row_of_a_failure_that_may_be_charged(
+    table: Table, kind: ErrorClass, cost: str | None, is_kept: bool
+) -> None:
+    table.bring(State.GENERATING)
+    failure = Failed("no video", kind=kind, cost_usd=None if cost is None else Decimal(cost))
+    (job,) = table.claim(State.GENERATING)
+    assert table.change(polling.failed, job, RUN, failure, table.now)
+    table.sync(spec(prompt="She smiles."), changed="redo")
+    assert table.states() == ({"mona~1": "failed"} if is_kept else {}) | {"mona": "pending"}
 
 
 @pytest.mark.parametrize("changed", ["refuse", "redo"])

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import batchgen
 from batchgen import clock
-from batchgen.errors import ExitCode, ManifestChanged
+from batchgen.errors import ExitCode, ManifestChanged, UsageError
 from batchgen.jobs import State
-from batchgen.jobtable import commands
+from batchgen.jobtable import commands, copying
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import attempts
 from batchgen.report.plan import plan_lines
 from batchgen.simulator.service import Simulation
 from tests.batches import MASTER, TEXT_MODEL, Bill, write_image, write_manifest
@@ -282,3 +284,81 @@ def test_a_job_that_is_taken_over_keeps_its_history(shop: Shop) -> None:
         {"key": "two", "state": "cancelled"},
     ]
     assert shop.videos() == ["a-one.mp4", "a-two.mp4"]
+
+
+# --- edits, beside what was paid for ----------------------------------------------------------------------------------
+
+
+def test_a_redo_of_an_edited_job_buys_nothing_that_was_not_shown(shop: Shop) -> None:
+    shop.run()
+    edited, renamed = {**JOBS[0], "prompt": "A lighthouse at night."}, {**JOBS[1], "id": "second"}
+    write_manifest(shop.manifest, [edited, renamed], output="out/{{ id }}.mp4")
+    with pytest.raises(ManifestChanged, match=r"one \(done\)") as refused:
+        shop.run()
+    assert "second" not in str(refused.value)
+    with pytest.raises(ManifestChanged, match="second: paid for as job two"):
+        shop.run(changed="redo")
+    assert shop.bought() == 2
+    assert shop.run(changed="keep").exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 3
+    assert shop.videos() == ["one.mp4", "one~1.mp4", "second.mp4"]
+
+
+def shifted_by_one(shop: Shop) -> list[str]:
+    """A row is put on top of a list whose ids are its numbers. Returns the prompts, by number."""
+    prompts = [f"Shot {letter}." for letter in "ABC"]
+    write_manifest(shop.manifest, numbered(prompts), output="out/{{ id }}.mp4")
+    shop.run()
+    write_manifest(shop.manifest, numbered(["New.", *prompts]), output="out/{{ id }}.mp4")
+    return ["New.", *prompts]
+
+
+def numbered(prompts: list[str]) -> list[dict[str, str]]:
+    return [{"id": f"shot-{number}", "prompt": prompt} for number, prompt in enumerate(prompts, 1)]
+
+
+def test_ids_that_shift_are_taken_over_by_what_they_ask_for(shop: Shop) -> None:
+    prompts = shifted_by_one(shop)
+    with pytest.raises(ManifestChanged, match="3 jobs changed"):
+        shop.run()
+    with pytest.raises(ManifestChanged, match="shot-2: paid for as job shot-1~1"):
+        shop.run(changed="redo")
+    assert shop.bought() == 3
+    assert shop.run(changed="keep").exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 4, "the new one alone"
+    sql = "SELECT key, request, output_path FROM jobs WHERE state = 'done' ORDER BY key"
+    done = rows(shop.folder / "batchgen.db", sql)
+    assert [row["key"] for row in done] == ["shot-1", "shot-2", "shot-3", "shot-4"]
+    assert all(prompt in row["request"] for prompt, row in zip(prompts, done, strict=True))
+    assert len(shop.videos()) == 4
+    assert shop.run().exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 4
+
+
+def test_ids_that_shift_are_not_bought_again_where_edits_are_left_alone(shop: Shop) -> None:
+    shifted_by_one(shop)
+    assert [repeat.job.key for repeat in batchgen.plan(shop.manifest).table.repeats] == ["shot-4"]
+    for _ in range(3):  # each takes one step: what a job was is what the next one asks for
+        shop.run(changed="keep")
+        assert shop.bought() == 3
+    assert shop.run(changed="keep").exit_code is ExitCode.DELIVERED
+    assert shop.bought() == 4
+
+
+def test_a_video_that_cost_nothing_in_the_end_is_asked_about_as_well(shop: Shop) -> None:
+    manifest = prefix_the_ids(shop)
+    with Database(shop.folder / "batchgen.db") as database:
+        database.write_now(lambda connection: connection.execute(update(attempts).values(cost_usd=Decimal(0))) and None)
+    with pytest.raises(ManifestChanged, match="a-one: paid for as job one"):
+        shop.run(manifest)
+    assert shop.bought() == 2
+
+
+def test_what_a_batch_paid_for_that_was_moved_to_another_table_is_not_taken_from_it(shop: Shop) -> None:
+    shop.run()
+    with Database(shop.folder / "batchgen.db") as database:
+        copying.copy(database, shop.folder / "new.db", None, clock.utcnow(), lambda _table, _digest: None)
+    shop.manifest.write_text(f"batch: other\n{shop.manifest.read_text()}")
+    with pytest.raises(UsageError, match=r"m: this batch was moved to .*new\.db"):
+        shop.run(changed="keep")
+    assert shop.bought() == 2

@@ -33,6 +33,19 @@ def charged(ledger: Path) -> Decimal:
     return sum((Decimal(row["micro_usd"]) / 1_000_000 for row in Bill(ledger).accepted), Decimal(0))
 
 
+def test_what_was_charged_beyond_the_named_price_is_expected_from_then_on(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "2000", "--instant", "--lag", "0", faults={"billing": {"wrong_amount": 1.0}})
+    write_manifest(tmp_path / "m.yaml", 6, limits=FAST)
+    first = batchgen("run", "m.yaml", "--max-cost", "3", **simulator.environment)
+    assert (first.returncode, spent(tmp_path / "batchgen.db")[0]) == (5, 4 * PRICE), "each was charged twice its price"
+    assert "$5.88; the budget of 3 USD is reached" in first.stdout
+    second = batchgen("run", "m.yaml", "--max-cost", "8", **simulator.environment)
+    assert "the budget of 8 USD is reached, and the next job costs 2.94" in second.stdout
+    assert spent(tmp_path / "batchgen.db")[0] == 4 * PRICE
+
+
 def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -43,7 +56,7 @@ def test_two_runs_share_one_cap_to_the_cent_and_a_higher_cap_goes_on(
     until(lambda: states(database))
     ends = [launch("run", "m.yaml", **simulator.environment).end(), first.end()]
     assert [end.returncode for end in ends] == [5, 5], ends
-    assert "10.29 USD spent of 10.3, and the next job costs 1.47" in ends[0].stdout
+    assert "$10.29; the budget of 10.3 USD is reached, and the next job costs 1.47" in ends[0].stdout
     assert spent(database) == (7 * PRICE, 7 * PRICE)
     assert charged(simulator.ledger) == 7 * PRICE
     assert states(database) == {"done": 7, "pending": 13}

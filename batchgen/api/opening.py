@@ -162,6 +162,8 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
     limits = limits_of(manifest.limits, options)
     terms = Terms(limits.max_cost, until_of(options), selected)
+    if on_changed == "redo" and synced.redone:
+        on_changed = "refuse"  # It was said of the edited jobs. Nobody has been shown yet what was paid for elsewhere.
     return RunSpec(
         *(batch, number, synced, manifest.folder, limits, models, terms, jobs, on_changed),
         typed=typed_json(options),

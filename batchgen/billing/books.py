@@ -173,7 +173,7 @@ class Books:
         """What the account was charged for attempts that the table has otherwise, some at a time."""
         for rows in self._read(BILL):
             yield [
-                BilledCharge(row["id"], row["generation"], usd(row["net"]), row["settlement"] == Settlement.DELIVERED)
+                BilledCharge(row["id"], row["generation"], usd(row["net"]), Settlement(row["settlement"]).shows_price)
                 for row in rows
             ]
 

@@ -51,6 +51,11 @@ class Settlement(StrEnum):
         return self in CLOSING
 
     @property
+    def shows_price(self) -> bool:
+        """Whether what was charged is what such a generation costs, and not twice that, or a part of it."""
+        return self in (Settlement.DELIVERED, Settlement.AMOUNT_DIFFERS)
+
+    @property
     def meaning(self) -> str:
         return MEANINGS[self]
 

@@ -23,7 +23,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import name_of
-from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobs import PAID_FAILURES, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -38,8 +38,6 @@ ONLY_IN_LOG = "only the service's log has this request"
 """The remark of an attempt that was taken over from the log."""
 SHOWN = 5
 """Repeats that a message names one by one."""
-PAID_FAILURES = (ErrorClass.NO_FILE, ErrorClass.EXPIRED, ErrorClass.UNCONFIRMED)
-"""How a job fails whose generation was, or may have been, charged. The service charges nothing for other failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class RepeatSearch:
     folder: Path
     """The manifest's folder, below which the outputs lie."""
     orphans: Collection[int]
-    """The row ids of jobs of the batch that were sent and are no longer in the manifest."""
+    """The row ids of jobs of the batch whose request the manifest does not ask for under their name any more."""
     past: Sequence[PastGeneration] = ()
     """What the service's log has."""
 
@@ -180,9 +178,10 @@ def paid_elsewhere(
 
 
 def is_free(owner: Any) -> bool:
-    """Whether the generation of a job costs nothing."""
-    failed = owner.state == State.FAILED and owner.error_class not in PAID_FAILURES
-    return owner.cost_usd == 0 or (failed and owner.cost_usd is None)
+    """Whether a job has ended without a video, for nothing. A video that cost nothing, or that was refunded, is one."""
+    if owner.state == State.FAILED and owner.cost_usd is None:
+        return owner.error_class not in PAID_FAILURES
+    return State(owner.state).is_retriable and owner.cost_usd == 0
 
 
 def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:

@@ -18,7 +18,7 @@ from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, numbered, unnumbered
-from batchgen.jobs import ErrorClass, JobSpec, Outcome, State
+from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
 from batchgen.jobtable import commands, lineage, moves
 from batchgen.jobtable.changes import Change, describe_change, refusal
 from batchgen.jobtable.chunks import chunks_of
@@ -56,7 +56,7 @@ class SyncResult:
     gone: int = 0
     redone: int = 0
     orphans: frozenset[int] = frozenset()
-    """The row ids of jobs that were sent and are no longer in the manifest."""
+    """The row ids of jobs that were sent, and whose request the manifest does not ask for under their name any more."""
     changed: list[Change] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     """Of each delivered job whose output was edited: where its clip stays."""
@@ -153,6 +153,7 @@ def sync_manifest(
     result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
     result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
+    result.orphans |= {row.id for row, _ in changed}
     if changed and on_changed == "refuse":
         raise ManifestChanged(refusal(batch.manifest, result.changed))
     if on_changed == "redo":
@@ -194,7 +195,10 @@ def stays(row: Any, spec: JobSpec) -> bool:
 def is_corrected(row: Any, on_changed: OnChanged) -> bool:
     """Whether a changed job failed and may simply be sent again: for nothing, or because a person says so."""
     is_free = row.outcome == Outcome.REJECTED or (row.outcome == Outcome.ACCEPTED and row.cost_usd == 0)
-    return row.state == State.FAILED and on_changed != "keep" and (is_free or on_changed == "redo")
+    # What may be charged keeps its row under another name, so that its video can still be collected.
+    may_be_charged = bool(row.cost_usd) or row.error_class in PAID_FAILURES
+    is_ordered = on_changed == "redo" and not may_be_charged
+    return row.state == State.FAILED and on_changed != "keep" and (is_free or is_ordered)
 
 
 def revive(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> None:

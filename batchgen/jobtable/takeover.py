@@ -14,7 +14,7 @@ from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
-from batchgen.jobtable import commands, delivery, ledger, lineage, polling, reconciliation, submission
+from batchgen.jobtable import commands, delivery, ledger, lineage, moves, polling, reconciliation, submission
 from batchgen.jobtable.repeats import ONLY_IN_LOG, Repeat, refusal
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
@@ -115,8 +115,9 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     come under the name that the manifest has now. The pending job is cancelled under the old name.
 
     A cancelled generation is asked for again. Files that lie below the folder of another manifest are fetched again.
-    Raises `UsageError` where a run works on the paid job.
+    Raises `UsageError` where a run works on the paid job, or its batch was moved to another table.
     """
+    moves.refuse_moved(connection, owner.batch_id)
     current = row_of(connection, owner)
     if current.leased_by is not None or current.state != owner.state:
         raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")

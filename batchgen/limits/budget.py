@@ -6,7 +6,7 @@ Decided from rows, in the transaction that claims, so that several processes sha
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobtable import charges, ledger, submission
-from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Candidate
@@ -62,7 +61,6 @@ class Choice:
 
     chosen: list[Candidate]
     hold: Hold | None = None
-    totals: Totals = field(default_factory=Totals)
     next_cost: Decimal | None = None
     """USD that the next job is expected to cost."""
 
@@ -88,7 +86,7 @@ def choose(
     if terms.max_cost is None:
         return Choice([priced(job, prices) for job in in_time[:capacity]], hold)
     prices = replace(prices, charged=charges.load(connection, service))
-    totals = before = ledger.totals(connection, batch_id)
+    totals = ledger.totals(connection, batch_id)
     next_cost: Decimal | None = None
     chosen: list[Candidate] = []
     for job in in_time[:capacity]:
@@ -103,7 +101,7 @@ def choose(
             break
         chosen.append(candidate)
         totals += cost
-    return Choice(chosen, hold, before, next_cost)
+    return Choice(chosen, hold, next_cost)
 
 
 def priced(candidate: Candidate, prices: PriceList) -> Candidate:
@@ -114,14 +112,12 @@ def priced(candidate: Candidate, prices: PriceList) -> Candidate:
 
 def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
     """Why a run submits no more, and what a person does about it (`how`); "" where nothing holds it back."""
-    totals = choice.totals
     match choice.hold:
         case Hold.BUDGET:
-            reserved = f" and {amount_text(totals.reserved)} reserved" if totals.reserved else ""
             following = f", and the next job costs {amount_text(choice.next_cost)}" if choice.next_cost else ""
             cap = amount_text(terms.max_cost or Decimal(0))
             return (
-                f"the budget is reached: {amount_text(totals.spent)} USD spent{reserved} of {cap}{following}."
+                f"the budget of {cap} USD is reached{following}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:
