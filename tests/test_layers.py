@@ -45,8 +45,14 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
-def sources(*folders: Path) -> list[Path]:
-    return sorted(path for folder in folders or (PACKAGE,) for path in folder.rglob("*.py"))
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree_of(path)))
+
+
+@cache
+def sources(*folders: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for folder in folders or (PACKAGE,) for path in folder.rglob("*.py")))
 
 
 def package_of(path: Path) -> str:
@@ -59,35 +65,47 @@ def module_of(path: Path) -> str:
     return name.removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module or a package of this repository."""
+    place = ROOT.joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").exists()
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Every module that a file imports, anywhere in it; `from a import b` gives `a.b` where that is a module.
 
     The package itself imports its public names when they are first used; only type checkers see where from.
     """
-    if path == PACKAGE / "__init__.py":
-        return
-    for node in ast.walk(tree_of(path)):
+    return frozenset() if path == PACKAGE / "__init__.py" else frozenset(imported_names(path))
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             assert node.module
             for alias in node.names:
-                inner = ROOT / Path(*node.module.split("."), alias.name)
-                is_module = inner.is_dir() or inner.with_suffix(".py").exists()
-                yield f"{node.module}.{alias.name}" if is_module else node.module
+                inner = f"{node.module}.{alias.name}"
+                yield inner if is_module(inner) else node.module
 
 
-def packages_imported(path: Path) -> Iterator[str]:
-    for name in imports(path):
-        first, *rest = name.split(".")
-        if first == "batchgen":
-            yield rest[0] if rest else "__init__"
+def packages_imported(path: Path) -> set[str]:
+    parts = (name.split(".") for name in imports(path))
+    return {rest[0] if rest else "__init__" for first, *rest in parts if first == "batchgen"}
 
 
-def calls(path: Path) -> Iterator[tuple[str, str, ast.Call]]:
+@cache
+def calls(path: Path) -> tuple[tuple[str, str, ast.Call], ...]:
     """(what it is called on, name, call) of every call in a file; the first is empty for a bare function."""
-    for node in ast.walk(tree_of(path)):
+    return tuple(calls_in(path))
+
+
+def calls_in(path: Path) -> Iterator[tuple[str, str, ast.Call]]:
+    for node in nodes_of(path):
         if isinstance(node, ast.Call):
             match node.func:
                 case ast.Name(id=name):
@@ -106,30 +124,33 @@ def test_at_most_fourteen_modules_stand_beside_the_packages() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= MODULES_BESIDE_THE_PACKAGES
 
 
-@pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_imports_point_down_only(path: Path) -> None:
+def test_imports_point_down_only() -> None:
     layer = {name: number for number, names in enumerate(LAYERS) for name in names}
-    package = package_of(path)
-    higher = {other for other in packages_imported(path) if layer[other] > layer[package]}
-    assert not higher, f"{package} imports {higher}, which is in a higher layer"
+    higher = [
+        (module_of(path), other)
+        for path in sources()
+        for other in packages_imported(path)
+        if layer[other] > layer[package_of(path)]
+    ]
+    assert not higher, "modules, and the packages of a higher layer that they import"
 
 
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_stages_never_import_one_another(stage: str) -> None:
     others = STAGES - {stage}
-    assert not others & set(packages_imported(PACKAGE / f"{stage}.py"))
+    assert not others & packages_imported(PACKAGE / f"{stage}.py")
 
 
 def test_only_the_command_line_imports_the_simulator() -> None:
     """A run finds it as it finds every service: by its entry point."""
-    callers = {package_of(path) for path in sources() if "simulator" in set(packages_imported(path))}
+    callers = {package_of(path) for path in sources() if "simulator" in packages_imported(path)}
     assert callers <= {"simulator", "cli"}
 
 
 def test_no_module_imports_the_plug_in_of_a_service() -> None:
     """Plug-ins are loaded by their entry points, when a manifest names them."""
     plugins = {"batchgen.services.aimlapi", "batchgen.services.answers"}
-    callers = {package_of(path) for path in sources() if plugins & set(imports(path))}
+    callers = {package_of(path) for path in sources() if plugins & imports(path)}
     assert callers <= {"services", "simulator"}
 
 
@@ -141,7 +162,7 @@ NAMES_SERVICES = {"services", "simulator", "catalogue"}
 
 def names_and_strings(path: Path) -> Iterator[tuple[int, str]]:
     """The names, the attributes and the strings of a file, with their lines."""
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         match node:
             case ast.Constant(value=str(text)):
                 yield node.lineno, text
@@ -151,15 +172,34 @@ def names_and_strings(path: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
-@pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_no_service_is_named_outside_the_plug_ins(path: Path) -> None:
-    if package_of(path) not in NAMES_SERVICES:
-        named = [
-            (line, text)
-            for line, text in names_and_strings(path)
-            if SERVICE_NAME.search(text) or SIMULATOR_AS_A_SERVICE.fullmatch(text)
-        ]
-        assert not named, f"{path} names a service: take the name from `services/registry.py`"
+def test_no_service_is_named_outside_the_plug_ins() -> None:
+    offences = [
+        (f"{path}:{line}", text)
+        for path in sources()
+        if package_of(path) not in NAMES_SERVICES
+        for line, text in names_and_strings(path)
+        if SERVICE_NAME.search(text) or SIMULATOR_AS_A_SERVICE.fullmatch(text)
+    ]
+    assert not offences, "take the name of a service from `services/registry.py`"
+
+
+SHARED_SIMULATOR = sorted((PACKAGE / "simulator").glob("*.py"))
+KNOW_THE_APIS = {"server.py", "plugin.py"}  # they join the API of a service with the rest
+WORDS_OF_A_SERVICE = ("/v1/", "/v2/", '"queued"', '"generating"', "inference_id", "image_url", "credits_used")
+
+
+def test_no_shared_module_of_the_simulator_imports_the_api_of_a_service() -> None:
+    offenders = [
+        path.name
+        for path in SHARED_SIMULATOR
+        if path.name not in KNOW_THE_APIS and any("aimlapi" in name.split(".") for name in imports(path))
+    ]
+    assert not offenders
+
+
+def test_no_shared_module_of_the_simulator_has_a_path_or_a_status_word_of_a_service() -> None:
+    text_of = {path.name: path.read_text("utf-8") for path in SHARED_SIMULATOR}
+    assert not [(name, word) for name, text in text_of.items() for word in WORDS_OF_A_SERVICE if word in text]
 
 
 def test_there_are_no_import_cycles() -> None:
@@ -190,7 +230,7 @@ def test_only_the_job_table_writes_jobs_attempts_and_events() -> None:
 
 def test_no_module_writes_the_ledger_in_plain_sql() -> None:
     for path in sources():
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = " ".join(node.value.split()).upper()
                 for table in LEDGER:
@@ -211,7 +251,7 @@ def test_only_one_module_makes_engines() -> None:
 def test_only_one_module_imports_the_http_client() -> None:
     importers = {module_of(path) for path in sources() if "httpx2" in {name.split(".")[0] for name in imports(path)}}
     assert importers == {"batchgen.services.http"}
-    assert {package_of(path) for path in sources() if "batchgen.services.http" in set(imports(path))} <= {
+    assert {package_of(path) for path in sources() if "batchgen.services.http" in imports(path)} <= {
         "services",
         "download",
     }
@@ -220,7 +260,7 @@ def test_only_one_module_imports_the_http_client() -> None:
 def test_only_the_command_line_and_the_reports_print() -> None:
     printers = set()
     for path in sources():
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             match node:
                 case ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"):
                     printers.add(module_of(path))
@@ -246,7 +286,7 @@ def test_only_the_clock_reads_the_clock() -> None:
         if name in CLOCK_READINGS.get(owner, ())
     }
     assert readers == {"batchgen.clock"}
-    importers = {module_of(path) for path in sources() if "time" in set(imports(path))}
+    importers = {module_of(path) for path in sources() if "time" in imports(path)}
     assert not importers, "`import time` would hide a reading of the clock from this test"
 
 
@@ -254,7 +294,7 @@ def test_sql_never_reads_the_clock() -> None:
     for path in sources(PACKAGE, ROOT / "migrations"):
         used = {name for _, name, _ in calls(path)}
         assert not used & {"current_timestamp", "localtimestamp", "clock_timestamp"}
-        keywords = {node.arg for node in ast.walk(tree_of(path)) if isinstance(node, ast.keyword)}
+        keywords = {node.arg for node in nodes_of(path) if isinstance(node, ast.keyword)}
         assert not keywords & {"server_default", "onupdate"}
 
 
@@ -275,13 +315,16 @@ def test_the_package_imports_no_tests_and_no_test_tools() -> None:
     assert not imported & {"tests", "pytest", "hypothesis", "freezegun", "unittest"}
 
 
-@pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_nothing_is_named_by_a_function_word(path: Path) -> None:
-    names = set()
-    for node in ast.walk(tree_of(path)):
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.arg(arg=name):
-                names.add(name)
-            case ast.Name(id=name, ctx=ast.Store()):
-                names.add(name)
-    assert not names & FUNCTION_WORDS
+def test_nothing_is_named_by_a_function_word() -> None:
+    offences = []
+    for path in sources():
+        for node in nodes_of(path):
+            match node:
+                case (
+                    ast.FunctionDef(name=name)
+                    | ast.AsyncFunctionDef(name=name)
+                    | ast.arg(arg=name)
+                    | ast.Name(id=name, ctx=ast.Store())
+                ) if name in FUNCTION_WORDS:
+                    offences.append((f"{path}:{node.lineno}", name))
+    assert not offences
