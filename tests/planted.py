@@ -96,6 +96,9 @@ LINKS: tuple[Plant, ...] = (link_to_a_file, link_to_nowhere, link_to_a_folder, l
 SPECIAL: tuple[Plant, ...] = (pipe, listening_socket, device)
 ALL: tuple[Plant, ...] = (*LINKS, *SPECIAL, second_name_of_a_file, folder, file_of_another_user)
 PLANTS = (*ALL, file_that_may_only_be_read)
+FOLDERS: tuple[Plant, ...] = (link_to_a_folder, folder)
+A_FEW: tuple[Plant, ...] = (link_to_a_file, second_name_of_a_file, pipe, folder, file_of_another_user)
+"""A plant for each reason of `safe_open`, for places where nothing but that module opens a file."""
 
 
 def name_of_plant(plant: object) -> str:

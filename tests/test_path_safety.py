@@ -12,6 +12,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 from sqlalchemy import update
 
+from batchgen.cli.init import command as init
 from batchgen.errors import StorageError, UsageError
 from batchgen.files import liveness, safe_open
 from batchgen.files.outputs import OutputFolder
@@ -36,7 +37,7 @@ from tests.fileserver import (
     part_of,
     partial_answer,
 )
-from tests.planted import LINKS, PLANTS, SPECIAL, Home, Plant, name_of_plant, remove
+from tests.planted import A_FEW, FOLDERS, LINKS, PLANTS, SPECIAL, Home, Plant, name_of_plant, remove
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import Table, spec
 from tests.wire import serving
@@ -133,28 +134,8 @@ async def test_the_manifests_own_folder_may_be_reached_through_a_link(table: Tab
 
 @pytest.mark.parametrize(
     "path",
-    [
-        *(
-            "../out.mp4",
-            "a/../../out.mp4",
-            "..",
-            "/tmp/out.mp4",
-            "//out.mp4",
-            "C:/out.mp4",
-            "C:out.mp4",
-            "a\\..\\b.mp4",
-        ),
-        *("", ".", "./out.mp4", "a/./out.mp4", "a//out.mp4", "a/", "nul.mp4", "aux/out.mp4", "a\0.mp4", "a\n.mp4"),
-        *(
-            "out.mp4.part",
-            "batchgen.db-journal",
-            ".bashrc",
-            ".git/hooks/out.mp4",
-            "x" * 250,
-            "d/" * 500 + "out.mp4",
-            "out.mp4 ",
-        ),
-    ],
+    # Others are refused by the same function, in test_manifest_outputs; there, the longest leave room for a mark.
+    ["../out.mp4", "/tmp/out.mp4", "a/./out.mp4", "a\0.mp4", "x" * 250, "d/" * 500 + "out.mp4"],
     ids=lambda path: ascii(path[:20]),
 )
 def test_no_path_of_a_row_leaves_the_folder_or_is_no_name(tmp_path: Path, path: str) -> None:
@@ -213,7 +194,7 @@ async def test_two_tables_whose_outputs_meet_share_nothing_and_each_row_has_the_
 
 
 @pytest.mark.parametrize("suffix", safe_open.DATABASE_SUFFIXES, ids=["the table", "its -wal", "its -shm", "a journal"])
-@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
+@pytest.mark.parametrize("plant", A_FEW, ids=name_of_plant)
 def test_no_job_table_is_opened_whose_files_are_not_its_own(
     tmp_path: Path, home: Home, empty_table: Path, plant: Plant, suffix: str
 ) -> None:
@@ -227,7 +208,7 @@ def test_no_job_table_is_opened_whose_files_are_not_its_own(
     home.check_untouched()
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
+@pytest.mark.parametrize("plant", A_FEW, ids=name_of_plant)
 def test_the_simulator_keeps_its_ledger_in_no_file_but_its_own(tmp_path: Path, home: Home, plant: Plant) -> None:
     plant(tmp_path / "batchgen.db.simulator", home)
     with pytest.raises(StorageError, match=r"batchgen\.db\.simulator: .*Move it away"):
@@ -235,7 +216,7 @@ def test_the_simulator_keeps_its_ledger_in_no_file_but_its_own(tmp_path: Path, h
     home.check_untouched()
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
+@pytest.mark.parametrize("plant", A_FEW, ids=name_of_plant)
 def test_a_log_is_appended_to_nothing_but_a_log(tmp_path: Path, home: Home, plant: Plant) -> None:
     plant(tmp_path / "run.log", home)
     with pytest.raises(UnsafePath, match=r"run\.log: .*Move it away"):
@@ -243,7 +224,7 @@ def test_a_log_is_appended_to_nothing_but_a_log(tmp_path: Path, home: Home, plan
     home.check_untouched()
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
+@pytest.mark.parametrize("plant", A_FEW, ids=name_of_plant)
 def test_what_has_the_name_of_a_lock_stays_and_a_run_that_would_need_it_says_so(
     tmp_path: Path, home: Home, plant: Plant
 ) -> None:
@@ -287,20 +268,25 @@ def test_a_lock_file_of_a_dead_run_is_removed_and_that_of_a_live_one_stays(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["manifest.yaml", "manifest.schema.json"])
-@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
-def test_init_writes_only_new_files(tmp_path: Path, home: Home, plant: Plant, name: str) -> None:
-    from batchgen.cli.init import command
+@pytest.mark.parametrize("plant", [plant for plant in PLANTS if plant not in FOLDERS], ids=name_of_plant)
+def test_init_writes_no_manifest_over_what_has_its_name(tmp_path: Path, home: Home, plant: Plant) -> None:
+    path = tmp_path / "manifest.yaml"
+    plant(path, home)
+    before = path.lstat()
+    with pytest.raises(UsageError, match="already exists"):
+        init(path)
+    assert path.lstat().st_ino == before.st_ino
+    home.check_untouched()
 
-    plant(tmp_path / name, home)
-    before = (tmp_path / name).lstat()
-    if name == "manifest.yaml" and not (tmp_path / name).is_dir():
-        with pytest.raises(UsageError, match="already exists"):
-            command(tmp_path / name)
-    elif name == "manifest.schema.json":
-        command(tmp_path / "manifest.yaml")
-        assert (tmp_path / "manifest.yaml").read_text("utf-8").startswith("#")
-    assert (tmp_path / name).lstat().st_ino == before.st_ino
+
+@pytest.mark.parametrize("plant", PLANTS, ids=name_of_plant)
+def test_init_writes_no_schema_over_what_has_its_name(tmp_path: Path, home: Home, plant: Plant) -> None:
+    path = tmp_path / "manifest.schema.json"
+    plant(path, home)
+    before = path.lstat()
+    init(tmp_path / "manifest.yaml")
+    assert (tmp_path / "manifest.yaml").read_text("utf-8").startswith("#")
+    assert path.lstat().st_ino == before.st_ino
     home.check_untouched()
 
 
