@@ -56,12 +56,14 @@ def test_with_the_distribution_known_polls_are_within_a_tenth_of_the_optimum() -
 def test_from_a_cold_start_polls_are_within_a_quarter_of_the_optimum_however_wrong_the_guess(
     factor: float, slots: int
 ) -> None:
-    assert statistics.fmean(cold(factor, slots, seed=seed).polls for seed in DRAWS) <= COLD_BOUND
+    runs = [cold(factor, slots, seed=seed) for seed in DRAWS]
+    assert statistics.fmean(run.polls for run in runs) <= COLD_BOUND
+    assert max(run.makespan for run in runs) <= MAKESPAN_BOUND
 
 
-@pytest.mark.parametrize("slots", [10, 50, 300])
+@pytest.mark.parametrize("slots", [50, 300])
 @pytest.mark.parametrize("factor", [0.1, 1.0, 10.0])
-def test_the_makespan_of_a_cold_start_is_within_a_tenth_of_a_perfect_scheduler_however_wrong_the_guess(
+def test_with_more_slots_too_a_cold_start_takes_a_tenth_longer_than_a_perfect_scheduler_at_most(
     factor: float, slots: int
 ) -> None:
     assert cold(factor, slots).makespan <= MAKESPAN_BOUND
@@ -85,36 +87,35 @@ def test_a_fixed_interval_polls_twice_as_often_for_later_notice() -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.18, 1.0, 3.0])
-@pytest.mark.parametrize("cost", [1e-6, 0.5, 1e6])
-def test_the_next_poll_is_always_later_and_those_of_a_straggler_keep_their_proportion(
-    sigma: float, cost: float
-) -> None:
-    poll_schedule = PollSchedule(TimeDistribution(math.log(210), sigma), cost)
-    age = 0.0
-    for _ in range(2_000):
-        following = poll_schedule.after(age)
-        assert following > age
-        age = following
-        if age > poll_schedule.ages[-1]:
-            break
-    late = 10 * poll_schedule.ages[-1]
-    assert poll_schedule.after(late) == late * (1 + TAIL_STEP)
+def test_the_next_poll_is_always_later_and_those_of_a_straggler_keep_their_proportion(sigma: float) -> None:
+    for cost in (1e-6, 0.5, 1e6):
+        poll_schedule = PollSchedule(TimeDistribution(math.log(210), sigma), cost)
+        age = 0.0
+        for _ in range(2_000):
+            following = poll_schedule.after(age)
+            assert following > age, cost
+            age = following
+            if age > poll_schedule.ages[-1]:
+                break
+        late = 10 * poll_schedule.ages[-1]
+        assert poll_schedule.after(late) == late * (1 + TAIL_STEP), cost
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.18, 0.5, 1.2])
-@pytest.mark.parametrize("cost", [0.1, 0.5, 40.0])
-def test_the_shortened_search_finds_what_an_exhaustive_one_does(sigma: float, cost: float) -> None:
+def test_the_shortened_search_finds_what_an_exhaustive_one_does(sigma: float) -> None:
+    prices = (0.1, 0.5, 40.0)
     times = TimeDistribution(math.log(210), sigma)
-    poll_schedule = PollSchedule(times, cost)
-    ages = poll_schedule.ages
+    schedules = {cost: PollSchedule(times, cost) for cost in prices}
+    ages = schedules[prices[0]].ages
     ended, area = [times.cdf(age) for age in ages], [times.integral(age) for age in ages]
-    costs = [0.0]  # from each age on, the last one first
+    costs = {cost: [0.0] for cost in prices}  # from each age on, the last one first
     for here in range(len(ages) - 2, -1, -1):
         step = [area[s] - area[here] - (ages[s] - ages[here]) * ended[here] for s in range(here + 1, len(ages))]
-        ahead = [waited + rest for waited, rest in zip(step, reversed(costs), strict=True)]
-        costs.append(cost * (1 - ended[here]) + min(ahead))
-        chosen = ahead[poll_schedule.following[here] - here - 1]
-        assert chosen == pytest.approx(min(ahead), rel=1e-9)
+        for cost, rests in costs.items():
+            ahead = [waited + rest for waited, rest in zip(step, reversed(rests), strict=True)]
+            best, chosen = min(ahead), ahead[schedules[cost].following[here] - here - 1]
+            rests.append(cost * (1 - ended[here]) + best)
+            assert chosen == pytest.approx(best, rel=1e-9), cost
 
 
 def job(number: int = 1, duration: float = 0.0) -> Any:
@@ -209,11 +210,11 @@ def test_the_first_of_many_to_end_are_not_taken_for_typical(ended: int, guess: f
         pytest.param([86_400.0], {math.log(0.001): 1000}, id="nearly all have just begun"),
     ],
 )
-@pytest.mark.parametrize("guess", [1e-3, 210.0, 1e6])
-def test_a_fit_is_finite_whatever_was_seen(seconds: list[float], log_ages: dict[float, int], guess: float) -> None:
-    mu, sigma = fit(timing_of(*seconds), log_ages, math.log(guess))
-    assert math.isfinite(mu)
-    assert 0 < sigma < 50
+def test_a_fit_is_finite_whatever_was_seen(seconds: list[float], log_ages: dict[float, int]) -> None:
+    for guess in (1e-3, 210.0, 1e6):
+        mu, sigma = fit(timing_of(*seconds), log_ages, math.log(guess))
+        assert math.isfinite(mu), guess
+        assert 0 < sigma < 50, guess
 
 
 def test_a_stuck_generation_is_no_evidence() -> None:

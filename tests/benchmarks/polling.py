@@ -11,11 +11,11 @@ import heapq
 import math
 import random
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,14 +73,24 @@ def optimal(price: float) -> PollSchedule:
     return PollSchedule(TimeDistribution(math.log(MEDIAN_SECONDS), SIGMA, tail=0.0), price, FINE_GRID)
 
 
+@cache
+def optimal_score(price: float, times: tuple[float, ...]) -> Score:
+    """The same videos are asked about for every guess and every number of slots."""
+    return score(optimal(price).after, times)
+
+
 def fewest_polls(notice: float, times: Sequence[float]) -> float:
     """Polls a video of the optimum whose mean notice is `notice`: between those of the two nearest prices."""
-    for lower, upper in pairwise(PRICES):
-        cheap, dear = score(optimal(lower).after, times), score(optimal(upper).after, times)
-        if dear.notice >= notice:
-            share = max(0.0, (notice - cheap.notice) / (dear.notice - cheap.notice))
-            return cheap.polls + share * (dear.polls - cheap.polls)
-    return dear.polls
+
+    def optimum(price: float) -> Score:
+        return optimal_score(price, tuple(times))
+
+    at = bisect_left(PRICES, notice, lo=1, key=lambda price: optimum(price).notice)  # it rises with the price
+    if at == len(PRICES):
+        return optimum(PRICES[-1]).polls
+    cheap, dear = optimum(PRICES[at - 1]), optimum(PRICES[at])
+    share = max(0.0, (notice - cheap.notice) / (dear.notice - cheap.notice))
+    return cheap.polls + share * (dear.polls - cheap.polls)
 
 
 def schedule() -> PollSchedule:
