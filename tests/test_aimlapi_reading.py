@@ -140,10 +140,11 @@ ANSWERS: list[tuple[str, bytes, FetchOutcome]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "reply", "outcome"), ANSWERS, ids=[name for name, *_ in ANSWERS])
-async def test_an_answer_to_a_fetch_has_one_meaning(name: str, reply: bytes, outcome: FetchOutcome) -> None:
-    async with serving(reply) as wire, service(wire.base_url) as api:
-        assert await api.fetch(handle_of("g-1", ENDPOINT)) == outcome
+async def test_an_answer_to_a_fetch_has_one_meaning() -> None:
+    async with serving(*(reply for _, reply, _ in ANSWERS)) as wire, service(wire.base_url) as api:
+        for name, _, outcome in ANSWERS:
+            assert await api.fetch(handle_of("g-1", ENDPOINT)) == outcome, name
+    assert len(wire.requests) == len(ANSWERS)
 
 
 IDS = [
@@ -154,15 +155,15 @@ IDS = [
 ]
 
 
-@pytest.mark.parametrize("name", IDS)
-async def test_any_id_arrives_as_it_is(name: str) -> None:
+async def test_any_id_arrives_as_it_is() -> None:
     async with serving(status("queued")) as wire, service(wire.base_url) as api:
-        await api.fetch(handle_of(name, ENDPOINT))
-    (request,) = wire.requests
-    assert (request.method, request.path, request.query) == ("GET", ENDPOINT, {"generation_id": [name]})
-    assert ":" not in request.target
-    assert request.target.count("/") == ENDPOINT.count("/")
-    assert request.headers["authorization"] == f"Bearer {KEY}"
+        for name in IDS:
+            await api.fetch(handle_of(name, ENDPOINT))
+    for name, request in zip(IDS, wire.requests, strict=True):
+        assert (request.method, request.path, request.query) == ("GET", ENDPOINT, {"generation_id": [name]})
+        assert ":" not in request.target
+        assert request.target.count("/") == ENDPOINT.count("/")
+        assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
 ELSEWHERE = [
@@ -180,14 +181,14 @@ ELSEWHERE = [
 """Endpoints of a hostile row: each is tried with the address of another server."""
 
 
-@pytest.mark.parametrize("endpoint", ELSEWHERE)
-async def test_the_key_goes_to_no_address_that_a_row_names(endpoint: str) -> None:
+async def test_the_key_goes_to_no_address_that_a_row_names() -> None:
     async with serving(status("queued")) as other, serving(status("queued")) as own, service(own.base_url) as api:
         host = other.base_url.removeprefix("http://")
-        handle = handle_of("g-1", endpoint.format(other.base_url, host, own.base_url.removeprefix("http:")))
-        await api.fetch({**handle, "base_url": other.base_url})
-        await api.submit(replace(SUBMISSION, endpoint=handle["endpoint"]))
-    assert other.connections == 0
+        for endpoint in ELSEWHERE:
+            handle = handle_of("g-1", endpoint.format(other.base_url, host, own.base_url.removeprefix("http:")))
+            await api.fetch({**handle, "base_url": other.base_url})
+            await api.submit(replace(SUBMISSION, endpoint=handle["endpoint"]))
+            assert other.connections == 0, endpoint
 
 
 @pytest.mark.parametrize("reply", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
@@ -339,31 +340,31 @@ async def test_a_log_that_breaks_off_shows_nothing(reply: bytes, outcome: Any) -
 FAILED_THERE = Absent(NOON, "the service's log shows that it failed there")
 
 
-@pytest.mark.parametrize(
-    ("changes", "finding"),
-    [
-        ({"client_request_id": None}, Absent(NOON)),
-        ({"client_request_id": ""}, Absent(NOON)),
-        ({"client_request_id": 7}, Absent(NOON)),
-        # It was accepted, whenever that was: taken for absent, it could be bought again.
-        ({"created": None}, replace(adopted(0), accepted_at=NOON - SECOND)),
-        ({"created": "yesterday"}, replace(adopted(0), accepted_at=NOON - SECOND)),
-        ({"created": None, "inference_id": None}, None),
-        ({"created": "2026-03-01T12:00:00"}, adopted(0)),
-        ({"created": "2026-03-01T13:00:00+01:00"}, adopted(0)),
-        ({"inference_id": None, "status": "failed", "cost": None}, FAILED_THERE),
-        ({"inference_id": None}, None),  # taken, but nobody knows as what
-        ({"inference_id": 12}, adopted(0, "12")),
-        ({"status": "pending"}, adopted(0)),
-        ({"cost": {"usd": 0}}, adopted(0, cost=None)),  # charged when the generation completes
-    ],
-)
-async def test_a_row_of_the_log_has_one_meaning(
-    clock: object, changes: dict[str, Any], finding: Adopted | Absent | None
-) -> None:
-    rows: list[Any] = [None, "text", 3, [], row(0, **changes)]
-    async with serving(answer(200, {"data": rows})) as wire, service(wire.base_url) as api:
-        assert await api.find([sent(0, NOON - SECOND)]) == ({"batchgen-0": finding} if finding else {})
+MEANINGS: list[tuple[dict[str, Any], Adopted | Absent | None]] = [
+    ({"client_request_id": None}, Absent(NOON)),
+    ({"client_request_id": ""}, Absent(NOON)),
+    ({"client_request_id": 7}, Absent(NOON)),
+    # It was accepted, whenever that was: taken for absent, it could be bought again.
+    ({"created": None}, replace(adopted(0), accepted_at=NOON - SECOND)),
+    ({"created": "yesterday"}, replace(adopted(0), accepted_at=NOON - SECOND)),
+    ({"created": None, "inference_id": None}, None),
+    ({"created": "2026-03-01T12:00:00"}, adopted(0)),
+    ({"created": "2026-03-01T13:00:00+01:00"}, adopted(0)),
+    ({"inference_id": None, "status": "failed", "cost": None}, FAILED_THERE),
+    ({"inference_id": None}, None),  # taken, but nobody knows as what
+    ({"inference_id": 12}, adopted(0, "12")),
+    ({"status": "pending"}, adopted(0)),
+    ({"cost": {"usd": 0}}, adopted(0, cost=None)),  # charged when the generation completes
+]
+
+
+async def test_a_row_of_the_log_has_one_meaning(clock: object) -> None:
+    logs = [answer(200, {"data": [None, "text", 3, [], row(0, **changes)]}) for changes, _ in MEANINGS]
+    async with serving(*logs) as wire, service(wire.base_url) as api:
+        for changes, finding in MEANINGS:
+            findings = await api.find([sent(0, NOON - SECOND)])
+            assert findings == ({"batchgen-0": finding} if finding else {}), changes
+    assert len(wire.requests) == len(MEANINGS)
 
 
 FAILED = [row(0, status="failed", cost={"usd": 0})]
@@ -379,16 +380,14 @@ ASKED: list[tuple[str, Any, Adopted | Absent | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("reply", "finding"), [case[1:] for case in ASKED], ids=[case[0] for case in ASKED])
-async def test_the_id_of_a_failed_row_is_believed_only_as_far_as_it_leads(
-    clock: object, reply: Any, finding: Adopted | Absent | None
-) -> None:
-    def reply_to(request: Request) -> Any:
-        return answer(200, {"data": FAILED}) if request.path == "/v2/logs" else reply
-
-    async with serving(reply_to) as wire, service(wire.base_url) as api:
-        assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {})
-    assert wire.requests[-1].query == {"generation_id": ["g-0"]}
+async def test_the_id_of_a_failed_row_is_believed_only_as_far_as_it_leads(clock: object) -> None:
+    log = answer(200, {"data": FAILED})
+    script = [step for _, reply, _ in ASKED for step in (log, reply)]
+    async with serving(*script) as wire, service(wire.base_url) as api:
+        for number, (name, _, finding) in enumerate(ASKED, 1):
+            assert await api.find([sent(0)]) == ({"batchgen-0": finding} if finding else {}), name
+            assert [request.path for request in wire.requests] == ["/v2/logs", ENDPOINT] * number, name
+            assert wire.requests[-1].query == {"generation_id": ["g-0"]}, name
 
 
 @pytest.mark.parametrize(
@@ -426,24 +425,26 @@ TRANSACTIONS: list[tuple[Any, tuple[str, str, str | None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("row", "meaning"), TRANSACTIONS)
-async def test_a_transaction_is_a_charge_a_refund_or_none_of_a_generation(
-    row: dict[str, Any], meaning: tuple[str, str, str | None]
-) -> None:
-    rows = [{"created_at": "2026-03-01T12:00:00Z", **row}]
-    async with serving(answer(200, {"data": rows, "pagination": {}})) as wire, service(wire.base_url) as api:
-        page = await api.transactions(START, END)
-    assert isinstance(page, TransactionPage)
-    (transaction,) = page.rows
-    kind, amount, generation_id = meaning
-    assert (transaction.kind, transaction.amount_usd) == (kind, Decimal(amount))
-    assert (transaction.generation_id, transaction.at) == (generation_id, NOON)
+async def test_a_transaction_is_a_charge_a_refund_or_none_of_a_generation() -> None:
+    pages = [
+        answer(200, {"data": [{"created_at": "2026-03-01T12:00:00Z", **row}], "pagination": {}})
+        for row, _ in TRANSACTIONS
+    ]
+    async with serving(*pages) as wire, service(wire.base_url) as api:
+        for row, (kind, amount, generation_id) in TRANSACTIONS:
+            page = await api.transactions(START, END)
+            assert isinstance(page, TransactionPage), row
+            (transaction,) = page.rows
+            assert (transaction.kind, transaction.amount_usd) == (kind, Decimal(amount)), row
+            assert (transaction.generation_id, transaction.at) == (generation_id, NOON), row
 
 
-@pytest.mark.parametrize("row", [None, {}, {"created_at": "noon", "amount": {"usd": 1}}, {"created_at": "2026-03-01"}])
-async def test_a_transaction_that_cannot_be_read_is_counted(row: Any) -> None:
-    async with serving(answer(200, {"data": [row], "pagination": {}})) as wire, service(wire.base_url) as api:
-        assert await api.transactions(START, END) == TransactionPage([], None, unreadable=1)
+async def test_a_transaction_that_cannot_be_read_is_counted() -> None:
+    rows = [None, {}, {"created_at": "noon", "amount": {"usd": 1}}, {"created_at": "2026-03-01"}]
+    pages = (answer(200, {"data": [row], "pagination": {}}) for row in rows)
+    async with serving(*pages) as wire, service(wire.base_url) as api:
+        for row in rows:
+            assert await api.transactions(START, END) == TransactionPage([], None, unreadable=1), row
 
 
 async def test_a_cursor_is_used_with_the_window_that_it_was_made_for() -> None:
@@ -520,12 +521,12 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(("word", "kind"), WORDS, ids=[repr(row[0]) for row in WORDS])
-def test_a_word_of_an_end_is_one_in_any_case_and_with_blanks(word: str, kind: ErrorClass) -> None:
-    outcome = answers.read_fetch(Answer(200, "OK", {}, json.dumps({"status": word}).encode()))
-    assert isinstance(outcome, Failed)
-    assert (outcome.word, outcome.kind, outcome.cost_usd) == (word.strip(), kind, None), "it may be charged"
-    assert repr(word.strip()) in outcome.message
+def test_a_word_of_an_end_is_one_in_any_case_and_with_blanks() -> None:
+    for word, kind in WORDS:
+        outcome = answers.read_fetch(Answer(200, "OK", {}, json.dumps({"status": word}).encode()))
+        assert isinstance(outcome, Failed), word
+        assert (outcome.word, outcome.kind, outcome.cost_usd) == (word.strip(), kind, None), "it may be charged"
+        assert repr(word.strip()) in outcome.message
 
 
 def test_an_end_names_its_reason_and_its_charge_where_the_answer_does() -> None:
