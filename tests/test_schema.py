@@ -240,12 +240,22 @@ IMPOSSIBLE_ROWS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("table", "constraint", "row"), IMPOSSIBLE_ROWS)
-def test_an_impossible_row_is_refused(
-    raw: sqlite3.Connection, table: str, constraint: str, row: dict[str, Any]
-) -> None:
-    with pytest.raises(sqlite3.IntegrityError, match=rf"CHECK constraint failed: {constraint}$"):
-        put(raw, table, ROWS[table], row)
+def refusal(connection: sqlite3.Connection, table: str, *layers: dict[str, Any]) -> str:
+    """Why a row is not taken; "" where it is. What is refused leaves nothing."""
+    try:
+        put(connection, table, *layers)
+    except sqlite3.IntegrityError as error:
+        return str(error)
+    return ""
+
+
+def test_an_impossible_row_is_refused(raw: sqlite3.Connection) -> None:
+    offences = [
+        (table, row, constraint, reason)
+        for table, constraint, row in IMPOSSIBLE_ROWS
+        if (reason := refusal(raw, table, ROWS[table], row)) != f"CHECK constraint failed: {constraint}"
+    ]
+    assert not offences
 
 
 def test_every_check_has_an_impossible_row() -> None:
