@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -36,7 +37,10 @@ async def test_the_service_is_safe(case: Any, imitation: Imitation) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_killed_run_pays_once_for_each_job(moment: str, imitation: Imitation, tmp_path: Path) -> None:
+async def test_a_killed_run_pays_once_for_each_job(
+    moment: str, imitation: Imitation, tmp_path: Path, empty_table: Path
+) -> None:
+    shutil.copyfile(empty_table, tmp_path / "batchgen.db")
     await check_kill(moment, imitation, tmp_path)
 
 
