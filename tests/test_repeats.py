@@ -30,6 +30,14 @@ JOBS = [{"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A har
 PRICE = Decimal("1.47")
 
 
+FAST = {"submits_per_minute": 60_000, "in_flight": 100, "unconfirmed_minutes": 0.001}
+"""Nothing waits for a log that may be late, as test_repeat_check does: each run would begin a second later."""
+
+
+def write(path: Path, jobs: list[dict[str, Any]], **header: Any) -> Path:
+    return write_manifest(path, jobs, limits=FAST, **header)
+
+
 @dataclass
 class Shop:
     """A folder with a manifest, and the service that its jobs are bought from."""
@@ -53,15 +61,17 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(tmp_path: Path, empty_table: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     folder = tmp_path / "shop"
+    folder.mkdir()
+    shutil.copyfile(empty_table, folder / "batchgen.db")
     ledger = tmp_path / "simulator.ledger"
     with served(Simulation(speed=2000, instant=True, ledger=ledger)) as environment:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("BATCHGEN_DB", "")  # so that the value that a test gives it does not outlive the test
         monkeypatch.chdir(tmp_path)
-        manifest = write_manifest(folder / "m.yaml", JOBS, output="out/{{ id }}.mp4")
+        manifest = write(folder / "m.yaml", JOBS, output="out/{{ id }}.mp4")
         yield Shop(folder, Bill(ledger), manifest)
 
 
@@ -110,32 +120,32 @@ def copy_the_manifest(shop: Shop) -> Path:
 
 def name_the_batch(shop: Shop) -> Path:
     shop.run()
-    return write_manifest(shop.manifest, JOBS, batch="summer", output="out/{{ id }}.mp4")
+    return write(shop.manifest, JOBS, batch="summer", output="out/{{ id }}.mp4")
 
 
 def rename_the_batch_whose_name_is_in_the_outputs(shop: Shop) -> Path:
-    write_manifest(shop.manifest, JOBS, batch="spring")
+    write(shop.manifest, JOBS, batch="spring")
     shop.run()
-    return write_manifest(shop.manifest, JOBS, batch="summer")
+    return write(shop.manifest, JOBS, batch="summer")
 
 
 def prefix_the_ids(shop: Shop) -> Path:
     shop.run()
     renamed = [{**job, "id": f"a-{job['id']}"} for job in JOBS]
-    return write_manifest(shop.manifest, renamed, output="out/{{ id }}.mp4")
+    return write(shop.manifest, renamed, output="out/{{ id }}.mp4")
 
 
 def move_the_folder_and_name_the_batch(shop: Shop) -> Path:
     shop.run()
     shop.folder = shop.folder.rename(shop.folder.with_name("moved"))
-    return write_manifest(shop.folder / "m.yaml", JOBS, batch="summer", output="new/{{ id }}.mp4")
+    return write(shop.folder / "m.yaml", JOBS, batch="summer", output="new/{{ id }}.mp4")
 
 
 def write_it_again_in_another_folder(shop: Shop) -> Path:
     shop.run()
     os.environ["BATCHGEN_DB"] = str(shop.folder / "batchgen.db")  # the fixture's monkeypatch goes back
     shop.folder = shop.folder.with_name("elsewhere")
-    return write_manifest(shop.folder / "m.yaml", JOBS, batch="summer", output="new/{{ id }}.mp4")
+    return write(shop.folder / "m.yaml", JOBS, batch="summer", output="new/{{ id }}.mp4")
 
 
 def cancel_what_was_sent_and_prefix_the_ids(shop: Shop) -> Path:
@@ -146,29 +156,29 @@ def cancel_what_was_sent_and_prefix_the_ids(shop: Shop) -> Path:
         assert len(database.write_now(commands.cancel, 1, list(lost), clock.utcnow())) == 2
     shutil.rmtree(shop.folder / "out")
     renamed = [{**job, "id": f"a-{job['id']}"} for job in JOBS]
-    return write_manifest(shop.manifest, renamed, output="out/{{ id }}.mp4")
+    return write(shop.manifest, renamed, output="out/{{ id }}.mp4")
 
 
 def sort_the_parameters(shop: Shop) -> Path:
     shop.run()
     shop.forget()
     sorted_jobs = [{"prompt": job["prompt"], "duration": 5, "id": job["id"], "model": TEXT_MODEL} for job in JOBS]
-    return write_manifest(shop.manifest, sorted_jobs, defaults={"tags": ["x"]}, output="out/{{ id }}.mp4")
+    return write(shop.manifest, sorted_jobs, defaults={"tags": ["x"]}, output="out/{{ id }}.mp4")
 
 
 def rename_the_image_and_lose_the_table(shop: Shop) -> Path:
     write_image(shop.folder / "a.png", 400, 400)
     jobs = [{**job, "image_url": "a.png"} for job in JOBS]
-    write_manifest(shop.manifest, jobs, defaults={"model": MASTER}, output="out/{{ id }}.mp4")
+    write(shop.manifest, jobs, defaults={"model": MASTER}, output="out/{{ id }}.mp4")
     shop.run()
     shop.forget()
     (shop.folder / "a.png").rename(shop.folder / "b.png")
     renamed = [{**job, "image_url": "b.png"} for job in JOBS]
-    return write_manifest(shop.manifest, renamed, defaults={"model": MASTER}, output="out/{{ id }}.mp4")
+    return write(shop.manifest, renamed, defaults={"model": MASTER}, output="out/{{ id }}.mp4")
 
 
 def write_takes_and_lose_the_table(shop: Shop) -> Path:
-    write_manifest(shop.manifest, [{"id": "a", "prompt": "A lighthouse.", "count": 2}], output="out/{{ id }}.mp4")
+    write(shop.manifest, [{"id": "a", "prompt": "A lighthouse.", "count": 2}], output="out/{{ id }}.mp4")
     return lose_the_table(shop)
 
 
@@ -227,8 +237,7 @@ def test_with_redo_it_is_paid_for_once_more_and_only_once(forget: Callable[[Shop
 @pytest.mark.parametrize("forget", [lose_the_table, rename_the_manifest, prefix_the_ids], ids=lambda f: f.__name__)
 def test_a_cap_follows_the_money(forget: Callable[[Shop], Path], shop: Shop) -> None:
     manifest = forget(shop)
-    more = manifest.read_text().replace("limits:\n", "limits:\n  unconfirmed_minutes: 0.001\n")
-    manifest.write_text(more + "- {id: three, prompt: A pier.}\n")
+    manifest.write_text(manifest.read_text() + "- {id: three, prompt: A pier.}\n")
     capped = shop.run(manifest, changed="keep", max_cost=2 * PRICE + PRICE / 2)
     assert (capped.exit_code, shop.bought()) == (ExitCode.LIMIT_REACHED, 2)
     assert capped.summary.cost_usd == 2 * PRICE
@@ -237,11 +246,11 @@ def test_a_cap_follows_the_money(forget: Callable[[Shop], Path], shop: Shop) -> 
 def test_takes_and_twins_of_one_manifest_are_meant(shop: Shop) -> None:
     twins = [{"id": f"t{n}", "prompt": "The same."} for n in range(3)]
     takes = {"id": "a", "prompt": "Again.", "count": 3, "model": MASTER, "image_url": "https://example.com/a.jpg"}
-    write_manifest(shop.manifest, [*twins, takes])
+    write(shop.manifest, [*twins, takes])
     assert shop.run(limit=2).exit_code is ExitCode.DELIVERED
     assert shop.run().exit_code is ExitCode.DELIVERED
     takes["count"] = 5
-    write_manifest(shop.manifest, [*twins, takes])
+    write(shop.manifest, [*twins, takes])
     assert shop.run().exit_code is ExitCode.DELIVERED
     assert shop.bought() == 8
 
@@ -260,7 +269,7 @@ def test_a_file_that_nobody_knows_at_an_output_is_asked_about(shop: Shop) -> Non
 def test_the_file_of_another_job_at_an_output_is_none_of_it(shop: Shop) -> None:
     shop.run()
     other = [{**job, "prompt": f"{job['prompt']} At night."} for job in JOBS]
-    write_manifest(shop.folder / "night.yaml", other, output="out/{{ id }}.mp4")
+    write(shop.folder / "night.yaml", other, output="out/{{ id }}.mp4")
     plan = batchgen.plan(shop.folder / "night.yaml")
     warning = "warning: 2 jobs will be delivered beside a clip that lies there, as NAME~1.mp4: one, two"
     assert next(iter(plan_lines(plan, clock.utcnow()))) == warning
