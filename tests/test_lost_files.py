@@ -163,6 +163,15 @@ def test_retry_download_fetches_what_is_lost_and_nothing_else(table: Table, ids:
     assert len(table.attempts()) == 2
 
 
+def test_files_of_another_content_are_fetched_as_a_run_that_reads_them_advises(table: Table) -> None:
+    for key in ("lisa", "mona"):
+        deliver(table, key).write_bytes(CONTENT.upper())
+    deliver(table, "anna")
+    result = run_command(table, "retry", "--download")
+    assert "the file is fetched again, for nothing: lisa, mona" in result.output
+    assert table.states() == {"lisa": "downloading", "mona": "downloading", "anna": "done"}
+
+
 def test_a_file_that_is_there_is_not_fetched_again(table: Table) -> None:
     deliver(table)
     before = table.everything()

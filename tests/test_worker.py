@@ -16,7 +16,7 @@ from batchgen.api.worker import BATCHES_AT_ONCE, Worker
 from batchgen.jobtable.database import Database
 from batchgen.limits import steering
 from batchgen.testing.proxy import proxied
-from tests.batches import write_image, write_manifest
+from tests.batches import Bill, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.events import check_events
 from tests.postgres import Server
@@ -103,6 +103,20 @@ def test_what_was_paid_for_under_another_name_is_not_bought_by_a_worker(
     assert ended.returncode == 2, ended.stderr
     assert "m.yaml --changed keep --db " in ended.stderr
     assert len(rows(database, "SELECT * FROM attempts")) == 1
+
+
+@pytest.mark.parametrize(("said", "bought"), [("keep", 2), ("redo", 4)])
+def test_what_is_said_of_repeats_when_they_are_enrolled_holds_for_the_workers(
+    said: str, bought: int, tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    names = [{"id": f"a-{n}", "prompt": f"A {n}."} for n in range(2)]
+    write_manifest(tmp_path / "m.yaml", names)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    write_manifest(tmp_path / "m.yaml", [{**job, "id": f"new-{job['id']}"} for job in names])
+    assert batchgen("run", "m.yaml", "--enroll", "--changed", said).returncode == 0
+    worked = batchgen("worker", **simulator.environment)
+    assert (worked.returncode, len(Bill(simulator.ledger).accepted)) == (0, bought), worked.stderr
 
 
 def test_paused_batches_leave_a_worker_its_places_for_others(

@@ -21,12 +21,25 @@ from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url, simulated_output
 from batchgen.files.outputs import OutputFolder
 from batchgen.hooks.run_hooks import RunHooks
-from batchgen.jobtable import batches, blockers, fingerprint, pricelist, selection, settings, statistics, sync
+from batchgen.jobtable import (
+    batches,
+    blockers,
+    fingerprint,
+    pricelist,
+    repeats,
+    selection,
+    settings,
+    statistics,
+    sync,
+    takeover,
+)
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import keys_of
+from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
+from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.accounting import refresh_prices
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, steering_of
@@ -84,14 +97,26 @@ async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
 async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
     """Write a manifest's jobs into the table, and leave them to workers. Needs no key.
 
-    Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
+    What a person says of repeats is done for those that the table knows; a worker asks about those that only the log
+    of the service has. Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
     """
     with ExitStack() as stack:
         database, manifest = open_manifest(path, options, stack, patience=None)
         database = database or stack.enter_context(
             Database(batches.table_location(options.get("db"), path), patience=None)
         )
-        return await prepare_run(database, manifest, options)
+        spec = await prepare_run(database, manifest, options)
+        if spec.on_changed != "refuse":
+            await database.write(settle_known, spec, clock.utcnow())
+        return spec
+
+
+def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
+    """Do with the repeats that the job table knows what a person said."""
+    synced, service = spec.synced, spec.batch.service
+    matches = repeats.find(connection, RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans))
+    adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
+    takeover.settle(connection, matches, spec.folder, adopter, spec.on_changed)
 
 
 def open_manifest(

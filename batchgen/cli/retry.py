@@ -78,11 +78,14 @@ def find_lost(
 ) -> dict[str, list[int]]:
     """The numbers of the delivered files that are lost, by job: of these jobs, or where no `ids` were typed, of all.
 
-    Raises `UsageError` for a job that was typed by its id and whose files are all there.
+    Of all jobs, those whose size is another are lost. Only where there is none, every file is read: one of them may
+    have another content. Raises `UsageError` for a job that was typed by its id and whose files are all there.
     """
     numbers: dict[str, list[int]] = {}
     folder = manifest.absolute().parent
     lost = database.read_now(delivery.lost_files, batch_id, folder, keys if ids else None, verify=bool(ids))
+    if not ids and not lost.files and not lost.obstacle:
+        lost = database.read_now(delivery.lost_files, batch_id, folder, verify=True)
     if lost.obstacle:
         raise StorageError(f"delivered files cannot be looked at: {lost.obstacle}. Nothing has been changed.")
     for missing in lost.files:
