@@ -328,8 +328,9 @@ def numbered(prompts: list[str]) -> list[dict[str, str]]:
 
 def test_ids_that_shift_are_taken_over_by_what_they_ask_for(shop: Shop) -> None:
     prompts = shifted_by_one(shop)
-    with pytest.raises(ManifestChanged, match="3 jobs changed"):
+    with pytest.raises(ManifestChanged, match="3 jobs changed") as asked:
         shop.run()
+    assert "3 jobs ask for what one of these was sent for: with redo, and then keep" in str(asked.value)
     with pytest.raises(ManifestChanged, match="shot-2: paid for as job shot-1~1"):
         shop.run(changed="redo")
     assert shop.bought() == 3

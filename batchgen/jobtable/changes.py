@@ -53,10 +53,16 @@ def shorten(value: Any, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def refusal(manifest: Path, changes: Sequence[Change]) -> str:
+def refusal(manifest: Path, changes: Sequence[Change], moved: int) -> str:
+    """Why nothing is sent. `moved`: how many jobs ask for what one of the changed ones was sent for."""
+    ask = "job asks" if moved == 1 else "jobs ask"
+    hint = (
+        f"\n{moved} {ask} for what one of these was sent for: with redo, and then keep, it is taken over under its new"
+        "\nid, and only what is new is paid for."
+    )
     return (
         f"{manifest}: {plural(len(changes), 'job')} changed after being sent, which may be paid for:\n"
         + "\n".join(f"  {change}" for change in changes)
         + "\nNothing has been sent. Run again with --changed keep (collect what was paid for, as it was requested then)"
-        "\nor --changed redo (collect it under another name and pay for a new one)."
+        "\nor --changed redo (collect it under another name and pay for a new one)." + (hint if moved else "")
     )

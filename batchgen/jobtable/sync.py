@@ -155,7 +155,9 @@ def sync_manifest(
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
     result.orphans |= {row.id for row, _ in changed}
     if changed and on_changed == "refuse":
-        raise ManifestChanged(refusal(batch.manifest, result.changed))
+        sent = {row.fingerprint for row, _ in changed}
+        moved = sum(fingerprint_of(spec, digests) in sent for spec in (*new, *(spec for _, spec in changed)))
+        raise ManifestChanged(refusal(batch.manifest, result.changed, moved))
     if on_changed == "redo":
         for row, spec in changed:
             archive_version(connection, row, batch, now)
