@@ -265,7 +265,8 @@ class RepeatCheck:
         sender = (context.run_id, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
         if matches:
-            await context.database.write(takeover.settle, matches, context.folder, adopter, context.on_changed)
+            said = takeover.said_of(matches, context.on_changed, self.synced.redone)
+            await context.database.write(takeover.settle, matches, context.folder, adopter, said)
         if matches and context.on_changed == "keep":
             context.warn(
                 f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"

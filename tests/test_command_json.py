@@ -11,7 +11,7 @@ from select import select
 import jsonschema_rs
 import pytest
 
-from batchgen.advice.command_line import typed_again
+from batchgen.advice.command_line import typed_again, with_keep
 from batchgen.report.event_schema import schema
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Running, Simulate
@@ -131,3 +131,8 @@ def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
 )
 def test_a_command_that_is_shown_again_has_no_url(arguments: list[str], expected: str) -> None:
     assert typed_again(arguments) == expected
+
+
+@pytest.mark.parametrize("words", [[], ["--changed", "redo"], ["--changed=redo"]])
+def test_the_command_that_keeps_says_so_once(words: list[str]) -> None:
+    assert with_keep(["run", "m.yaml", *words, "--json"]) == "batchgen run m.yaml --json --changed keep"

@@ -53,6 +53,16 @@ def options_of(*texts: str | None) -> str:
     return "".join(f" {word}" for word in words)
 
 
+def with_keep(arguments: Sequence[str]) -> str:
+    """The same command with --changed keep, whatever it said before."""
+    others = [
+        word
+        for before, word in zip(["", *arguments], arguments, strict=False)
+        if "--changed" not in (before, word.partition("=")[0])
+    ]
+    return typed_again([*others, "--changed", "keep"])
+
+
 def typed_again(arguments: Sequence[str]) -> str:
     """The same command, to type. `URL` stands for an address in it, which may hold a password."""
     words = ["batchgen"]

@@ -116,7 +116,8 @@ def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     synced, service = spec.synced, spec.batch.service
     matches = repeats.find(connection, RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans))
     adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
-    takeover.settle(connection, matches, spec.folder, adopter, spec.on_changed)
+    said = takeover.said_of(matches, spec.on_changed, synced.redone)
+    takeover.settle(connection, matches, spec.folder, adopter, said)
 
 
 def open_manifest(
@@ -187,8 +188,6 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
     limits = limits_of(manifest.limits, options)
     terms = Terms(limits.max_cost, until_of(options), selected)
-    if on_changed == "redo" and synced.redone:
-        on_changed = "refuse"  # It was said of the edited jobs. Nobody has been shown yet what was paid for elsewhere.
     return RunSpec(
         *(batch, number, synced, manifest.folder, limits, models, terms, jobs, on_changed),
         typed=typed_json(options),

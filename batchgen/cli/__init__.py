@@ -20,7 +20,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from batchgen import __version__
-from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, with_keep
 from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 
@@ -183,8 +183,7 @@ def main() -> None:
     except BatchgenError as error:
         print_lines(*str(error).split("\n"), err=True)
         if isinstance(error, ManifestChanged):
-            keep = typed_again([*sys.argv[1:], "--changed", "keep"])
-            print_lines(f"Next: `{keep}`, or with redo in place of keep", err=True)
+            print_lines(f"Next: `{with_keep(sys.argv[1:])}`, or with redo in place of keep", err=True)
         report_error(error)
         sys.exit(error.exit_code)
     except Exception as error:

@@ -49,6 +49,13 @@ def measured(repeats: Sequence[Repeat], folder: Path) -> list[Repeat]:
     ]
 
 
+def said_of(repeats: Sequence[Repeat], on_changed: OnChanged, redone: int) -> OnChanged:
+    """What a person has said of repeats. Where edited jobs are made again (`redone`), a redo was said of these: nobody
+    has been shown yet what else was paid for."""
+    is_paid = any(repeat.owner or repeat.generation for repeat in repeats)
+    return "refuse" if redone and on_changed == "redo" and is_paid else on_changed
+
+
 def settle(
     connection: Connection, repeats: Sequence[Repeat], folder: Path, adopter: Adopter, on_changed: OnChanged
 ) -> None:

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 
-from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again, with_keep
 from batchgen.errors import (
     AccountError,
     BatchgenError,
@@ -82,7 +82,7 @@ def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
     if isinstance(error, ManifestInvalid) and error.problems:
         return f"batchgen check {shlex.quote(manifest_of(arguments) or str(error.problems[0].path))}"
     if isinstance(error, ManifestChanged):
-        return typed_again([*arguments, "--changed", "keep"])
+        return with_keep(arguments)
     return typed_again(arguments) if isinstance(error, REPEATABLE) else None
 
 
