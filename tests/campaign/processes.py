@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -25,6 +26,8 @@ POLL_SECONDS = 0.004
 """Pause between two reads of the job table: short beside a transition, so that an interruption comes when it is due."""
 SECOND_SIGNAL_SECONDS = 0.1
 """Pause between two signals to the same run."""
+PORTS = range(20_000, 32_000)
+"""Of services."""
 TIMEOUT_SECONDS = 120.0
 """Bounds one run. A run of this length hangs: most take two seconds."""
 
@@ -35,6 +38,14 @@ def environment(**variables: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), **variables}
 
 
+def free_port() -> int:
+    """A port below those that a system gives to clients: no connection takes it while the service is down."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError(f"every port of {PORTS} is taken")
+
+
 class Service:
     """The simulated service. It keeps its port and its ledger when it is killed and started again."""
 
@@ -43,8 +54,7 @@ class Service:
         self.faults = faults
         self.options = options
         self.log = (folder / "service.log").open("ab")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
