@@ -27,7 +27,6 @@ from batchgen.report.terminal import print_lines
 from batchgen.services.bounds import is_identity
 from batchgen.services.outcomes import Adopted
 from batchgen.services.registry import plugin
-from batchgen.services.text import visible
 
 
 @options.jobs_of_batch
@@ -53,9 +52,7 @@ def command(
     if sum(map(bool, (generation_id, resubmit, give_up))) > 1:
         raise UsageError("--found, --resubmit and --give-up exclude one another")
     if generation_id is not None and not is_identity(generation_id):
-        raise UsageError(
-            f"--found: {visible(generation_id[:40])!r} is no id of a generation: copy it from the service's site"
-        )
+        raise UsageError(f"--found: {generation_id[:40]!r} is no id of a generation: copy it from the service's site")
     now, settles = clock.utcnow(), bool(generation_id or resubmit or give_up)
     with open_batch(db, manifest, simulate) as (database, batch):
         jobs = named_jobs(database, batch.id, ids) if generation_id and ids else []

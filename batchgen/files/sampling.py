@@ -63,7 +63,7 @@ def is_dark(picture: bytes) -> bool:
 
 
 def stands_still(one: bytes, other: bytes) -> bool:
-    """Whether two pictures show the same: no cell differs by more than an encoder changes it."""
+    """Whether two pictures show the same: no cell differs by more than an encoder changes it. The first one ends it."""
     levels = DARK_STILL_LEVELS if is_dark(one) else STILL_LEVELS
     return all(abs(left - right) <= levels for left, right in zip(one, other, strict=True))
 

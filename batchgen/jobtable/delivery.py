@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, select, text, update
+from sqlalchemy import Connection, Update, bindparam, select, text
 
 from batchgen import clock
 from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
@@ -24,6 +24,7 @@ from batchgen.jobtable.transition import (
     NO_LEASE,
     Increment,
     change_state,
+    guarded_statement,
     guarded_update,
     lease,
     lease_due,
@@ -98,7 +99,7 @@ def verified(
 
 def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> bool:
     """Change the row of a file, while the run `run_id` leases its job. False if the lease was lost."""
-    held = {"of_output": output.id, "of_job": job.id, "in_state": job.state, "run_id": run_id}
+    held = {"is_id": output.id, "of_job": job.id, "in_state": job.state, "run_id": run_id}
     new = {f"set_{name}": value for name, value in values.items()}
     return connection.execute(leased_output((*values,)), held | new).rowcount == 1
 
@@ -106,8 +107,7 @@ def update_output(connection: Connection, job: Job, run_id: str, output: Output,
 @cache
 def leased_output(names: tuple[str, ...]) -> Update:
     """The UPDATE of these columns of a file whose job a run leases. It is built once, so that it is compiled once."""
-    changed = {name: bindparam(f"set_{name}", type_=outputs.c[name].type) for name in names}
-    return update(outputs).where(outputs.c.id == bindparam("of_output"), LEASED.exists()).values(changed)
+    return guarded_statement(outputs, ("id",), names, ()).where(LEASED.exists())
 
 
 def is_over(connection: Connection, job: Job) -> bool:

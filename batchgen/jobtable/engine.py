@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from batchgen.errors import UsageError
-from batchgen.jobtable.table_lock import RETRY_SECONDS
+from batchgen.jobtable.table_lock import RETRY_SECONDS, TAKES_LOCK
 
 LOCK_TIMEOUT_MS = 2_000
 """How long PostgreSQL waits for a lock at once. `table_lock.py` tries again, as it does with SQLite."""
@@ -25,7 +25,7 @@ BOUNDS = (
 """What holds for each transaction, whatever the server, the database or the role prefer. The driver reads no other form
 of a time, and the views are written for such strings."""
 WRITE_LOCK = (
-    ", set_config('idle_in_transaction_session_timeout', '15s', true), pg_advisory_xact_lock(7274331),"
+    f", set_config('idle_in_transaction_session_timeout', '15s', true), {TAKES_LOCK}(7274331),"
     " pg_current_xact_id()::text"
 )
 """One writer at a time in PostgreSQL too: what a transaction has read stays true to its end. The session time-out frees

@@ -89,7 +89,7 @@ def is_current(url: URL) -> bool:
         with engine.connect() as connection:
             version = version_of(connection)
             tables = set(inspect(connection).get_table_names())
-            encoding = UNICODE if path else connection.execute(ENCODING).scalar_one()
+            encoding = UNICODE if path or version == HEAD else connection.execute(ENCODING).scalar_one()
     finally:
         engine.dispose()
     name = path or without_secrets(url)
