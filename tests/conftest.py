@@ -24,6 +24,7 @@ from batchgen.clock import SERVER, ServerClock
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import metadata
 from batchgen.services import registry
+from tests import dialects  # noqa: F401  It replaces those of SQLAlchemy.
 from tests.events import check_events  # here, as its schema of times cannot be made while a test freezes them
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -11,7 +11,8 @@ JOINERS = "\u200c\u200d"  # invisible, and parts of emoji and of words
 
 def one_line(text: str, most: int) -> str:
     """One line of at most `most` characters. What moves a cursor, breaks a line or turns its direction is a space."""
-    return "".join(char if is_harmless(char) else " " for char in text[:most]).strip()
+    text = text[:most]
+    return (text if text.isprintable() else "".join(char if is_harmless(char) else " " for char in text)).strip()
 
 
 def is_harmless(char: str) -> bool:
