@@ -269,6 +269,31 @@ def test_usual_ways_to_write_a_file_are_read(tmp_path: Path, content: bytes) -> 
     assert read_account(VARIABLES, tmp_path) == Account(HOME, "abc")
 
 
+@pytest.mark.parametrize(
+    ("content", "line", "name"),
+    [
+        ('SERVICE_KEY=abc\nSERVICE_URL="https://own.example\n', 2, "SERVICE_URL"),
+        ('# mine\nSERVICE_KEY="abc', 2, "SERVICE_KEY"),
+        ("set SERVICE_KEY=abc\r\n", 1, "SERVICE_KEY"),
+        ('$env:SERVICE_KEY="abc"', 1, "SERVICE_KEY"),
+        ("SERVICE_KEY: abc", 1, "SERVICE_KEY"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, content: str, line: int, name: str) -> None:
+    (tmp_path / ".env").write_text(content)
+    with pytest.raises(UsageError, match=f":{line}: {name} cannot be read here"):
+        read_account(VARIABLES, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["SERVICE_KEY=", 'export SERVICE_KEY="" # soon\r\n', "# SERVICE_KEY=x", "A=$SERVICE_KEY"]
+)
+def test_a_variable_that_is_left_empty_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".env").write_text(content)
+    with pytest.raises(AccountError, match="no API key"):
+        read_account(VARIABLES, tmp_path)
+
+
 def test_a_missing_key_says_where_to_put_one(tmp_path: Path) -> None:
     with pytest.raises(AccountError, match="Set SERVICE_KEY in the environment"):
         read_account(VARIABLES, tmp_path)

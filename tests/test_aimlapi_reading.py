@@ -36,6 +36,7 @@ from tests.wire import HANG, Request, Reset, answer, closed_port, serving
 
 ENDPOINT = "/v2/video/generations"
 URL = "https://cdn.aimlapi.com/v.mp4?sig=a%2Fb"
+BASE_URL = "https://api.test"
 
 
 def no_status(body: str) -> Unavailable:
@@ -523,7 +524,7 @@ WORDS = [
 
 def test_a_word_of_an_end_is_one_in_any_case_and_with_blanks() -> None:
     for word, kind in WORDS:
-        outcome = answers.read_fetch(Answer(200, "OK", {}, json.dumps({"status": word}).encode()))
+        outcome = answers.read_fetch(Answer(200, "OK", {}, json.dumps({"status": word}).encode()), BASE_URL)
         assert isinstance(outcome, Failed), word
         assert (outcome.word, outcome.kind, outcome.cost_usd) == (word.strip(), kind, None), "it may be charged"
         assert repr(word.strip()) in outcome.message
@@ -532,7 +533,7 @@ def test_a_word_of_an_end_is_one_in_any_case_and_with_blanks() -> None:
 def test_an_end_names_its_reason_and_its_charge_where_the_answer_does() -> None:
     document = {"status": "rejected", "error": {"message": "violates the content policy"}}
     body = json.dumps({**document, "meta": {"usage": {"usd_spent": 0}}}).encode()
-    outcome = answers.read_fetch(Answer(200, "OK", {}, body))
+    outcome = answers.read_fetch(Answer(200, "OK", {}, body), BASE_URL)
     message = "the service says 'rejected': violates the content policy"
     assert outcome == Failed(message, "rejected", ErrorClass.MODERATION, cost_usd=Decimal(0))
 
@@ -540,4 +541,24 @@ def test_an_end_names_its_reason_and_its_charge_where_the_answer_does() -> None:
 @pytest.mark.parametrize("word", ["Completed", "SUCCEEDED", " done "])
 def test_a_word_of_success_is_one_in_any_case(word: str) -> None:
     body = json.dumps({"status": word, "video": {"url": "https://cdn.test/v.mp4"}}).encode()
-    assert isinstance(answers.read_fetch(Answer(200, "OK", {}, body)), Finished)
+    assert isinstance(answers.read_fetch(Answer(200, "OK", {}, body), BASE_URL), Finished)
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        (f" {URL}\n", URL),
+        ("//cdn.test/v.mp4", "https://cdn.test/v.mp4"),
+        ("/file/v.mp4", f"{BASE_URL}/file/v.mp4"),
+        ("v.mp4", "v.mp4"),
+    ],
+)
+def test_an_address_is_read_without_its_blanks_and_from_that_of_the_api(written: str, address: str) -> None:
+    body = json.dumps({"status": "completed", "video": {"url": written}}).encode()
+    assert answers.read_fetch(Answer(200, "OK", {}, body), BASE_URL) == Finished((address,))
+
+
+@pytest.mark.parametrize("code", [201, 202, 203, 206])
+def test_every_success_that_names_a_state_is_believed(code: int) -> None:
+    body = json.dumps({"status": "completed", "video": {"url": URL}}).encode()
+    assert answers.read_fetch(Answer(code, "OK", {}, body), BASE_URL) == Finished((URL,))

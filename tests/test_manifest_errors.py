@@ -52,6 +52,15 @@ def reported(folder: Path, text: str | bytes) -> str:
 
 
 GOLDEN = {
+    "a text with a comma in {…}": (
+        f"defaults: {{prompt: a cat, on a mat, duration: 5,5}}\njobs: [{MINIMAL}]",
+        "1:27 `on a mat` has no value | put a text that holds a comma in quotes\n"
+        "1:49 `5` has no value | put a text that holds a comma in quotes",
+    ),
+    "an amount with a comma": (
+        f"limits: {{max_cost: 1,500}}\njobs: [{MINIMAL}]",
+        "1:22 `500` has no value | put a text that holds a comma in quotes",
+    ),
     "an empty file": ("", "1:1 the manifest is empty | a manifest has a list of jobs under `jobs:`"),
     "only a comment": ("# soon\n", "1:1 the manifest is empty | a manifest has a list of jobs under `jobs:`"),
     "a list": ("- 1\n", "1:1 a manifest is a mapping | begin with a key such as `jobs:`"),

@@ -190,6 +190,8 @@ SHEETS: dict[str, str | bytes] = {
     "tabs": f"{HEADER}{FULL}".replace(",", "\t"),
     "a line that names the separator": f"sep=;\r\n{HEADER}{FULL}".replace(",", ";"),
     "a line that names the comma": f"sep=,\n{HEADER}{FULL}",
+    "a line that names another separator": f"sep=;\n{HEADER}{FULL}",
+    "a text like an error": f"{HEADER.replace('sku', 'sku,wish')}1,#Wow!,Pot,{LINK},x\n",
     "a line of PowerShell": f"#TYPE System.Object\r\n{HEADER}{FULL}",
     "blanks around names and cells": f"sku , title,photo,neg\n 1 ,Pot, {LINK} ,x\n",
     "no-break spaces and a zero-width space": f"sku\u00a0,title,photo,neg\n\u200b1,Pot,\u00a0{LINK}\u200b,x\n",
@@ -235,6 +237,17 @@ BAD_SHEETS: dict[str, tuple[str, str]] = {
     "a missing value of a database": (f"{HEADER}1,\\N,{LINK},x\n", "`title` is \\N, which stands for no value"),
     "a lookup without a match": (f"{HEADER}1,Pot,#N/A,x\n", "`photo` is #N/A, which stands for no value (r.csv:2)"),
     "a shortened number": (f"{HEADER}1.23E+12,Pot,{LINK},x\n", "a number that a spreadsheet has shortened: 1.23E+12"),
+    **{
+        f"a failed formula, {cell}": (f"{HEADER}1,{cell},{LINK},x\n", f"`title` is {cell}, which stands for no value")
+        for cell in ("#VALORE!", "#N/D", "#ИМЯ?", "#¿NOMBRE?", "#N/DISP", "NULL", "None", "N/A", "undefined")
+    },
+    "the header once more": (f"{HEADER}{FULL}\ufeff{HEADER}", "r.csv:3:1: the header stands here once more"),
+    "a row with another separator": (
+        f"{HEADER}1;Pot;{LINK};x\n",
+        "r.csv:2:1: the header has commas between its fields, this row has semicolons",
+    ),
+    "a character that was lost": (f"{HEADER}1,caf\ufffd,{LINK},x\n", "`prompt` is damaged: it holds U+FFFD (r.csv:2)"),
+    "NUL": (f"{HEADER}1,a \0 cat,{LINK},x\n", "`prompt` is damaged: it holds U+0000 (r.csv:2)"),
     "a column twice": (f"sku,sku\n{FULL}", "the header has the column `sku` twice"),
     "a zero-width space in a link": (f"{HEADER}1,Pot,https://a.example/\u200bb.jpg,x\n", "it holds zero width space"),
 }

@@ -186,6 +186,8 @@ class _Composer:
             if key.anchor:
                 self.anchors[key.anchor] = Node(name, name, key)
             value = self.compose(event(), depth + 1)
+            if value.value is None:
+                self.refuse_cut(key, value)
             if name == "<<" and key.implicit[0]:
                 merges.append((key, value))
             elif len(keys) >= bounds.MAPPING_KEYS:
@@ -256,6 +258,12 @@ class _Composer:
             at = Position.of(first)
             self.diagnostics.add(key, f"`{key.value[:100]}` stands here twice", f"first on {at.line}:{at.column}")
         return first is not key
+
+    def refuse_cut(self, key: Event, value: Node) -> None:
+        """Report a key without a colon: the second half of a text that stands in {…}, where a comma ends it."""
+        if value.start_mark.index == key.end_mark.index:
+            hint = "put a text that holds a comma in quotes"
+            self.diagnostics.add(key, f"`{key.value[:100]}` has no value", hint)
 
     def refuse_tag(self, event: Event) -> None:
         if event.tag is not None:

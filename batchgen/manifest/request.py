@@ -30,6 +30,8 @@ PAGE = re.compile(
     re.IGNORECASE,
 )
 """Links of services that show a file in a page of their own."""
+DAMAGE = re.compile("[\0\ufffd]")
+"""Characters that no text has: NUL, and what programs write for a character that they have lost."""
 TEXTS = ("prompt", "negative_prompt")
 """Parameters that are texts for every service, also where the catalogue does not describe its models."""
 NOUNS = {"image": "an image", "video": "a video", "audio": "a sound"}
@@ -73,9 +75,19 @@ def complete(
             params = deepcopy(params)  # jobs of the same entry share the values
             container, name = pointers.parent_of(params, link.pointer)
             container[name] = sent
-    if jobs.validate and type(prompt := params.get("prompt")) is str and not trimmed(prompt):
-        entry.report(entry.at("/prompt"), "`prompt` is empty", "write null where the job has none")
+    if jobs.validate:
+        report_texts(entry, params)
     return params, tuple(files)
+
+
+def report_texts(entry: Entry, params: Params) -> None:
+    """Report a prompt that is empty, and texts that have lost a character: such videos would be paid for."""
+    if type(prompt := params.get("prompt")) is str and not trimmed(prompt):
+        entry.report(entry.at("/prompt"), "`prompt` is empty", "write null where the job has none")
+    for name, text in params.items():
+        if type(text) is str and (damage := DAMAGE.search(text)):
+            hint = "save the file as UTF-8, from the program that has the text whole"
+            entry.report(entry.at(f"/{name}"), f"`{name}` is damaged: it holds U+{ord(damage[0]):04X}", hint)
 
 
 def vary_seed(jobs: JobList, entry: Entry, take: int, params: Params, accepted: tuple[str, ...]) -> None:

@@ -155,7 +155,8 @@ class RowsFile:
         head = separator or TYPE_LINE.match(self.raw)
         skipped = head.end() if head else 0
         first_line = next(filter(trimmed, self._lines(skipped)), "")
-        delimiter = separator[1].decode() if separator else delimiter_of(first_line)
+        said = separator[1].decode() if separator else ""
+        delimiter = said if said and said in first_line else delimiter_of(first_line)
         csv.field_size_limit(bounds.LINE_CHARS)
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
         has_blanks = f'{delimiter} "'.encode() in self.raw
@@ -166,19 +167,16 @@ class RowsFile:
         try:
             for cells in reader:
                 self.row_chars = 0
-                if header and len(cells) < len(header):
-                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
                 if not any(map(trimmed, cells)):
                     pass
                 elif header is None:
                     header = [trimmed(cell) for cell in cells]
                     self.check_header(header, first)
                     columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
-                elif len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
-                    number = plural(len(cells), "field")
-                    hint = f"put a field that holds a {DELIMITER_NAMES.get(delimiter, delimiter)} in quotes"
-                    self.report(first, f"the row does not have the header's {len(header)} fields: {number}", hint)
+                elif fault := row_fault(cells, header, delimiter):
+                    self.report(first, *fault)
                 else:
+                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
                     yield first, {name: cells[index] for name, index in columns}
                 first = before + reader.line_num + 1
         except csv.Error as error:
@@ -243,6 +241,21 @@ def delimiter_of(header: str) -> str:
         return sum(bool(NAME.fullmatch(trimmed(cell))) for cell in cells)
 
     return max(DELIMITERS, key=names)
+
+
+def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str, str] | None:
+    """What is wrong with the number of a row's cells or with the row as a whole, and what to do about it."""
+    separator = DELIMITER_NAMES.get(delimiter, delimiter)
+    if len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
+        message = f"the row does not have the header's {plural(len(header), 'field')}: {plural(len(cells), 'field')}"
+        return message, f"put a field that holds a {separator} in quotes"
+    if trimmed(cells[0]) == header[0] and cells[1:] == header[1:]:
+        return "the header stands here once more", "take this line out: every row makes a job"
+    for other in DELIMITERS:
+        if len(cells) == 1 < len(header) == cells[0].count(other) + 1:
+            message = f"the header has {separator}s between its fields, this row has {DELIMITER_NAMES[other]}s"
+            return message, f"put {separator}s between its fields, the empty ones too"
+    return None
 
 
 def _csv_fault(error: csv.Error) -> str:

@@ -54,14 +54,13 @@ FILTERS = (
 
 NO_VALUE = re.compile(
     r"""\s*(?:
-    \#(?:REF!|N/A|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|CALC!|GETTING_DATA|FIELD!|BLOCKED!|CONNECT!|UNKNOWN!|BUSY!
-        |ERROR!|WERT!|BEZUG!|NV|ZAHL!|ÜBERLAUF!|VALEUR!|NOM\?|NOMBRE!|VALOR!|¡(?:REF|VALOR|NUM|DIV/0)!|NOMBRE\?|\#+)
-    |Err:5\d\d | Loading\.{3} | nan | NaN | <NA> | NaT | \\N
+    \#(?!\w*[a-zà-ÿа-я])[¡¿]?\w[\w/]*[!?] | \#(?!\w*[a-z])\w{1,3}/\w{1,5} | \#NV | \#GETTING_DATA | \#\#+
+    |Err:5\d\d | Loading\.{3} | nan | NaN | <NA> | NaT | N/A | \\N | NULL | null | None | undefined
     )\s*""",
     re.VERBOSE,
 )
-"""What a spreadsheet exports instead of a value that it could not compute (also in other languages), or could not show,
-and what pandas and databases write for none."""
+"""What a spreadsheet exports instead of a value that it could not compute or show, in any language: #REF!, #N/D.
+And what pandas, databases and JavaScript write for none."""
 
 
 LONGEST_NO_VALUE = 40

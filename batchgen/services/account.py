@@ -34,6 +34,8 @@ ADDRESS = re.compile(
 """An address that every library reads in the same way: no user, query or fragment, nothing that needs an encoding."""
 WRONG_CHARACTER = re.compile("[\0\udc80-\udcff]")
 """NUL, or what Python reads in the place of a byte that is not UTF-8 (PEP 383)."""
+SETTING = r"""^(?![ \t]*(?:export[ \t]+)?{name}[ \t]*=[ \t]*(?:''|"")?[ \t]*(?:#|\r?$))[^#=\n]*\b{name}\b"""
+"""A line of a `.env` file that names a variable, and does not leave it empty."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -142,6 +144,7 @@ def parse_dotenv(content: bytes, path: Path, variables: Variables) -> Mapping[st
     """
     from dotenv import dotenv_values
 
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # it would name a line that it cannot read, and no file
     try:
         # PowerShell's `>` writes UTF-16, with a mark at its beginning.
         is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -158,6 +161,11 @@ def parse_dotenv(content: bytes, path: Path, variables: Variables) -> Mapping[st
             raise UsageError(f"{path}: there is a NUL character in line {line} (UTF-16?); save the file as UTF-8")
         byte = wrong[0].encode("utf-8", "surrogateescape")
         raise UsageError(f"{path}: byte 0x{byte.hex()} in line {line} is not UTF-8; save the file as UTF-8")
+    for name in filter(None, (variables.key, variables.base_url)):
+        # Without its address, a key would go to the default one.
+        if name not in values and (setting := re.search(SETTING.format(name=name), text, re.MULTILINE)):
+            line = text[: setting.start()].count("\n") + 1
+            raise UsageError(f"{path}:{line}: {name} cannot be read here. Write {name}=… on a line of its own")
     return values
 
 

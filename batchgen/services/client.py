@@ -76,7 +76,7 @@ class ApiClient:
     async def ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
         """The JSON object of a 200 answer; empty for anything else."""
         answer = await self.ask(path, params, with_key=with_key)
-        return answers.json_object(answer) if not isinstance(answer, Unavailable) and answer.status == 200 else {}
+        return answers.json_object(answer) if not isinstance(answer, Unavailable) and answer.is_whole else {}
 
     async def _exchange(
         self,

@@ -225,6 +225,15 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether what was asked for is in it, and all of that. A proxy that has altered an answer makes it a 203."""
+        return self.status in (200, 203)
+
 
 async def exchange(
     client: Client,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urljoin
 
 from batchgen import catalogue
 from batchgen.jobs import ErrorClass
@@ -94,7 +95,7 @@ class LoggedRequest:
 def read_create(answer: Answer) -> SubmitOutcome:
     """The outcome of a create call. Whatever may be charged, and names no generation, is `Unknown`."""
     status = answer.status
-    if 200 <= status < 300:
+    if answer.is_success:
         document = json_object(answer)
         candidates = document.get("id"), document.get("generation_id"), answer.headers.get("x-inference-id")
         if generation_id := read_id(*candidates):
@@ -118,20 +119,20 @@ def read_create(answer: Answer) -> SubmitOutcome:
     return Unknown(error_message(answer), status)
 
 
-def read_fetch(answer: Answer) -> FetchOutcome:
+def read_fetch(answer: Answer, base_url: str) -> FetchOutcome:
     """The state of a generation. A status word that nobody knows means `Working`, not `is_known`."""
-    if answer.status != 200:
+    if not answer.is_success:
         return read_unavailable(answer)
     document = json_object(answer)
     word = document.get("status")
     if not isinstance(word, str) or not word.strip():
-        return Unavailable(f"200 without a status: {excerpt(answer) or 'empty'}", http_status=200)
+        return Unavailable(f"{answer.status} without a status: {excerpt(answer) or 'empty'}", http_status=answer.status)
     word = word.strip()
     plain = plain_word(word)
     if plain in FAILED_WORDS:
         return read_failure(document, word)
     if plain in FINISHED_WORDS:
-        return read_finished(document, word)
+        return read_finished(document, word, base_url)
     if plain in ENDED_WORDS:
         return read_end(document, word, ENDED_WORDS[plain])
     return Working(word, plain in WORKING_WORDS)
@@ -165,7 +166,7 @@ def read_failure(document: dict[str, Any], word: str) -> Failed:
     return Failed(message, word, kind_of(message), cost_usd=read_usage(document) or Decimal(0))
 
 
-def read_finished(document: dict[str, Any], word: str) -> Finished:
+def read_finished(document: dict[str, Any], word: str, base_url: str) -> Finished:
     """A finished generation. Its `video` is an object or a bare address, or a list of such.
 
     A charge of zero is one that is not known yet: it must not replace what the create call has named.
@@ -173,7 +174,8 @@ def read_finished(document: dict[str, Any], word: str) -> Finished:
     video = document.get("video")
     entries = video if isinstance(video, list) else [video]
     addresses = [entry.get("url") if isinstance(entry, dict) else entry for entry in entries]
-    files = dict.fromkeys(address for address in addresses if isinstance(address, str) and address)
+    texts = (address.strip() for address in addresses if isinstance(address, str))
+    files = dict.fromkeys(urljoin(base_url, text) if text.startswith("/") else text for text in texts if text)
     return Finished(tuple(files), word, read_usage(document) or None)
 
 

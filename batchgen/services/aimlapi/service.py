@@ -127,7 +127,7 @@ class AimlApi(Service):
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Its id may hold `:` and `/`, which travel percent-encoded."""
         answer = await self._api.ask(handle["endpoint"], {"generation_id": handle["generation_id"]})
-        return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer)
+        return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer, self.base_url)
 
     async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
         """Search the request log for the client request ids of these attempts."""
@@ -198,7 +198,7 @@ class AimlApi(Service):
             answer = await self._api.ask("/v2/logs", {**window, "offset": page * PAGE_ROWS})
             if isinstance(answer, Unavailable):
                 return answer
-            if answer.status != 200:
+            if not answer.is_whole:
                 return read_unavailable(answer)
             document = json_object(answer)
             rows = document.get("data", document.get("logs", document.get("items")))
@@ -224,7 +224,7 @@ class AimlApi(Service):
         answer = await self._api.ask("/v2/billing/transactions", params)
         if isinstance(answer, Unavailable):
             return answer
-        if answer.status != 200:
+        if not answer.is_whole:
             return read_unavailable(answer)
         document = json_object(answer, read_float=str)  # an amount keeps its digits
         rows = document.get("data")
@@ -251,7 +251,7 @@ class AimlApi(Service):
             return None
         if answer.status == 304:
             return Listing(etag, None)
-        return answers.read_price_list(answer) if answer.status == 200 else None
+        return answers.read_price_list(answer) if answer.is_whole else None
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
         """The median generation time of each model that the service has recent figures for."""
