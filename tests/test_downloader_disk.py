@@ -18,6 +18,8 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
+from tests.batches import Bill, write_manifest
+from tests.conftest import Command, Simulate
 from tests.disks import small_disk
 from tests.fileserver import (
     CLIP,
@@ -189,3 +191,47 @@ async def test_a_part_larger_than_any_video_is_not_read_but_replaced(table: Tabl
             await turn(stage)
     assert requested_ranges(wire) == [NO_RANGE]
     assert target.read_bytes() == CLIP
+
+
+@contextmanager
+def full_disk(folder: Path) -> Iterator[None]:
+    with small_disk(folder, 8 * MB) as disk:
+        (disk / "film.mp4").write_bytes(b"\0" * (8 * MB - MB // 2))
+        yield
+
+
+@contextmanager
+def read_only_disk(folder: Path) -> Iterator[None]:
+    with small_disk(folder, MB, read_only=True):
+        yield
+
+
+@contextmanager
+def link(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(exist_ok=True)
+    folder.symlink_to(folder.parent)
+    yield
+    folder.unlink()
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [(full_disk, "its disk is full"), (read_only_disk, "may not be written"), (link, "is a symbolic link")],
+)
+def test_where_no_video_can_be_written_nothing_is_sent_by_a_run_and_by_a_worker(
+    tmp_path: Path,
+    obstacle: Callable[[Path], AbstractContextManager[None]],
+    words: str,
+    simulate: Simulate,
+    batchgen: Command,
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 2, output="out/{{ id }}/v.mp4")
+    enrolled = batchgen("run", "m.yaml", "--enroll", **simulator.environment)
+    assert enrolled.returncode == 0, enrolled.stderr
+    with obstacle(tmp_path / "out"):
+        for command in (["run", "m.yaml"], ["worker"]):
+            ended = batchgen(*command, **simulator.environment)
+            assert (ended.returncode, f"out: {words}" in ended.stderr) == (8, True), ended.stderr
+        assert Bill(simulator.ledger).accepted == []
+    assert batchgen("worker", **simulator.environment).returncode == 0

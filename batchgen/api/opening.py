@@ -16,10 +16,10 @@ from batchgen.api.options import RunOptions, hooks_of, limits_of, refuse_wrong, 
 from batchgen.dry_run import Plan, PlanRequest, make_plan
 from batchgen.ending import Ending
 from batchgen.errors import StorageError
-from batchgen.files import object_store, travelling_inputs
+from batchgen.files import travelling_inputs
 from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url, simulated_output
-from batchgen.files.outputs import OutputFolder
+from batchgen.files.outputs import judge_outputs
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import (
     batches,
@@ -177,7 +177,8 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
     batch, jobs = batch_of(manifest), selection_of(options)
-    await judge_outputs(manifest)
+    sent = await database.read(sync.sent_keys, manifest.batch)
+    await judge_outputs(manifest.folder, [job.output for job in manifest.jobs if job.key not in sent])
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
     await store_inputs(manifest, digests)
@@ -225,13 +226,6 @@ async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
         error = errors.exceptions[0]
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"the local files of jobs cannot be stored: {reason}. Nothing has been sent.") from None
-
-
-async def judge_outputs(manifest: Manifest) -> None:
-    """Raise `StorageError` where a video could not be written: a link in place of a folder, a store that refuses."""
-    outputs = [job.output for job in manifest.jobs]
-    await object_store.check_stores(outputs)
-    OutputFolder(manifest.folder).judge_folders(output for output in outputs if not is_url(output))
 
 
 async def plan_run(database: Database, manifest: Manifest, options: RunOptions) -> Plan:

@@ -41,7 +41,7 @@ def examine_dotenv(path: Path, variables: Variables) -> Iterator[Finding]:
 
 
 def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
-    """What stands in the place of a folder for videos."""
+    """What stands in the place of a folder for videos, and a folder in which none can be written."""
     folders = {parent for output in outputs if not is_url(output) for parent in Path(output).parents}
     for path in sorted(folders - {Path()}):
         place = folder / path
@@ -49,6 +49,9 @@ def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Fin
             kind = "a symbolic link" if place.is_symlink() else "a file"
             message = f"{place}: {kind} stands where a folder for videos belongs"
             yield problem("outputs", message, move_aside([place]), ExitCode.STORAGE)
+            return
+        if place.exists() and not os.access(place, os.W_OK | os.X_OK):
+            yield problem("outputs", f"{place}: may not be written", shell("chmod", "u+rwx", place), ExitCode.STORAGE)
             return
 
 

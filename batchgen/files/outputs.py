@@ -5,16 +5,18 @@ A path comes from a row of the job table, and the table may have come with the f
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
+from batchgen.files.disk_space import is_scarce
 from batchgen.files.output_paths import path_fault, tidy
 from batchgen.files.output_urls import is_url
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
@@ -90,15 +92,35 @@ class OutputFolder:
             return None
         return (status.st_size, digest) if status and status.st_size and digest else None
 
+    def open_nearest(self, output: str) -> Directory:
+        """The folder of an output, or the nearest one around it that is there. Raises `UnsafePath`, `OSError`."""
+        self.judge_path(output)
+        directory = open_directory(self.root)
+        for name in output.split("/")[:-1]:
+            if directory.stat(name) is None:
+                break
+            with directory:
+                directory = directory.open_folder(name, create=False)
+        return directory
+
     def judge_folders(self, outputs: Iterable[str]) -> None:
-        """Raise `StorageError` if a link or a file stands where a folder of outputs belongs."""
+        """Raise `StorageError` where no video could be written: no folder, no right to write in it, no space."""
         for folder in {output.rpartition("/")[0] for output in outputs}:
             try:
-                self.open_parent(f"{folder}/x" if folder else "x").close()
-            except FileNotFoundError:
-                continue
+                with self.open_nearest(f"{folder}/x" if folder else "x") as directory:
+                    fault = "may not be written. Let it be written" if not directory.may_write else ""
+                    if is_scarce(directory.place):
+                        fault = "its disk is full. Free some space"
             except OSError as error:
                 raise StorageError(f"{self.root / folder}: cannot be opened: {error.strerror}") from error
+            if fault:
+                raise StorageError(f"{directory.path}: {fault}, then run the same command. Nothing has been sent.")
+
+
+async def judge_outputs(root: Path, outputs: Sequence[str]) -> None:
+    """Raise `StorageError` where a video could not be stored, below a manifest's folder or in an object store."""
+    await object_store.check_stores(outputs)
+    await asyncio.to_thread(OutputFolder(root).judge_folders, [output for output in outputs if not is_url(output)])
 
 
 def measure_object(url: str) -> tuple[int, str] | None:

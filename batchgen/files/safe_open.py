@@ -22,7 +22,7 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 FLAGS = NO_FOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 """Of every open. `O_NONBLOCK`: a named pipe must not hold up whoever opens it."""
 FOLDER_FLAGS = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-HAS_HANDLES = {os.open, os.stat, os.mkdir, os.unlink, os.rename, os.link} <= os.supports_dir_fd
+HAS_HANDLES = {os.open, os.stat, os.access, os.mkdir, os.unlink, os.rename, os.link} <= os.supports_dir_fd
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """Errors of a file system without hard links, such as FAT."""
 KINDS = {
@@ -62,6 +62,16 @@ class Directory:
     def locate(self, name: str) -> str:
         """`name` as the functions of `os` need it beside `dir_fd=self.descriptor`."""
         return str(self.path / name) if self.descriptor is None else name
+
+    @property
+    def place(self) -> int | Path:
+        """The folder, for functions that take its handle or its path."""
+        return self.path if self.descriptor is None else self.descriptor
+
+    @property
+    def may_write(self) -> bool:
+        """Whether names can be made in it, as far as can be seen without trying."""
+        return os.access(self.locate("."), os.W_OK | os.X_OK, dir_fd=self.descriptor)
 
     def stat(self, name: str) -> os.stat_result | None:
         """What lies at a name itself, links not followed; None where nothing does."""

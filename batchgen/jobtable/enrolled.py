@@ -100,9 +100,9 @@ def job_count(connection: Connection, batch_id: int) -> int:
     return int(connection.execute(select(func.count()).where(jobs.c.batch_id == batch_id)).scalar_one())
 
 
-def output_urls(connection: Connection, batch_id: int) -> list[str]:
-    """The outputs of a batch's jobs that are in object stores, of those that may still be sent."""
-    where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(SENDABLE), jobs.c.output_path.contains("://"))
+def unsent_outputs(connection: Connection, batch_id: int) -> list[str]:
+    """The outputs of a batch's jobs that may still be sent."""
+    where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(SENDABLE))
     return list(connection.execute(select(jobs.c.output_path).where(*where)).scalars())
 
 
