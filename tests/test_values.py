@@ -270,6 +270,19 @@ def test_an_empty_cell_within_an_id_or_a_link_is_refused_unless_it_may_be_empty(
     assert "a-" in job.key
 
 
+def test_a_prompt_that_goes_without_an_empty_column_is_a_warning_once(tmp_path: Path) -> None:
+    text = f"jobs: [{{id: '{{{{ n }}}}', model: {SEEDED}, rows: r.csv, prompt: 'A {{{{ colour }}}} {{{{ thing }}}}'}}]"
+    rows_file: Files = {"r.csv": "n,colour,thing\n1,red,cup\n2,,cup\n3,,cup\n4,red\n"}
+    remarks = [remark.partition(": ")[2] for remark in read(tmp_path, text, rows_file).remarks]
+    assert remarks == [
+        f"`prompt` goes without `{column}` in rows that leave it empty; fill it in, or write"
+        f" {{{{ {column} | default('') }}}} where it may be empty"
+        for column in ("colour", "thing")
+    ]
+    meant = text.replace("colour", 'colour | default("")').replace("thing", 'thing | default("")')
+    assert not read(tmp_path, meant, rows_file).remarks
+
+
 def test_an_empty_prompt_of_a_row_is_refused_unless_it_may_be_empty(tmp_path: Path) -> None:
     text = f"jobs: [{{id: '{{{{ n }}}}', model: {STANDARD}, rows: r.csv, image_url: '{LINK}', prompt: '{{{{ x }}}}'}}]"
     files: Files = {"r.csv": "n,x\n1,\n"}

@@ -78,10 +78,13 @@ class TemplateFiller:
         templates = self.jobs.templates
         try:
             filled = templates.fill(node.value, values, self.columns if medium(name, None) else None)
-            if name not in NEVER_EMPTY or (type(filled) is not str and filled is not None) or trimmed(filled or ""):
-                return None if filled == "" else filled
-            if column := templates.empty_column(node.value, self.columns):
-                raise BadTemplate(f"`{name}` is empty: `{column[:100]}` is empty here", may_be_empty(column))
+            is_text = name in NEVER_EMPTY and (type(filled) is str or filled is None)
+            if column := templates.empty_column(node.value, values, self.columns) if is_text else None:
+                if not trimmed(filled or ""):
+                    raise BadTemplate(f"`{name}` is empty: `{column[:100]}` is empty here", may_be_empty(column))
+                message = f"`{name}` goes without `{column[:100]}` in rows that leave it empty"
+                self.entry.warn(node, message, may_be_empty(column))
+            return None if filled == "" else filled
         except BadTemplate as error:
             self.report_template(node, error)
         return None

@@ -141,12 +141,11 @@ class Templates:
             raise no_text(template.strip("{} "), value)
         return trimmed(text_of(value))
 
-    def empty_column(self, template: str, columns: Container[str]) -> str | None:
-        """The first column in a template that made an empty text. None where an expression may have meant it to."""
+    def empty_column(self, template: str, values: Mapping[str, Any], columns: Container[str]) -> str | None:
+        """The first of the `columns` that stands in a template and is empty; in an expression it is meant to be."""
         compiled = self.compiled.get(template) or self.compile(template)
-        if any(type(segment) is Expression for segment in compiled.segments):
-            return None
-        return next((name for name in compiled.names if name in columns), None)
+        paths = (part for part in compiled.segments if type(part) is tuple and part[0] in columns)
+        return next((path[0] for path in paths if not trimmed(text_of(part_of(values, *path)))), None)
 
     def filled(
         self, segment: tuple[str, ...] | Expression, values: Mapping[str, Any], required: Container[str] | None
