@@ -16,7 +16,7 @@ from tests.benchmarks.throughput import INSTANT
 from tests.conftest import simulator_process
 from tests.waiting import rows
 
-JOBS = sized(30_000, 60)
+JOBS = sized(30_000, 12)
 MILESTONES = (JOBS // 3, 2 * JOBS // 3, JOBS)
 BOUND = 1.10
 """The memory at the last milestone, over that at the first."""
