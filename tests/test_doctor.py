@@ -22,12 +22,14 @@ import pytest
 from batchgen import run
 from batchgen.doctor import machine
 from batchgen.doctor.findings import ok
+from batchgen.doctor.folder import examine_rights
 from batchgen.files.liveness import RECORDED
 from batchgen.jobtable.views import VIEWS
 from batchgen.services import http
 from batchgen.simulator.service import Simulation
 from tests.batches import write_manifest
 from tests.conftest import Command, Simulate
+from tests.disks import small_disk
 from tests.serving import served
 from tests.table import Table
 from tests.waiting import rows
@@ -388,3 +390,10 @@ def test_mistakes_are_explained(words: list[str], code: int, message: str, patie
     refused = batchgen("doctor", *words)
     assert refused.returncode == code
     assert message in refused.stdout + refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_folder_that_may_not_be_written_is_a_problem_for_a_video_that_is_to_come(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "out", 1 << 20, read_only=True):
+        (finding,) = examine_rights(tmp_path, ["out/new/v.mp4", "elsewhere/v.mp4"])
+    assert (finding.message, finding.mend) == (f"{tmp_path}/out: may not be written", f"chmod u+rwx {tmp_path}/out")
+    assert not list(examine_rights(tmp_path, ["out/new/v.mp4"]))

@@ -41,7 +41,7 @@ def examine_dotenv(path: Path, variables: Variables) -> Iterator[Finding]:
 
 
 def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
-    """What stands in the place of a folder for videos, and a folder in which none can be written."""
+    """What stands in the place of a folder for videos."""
     folders = {parent for output in outputs if not is_url(output) for parent in Path(output).parents}
     for path in sorted(folders - {Path()}):
         place = folder / path
@@ -50,6 +50,13 @@ def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Fin
             message = f"{place}: {kind} stands where a folder for videos belongs"
             yield problem("outputs", message, move_aside([place]), ExitCode.STORAGE)
             return
+
+
+def examine_rights(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
+    """A folder in which a video that is to come cannot be written."""
+    folders = {parent for output in outputs if not is_url(output) for parent in Path(output).parents}
+    for path in sorted(folders - {Path()}):
+        place = folder / path
         if place.exists() and not os.access(place, os.W_OK | os.X_OK):
             yield problem("outputs", f"{place}: may not be written", shell("chmod", "u+rwx", place), ExitCode.STORAGE)
             return

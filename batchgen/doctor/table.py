@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
-from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts
+from batchgen.doctor.folder import OTHERS, examine_output_folders, examine_parts, examine_rights
 from batchgen.doctor.service import ServiceCondition
 from batchgen.errors import ExitCode, StorageError, UsageError
 from batchgen.files import liveness
@@ -190,6 +190,7 @@ class TableExam:
             problems.append(problem("jobs", message))
         folder = manifest.absolute().parent
         problems += examine_output_folders(folder, condition.output_paths)
+        problems += examine_rights(folder, condition.awaited_paths)
         if not alive:
             problems += examine_parts(folder, condition.output_paths, condition.downloading)
         yield from problems

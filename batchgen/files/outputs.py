@@ -104,15 +104,24 @@ class OutputFolder:
         return directory
 
     def judge_folders(self, outputs: Iterable[str]) -> None:
-        """Raise `StorageError` where no video could be written: no folder, no right to write in it, no space."""
+        """Raise `StorageError` where no video could be written: no folder, no right to write in it, no space.
+
+        A small file is made once on each disk, because quotas and shares refuse what permissions allow.
+        """
+        disks: set[int] = set()
         for folder in {output.rpartition("/")[0] for output in outputs}:
             try:
                 with self.open_nearest(f"{folder}/x" if folder else "x") as directory:
                     fault = "may not be written. Let it be written" if not directory.may_write else ""
                     if is_scarce(directory.place):
                         fault = "its disk is full. Free some space"
+                    if not fault and directory.disk not in disks:
+                        directory.try_writing()
+                        disks.add(directory.disk)
             except OSError as error:
-                raise StorageError(f"{self.root / folder}: cannot be opened: {error.strerror}") from error
+                raise StorageError(
+                    f"{self.root / folder}: cannot be written: {error.strerror}. Nothing has been sent."
+                ) from error
             if fault:
                 raise StorageError(f"{directory.path}: {fault}, then run the same command. Nothing has been sent.")
 

@@ -33,6 +33,7 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+TRIAL_BYTES = 4_096  # a block: a quota may be used up to the last one
 DATABASE_SUFFIXES = ("", "-wal", "-shm", "-journal")  # the files that SQLite keeps for one database
 
 
@@ -120,7 +121,15 @@ class Directory:
 
     @property
     def owner(self) -> int:
-        return (self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)).st_uid
+        return self.own_stat().st_uid
+
+    @property
+    def disk(self) -> int:
+        """The device that it is on."""
+        return self.own_stat().st_dev
+
+    def own_stat(self) -> os.stat_result:
+        return self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)
 
     def open_folder(self, name: str, *, create: bool, mode: int = 0o777) -> Directory:
         """A folder in this one, its name durable if it is made. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
@@ -157,6 +166,12 @@ class Directory:
             os.replace(self.locate(part), self.locate(name), src_dir_fd=handle, dst_dir_fd=handle)
         finally:
             self.unlink(part)
+
+    def try_writing(self) -> None:
+        """Make a small file, and remove it. Raises `OSError` where files cannot be made."""
+        name = f".batchgen-trial.{os.getpid()}"
+        self.replace(name, bytes(TRIAL_BYTES))
+        self.unlink(name)
 
     def move(self, old: str, new: str, folder: Directory | None = None) -> None:
         """Give a file another name that is free, here or in `folder`.

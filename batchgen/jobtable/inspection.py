@@ -113,6 +113,8 @@ class BatchCondition:
     leases: dict[str, Owner]
     """The runs that hold jobs, dead or alive."""
     output_paths: list[str]
+    awaited_paths: list[str]
+    """Those of the jobs that have not ended."""
     move: Departure | None
     """The move that takes the batch to another table."""
     downloading: set[str]
@@ -138,6 +140,7 @@ def inspect_batch(
             batch_summary(connection, batch_id, now).held,
             holders(connection),
             list(connection.execute(OUTPUT_PATHS, params).scalars()),
+            list(connection.execute(AWAITED_PATHS, params).scalars()),
             departure_of(connection, batch_id),
             {mark_of(attempt) for attempt in connection.execute(DOWNLOADING, params).scalars()},
         )
@@ -161,6 +164,7 @@ OTHER_ACCOUNTS = (
     )
 )
 OUTPUT_PATHS = select(jobs.c.output_path).where(jobs.c.batch_id == bindparam("in_batch"))
+AWAITED_PATHS = OUTPUT_PATHS.where(jobs.c.state.in_([state for state in State if not state.is_terminal]))
 DOWNLOADING = (
     select(attempts.c.client_request_id)
     .join(jobs, jobs.c.attempt_id == attempts.c.id)
