@@ -57,7 +57,7 @@ def examine_rights(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
     folders = {parent for output in outputs if not is_url(output) for parent in Path(output).parents}
     for path in sorted(folders - {Path()}):
         place = folder / path
-        if place.exists() and not os.access(place, os.W_OK | os.X_OK):
+        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
             yield problem("outputs", f"{place}: may not be written", shell("chmod", "u+rwx", place), ExitCode.STORAGE)
             return
 
