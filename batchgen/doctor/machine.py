@@ -16,7 +16,7 @@ from batchgen import __version__
 from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.errors import ExitCode
 from batchgen.files.checker import Checker
-from batchgen.files.disk_space import free_and_reserve, is_scarce, megabytes
+from batchgen.files.disk_space import free_and_reserve, megabytes, shortage
 from batchgen.files.video import NotVideo
 
 LIBRARIES = ("av", "httpx2", "sqlalchemy")
@@ -66,16 +66,12 @@ async def decoder_fault() -> str:
 
 def examine_disk(folder: Path) -> Finding:
     """Whether the folder of the videos can be written and has space."""
-    free, reserve = free_and_reserve(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
         if is_read_only:
             return problem("disk", f"{folder}: the disk is mounted read-only", "", ExitCode.STORAGE)
         return problem("disk", f"{folder}: may not be written", shell("chmod", "u+rwx", folder), ExitCode.STORAGE)
-    if is_scarce(folder):
-        message = (
-            f"{folder}: {megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table."
-            " Free some space; this lists what takes most"
-        )
+    if short := shortage(folder):
+        message = f"{folder}: {short}. Free some space; this lists what takes most"
         return problem("disk", message, f"du -ah {shell(folder)} | sort -h | tail", ExitCode.STORAGE)
-    return ok("disk", f"{folder}: {megabytes(free)} free")
+    return ok("disk", f"{folder}: {megabytes(free_and_reserve(folder)[0])} free")

@@ -40,8 +40,15 @@ def check_space(place: int | Path, size: int) -> None:
 
 def is_scarce(place: int | Path) -> bool:
     """Whether the disk is full for every download, rather than too small for a large one."""
+    return bool(shortage(place))
+
+
+def shortage(place: int | Path) -> str:
+    """How little there is for downloads, in words; "" where there is enough."""
     free, reserve = free_and_reserve(place)
-    return free < SCARCE * reserve
+    if free >= SCARCE * reserve:
+        return ""
+    return f"{megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table"
 
 
 def free_and_reserve(place: int | Path) -> tuple[int, int]:

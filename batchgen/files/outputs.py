@@ -16,7 +16,7 @@ from pathlib import Path
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
-from batchgen.files.disk_space import is_scarce
+from batchgen.files.disk_space import shortage
 from batchgen.files.output_paths import path_fault, tidy
 from batchgen.files.output_urls import is_url
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
@@ -113,8 +113,8 @@ class OutputFolder:
             try:
                 with self.open_nearest(f"{folder}/x" if folder else "x") as directory:
                     fault = "may not be written. Let it be written" if not directory.may_write else ""
-                    if is_scarce(directory.place):
-                        fault = "its disk is full. Free some space"
+                    if short := shortage(directory.place):
+                        fault = f"its disk is full: {short}. Free some space"
                     if not fault and directory.disk not in disks:
                         directory.try_writing()
                         disks.add(directory.disk)
