@@ -251,8 +251,8 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
         return message, f"put a field that holds a {separator} in quotes"
     if trimmed(cells[0]) == header[0] and cells[1:] == header[1:]:
         return "the header stands here once more", "take this line out: every row makes a job"
-    for other in DELIMITERS:
-        if len(cells) == 1 < len(header) == cells[0].count(other) + 1:
+    for other in DELIMITERS if len(cells) == 1 < len(header) else "":
+        if cells[0].count(other) + 1 == len(header):
             message = f"the header has {separator}s between its fields, this row has {DELIMITER_NAMES[other]}s"
             return message, f"put {separator}s between its fields, the empty ones too"
     return None
