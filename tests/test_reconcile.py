@@ -17,6 +17,7 @@ from batchgen.simulator.faults import CHARGE_FAULTS
 from tests.batches import Bill, write_manifest
 from tests.books.trial import ARGUMENTS, run_trial
 from tests.conftest import Command, Simulate
+from tests.disks import small_disk
 from tests.waiting import rows
 
 PRICE = Decimal("1.47")
@@ -105,6 +106,25 @@ def test_what_was_paid_for_and_is_not_here_is_fetched_and_no_other_request_is_se
     assert ended.stdout.endswith("the bill closes\n")
     assert (tmp_path / "m/clip-0.mp4").stat().st_size > 0
     assert len(Bill(simulator.ledger).accepted) == len(Bill(simulator.ledger).requests("create")) == 2
+
+
+def test_where_the_disk_takes_no_file_it_ends_as_a_run_does_and_no_charge_is_disputed(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    write_manifest(tmp_path / "m.yaml", 2)
+    with small_disk(tmp_path / "m", 1_000_000, read_only=True):
+        run = batchgen("run", "m.yaml", **simulator.environment)
+        ended = batchgen("reconcile", "m.yaml", **simulator.environment)
+        lines = batchgen("reconcile", "m.yaml", "--json", **simulator.environment).stdout.splitlines()
+    reason = ".mp4: Read-only file system. Let it be written, then run the same command: what is paid waits"
+    assert (run.returncode, ended.returncode) == (8, 8)
+    assert all(reason in command.stdout + command.stderr for command in (run, ended))
+    assert "do not close" not in run.stdout + run.stderr, "they were charged as they should be, and only wait"
+    assert "  2  $2.94  charged, and its file is not here" in ended.stdout
+    assert [json.loads(line)["event"] for line in lines[-2:]] == ["reconciled", "error"]
+    assert batchgen("reconcile", "m.yaml", **simulator.environment).returncode == 0
+    assert len(Bill(simulator.ledger).accepted) == len(list((tmp_path / "m").glob("*.mp4"))) == 2
 
 
 def test_before_anything_was_sent_there_is_nothing_to_compare(

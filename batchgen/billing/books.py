@@ -33,6 +33,7 @@ from batchgen.billing.queries import (
     STRANGERS,
     SUMS,
     TALLY,
+    TO_COME,
     UNCLAIMED,
 )
 from batchgen.billing.settlements import (
@@ -185,6 +186,10 @@ class Books:
         """The keys of the jobs that were charged and are not delivered."""
         rows = self._db.execute("SELECT key FROM billed WHERE settlement = ? ORDER BY id", (Settlement.NOT_DELIVERED,))
         return [row["key"] for row in rows]
+
+    def to_come(self) -> int:
+        """How many jobs were charged and are not delivered, and are still brought to their end."""
+        return int(self._db.execute(TO_COME).fetchone()["number"])
 
     # --- the database ---
 

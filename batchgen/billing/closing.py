@@ -24,7 +24,7 @@ CLOSING_SECONDS = 5.0
 CLOSING_JOBS = 5_000
 """Of the largest batch that is compared when a run ends: so many charges come within `CLOSING_SECONDS`."""
 AWAITED = frozenset({Settlement.UNDERWAY, Settlement.UNCONFIRMED, Settlement.LATE})
-"""What time or another run settles."""
+"""What time or another run settles, beside what was charged and is still to come."""
 CHARGED = (Settlement.DELIVERED, Settlement.REFUNDED, Settlement.REPLACED)
 STRANGE = frozenset({Settlement.UNIDENTIFIED, Settlement.UNKNOWN})
 DISPUTED = frozenset(settlement for settlement in Settlement if not settlement.closes) - AWAITED - STRANGE
@@ -61,15 +61,15 @@ async def closing_bill(
             await database.read(add_attempts, service, batch_id, books, since)
             books.judge(now, "it was not read")
             await record(database, books, now)
-            return summed(books.tally())
+            return summed(books.tally(), books.to_come())
     return None
 
 
-def summed(tallies: Mapping[Settlement, Tally]) -> ClosingBill:
+def summed(tallies: Mapping[Settlement, Tally], to_come: int) -> ClosingBill:
     charged = [tallies[settlement] for settlement in CHARGED if settlement in tallies]
     return ClosingBill(
         charged=sum(tally.number for tally in charged),
         charged_usd=sum((tally.charged_usd for tally in charged), Decimal(0)),
-        awaited=sum(tally.number for settlement, tally in tallies.items() if settlement in AWAITED),
-        disputed=sum(tally.number for settlement, tally in tallies.items() if settlement in DISPUTED),
+        awaited=sum(tally.number for settlement, tally in tallies.items() if settlement in AWAITED) + to_come,
+        disputed=sum(tally.number for settlement, tally in tallies.items() if settlement in DISPUTED) - to_come,
     )

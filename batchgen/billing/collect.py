@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from batchgen import clock
+from batchgen.ending import Ending
+from batchgen.errors import AccountError, BatchgenError, ExitCode, StorageError
 from batchgen.jobs import State
 from batchgen.jobtable import billing, commands, leases
 from batchgen.jobtable.batches import StoredBatch
@@ -45,20 +48,35 @@ class Collector(Runner):
         yield
 
     async def can_advance(self) -> bool:
-        return await self.database.read(any_active, self.batch_id, self.keys)
+        states = [state for state in self.context.advanceable_states() if state.is_active]
+        return await self.database.read(any_in, states, self.batch_id, self.keys)
 
 
-def any_active(connection: Connection, batch_id: int, keys: Collection[str]) -> bool:
-    """Whether one of these jobs may still be collected now."""
-    active = jobs.c.state.in_([state for state in State if state.is_active])
-    statement = select(jobs.c.key).where(jobs.c.batch_id == batch_id, active, jobs.c.failures < STUCK_FAILURES)
-    return any(key in keys for key in connection.execute(statement).scalars())
+def any_in(connection: Connection, states: Collection[State], batch_id: int, keys: Collection[str]) -> bool:
+    """Whether one of these jobs is in one of the states, and may still be collected now."""
+    where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.failures < STUCK_FAILURES)
+    return any(key in keys for key in connection.execute(select(jobs.c.key).where(*where)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was asked for again, and what stopped it."""
+
+    keys: list[str]
+    stop: BatchgenError | None = None
+    """Why no more can be collected before a person has mended the disk, the store or the key."""
+
+
+def stop_of(ending: Ending) -> BatchgenError | None:
+    """What a person has to mend before the rest can be collected."""
+    error = {ExitCode.STORAGE: StorageError, ExitCode.ACCOUNT: AccountError}.get(ending.exit_code)
+    return error(ending.message) if error else None
 
 
 async def collect(
     database: Database, service: Service, batch: StoredBatch, folder: Path, keys: Collection[str]
-) -> list[str]:
-    """Ask for the generations of these jobs, and download what the service has. Returns the jobs that were asked for.
+) -> Collected:
+    """Ask for the generations of these jobs, and download what the service has.
 
     A job that was asked for by an earlier reconciliation is not asked again. Where a run is at work, it collects.
     """
@@ -71,9 +89,10 @@ async def collect(
     active = [key for key, state in states.items() if state.is_active]
     is_run_at_work = bool(await asyncio.to_thread(leases.live_runs, database, batch.id))
     await database.write(commands.poll_now, batch.id, active, now)  # they are charged, so they have ended
+    stop = None
     if (moved or active) and not is_run_at_work:
         stored = Batch(batch.name, batch.service, Path(batch.manifest_path), "")
         nothing = Terms(selected=Selected([]))
         spec = RunSpec(stored, 0, SyncResult(batch.id), folder, Limits(), (), nothing, Selection())
-        await Collector(database, service, spec, {*moved, *active}).run()
-    return [*moved, *active]
+        stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
+    return Collected([*moved, *active], stop)

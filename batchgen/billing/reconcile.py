@@ -40,6 +40,8 @@ class Comparison:
     tallies: dict[Settlement, Tally] = field(default_factory=dict)
     collected: list[str] = field(default_factory=list)
     """The jobs that were charged and not delivered, for which the service was asked."""
+    stop: BatchgenError | None = None
+    """Why no more of them can be collected before a person has mended something."""
     recorded: int = 0
     """Attempts whose cost the transactions have changed."""
 
@@ -89,7 +91,8 @@ async def reconcile(
     await judge(database, books, comparison)
     if keys := books.uncollected():
         tell(f"{len(keys)} paid and not here: asking the service for what was made")
-        comparison.collected = await collect(database, service, batch, folder, keys)
+        collected = await collect(database, service, batch, folder, keys)
+        comparison.collected, comparison.stop = collected.keys, collected.stop
         books.forget_attempts()
         await database.read(add_attempts, service, batch.id, books)
         await judge(database, books, comparison)

@@ -39,7 +39,7 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
 
     A video that was paid for and is not here is fetched at once. Costs that the transactions show are stored, so that
     the job table and the bill agree. Exit code 0: everything closes. 3: something does not, or not yet; the lines say
-    what to do about it.
+    what to do about it. 4 or 8: the key, the disk or the store let no more be fetched.
     """
     if csv_path:
         judge(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
@@ -65,6 +65,8 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
             report_json(batch.name, comparison, books)
         else:
             report(batch.name, comparison, books, csv_path, total)
+    if comparison.stop:
+        raise comparison.stop
     sys.exit(ExitCode.DELIVERED if comparison.closes else ExitCode.INCOMPLETE)
 
 

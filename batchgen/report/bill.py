@@ -171,6 +171,6 @@ def closing_line(bill: ClosingBill | None, next_command: NextCommand) -> str:
         do = "does" if bill.disputed == 1 else "do"
         return f"{plural(bill.disputed, 'charge')} {do} not close: {command}"
     if bill.awaited:
-        later = f"{bill.awaited} not charged yet: {command} compares them later"
+        later = f"{bill.awaited} not charged or not here yet: {command} compares them later"
         return f"the bill of this run agrees so far: {charges}; {later}"
     return f"the bill of this run agrees: {charges}"
