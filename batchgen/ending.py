@@ -38,6 +38,8 @@ class Ending:
     """What the jobs wait for that are not delivered, and why."""
     lost: LostFiles = field(default_factory=lambda: LostFiles([], 0))
     """Delivered files that are not there any more."""
+    hold: Hold | None = None
+    """What keeps the next job from being sent, where the run ended for that."""
     is_limit_set: bool = False
     """Whether the cap or the time that is reached was set by `batchgen set`, and is changed there only."""
 
@@ -143,9 +145,9 @@ def judge_jobs(
         return Ending(code, explain_block(blocked, context.service.variables), summary)
     choice = choose(connection, now, 1)
     if choice.hold and not choice.chosen:
-        return Ending(
-            ExitCode.LIMIT_REACHED, explain_hold(choice, context), summary, is_limit_set=is_set(choice, context)
-        )
+        message = explain_hold(choice, context)
+        is_limit_set = is_set(choice, context)
+        return Ending(ExitCode.LIMIT_REACHED, message, summary, hold=choice.hold, is_limit_set=is_limit_set)
     message = f"{missing} of {selected} jobs {'is' if missing == 1 else 'are'} not delivered"
     absent = blockers.elsewhere(connection, context.batch_id, context.service.origin)
     reasons = "".join(

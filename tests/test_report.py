@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import re
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -27,10 +28,10 @@ from tests.table import SECOND, Table
 
 
 def batch_summary(
-    held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", size: int = 0, **counts: int
+    held: int = 0, late: int = 0, stuck: int = 0, cost: str = "0", unpriced: int = 0, size: int = 0, **counts: int
 ) -> BatchSummary:
     return BatchSummary(
-        {state: counts.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), Decimal(0), size
+        {state: counts.get(state, 0) for state in State}, held, late, stuck, Decimal(cost), Decimal(0), unpriced, size
     )
 
 
@@ -54,6 +55,10 @@ def batch_summary(
             "2 pending, 1 unconfirmed, 1 of them held for a person",
         ),
         (summary_line("b", "aimlapi", batch_summary(pending=1)), "b: 1 pending; $0.00"),
+        (
+            summary_line("b", "aimlapi", batch_summary(done=2, unpriced=2)),
+            "b: 2 done; $0.00 and 2 charges not known yet",
+        ),
         (
             summary_line("b", "simulator", batch_summary(done=1, size=2000, cost="1")),
             "b: 1 done; 2.0 kB; $1.00 (simulated)",
@@ -84,7 +89,7 @@ def test_a_time_for_a_person_has_its_date_unless_that_is_today_s() -> None:
     ids=["one", "almost all", "thirds", "every state"],
 )
 def test_the_bar_shows_every_state_and_fits_the_width(counts: dict[State, int], columns: int) -> None:
-    bar = bar_columns(BatchSummary({**dict.fromkeys(State, 0), **counts}, 0, 0, 0, Decimal(0), Decimal(0), 0), columns)
+    bar = bar_columns(replace(batch_summary(), counts={**dict.fromkeys(State, 0), **counts}), columns)
     assert set(bar) == set(counts)
     assert min(bar.values()) >= 1
     assert sum(bar.values()) == max(columns, len(counts))

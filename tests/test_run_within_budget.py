@@ -124,6 +124,29 @@ def test_missing_charges_are_taken_from_the_service_s_transactions(
     assert charges == [{"cost_usd": "1.47", "charge_source": "ledger"}]
 
 
+def test_a_charge_that_nobody_knows_is_no_zero_and_no_higher_cap_is_advised_for_it(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant", faults={"billing": {"missing": 1.0}})
+    unlisted = {"defaults": {"model": UNLISTED}, "limits": FAST}
+    write_manifest(tmp_path / "m.yaml", 2, **unlisted)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    with closing(sqlite3.connect(tmp_path / "batchgen.db")) as connection, connection:
+        # As unreadable answers would have left it.
+        connection.execute("UPDATE attempts SET cost_usd = NULL, charge_source = NULL, estimated_usd = NULL")
+        connection.execute("UPDATE batches SET spent_nanousd = 0, unpriced = 2")
+    write_manifest(tmp_path / "m.yaml", 3, **unlisted)
+    capped = batchgen("run", "m.yaml", "--max-cost", "9", **simulator.environment)
+    status = batchgen("status", "m.yaml")
+    assert (capped.returncode, len(Bill(simulator.ledger).accepted)) == (5, 2)
+    for shown in (capped.stdout, status.stdout, batchgen("plan", "m.yaml", **simulator.environment).stdout):
+        assert "2 charges not known yet" in shown
+    assert "Next: a run without max_cost goes on at once" in capped.stderr + capped.stdout
+    assert status.stdout.endswith("goes on, without max_cost, or once the service shows what it charged\n")
+    told = json.loads(batchgen("status", "m.yaml", "--json").stdout)
+    assert (told["unpriced"], told["hint"].partition(" goes")[0]) == (2, "a run without max_cost")
+
+
 def test_a_low_balance_warns_and_stops_nothing(tmp_path: Path, batchgen: Command) -> None:
     limits = AccountLimits(balance_usd=Decimal(2))
     write_manifest(tmp_path / "m.yaml", 2)

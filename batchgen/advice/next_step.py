@@ -73,8 +73,12 @@ class NextStep:
     command: str = ""
 
 
-def after(code: ExitCode) -> NextStep:
-    """What a person does after a run that ended so, whatever its jobs are."""
+def after(code: ExitCode, hold: Hold | None = None) -> NextStep:
+    """What a person does after a run that ended so, for `hold` where that is known, whatever its jobs are."""
+    if hold is Hold.PRICE:  # A higher cap would end so again.
+        return NextStep(
+            "a run without max_cost goes on at once; with it, once the service shows what it charged", "run"
+        )
     return NextStep(code.hint, code.command)
 
 
@@ -85,14 +89,14 @@ def next_step(ending: Ending) -> NextStep:
     if ending.exit_code is ExitCode.DELIVERED and not ending.batch_summary.counts[State.DONE]:
         return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
-        return after(ending.exit_code)
+        return after(ending.exit_code, ending.hold)
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
 
 
-def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: ExitCode | None = None) -> NextStep:
+def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: NextStep | None = None) -> NextStep:
     """What a person does about the jobs of a batch on which no run is at work.
 
-    `last` is how the last run ended, where that still keeps the next one from going on.
+    `last` is the step after the last run, where that still keeps the next one from going on.
     """
     waiting = sum(number for state, number in summary.counts.items() if not state.is_terminal) - summary.held
     if summary.held:
@@ -102,7 +106,7 @@ def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: ExitCo
     if has_lost_files:
         return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
     if waiting and last:
-        return after(last)
+        return last
     if waiting:
         return NextStep("the same command goes on with the jobs that are not delivered", "run")
     return after(ExitCode.DELIVERED)

@@ -37,6 +37,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def unknown_charges(number: int) -> str:
+    """What a sum of money leaves out: "2 charges not known yet"; "" for none."""
+    return f"{plural(number, 'charge')} not known yet" if number else ""
+
+
 def nearest_hint(name: str, candidates: Collection[str]) -> str:
     """The hint "did you mean …?" with the most similar candidate; empty where none is similar."""
     near = nearest_name(name, candidates)

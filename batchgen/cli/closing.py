@@ -31,6 +31,7 @@ from batchgen.report.formats import counts, dollars, duration
 from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import (
     blocker_line,
+    cost_words,
     lost_json,
     lost_lines,
     summary_json,
@@ -84,7 +85,7 @@ def closing_lines(
     lines = [
         f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
         f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
-        f"cost: {dollars(summary.cost_usd)}{reserved}; this run took {duration(lasted)}",
+        f"cost: {cost_words(summary)}{reserved}; this run took {duration(lasted)}",
     ]
     if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
         again = "; the next run with the same --exec starts the others again" if ended[1] + ended[2] else ""

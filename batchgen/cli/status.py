@@ -10,7 +10,7 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import options_of
-from batchgen.advice.next_step import next_of
+from batchgen.advice.next_step import NextStep, after, next_of
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
 from batchgen.catalogue.wording import plural
@@ -19,6 +19,7 @@ from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.moves import Departure
+from batchgen.limits.budget import CHARGE_UNKNOWN, Hold
 from batchgen.report import hints
 from batchgen.report.formats import local_time
 from batchgen.report.settings import in_force_lines, setting_value
@@ -41,6 +42,8 @@ CONDITIONS = {
     ExitCode.LIMIT_REACHED: ", with a higher max_cost or a later until",
 }
 """On what the next run goes on, by the ending of the last one that would come again."""
+WHEN_CHARGED = ", without max_cost, or once the service shows what it charged"
+"""Likewise, of a run that awaited a charge."""
 
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
@@ -90,7 +93,7 @@ def print_status_json(status: BatchStatus, manifest: Path | None) -> None:
     elif status.runs:
         advice = hints.advice("a run is at work; this shows what it does", to_type("status --watch"))
     else:
-        step = next_of(summary, has_lost_files=bool(status.lost.files), last=obstacle(status))
+        step = next_of(summary, has_lost_files=bool(status.lost.files), last=step_after(status))
         advice = hints.advice(step.hint, step.command and to_type(step.command))
     document = summary_json(batch.name, summary, blockers, to_type)
     more = {"last_run": last_run, "moved_to": status.move and status.move.place}
@@ -119,7 +122,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
             first, *rest = last.message.split("\n")
             lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
         before = obstacle(status)
-        then = ", once the pause has ended" if status.in_force.pause else CONDITIONS[before] if before else ""
+        then = ", once the pause has ended" if status.in_force.pause else condition(status, before)
         run = "run --changed keep" if before is ExitCode.USAGE else "run"
         lines.append(f"no run is at work: `{to_type(run)}` goes on{then}")
     for line in lines:
@@ -140,7 +143,26 @@ def obstacle(status: BatchStatus) -> ExitCode | None:
         return None
     changes = [value.set_at for value in status.in_force.set_values if value.set_at]
     is_changed = last.exit_code == ExitCode.LIMIT_REACHED and any(at > last.ended_at for at in changes)
-    return None if is_changed else ExitCode(last.exit_code)
+    is_charged = awaited_charge(status) and not status.summary.unpriced
+    return None if is_changed or is_charged else ExitCode(last.exit_code)
+
+
+def awaited_charge(status: BatchStatus) -> bool:
+    """Whether the last run ended because a charge was not known."""
+    return bool(status.last_run and status.last_run.message == CHARGE_UNKNOWN)
+
+
+def condition(status: BatchStatus, before: ExitCode | None) -> str:
+    """On what the next run goes on; "" where nothing keeps it from that."""
+    if not before:
+        return ""
+    return WHEN_CHARGED if awaited_charge(status) else CONDITIONS[before]
+
+
+def step_after(status: BatchStatus) -> NextStep | None:
+    """What a person does about what ended the last run, and would end the next one."""
+    before = obstacle(status)
+    return after(before, Hold.PRICE if awaited_charge(status) else None) if before else None
 
 
 def move_line(move: Departure) -> str:

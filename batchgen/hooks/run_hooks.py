@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from batchgen import clock
 from batchgen.advice.next_step import NextStep, Stop, StopKind, next_step, stop_of
 from batchgen.catalogue.amounts import amount_text
+from batchgen.catalogue.wording import unknown_charges
 from batchgen.ending import Ending
 from batchgen.errors import BatchgenError
 from batchgen.hooks.delivery_hook import DeliveryHook, HookResult
@@ -160,7 +161,8 @@ class RunHooks:
         lines = [first, *rest]
         if summary:
             states = ", ".join(f"{number} {state}" for state, number in summary.counts.items() if number)
-            lines.append(f"{states or 'no jobs'}; {amount_text(summary.cost_usd)} USD")
+            cost = [f"{amount_text(summary.cost_usd)} USD", unknown_charges(summary.unpriced)]
+            lines.append(f"{states or 'no jobs'}; {' and '.join(filter(None, cost))}")
         if self.failed:
             lines.append(f"{self.failed} commands of --exec failed")
         if step.hint:

@@ -46,6 +46,8 @@ class BatchSummary:
     cost_usd: Decimal
     reserved_usd: Decimal
     """For requests whose charge is not known yet."""
+    unpriced: int
+    """Requests whose charge is not known, and for which nothing is reserved: their price is not known either."""
     bytes: int
     """Of the delivered videos."""
 
@@ -144,6 +146,7 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
         stuck=count(connection, batch_id, State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
         cost_usd=totals.spent,
         reserved_usd=totals.reserved,
+        unpriced=totals.unpriced,
         bytes=connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one(),
     )
 

@@ -53,6 +53,11 @@ HOLD_REASONS = {
     Hold.TIME: "what is left would not be done in time",
 }
 """What a person is told while nothing more is submitted and generations are still in flight."""
+CHARGE_UNKNOWN = (
+    "the charge of a request is not known yet, and the price of its model neither: nothing more is sent"
+    " under a `max_cost` until it is. The same command asks again"
+)
+"""How a run ends that `Hold.PRICE` holds back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +126,7 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:
-            return (
-                "the charge of a request is not known yet, and the price of its model neither: nothing more is sent"
-                " under a `max_cost` until it is. The same command asks again"
-            )
+            return CHARGE_UNKNOWN
         case Hold.TIME:
             until = f"{terms.until.astimezone():%Y-%m-%d %H:%M}" if terms.until else ""
             later = f"{how}, and" if how else "With a later --until"

@@ -74,6 +74,8 @@ class Summary(TypedDict):
     cost_usd: Decimal
     reserved_usd: Decimal
     """For requests whose charge is not known yet."""
+    unpriced: int
+    """Requests whose charge is not known, nor their price: they are in neither sum."""
     bytes: int
     waits: list[WaitFor]
 

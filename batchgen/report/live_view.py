@@ -13,8 +13,8 @@ from rich import filesize
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
-from batchgen.report.formats import dollars, duration
-from batchgen.report.words import APPEARANCES, blocker_line, event_line, notes
+from batchgen.report.formats import duration
+from batchgen.report.words import APPEARANCES, blocker_line, cost_words, event_line, notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,7 +107,7 @@ def figures(view: LiveView, now: datetime) -> list[str]:
         texts.append(f"{delivered / minutes:.1f} videos/min")
     if (left := view.time_left(now)) is not None:
         texts.append(f"about {duration(left)} left")
-    texts.append(dollars(view.summary.cost_usd))
+    texts.append(cost_words(view.summary))
     if view.summary.bytes:
         texts.append(filesize.decimal(view.summary.bytes))
     return texts

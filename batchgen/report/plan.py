@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from textwrap import wrap
 
-from batchgen.catalogue.wording import plural
+from batchgen.catalogue.wording import plural, unknown_charges
 from batchgen.dry_run import ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
@@ -94,11 +94,13 @@ def total_cost(plan: Plan) -> str:
     totals = plan.table.totals
     spent = f"; {dollars(totals.spent)} spent already" if totals.spent else ""
     reserved = f"; {dollars(totals.reserved)} reserved" if totals.reserved else ""
+    unknown = f"; {unknown_charges(totals.unpriced)}" if totals.unpriced else ""
+    already = f"{spent}{reserved}{unknown}"
     priced = plan.to_send - plan.unpriced
     if not priced:
-        return f"cost unknown{spent}{reserved}"
+        return f"cost unknown{already}"
     unpriced = f" for {priced}, and {plural(plan.unpriced, 'job')} at an unknown price" if plan.unpriced else ""
-    return f"cost {dollars(plan.cost)}{unpriced}{spent}{reserved}"
+    return f"cost {dollars(plan.cost)}{unpriced}{already}"
 
 
 def price_source(plan: Plan) -> str:

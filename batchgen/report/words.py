@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from rich import filesize
 
+from batchgen.catalogue.wording import unknown_charges
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import A_RUN, PERSON, RESUME, Blocker
 from batchgen.jobtable.delivery import LostFiles
@@ -43,7 +44,12 @@ def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
     """A batch in one line: its states, the bytes delivered, the cost."""
     size = f"; {filesize.decimal(summary.bytes)}" if summary.bytes else ""
     simulated = " (simulated)" if service == SIMULATOR else ""
-    return f"{batch}: {state_counts(summary)}{size}; {dollars(summary.cost_usd)}{simulated}"
+    return f"{batch}: {state_counts(summary)}{size}; {cost_words(summary)}{simulated}"
+
+
+def cost_words(summary: BatchSummary) -> str:
+    """What a batch has cost: "$1.47", or "$0.00 and 2 charges not known yet"."""
+    return " and ".join(filter(None, (dollars(summary.cost_usd), unknown_charges(summary.unpriced))))
 
 
 def blocker_line(blocker: Blocker, now: datetime) -> str:
@@ -111,6 +117,7 @@ def summary_json(
         "stuck": summary.stuck,
         "cost_usd": summary.cost_usd,
         "reserved_usd": summary.reserved_usd,
+        "unpriced": summary.unpriced,
         "bytes": summary.bytes,
         "waits": [blocker_json(blocker, command_line) for blocker in blockers],
     }
