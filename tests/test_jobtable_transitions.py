@@ -187,7 +187,11 @@ def test_every_transition_has_a_step() -> None:
     claimed = {(State.PENDING, State.SUBMITTING)}  # tested in test_jobtable_claims
     sent = (State.UNCONFIRMED, State.GENERATING, State.DOWNLOADING)
     retried = {(left, to) for left in (State.FAILED, State.CANCELLED) for to in sent}  # tested in test_retry
-    assert arrows | claimed | retried == allowed
+    tested = arrows | claimed | retried
+    untried = [f"{leaving} → {to}" for leaving, to in sorted(allowed - tested)]
+    assert not untried, f"{', '.join(untried)}: no step of `STEPS` makes this change of `TRANSITIONS`. Add one here"
+    unknown = [f"{leaving} → {to}" for leaving, to in sorted(tested - allowed)]
+    assert not unknown, f"{', '.join(unknown)}: a step makes this change, which `TRANSITIONS` does not have"
 
 
 @pytest.mark.parametrize("state", State)
