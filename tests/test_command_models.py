@@ -33,6 +33,16 @@ def test_every_model_is_listed_and_can_be_shown(tmp_path: Path, batchgen: Comman
         )
 
 
+def test_a_job_table_that_cannot_be_read_costs_only_the_prices_unless_it_is_named(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    (tmp_path / "batchgen.db").write_text("no table")
+    shown = batchgen("models", STANDARD)
+    assert (shown.returncode, "price      unknown" in shown.stdout) == (0, True)
+    assert shown.stderr.startswith(f"no stored prices: {tmp_path / 'batchgen.db'}: the job table cannot be used")
+    assert batchgen("models", STANDARD, "--db", "batchgen.db").returncode == 8
+
+
 def test_words_narrow_the_list_by_name_type_and_parameter(batchgen: Command) -> None:
     models = [json.loads(line) for line in batchgen("models", "kling", "text-to-video", "--json").stdout.splitlines()]
     assert TEXT_MODEL in {model["model"] for model in models}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 
 from batchgen import catalogue, clock
 from batchgen.cli import options
-from batchgen.errors import ServiceUnreachable, UsageError
+from batchgen.errors import DatabaseNewer, ServiceUnreachable, StorageError, UsageError
 from batchgen.report.models import RETIRED, learned_note, model_json, model_lines, price
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.services import registry
@@ -34,7 +35,7 @@ def command(words: tuple[str, ...], db: str | None, refresh: bool, as_json: bool
 
     Prices are the last that are stored in the job table: ./batchgen.db, or the one that --db names.
     """
-    prices = stored_prices(db or Path("batchgen.db"), refresh)
+    prices = prices_at_hand(db, refresh)
     pricing = prices.pricing if prices else {}
     if name := catalogue.model_of(words[0]) if len(words) == 1 else None:
         entry = pricing.get(name)
@@ -80,12 +81,23 @@ def matches(model: str, word: str) -> bool:
     return any(word in catalogue.parameters(model, endpoint) for endpoint in catalogue.endpoints(model))
 
 
+def prices_at_hand(db: str | None, refresh: bool) -> PriceList | None:
+    """The stored prices. The models are told without them where nobody named the job table, and it cannot be read."""
+    try:
+        return stored_prices(db or "batchgen.db", refresh)
+    except (StorageError, DatabaseNewer) as error:
+        if db or refresh:
+            raise
+        print_lines(f"no stored prices: {str(error).partition(chr(10))[0]}", err=True)
+        return None
+
+
 def stored_prices(location: str | Path, refresh: bool) -> PriceList | None:
     """The price list in the job table, after getting a new one if `refresh`; None where there is no table.
 
     Raises `ServiceUnreachable` where a new list cannot be had.
     """
-    if not refresh and not Path(location).exists() and "://" not in str(location):
+    if not refresh and not os.path.lexists(location) and "://" not in str(location):
         return None
     from batchgen.jobtable import pricelist
     from batchgen.jobtable.database import Database  # It takes longer to import than all else here.
