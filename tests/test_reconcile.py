@@ -16,9 +16,9 @@ import httpx2 as httpx
 from batchgen.simulator.faults import CHARGE_FAULTS
 from tests.batches import Bill, write_manifest
 from tests.books.trial import ARGUMENTS, run_trial
-from tests.conftest import Command, Simulate
+from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
-from tests.waiting import rows
+from tests.waiting import rows, until
 
 PRICE = Decimal("1.47")
 OPEN = ["amount_differs", "charged_twice", "late", "late", "late", "unidentified", "unknown"]
@@ -109,12 +109,14 @@ def test_what_was_paid_for_and_is_not_here_is_fetched_and_no_other_request_is_se
 
 
 def test_where_the_disk_takes_no_file_it_ends_as_a_run_does_and_no_charge_is_disputed(
-    tmp_path: Path, simulate: Simulate, batchgen: Command
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    simulator = simulate("--speed", "60", "--lag", "0")
     write_manifest(tmp_path / "m.yaml", 2)
+    running = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: len(Bill(simulator.ledger).accepted) == 2)
     with small_disk(tmp_path / "m", 1_000_000, read_only=True):
-        run = batchgen("run", "m.yaml", **simulator.environment)
+        run = running.end()
         ended = batchgen("reconcile", "m.yaml", **simulator.environment)
         lines = batchgen("reconcile", "m.yaml", "--json", **simulator.environment).stdout.splitlines()
     reason = ".mp4: Read-only file system. Let it be written, then run the same command: what is paid waits"
