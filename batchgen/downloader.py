@@ -42,6 +42,13 @@ RETRY_NO_VIDEO_SECONDS = 10.0  # of that backoff after a page instead of a video
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
 NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
 
+OBSTACLES = (UnsafePath, TooLarge, Obstructed)
+"""A file with one of them is left to the next run."""
+URGENCY = (NotVideo, (TryFailed, NoFile, Undecodable, PartBusy, OSError), OBSTACLES, Ended)
+"""The faults of a file, by what becomes of its job: first those after which it may come in this run. A page in its
+place asks for the longest wait."""
+FAULTS_OF_A_FILE = (TryFailed, NoFile, NotVideo, Undecodable, PartBusy, OSError, *OBSTACLES, Ended)
+
 
 class Downloader(Stage):
     """Downloads finished videos. A paid video is never given up: a try that fails is followed by another."""
@@ -112,37 +119,43 @@ class Downloader(Stage):
 
     async def deliver(self, job: Job) -> None:
         """Try once to deliver a video. Why a try failed, and when the next follows, is written to the row."""
-        first_seconds = RETRY_FIRST_SECONDS
         try:
-            for output in job.outputs:
-                if not output.delivered_at:
-                    await self.deliver_output(job, output)
-            self.context.obstacles.pop(job.key, None)
-            return
+            fault = await self.deliver_outputs(job)
         except (Abandoned, Stopped):
             return
-        except Ended as error:
-            run_id, leaving = self.context.run_id, State.DOWNLOADING
-            await self.context.database.write(
-                polling.failed, job, run_id, error.outcome, clock.utcnow(), leaving=leaving
-            )
-            return
-        except (UnsafePath, TooLarge, Obstructed) as error:
-            self.context.obstacles[job.key] = reason = str(error)
-            next_at = clock.utcnow() + NEXT_RUN
-            await self.context.database.write(delivery.left_to_next_run, job, self.context.run_id, reason, next_at)
-            return
-        except (TryFailed, NoFile, NotVideo, Undecodable, PartBusy) as error:
-            reason = str(error)
-            if isinstance(error, NotVideo):
-                first_seconds = RETRY_NO_VIDEO_SECONDS
-        except OSError as error:
-            reason = f"{job.output_path}: {error.strerror or error}"
-            if error.errno in DISK_ERRORS:
+        now, run_id, write = clock.utcnow(), self.context.run_id, self.context.database.write
+        if fault is None:
+            self.context.obstacles.pop(job.key, None)
+        elif isinstance(fault, Ended):
+            await write(polling.failed, job, run_id, fault.outcome, now, leaving=State.DOWNLOADING)
+        elif isinstance(fault, OBSTACLES):
+            self.context.obstacles[job.key] = reason = str(fault)
+            await write(delivery.left_to_next_run, job, run_id, reason, now + NEXT_RUN)
+        else:
+            reason = f"{job.output_path}: {fault.strerror or fault}" if isinstance(fault, OSError) else str(fault)
+            if is_of_disk(fault):
                 self.context.disk = self.context.disk or reason
-        self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
-        wait = backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)
-        await self.context.database.write(delivery.postponed, job, self.context.run_id, reason, clock.utcnow() + wait)
+            self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
+            first_seconds = RETRY_NO_VIDEO_SECONDS if isinstance(fault, NotVideo) else RETRY_FIRST_SECONDS
+            wait = backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)
+            await write(delivery.postponed, job, run_id, reason, now + wait)
+
+    async def deliver_outputs(self, job: Job) -> Exception | None:
+        """Try once to deliver each file of a generation. Returns the fault that decides what becomes of the job.
+
+        A fault of one file keeps no other one away. The job fails only if no file of it may still come.
+        """
+        faults: list[Exception] = []
+        for output in job.outputs:
+            try:
+                if not output.delivered_at:
+                    await self.deliver_output(job, output)
+            except FAULTS_OF_A_FILE as error:
+                # A traceback would keep what it leads to open: the `.part`, with its lock.
+                faults.append(error.with_traceback(None))
+                if is_of_disk(error):
+                    return faults[-1]
+        return next((fault for kinds in URGENCY for fault in faults if isinstance(fault, kinds)), None)
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may wait for the disk, in a thread."""
@@ -202,3 +215,8 @@ class Downloader(Stage):
 def path_of(job: Job, output: Output) -> str:
     """Where a file goes: the first one of a generation to the job's own path, the others beside it."""
     return job.output_path if output.number == 1 else numbered(job.output_path, output.number, "-")
+
+
+def is_of_disk(fault: Exception) -> bool:
+    """Whether the next file would meet the same fault."""
+    return isinstance(fault, OSError) and fault.errno in DISK_ERRORS

@@ -12,9 +12,9 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import delivery, polling
 from batchgen.services.base import Adoption, Features
-from batchgen.services.outcomes import Failed, Finished
+from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Working
 from tests.conftest import NOON
-from tests.fileserver import CLIP, OTHER, V2, downloading, finished_generation, full_answer, run_tries
+from tests.fileserver import CLIP, OTHER, PAGE, V2, downloading, finished_generation, full_answer, run_tries
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import HOUR, MINUTE, RUN, Table, spec
 from tests.wire import Request, answer, serving
@@ -26,10 +26,14 @@ def by_path(request: Request) -> bytes:
     return FILES.get(request.path, answer(404))
 
 
-def generation_of_two(table: Table, base_url: str) -> None:
+def generation_of(table: Table, *urls: str) -> None:
     table.bring(State.GENERATING)
     (job,) = table.claim(State.GENERATING)
-    table.change(polling.finished, job, RUN, Finished((f"{base_url}/1.mp4", f"{base_url}/2.mp4")), table.now)
+    table.change(polling.finished, job, RUN, Finished(urls), table.now)
+
+
+def generation_of_two(table: Table, base_url: str) -> None:
+    generation_of(table, f"{base_url}/1.mp4", f"{base_url}/2.mp4")
 
 
 async def test_every_file_of_a_generation_is_delivered_and_the_job_is_done_with_the_last(
@@ -68,6 +72,48 @@ async def test_a_file_that_was_delivered_is_not_requested_again_for_the_sake_of_
     assert [request.path for request in wire.requests] == ["/1.mp4", "/2.mp4", "/2.mp4"]
     assert table.row().state == "done"
     assert not (table.folder / "mona~1.mp4").exists()
+
+
+LATE, BUSY, HUGE = answer(404), answer(503), answer(200, b"", {"Content-Length": "99999999999999"})
+EXPIRED = Failed("the result has expired", kind=ErrorClass.EXPIRED)
+
+
+@pytest.mark.parametrize(
+    ("files", "fetched", "states"),
+    [
+        ({"wide": CLIP, "bad": PAGE, "close": OTHER}, None, ["downloading", "downloading", "failed"]),
+        ({"bad": PAGE, "wide": CLIP, "close": OTHER}, None, ["downloading", "downloading", "failed"]),
+        ({"bad": LATE, "wide": CLIP}, Working("queued"), ["downloading"] * 4),
+        ({"bad": LATE, "wide": CLIP}, EXPIRED, ["failed"]),
+        ({"bad": LATE, "slow": BUSY, "wide": CLIP}, EXPIRED, ["downloading", "downloading", "failed"]),
+        ({"bad": LATE, "huge": HUGE, "wide": CLIP}, EXPIRED, ["downloading"]),
+        ({"huge": HUGE, "slow": BUSY, "wide": CLIP}, None, ["downloading"] * 3),
+    ],
+    ids=["a page", "a page first", "not there yet", "gone", "gone and busy", "gone and huge", "huge and busy"],
+)
+async def test_a_bad_file_keeps_no_other_one_of_its_generation_away(
+    table: Table, clock: Clock, files: dict[str, bytes], fetched: FetchOutcome | None, states: list[str]
+) -> None:
+    """The job fails only once no file of it may still come."""
+
+    def by_name(request: Request) -> bytes:
+        content = files[request.path[1:]]
+        return content if content.startswith(b"HTTP/") else full_answer(content, None)
+
+    async with serving(by_name) as wire:
+        urls = [f"{wire.base_url}/{name}" for name in files]
+        generation_of(table, *urls)
+        context = context_of(table, ScriptedService(fetches=[fetched or Finished(tuple(urls))]))
+        async with downloading(context) as stage:
+            for state in states:
+                await run_tries(stage, table, clock, 1)
+                assert table.row().state == state
+                delivered = [name for name, row in zip(files, table.outputs(), strict=True) if row.delivered_at]
+                assert delivered == [name for name, content in files.items() if content in (CLIP, OTHER)]
+    paths = [request.path[1:] for request in wire.requests]
+    assert [paths.count(name) for name in delivered] == [1] * len(delivered), "what is here is not fetched again"
+    # A busy file may come within this run; an obstacle is left to the next one.
+    assert bool(context.obstacles) == ("huge" in files and "slow" not in files)
 
 
 async def test_each_file_gets_the_new_address_of_its_own_number(table: Table, clock: Clock) -> None:
