@@ -195,19 +195,22 @@ def test_a_webdataset_has_clip_record_and_prompt_of_each_sample(
     assert shards(tmp_path / "again") == shards(tmp_path / "set"), "the same table gives the same bytes"
 
 
-def test_several_files_of_a_job_are_several_clips_whose_cost_is_counted_once(table: Table, batchgen: Command) -> None:
+@pytest.mark.parametrize("is_first_delivered", [True, False])
+def test_several_files_of_a_job_are_several_clips_whose_cost_is_counted_once(
+    table: Table, batchgen: Command, is_first_delivered: bool
+) -> None:
     table.add(spec("two"))
     (intent,) = table.intend()
     table.accept(intent, "g-two", "1.5")
     (job,) = table.claim(State.GENERATING)
-    table.change(polling.finished, job, RUN, Finished(("https://x.test/1", "https://x.test/2")), table.now)
+    table.change(polling.finished, job, RUN, Finished(tuple(f"https://x.test/{n}" for n in (1, 2, 3))), table.now)
     (job,) = table.claim(State.DOWNLOADING)
-    for output in job.outputs:
+    delivered = job.outputs[:2] if is_first_delivered else job.outputs[1:]
+    for output in delivered:
         place(table, job, output, b"the same bytes", f"two-{output.number}.mp4")
     rows = [json.loads(line) for line in batchgen("export", "spring.yaml", "--format", "jsonl").stdout.splitlines()]
     assert [(row["output"], row["path"], row["cost_usd"]) for row in rows] == [
-        (1, "two-1.mp4", 1.5),
-        (2, "two-2.mp4", None),
+        (output.number, f"two-{output.number}.mp4", cost) for output, cost in zip(delivered, (1.5, None), strict=True)
     ]
     assert batchgen("export", "spring.yaml", "--format", "webdataset", "-o", "set").returncode == 0
     assert len(samples(table.folder / "set")) == 2

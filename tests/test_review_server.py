@@ -166,6 +166,17 @@ def test_a_video_in_an_object_store_is_passed_on_whole_or_in_ranges(
     assert httpx.get(video).status_code == 404
 
 
+def test_a_job_whose_first_file_is_missing_is_reviewed_by_the_next_one(batch: ReviewBatch, address: str) -> None:
+    """The service may not have the first file while the others are here."""
+    missing = update(outputs).where(outputs.c.attempt_id == batch.row("mona").attempt_id)
+    batch.change(lambda connection: connection.execute(missing.values(number=2)))
+    assert httpx.get(f"{address}video/1/1").content == CLIP
+    assert httpx.get(f"{address}video/1/2").status_code == 404
+    assert httpx.get(f"{address}poster/1").status_code == 204, "the file is there, and no video"
+    assert httpx.post(f"{address}verdicts", json=entry()).json() == {"stored": True}
+    assert current(batch) == Judgement(Verdict.PICKED)
+
+
 def test_a_link_in_the_place_of_a_video_leads_nowhere(batch: ReviewBatch, address: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("not for the page")

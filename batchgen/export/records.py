@@ -50,7 +50,7 @@ COLUMNS = {
     "parent_id": FieldKind.TEXT,
     "attempt": FieldKind.INTEGER,
     "generation_id": FieldKind.TEXT,
-    "cost_usd": FieldKind.USD,  # of the generation, on its first file, so that a sum is right
+    "cost_usd": FieldKind.USD,  # of the generation, on its first delivered file, so that a sum is right
     "charge_source": FieldKind.TEXT,
     "created_at": FieldKind.TIME,
     "sent_at": FieldKind.TIME,
@@ -85,7 +85,7 @@ def record_of(clip: Row[Any]) -> Record:
     request.pop("model", None)
     row["params"] = {name: without_inline_files(value) for name, value in request.items()}
     row["tags"] = json.loads(row["tags"])
-    if row["output"] != 1:
+    if row["output"] != row["first_output"]:
         row["cost_usd"] = None
     return {name: row[name] for name in COLUMNS}
 

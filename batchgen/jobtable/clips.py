@@ -173,16 +173,16 @@ def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[
 
 
 def attempt_of_clip(connection: Connection, batch_id: int, key: str, digest: str) -> int | None:
-    """The attempt whose first file has a SHA-256 that begins with `digest`, if it is the job's current one."""
+    """The current attempt of a job, if the SHA-256 of its first delivered file begins with `digest`."""
     row = connection.execute(CLIP, {"in_batch": batch_id, "of_key": key}).first()
     return row.attempt_id if row and row.sha256.startswith(digest) else None
 
 
-def find_file(connection: Connection, batch_id: int, row_id: int, number: int) -> ClipFile | None:
-    """One delivered file of a job's current attempt."""
-    of_job = FILES.where(jobs.c.id == row_id, outputs.c.number == number)
-    row = connection.execute(of_job, {"in_batch": batch_id}).first()
-    return to_file(row) if row and DIGEST.fullmatch(row.sha256) else None
+def find_file(connection: Connection, batch_id: int, row_id: int, place: int) -> ClipFile | None:
+    """The delivered file at a place, counted from 1, among those of a job's current attempt: `clips` has this order."""
+    rows = connection.execute(FILES_OF_JOB, {"in_batch": batch_id, "of_job": row_id})
+    files = [to_file(row) for row in rows if DIGEST.fullmatch(row.sha256)]
+    return files[place - 1] if 1 <= place <= len(files) else None
 
 
 def to_file(row: Any) -> ClipFile:
@@ -220,8 +220,12 @@ FILES = (
     .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
     .where(IN_BATCH, outputs.c.delivered_at.is_not(None))
 )
-CLIP = FILES.with_only_columns(outputs.c.attempt_id, outputs.c.sha256).where(
-    jobs.c.key == bindparam("of_key"), outputs.c.number == 1
+FILES_OF_JOB = FILES.where(jobs.c.id == bindparam("of_job")).order_by(outputs.c.number)
+CLIP = (
+    FILES.with_only_columns(outputs.c.attempt_id, outputs.c.sha256)
+    .where(jobs.c.key == bindparam("of_key"))
+    .order_by(outputs.c.number)
+    .limit(1)
 )
 COSTS = (
     select(attempts.c.job_id, attempts.c.cost_usd)

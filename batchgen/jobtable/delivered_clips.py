@@ -51,6 +51,12 @@ DELIVERED = (
 _newest = verdicts.alias("newest")
 _newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == attempts.c.id).correlate(attempts)
 _twin_output, _twin_attempt, _twin_job = outputs.alias("twin_output"), attempts.alias("twin"), jobs.alias("twin_job")
+_first = outputs.alias("first")
+_first_number = (
+    select(func.min(_first.c.number))
+    .where(_first.c.attempt_id == attempts.c.id, _first.c.delivered_at.is_not(None))
+    .correlate(attempts)
+)
 CLIPS = (
     select(
         *(batches.c.name.label("batch"), jobs.c.key.label("id"), outputs.c.number.label("output")),
@@ -64,6 +70,7 @@ CLIPS = (
             _twin_job.c.key.label("copy_of"),
         ),
         *(jobs.c.request, jobs.c.input_pointers, jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.created_at),
+        _first_number.scalar_subquery().label("first_output"),
         *(jobs.c.parent_batch, jobs.c.parent_key.label("parent_id")),
         *(attempts.c.service, attempts.c.model, attempts.c.number.label("attempt"), attempts.c.generation_id),
         *(attempts.c.intent_at.label("sent_at"), attempts.c.answered_at.label("accepted_at"), attempts.c.finished_at),

@@ -33,9 +33,9 @@ FIELDS = (
 )
 """The names of the values in a clip's row, in their order. Empty values at the end of a row are left out.
 
-`row` is the row's id in the table, `clip` names the first file by its content. `folder` and `name` make its path; a
-name that is the job's id with `.mp4` is left out. `length` is the file's, in seconds; `seconds` the time that the
-generation took. `ended` and `judged` are Unix times. `more` has the paths of further files.
+`row` is the row's id in the table, `clip` names the first delivered file by its content. `folder` and `name` make its
+path; a name that is the job's id with `.mp4` is left out. `length` is the file's, in seconds; `seconds` the time that
+the generation took. `ended` and `judged` are Unix times. `more` has the paths of further files.
 """
 
 

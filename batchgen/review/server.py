@@ -81,8 +81,8 @@ class Review:
 
     async def video(self, request: Request) -> Response:
         """A delivered file. Its path is judged again here, and no link is followed."""
-        row_id, number = row_of(request), min(request.path_params["number"], ROW_MAX)
-        file = await self.database.read(clips.find_file, self.batch.id, row_id, number)
+        place = request.path_params["place"]
+        file = await self.database.read(clips.find_file, self.batch.id, row_of(request), place)
         if file is None:
             raise HTTPException(404)
         try:
@@ -98,7 +98,7 @@ class Review:
             return OpenFileResponse(folder.open(name_of(file.path), os.O_RDONLY), folder.path / name_of(file.path))
 
     async def show_poster(self, request: Request) -> Response:
-        """The poster of a job's first file, made now where there is none yet."""
+        """The poster of a job's first delivered file, made now where there is none yet."""
         file = await self.database.read(clips.find_file, self.batch.id, row_of(request), 1)
         if file is None:
             raise HTTPException(404)
@@ -164,7 +164,7 @@ class Review:
         """The ASGI application. Everything lies below the token; without it, nothing is there."""
         routes = [
             Route("/", self.page),
-            Route("/video/{row:int}/{number:int}", self.video),
+            Route("/video/{row:int}/{place:int}", self.video),
             Route("/poster/{row:int}", self.show_poster),
             Route("/job/{row:int}", self.job),
             Route("/changes", self.changes),
