@@ -26,8 +26,8 @@ def by_path(request: Request) -> bytes:
     return FILES.get(request.path, answer(404))
 
 
-def generation_of(table: Table, *urls: str) -> None:
-    table.bring(State.GENERATING)
+def generation_of(table: Table, *urls: str, key: str = "mona") -> None:
+    table.bring(State.GENERATING, key)
     (job,) = table.claim(State.GENERATING)
     table.change(polling.finished, job, RUN, Finished(urls), table.now)
 
@@ -47,11 +47,21 @@ async def test_every_file_of_a_generation_is_delivered_and_the_job_is_done_with_
     assert table.row().output_path == "mona.mp4"
     assert [(file.number, file.path, file.bytes, file.sha256) for file in table.outputs()] == [
         (1, "mona.mp4", len(CLIP), hashlib.sha256(CLIP).hexdigest()),
-        (2, "mona-2.mp4", len(OTHER), hashlib.sha256(OTHER).hexdigest()),
+        (2, "mona+2.mp4", len(OTHER), hashlib.sha256(OTHER).hexdigest()),
     ]
     assert (table.folder / "mona.mp4").read_bytes() == CLIP
-    assert (table.folder / "mona-2.mp4").read_bytes() == OTHER
+    assert (table.folder / "mona+2.mp4").read_bytes() == OTHER
     assert table.story()[-2:] == ["downloading", "done"], "one event, with the last file"
+
+
+async def test_the_second_file_of_a_job_and_its_second_take_have_different_names(table: Table, clock: Clock) -> None:
+    async with serving(by_path) as wire:
+        for key in ("mona", "mona-2"):
+            generation_of(table, f"{wire.base_url}/1.mp4", f"{wire.base_url}/2.mp4", key=key)
+            async with downloading(context_of(table, ScriptedService())) as stage:
+                await turn(stage)
+    paths = [file.path for file in table.outputs()]
+    assert paths == ["mona.mp4", "mona+2.mp4", "mona-2.mp4", "mona-2+2.mp4"]
 
 
 async def test_a_file_that_was_delivered_is_not_requested_again_for_the_sake_of_another(
@@ -123,7 +133,7 @@ async def test_each_file_gets_the_new_address_of_its_own_number(table: Table, cl
         async with downloading(context_of(table, service)) as stage:
             await turn(stage)
     assert (table.folder / "mona.mp4").read_bytes() == CLIP
-    assert (table.folder / "mona-2.mp4").read_bytes() == OTHER
+    assert (table.folder / "mona+2.mp4").read_bytes() == OTHER
 
 
 @pytest.mark.parametrize(

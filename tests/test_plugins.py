@@ -47,10 +47,10 @@ def test_a_manifest_runs_from_check_to_done_on_a_service_that_batchgen_does_not_
     jobs = rows(tmp_path / "batchgen.db", f"{JOBS} ORDER BY jobs.id, outputs.number")
     assert [(job["key"], job["state"], job["path"]) for job in jobs] == [
         ("lighthouse", "done", "m/lighthouse.mp4"),
-        ("lighthouse", "done", "m/lighthouse-2.mp4"),
+        ("lighthouse", "done", "m/lighthouse+2.mp4"),
         ("refused", "failed", None),
         ("balloon", "done", "m/balloon.mp4"),
-        ("balloon", "done", "m/balloon-2.mp4"),
+        ("balloon", "done", "m/balloon+2.mp4"),
     ]
     assert all((tmp_path / job["path"]).stat().st_size == job["bytes"] for job in jobs if job["path"])
     attempts = rows(tmp_path / "batchgen.db", "SELECT * FROM attempts WHERE generation_id IS NOT NULL")

@@ -14,7 +14,9 @@ LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
 """Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
 LONGEST_PATH = 1_000
 """Bytes of a path: macOS takes 1,024, with the manifest's folder; S3 takes 1,024 for a key."""
-SPARE = len("-999") + len("~99") + len(".unplayable")
+FILE = "+"
+"""Stands before the number of a generation's further file: clip+2.mp4. The second take of a job is clip-2.mp4."""
+SPARE = len(f"{FILE}999") + len("~99") + len(".unplayable")
 """Bytes that a manifest leaves of both, for what is added to its output: the number of a generation's further file, of
 a name that is taken, and the mark of a file that does not play."""
 TABLE = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
