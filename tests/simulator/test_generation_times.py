@@ -12,7 +12,7 @@ from batchgen.simulator.aimlapi.models import clip_seconds
 from batchgen.simulator.faults import uniform
 from batchgen.simulator.service import generation_seconds
 
-from .client import MASTER, STANDARD, accepted, create, simulated
+from .client import MASTER, STANDARD, UNIVERSAL, accepted, create, simulated
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_four_of_five_generations_end_within_the_documented_range(
 def test_the_length_of_a_clip_is_a_number_or_digits_and_five_seconds_by_default(
     params: dict[str, object], seconds: float
 ) -> None:
-    assert clip_seconds(params) == seconds
+    assert clip_seconds("unknown", UNIVERSAL, params) == seconds
 
 
 async def test_the_same_job_takes_as_long_again_only_under_the_same_seed() -> None:

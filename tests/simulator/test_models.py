@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from batchgen.catalogue import models
+from batchgen.catalogue import endpoints, models
+from batchgen.jobtable.pricelist import PriceList
+from batchgen.simulator.aimlapi.generations import parse
+from batchgen.simulator.aimlapi.models import clip_seconds, price
+from batchgen.simulator.ledger import usd
 
-from .client import MASTER, STANDARD, simulated
+from .client import MASTER, STANDARD, UNIVERSAL, simulated
 
 ALIAS = "kling-video/v2.1/master/image-to-video"
 
@@ -35,6 +41,23 @@ async def test_prices_come_in_three_shapes_and_are_what_a_create_costs() -> None
         assert {row["pricing"]["kind"] for row in rows} == {"fixed", "variants", "variable"}
         (variant, _) = next(row["pricing"]["variants"] for row in rows if row["id"] == STANDARD)
         assert variant == {"when": {"duration": "5"}, "price": 0.2941, "unit": "video", "per": 1}
+
+
+async def test_a_create_without_a_length_costs_what_the_runner_expects_of_it() -> None:
+    """A run with a cap on its cost would break it otherwise."""
+    async with simulated() as client:
+        rows = (await client.get("/v1/models", params={"include": "pricing"})).json()["data"]
+    listed = PriceList(listed={row["id"]: json.dumps(row["pricing"]) for row in rows})
+    expected, charged = {}, {}
+    for model, path in [(name, path) for name in models() for path in endpoints(name)]:
+        params = {"model": model, "prompt": "x"}
+        if quoted := listed.quote(model, path, json.dumps(params)):
+            expected[model, path] = quoted
+            charged[model, path] = usd(price(model, clip_seconds(model, path, params)))
+    assert charged == expected
+    assert len(expected) > 100
+    request, _ = parse(UNIVERSAL, b'{"model": "openai/sora-2-t2v", "prompt": "x"}')
+    assert usd(request.micro_usd) == expected["openai/sora-2-t2v", UNIVERSAL] == Decimal("1.68")
 
 
 async def test_the_catalogue_is_sent_again_only_when_it_differs() -> None:

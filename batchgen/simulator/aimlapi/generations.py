@@ -148,7 +148,7 @@ def parse(path: str, body: bytes) -> tuple[GenerationRequest, Images]:
     except (ValueError, RecursionError):  # no JSON, nested too deep, or text that is not Unicode
         raise HTTPException(400, "the body is not valid JSON") from None
     model = ALIASES.get(str(params["model"]), str(params["model"]))
-    seconds = clip_seconds(params)
+    seconds = clip_seconds(model, path, params)
     request = GenerationRequest(
         model=model,
         endpoint=path,

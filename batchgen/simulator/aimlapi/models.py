@@ -7,7 +7,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from batchgen.catalogue import endpoint, models, schema
+from batchgen.catalogue import endpoint, models, schema, with_defaults
 from batchgen.catalogue.register import ALIASES
 from batchgen.simulator.calls import Call
 from batchgen.simulator.ledger import usd
@@ -16,7 +16,7 @@ from batchgen.simulator.service import SimulatedService, generation_seconds
 VIDEO = "internal/video-generations/submit"
 MICRO_USD_PER_SECOND = {"kling.*master": 294_000, "kling": 58_820, "veo|sora": 420_000, "": 105_000}
 """The price of a second of the clip: the first pattern that the model's name contains decides."""
-DEFAULT_CLIP_SECONDS = 5.0
+DEFAULT_CLIP_SECONDS = 5.0  # of a model that has no default
 QUANTILES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99}
 METRICS_WINDOW_SECONDS = 86_400
 ALIASES_MAX = 100  # the service's own limit for one request of metrics
@@ -28,10 +28,11 @@ def price(model: str, seconds: float) -> int:
     return round(rate * seconds)
 
 
-def clip_seconds(params: dict[str, object]) -> float:
-    """The length that a request asks for, as a number or as digits."""
+def clip_seconds(model: str, path: str, params: dict[str, Any]) -> float:
+    """The length that a request asks for, as a number or as digits; where it names none, the model's default."""
+    duration = with_defaults(model, path, params).get("duration", DEFAULT_CLIP_SECONDS)
     try:
-        return max(1.0, float(str(params.get("duration", DEFAULT_CLIP_SECONDS))))
+        return max(1.0, float(str(duration)))
     except ValueError:
         return DEFAULT_CLIP_SECONDS
 
