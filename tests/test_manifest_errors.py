@@ -293,9 +293,13 @@ GOLDEN = {
     ),
     "a tag": (
         f"batch: !!python/name:os.system x\njobs: [{MINIMAL}]\n",
-        "1:8 YAML tags are not read: `tag:yaml.org,2002:python/name:os.system` | take the tag away",
+        "1:8 YAML tags are not read: `tag:yaml.org,2002:python/name:os.system`"
+        " | take the tag away, or put a text that begins with ! in quotes",
     ),
-    "an unknown anchor": ("jobs: [*x]\n", "1:8 there is no anchor `&x` above"),
+    "an unknown anchor": (
+        "jobs: [*x]\n",
+        "1:8 there is no anchor `&x` above | put a text that begins with * in quotes",
+    ),
     "a value inside itself": (
         f"jobs: [{{id: one, model: {STANDARD}, image_url: a.png, dynamic_masks: &m [*m]}}]\n",
         "1:104 `*m` stands inside the value that it names",
@@ -312,7 +316,8 @@ GOLDEN = {
     "YAML that does not parse, after another problem": (
         "servise: x\njobs:\n  - id: [one\n    model: x\n",
         "1:1 a manifest has no key `servise` | did you mean service?\n"
-        "4:10 this is not YAML: while parsing a flow sequence did not find expected ',' or ']'",
+        "4:10 this is not YAML: while parsing a flow sequence did not find expected ',' or ']'"
+        " | a comma is missing before this, or the [ on 3:9 is not closed; put a text that begins with [ in quotes",
     ),
     "a tab as indentation": (
         "jobs:\n\t- id: one\n",
@@ -329,6 +334,45 @@ GOLDEN = {
 @pytest.mark.parametrize(("text", "expected"), GOLDEN.values(), ids=GOLDEN)
 def test_an_invalid_manifest_is_reported(folder: Path, text: str | bytes, expected: str) -> None:
     assert reported(folder, text) == expected
+
+
+QUOTED = "put a text that begins with {} in quotes"
+DOUBLE, SINGLE = "inside double quotes write", "inside single quotes write a quote twice"
+COLUMN = "write this key in the same column as the other keys of its job"
+VERSIONS, COMMA = "git has left two versions here", "a comma is missing before this, or the {} is not closed"
+COMMENT = "in YAML a comment begins with #"
+SLIPS = {
+    **{f"a text with {char}": (f"- id: a\n  prompt: {char} turn", 3, QUOTED.format(char)) for char in "%@*&-?>|!`"},
+    "a template without quotes": ("- id: a\n  prompt: {{ title }} turns", 3, QUOTED.format("{{")),
+    "one with a brace": ("- id: a\n  prompt: {slow} turn", 3, QUOTED.format("{")),
+    "a bracket that stays open": ("- id: a\n  prompt: [slow turn\n  seed: 5", 4, QUOTED.format("[")),
+    "double quotes inside": ('- id: a\n  prompt: "he said "hi" to me"', 3, DOUBLE),
+    "single quotes inside": ("- id: a\n  prompt: 'it's raining'", 3, SINGLE),
+    "a quote without an end": ('- id: a\n  prompt: "x\n- id: b', 3, "this quote has no end"),
+    "a key too far right": ("- id: a\n   prompt: x", 3, COLUMN),
+    "a key too far left": (" - id: a\n  prompt: x", 3, "write it in the same column"),
+    "a dash without a space": (" -id: a\n   prompt: x", 3, "put a space behind the dash"),
+    "an en dash": ("\u2013 id: a\n  prompt: x", 3, "begin an item of a list with a hyphen and a space"),
+    "a colon without a space": ("- id: a\n  prompt:x\n", 3, "put a space behind the colon"),
+    "the same in the first key": ("- id:a\n  prompt: x", 3, "put a space behind the colon, on the line above"),
+    "a key without a colon": ("- id: a\n  prompt\n  seed: 1", 3, "a key has a colon and a space behind it"),
+    "a full-width colon": ("- id: a\n  prompt\uff1ax\n", 3, "write a plain colon and a space"),
+    "a no-break space": ("- id: a\n  prompt:\u00a0x\n", 3, "write a plain space behind the colon"),
+    "a colon in braces": ("- {id: a, prompt: b: c}", 2, "put a text that holds a colon and a space in quotes"),
+    "a comment in braces": ("- {id: a, prompt: x #1 red}\n", 3, "the rest of line 2 from # on is a comment"),
+    "a brace that stays open": ("- {id: a\n- {id: b}", 3, COMMA.format("{ on 2:3")),
+    "versions of git": ("<<<<<<< HEAD\n- id: a\n=======\n- id: b\n>>>>>>> other", 2, VERSIONS),
+    "a fence": ("- id: a\n```", 3, "remove the line"),
+    "a comment of C": (' [{"id": "a"}, /* b */ {"id": "b"}]', 2, COMMENT),
+    "objects without a comma": (' [{"id": "a"}\n {"id": "b"}]', 3, COMMA.format("[ on 2:2")),
+    "a file that is cut": (' [{"id": "a"}\n', 3, "the file ends before the [ on 2:2 is closed"),
+}
+
+
+@pytest.mark.parametrize(("jobs", "line", "hint"), SLIPS.values(), ids=SLIPS)
+def test_a_slip_of_yaml_has_a_hint_at_its_line(folder: Path, jobs: str, line: int, hint: str) -> None:
+    problem = problems(folder, f"jobs:\n{jobs}")[-1]
+    assert (problem.line, hint in problem.hint) == (line, True), problem.hint
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file(folder: Path) -> None:

@@ -223,8 +223,10 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         },
         "m.yaml:2:9 the template has no name `s` (r.jsonl:8)"
         " | known: batch, model and t; the columns are those of r.jsonl\n"
-        "r.jsonl:2:1 the row is not JSON: Expecting value\n"
-        'r.jsonl:3:1 a row must be an object, such as {"sku": "a-1"}\n'
+        "r.jsonl:2:1 the row is not JSON: Expecting value"
+        " | write one object a line, without brackets, commas or comments around it\n"
+        'r.jsonl:3:1 a row must be an object, such as {"sku": "a-1"}'
+        " | write one object a line, without brackets, commas or comments around it\n"
         "r.jsonl:4:1 the row has the number NaN, which JSON does not allow: write null for a value that is missing\n"
         "r.jsonl:5:1 the row has the number 1e999, which JSON does not allow\n"
         "r.jsonl:6:1 the row holds half of a surrogate pair, which is no text\n"

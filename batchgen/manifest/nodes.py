@@ -25,7 +25,7 @@ from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.scalars import LONG_INTEGER, NO_JSON_NUMBERS, NO_NUMBERS, resolve
 from batchgen.manifest.source import Position
-from batchgen.manifest.syntax_help import JSON_COMMENT, syntax_help
+from batchgen.manifest.syntax_help import VALUES, line_hint, syntax_help
 
 MAX_DEPTH = 64
 """Levels of nesting: well below Python's recursion limit; the deepest documented request has 8."""
@@ -111,7 +111,9 @@ class _Composer:
             self.stop(Position(1, 1), "the manifest is empty", "a manifest has a list of jobs under `jobs:`")
         start = self.event()
         if type(start) is not MappingStartEvent:
-            self.stop(Position.of(start), "a manifest is a mapping", "begin with a key such as `jobs:`")
+            at = Position.of(start)
+            hint = line_hint(self.diagnostics.source.line(at.line)) or "begin with a key such as `jobs:`"
+            self.stop(at, "a manifest is a mapping", hint)
         self.refuse_tag(start)
         seen: dict[str, Event] = {}
         while type(key := self.event()) is not MappingEndEvent:
@@ -179,7 +181,7 @@ class _Composer:
         event = self.event
         while type(key := event()) is not MappingEndEvent:
             if type(key) is not ScalarEvent:
-                self.stop(Position.of(key), "a key must be text")
+                self.refuse_key(key)
             if key.tag is not None:
                 self.refuse_tag(key)
             name = key.value
@@ -224,7 +226,7 @@ class _Composer:
 
     def alias(self, event: Event, depth: int) -> Node:
         if event.anchor not in self.anchors:
-            self.stop(Position.of(event), f"there is no anchor `&{event.anchor}` above")
+            self.stop(Position.of(event), f"there is no anchor `&{event.anchor}` above", VALUES["*"])
         node = self.anchors[event.anchor]
         if node is None:
             self.stop(Position.of(event), f"`*{event.anchor}` stands inside the value that it names")
@@ -265,9 +267,18 @@ class _Composer:
             hint = "put a text that holds a comma in quotes"
             self.diagnostics.add(key, f"`{key.value[:100]}` has no value", hint)
 
+    def refuse_key(self, key: Event) -> NoReturn:
+        at = Position.of(key)
+        is_template = self.diagnostics.source.line(at.line)[: at.column].endswith("{{")
+        self.stop(at, "a key must be text", "put a text that begins with {{ in quotes" if is_template else "")
+
     def refuse_tag(self, event: Event) -> None:
         if event.tag is not None:
-            self.diagnostics.add(event, f"YAML tags are not read: `{event.tag[:100]}`", "take the tag away")
+            self.diagnostics.add(
+                event,
+                f"YAML tags are not read: `{event.tag[:100]}`",
+                "take the tag away, or put a text that begins with ! in quotes",
+            )
 
     def stop(self, position: Position, message: str, hint: str = "") -> NoReturn:
         self.diagnostics.add(position, message, hint)
@@ -280,10 +291,4 @@ class _Composer:
             offset = len(source.text.encode()[: error.position].decode())
             message = f"the character U+{error.character:04X} cannot stand in YAML"
             self.stop(source.position_of(offset), message, "remove it")
-        mark: Any = error.problem_mark or error.context_mark
-        position = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
-        line = self.diagnostics.source.line(position.line)
-        message, hint = syntax_help(error, line, position.column - 1)
-        if JSON_COMMENT.search(self.diagnostics.source.text) and self.no_values != NO_NUMBERS:
-            hint = hint or "JSON has no comments; in YAML a comment begins with #"
-        self.stop(position, message, hint)
+        self.stop(*syntax_help(error, self.diagnostics.source))

@@ -31,6 +31,7 @@ TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
 """The first line that PowerShell's Export-Csv writes."""
 LONE_RETURN = re.compile(rb"\r(?!\n)")
 SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
+ONE_OBJECT = "write one object a line, without brackets, commas or comments around it"
 LONGEST_INTEGER = 19
 """Digits of a whole number in JSON: more do not fit into 64 bits."""
 
@@ -207,7 +208,8 @@ class RowsFile:
             try:
                 row = DECODER.decode(text)
                 if type(row) is not dict:
-                    raise ValueError('a row must be an object, such as {"sku": "a-1"}')
+                    self.report(number, 'a row must be an object, such as {"sku": "a-1"}', ONE_OBJECT)
+                    continue
                 if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(row, MAX_DEPTH):
                     raise RecursionError
                 if all(value is None or value == "" for value in row.values()):
@@ -215,7 +217,7 @@ class RowsFile:
                 if "\\ud" in text.lower():
                     json.dumps(row, ensure_ascii=False, default=str).encode()
             except json.JSONDecodeError as error:
-                self.report(number, f"the row is not JSON: {error.msg}", column=error.colno)
+                self.report(number, f"the row is not JSON: {error.msg}", ONE_OBJECT, error.colno)
             except UnicodeEncodeError:
                 self.report(number, "the row holds half of a surrogate pair, which is no text")
             except RecursionError:
