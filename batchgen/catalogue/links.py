@@ -8,6 +8,8 @@ from batchgen.catalogue import register
 from batchgen.catalogue.pointers import join
 
 Medium = Literal["image", "video", "audio"]
+NOUNS: dict[str, str] = {"image": "an image", "video": "a video", "audio": "a sound"}
+"""What messages call each medium."""
 
 IMAGES = {
     *("image_url", "image_urls", "image_list", "last_image_url", "tail_image_url", "first_frame_image"),

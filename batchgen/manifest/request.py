@@ -8,6 +8,7 @@ from typing import Any
 
 from batchgen import catalogue
 from batchgen.catalogue import Link, Violation, pointers
+from batchgen.catalogue.links import NOUNS
 from batchgen.catalogue.rules import image_fault, schemes
 from batchgen.catalogue.wording import suggestion
 from batchgen.catalogue.written import Written, plain, trimmed
@@ -34,7 +35,6 @@ DAMAGE = re.compile("[\0\ufffd]")
 """Characters that no text has: NUL, and what programs write for a character that they have lost."""
 TEXTS = ("prompt", "negative_prompt")
 """Parameters that are texts for every service, also where the catalogue does not describe its models."""
-NOUNS = {"image": "an image", "video": "a video", "audio": "a sound"}
 
 Params = dict[str, Any]
 
