@@ -205,6 +205,13 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         "m.yaml:2:105 the template has no name `titel` (r.csv:2 and 1 more row: 3) | did you mean title?"
         " known: batch, id, index, model, sku and title; the columns are those of r.csv",
     ),
+    "a column with a name that no template can say": (
+        rows(", negative_prompt: '{{ prompt_text }}'"),
+        {"r.csv": b"sku,Prompt Text,Notes here,Notes here\na,b,c,d\n"},
+        "m.yaml:2:105 the template has no name `prompt_text` (r.csv:2) | known: batch, id, index, model and sku;"
+        " the columns are those of r.csv, where `Prompt Text` and `Notes here` must be renamed:"
+        " a name has letters, digits and _ only",
+    ),
     "a column that is a name of the matrix": (
         rows(", matrix: {t: [1]}"),
         {"r.csv": b"sku,t\na,b\n"},

@@ -4,12 +4,13 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from batchgen.catalogue.links import medium
-from batchgen.catalogue.wording import quoted
+from batchgen.catalogue.wording import listed, quoted
 from batchgen.catalogue.written import Written, shown, trimmed
 from batchgen.manifest.expressions import BadTemplate, UnknownName, may_be_empty
 from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.job_list import Entry, JobList, ManifestFile
 from batchgen.manifest.nodes import Node
+from batchgen.manifest.rows import RowsFile
 from batchgen.manifest.templates import Ambiguous
 
 NEVER_EMPTY = ("prompt", "image_url", "video_url", "audio_url")
@@ -27,6 +28,7 @@ class TemplateFiller:
         self.fields = self.entry.fields
         self.report = self.entry.report
         self.params = {name: node for name, node in self.fields.items() if name not in JOB_KEYS}
+        self.rows: RowsFile | None = None
         self.row: Values = {}
         self.broken = False
         """Whether a template of the current job could not be filled in."""
@@ -108,6 +110,13 @@ class TemplateFiller:
     def report_template(self, node: Node, error: BadTemplate) -> None:
         """Report a template that cannot be filled in: the job's parameters are not checked."""
         self.broken = True
-        rows = self.entry.origin.rows if self.entry.origin else ""
-        columns = f"; the columns are those of {rows}" if rows and isinstance(error, UnknownName) else ""
+        columns = self.columns_hint(self.rows) if self.rows and isinstance(error, UnknownName) else ""
         self.report(node, str(error), f"{error.hint}{columns}")
+
+    def columns_hint(self, rows: RowsFile) -> str:
+        """Where the names of the columns come from, and which columns have none that a template can use."""
+        hint = f"; the columns are those of {rows.name}"
+        if not rows.unusable:
+            return hint
+        names = listed([f"`{name[:100]}`" for name in rows.unusable])
+        return f"{hint}, where {names} must be renamed: a name has letters, digits and _ only"

@@ -47,6 +47,7 @@ class JobBuilder(TemplateFiller):
         expanded = expansion(self.fields, file.folder, file.diagnostics)
         if expanded is None or self.repeats_its_id(expanded):
             return
+        self.rows = expanded.rows
         for self.row, self.entry.origin in expanded.variants():
             self.jobs.append(self.spec(), values)
 

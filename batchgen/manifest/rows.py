@@ -94,6 +94,8 @@ class RowsFile:
         source = RowsText(shown, raw)
         self.diagnostics = diagnostics.of_rows(source)
         self.raw = source.raw
+        self.unusable: list[str] = []
+        """The columns whose names no template can say."""
         self.row_chars = 0
         """The length of the current row so far; a quoted field may have line ends in it."""
 
@@ -193,7 +195,8 @@ class RowsFile:
         if len(names) > bounds.COLUMNS:
             message = f"the header has {len(names):,} columns; at most {bounds.COLUMNS:,} are allowed"
             self.stop(line, message, "leave out the columns that no template uses")
-        for name in sorted({name for name in names if name and names.count(name) > 1}):
+        self.unusable = [name for name in dict.fromkeys(names) if name and not NAME.fullmatch(name)]
+        for name in sorted({name for name in names if NAME.fullmatch(name) and names.count(name) > 1}):
             self.stop(line, f"the header has the column `{name[:100]}` twice", "rename one of them")
         if not any(NAME.fullmatch(name) for name in names):
             separated = any("|" in name for name in names)
