@@ -242,8 +242,8 @@ def frames(tmp_path: Path) -> Path:
 def test_a_pattern_finds_files_and_follows_no_links_below_a_double_star(
     frames: Path, pattern: str, files: list[str]
 ) -> None:
-    assert matching_files(frames, pattern) == files
-    assert matching_files(Path("/"), f"{frames}/{pattern}") == [str(Path(frames, name)) for name in files]
+    assert matching_files(frames, pattern)[0] == files
+    assert matching_files(Path("/"), f"{frames}/{pattern}")[0] == [str(Path(frames, name)) for name in files]
 
 
 def test_a_pattern_that_looks_at_too_many_files_is_refused(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_pattern_that_looks_at_too_many_files_is_refused(tmp_path: Path) -> No
         folder.mkdir()
         for number in range(20):
             (folder / str(number)).touch()
-    assert matching_files(tmp_path, "**/" * 3 + "no such file") == []
+    assert matching_files(tmp_path, "**/" * 3 + "no such file") == ([], [])
     with pytest.raises(InvalidValue, match="more than 200,000 files"):
         matching_files(tmp_path, "**/" * 40 + "*.png")
     with pytest.raises(InvalidValue, match="more than 64 parts"):

@@ -264,7 +264,7 @@ GOLDEN = {
         "9:24 an image must be a link (http, https), a data URI or a local path\n"
         "10:24 this is not a path\n"
         "11:24 a link has no spaces and names a host | such as https://example.com/a.png\n"
-        "12:24 there is no such file beside the manifest: ~/a.png",
+        "12:24 there is no such file: ~/a.png | ~ is the home folder of the user who runs this",
     ),
     "a local video": (
         "jobs: [{id: one, model: runway/gen4_aleph, prompt: x, video_url: v.mp4}]\n",

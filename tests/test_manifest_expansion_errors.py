@@ -212,6 +212,12 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         " the columns are those of r.csv, where `Prompt Text` and `Notes here` must be renamed:"
         " a name has letters, digits and _ only",
     ),
+    "such a column in a template": (
+        rows(", negative_prompt: '{{ Prompt Text }}'"),
+        {"r.csv": b"sku,Prompt Text\na,b\n"},
+        "m.yaml:2:105 the template cannot be filled in: unexpected identifier, expected end of variable block (r.csv:2)"
+        " | the columns are those of r.csv, where `Prompt Text` must be renamed: a name has letters, digits and _ only",
+    ),
     "a column that is a name of the matrix": (
         rows(", matrix: {t: [1]}"),
         {"r.csv": b"sku,t\na,b\n"},
@@ -255,6 +261,14 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         {"r.csv": b"sku\nr\n"},
         "m.yaml:2:96 the video would be written over a file of rows: r.csv (r.csv:2)",
     ),
+}
+
+GLOBS = {
+    "*.PNG": "capital letters count: a.png",
+    "dir.csv/": "this is a folder: write dir.csv/* for the files in it",
+    "~/*.png": "~ and variables of the shell are not filled in; write the path relative to the manifest",
+    "x\\*.png": "write / in place of \\",
+    "*.{jpg,png}": "a pattern has no {…}: write *.* for files of every kind, or a matrix for each kind",
 }
 
 INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
@@ -332,6 +346,20 @@ def test_a_mistake_in_rows_is_reported(folder: Path, text: str, files: dict[str,
 @pytest.mark.parametrize(("text", "files", "expected"), INCLUDES.values(), ids=INCLUDES)
 def test_a_mistake_in_an_include_is_reported(folder: Path, text: str, files: dict[str, bytes], expected: str) -> None:
     assert reported(folder, text, files) == expected
+
+
+@pytest.mark.parametrize(("pattern", "hint"), GLOBS.items(), ids=GLOBS)
+def test_a_glob_without_a_match_has_a_hint(folder: Path, pattern: str, hint: str) -> None:
+    text = job(f"matrix: {{s: {{glob: '{pattern}'}}}}")
+    assert reported(folder, text, {}) == f"m.yaml:2:92 no file matches {pattern} | {hint}"
+
+
+def test_a_glob_that_leaves_out_an_ending_in_capitals_warns(folder: Path) -> None:
+    for name in ("b.PNG", ".c.PNG", ".d.png"):
+        (folder / name).touch()
+    (folder / "m.yaml").write_text(job("matrix: {s: {glob: '*.png'}}", "'{{ s.stem }}'"))
+    (warning,) = reader.read(folder / "m.yaml").warnings
+    assert "*.png leaves out 1 file, as capital letters count: b.PNG" in warning
 
 
 def test_one_mistake_in_ten_thousand_rows_is_reported_once(folder: Path) -> None:

@@ -115,6 +115,12 @@ def test_an_unsafe_path_is_refused(path: str, reason: str) -> None:
     assert reason in (path_fault(path, SPARE) or "")
 
 
+@pytest.mark.parametrize("path", ["~/x.mp4", "$HOME/x.mp4", "${HOME}/x.mp4", "%USERPROFILE%/x.mp4"])
+def test_an_output_that_a_shell_would_fill_in_is_refused(tmp_path: Path, path: str) -> None:
+    (message,) = messages(tmp_path, f"id: one, output: '{path}'")
+    assert "~ and variables of the shell are not filled in" in message
+
+
 def test_an_unsafe_path_is_reported_where_it_is_written_else_at_the_id(tmp_path: Path) -> None:
     assert messages(tmp_path, "id: '../../x'") == ["3:10 the output path leaves the manifest's folder"]
     assert messages(tmp_path, "id: one, output: '../{{ id }}.mp4'") == [

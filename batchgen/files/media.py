@@ -66,7 +66,9 @@ NO_IMAGES: tuple[tuple[str, str], ...] = (
 """The first bytes of files that people take for images, and what to do about each."""
 NO_IMAGE_PATTERNS = [(re.compile(pattern.encode(), re.DOTALL | re.IGNORECASE), reason) for pattern, reason in NO_IMAGES]
 CUT_OFF = "the image is cut off: its end is missing"
-MISSING = "there is no such file beside the manifest"
+MISSING = "there is no such file"
+WHOLE_PATH = re.compile(r"[/~]|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
+"""The beginning of a path that is not relative to the manifest."""
 URL_SAFE = str.maketrans("-_", "+/")
 """From the alphabet of base64 in links to the plain one."""
 CONTAINERS = {
@@ -107,7 +109,8 @@ def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
         with open_input(folder / path, MEDIA_BYTES, medium) as file:
             return inspect_content(file, medium)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputFault(f"{MISSING}: {path[:200]}") from None
+        where = "" if WHOLE_PATH.match(path) else " beside the manifest"
+        raise InputFault(f"{MISSING}{where}: {path[:200]}") from None
     except PermissionError:
         raise InputFault("the file may not be read") from None
     except (OSError, ValueError) as error:

@@ -6,12 +6,13 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from batchgen.catalogue.wording import quoted
+from batchgen.catalogue.wording import listed, plural, quoted
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.file_pattern import matching_files
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, written
+from batchgen.manifest.path_help import glob_hint
 from batchgen.manifest.rows import RowsFile
 from batchgen.manifest.source import InvalidValue
 
@@ -104,15 +105,20 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
 
 def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
     try:
-        matches = matching_files(folder.path, node.value)
+        matches, others = matching_files(folder.path, node.value)
     except InvalidValue as error:
         diagnostics.add(node, str(error), error.hint)
         return []
     except (OSError, ValueError) as error:
         diagnostics.add(node, f"the glob cannot be read: {getattr(error, 'strerror', None) or error}")
         return []
+    capitals = f"capital letters count: {listed(others)[:200]}"
     if not matches:
-        diagnostics.add(node, f"no file matches {node.value[:200]}", "the path is relative to the manifest's folder")
+        hint = capitals if others else glob_hint(folder.path, node.value)
+        diagnostics.add(node, f"no file matches {node.value[:200]}", hint)
+    elif others:
+        hint = "write both cases in brackets to take them too, such as *.[jJ][pP][gG]"
+        diagnostics.warn(node, f"{node.value[:200]} leaves out {plural(len(others), 'file')}, as {capitals}", hint)
     for match in matches:
         if not match.isprintable():
             diagnostics.add(node, "a file's name holds characters that cannot be printed", ascii(match)[1:201])

@@ -5,7 +5,7 @@ Other than `glob` of the standard library, `**` follows no links to folders, whi
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
@@ -15,9 +15,10 @@ from batchgen.manifest.source import InvalidValue
 MAGIC = re.compile(r"[*?\[]")
 
 
-def matching_files(folder: Path, pattern: str) -> list[str]:
+def matching_files(folder: Path, pattern: str) -> tuple[list[str], list[str]]:
     """The paths of the files that match, relative to `folder` where the pattern is, sorted.
 
+    Beside them those that would match if the letters of their ending were in the other case, as in B.JPG.
     A name that begins with a dot matches only a pattern that does. Raises InvalidValue where there are too many to look
     at, and OSError.
     """
@@ -26,16 +27,23 @@ def matching_files(folder: Path, pattern: str) -> list[str]:
     if len(parts) > bounds.GLOB_DEPTH:
         raise InvalidValue(f"the pattern has more than {bounds.GLOB_DEPTH} parts")
     if not parts:
-        return []
+        return [], []
     if parts[-1] == "**":
         parts = (*parts, "*")
-    return sorted(set(search.below("", parts)))
+    return sorted(set(search.below("", parts))), sorted(search.other_case)
+
+
+def in_other_case(name: str, matches: Callable[[str], object]) -> bool:
+    """Whether a file's name matches with its ending in small or in capital letters."""
+    stem, dot, ending = name.rpartition(".")
+    return bool(stem) and any(matches(f"{stem}{dot}{spelt}") for spelt in (ending.lower(), ending.upper()))
 
 
 class _Search:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries = 0
+        self.other_case: set[str] = set()
         self.searched: set[tuple[str, int]] = set()
         """The folders with the number of parts that were left of the pattern: several `**` lead to one many times."""
 
@@ -62,6 +70,10 @@ class _Search:
                         yield from self.below(f"{prefix}{entry.name}/", rest)
                     elif not rest and entry.is_file():
                         yield f"{prefix}{entry.name}"
+                elif (
+                    not (rest or entry.name.startswith(".")) and in_other_case(entry.name, matches) and entry.is_file()
+                ):
+                    self.other_case.add(f"{prefix}{entry.name}")
 
     def folders(self, prefix: str, depth: int) -> Iterator[str]:
         """A folder and all folders in it, links and hidden ones left out."""

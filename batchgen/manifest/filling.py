@@ -110,12 +110,15 @@ class TemplateFiller:
     def report_template(self, node: Node, error: BadTemplate) -> None:
         """Report a template that cannot be filled in: the job's parameters are not checked."""
         self.broken = True
-        columns = self.columns_hint(self.rows) if self.rows and isinstance(error, UnknownName) else ""
-        self.report(node, str(error), f"{error.hint}{columns}")
+        names_column = isinstance(error, UnknownName) or (
+            self.rows is not None and any(name in node.text for name in self.rows.unusable)
+        )
+        columns = self.columns_hint(self.rows) if self.rows and names_column else ""
+        self.report(node, str(error), "; ".join(filter(None, (error.hint, columns))))
 
     def columns_hint(self, rows: RowsFile) -> str:
         """Where the names of the columns come from, and which columns have none that a template can use."""
-        hint = f"; the columns are those of {rows.name}"
+        hint = f"the columns are those of {rows.name}"
         if not rows.unusable:
             return hint
         names = listed([f"`{name[:100]}`" for name in rows.unusable])

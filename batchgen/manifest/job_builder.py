@@ -19,6 +19,7 @@ from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
 from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
 from batchgen.manifest.nodes import Node
+from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import Position
 from batchgen.manifest.templates import templated
@@ -209,7 +210,7 @@ class JobBuilder(TemplateFiller):
                 return None
         # A path of the job's own is reported there; a path by a shared template is reported at the id.
         place = location if location and self.entry.own("output") else id_location
-        if fault := path_fault(path, SPARE):
+        if fault := home_fault(path) or path_fault(path, SPARE):
             place.report(fault, f"the path would be {path[:200]}")
             return None
         path = tidy(path)

@@ -1,7 +1,6 @@
 """The files of a batch, the entries in them, and the list of jobs: their specs, and what no two jobs may share."""
 
 import os
-import re
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from batchgen.manifest.header import Header
 from batchgen.manifest.job_keys import MOST_JOBS
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.outputs import Outputs
+from batchgen.manifest.path_help import missing_hint
 from batchgen.manifest.source import Marked, Position
 from batchgen.manifest.templates import Templates
 
@@ -84,17 +84,6 @@ class Entry:
 
     def report(self, where: Marked, message: str, hint: str = "") -> None:
         self.file.diagnostics.add(where, message, hint, self.origin)
-
-
-def missing_hint(path: str) -> str:
-    """What may be meant by a path without a file."""
-    if re.match(r"(www\.|//|[\w-]+(\.[\w-]+)*\.(com|org|net|io|de|co|ai|app|dev)/)", path):
-        return "a link begins with https://"
-    if re.match(r"[A-Za-z]:[\\/]", path):
-        return "this is a path of Windows; write it relative to the manifest"
-    if path[0] in "\"'“”„‘’«" or path[-1] in "\"'“”‘’»":
-        return "take the quotes away: they are part of the path"
-    return ""
 
 
 class TooManyJobs(Exception):
