@@ -398,8 +398,16 @@ def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("link", "is_page"),
+    ("link", "is_warned_of"),
     [
+        ("http://localhost:8000/a.png", True),
+        ("https://192.168.1.5/a.png", True),
+        ("http://[::1]/a.png", True),
+        ("https://nas/a.png", True),
+        ("https://nas.local./a.png", True),
+        ("https://8.8.8.8/a.png", False),
+        ("https://my_bucket.s3.amazonaws.com:443/a.png", False),
+        ("https://bücher.example/a.png", False),
         ("https://drive.google.com/file/d/1abc/view?usp=sharing", True),
         ("https://www.dropbox.com/s/abc/cat.jpg?dl=0", True),
         ("https://github.com/a/b/blob/main/cat.png", True),
@@ -408,9 +416,17 @@ def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
         (LINK, False),
     ],
 )
-def test_a_link_to_a_page_about_a_file_is_warned_of(tmp_path: Path, link: str, is_page: bool) -> None:
+def test_a_link_that_does_not_lead_the_service_to_a_file_is_warned_of(
+    tmp_path: Path, link: str, is_warned_of: bool
+) -> None:
     warnings = read(tmp_path, f"jobs: [{{id: a, model: {STANDARD}, image_url: '{link}'}}]").warnings
-    assert bool(warnings) == is_page
+    assert bool(warnings) == is_warned_of
+
+
+@pytest.mark.parametrize("host", ["e.com:99999", "e.com:0", "-", ".", "a..b", "[::1"])
+def test_a_link_whose_host_cannot_exist_is_refused(tmp_path: Path, host: str) -> None:
+    text = f"jobs: [{{id: a, model: {STANDARD}, image_url: 'https://{host}/a.png'}}]"
+    assert f"the link has an unusable address: {host}" in refusal(tmp_path, text)
 
 
 COMMENT = "m.yaml:3:32: the rest of this line is a comment; put the text in quotes: #sunset"

@@ -16,11 +16,12 @@ from batchgen.files.input_file import InputFault
 from batchgen.files.media import is_base64
 from batchgen.files.spelling import FILE_LINK
 from batchgen.manifest import bounds
+from batchgen.manifest.hosts import is_in_own_network, is_usable
 from batchgen.manifest.job_keys import JOB_KEYS, MULTIPLIERS
 from batchgen.manifest.job_list import Entry, JobList
 from batchgen.manifest.nodes import Node
 
-HTTP = re.compile(r"https?://", re.IGNORECASE)
+HTTP = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 LINK = re.compile(r"[a-z]+://[^\s/?#]\S*", re.IGNORECASE)
 DATA = re.compile(r"data:", re.IGNORECASE)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://")
@@ -139,13 +140,18 @@ def medium_sent(jobs: JobList, entry: Entry, key: str | None, model: str, link: 
 
 
 def report_link(entry: Entry, node: Node, link: str) -> None:
-    """Report a link that cannot be one, and warn of one that leads to a page about the file."""
+    """Report a link that cannot be one, and warn of one that does not lead the service to the file."""
     if len(link) > bounds.LINK_CHARS:
         entry.report(node, f"the link has {len(link):,} characters; at most {bounds.LINK_CHARS:,} are allowed")
     elif not LINK.fullmatch(link) or not link.isprintable():
         odd = next((char for char in link if char.isspace() or not char.isprintable()), "")
         name = f": it holds {unicodedata.name(odd, f'U+{ord(odd):04X}').lower()}" if odd else ""
         entry.report(node, f"a link has no spaces and names a host{name}", "such as https://example.com/a.png")
+    elif (http := HTTP.match(link)) and not is_usable(http[1]):
+        entry.report(node, f"the link has an unusable address: {http[1][:100]}", "such as https://example.com/a.png")
+    elif http and is_in_own_network(http[1]):
+        hint = "the service fetches it itself: take a link that everybody can open, or a local image"
+        entry.warn(node, f"this link leads to a host that only your own network has: {link[:100]}", hint)
     elif PAGE.match(link):
         hint = "take the link that downloads the file itself"
         entry.warn(node, f"this link leads to a page that shows the file, not to the file: {link[:100]}", hint)
