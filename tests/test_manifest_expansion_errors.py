@@ -277,6 +277,11 @@ INCLUDES: dict[str, tuple[str, dict[str, bytes], str]] = {
         {},
         "m.yaml:1:11 there is no such manifest: no.yaml",
     ),
+    "no such manifest, beside one of a similar name, which includes it": (
+        "include: n.yaml\n",
+        {},
+        "m.yaml:1:10 there is no such manifest: n.yaml",
+    ),
     "a list of something else": (
         "include: [{a: 1}, 5]\n" + job("count: 1", "x"),
         {},

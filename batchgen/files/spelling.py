@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -74,10 +74,15 @@ class FileNames:
         return self.folders[folder]
 
 
-def similar_file(path: Path) -> str:
-    """The hint "did you mean …?" with the file whose name is nearest to that of one which is not there; "" for none."""
+def similar_file(path: Path, read_before: Container[Path] = ()) -> str:
+    """The hint "did you mean …?" with the file whose name is nearest to that of one which is not there.
+
+    "" where there is none, or where it was read before.
+    """
     similar = FileNames().similar(path.parent, path.name) if len(path.name) <= COMPARED else None
-    return f"did you mean {path.parent / similar}?" if similar else ""
+    if not similar or (path.parent / similar).resolve() in read_before:
+        return ""
+    return f"did you mean {path.parent / similar}?"
 
 
 def no_such_manifest(path: Path) -> str:

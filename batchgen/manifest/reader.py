@@ -1,7 +1,7 @@
 """Reads a manifest and the manifests that it includes."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,8 @@ def is_text(path: str) -> bool:
     return True
 
 
-def _read_manifest(path: Path) -> bytes:
-    """The bytes of a manifest. Raises InvalidValue."""
+def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
+    """The bytes of a manifest, which is none of those that were read before. Raises InvalidValue."""
     if not is_text(str(path.absolute())):
         raise InvalidValue("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
     with suppress(OSError):  # `read_bytes` has the message.
@@ -114,7 +114,7 @@ def _read_manifest(path: Path) -> bytes:
     try:
         path.lstat()
     except FileNotFoundError:
-        raise InvalidValue(missing, similar_file(path)) from None
+        raise InvalidValue(missing, similar_file(path, read_before)) from None
     except (OSError, ValueError):
         pass  # `read_bytes` has the message.
     return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
@@ -208,7 +208,7 @@ class _Reader:
             location.report(f"a batch has {most}", DIVIDE)
             return
         try:
-            source = _decode(shown, _read_manifest(path))
+            source = _decode(shown, _read_manifest(path, self.included))
         except InvalidValue as error:
             location.report(f"{error}: {node.value[:200]}", error.hint)
             return
