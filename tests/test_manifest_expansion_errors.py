@@ -183,6 +183,12 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         "r.csv:6:1 the row does not have the header's 2 fields: 4 fields (and 1 more row: 7)"
         " | put a field that holds a comma in quotes",
     ),
+    "typographic quotes": (
+        rows(),
+        {"r.csv": "sku,t\n1,“a, b”\n".encode()},
+        "r.csv:2:1 the row does not have the header's 2 fields: 3 fields"
+        ' | put a field that holds a comma in straight quotes (")',
+    ),
     "a column twice": (
         rows(),
         {"r.csv": b"sku,t,sku\na,b,c\n"},

@@ -391,6 +391,11 @@ def test_a_comment_that_was_meant_as_text_is_warned_of(tmp_path: Path, keys: str
         assert f"m.yaml:{line}:{column}: the rest of this line is a comment; put the text in quotes" in warning
 
 
+def test_typographic_quotes_around_an_id_are_warned_of(tmp_path: Path) -> None:
+    (warning,) = read(tmp_path, f"jobs: [{{id: “a”, model: {TEXT}, prompt: “x”}}]").warnings
+    assert "m.yaml:1:13: these quotes are a part of the id: “a”" in warning
+
+
 def test_a_comment_of_the_defaults_is_warned_of_once(tmp_path: Path) -> None:
     text = f"defaults:\n  prompt: sea #sunset\n  model: {TEXT}\njobs: [{{id: a}}, {{id: b}}]\nbatch: x\n"
     (warning,) = read(tmp_path, text).warnings

@@ -17,7 +17,7 @@ from batchgen.manifest.expansion import Expansion, expansion
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.filling import TemplateFiller, Values
 from batchgen.manifest.header import OUTPUT
-from batchgen.manifest.job_keys import HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
+from batchgen.manifest.job_keys import CURLY_QUOTE, HIGHEST_PRIORITY, LAST_TAKE, MULTIPLIERS, name_fault, read_name
 from batchgen.manifest.nodes import Node
 from batchgen.manifest.path_help import home_fault
 from batchgen.manifest.scalars import resolve
@@ -175,6 +175,8 @@ class JobBuilder(TemplateFiller):
             key = read_name(node, "`id`", self.entry.file.diagnostics)
         if key is None:
             return None, None
+        if CURLY_QUOTE.match(key):
+            self.entry.warn(node, f"these quotes are a part of the id: {key}", 'write straight quotes ("), or none')
         origin = self.entry.origin
         if origin and origin.take > 1 and not self.jobs.templates.uses(node, "take"):
             # The first take has no suffix: with a `count` added later, the paid job keeps its id.

@@ -24,6 +24,8 @@ HIGHEST_PRIORITY = 1_000_000
 """Priorities fit into an INTEGER column of every database."""
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 """A name that a template can use. Columns with other names are ignored."""
+CURLY_QUOTE = re.compile("[“”„]")
+"""What a word processor makes of a straight quote: here it is a part of the text."""
 
 LONGEST_NAME = 200
 """Characters of a batch's name, a job's id or a tag. `outputs` bounds the bytes of the file names made of them."""

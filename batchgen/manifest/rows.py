@@ -15,7 +15,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.catalogue.written import Written, trimmed
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
-from batchgen.manifest.job_keys import NAME
+from batchgen.manifest.job_keys import CURLY_QUOTE, NAME
 from batchgen.manifest.nodes import MAX_DEPTH
 from batchgen.manifest.source import InvalidValue, Position, SourceText, as_utf8, read_bytes
 
@@ -253,7 +253,8 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
     separator = DELIMITER_NAMES.get(delimiter, delimiter)
     if len(cells) > len(header) and any(map(trimmed, cells[len(header) :])):
         message = f"the row does not have the header's {plural(len(header), 'field')}: {plural(len(cells), 'field')}"
-        return message, f"put a field that holds a {separator} in quotes"
+        quotes = 'straight quotes (")' if any(map(CURLY_QUOTE.search, cells)) else "quotes"
+        return message, f"put a field that holds a {separator} in {quotes}"
     if trimmed(cells[0]) == header[0] and cells[1:] == header[1:]:
         return "the header stands here once more", "take this line out: every row makes a job"
     for other in DELIMITERS if len(cells) == 1 < len(header) else "":
