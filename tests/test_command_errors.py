@@ -147,6 +147,8 @@ def test_a_database_that_cannot_be_used_is_left_untouched(
         (["cancel", "m.yaml", "--simulate"], "`batchgen run m.yaml --simulate` makes it"),
         (["frobnicate"], "No such command 'frobnicate'"),
         (["statsu"], "Did you mean `status`?"),
+        (["help"], "There is no command 'help'. Did you mean `--help`?"),
+        (["list"], "There is no command 'list'. Did you mean `status`?"),
         (["m.yaml"], "m.yaml is no command. Did you mean `batchgen run m.yaml`?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -161,6 +163,13 @@ def test_a_command_that_cannot_be_carried_out_says_why(
     assert "hush" not in ended.stderr
     assert "Traceback" not in ended.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
+
+
+def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(tmp_path: Path, batchgen_process: Command) -> None:
+    write_manifest(tmp_path / "é.yaml")
+    ended = batchgen_process("check", "é.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert ended.returncode == 2
+    assert "the path of this manifest is UTF-8, and the locale is not\nset LC_ALL=C.UTF-8" in ended.stderr
 
 
 def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(

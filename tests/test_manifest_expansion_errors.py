@@ -183,6 +183,17 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         "r.csv:6:1 the row does not have the header's 2 fields: 4 fields (and 1 more row: 7)"
         " | put a field that holds a comma in quotes",
     ),
+    "a header of one column": (
+        rows(),
+        {"r.csv": b"sku\n1,2\n"},
+        "r.csv:2:1 the row does not have the header's 1 field: 2 fields | put a field that holds a comma in quotes",
+    ),
+    "an empty column that is called as the parameter": (
+        f"jobs: [{{id: '{{{{ sku }}}}', model: {TEXT}, rows: r.csv, prompt: '{{{{ prompt }}}}'}}]",
+        {"r.csv": b"sku,prompt\n1,\n"},
+        "m.yaml:1:89 `prompt` is empty here (r.csv:2)"
+        " | fill it in, or write {{ prompt | default('') }} where it may be empty",
+    ),
     "typographic quotes": (
         rows(),
         {"r.csv": "sku,t\n1,“a, b”\n".encode()},

@@ -100,6 +100,7 @@ def test_a_safe_path_is_accepted(path: str) -> None:
         ("s3://clips/", "no name"),
         ("s3:///a.mp4", "name of a bucket"),
         ("s3://key:secret@clips/a.mp4", "name of a bucket"),
+        ("s3://b/a.mp4", "of 3 or more lowercase letters"),
         ("s3://Clips/a.mp4", "name of a bucket"),
         ("s3://clips/../a.mp4", "the output URL has a part that is .."),
         ("s3://clips/a//b.mp4", "empty part"),

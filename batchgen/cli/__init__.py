@@ -54,6 +54,8 @@ COMMANDS = {
     "simulate": "Serve the built-in simulator of the service: free, offline.",
 }
 
+OTHER_NAMES = {"help": "--help", "version": "--version", "list": "status", "validate": "check", "start": "run"}
+"""What other programs call a command or an option."""
 
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""
@@ -90,7 +92,8 @@ class Commands(click.Group):
         name = args[0]
         if name.endswith(MANIFEST_SUFFIXES):
             ctx.fail(f"{name} is no command. Did you mean `batchgen run {shlex.quote(name)}`?")
-        if name not in COMMANDS and (near := get_close_matches(name, COMMANDS, 1)):
+        near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, COMMANDS, 1)
+        if name not in COMMANDS and near:
             ctx.fail(f"There is no command {name!r}. Did you mean `{near[0]}`?")
         return super().resolve_command(ctx, args)
 
@@ -128,7 +131,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="batchgen")
+@click.version_option(__version__, "-V", "--version", prog_name="batchgen")
 def commands() -> None:
     """A batch job runner for AI video generation. No job is paid for twice.
 

@@ -46,7 +46,8 @@ def url_fault(output: str) -> str | None:
             return "a name in a file:// store does not end with # and a number"
         return "file:// is followed by a whole path: file:///mnt/clips/…" if bucket else None
     if not BUCKET.fullmatch(bucket):
-        return f"{scheme}{MARK} is followed by the name of a bucket, of lowercase letters, digits, dots and hyphens"
+        bucket_name = "the name of a bucket, of 3 or more lowercase letters, digits, dots and hyphens"
+        return f"{scheme}{MARK} is followed by {bucket_name}"
     return None
 
 

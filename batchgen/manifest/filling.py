@@ -83,7 +83,8 @@ class TemplateFiller:
             is_text = name in NEVER_EMPTY and (type(filled) is str or filled is None)
             if column := templates.empty_column(node.value, values, self.columns) if is_text else None:
                 if not trimmed(filled or ""):
-                    raise BadTemplate(f"`{name}` is empty: `{column[:100]}` is empty here", may_be_empty(column))
+                    subject = "" if name == column else f"`{name}` is empty: "
+                    raise BadTemplate(f"{subject}`{column[:100]}` is empty here", may_be_empty(column))
                 message = f"`{name}` goes without `{column[:100]}` in rows that leave it empty"
                 self.entry.warn(node, message, may_be_empty(column))
             return None if filled == "" else filled

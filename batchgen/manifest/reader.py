@@ -1,6 +1,7 @@
 """Reads a manifest and the manifests that it includes."""
 
 import hashlib
+import os
 from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,6 +104,10 @@ def is_text(path: str) -> bool:
 def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
     """The bytes of a manifest, which is none of those that were read before. Raises InvalidValue."""
     if not is_text(str(path.absolute())):
+        if "\ufffd" not in os.fsencode(path.absolute()).decode(errors="replace"):
+            raise InvalidValue(
+                "the path of this manifest is UTF-8, and the locale is not", "set LC_ALL=C.UTF-8 in the environment"
+            )
         raise InvalidValue("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
