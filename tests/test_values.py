@@ -391,6 +391,12 @@ def test_a_comment_that_was_meant_as_text_is_warned_of(tmp_path: Path, keys: str
         assert f"m.yaml:{line}:{column}: the rest of this line is a comment; put the text in quotes" in warning
 
 
+def test_a_text_that_loses_its_first_word_as_an_anchor_is_warned_of(tmp_path: Path) -> None:
+    jobs = "{id: a, prompt: &slow turn}, {id: b, prompt: &used turn}, {id: c, prompt: *used}"
+    (warning,) = read(tmp_path, f"defaults: {{model: {TEXT}}}\njobs: [{jobs}]").warnings
+    assert "m.yaml:2:24: no alias names the anchor `&slow`, which is not sent" in warning
+
+
 def test_typographic_quotes_around_an_id_are_warned_of(tmp_path: Path) -> None:
     (warning,) = read(tmp_path, f"jobs: [{{id: “a”, model: {TEXT}, prompt: “x”}}]").warnings
     assert "m.yaml:1:13: these quotes are a part of the id: “a”" in warning

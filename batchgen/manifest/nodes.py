@@ -92,6 +92,8 @@ class _Composer:
     def __init__(self, diagnostics: Diagnostics) -> None:
         self.diagnostics = diagnostics
         self.anchors: dict[str, Node | None] = {}
+        self.unused: dict[str, Event] = {}
+        """The texts with an anchor that no alias has named so far."""
         self.sizes: dict[int, tuple[Node, int, int]] = {}
         self.composed = 0
         self.most = 0
@@ -136,6 +138,8 @@ class _Composer:
         if type(another := self.event()) is not StreamEndEvent:
             hint = "put a second batch into a file of its own"
             self.stop(Position.of(another), "a manifest is one YAML document", hint)
+        for name, event in self.unused.items():
+            self.diagnostics.warn(event, f"no alias names the anchor `&{name}`, which is not sent", VALUES["&"])
 
     def compose(self, event: Event, depth: int) -> Node:
         kind = type(event)
@@ -166,6 +170,8 @@ class _Composer:
             node = self.sequence(event, depth) if kind is SequenceStartEvent else self.mapping(event, depth)
         if event.anchor:
             self.anchors[event.anchor] = node
+            if kind is ScalarEvent:
+                self.unused[event.anchor] = event
         return node
 
     def sequence(self, start: Event, depth: int) -> Node:
@@ -228,6 +234,7 @@ class _Composer:
         if event.anchor not in self.anchors:
             self.stop(Position.of(event), f"there is no anchor `&{event.anchor}` above", VALUES["*"])
         node = self.anchors[event.anchor]
+        self.unused.pop(event.anchor, None)
         if node is None:
             self.stop(Position.of(event), f"`*{event.anchor}` stands inside the value that it names")
         size, height = self.measure(node)
