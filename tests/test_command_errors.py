@@ -16,10 +16,10 @@ import pytest
 
 from batchgen.errors import ExitCode
 from batchgen.jobtable.database import Database
-from tests.batches import STANDARD, write_image, write_manifest
-from tests.conftest import Command, Simulate
+from tests.batches import STANDARD, Bill, write_image, write_manifest
+from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
-from tests.waiting import rows, states
+from tests.waiting import rows, states, until
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 JOB = "{id: a, prompt: p}"
@@ -172,13 +172,15 @@ def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(tmp_path: Pa
     assert "the path of this manifest is UTF-8, and the locale is not\nset LC_ALL=C.UTF-8" in ended.stderr
 
 
-def test_a_folder_that_cannot_be_written_ends_with_8_and_the_paid_videos_wait(
-    tmp_path: Path, simulate: Simulate, batchgen: Command
+def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_videos_wait(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
-    simulator = simulate("--speed", "6000", "--instant")
+    simulator = simulate("--speed", "100")
     write_manifest(tmp_path / "m.yaml", 3, output="out/{{ id }}.mp4")
+    running = launch("run", "m.yaml", **simulator.environment)
+    until(lambda: len(Bill(simulator.ledger).accepted) == 3)
     with small_disk(tmp_path / "out", 1 << 20, read_only=True):
-        ended = batchgen("run", "m.yaml", **simulator.environment)
+        ended = running.end()
     assert ended.returncode == 8, ended.stderr
     assert "Let it be written, then run the same command" in ended.stdout
     assert "Traceback" not in ended.stderr
