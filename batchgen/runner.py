@@ -30,6 +30,7 @@ from batchgen.measurer import Measurer
 from batchgen.poller import Poller
 from batchgen.reconciler import Reconciler, RepeatCheck
 from batchgen.runs.money import Money
+from batchgen.runs.storage import check_storage
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import AT_ONCE, Service
@@ -125,6 +126,7 @@ class Runner:
         await self.upkeep.heed_steering()
         context.prices = await self.database.read(pricelist.load, context.service.name)
         context.times = GenerationTimes({}, await self.database.read(timings.load, context.service.name))
+        await check_storage(context)
 
     @contextlib.asynccontextmanager
     async def asking_beside(self) -> AsyncIterator[None]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from batchgen.errors import ManifestChanged, ServiceUnreachable
+from batchgen.errors import BatchgenError, ServiceUnreachable
 from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
@@ -116,8 +116,9 @@ class RunContext:
     waits_for_credits: bool = False
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""
-    refused: ManifestChanged | None = None
-    """Set once a pending job shows to be paid for before. The run submits nothing more, collects, and ends with it."""
+    refused: BatchgenError | None = None
+    """Set once a pending job shows to be paid for before, or a video could not be stored. The run submits nothing more,
+    collects, and ends with it."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
     hold: str = ""
@@ -193,8 +194,8 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
-    def refuse(self, error: ManifestChanged) -> None:
-        """A person has to decide about pending jobs. What was sent is collected first."""
+    def refuse(self, error: BatchgenError) -> None:
+        """A person has to decide something, or to mend it, before more is sent. What was sent is collected first."""
         self.refused = self.refused or error
         self.warn(f"nothing more is sent: {str(error).partition(chr(10))[0].rstrip(':')}")
 

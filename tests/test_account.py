@@ -294,6 +294,15 @@ def test_a_variable_that_is_left_empty_is_none(tmp_path: Path, content: str) -> 
         read_account(VARIABLES, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["; SERVICE_URL=old", "// SERVICE_URL=old", "SERVICE_URL-old=x", "OLD.SERVICE_URL=x", "unset SERVICE_URL"],
+)
+def test_a_line_about_something_else_is_no_fault(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"SERVICE_KEY=abc\n{line}\n")
+    assert read_account(VARIABLES, tmp_path) == Account(HOME, "abc")
+
+
 def test_a_missing_key_says_where_to_put_one(tmp_path: Path) -> None:
     with pytest.raises(AccountError, match="Set SERVICE_KEY in the environment"):
         read_account(VARIABLES, tmp_path)

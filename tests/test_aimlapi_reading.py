@@ -551,6 +551,7 @@ def test_a_word_of_success_is_one_in_any_case(word: str) -> None:
         ("//cdn.test/v.mp4", "https://cdn.test/v.mp4"),
         ("/file/v.mp4", f"{BASE_URL}/file/v.mp4"),
         ("v.mp4", "v.mp4"),
+        ("//[", "//["),
     ],
 )
 def test_an_address_is_read_without_its_blanks_and_from_that_of_the_api(written: str, address: str) -> None:

@@ -196,7 +196,7 @@ async def test_a_part_larger_than_any_video_is_not_read_but_replaced(table: Tabl
 @contextmanager
 def full_disk(folder: Path) -> Iterator[None]:
     with small_disk(folder, 8 * MB) as disk:
-        (disk / "film.mp4").write_bytes(b"\0" * (8 * MB - MB // 2))
+        (disk / "film.mp4").write_bytes(b"\0" * (8 * MB - MB // 4))
         yield
 
 

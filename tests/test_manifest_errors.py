@@ -57,6 +57,10 @@ GOLDEN = {
         "1:27 `on a mat` has no value | put a text that holds a comma in quotes\n"
         "1:49 `5` has no value | put a text that holds a comma in quotes",
     ),
+    "a text with a comma in {…}, with blanks": (
+        f"defaults: {{ prompt: a cat , on a mat # soon\n }}\njobs: [{MINIMAL}]",
+        "1:29 `on a mat` has no value | put a text that holds a comma in quotes",
+    ),
     "an amount with a comma": (
         f"limits: {{max_cost: 1,500}}\njobs: [{MINIMAL}]",
         "1:22 `500` has no value | put a text that holds a comma in quotes",

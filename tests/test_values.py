@@ -239,9 +239,13 @@ BAD_SHEETS: dict[str, tuple[str, str]] = {
     "a shortened number": (f"{HEADER}1.23E+12,Pot,{LINK},x\n", "a number that a spreadsheet has shortened: 1.23E+12"),
     **{
         f"a failed formula, {cell}": (f"{HEADER}1,{cell},{LINK},x\n", f"`title` is {cell}, which stands for no value")
-        for cell in ("#VALORE!", "#N/D", "#ИМЯ?", "#¿NOMBRE?", "#N/DISP", "NULL", "None", "N/A", "undefined")
+        for cell in ("#VALORE!", "#N/D", "#ИМЯ?", "#¿NOMBRE?", "#N/DISP", "#ДЕЛ/0!", "NULL")
     },
     "the header once more": (f"{HEADER}{FULL}\ufeff{HEADER}", "r.csv:3:1: the header stands here once more"),
+    "the header once more, with blanks and a comma": (
+        f"{HEADER}{FULL}{HEADER.strip().replace(',', ' , ')},\n",
+        "r.csv:3:1: the header stands here once more",
+    ),
     "a row with another separator": (
         f"{HEADER}1;Pot;{LINK};x\n",
         "r.csv:2:1: the header has commas between its fields, this row has semicolons",
@@ -268,6 +272,22 @@ def test_an_empty_cell_within_an_id_or_a_link_is_refused_unless_it_may_be_empty(
     assert "`x` is empty here (r.csv:2)" in refusal(tmp_path, text, files)
     (job,) = read(tmp_path, text.replace("{{ x }}", '{{ x | default("") }}'), files).jobs
     assert "a-" in job.key
+
+
+@pytest.mark.parametrize(
+    ("content", "prompts"),
+    [
+        ('prompt,n\n"A cat, running"\n', ["A cat, running"]),
+        ("prompt;n\nA cat, running\n", ["A cat, running"]),
+        ("sep=;\nprompt\nA cat, running\n", ["A cat, running"]),
+        ("prompt\nprompt\n", ["prompt"]),
+        *((f"prompt,n\n{cell},1\n", [cell]) for cell in ("#1/3", "#24/7", "#A/B", "#SALE!", "#YOLO?", "None", "N/A")),
+    ],
+)
+def test_a_cell_that_looks_like_a_slip_and_is_none_is_sent(tmp_path: Path, content: str, prompts: list[str]) -> None:
+    job = "id: 'a{{ prompt | length }}', rows: r.csv, prompt: '{{ prompt }}'"
+    manifest = read(tmp_path, f"jobs: [{{{job}, model: {SEEDED}}}]", {"r.csv": content})
+    assert params(manifest, "prompt") == prompts
 
 
 def test_a_prompt_that_goes_without_an_empty_column_is_a_warning_once(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from batchgen.errors import StorageError
 from batchgen.files import travelling_inputs
 from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url, simulated_output
-from batchgen.files.outputs import judge_outputs
 from batchgen.hooks.run_hooks import RunHooks
 from batchgen.jobtable import (
     batches,
@@ -177,8 +176,6 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
     batch, jobs = batch_of(manifest), selection_of(options)
-    sent = await database.read(sync.sent_keys, manifest.batch)
-    await judge_outputs(manifest.folder, [job.output for job in manifest.jobs if job.key not in sent])
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
     await store_inputs(manifest, digests)

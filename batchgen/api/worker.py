@@ -19,7 +19,6 @@ from batchgen.api.opening import open_account
 from batchgen.ending import Ending
 from batchgen.errors import BatchgenError, ExitCode, TableLocked
 from batchgen.files.local_files import FileDigests
-from batchgen.files.outputs import judge_outputs
 from batchgen.jobtable import enrolled, fingerprint, statistics
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import EnrolledBatch, JobWithFiles
@@ -172,7 +171,6 @@ class Worker:
 
     async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
         read, folder = self.database.read, self.folder_of(batch)
-        await judge_outputs(folder, await read(enrolled.unsent_outputs, batch.id))
         steering = await read(read_steering, batch.id)
         of_manifest, models = read_enrolled(steering), await read(enrolled.models_of, batch.id)
         ids, absent = await self.sendable(batch, folder)

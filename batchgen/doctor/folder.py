@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from batchgen.catalogue.wording import plural
@@ -15,7 +16,9 @@ from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.errors import BatchgenError, ExitCode, UsageError
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url, split_url
+from batchgen.files.outputs import OutputFolder
 from batchgen.files.placing import ScratchFolder
+from batchgen.files.safe_open import UnsafePath
 from batchgen.services.account import Variables, read_dotenv
 
 PART = re.compile(r".+\.([0-9a-f]{12})\.part")
@@ -28,7 +31,8 @@ def examine_dotenv(path: Path, variables: Variables) -> Iterator[Finding]:
     try:
         values = read_dotenv(path, variables)
     except UsageError as error:
-        mend = move_aside([path])
+        is_of_line = "cannot be read here" in str(error)  # the other lines of the file are right
+        mend = "" if is_of_line else move_aside([path])
         if "is not UTF-8" in str(error):
             converted = path.with_name(f"{path.name}.utf8")
             convert = f"(umask 077; {shell('iconv', '-f', 'WINDOWS-1252', '-t', 'UTF-8', path)} > {shell(converted)})"
@@ -54,12 +58,13 @@ def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Fin
 
 def examine_rights(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
     """A folder in which a video that is to come cannot be written."""
-    folders = {parent for output in outputs if not is_url(output) for parent in Path(output).parents}
-    for path in sorted(folders - {Path()}):
-        place = folder / path
-        if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-            yield problem("outputs", f"{place}: may not be written", shell("chmod", "u+rwx", place), ExitCode.STORAGE)
-            return
+    places = OutputFolder(folder)
+    for output in sorted(output for output in outputs if not is_url(output)):
+        with suppress(OSError, UnsafePath), places.open_nearest(output) as directory:
+            if not directory.may_write:
+                mend = shell("chmod", "u+rwx", directory.path)
+                yield problem("outputs", f"{directory.path}: may not be written", mend, ExitCode.STORAGE)
+                return
 
 
 def examine_stores(outputs: Iterable[str]) -> Iterator[Finding]:

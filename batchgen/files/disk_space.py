@@ -43,12 +43,12 @@ def is_scarce(place: int | Path) -> bool:
     return bool(shortage(place))
 
 
-def shortage(place: int | Path) -> str:
-    """How little there is for downloads, in words; "" where there is enough."""
+def shortage(place: int | Path, times: int = SCARCE) -> str:
+    """How little there is for downloads, in words; "" where so many times the reserve are free."""
     free, reserve = free_and_reserve(place)
-    if free >= SCARCE * reserve:
+    if free >= times * reserve:
         return ""
-    return f"{megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table"
+    return f"{megabytes(free)} are free, and {megabytes(reserve)} are kept free for the job table"
 
 
 def free_and_reserve(place: int | Path) -> tuple[int, int]:

@@ -103,33 +103,36 @@ class OutputFolder:
                 directory = directory.open_folder(name, create=False)
         return directory
 
-    def judge_folders(self, outputs: Iterable[str]) -> None:
+    def judge_folders(self, outputs: Iterable[str], reserves: int) -> None:
         """Raise `StorageError` where no video could be written: no folder, no right to write in it, no space.
 
-        A small file is made once on each disk, because quotas and shares refuse what permissions allow.
+        As space counts what is beyond so many `reserves` of free disk. A small file is made once on each disk, because
+        quotas and shares refuse what permissions allow.
         """
         disks: set[int] = set()
-        for folder in {output.rpartition("/")[0] for output in outputs}:
+        for folder in sorted({output.rpartition("/")[0] for output in outputs}):
+            place, fault = self.root / folder, ""
             try:
                 with self.open_nearest(f"{folder}/x" if folder else "x") as directory:
-                    fault = "may not be written. Let it be written" if not directory.may_write else ""
-                    if short := shortage(directory.place):
+                    place = directory.path
+                    if not directory.may_write:
+                        fault = "may not be written. Let it be written"
+                    elif short := shortage(directory.place, reserves):
                         fault = f"its disk is full: {short}. Free some space"
-                    if not fault and directory.disk not in disks:
+                    elif directory.disk not in disks:
                         directory.try_writing()
                         disks.add(directory.disk)
             except OSError as error:
-                raise StorageError(
-                    f"{self.root / folder}: cannot be written: {error.strerror}. Nothing has been sent."
-                ) from error
+                fault = f"cannot be written: {error.strerror}. Let it be written"
             if fault:
-                raise StorageError(f"{directory.path}: {fault}, then run the same command. Nothing has been sent.")
+                raise StorageError(f"{place}: {fault}, then run the same command. What is paid waits")
 
 
-async def judge_outputs(root: Path, outputs: Sequence[str]) -> None:
+async def judge_outputs(root: Path, outputs: Sequence[str], reserves: int) -> None:
     """Raise `StorageError` where a video could not be stored, below a manifest's folder or in an object store."""
     await object_store.check_stores(outputs)
-    await asyncio.to_thread(OutputFolder(root).judge_folders, [output for output in outputs if not is_url(output)])
+    below = [output for output in outputs if not is_url(output)]
+    await asyncio.to_thread(OutputFolder(root).judge_folders, below, reserves)
 
 
 def measure_object(url: str) -> tuple[int, str] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -169,9 +170,12 @@ class Directory:
 
     def try_writing(self) -> None:
         """Make a small file, and remove it. Raises `OSError` where files cannot be made."""
-        name = f".batchgen-trial.{os.getpid()}"
-        self.replace(name, bytes(TRIAL_BYTES))
-        self.unlink(name)
+        name = f".batchgen-trial.{secrets.token_hex(6)}"  # other runs and machines may try at the same time
+        try:
+            with os.fdopen(self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+                file.write(bytes(TRIAL_BYTES))
+        finally:
+            self.unlink(name)
 
     def move(self, old: str, new: str, folder: Directory | None = None) -> None:
         """Give a file another name that is free, here or in `folder`.

@@ -100,12 +100,6 @@ def job_count(connection: Connection, batch_id: int) -> int:
     return int(connection.execute(select(func.count()).where(jobs.c.batch_id == batch_id)).scalar_one())
 
 
-def unsent_outputs(connection: Connection, batch_id: int) -> list[str]:
-    """The outputs of a batch's jobs that may still be sent."""
-    where = (jobs.c.batch_id == batch_id, jobs.c.state.in_(SENDABLE))
-    return list(connection.execute(select(jobs.c.output_path).where(*where)).scalars())
-
-
 def jobs_with_files(connection: Connection, batch_id: int) -> list[JobWithFiles]:
     """The jobs that name local files and may still be sent."""
     columns = (jobs.c.id, jobs.c.key, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.input_files)

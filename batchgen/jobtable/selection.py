@@ -161,6 +161,15 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
     return int(connection.execute(pending).scalar_one()) - selected.count(connection, State.PENDING)
 
 
+def pending_outputs(connection: Connection, batch_id: int, selected: Selected | None) -> list[str]:
+    """The outputs of the pending jobs that a run may send."""
+    pending = select(jobs.c.output_path).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
+    if selected is None:
+        return list(connection.execute(pending).scalars())
+    parts = (connection.execute(pending.where(jobs.c.id.in_(ids))).scalars() for ids in selected.chunks())
+    return [output for part in parts for output in part]
+
+
 PLACES = select(jobs.c.id, jobs.c.rank, jobs.c.priority).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 ACCEPTED = select(jobs.c.id).where(
     jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.state.in_([state for state in State if state.is_accepted])

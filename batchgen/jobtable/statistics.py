@@ -151,9 +151,9 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
     )
 
 
-def count(connection: Connection, batch_id: int, state: State, condition: ColumnElement[bool]) -> int:
+def count(connection: Connection, batch_id: int, state: State, *conditions: ColumnElement[bool]) -> int:
     of_state = (jobs.c.batch_id == batch_id, jobs.c.state == state)
-    return connection.execute(select(func.count()).select_from(jobs).where(*of_state, condition)).scalar_one()
+    return connection.execute(select(func.count()).select_from(jobs).where(*of_state, *conditions)).scalar_one()
 
 
 def events_since(

@@ -270,7 +270,7 @@ class _Composer:
 
     def refuse_cut(self, key: Event, value: Node) -> None:
         """Report a key without a colon: the second half of a text that stands in {…}, where a comma ends it."""
-        if value.start_mark.index == key.end_mark.index:
+        if ":" not in self.diagnostics.source.text[key.end_mark.index : value.start_mark.index]:
             hint = "put a text that holds a comma in quotes"
             self.diagnostics.add(key, f"`{key.value[:100]}` has no value", hint)
 

@@ -159,7 +159,8 @@ class RowsFile:
         skipped = head.end() if head else 0
         first_line = next(filter(trimmed, self._lines(skipped)), "")
         said = separator[1].decode() if separator else ""
-        delimiter = said if said and said in first_line else delimiter_of(first_line)
+        is_wrong = said not in first_line and any(other in first_line for other in DELIMITERS)
+        delimiter = delimiter_of(first_line) if not said or is_wrong else said
         csv.field_size_limit(bounds.LINE_CHARS)
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
         has_blanks = f'{delimiter} "'.encode() in self.raw
@@ -255,10 +256,13 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
         message = f"the row does not have the header's {plural(len(header), 'field')}: {plural(len(cells), 'field')}"
         quotes = 'straight quotes (")' if any(map(CURLY_QUOTE.search, cells)) else "quotes"
         return message, f"put a field that holds a {separator} in {quotes}"
-    if trimmed(cells[0]) == header[0] and cells[1:] == header[1:]:
-        return "the header stands here once more", "take this line out: every row makes a job"
+    if len(header) > 1 and trimmed(cells[0]) == header[0]:
+        names = [trimmed(cell) for cell in cells[: len(header)]]
+        if names + [""] * (len(header) - len(names)) == header:
+            return "the header stands here once more", "take this line out: every row makes a job"
     for other in DELIMITERS if len(cells) == 1 < len(header) else "":
-        if cells[0].count(other) + 1 == len(header):
+        # A blank follows the comma of a sentence.
+        if other != delimiter and cells[0].count(other) + 1 == len(header) and f"{other} " not in cells[0]:
             message = f"the header has {separator}s between its fields, this row has {DELIMITER_NAMES[other]}s"
             return message, f"put {separator}s between its fields, the empty ones too"
     return None

@@ -34,8 +34,8 @@ ADDRESS = re.compile(
 """An address that every library reads in the same way: no user, query or fragment, nothing that needs an encoding."""
 WRONG_CHARACTER = re.compile("[\0\udc80-\udcff]")
 """NUL, or what Python reads in the place of a byte that is not UTF-8 (PEP 383)."""
-SETTING = r"""^(?![ \t]*(?:export[ \t]+)?{name}[ \t]*=[ \t]*(?:''|"")?[ \t]*(?:#|\r?$))[^#=\n]*\b{name}\b"""
-"""A line of a `.env` file that names a variable, and does not leave it empty."""
+SETTING = r"""^[ \t]*(?:(?:export|set)[ \t]+|\$env:)?["']?{name}["']?[ \t]*[:=][ \t]*(?!''|""|#)\S"""
+"""A line of a `.env` file, of a shell or of YAML that gives a variable a value."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 

@@ -175,8 +175,16 @@ def read_finished(document: dict[str, Any], word: str, base_url: str) -> Finishe
     entries = video if isinstance(video, list) else [video]
     addresses = [entry.get("url") if isinstance(entry, dict) else entry for entry in entries]
     texts = (address.strip() for address in addresses if isinstance(address, str))
-    files = dict.fromkeys(urljoin(base_url, text) if text.startswith("/") else text for text in texts if text)
+    files = dict.fromkeys(whole_address(text, base_url) for text in texts if text)
     return Finished(tuple(files), word, read_usage(document) or None)
+
+
+def whole_address(address: str, base_url: str) -> str:
+    """An address as a URL: one that begins with / is at the API, or has its scheme."""
+    try:
+        return urljoin(base_url, address) if address.startswith("/") else address
+    except ValueError:  # The download says what is wrong with it.
+        return address
 
 
 def read_usage(document: dict[str, Any]) -> Decimal | None:
