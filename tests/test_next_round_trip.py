@@ -24,6 +24,7 @@ from batchgen.manifest import reader
 from batchgen.manifest.header import ServiceKeys
 from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.reader import Manifest
+from batchgen.manifest.request import DAMAGE
 from batchgen.manifest.successor import Target
 from tests.batches import MASTER, STANDARD, TEXT_MODEL
 from tests.conftest import NOON
@@ -54,14 +55,13 @@ ODD_TEXTS = (
         "\ttab",
         "\r\n",
         "\x85\u2028\u2029",
-        "\0",
         "\x7f",
     ),
     *("🎬 clip", "ünï", "\ufeff", "\u00a0", "\u200b", "\ue000", "007", "1.10", "1e5", "0x1f", "yes", "No", "null", "~"),
     *("true", "", " ", "2026-03-01", "16:9", "<<", "=", "*alias", "&anchor", "!tag", "%", "@", "`", ">", "|", ".inf"),
     *("a.png", "data:,", "https://example.com/a.png", "QUJD", "x" * 3000),
 )
-texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=30)
+texts = st.sampled_from(ODD_TEXTS) | st.text(max_size=30).filter(lambda text: not DAMAGE.search(text))
 numbers = (
     st.integers(-(10**18), 10**18) | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([5, 10, 0.5])
 )

@@ -116,16 +116,16 @@ class OutputFolder:
                 with self.open_nearest(f"{folder}/x" if folder else "x") as directory:
                     place = directory.path
                     if not directory.may_write:
-                        fault = "may not be written. Let it be written"
+                        fault = "may not be written\nLet it be written"
                     elif short := shortage(directory.place, reserves):
-                        fault = f"its disk is full: {short}. Free some space"
+                        fault = f"its disk is full: {short}\nFree some space"
                     elif directory.disk not in disks:
                         directory.try_writing()
                         disks.add(directory.disk)
             except OSError as error:
-                fault = f"cannot be written: {error.strerror}. Let it be written"
+                fault = f"cannot be written: {error.strerror}\nLet it be written"
             if fault:
-                raise StorageError(f"{place}: {fault}, then run the same command. What is paid waits")
+                raise StorageError(f"{place}: {fault}, then run the same command: nothing is sent before.")
 
 
 async def judge_outputs(root: Path, outputs: Sequence[str], reserves: int) -> None:
