@@ -290,6 +290,12 @@ def test_a_cell_that_looks_like_a_slip_and_is_none_is_sent(tmp_path: Path, conte
     assert params(manifest, "prompt") == prompts
 
 
+def test_a_value_in_braces_may_be_empty_or_an_alias_of_nothing(tmp_path: Path) -> None:
+    keys = "id: a, prompt: x, negative_prompt: *none, size: , \"seed\":null"
+    text = f"defaults: {{negative_prompt: &none ~, size: , seed: ~}}\njobs: [{{{keys}, model: {SEEDED}}}]"
+    assert params(read(tmp_path, text), "prompt") == ["x"]
+
+
 def test_a_prompt_that_goes_without_an_empty_column_is_a_warning_once(tmp_path: Path) -> None:
     text = f"jobs: [{{id: '{{{{ n }}}}', model: {SEEDED}, rows: r.csv, prompt: 'A {{{{ colour }}}} {{{{ thing }}}}'}}]"
     rows_file: Files = {"r.csv": "n,colour,thing\n1,red,cup\n2,,cup\n3,,cup\n4,red\n"}

@@ -270,7 +270,8 @@ class _Composer:
 
     def refuse_cut(self, key: Event, value: Node) -> None:
         """Report a key without a colon: the second half of a text that stands in {…}, where a comma ends it."""
-        if ":" not in self.diagnostics.source.text[key.end_mark.index : value.start_mark.index]:
+        end, start = key.end_mark.index, value.start_mark.index
+        if end <= start and ":" not in self.diagnostics.source.text[end:start]:  # what an alias names stands before it
             hint = "put a text that holds a comma in quotes"
             self.diagnostics.add(key, f"`{key.value[:100]}` has no value", hint)
 
