@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
 from tests.batches import Bill, write_manifest
-from tests.conftest import Command, Simulate
+from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
 from tests.fileserver import (
     CLIP,
@@ -36,6 +37,7 @@ from tests.fileserver import (
 )
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import RUN, Table
+from tests.waiting import until
 from tests.wire import answer, serving
 
 pytestmark = pytest.mark.hostile(
@@ -235,3 +237,22 @@ def test_where_no_video_can_be_written_nothing_is_sent_by_a_run_and_by_a_worker(
             assert (ended.returncode, f"out: {words}" in ended.stderr) == (8, True), ended.stderr
         assert Bill(simulator.ledger).accepted == []
     assert batchgen("worker", **simulator.environment).returncode == 0
+
+
+def test_a_folder_that_a_run_does_not_touch_holds_up_nothing_and_what_is_paid_is_collected_first(
+    tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "400", "--lag", "0")
+    jobs = [{"id": f"clip-{n}", "prompt": f"A {n}.", "output": f"{folder}/{n}.mp4"} for n, folder in enumerate("aab")]
+    write_manifest(tmp_path / "m.yaml", jobs)
+    with small_disk(tmp_path / "b", MB, read_only=True):
+        ended = batchgen("run", "m.yaml", "--only", "clip-0", **simulator.environment)
+        assert ended.returncode == 0, ended.stderr
+        running = launch("run", "m.yaml", "--only", "clip-1", **simulator.environment)
+        until(lambda: len(Bill(simulator.ledger).accepted) == 2)
+        running.signal(signal.SIGKILL)
+        running.end()
+        ended = batchgen("run", "m.yaml", **simulator.environment)
+    assert (ended.returncode, "b: may not be written" in ended.stderr) == (8, True), ended.stderr
+    assert sorted(path.name for path in (tmp_path / "a").glob("*.mp4")) == ["0.mp4", "1.mp4"]
+    assert len(Bill(simulator.ledger).accepted) == 2

@@ -291,7 +291,7 @@ def test_a_cell_that_looks_like_a_slip_and_is_none_is_sent(tmp_path: Path, conte
 
 
 def test_a_value_in_braces_may_be_empty_or_an_alias_of_nothing(tmp_path: Path) -> None:
-    keys = "id: a, prompt: x, negative_prompt: *none, size: , \"seed\":null"
+    keys = 'id: a, prompt: x, negative_prompt: *none, size: , "seed":null'
     text = f"defaults: {{negative_prompt: &none ~, size: , seed: ~}}\njobs: [{{{keys}, model: {SEEDED}}}]"
     assert params(read(tmp_path, text), "prompt") == ["x"]
 
