@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.files.disk_space import FILE_BYTES_MAX, free_and_reserve
+from batchgen.files.outputs import judge_outputs
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.database import Database
@@ -256,3 +258,12 @@ def test_a_folder_that_a_run_does_not_touch_holds_up_nothing_and_what_is_paid_is
     assert (ended.returncode, "b: may not be written" in ended.stderr) == (8, True), ended.stderr
     assert sorted(path.name for path in (tmp_path / "a").glob("*.mp4")) == ["0.mp4", "1.mp4"]
     assert len(Bill(simulator.ledger).accepted) == 2
+
+
+def test_runs_that_begin_together_try_one_folder_at_once(tmp_path: Path) -> None:
+    async def begin() -> None:
+        await asyncio.gather(*(judge_outputs(tmp_path, ["a/clip.mp4"], reserves=0) for _ in range(8)))
+
+    for _ in range(20):
+        asyncio.run(begin())
+    assert not list(tmp_path.iterdir())
