@@ -45,10 +45,12 @@ NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so lon
 
 OBSTACLES = (UnsafePath, TooLarge, Obstructed)
 """A file with one of them is left to the next run."""
-URGENCY = (NotVideo, (TryFailed, NoFile, Undecodable, PartBusy, OSError), OBSTACLES, Ended)
+FAILED_TRIES = (NotVideo, TryFailed, NoFile, Undecodable, PartBusy, OSError)
+"""The file may come in this run."""
+FAULTS_OF_A_FILE = (*FAILED_TRIES, *OBSTACLES, Ended)
+URGENCY = (NotVideo, FAILED_TRIES, OBSTACLES, Ended)
 """The faults of a file, by what becomes of its job: first those after which it may come in this run. A page in its
 place asks for the longest wait."""
-FAULTS_OF_A_FILE = (TryFailed, NoFile, NotVideo, Undecodable, PartBusy, OSError, *OBSTACLES, Ended)
 
 
 class Downloader(Stage):

@@ -16,7 +16,7 @@ from batchgen.doctor.findings import Finding, move_aside, ok, problem, shell
 from batchgen.errors import BatchgenError, ExitCode, UsageError
 from batchgen.files import object_store
 from batchgen.files.output_urls import is_url, split_url
-from batchgen.files.outputs import OutputFolder
+from batchgen.files.outputs import OutputFolder, folders_of
 from batchgen.files.placing import ScratchFolder
 from batchgen.files.safe_open import UnsafePath
 from batchgen.services.account import Variables, read_dotenv
@@ -59,8 +59,8 @@ def examine_output_folders(folder: Path, outputs: Iterable[str]) -> Iterator[Fin
 def examine_rights(folder: Path, outputs: Iterable[str]) -> Iterator[Finding]:
     """A folder in which a video that is to come cannot be written."""
     places = OutputFolder(folder)
-    for output in sorted(output for output in outputs if not is_url(output)):
-        with suppress(OSError, UnsafePath), places.open_nearest(output) as directory:
+    for name in folders_of(outputs):
+        with suppress(OSError, UnsafePath), places.open_nearest(name) as directory:
             if not directory.may_write:
                 mend = shell("chmod", "u+rwx", directory.path)
                 yield problem("outputs", f"{directory.path}: may not be written", mend, ExitCode.STORAGE)

@@ -92,11 +92,12 @@ class OutputFolder:
             return None
         return (status.st_size, digest) if status and status.st_size and digest else None
 
-    def open_nearest(self, output: str) -> Directory:
-        """The folder of an output, or the nearest one around it that is there. Raises `UnsafePath`, `OSError`."""
-        self.judge_path(output)
+    def open_nearest(self, folder: str) -> Directory:
+        """A folder of outputs, or the nearest one around it that is there. Raises `UnsafePath`, `OSError`."""
+        names = folder.split("/") if folder else []
+        self.judge_path("/".join([*names, "x"]))
         directory = open_directory(self.root)
-        for name in output.split("/")[:-1]:
+        for name in names:
             if directory.stat(name) is None:
                 break
             with directory:
@@ -110,10 +111,10 @@ class OutputFolder:
         quotas and shares refuse what permissions allow.
         """
         disks: set[int] = set()
-        for folder in sorted({output.rpartition("/")[0] for output in outputs}):
+        for folder in folders_of(outputs):
             place, fault = self.root / folder, ""
             try:
-                with self.open_nearest(f"{folder}/x" if folder else "x") as directory:
+                with self.open_nearest(folder) as directory:
                     place = directory.path
                     if not directory.may_write:
                         fault = "may not be written\nLet it be written"
@@ -131,8 +132,12 @@ class OutputFolder:
 async def judge_outputs(root: Path, outputs: Sequence[str], reserves: int) -> None:
     """Raise `StorageError` where a video could not be stored, below a manifest's folder or in an object store."""
     await object_store.check_stores(outputs)
-    below = [output for output in outputs if not is_url(output)]
-    await asyncio.to_thread(OutputFolder(root).judge_folders, below, reserves)
+    await asyncio.to_thread(OutputFolder(root).judge_folders, outputs, reserves)
+
+
+def folders_of(outputs: Iterable[str]) -> list[str]:
+    """The folders of the outputs that lie below the manifest's folder, each once."""
+    return sorted({output.rpartition("/")[0] for output in outputs if not is_url(output)})
 
 
 def measure_object(url: str) -> tuple[int, str] | None:
