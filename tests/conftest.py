@@ -26,6 +26,8 @@ from batchgen.jobtable.schema import metadata
 from batchgen.services import registry
 from tests import dialects  # noqa: F401  It replaces those of SQLAlchemy.
 from tests.events import check_events  # here, as its schema of times cannot be made while a test freezes them
+from tests.forks import Fork
+from tests.forks import run as run_fork
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Simulate = Callable[..., "Simulator"]
@@ -186,8 +188,7 @@ def simulator_process(folder: Path, *options: str, ledger: bool = True) -> Itera
     """A simulator in its own process, terminated at the end. Its ledger is a file in `folder`, or in memory."""
     ledger_path = folder / "simulator.ledger"
     ledger_options = ("--ledger", str(ledger_path)) if ledger else ()
-    command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", *ledger_options, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = Fork(["-m", "batchgen", "simulate", "--port", "0", *ledger_options, *options], stdout=subprocess.PIPE)
     try:
         assert process.stdout
         base_url, control_url = (process.stdout.readline().strip() for _ in range(2))
@@ -266,18 +267,25 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def batchgen_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def batchgen_process(tmp_path: Path) -> Command:
     """Run the command as a user would, in `tmp_path`, to its end, in a process of its own."""
 
     def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = ["-m", "batchgen", *map(str, arguments)]
+        return run_fork(command, cwd=tmp_path, env={**os.environ, **environment}, timeout=100)
+
+    return run
+
+
+@pytest.fixture
+def batchgen_interpreter(tmp_path: Path) -> Command:
+    """The same in an interpreter that starts anew, for what it reads when it does."""
+
+    def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "batchgen", *map(str, arguments)]
+        variables = {**os.environ, **environment}
         return subprocess.run(
-            [sys.executable, "-m", "batchgen", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=100, check=False
         )
 
     return run
@@ -317,7 +325,7 @@ def batchgen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 class Running:
     """A batchgen process that a test may signal while it runs."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Fork) -> None:
         self.process = process
 
     def signal(self, number: signal.Signals) -> None:
@@ -326,22 +334,21 @@ class Running:
     def end(self) -> subprocess.CompletedProcess[str]:
         """Wait for its end, and return what it wrote."""
         stdout, stderr = self.process.communicate(timeout=100)
-        return subprocess.CompletedProcess(self.process.args, self.process.returncode, stdout, stderr)
+        return subprocess.CompletedProcess(self.process.args, self.process.wait(), stdout, stderr)
 
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Start the command as a user would, in `tmp_path`, without waiting. It is killed at the end of the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Fork] = []
 
     def start(*arguments: str | Path, **environment: str) -> Running:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "batchgen", *map(str, arguments)],
+        process = Fork(
+            ["-m", "batchgen", *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
         started.append(process)
         return Running(process)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from subprocess import PIPE
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -19,7 +16,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import attempts, batches, hook_runs, jobs, limits, outputs, prices, runs, timings
 from batchgen.jobtable.views import VIEWS
 from tests.conftest import NOON
-from tests.processes import ROOT
+from tests.forks import Fork
 from tests.table import Table
 from tests.view_cases import Rows, ask, everything
 
@@ -111,14 +108,14 @@ def copier() -> Iterator[Callable[[str, str, int], int]]:
 
     Before step 0 nothing is killed: the number of all steps is returned.
     """
-    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", DYING]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, env=environment, **pipes) as process:  # type: ignore[call-overload]
+    with Fork(["-c", DYING], stdin=PIPE, stdout=PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        requests, results = process.stdin, process.stdout
 
         def copy(source: str, target: str, step: int) -> int:
-            process.stdin.write(f"{source}\t{target}\t{step}\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
+            requests.write(f"{source}\t{target}\t{step}\n")
+            requests.flush()
+            return int(results.readline())
 
         yield copy

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from subprocess import PIPE
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.forks import Fork
 
 
 def gather(script: str, arguments: Sequence[object]) -> list[str]:
@@ -16,16 +14,9 @@ def gather(script: str, arguments: Sequence[object]) -> list[str]:
 
     Returns what each printed after that. A process that fails, fails the test with its traceback.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(argument)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        Fork(["-c", script, str(argument)], stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment)
         for argument in arguments
     ]
     try:
@@ -36,7 +27,7 @@ def gather(script: str, arguments: Sequence[object]) -> list[str]:
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
-        outputs = [process.communicate(timeout=60) for process in processes]
+        outputs = [process.communicate(60) for process in processes]
     finally:
         for process in processes:
             process.kill()

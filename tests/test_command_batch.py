@@ -18,6 +18,7 @@ from batchgen.advice.command_line import TAKE_SIMULATE, command_line
 from batchgen.errors import ExitCode
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
+from tests.forks import Fork
 from tests.waiting import rows, states, until
 
 
@@ -237,8 +238,8 @@ def test_check_counts_the_jobs_of_a_manifest_and_writes_nothing(tmp_path: Path, 
 
 
 def test_the_simulator_serves_any_client(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", "--speed", "6000", "--ledger", "ledger"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = ["-m", "batchgen", "simulate", "--port", "0", "--speed", "6000", "--ledger", "ledger"]
+    with Fork(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         base_url = process.stdout.readline().strip()
         with httpx.Client(base_url=base_url, headers={"Authorization": "Bearer anything"}) as client:

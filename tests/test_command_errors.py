@@ -7,7 +7,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +18,7 @@ from batchgen.jobtable.database import Database
 from tests.batches import STANDARD, Bill, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
+from tests.forks import Fork
 from tests.waiting import rows, states, until
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -165,9 +165,11 @@ def test_a_command_that_cannot_be_carried_out_says_why(
     assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
 
 
-def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(tmp_path: Path, batchgen_process: Command) -> None:
+def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
+    tmp_path: Path, batchgen_interpreter: Command
+) -> None:
     write_manifest(tmp_path / "é.yaml")
-    ended = batchgen_process("check", "é.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    ended = batchgen_interpreter("check", "é.yaml", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert ended.returncode == 2
     assert "the path of this manifest is UTF-8, and the locale is not\nset LC_ALL=C.UTF-8" in ended.stderr
 
@@ -201,13 +203,13 @@ def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate
     assert states(tmp_path / "batchgen.db") == {"pending": 2}
 
 
-def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_process: Command) -> None:
+def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_interpreter: Command) -> None:
     """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/sitecustomize.py").write_text("import batchgen.manifest.reader as m\nm.read = None\n")
     write_manifest(tmp_path / "m.yaml")
-    ended = batchgen_process("check", "m.yaml", PYTHONPATH=f"{tmp_path / 'broken'}{os.pathsep}{package}")
+    ended = batchgen_interpreter("check", "m.yaml", PYTHONPATH=f"{tmp_path / 'broken'}{os.pathsep}{package}")
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "This is a defect in batchgen" in ended.stderr
     assert "TypeError" in ended.stderr
@@ -220,18 +222,17 @@ def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
     """A run whose service never answers. It gives up after 20 seconds, which pass while the other tests run."""
     folder = tmp_path_factory.mktemp("unanswered")
     write_manifest(folder / "m.yaml", 2)
     write_image(folder / "unused.png", 8, 8)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "batchgen", "run", "m.yaml"],
+    process = Fork(
+        ["-m", "batchgen", "run", "m.yaml"],
         cwd=folder,
         env={**os.environ, "AIMLAPI_BASE_URL": "http://127.0.0.1:9", "AIMLAPI_API_KEY": "k"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
     yield process
     process.kill()
@@ -239,7 +240,7 @@ def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.
     shutil.rmtree(folder)
 
 
-def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(unanswered: subprocess.Popen[str]) -> None:
+def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(unanswered: Fork) -> None:
     stdout, stderr = unanswered.communicate(timeout=60)
     assert unanswered.returncode == 6, stderr
     assert stdout == ""

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from batchgen.errors import BatchgenError, DatabaseNewer, StorageError, UsageError
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.migrations import HEAD
-from tests.processes import ROOT
+from tests.forks import ROOT
 from tests.table import Table
 
 

@@ -15,7 +15,7 @@ from batchgen.jobtable import migrations
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.engine import make_engine
 from batchgen.jobtable.migrations import HEAD, migrate, migrations_folder, version_of
-from tests.processes import ROOT
+from tests.forks import ROOT
 
 
 def chain() -> ScriptDirectory:

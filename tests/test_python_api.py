@@ -20,7 +20,7 @@ import batchgen
 from batchgen import Event, RunResult, State, Synced
 from tests.batches import TEXT_MODEL, write_manifest
 from tests.conftest import Simulate
-from tests.processes import ROOT
+from tests.forks import ROOT
 from tests.waiting import rows, until
 
 KEY = "test-key-never-to-be-seen"

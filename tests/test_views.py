@@ -18,7 +18,7 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.views import EXAMPLES, FATES, PROBLEMS, VIEWS, WAITING_FOR
 from batchgen.limits import steering
 from tests import view_cases
-from tests.processes import ROOT
+from tests.forks import ROOT
 from tests.table import HOUR, Table, spec
 from tests.view_cases import ask, column, everything, execute
 

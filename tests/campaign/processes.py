@@ -8,17 +8,18 @@ import random
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from subprocess import PIPE, TimeoutExpired
 from types import TracebackType
 from typing import Any, Self
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forks import Fork
+from tests.forks import run as run_fork
+
 KEY = "sk-campaign-9f31c04be2d7"
 """The API key. The audit searches all that batchgen wrote for it."""
 
@@ -35,7 +36,7 @@ TIMEOUT_SECONDS = 120.0
 def environment(**variables: str) -> dict[str, str]:
     """The environment of a process of the campaign, without the developer's own account."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIMLAPI_", "BATCHGEN_"))}
-    return {**inherited, "PYTHONPATH": str(ROOT), **variables}
+    return {**inherited, **variables}
 
 
 def free_port() -> int:
@@ -68,14 +69,14 @@ class Service:
         self.log.close()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "batchgen", "simulate", "--port", str(self.port)]
+        command = ["-m", "batchgen", "simulate", "--port", str(self.port)]
         command += ["--ledger", str(self.ledger), "--faults", json.dumps(self.faults), *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment())
+        self.process = Fork(command, stdout=PIPE, stderr=self.log.fileno(), env=environment())
         assert self.process.stdout
         with self.process.stdout as output:
             if not output.readline():
                 raise AssertionError(f"the service does not start: {' '.join(command)}")
-            self.control_url = output.readline().decode().strip()
+            self.control_url = output.readline().strip()
 
     def kill(self) -> None:
         self.process.kill()
@@ -106,12 +107,12 @@ class Run:
         module = "tests.campaign.crashing" if orders else "batchgen"
         variables = {"CAMPAIGN_ORDERS": json.dumps(orders)} if orders else {}
         with self.log.open("wb") as log, self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module, "run", "batch.yaml", "--json", *options],
+            self.process = Fork(
+                ["-m", module, "run", "batch.yaml", "--json", *options],
                 cwd=folder,
                 env=environment(AIMLAPI_BASE_URL=service.base_url, AIMLAPI_API_KEY=KEY, **variables),
-                stdout=output,
-                stderr=log,
+                stdout=output.fileno(),
+                stderr=log.fileno(),
             )
 
     @property
@@ -140,7 +141,7 @@ class Run:
 
     def ends_within(self, seconds: float) -> bool:
         """Wait at most so long for the end of the run; whether it has ended."""
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(TimeoutExpired):
             self.process.wait(seconds)
         return self.process.poll() is not None
 
@@ -148,7 +149,7 @@ class Run:
         """Wait for the end of the run; its exit code, or None for a run that hung and was killed."""
         try:
             return self.process.wait(TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             self.process.kill()
             self.process.wait()
             return None
@@ -156,15 +157,7 @@ class Run:
 
 def command(folder: Path, *arguments: str) -> str:
     """Run another command of batchgen; its output. Raises AssertionError if it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "batchgen", *arguments],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
+    done = run_fork(["-m", "batchgen", *arguments], cwd=folder, env=environment(), timeout=TIMEOUT_SECONDS)
     if done.returncode:
         raise AssertionError(f"batchgen {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
     return done.stdout

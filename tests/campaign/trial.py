@@ -12,8 +12,9 @@ from typing import Any
 
 from batchgen.simulator.ledger import Ledger
 from tests.campaign.audit import FOREIGN_CONTENT, FOREIGN_FILE, AuditResult, audit
-from tests.campaign.processes import ROOT, Run, Service, command, rows
+from tests.campaign.processes import Run, Service, command, rows
 from tests.campaign.scenarios import Interruption, Scenario
+from tests.forks import ROOT
 
 NO_ORDERS: Mapping[str, Any] = {}
 MODEL = "kling-video/v2.1/standard/image-to-video"

@@ -6,13 +6,12 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx2 as httpx
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from batchgen.simulator.ledger import Ledger
 from batchgen.simulator.server import run_forever
 from batchgen.simulator.service import Simulation
+from tests.forks import Fork
 
 from .client import (
     INSTANT_SPEED,
@@ -37,10 +37,10 @@ from .client import (
 
 
 @contextmanager
-def process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+def process(*arguments: str) -> Iterator[tuple[Fork, str, str]]:
     """A simulator in a process, its base URL and the address of its controls."""
-    command = [sys.executable, "-m", "batchgen", "simulate", "--port", "0", "--instant", "--speed", str(INSTANT_SPEED)]
-    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    command = ["-m", "batchgen", "simulate", "--port", "0", "--instant", "--speed", str(INSTANT_SPEED)]
+    with Fork([*command, *arguments], stdout=PIPE, stderr=PIPE) as running:
         try:
             assert running.stdout
             yield running, running.stdout.readline().strip(), running.stdout.readline().strip()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -18,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from tests.campaign.processes import KEY, Service, environment
 from tests.campaign.trial import ENDED
+from tests.forks import Fork
 from tests.postgres import Server
 from tests.tcp_proxy import TcpProxy
 
@@ -39,7 +38,7 @@ class Worker:
     clock: float = 0.0
     """Seconds by which its system's clock is wrong."""
     starts: int = 0
-    process: subprocess.Popen[bytes] | None = None
+    process: Fork | None = None
     was_killed: bool = False
     log: Path = Path()
 
@@ -112,12 +111,12 @@ class Cluster:
         }
         output = self.folder / f"run-{worker.number}-{worker.starts:02}.jsonl"  # the audit reads every such file
         with worker.log.open("wb") as log, output.open("wb") as lines:
-            worker.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.campaign.crashing", "run", "batch.yaml", "--json"],
+            worker.process = Fork(
+                ["-m", "tests.campaign.crashing", "run", "batch.yaml", "--json"],
                 cwd=self.folder,
                 env=environment(**variables),
-                stdout=lines,
-                stderr=log,
+                stdout=lines.fileno(),
+                stderr=log.fileno(),
             )
 
     def kill(self, worker: Worker) -> None:

@@ -1,0 +1,8 @@
+"""What the server of `forks.py` imports before it forks: the modules of batchgen, and the databases of the tests."""
+
+from __future__ import annotations
+
+from batchgen.cli import COMMANDS, load
+
+for name in COMMANDS:
+    load(name)
