@@ -102,6 +102,34 @@ def manifests(tmp_path: Path) -> Path:
     return folder
 
 
+LONG_FIXTURES = {"simulate", "launch", "batchgen_process", "bucket"}
+LONG_MODULES = (
+    "campaign",
+    "benchmarks",
+    "conformance",
+    "jobtable_machine",
+    "copying",
+    "review_page",
+    "manifest_bounds",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each worker begin with its share of the tests that take long, or the last of them keep all others waiting."""
+    long, short = [], []
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        is_long = bool(fixtures & LONG_FIXTURES) or any(name in item.path.name for name in LONG_MODULES)
+        (long if is_long else short).append(item)
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = [
+        item
+        for share in range(workers)
+        for some in (long, short)
+        for item in some[share * len(some) // workers : (share + 1) * len(some) // workers]
+    ]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The suite of the job table runs on both databases; with DATABASES=all, its table of transitions too."""
     name = metafunc.module.__name__.rpartition(".")[2]

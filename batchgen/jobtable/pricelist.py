@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.catalogue import LearnedModel, canonical, learn, quote, with_defaults
 from batchgen.catalogue.openapi import ODD, usable
@@ -19,6 +19,10 @@ from batchgen.jobtable import charges
 from batchgen.jobtable.charges import SeenCharges
 from batchgen.jobtable.schema import prices
 from batchgen.services.base import Listing
+
+LISTED = ("pricing", "etag", "listed_at", "alias_of", "document_url")
+"""The columns that a list has of a model."""
+OF_MODEL = update(prices).where(prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model"))
 
 
 @dataclass(frozen=True)
@@ -70,20 +74,22 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
     if listing.pricing is None:
         connection.execute(of_service.where(prices.c.pricing.is_not(None)).values(listed_at=now))
         return
-    nothing = dict.fromkeys(("pricing", "etag", "listed_at", "alias_of", "document_url"))
-    connection.execute(of_service.values(nothing))
+    connection.execute(of_service.values(dict.fromkeys(LISTED)))
     rows: dict[str, dict[str, Any]] = {
-        model: {"pricing": entry, "etag": listing.etag, "listed_at": now} for model, entry in listing.pricing.items()
+        model: {
+            "pricing": listing.pricing.get(model),
+            "etag": listing.etag if model in listing.pricing else None,
+            "listed_at": now if model in listing.pricing else None,
+            "alias_of": listing.names.get(model),
+            "document_url": listing.documents.get(model),
+        }
+        for model in {**listing.pricing, **listing.documents, **listing.names}
     }
-    for column, texts in (("document_url", listing.documents), ("alias_of", listing.names)):
-        for model, value in texts.items():
-            rows.setdefault(model, {})[column] = value
     stored = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
-    for model, row in rows.items():
-        if model in stored:
-            connection.execute(of_service.where(prices.c.model == model).values(row))
-        else:
-            connection.execute(insert(prices).values(service=service, model=model, **row))
+    if old := [{"of_service": service, "of_model": model, **row} for model, row in rows.items() if model in stored]:
+        connection.execute(OF_MODEL, old)
+    if new := [{"service": service, "model": model, **row} for model, row in rows.items() if model not in stored]:
+        connection.execute(insert(prices), new)
 
 
 def documents(connection: Connection, service: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The models: made-up prices, the public catalogue that lists them, and how long generations take."""
 
 import re
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -62,6 +63,7 @@ def aliases_of(model: str) -> list[str]:
     return [alias for alias, name in ALIASES.items() if name == model]
 
 
+@cache
 def _pricing(model: str) -> dict[str, Any]:
     """A price for each listed length, or for 10 seconds where any length is allowed; none for a model without one."""
     length = schema(model, endpoint(model))["properties"].get("duration")
