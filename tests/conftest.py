@@ -114,13 +114,15 @@ LONG_MODULES = (
 )
 
 
+def is_long(item: pytest.Item) -> bool:
+    fixtures = LONG_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or any(name in item.path.name for name in LONG_MODULES)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let each worker begin with its share of the tests that take long, or the last of them keep all others waiting."""
-    long, short = [], []
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        is_long = bool(fixtures & LONG_FIXTURES) or any(name in item.path.name for name in LONG_MODULES)
-        (long if is_long else short).append(item)
+    long = [item for item in items if is_long(item)]
+    short = [item for item in items if not is_long(item)]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = [
         item
