@@ -103,15 +103,7 @@ def manifests(tmp_path: Path) -> Path:
 
 
 LONG_FIXTURES = {"simulate", "launch", "batchgen_process", "bucket"}
-LONG_MODULES = (
-    "campaign",
-    "benchmarks",
-    "conformance",
-    "jobtable_machine",
-    "copying",
-    "review_page",
-    "manifest_bounds",
-)
+LONG_MODULES = ("campaign", "benchmarks", "conformance", "machine", "copying", "review_page", "manifest_bounds")
 
 
 def is_long(item: pytest.Item) -> bool:

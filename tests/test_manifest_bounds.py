@@ -5,6 +5,7 @@ Before there were bounds, each of these took minutes, all memory, or for ever.
 
 from __future__ import annotations
 
+import csv
 import os
 import socket
 from collections.abc import Callable
@@ -157,6 +158,13 @@ def test_a_file_of_rows_without_measure_is_refused(tmp_path: Path, name: str, co
     path = tmp_path / "m.yaml"
     path.write_text(f"jobs: [{{id: '{{{{ n }}}}', model: {TEXT}, prompt: x, rows: {name}}}]\n")
     assert message in str(refused(path))
+
+
+def test_a_header_without_measure_is_the_first_thing_that_a_process_reads(tmp_path: Path) -> None:
+    """The reader of CSV has a bound of its own, which is one for the whole process."""
+    csv.field_size_limit(131_072)
+    name, content, message = ROWS["100,000 columns"]
+    test_a_file_of_rows_without_measure_is_refused(tmp_path, name, content, message)
 
 
 def test_a_mistake_in_every_row_of_many_is_counted_only_so_far(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ class RowsFile:
         return number
 
     def _csv(self) -> Iterator[Row]:
+        csv.field_size_limit(bounds.LINE_CHARS)
         separator = SEPARATOR_LINE.match(self.raw)
         head = separator or TYPE_LINE.match(self.raw)
         skipped = head.end() if head else 0
@@ -161,7 +162,6 @@ class RowsFile:
         said = separator[1].decode() if separator else ""
         is_wrong = said not in first_line and any(other in first_line for other in DELIMITERS)
         delimiter = delimiter_of(first_line) if not said or is_wrong else said
-        csv.field_size_limit(bounds.LINE_CHARS)
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
         has_blanks = f'{delimiter} "'.encode() in self.raw
         reader = csv.reader(self._lines(skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
