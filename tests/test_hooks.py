@@ -321,6 +321,7 @@ def test_metrics_are_served_on_loopback_and_read_by_the_client_s_own_parser(
     assert sum(samples["batchgen_jobs"].values()) == 3
     assert samples["batchgen_submits"][None] == 3
     assert samples["batchgen_cost_usd"][None] > 0
+    assert samples["batchgen_reserved_usd"][None] == samples["batchgen_unpriced"][None] == 0
     assert families["batchgen_submits"].type == "counter" and families["batchgen_in_flight"].type == "gauge"
     assert {"batchgen_polls", "batchgen_refusals", "batchgen_delivered_bytes"} <= families.keys()
     assert samples["batchgen_last_movement_timestamp_seconds"][None] > 1e9

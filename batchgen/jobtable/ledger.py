@@ -110,8 +110,8 @@ def update_attempt(
     changed = {name: values[name] for name in ("outcome", "estimated_usd", "cost_usd") if name in values}
     after = replace(entry, **changed)
     add_to_totals(connection, entry.batch_id, after.totals - entry.totals)
-    # A charge equal to the estimate is the listed price, or the highest charge already.
-    if is_price and after.cost_usd and after.cost_usd != after.estimated_usd:
+    # A charge equal to the estimate is the listed price, or the highest charge already; one that stood is kept already.
+    if is_price and after.cost_usd and after.cost_usd not in (after.estimated_usd, entry.cost_usd):
         charges.keep(connection, entry.service, entry.model, attempt_id, after.cost_usd, after.estimated_usd)
     return True
 
