@@ -56,12 +56,10 @@ class RunMetrics:
         yield gauge("in_flight", "Jobs on the wire or at the service.", in_flight)
         yield gauge("held", "Unconfirmed jobs that wait for a person.", summary.held)
         yield gauge("late", "Generations past their deadline.", summary.late)
-        yield gauge(
-            "cost_usd", "What the batch has cost, in USD, as far as charges are known.", float(summary.cost_usd)
-        )
-        reserved = "For requests whose charge is not known yet, in USD: their estimates."
+        yield gauge("cost_usd", "What the batch has cost, in USD.", float(summary.cost_usd))
+        reserved = "Estimates of the requests whose charge is not known yet, in USD."
         yield gauge("reserved_usd", reserved, float(summary.reserved_usd))
-        yield gauge("unpriced", "Requests whose charge is not known, and their price neither.", summary.unpriced)
+        yield gauge("unpriced", "Requests of which neither charge nor price is known.", summary.unpriced)
         yield gauge("delivered_bytes", "Bytes of the delivered files.", summary.bytes)
         yield gauge(
             "last_movement_timestamp_seconds",
