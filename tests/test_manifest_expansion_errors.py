@@ -163,6 +163,16 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
         {},
         "m.yaml:2:81 there is no such file beside the manifest: r.csv",
     ),
+    "a file of nearly that name": (
+        job("rows: product.csv"),
+        {"products.csv": b"n\n"},
+        "m.yaml:2:79 there is no such file beside the manifest: product.csv | did you mean products.csv?",
+    ),
+    "no such file at a path of a shell": (
+        job("rows: ~/r.csv"),
+        {},
+        "m.yaml:2:79 there is no such file: ~/r.csv | ~ is the home folder of the user who runs this",
+    ),
     "a file of another kind": (
         job("rows: r.xlsx"),
         {},

@@ -109,12 +109,16 @@ def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
         with open_input(folder / path, MEDIA_BYTES, medium) as file:
             return inspect_content(file, medium)
     except (FileNotFoundError, NotADirectoryError):
-        where = "" if WHOLE_PATH.match(path) else " beside the manifest"
-        raise InputFault(f"{MISSING}{where}: {path[:200]}") from None
+        raise InputFault(f"{no_such_file(path)}: {path[:200]}") from None
     except PermissionError:
         raise InputFault("the file may not be read") from None
     except (OSError, ValueError) as error:
         raise InputFault(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def no_such_file(path: str) -> str:
+    """What to say of a path without a file."""
+    return MISSING if WHOLE_PATH.match(path) else f"{MISSING} beside the manifest"
 
 
 def decode_fault(path: Path) -> str | None:

@@ -7,12 +7,14 @@ from math import prod
 from typing import Any
 
 from batchgen.catalogue.wording import listed, plural, quoted
+from batchgen.files.media import no_such_file
+from batchgen.files.spelling import FileNames
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.file_pattern import matching_files
 from batchgen.manifest.folder import Folder
 from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, written
-from batchgen.manifest.path_help import glob_hint
+from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile
 from batchgen.manifest.source import InvalidValue
 
@@ -130,10 +132,12 @@ def _rows(node: Node, axes: Collection[str], folder: Folder, diagnostics: Diagno
     if type(node.value) is not str or not node.value.strip():
         diagnostics.add(node, f"`rows` must be the name of a file, not {quoted(node.value)}", "such as products.csv")
         return None
+    missing = no_such_file(node.value)
     try:
-        rows = RowsFile(folder.path / node.value, folder.shown / node.value, axes, diagnostics)
+        rows = RowsFile(folder.path / node.value, folder.shown / node.value, missing, axes, diagnostics)
     except InvalidValue as error:
-        diagnostics.add(node, f"{error}: {node.value[:200]}", error.hint)
+        hint = missing_hint(FileNames(), folder.path, node.value) if str(error) == missing else error.hint
+        diagnostics.add(node, f"{error}: {node.value[:200]}", hint)
         return None
     folder.add_file(node.value, "rows")
     return rows

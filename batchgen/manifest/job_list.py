@@ -158,8 +158,7 @@ class JobList:
             except InputFault as fault:
                 if MISSING not in str(fault):
                     raise
-                similar = self.file_names.similar(self.folder, path)
-                hint = f"did you mean {similar[:200]}?" if similar else missing_hint(path)
+                hint = missing_hint(self.file_names, self.folder, path)
                 if os.path.lexists(self.folder / existing):
                     hint = "this is a link to a file that is not there"
                 raise InputFault(str(fault), hint) from None

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+from batchgen.files.spelling import FileNames
+
 ENDS = re.compile(r"\{[^}]*,[^}]*\}")
 """Alternatives, as some shells have them."""
 HOME = re.compile(r"~/|\$\{?[A-Z_]+\}?/|%[A-Z_]+%[/\\]")
@@ -23,8 +25,11 @@ MISSING: tuple[tuple[str, str], ...] = (
 MISSING_PATTERNS = [(re.compile(pattern, re.DOTALL), hint) for pattern, hint in MISSING]
 
 
-def missing_hint(path: str) -> str:
-    """What may be meant by a path without a file."""
+def missing_hint(names: FileNames, folder: Path, path: str) -> str:
+    """What may be meant by a path in `folder` that has no file."""
+    similar = names.similar(folder, path)
+    if similar and not (folder / similar).is_dir():
+        return f"did you mean {similar[:200]}?"
     return next((hint for pattern, hint in MISSING_PATTERNS if pattern.match(path)), "")
 
 

@@ -79,8 +79,9 @@ class ReadingStopped(Exception):
 class RowsFile:
     """A file of rows. Its text stays in memory, for excerpts."""
 
-    def __init__(self, path: Path, shown: Path, axes: Collection[str], diagnostics: Diagnostics) -> None:
-        """`shown` is the path for messages; a column may not have the name of one of the `axes`.
+    def __init__(self, path: Path, shown: Path, missing: str, axes: Collection[str], diagnostics: Diagnostics) -> None:
+        """`shown` is the path for messages, and `missing` the message where there is no file. A column may not have the
+        name of one of the `axes`.
 
         Raises InvalidValue where the file cannot be read; what is wrong in its text is reported.
         """
@@ -90,7 +91,7 @@ class RowsFile:
             raise InvalidValue("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.name = shown.name
         self.axes = frozenset(axes)
-        raw = read_bytes(path, "file", "there is no such file beside the manifest", bounds.ROWS_BYTES)
+        raw = read_bytes(path, "file", missing, bounds.ROWS_BYTES)
         source = RowsText(shown, raw)
         self.diagnostics = diagnostics.of_rows(source)
         self.raw = source.raw
