@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -13,7 +14,7 @@ from sqlalchemy import update
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files import local_files
 from batchgen.files.local_files import FileDigests
-from batchgen.jobs import ErrorClass, JobSpec, State
+from batchgen.jobs import ErrorClass, JobSpec, Parent, State
 from batchgen.jobtable import polling, submission, sync
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.schema import batches, jobs
@@ -47,6 +48,45 @@ def test_a_row_holds_what_the_manifest_says(table: Table) -> None:
     assert (row.priority, json.loads(row.tags), json.loads(row.input_pointers)) == (3, ["noir", "été"], ["/image_url"])
     assert (row.output_path, row.service, row.created_at) == ("out/mona.mp4", "aimlapi", table.now)
     assert row.clip_seconds == 5.0
+
+
+EDITS: dict[str, Any] = {
+    "model": "another/model",
+    "endpoint": "/v2/another",
+    "request": '{"model": "m", "prompt": "Another."}',
+    "output": "another.mp4",
+    "input_pointers": ("/image_url",),
+    "clip_seconds": 10.0,
+    "priority": 7,
+    "tags": ("noir",),
+    "take": 2,
+    "parent": Parent("pilot", "mona"),
+}
+"""Another value of each field of a job that the table keeps."""
+NOT_KEPT = {"source", "line", "origin"}
+"""The fields that say where a job is written: messages need them while the manifest is read."""
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("name", [field.name for field in fields(JobSpec) if field.name != "key"])
+def test_every_value_of_a_job_is_stored_or_left_out_by_decision(tmp_path: Path, name: str) -> None:
+    if name in NOT_KEPT:
+        return
+    assert name in EDITS, f"name it in NOT_KEPT, or in EDITS: then `manifest_columns` in sync.py stores it: {name}"
+    digests = FileDigests(tmp_path)
+    job = spec()
+    edited = replace(job, **{name: EDITS[name]})
+    assert sync.manifest_columns(job, digests) != sync.manifest_columns(edited, digests)
+
+
+@pytest.mark.parametrize("state", SENT)
+def test_labels_of_a_sent_job_follow_the_manifest(table: Table, state: State) -> None:
+    table.sync(spec())
+    table.bring(state)
+    edited = spec(tags=("noir", "approved"), priority=3)
+    assert counted(table.sync(edited)) == {"unchanged": 1}
+    row = table.row()
+    assert (row.priority, json.loads(row.tags), row.state) == (3, ["noir", "approved"], state)
 
 
 @pytest.mark.sqlite

@@ -27,7 +27,7 @@ from batchgen.jobs import PAID_FAILURES, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
-from batchgen.jobtable.sync import SyncResult
+from batchgen.jobtable.sync import LABELS, SyncResult
 from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
@@ -236,14 +236,14 @@ _is_unsettled = (
 )
 PENDING_NAMES = select(*_names).where(*_is_unsettled)
 PENDING = select(
-    *(*_names, jobs.c.state, jobs.c.priority, jobs.c.tags, jobs.c.parent_batch, jobs.c.parent_key),
+    *(*_names, jobs.c.state, *LABELS, jobs.c.parent_batch, jobs.c.parent_key),
     *(jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
 ).where(*_is_unsettled)
 
 _pending = jobs.alias("pending")
 OWNERS = (
     select(
-        *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.output_path, jobs.c.priority, jobs.c.tags),
+        *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.output_path, *LABELS),
         *(jobs.c.attempt_id, jobs.c.error_class, attempts.c.fingerprint, attempts.c.cost_usd),
         *(batches.c.name.label("batch"), batches.c.manifest_path),
     )

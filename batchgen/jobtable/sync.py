@@ -31,9 +31,12 @@ from batchgen.jobtable.transition import change_state, record_event
 GONE = "gone from the manifest"
 CHUNK_ROWS = 5_000
 """Rows inserted at once: bounds the memory for their values, and is large enough that the size no longer matters."""
+LABELS = (jobs.c.priority, jobs.c.tags)
+"""The columns of the manifest that are no part of the request: they follow it after a job was sent, too. Where a paid
+job takes another name, it takes those of its new entry."""
 READ_COLUMNS = (
-    *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, jobs.c.priority),
-    *(jobs.c.tags, jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id, jobs.c.parent_batch, jobs.c.parent_key),
+    *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.fingerprint, jobs.c.output_path, *LABELS),
+    *(jobs.c.error_class, jobs.c.leased_by, jobs.c.attempt_id, jobs.c.parent_batch, jobs.c.parent_key),
     *(attempts.c.input_digests, attempts.c.outcome, attempts.c.cost_usd),
     # A file may get another name and keep its content, which is all that the fingerprint shows.
     case((jobs.c.input_pointers != "[]", jobs.c.request)).label("request"),
@@ -140,6 +143,7 @@ def sync_manifest(
             result.unchanged += not edited
         elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
             move_output(connection, row, spec)
+            follow_labels(connection, row, spec)
             if stays(row, spec):
                 result.stays.append(
                     f"{row.key}: its clip stays {row.output_path}, although `output` is {spec.output} now"
@@ -174,8 +178,10 @@ def sync_manifest(
 def follow_manifest(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> bool:
     """Update an unsent job; one that has come back to the manifest is pending again. False if nothing changed."""
     is_back = row.state == State.CANCELLED and row.error_class == ErrorClass.GONE
-    compared = ("fingerprint", "output_path", "priority", "tags", "parent_batch", "parent_key", "request")
-    if not is_back and all(getattr(row, name) == values[name] for name in compared if name != "request" or row.request):
+    names = ["fingerprint", "output_path", "parent_batch", "parent_key", *(column.name for column in LABELS)]
+    if row.request:  # only that of a job with local files was read
+        names.append("request")
+    if not is_back and all(getattr(row, name) == values[name] for name in names):
         return False
     connection.execute(update(jobs).where(jobs.c.id == row.id, jobs.c.state == row.state).values(**values))
     if is_back:
@@ -187,6 +193,13 @@ def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
     """Take over another output path while no file is there and no run is writing one."""
     if row.output_path != spec.output and row.state != State.DONE and row.leased_by is None:
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
+
+
+def follow_labels(connection: Connection, row: Any, spec: JobSpec) -> None:
+    """Take over the labels of a job that was sent."""
+    labels = labels_of(spec)
+    if any(getattr(row, name) != value for name, value in labels.items()):
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**labels))
 
 
 def stays(row: Any, spec: JobSpec) -> bool:
@@ -213,7 +226,7 @@ def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
     """The columns of a job that come from the manifest."""
     parent_batch, parent_key = spec.parent or (None, None)
     return {
-        "priority": spec.priority,
+        **labels_of(spec),
         "endpoint": spec.endpoint,
         "model": spec.model,
         "request": spec.request,
@@ -222,11 +235,15 @@ def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
         "input_files": input_files(spec, digests),
         "take": spec.take,
         "fingerprint": fingerprint_of(spec, digests),
-        "tags": json_list(spec.tags),
         "output_path": spec.output,
         "parent_batch": parent_batch,
         "parent_key": parent_key,
     }
+
+
+def labels_of(spec: JobSpec) -> dict[str, Any]:
+    """The values of `LABELS`."""
+    return {"priority": spec.priority, "tags": json_list(spec.tags)}
 
 
 def json_list(texts: tuple[str, ...]) -> str:

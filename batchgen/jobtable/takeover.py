@@ -19,7 +19,7 @@ from batchgen.jobtable.repeats import ONLY_IN_LOG, Repeat, refusal
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
-from batchgen.jobtable.sync import OnChanged
+from batchgen.jobtable.sync import LABELS, OnChanged
 from batchgen.jobtable.transition import Increment, change_state, guarded_update, record_event
 from batchgen.services.base import PastGeneration
 from batchgen.services.outcomes import Adopted, Unknown
@@ -157,7 +157,8 @@ def row_of(connection: Connection, job: Any) -> Any:
 
 def own_names(job: Any) -> dict[str, Any]:
     """The columns that name a job, and say where it belongs."""
-    return {name: getattr(job, name) for name in ("batch_id", "key", "priority", "tags", "output_path")}
+    names = ("batch_id", "key", "output_path", *(column.name for column in LABELS))
+    return {name: getattr(job, name) for name in names}
 
 
 def parent_after(job: Any, owner: Any) -> dict[str, Any]:
