@@ -24,7 +24,7 @@ from batchgen.services.registry import SIMULATOR
 
 @contextmanager
 def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple[Database, StoredBatch]]:
-    """The job table and the batch that a manifest made last, for commands that change it.
+    """The job table and the batch that a manifest made last, for every command on one batch.
 
     A manifest may name the simulator as its service: then its batch is meant without --simulate, too, and the commands
     to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved.
