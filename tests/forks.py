@@ -58,6 +58,7 @@ def detach(copy: Any) -> int:
 
 def become(arguments: Sequence[str], folder: str, environment: Mapping[str, str], streams: Sequence[int]) -> None:
     """Be `python *arguments` in the process that was forked for it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts with `&` ignore Ctrl-C
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -77,6 +78,25 @@ def become(arguments: Sequence[str], folder: str, environment: Mapping[str, str]
         exec(program, {"__name__": "__main__"})
 
 
+class Reader(Thread):
+    """Reads a pipe to its end, so that its writer need not wait."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__(daemon=True)
+        self.stream = stream
+        self.content = ""
+        self.start()
+
+    def run(self) -> None:
+        if self.stream and not self.stream.closed:
+            with self.stream:
+                self.content = self.stream.read()
+
+    def text(self) -> str:
+        self.join()
+        return self.content
+
+
 class Fork:
     """`python *arguments` as a fork: `-m module …` or `-c code …`. Its methods are those of `subprocess.Popen`.
 
@@ -91,6 +111,7 @@ class Fork:
         self, arguments: Sequence[str], *, cwd: str | Path = ".", env: Mapping[str, str] = os.environ, **streams: int
     ) -> None:
         self.args = list(arguments)
+        self._readers: list[Reader] = []
         with ExitStack() as opened:
             nowhere = opened.enter_context(Path(os.devnull).open("r+b")).fileno()
             numbers = {name: streams.get(name, nowhere) for name in ("stdin", "stdout", "stderr")}
@@ -134,23 +155,11 @@ class Fork:
         """Close its input, and read what is left of its output until its end. Raises `TimeoutExpired`."""
         if self.stdin:
             self.stdin.close()
-        texts = ["", ""]
-
-        def read(index: int, stream: TextIO) -> None:
-            with stream:
-                texts[index] = stream.read()
-
-        readers = [
-            Thread(target=read, args=(index, stream), daemon=True)
-            for index, stream in enumerate((self.stdout, self.stderr))
-            if stream and not stream.closed
-        ]
-        for reader in readers:
-            reader.start()
+        if not self._readers:
+            self._readers = [Reader(stream) for stream in (self.stdout, self.stderr)]
         self.wait(timeout)
-        for reader in readers:
-            reader.join()
-        return texts[0], texts[1]
+        stdout, stderr = (reader.text() for reader in self._readers)
+        return stdout, stderr
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:

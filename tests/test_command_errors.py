@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.batches import STANDARD, Bill, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
 from tests.forks import Fork
+from tests.forks import run as run_fork
 from tests.waiting import rows, states, until
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -213,6 +215,58 @@ def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_int
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "This is a defect in batchgen" in ended.stderr
     assert "TypeError" in ended.stderr
+
+
+LONG = "a" * 300
+PATHS = ["status {}.yaml", "init {}.yaml", "doctor {}.yaml", "review {}.yaml", "status --db {}.db"]
+
+
+@pytest.mark.parametrize("words", PATHS)
+def test_a_path_that_the_system_refuses_is_no_defect(tmp_path: Path, batchgen: Command, words: str) -> None:
+    ended = batchgen(*words.format(LONG).split())
+    assert ended.returncode == 8
+    assert "File name too long. Name a shorter path\n" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+AS_NOBODY = """
+import os, runpy, sys
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+runpy.run_module("batchgen", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status {}/m.yaml",
+        "run {}/m.yaml --simulate",
+        "plan {}/m.yaml",
+        "export {}/m.yaml --format csv",
+        "status --db {}/batchgen.db",
+        "worker --db {}/batchgen.db",
+        "db copy {}/batchgen.db copy.db",
+        "init {}/new.yaml",
+        "doctor {}/m.yaml",
+    ],
+)
+def test_a_folder_that_may_not_be_entered_is_no_defect(words: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # which every user may enter, unlike those of pytest
+        Path(name).chmod(0o755)
+        folder = Path(name) / "closed"
+        folder.mkdir()
+        write_manifest(folder / "m.yaml")
+        with Database(folder / "batchgen.db"):
+            pass
+        folder.chmod(0)
+        arguments = words.format(folder).split()
+        environment = {**os.environ, "HOME": name}
+        ended = run_fork(["-c", AS_NOBODY, *arguments], cwd=name, env=environment, timeout=60)
+        folder.chmod(0o700)
+    assert ended.returncode == 8, ended.stderr
+    assert "Permission denied. Let this user read it" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -170,15 +170,22 @@ except StorageError as error:
 @contextmanager
 def read_only_folder(folder: Path) -> Iterator[None]:
     """A folder that anybody may read and nobody may write, with the files in it."""
-    above = [parent for parent in folder.parents if parent.stat().st_uid == os.getuid() and parent != Path("/")]
-    modes = {path: path.stat().st_mode for path in (*above, folder, *folder.iterdir())}
-    for path, mode in modes.items():
-        path.chmod(mode | 0o555 if path in above else 0o555 if path == folder else 0o444)
+    modes = {path: path.stat().st_mode for path in (folder, *folder.iterdir())}
+    for path in modes:
+        path.chmod(0o555 if path == folder else 0o444)
     try:
         yield
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter; those of pytest are its user's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 def open_as_nobody(path: Path) -> str:
@@ -190,8 +197,8 @@ def open_as_nobody(path: Path) -> str:
     return ran.stdout
 
 
-def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("readonly") / "batchgen.db"
+def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(open_folder: Path) -> None:
+    path = open_folder / "batchgen.db"
     with read_only_folder(path.parent):
         printed = open_as_nobody(path)
     assert str(path) in printed
@@ -200,10 +207,8 @@ def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(tmp_path_factory:
 
 
 @pytest.mark.parametrize("is_in_use", [False, True], ids=["nobody has open", "a run is at work on"])
-def test_a_table_that_may_only_be_read_is_read_and_not_written(
-    is_in_use: bool, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("readonly") / "batchgen.db"
+def test_a_table_that_may_only_be_read_is_read_and_not_written(is_in_use: bool, open_folder: Path) -> None:
+    path = open_folder / "batchgen.db"
     with ExitStack() as stack:
         with Database(path) as database:
             Table(database, path.parent).sync()
@@ -219,9 +224,9 @@ def test_a_table_that_may_only_be_read_is_read_and_not_written(
 
 
 def test_an_older_table_that_may_only_be_read_says_how_it_is_brought_up_to_date(
-    tmp_path_factory: pytest.TempPathFactory,
+    open_folder: Path,
 ) -> None:
-    path = tmp_path_factory.mktemp("readonly") / "batchgen.db"
+    path = open_folder / "batchgen.db"
     with Database(path) as database:
         database.write_now(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = 'v001'") and None)
     with read_only_folder(path.parent):

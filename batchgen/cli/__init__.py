@@ -21,7 +21,7 @@ from click.shell_completion import CompletionItem
 
 from batchgen import __version__
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, with_keep
-from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
+from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, StorageError, UsageError
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
 
 COMMANDS = {
@@ -56,6 +56,17 @@ COMMANDS = {
 
 OTHER_NAMES = {"help": "--help", "version": "--version", "list": "status", "validate": "check", "start": "run"}
 """What other programs call a command or an option."""
+
+PATH_ADVICE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "Let this user read it and enter its folder, or name another path"),
+    errno.ENAMETOOLONG: "Name a shorter path",
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN), "Check the disk or the network drive, and try again"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the number of files that may be open (ulimit -n)"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk, and type the same command again"),
+    errno.EROFS: "Name a path on a disk that may be written",
+    errno.ELOOP: "Its links lead in a circle: name the file itself",
+}
+"""What a person does about a path that the system refuses, by the error number."""
 
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""
@@ -155,6 +166,13 @@ def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
 
 
+def refused_path(error: Exception) -> StorageError | None:
+    """What to say of a path that the system refuses to any command; None for every other exception."""
+    if not isinstance(error, OSError) or error.filename is None or error.errno not in PATH_ADVICE:
+        return None
+    return StorageError(f"{str(error.filename)[:200]}: {error.strerror}. {PATH_ADVICE[error.errno]}")
+
+
 def is_json() -> bool:
     """Whether the command was typed with `--json`, also where the rest of it is wrong."""
     return "--json" in sys.argv[1:]
@@ -194,6 +212,10 @@ def main() -> None:
             discard(sys.stdout)
             print_lines(str(unwritable(error)), err=True)
             sys.exit(ExitCode.STORAGE)
+        if refusal := refused_path(error):
+            print_lines(str(refusal), err=True)
+            report_error(refusal)
+            sys.exit(refusal.exit_code)
         import traceback  # Imported here: it takes a fifth of the time of --help, and only a defect needs it.
 
         print_lines(
