@@ -179,6 +179,8 @@ class RepeatCheck:
     def __init__(self, context: RunContext, spec: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> None:
         self.context = context
         self.synced = spec.synced
+        self.on_changed = spec.on_changed
+        """What a person said of the repeats that the first comparison shows. Nobody was asked about later ones."""
         self.handle_of = plugin(spec.batch.service).handle_of
         self.wait = wait
         """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
@@ -209,6 +211,7 @@ class RepeatCheck:
                 break
             since = newest - repeats.SLACK
         self.synced = SyncResult(context.batch_id)  # What a later enrolment brings, its own sync has marked.
+        self.on_changed = "refuse"
         context.compared, context.awaits_history = steering.manifest, False
         if not context.awaits_prices:
             context.hold, context.hold_until = "", None
@@ -257,7 +260,7 @@ class RepeatCheck:
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.context.orphans, past)
         matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
-        if self.context.on_changed == "keep":
+        if self.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
         matches = [repeat for repeat in confirmed if repeat]
@@ -265,13 +268,13 @@ class RepeatCheck:
         sender = (context.run_id, service.name, service.account, service.origin)
         adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
         if matches:
-            said = takeover.said_of(matches, context.on_changed, self.synced.redone)
+            said = takeover.said_of(matches, self.on_changed, self.synced.redone)
             await context.database.write(takeover.settle, matches, context.folder, adopter, said)
-        if matches and context.on_changed == "keep":
+        if matches and self.on_changed == "keep":
             context.warn(
                 f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"
             )
-        if context.on_changed == "redo":
+        if self.on_changed == "redo":
             return None
         return await context.database.read(repeats.newest_from_log, context.batch_id)
 

@@ -55,7 +55,7 @@ class Runner:
         self.context = RunContext(
             database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
         )
-        self.context.on_changed, self.context.waits_for_credits = spec.on_changed, spec.waits_for_credits
+        self.context.waits_for_credits = spec.waits_for_credits
         self.context.is_worker = spec.is_worker
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)

@@ -127,8 +127,6 @@ class RunContext:
     """When the hold ends, where that is known."""
     awaits_prices: bool = False
     """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
-    on_changed: OnChanged = "refuse"
-    """What a person said of jobs that were edited, or paid for before."""
     awaits_history: bool = False
     """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
     compared: int = 0

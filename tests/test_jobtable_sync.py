@@ -269,6 +269,15 @@ def test_redo_moves_the_delivered_file_and_overwrites_no_other_file(table: Table
     assert not (table.folder / "mona.mp4").exists()
 
 
+@pytest.mark.parametrize("state", [state for state in PAID if state != State.DONE])
+def test_redo_leaves_a_file_where_it_is_that_was_not_delivered_for_the_job(table: Table, state: State) -> None:
+    table.bring(state)
+    (table.folder / "mona.mp4").write_text("the cut that the client approved")
+    table.sync(spec(prompt="She smiles."), changed="redo")
+    assert [path.name for path in table.folder.glob("*.mp4")] == ["mona.mp4"]
+    assert table.row("mona~1").output_path == "mona~1.mp4"
+
+
 def test_redo_after_a_crash_finds_the_file_already_moved(table: Table) -> None:
     table.bring(State.DONE)
     (table.folder / "mona~1.mp4").write_text("ours")  # moved, and then the transaction was lost

@@ -56,7 +56,6 @@ async def check(
     """Run the check; returns for how many seconds it waited, each time. The run is over in the wait `waits_until`."""
     waits: list[float] = []
     context = context_of(table, service, Limits(unconfirmed_minutes=10))
-    context.on_changed = on_changed
 
     async def wait(seconds: float) -> bool:
         waits.append(seconds)
@@ -97,6 +96,53 @@ async def test_a_new_job_that_no_run_has_compared_yet_is_compared_with_the_whole
     await check(table, service, clock, table.sync("mona", "lisa"), "refuse")
     (since,) = service.read_since
     assert since <= NOON - 5 * HOUR, "the same command again must not buy it"
+
+
+@pytest.mark.parametrize("said", ["keep", "redo"])
+async def test_what_a_person_said_is_about_the_first_comparison_of_a_run_alone(
+    said: OnChanged, table: Table, clock: Clock
+) -> None:
+    synced = table.sync("mona", "lisa")
+    service = ScriptedService(histories=[History([past(table, "mona")], NOON)])
+    context = context_of(table, service, Limits(unconfirmed_minutes=0.1))
+
+    async def wait(_seconds: float) -> bool:
+        clock.tick(60)
+        return False
+
+    terms: Any = (Path(), context.limits, [], Terms(), Selection(), said)
+    comparison = RepeatCheck(context, RunSpec(table.batch, 0, synced, *terms), wait)
+    await comparison.run()
+    service.histories = [History([past(table, "lisa")], NOON)]
+    with pytest.raises(ManifestChanged, match="generation g-lisa"):
+        await comparison.run()
+
+
+async def test_an_order_to_pay_again_covers_what_was_bought_before_it(table: Table, clock: Clock) -> None:
+    """What the log has from after it shows that the table is an older copy: the order was carried out."""
+    synced = table.sync("mona")
+    before, after = past(table, "mona"), replace(past(table, "mona"), generation_id="g-2", accepted_at=NOON + HOUR)
+    log = [before]
+    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "redo")
+    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, table.sync("mona"), "refuse")
+    assert table.states() == {"mona": "pending"}, "to be sent: a person has ordered it"
+    clock.tick(2 * 3600)
+    with pytest.raises(ManifestChanged, match="generation g-2"):
+        await check(
+            table, ScriptedService(histories=[History([*log, after], NOON)]), clock, table.sync("mona"), "refuse"
+        )
+    await check(table, ScriptedService(histories=[History([*log, after], NOON)]), clock, table.sync("mona"), "keep")
+    assert table.states() == {"mona": "generating"}
+
+
+async def test_keep_takes_an_order_to_pay_again_back(table: Table, clock: Clock) -> None:
+    synced = table.sync("mona")
+    log = [past(table, "mona")]
+    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "redo")
+    synced = table.sync("mona", changed="keep")
+    assert synced.recalled == 1
+    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "keep")
+    assert table.states() == {"mona": "generating"}
 
 
 async def test_the_log_is_not_read_where_nothing_is_to_be_sent(table: Table, clock: Clock) -> None:
@@ -200,11 +246,9 @@ async def test_a_run_stops_before_it_buys_what_another_batch_has_bought_meanwhil
     table.accept(table.intend()[0], "g-original")
     table.batch_id = copied
     context = context_of(table, ScriptedService())
-    for said in ("refuse", "redo"):  # of what was shown before it began, and this was not
-        context.on_changed, context.refused = said, None
-        await turn(Scheduler(context, 8))
-        assert "paid for as job mona of batch spring" in str(context.refused)
-        assert table.states() == {"mona": "pending"}
+    await turn(Scheduler(context, 8))
+    assert "paid for as job mona of batch spring" in str(context.refused)
+    assert table.states() == {"mona": "pending"}
     table.change(lambda connection: connection.execute(update(jobs).values(repeat_ordered=jobs.c.fingerprint)))
     context.refused, scheduler = None, Scheduler(context, 8)
     await turn(scheduler)

@@ -202,7 +202,7 @@ def enroll(
     # By their keys, which stay when the batch moves to another table.
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
     row = (synced.batch_id, str(enrolled), now, settings.person())
-    settings.record_manifest(connection, *row, has_changes=bool(synced.new or synced.edited or synced.redone))
+    settings.record_manifest(connection, *row, has_changes=synced.has_changes)
     return synced
 
 

@@ -26,7 +26,7 @@ from batchgen.files.outputs import name_of
 from batchgen.jobs import PAID_FAILURES, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
-from batchgen.jobtable.schema import attempts, batches, jobs, outputs
+from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.sync import LABELS, SyncResult
 from batchgen.services.base import PastGeneration
 
@@ -36,6 +36,8 @@ SLACK = timedelta(hours=1)
 """How far the clocks of this machine and of the service may differ."""
 ONLY_IN_LOG = "only the service's log has this request"
 """The remark of an attempt that was taken over from the log."""
+ORDERED_AGAIN = "paid for before, and ordered again"
+"""The remark of an event: a person wants to pay once more for the request of a pending job."""
 SHOWN = 5
 """Repeats that a message names one by one."""
 
@@ -86,7 +88,7 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     compared = connection.execute(select(batches.c.compared_at).where(batches.c.id == synced.batch_id)).scalar_one()
     newest = connection.execute(NEWEST, {"in_batch": synced.batch_id}).scalar() or compared
     first = now - HISTORY
-    is_new = compared is None or synced.new or synced.edited or synced.redone
+    is_new = compared is None or synced.has_changes
     is_clock_set_back = newest is not None and newest > now
     return first if is_new or is_clock_set_back else max(first, newest - SLACK)
 
@@ -121,8 +123,8 @@ def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat],
     """The repeats among the pending jobs, in the manifest's order; and the keys of the others at whose output the clip
     of a job lies: theirs is delivered beside it.
 
-    A job that a person ordered again is no repeat, and neither is one that was only paid for by its own earlier
-    attempts.
+    A job that a person ordered again is no repeat, unless the log shows that it was bought since: then the table is an
+    older copy. A job that was only paid for by its own earlier attempts is none either.
     """
     pending = connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
@@ -133,6 +135,11 @@ def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat],
             repeats.append(Repeat(job, owner=candidates.pop(0)))
         elif generations := past.get(job.fingerprint[:DIGITS]):
             repeats.append(Repeat(job, generation=generations.pop(0)))
+    for ordered in connection.execute(ORDERED, {"in_batch": search.batch_id}):
+        generations = past.get(ordered.fingerprint[:DIGITS], [])
+        if bought := [generation for generation in generations if generation.accepted_at > ordered.ordered_at]:
+            repeats.append(Repeat(ordered, generation=bought[0]))
+            generations.remove(bought[0])
     paid = {repeat.job.id for repeat in repeats}
     others = [job for job in pending if job.id not in paid]
     present = with_output(search.folder, others)
@@ -145,7 +152,7 @@ def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat],
 
 def pending_row(connection: Connection, job: Any) -> Any:
     """All that keeping a pending job needs of its row."""
-    return connection.execute(PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
+    return connection.execute(ALL_PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
 
 
 def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection[int]) -> list[Repeat]:
@@ -229,16 +236,20 @@ def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
 
 
 _names = (jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.fingerprint, jobs.c.output_path)
-_is_unsettled = (
-    jobs.c.batch_id == bindparam("in_batch"),
-    jobs.c.state == State.PENDING,
-    jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint),
-)
-PENDING_NAMES = select(*_names).where(*_is_unsettled)
-PENDING = select(
+_in_batch = (jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING)
+_is_unsettled = jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint)
+PENDING_NAMES = select(*_names).where(*_in_batch, _is_unsettled)
+ALL_PENDING = select(
     *(*_names, jobs.c.state, *LABELS, jobs.c.parent_batch, jobs.c.parent_key),
     *(jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
-).where(*_is_unsettled)
+).where(*_in_batch)
+PENDING = ALL_PENDING.where(_is_unsettled)
+ORDERED = (
+    select(*_names, func.max(events.c.at).label("ordered_at"))
+    .join(events, events.c.job_id == jobs.c.id)
+    .where(*_in_batch, jobs.c.repeat_ordered == jobs.c.fingerprint, events.c.detail == ORDERED_AGAIN)
+    .group_by(*_names)
+)
 
 _pending = jobs.alias("pending")
 OWNERS = (

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, case, func, insert, literal, select, update
+from sqlalchemy import Connection, bindparam, case, func, insert, literal, select, update
 
 from batchgen.errors import ManifestChanged, UsageError
 from batchgen.files.local_files import FileDigests
-from batchgen.files.output_urls import is_url
-from batchgen.files.outputs import OutputFolder, numbered, unnumbered
+from batchgen.files.outputs import unnumbered
 from batchgen.jobs import PAID_FAILURES, ErrorClass, JobSpec, Outcome, State
-from batchgen.jobtable import commands, lineage, moves
+from batchgen.jobtable import commands, moves
+from batchgen.jobtable.archive import archive_version
 from batchgen.jobtable.changes import Change, describe_change, refusal
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
-from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
-from batchgen.jobtable.transition import change_state, record_event
+from batchgen.jobtable.schema import attempts, batches, events, jobs
+from batchgen.jobtable.transition import change_state
 
 GONE = "gone from the manifest"
 CHUNK_ROWS = 5_000
@@ -60,9 +58,16 @@ class SyncResult:
     redone: int = 0
     orphans: frozenset[int] = frozenset()
     """The row ids of jobs that were sent, and whose request the manifest does not ask for under their name any more."""
+    recalled: int = 0
+    """Orders to pay once more that `keep` has taken back."""
     changed: list[Change] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     """Of each delivered job whose output was edited: where its clip stays."""
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether jobs are pending that were not compared with the service's log as they are now."""
+        return bool(self.new or self.edited or self.redone or self.recalled)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -164,13 +169,15 @@ def sync_manifest(
         raise ManifestChanged(refusal(batch.manifest, result.changed, moved))
     if on_changed == "redo":
         for row, spec in changed:
-            archive_version(connection, row, batch, now)
+            archive_version(connection, row, batch.manifest.parent, now)
             new.append(spec)
         result.redone = len(changed)
     result.unchanged += len(changed) - result.redone
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
-    if result.new or result.edited or result.redone:
+    if on_changed == "keep":
+        result.recalled = connection.execute(RECALL_ORDERS, {"in_batch": result.batch_id}).rowcount
+    if result.has_changes:
         connection.execute(update(batches).where(batches.c.id == result.batch_id).values(compared_at=None))
     return result
 
@@ -271,30 +278,9 @@ def add_jobs(
     connection.execute(insert(events).from_select(("batch_id", "job_id", "at", "to_state", "detail"), added))
 
 
-def archive_version(connection: Connection, row: Any, batch: Batch, now: datetime) -> None:
-    """Rename a job and its file to a free `key~N`, so that a new version takes its key. It keeps its generation."""
-    folder, old = OutputFolder(batch.manifest.parent), row.output_path
-    names = ((f"{row.key}~{n}", numbered(old, n)) for n in count(1))
-    # While our file is at its path, a file at a new name is somebody else's. Otherwise it is ours, moved by an earlier
-    # redo whose transaction was lost.
-    must_move = folder.exists(old)
-    key, new = next(
-        (key, path)
-        for key, path in names
-        if not commands.states_of(connection, row.batch_id, [key]) and not (must_move and folder.exists(path))
-    )
-    if is_url(old) and row.state == State.DONE:
-        new = old  # An object keeps its name; the new version gets another one.
-    else:
-        # The file first: if the transaction is lost, the next redo finds the file moved.
-        with suppress(FileNotFoundError):
-            folder.rename(old, new)
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
-    lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
-    # The first file of a generation is at the job's path.
-    first = (outputs.c.attempt_id == row.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
-    connection.execute(update(outputs).where(*first).values(path=new))
-    record_event(connection, row.id, row.batch_id, now, State(row.state), State(row.state), f"archived as {key}")
-
-
 INSERT_JOBS = insert(jobs)
+RECALL_ORDERS = (
+    update(jobs)
+    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING, jobs.c.repeat_ordered.is_not(None))
+    .values(repeat_ordered=None)
+)

@@ -15,7 +15,7 @@ from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder
 from batchgen.jobs import ChargeSource, ErrorClass, Job, State
 from batchgen.jobtable import commands, delivery, ledger, lineage, moves, polling, reconciliation, submission
-from batchgen.jobtable.repeats import ONLY_IN_LOG, Repeat, refusal
+from batchgen.jobtable.repeats import ONLY_IN_LOG, ORDERED_AGAIN, Repeat, refusal
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.submission import Candidate
@@ -70,8 +70,10 @@ def settle(
         if row_of(connection, repeat.job).state != State.PENDING:
             continue
         if on_changed == "redo":
-            ordered = update(jobs).where(jobs.c.id == repeat.job.id)
-            connection.execute(ordered.values(repeat_ordered=repeat.job.fingerprint))
+            job = repeat.job
+            ordered = update(jobs).where(jobs.c.id == job.id)
+            connection.execute(ordered.values(repeat_ordered=job.fingerprint))
+            record_event(connection, job.id, job.batch_id, now, State.PENDING, State.PENDING, ORDERED_AGAIN)
         elif repeat.owner:
             take_over(connection, repeat.job, repeat.owner, folder, now, adopter.deadline_at)
         elif repeat.generation:

@@ -1,0 +1,49 @@
+"""The earlier version of a job that is made again: it keeps generation, money and file, under another name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from batchgen.files.output_urls import is_url
+from batchgen.files.outputs import OutputFolder, numbered
+from batchgen.jobs import State
+from batchgen.jobtable import commands, lineage
+from batchgen.jobtable.schema import jobs, outputs
+from batchgen.jobtable.transition import record_event
+
+
+def archive_version(connection: Connection, row: Any, folder: Path, now: datetime) -> None:
+    """Rename a job and its file to a free `key~N`, so that a new version takes its key.
+
+    Only a file that was delivered for it is its own: whatever else lies at its output stays there.
+    """
+    place, old = OutputFolder(folder), row.output_path
+    is_delivered = connection.execute(FIRST_PATH, {"of_attempt": row.attempt_id}).scalar() == old
+    is_here = is_delivered and place.exists(old)
+    # A delivered file that is not here was moved by an earlier redo, whose transaction was lost: it is at the new name.
+    was_moved = is_delivered and not is_here
+    key, new = next(
+        (key, path)
+        for key, path in ((f"{row.key}~{number}", numbered(old, number)) for number in count(1))
+        if not commands.states_of(connection, row.batch_id, [key]) and (was_moved or not place.exists(path))
+    )
+    if is_url(old) and row.state == State.DONE:
+        new = old  # An object keeps its name; the new version gets another one.
+    elif is_here:
+        # The file first: if the transaction is lost, the next redo finds the file moved.
+        with suppress(FileNotFoundError):
+            place.rename(old, new)
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
+    lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
+    first = (outputs.c.attempt_id == row.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
+    connection.execute(update(outputs).where(*first).values(path=new))
+    record_event(connection, row.id, row.batch_id, now, State(row.state), State(row.state), f"archived as {key}")
+
+
+FIRST_PATH = select(outputs.c.path).where(outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.number == 1)
