@@ -33,6 +33,7 @@ FORGOTTEN_POLLS = 3  # such answers in a row, besides: one may be an accident of
 FORGOTTEN_RETRY_SECONDS = 2.0  # between the first two of them, once the time is over
 STALLED_AFTER = timedelta(days=7)  # past its deadline: a generation that is called at work so long has no end
 EARLIEST_END = 0.75  # of the age at which an end was seen, however long before the last poll was
+UNANSWERED_MAX = 3  # polls in a row before the one that saw an end: after more, nobody knows when it was
 
 
 def ended_after(before: float, age: float) -> float:
@@ -210,7 +211,18 @@ class Poller(Stage):
             return None
         age = max(self.age(job, now), 0.001)
         before = self.age(job, job.attempt.polled_at or job.attempt.answered_at or now)
+        if before < age * EARLIEST_END and self.has_missed(job):
+            self.context.times.forget(job)
+            return None
         return timings.learn(connection, job.service, job.kind, ended_after(before, age))
+
+    def has_missed(self, job: Job) -> bool:
+        """Whether polls that were planned since the last answer were not made, or not answered: the run began later, or
+        stood still, or the service was away. What was missed may have been the end."""
+        awake_since = self.context.awake_since
+        last_answer = job.attempt.polled_at or job.attempt.answered_at
+        stood_still = awake_since is not None and last_answer is not None and last_answer < awake_since
+        return stood_still or job.failures > UNANSWERED_MAX
 
     async def learn(self, job: Job, timing: Timing, now: datetime) -> None:
         """Take over a generation time. Polls of the same kind that were planned too late for it are brought forward."""

@@ -123,6 +123,7 @@ class Runner:
     async def prepare(self) -> None:
         """Begin with the prices and the generation times that the table has."""
         context = self.context
+        self.upkeep.note_gap(clock.utcnow())
         await self.upkeep.heed_steering()
         context.prices = await self.database.read(pricelist.load, context.service.name)
         context.times = GenerationTimes({}, await self.database.read(timings.load, context.service.name))

@@ -121,6 +121,8 @@ class RunContext:
     collects, and ends with it."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
+    awake_since: datetime | None = None
+    """Since when the run is at work without having stood still, as a machine that sleeps or a stopped process does."""
     hold: str = ""
     """Why pending jobs are not submitted although the limits have capacity. Empty while they are."""
     hold_until: datetime | None = None

@@ -272,6 +272,29 @@ async def test_what_one_poll_learns_brings_forward_the_polls_of_the_same_kind(ta
     assert table.row("retrying").next_at == NOON + HOUR, "the service may have asked for the pause"
 
 
+@pytest.mark.parametrize(
+    ("began", "failures", "is_learned"),
+    [
+        pytest.param(NOON, 0, True, id="polled as planned"),
+        pytest.param(NOON, 3, True, id="after bad luck"),
+        pytest.param(NOON + HOUR, 0, False, id="by a run that began later, or stood still"),
+        pytest.param(NOON, 40, False, id="after an outage of the service"),
+    ],
+)
+async def test_an_end_that_was_missed_teaches_nothing(
+    began: datetime, failures: int, is_learned: bool, table: Table, clock: Clock
+) -> None:
+    """Else the hours of a pause would be taken for the time of a generation, and all later polls wait for it."""
+    table.bring(State.GENERATING)
+    table.change(guarded_update, jobs, {"id": table.row().id}, {"failures": failures})
+    context = context_of(table, ScriptedService(fetches=[Finished((URL,))]))
+    context.awake_since = began
+    clock.move_to(NOON + 2 * HOUR)
+    await turn(Poller(context, 8))
+    assert table.row().state == "downloading"
+    assert bool(table.database.read_now(timings.load, "aimlapi")) == is_learned
+
+
 async def test_what_another_run_has_learned_counts_while_this_one_knows_little(
     table: Table, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,6 +226,14 @@ async def test_a_run_says_once_that_its_clock_is_not_that_of_the_service(table: 
         assert context.warning == "this machine's clock is 60 minutes ahead of the service's"
 
 
+async def test_a_run_that_stood_still_knows_since_when_it_is_at_work_again(table: Table) -> None:
+    context = context_of(table, ScriptedService())
+    upkeep = Upkeep(context, wake=lambda: None, resize=lambda _downloads: None)
+    for second, awake_since in ((0, 0), (2, 0), (20, 0), (22, 0), (3_600, 3_600), (3_602, 3_600)):
+        upkeep.note_gap(NOON + timedelta(seconds=second))
+        assert context.awake_since == NOON + timedelta(seconds=awake_since)
+
+
 def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Table) -> None:
     table.bring(State.DONE)
     table.change(repeats.record_comparison, table.batch_id, NOON)

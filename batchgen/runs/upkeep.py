@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 
 from batchgen import clock
 from batchgen.jobtable import leases, run_lock, statistics
@@ -14,6 +15,7 @@ from batchgen.stage import LEASE, RunContext
 NEIGHBOURS_SECONDS = 2.0  # between two checks for dead runs: what one held is taken over within this time
 SERVER_NEIGHBOURS_SECONDS = 0.5  # the same with PostgreSQL, where a missing lock must be seen twice
 RENEW_SECONDS = 60.0  # between two renewals of the leases: a fifth of `LEASE`, so that four renewals may fail
+STANDSTILL = timedelta(seconds=30)  # without a check of the clock: a busy machine is late by seconds
 STEERING_SECONDS = 1.0  # between two reads of what a person has set: it is promised to be heeded within 2 s
 
 
@@ -25,6 +27,8 @@ class Upkeep:
         self.wake, self.resize = wake, resize
         self.neighbours = run_lock.Neighbours(self.database)
         self.clock = clock.SteadyClock()
+        self.checked_at: datetime | None = None
+        """When the clock was last checked."""
         self.steered = self.reordered = 0
         """The newest setting that was heeded, and the newest change of the order."""
 
@@ -62,10 +66,17 @@ class Upkeep:
         fault = clock_fault(self.context.service.clock_offset)
         if fault and CLOCK_FAULT not in self.context.warning:  # once: the minutes may change
             self.context.warn(fault)
+        self.note_gap(clock.utcnow())
         await asyncio.to_thread(self.database.read_clock)
         if self.clock.was_set_back(asyncio.get_running_loop().time()):
             await self.wake_waiting()
             self.wake()
+
+    def note_gap(self, now: datetime) -> None:
+        """Called every few seconds: after a longer while, the run has stood still, or begins."""
+        if self.checked_at is None or now - self.checked_at > STANDSTILL:
+            self.context.awake_since = now
+        self.checked_at = now
 
     async def wake_waiting(self) -> None:
         """Make due at once what waits since an earlier run, or by a clock that was wrong."""
