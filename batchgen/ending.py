@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
+from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, selection, statistics
@@ -87,6 +88,7 @@ def judge(
     Those are found by their sizes, with `verify` by their content.
     """
     ending = judge_jobs(connection, context, stopped_by, choose, now)
+    ending = replace(ending, message="; ".join((ending.message, *money_remarks(context, ending.batch_summary))))
     waiting = blockers.blockers(connection, context.batch_id, now, ending.batch_summary, context.service.origin)
     waiting = [blocker for blocker in waiting if not blocker.is_for_place]
     if stopped_by:
@@ -104,6 +106,18 @@ def judge(
         message = f"every job was delivered, but {fault}"
         return replace(ending, exit_code=ExitCode.INCOMPLETE, message=message, lost=lost)
     return replace(ending, blockers=waiting, lost=lost)
+
+
+def money_remarks(context: RunContext, summary: BatchSummary) -> Iterator[str]:
+    """What a person should know of the money, however the run ended."""
+    cap = context.terms_in_force.max_cost
+    if cap is not None and summary.cost_usd > cap:
+        yield (
+            f"the batch has cost {amount_text(summary.cost_usd)} USD, more than its max_cost of {amount_text(cap)}:"
+            " more was charged than expected, or another run keeps to its own (`batchgen set` sets one for all)"
+        )
+    if context.uncompared:
+        yield f"what was paid for before is known by the job table alone: the log did not answer ({context.uncompared})"
 
 
 def judge_jobs(

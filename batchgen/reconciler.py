@@ -250,6 +250,7 @@ class RepeatCheck:
             pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
             is_over = is_refused or context.blocked or failures > HISTORY_TRIES
             if is_over or await self.wait(pause.total_seconds()):
+                context.uncompared = answer.reason
                 context.warn(f"the service's log could not be compared with the jobs: {answer.reason}")
                 break
         context.hold = ""

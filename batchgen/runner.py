@@ -57,6 +57,7 @@ class Runner:
         )
         self.context.waits_for_credits = spec.waits_for_credits
         self.context.is_worker = spec.is_worker
+        self.context.has_typed_cap = spec.has_typed_cap
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)

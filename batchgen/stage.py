@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections import Counter
@@ -62,6 +63,11 @@ class RunSpec:
     verify: bool = False
     """Read every delivered file at the end, and compare it with its SHA-256."""
 
+    @property
+    def has_typed_cap(self) -> bool:
+        """Whether `max_cost` was typed as an option."""
+        return "max_cost" in json.loads(self.typed or "{}")
+
 
 @dataclass(slots=True)
 class Contact:
@@ -112,7 +118,9 @@ class RunContext:
     is_worker: bool = False
     """The run has no manifest: jobs whose local files are not here are left to other machines."""
     manifest: int = 0
-    """The row of the manifest from which a worker has its limits."""
+    """The row of the manifest from which the run has its cap, and a worker all its limits."""
+    has_typed_cap: bool = False
+    """`max_cost` was typed as an option, which goes before that of the manifest."""
     waits_for_credits: bool = False
     credit_wait: CreditWait = field(default_factory=CreditWait)
     """Where the run waits for a top-up of the account instead of being blocked."""
@@ -131,6 +139,8 @@ class RunContext:
     """Set while the prices are asked for that a cap on the cost needs. Nothing is submitted before they are there."""
     awaits_history: bool = False
     """Set while the service's log is read, to see what was paid for before. Nothing is submitted before."""
+    uncompared: str = ""
+    """Why the service's log could not be compared, where the run went on without it."""
     compared: int = 0
     """The row of the manifest whose jobs were compared with the log. Those of a later one are not sent yet."""
     orphans: Collection[int] = ()
@@ -159,14 +169,18 @@ class RunContext:
         return steering
 
     def follow(self, steering: Steering) -> None:
-        """Take over what a person has set; in a worker also the limits of a manifest that was enrolled again."""
+        """Take over what a person has set, and the cap of a manifest that was enrolled again: its jobs are sent by this
+        run, too. A worker takes over all limits of it."""
         if steering.version < self.steering.version:
             return
         self.steering = steering
-        if self.is_worker and steering.manifest != self.manifest:
-            self.limits = read_enrolled(steering).limits
-            self.terms = replace(self.terms, max_cost=self.limits.max_cost)
-            self.manifest = steering.manifest
+        if steering.manifest == self.manifest:
+            return
+        limits, self.manifest = read_enrolled(steering).limits, steering.manifest
+        if self.is_worker:
+            self.limits = limits
+        if not self.has_typed_cap:
+            self.terms = replace(self.terms, max_cost=limits.max_cost)
 
     async def fetch(self, job: Job) -> FetchOutcome:
         """Ask the service how the generation of a job is doing. One that was sent elsewhere is not asked for here."""

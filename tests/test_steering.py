@@ -14,8 +14,9 @@ import pytest
 
 from batchgen import run
 from batchgen.api.opening import enroll_only
+from batchgen.ending import money_remarks
 from batchgen.errors import ExitCode, UsageError
-from batchgen.jobtable import leases, ledger, settings, submission
+from batchgen.jobtable import leases, ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
@@ -105,6 +106,33 @@ def test_a_worker_keeps_to_the_limits_of_a_manifest_that_is_enrolled_again_while
     set_values(table, max_cost=Decimal(7))
     table.database.read_now(context.heed)
     assert context.terms_in_force.max_cost == 7, "what a person has set goes before the manifest"
+
+
+@pytest.mark.parametrize(("has_typed_cap", "expected"), [(False, Decimal(3)), (True, Decimal(50))])
+def test_the_cap_of_a_manifest_that_is_enrolled_again_holds_for_a_run_at_work_unless_one_was_typed(
+    has_typed_cap: bool, expected: Decimal, table: Table
+) -> None:
+    """Its new jobs are sent by this run, too."""
+    table.sync("mona")
+    context = context_of(table, ScriptedService(), replace(FAST, in_flight=9))
+    context.terms, context.has_typed_cap = Terms(Decimal(50)), has_typed_cap
+    enrolled = Enrolled(replace(FAST, max_cost=Decimal(3)))
+    table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
+    table.database.read_now(context.heed)
+    assert context.terms_in_force.max_cost == expected
+    assert context.limits.in_flight == 9, "its other limits are those that the run began with"
+
+
+def test_the_end_of_a_run_says_that_the_batch_has_cost_more_than_its_cap(table: Table) -> None:
+    context = context_of(table, ScriptedService())
+    empty = table.database.read_now(statistics.batch_summary, table.batch_id, table.now)
+    summary = replace(empty, cost_usd=Decimal(4))
+    context.terms = Terms(Decimal(4))
+    assert list(money_remarks(context, summary)) == []
+    context.terms, context.uncompared = Terms(Decimal(3)), "503"
+    too_much, unread = money_remarks(context, summary)
+    assert "more than its max_cost of" in too_much
+    assert "the log did not answer (503)" in unread
 
 
 async def test_a_higher_rate_does_not_wait_for_the_interval_of_the_lower_one(table: Table) -> None:
