@@ -16,7 +16,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.billing.books import Books
 from batchgen.billing.closing import ClosingBill, closing_bill
-from batchgen.billing.reading import read_log, read_statement
+from batchgen.billing.reading import RESTARTS, read_log, read_statement
 from batchgen.billing.reconcile import reconcile
 from batchgen.billing.settlements import BilledAttempt, Settlement, Stranger, judge, judge_stranger
 from batchgen.errors import AccountError, ServiceUnreachable, StorageError
@@ -27,7 +27,7 @@ from batchgen.jobtable.ledger import BilledCharge, Totals
 from batchgen.report import bill
 from batchgen.services.base import History, PastGeneration, Transaction, TransactionKind, TransactionPage
 from batchgen.services.outcomes import Throttled, Unavailable
-from batchgen.services.statement import RESTARTS, StatementBroken, read_pages
+from batchgen.services.statement import StatementBroken, read_pages
 from tests.conftest import NOON
 from tests.scripted import ScriptedService
 from tests.table import ACCOUNT, HOUR, MINUTE, MODEL, RUN, SECOND, Table, spec

@@ -18,7 +18,6 @@ from batchgen.limits.accounting import CLOCK_SKEW
 from batchgen.services.base import History, Service, Transaction, TransactionKind
 from batchgen.services.outcomes import Unavailable
 from batchgen.services.statement import (
-    RESTARTS,
     Pause,
     StatementBroken,
     StatementRestarted,
@@ -26,6 +25,8 @@ from batchgen.services.statement import (
     read_pages,
 )
 
+RESTARTS = 3
+"""How often the pages are read from the first again, because the service does not take a cursor of its own."""
 LOG_WINDOW = timedelta(days=90)
 """How far back the service's log is read: services keep about three months, and refuse to be asked for more."""
 LOG_ANSWERS_MAX = 10_000  # some hundred million requests: a log that leads nowhere must end somewhere

@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from itertools import count
 from typing import TypeVar
 
 from batchgen.services.base import Service, Transaction, TransactionPage
 from batchgen.services.outcomes import Throttled, Unavailable
 
-PAUSE_FIRST, PAUSE_MAX = timedelta(seconds=1), timedelta(minutes=1)
-"""Pauses between two requests without an answer: they double from the first to the longest."""
+PAUSE_FIRST = timedelta(seconds=1)
+"""The pauses between two requests without an answer double from one second."""
 TRIES = 5
 """How often the same is asked, over about a quarter of a minute; a limit of requests a minute names its own pause."""
 PAGES_MAX = 100_000
 """Of one statement, some ten million transactions: cursors that lead nowhere must end somewhere."""
-RESTARTS = 3
-"""How often the pages are read from the first again, because the service does not take a cursor of its own."""
 FINAL = (400, 401, 402, 403, 404, 405, 501)
 """Answers of a service that shows this key no transactions: asked again, it says the same."""
 
@@ -51,19 +48,20 @@ async def read_pages(
     Raises `StatementBroken`, and `StatementRestarted` where a cursor is refused: the caller begins anew.
     """
     cursor: str | None = None
-    before: tuple[str | None, Sequence[Transaction]] = (None, ())
+    cursor_before: str | None = None
+    rows_before: Sequence[Transaction] = ()
     cursors: set[str] = set()
     seen: set[int] = set()
     """Hashes of the transactions of all pages before: a set of them would need ten times the memory."""
     for _ in range(pages_max):
         page = await ask_page(service, start, end, cursor, pause)
         rows = [row for row in page.rows if hash(row) not in seen]
-        if len(rows) < len(page.rows) and any(row.at == before[1][-1].at for row in page.rows[:1]):
+        if len(rows) < len(page.rows) and page.rows[0].at == rows_before[-1].at:
             # Equal transactions of one moment may stand on both sides of a page's end: if the page before is still the
             # same, nothing has moved, and they are as many as they are listed.
-            again = await ask_page(service, start, end, before[0], pause)
-            if list(again.rows) == list(before[1]):
-                rows = [row for row in page.rows if row.at == before[1][-1].at or hash(row) not in seen]
+            again = await ask_page(service, start, end, cursor_before, pause)
+            if list(again.rows) == list(rows_before):
+                rows = [row for row in page.rows if row.at == rows_before[-1].at or hash(row) not in seen]
         yield TransactionPage(rows, page.cursor, page.unreadable)
         if page.cursor is None:
             return
@@ -71,7 +69,8 @@ async def read_pages(
             raise StatementBroken(Unavailable("the pages of its transactions lead back to one that was read"))
         cursors.add(page.cursor)
         seen.update(map(hash, rows))
-        before, cursor = (cursor, page.rows or before[1]), page.cursor
+        cursor_before, cursor = cursor, page.cursor
+        rows_before = page.rows or rows_before
     raise StatementBroken(Unavailable(f"it has more than {pages_max:,} pages"))
 
 
@@ -92,12 +91,11 @@ async def ask_patiently(
 ) -> T | Unavailable | Throttled:
     """Ask until there is an answer, with growing pauses. Where none comes in time, what the service said instead."""
     wait = PAUSE_FIRST
-    for number in count(1):
+    for number in range(1, TRIES + 1):
         answer = await ask()
-        if not isinstance(answer, Unavailable | Throttled) or answer.http_status in FINAL:
+        if not isinstance(answer, Unavailable | Throttled) or answer.http_status in FINAL or pause is None:
             return answer
-        if pause is None or number == TRIES:
-            return answer
-        await pause(max(wait, answer.retry_after or wait).total_seconds(), answer.reason)
-        wait = min(2 * wait, PAUSE_MAX)
-    raise AssertionError("count() does not end")
+        if number < TRIES:
+            await pause(max(wait, answer.retry_after or wait).total_seconds(), answer.reason)
+            wait *= 2
+    return answer
