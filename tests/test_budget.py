@@ -182,6 +182,22 @@ def test_charges_that_cannot_be_read_are_left_out(table: Table, charged: str) ->
     assert table.database.read_now(charges.load, "aimlapi") == {MODEL: charges.SeenCharges(usd("0.5"))}
 
 
+def test_a_charge_counts_although_its_model_has_more_lengths_and_estimates_than_are_kept(table: Table) -> None:
+    sync(table, 1)
+    (job,) = claim(table, "99", UNKNOWN)
+    charged = {
+        "seconds": {str(length): "0.1" for length in range(100, 100 + charges.KINDS_MAX)},
+        "estimates": {f"0.{number:03}": "1" for number in range(1, 1 + charges.KINDS_MAX)},
+    }
+    row = {"service": "aimlapi", "model": MODEL, "highest_usd": usd("1"), "charged": json.dumps(charged)}
+    table.change(lambda connection: connection.execute(insert(schema.prices).values(row)))
+    table.change(charges.keep, "aimlapi", MODEL, job.attempt.id, usd("2"), usd("0.5"))
+    kept = table.database.read_now(charges.load, "aimlapi")[MODEL]
+    assert kept.highest == usd("2")
+    assert (len(kept.by_seconds), len(kept.by_estimate)) == (charges.KINDS_MAX, charges.KINDS_MAX)
+    assert 5 not in kept.by_seconds
+
+
 def test_without_a_cap_an_unknown_price_delays_no_job(table: Table) -> None:
     sync(table, 5)
     assert len(claim(table, None, UNKNOWN)) == 5

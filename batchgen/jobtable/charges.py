@@ -1,4 +1,7 @@
-"""What the account was charged for each model. It goes before a price list that is too low, or has no price."""
+"""What the account was charged for each model.
+
+These charges take precedence over a list price that is lower or missing.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal, DecimalException
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
 from batchgen.jobtable.schema import attempts, jobs, prices
+
+K = TypeVar("K")
 
 KINDS_MAX = 200
 """Lengths, and estimates, that are kept of one model: the few that it has."""
@@ -29,10 +34,8 @@ class SeenCharges:
 
     def corrected(self, quote: Decimal) -> Decimal:
         """The price of the list; what was charged for requests of this price, where that was more."""
-        for _ in self.by_estimate:
-            higher = self.by_estimate.get(quote, quote)
-            if higher <= quote:
-                break
+        # A corrected price is the next estimate, which may have been charged higher again.
+        while (higher := self.by_estimate.get(quote, quote)) > quote:
             quote = higher
         return quote
 
@@ -51,7 +54,7 @@ class SeenCharges:
 
 def load(connection: Connection, service: str) -> dict[str, SeenCharges]:
     """What was charged for each model of a service."""
-    return {row.model: seen(row) for row in connection.execute(OF_SERVICE, {"of_service": service})}
+    return {row.model: seen(row) for row in connection.execute(SELECT_CHARGES_OF_SERVICE, {"of_service": service})}
 
 
 def seen(row: Any) -> SeenCharges:
@@ -72,19 +75,19 @@ def seen(row: Any) -> SeenCharges:
 def keep(
     connection: Connection, service: str, model: str, attempt_id: int, cost: Decimal, estimate: Decimal | None
 ) -> None:
-    """Remember what an attempt was charged, where it differs from its estimate."""
-    key = {"of_service": service, "of_model": model}
-    row = connection.execute(OF_MODEL, key).one_or_none()
+    """Take what an attempt was charged into the highest charges: of its model, of clips of its length, and of requests
+    with its estimate, where that was lower."""
+    row = connection.execute(SELECT_CHARGES, {"of_service": service, "of_model": model}).one_or_none()
     before = seen(row) if row else SeenCharges()
     by_seconds, by_estimate = dict(before.by_seconds), dict(before.by_estimate)
-    seconds = connection.execute(CLIP_SECONDS, {"attempt": attempt_id}).scalar()
+    seconds = connection.execute(SELECT_CLIP_SECONDS, {"attempt": attempt_id}).scalar()
     if seconds:
-        by_seconds[seconds] = max(cost, by_seconds.get(seconds, cost))
+        raise_to(by_seconds, seconds, cost)
     if estimate is not None and estimate < cost:
-        by_estimate[estimate] = max(cost, by_estimate.get(estimate, cost))
+        raise_to(by_estimate, estimate, cost)
     highest = cost if before.highest is None else max(cost, before.highest)
     after = SeenCharges(highest, by_seconds, by_estimate)
-    if after == before or len(by_seconds) > KINDS_MAX or len(by_estimate) > KINDS_MAX:
+    if after == before:
         return
     charged = {
         "seconds": {str(length): amount_text(amount) for length, amount in by_seconds.items()},
@@ -98,13 +101,19 @@ def keep(
         connection.execute(update(prices).where(*of_model).values(values))
 
 
-OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
+def raise_to(highest: dict[K, Decimal], kind: K, cost: Decimal) -> None:
+    """Make the highest charge of a kind at least `cost`. A new kind is left out where there are `KINDS_MAX` already."""
+    if kind in highest or len(highest) < KINDS_MAX:
+        highest[kind] = max(cost, highest.get(kind, cost))
+
+
+SELECT_CHARGES_OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
     prices.c.service == bindparam("of_service"), prices.c.highest_usd.is_not(None)
 )
-OF_MODEL = select(prices.c.highest_usd, prices.c.charged).where(
+SELECT_CHARGES = select(prices.c.highest_usd, prices.c.charged).where(
     prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
 )
-CLIP_SECONDS = (
+SELECT_CLIP_SECONDS = (
     select(jobs.c.clip_seconds)
     .join(attempts, attempts.c.job_id == jobs.c.id)
     .where(attempts.c.id == bindparam("attempt"))

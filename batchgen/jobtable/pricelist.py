@@ -22,7 +22,9 @@ from batchgen.services.base import Listing
 
 LISTED = ("pricing", "etag", "listed_at", "alias_of", "document_url")
 """The columns that a list has of a model."""
-OF_MODEL = update(prices).where(prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model"))
+UPDATE_PRICE = update(prices).where(
+    prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
     }
     stored = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
     if old := [{"of_service": service, "of_model": model, **row} for model, row in rows.items() if model in stored]:
-        connection.execute(OF_MODEL, old)
+        connection.execute(UPDATE_PRICE, old)
     if new := [{"service": service, "model": model, **row} for model, row in rows.items() if model not in stored]:
         connection.execute(insert(prices), new)
 
