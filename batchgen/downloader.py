@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.download.fetching import fetch
-from batchgen.download.task import Abandoned, DownloadTask, Ended, Obstructed, TryFailed
+from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
@@ -39,18 +39,15 @@ CLAIMED_PER_CONNECTION = 2  # jobs that wait for it: small files must not run ou
 DOWNLOADS_MAX = 32  # the highest number that a manifest may name
 VERIFYING_MAX = 128  # files being checked and renamed: bounds the leases and the open files
 RETRY_FIRST_SECONDS = 1.0  # of the backoff between two tries: most failures pass within seconds
-RETRY_NO_VIDEO_SECONDS = 10.0  # of that backoff after a page instead of a video: a server under repair sends many
+RETRY_NO_VIDEO_SECONDS = 10.0  # of that backoff after an HTML page came in place of the video: a server under repair
 RETRY_LONGEST_SECONDS = 300.0  # of the backoff: a file server that is back must not be noticed much later
-NEXT_RUN = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
+OBSTACLE_PAUSE = timedelta(hours=1)  # a job whose file meets an obstacle waits so long, if no other run comes earlier
 
 OBSTACLES = (UnsafePath, TooLarge, Obstructed)
 """A file with one of them is left to the next run."""
 FAILED_TRIES = (NotVideo, TryFailed, NoFile, Undecodable, PartBusy, OSError)
 """The file may come in this run."""
-FAULTS_OF_A_FILE = (*FAILED_TRIES, *OBSTACLES, Ended)
-URGENCY = (NotVideo, FAILED_TRIES, OBSTACLES, Ended)
-"""The faults of a file, by what becomes of its job: first those after which it may come in this run. A page in its
-place asks for the longest wait."""
+FAULTS_OF_A_FILE = (*FAILED_TRIES, *OBSTACLES, GenerationEnded)
 
 
 class Downloader(Stage):
@@ -114,9 +111,9 @@ class Downloader(Stage):
 
     def claim(self, connection: Connection, now: datetime, capacity: int) -> tuple[list[Job], datetime | None]:
         context = self.context
-        expire = context.service.features.keeps_results_for is not None
+        results_expire = context.service.features.keeps_results_for is not None
         jobs = delivery.claim_downloads(
-            connection, context.batch_id, context.run_id, now, now + LEASE, capacity, results_expire=expire
+            connection, context.batch_id, context.run_id, now, now + LEASE, capacity, results_expire=results_expire
         )
         return jobs, next_due(connection, context.batch_id, State.DOWNLOADING)
 
@@ -126,22 +123,31 @@ class Downloader(Stage):
             fault = await self.deliver_outputs(job)
         except (Abandoned, Stopped):
             return
-        now, run_id, write = clock.utcnow(), self.context.run_id, self.context.database.write
         if fault is None:
             self.context.obstacles.pop(job.key, None)
-        elif isinstance(fault, Ended):
-            await write(polling.failed, job, run_id, fault.outcome, now, leaving=State.DOWNLOADING)
+        elif isinstance(fault, GenerationEnded):
+            write, run_id = self.context.database.write, self.context.run_id
+            await write(polling.failed, job, run_id, fault.outcome, clock.utcnow(), leaving=State.DOWNLOADING)
         elif isinstance(fault, OBSTACLES):
-            self.context.obstacles[job.key] = reason = str(fault)
-            await write(delivery.left_to_next_run, job, run_id, reason, now + NEXT_RUN)
+            await self.leave_to_next_run(job, fault)
         else:
-            reason = f"{job.output_path}: {fault.strerror or fault}" if isinstance(fault, OSError) else str(fault)
-            if is_of_disk(fault):
-                self.context.disk = self.context.disk or reason
-            self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
-            first_seconds = RETRY_NO_VIDEO_SECONDS if isinstance(fault, NotVideo) else RETRY_FIRST_SECONDS
-            wait = backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)
-            await write(delivery.postponed, job, run_id, reason, now + wait)
+            await self.postpone(job, fault)
+
+    async def leave_to_next_run(self, job: Job, fault: Exception) -> None:
+        """Let a job wait whose file meets an obstacle."""
+        reason, due_at = str(fault), clock.utcnow() + OBSTACLE_PAUSE
+        self.context.obstacles[job.key] = reason
+        await self.context.database.write(delivery.left_to_next_run, job, self.context.run_id, reason, due_at)
+
+    async def postpone(self, job: Job, fault: Exception) -> None:
+        """Let a job wait for its next try, longer after each failure in a row."""
+        reason = f"{job.output_path}: {fault.strerror or fault}" if isinstance(fault, OSError) else str(fault)
+        if is_of_disk(fault):
+            self.context.disk = self.context.disk or reason
+        self.log.debug("download.failed", extra={"job": job.key, "reason": reason})
+        first_seconds = RETRY_NO_VIDEO_SECONDS if isinstance(fault, NotVideo) else RETRY_FIRST_SECONDS
+        due_at = clock.utcnow() + backoff(job.failures + 1, first_seconds, RETRY_LONGEST_SECONDS)
+        await self.context.database.write(delivery.postponed, job, self.context.run_id, reason, due_at)
 
     async def deliver_outputs(self, job: Job) -> Exception | None:
         """Try once to deliver each file of a generation. Returns the fault that decides what becomes of the job.
@@ -154,11 +160,11 @@ class Downloader(Stage):
                 if not output.delivered_at:
                     await self.deliver_output(job, output)
             except FAULTS_OF_A_FILE as error:
-                # A traceback would keep what it leads to open: the `.part`, with its lock.
+                # Drop the traceback: its frames keep the `.part` and its lock open.
                 faults.append(error.with_traceback(None))
                 if is_of_disk(error):
                     return faults[-1]
-        return next((fault for kinds in URGENCY for fault in faults if isinstance(fault, kinds)), None)
+        return decisive(faults)
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         """Call a function that may wait for the disk, in a thread."""
@@ -175,7 +181,7 @@ class Downloader(Stage):
         try:
             if not await deliver_placed(task):
                 await self.download(task)
-        except (TooLarge, Ended):
+        except (TooLarge, GenerationEnded):
             await self.on_disk(part.discard)
             raise
         except Abandoned:
@@ -196,7 +202,7 @@ class Downloader(Stage):
             raise Obstructed(f"{job.output_path}: {error.strerror}") from error
         finally:
             if part.is_open:
-                # Cancelled, this does not wait: a thread that still writes is waited for in another thread.
+                # A cancelled caller does not wait here; another thread closes the file after the last write.
                 await asyncio.shield(self.on_disk(part.close))
 
     async def download(self, task: DownloadTask) -> None:
@@ -213,6 +219,19 @@ class Downloader(Stage):
             await verify_and_place(task, self.checker, cut)
         finally:
             self.verifying -= 1
+
+
+def decisive(faults: Sequence[Exception]) -> Exception | None:
+    """The fault that decides about the job; None if there is none.
+
+    A fault that may pass goes before an obstacle, an obstacle before a failure for good; `NotVideo` first, because its
+    pause is the longest.
+    """
+    for kinds in ((NotVideo,), FAILED_TRIES, OBSTACLES, (GenerationEnded,)):
+        for fault in faults:
+            if isinstance(fault, kinds):
+                return fault
+    return None
 
 
 def path_of(job: Job, output: Output) -> str:

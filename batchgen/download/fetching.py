@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from batchgen.download.task import SAME_BYTES, Abandoned, DownloadTask, Ended, TryFailed
+from batchgen.download.task import SAME_BYTES, Abandoned, DownloadTask, GenerationEnded, TryFailed
 from batchgen.files.disk_space import check_space
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobs import ErrorClass
@@ -85,11 +85,11 @@ async def append(task: DownloadTask, chunks: Sequence[bytes], *, is_last: bool =
 async def ask_address(task: DownloadTask) -> str:
     """A fresh address for the same file, from the service's free fetch endpoint.
 
-    Raises `Ended` where the service says that it has the file no more.
+    Raises `GenerationEnded` where the service says that it has the file no more.
     """
     outcome = await task.context.fetch(task.job)
     if isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED:
-        raise Ended(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
+        raise GenerationEnded(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
     if not isinstance(outcome, Finished) or len(outcome.files) < task.output.number:
         reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
         reason = f"the video needs a new address, and the service gives none now ({reason})"

@@ -30,7 +30,7 @@ class Obstructed(Exception):
     """This job cannot be written to the disk, others may; a later run tries again. `str(error)` says why."""
 
 
-class Ended(Exception):
+class GenerationEnded(Exception):
     """The service does not have the file any more, or has none that plays."""
 
     def __init__(self, outcome: Failed) -> None:
@@ -87,6 +87,6 @@ class DownloadTask:
             return TryFailed(reason)
         return self.ended(f"the service does not have the file any more: {reason}", ErrorClass.EXPIRED)
 
-    def ended(self, message: str, kind: ErrorClass) -> Ended:
+    def ended(self, message: str, kind: ErrorClass) -> GenerationEnded:
         """The end of a job whose file is not to be had. What it cost stays as it is known."""
-        return Ended(Failed(message, self.job.attempt.remote_status or "", kind, cost_usd=None))
+        return GenerationEnded(Failed(message, self.job.attempt.remote_status or "", kind, cost_usd=None))

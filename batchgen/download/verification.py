@@ -39,7 +39,8 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
 async def judge_fault(task: DownloadTask, error: NotVideo | Undecodable, cut: str) -> str:
     """The remark with which a file that has a fault is delivered, once it is sure that the service has no other.
 
-    Raises `TryFailed` or `error` before that, and `Ended` where nothing in the file plays: then it is kept aside.
+    Raises `TryFailed` or `error` before that, and `GenerationEnded` where nothing in the file plays: then it is kept
+    aside.
     """
     if cut:
         raise TryFailed(cut) from error  # The `.part` stays: the rest may come.
