@@ -94,7 +94,7 @@ class Runner:
             code, message = ExitCode.INTERNAL_ERROR, None
             try:
                 await self.upkeep.recover()
-                await asyncio.to_thread(liveness.sweep, self.database.path)
+                await asyncio.to_thread(liveness.remove_leftover_locks, self.database.path)
                 await self.upkeep.wake_waiting()
                 # What other runs at work have learned, and are told to wait for, is of now.
                 if not await self.upkeep.others_at_work():

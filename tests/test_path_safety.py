@@ -232,11 +232,11 @@ def test_what_has_the_name_of_a_lock_stays_and_a_run_that_would_need_it_says_so(
     planted = tmp_path / f"batchgen.db.run-{RUN}"
     plant(planted, home)
     before = planted.lstat()
-    liveness.sweep(database)
+    liveness.remove_leftover_locks(database)
     assert planted.lstat().st_ino == before.st_ino
     assert liveness.recorded_runs(database) == []
     with pytest.raises(UnsafePath, match=rf"run-{RUN}: .*Move it away"):
-        liveness.dead(database, {RUN: liveness.host_name()})
+        liveness.remove_dead_runs(database, {RUN: liveness.host_name()})
     with liveness.file_lock_held(database, "ba9876543210"):
         pass
     home.check_untouched()
@@ -245,14 +245,14 @@ def test_what_has_the_name_of_a_lock_stays_and_a_run_that_would_need_it_says_so(
 def test_a_file_of_a_person_with_the_name_of_a_lock_is_neither_emptied_nor_removed(tmp_path: Path) -> None:
     database, file = tmp_path / "batchgen.db", tmp_path / f"batchgen.db.run-{RUN}"
     file.write_text("notes on that run")
-    liveness.sweep(database)
-    assert liveness.dead(database, {RUN: liveness.host_name()}) == [RUN]
+    liveness.remove_leftover_locks(database)
+    assert liveness.remove_dead_runs(database, {RUN: liveness.host_name()}) == [RUN]
     assert file.read_text() == "notes on that run"
 
 
 @pytest.mark.parametrize("run", ["../../x", "x/../../y", "", ".", "a" * 300, "\0"], ids=ascii)
 def test_the_id_of_a_run_in_the_table_leads_to_no_file_elsewhere(tmp_path: Path, run: str) -> None:
-    assert liveness.dead(tmp_path / "batchgen.db", {run: liveness.host_name()}) == [run]
+    assert liveness.remove_dead_runs(tmp_path / "batchgen.db", {run: liveness.host_name()}) == [run]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -261,9 +261,9 @@ def test_a_lock_file_of_a_dead_run_is_removed_and_that_of_a_live_one_stays(tmp_p
     (tmp_path / "batchgen.db.run-ba9876543210").touch()
     with liveness.file_lock_held(database, RUN) as lock:
         lock.record()
-        liveness.sweep(database)
+        liveness.remove_leftover_locks(database)
         assert [path.name for path in tmp_path.iterdir()] == [f"batchgen.db.run-{RUN}"]
-        assert liveness.dead(database, {RUN: liveness.host_name()}) == []
+        assert liveness.remove_dead_runs(database, {RUN: liveness.host_name()}) == []
         assert liveness.recorded_runs(database) == [RUN]
     assert list(tmp_path.iterdir()) == []
 

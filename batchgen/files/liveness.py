@@ -3,8 +3,8 @@
 That holds however a run dies: kill -9, a power cut, a container that is thrown away. It needs no process ids and no
 heartbeats. A database without a file (PostgreSQL) has locks of its own (`jobtable/run_lock.py`).
 
-The file of a run that the job table knows holds a sentence. Where such a file lies and its table does not, the table
-was moved, deleted or replaced, and a run on a new one would pay again.
+When a run has been written to the job table, its lock file gets one sentence (`RECORDED`). If such a file exists and
+the table does not, the table was moved, deleted or replaced, and a run on a new one would pay again.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class FileLock:
     """The lock file of a live run."""
 
     is_possible = True
+    """Every run on a database with a file holds a lock: without one it does not begin."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -58,7 +59,7 @@ def file_lock_held(database: Path, run_id: str) -> Iterator[FileLock]:
     except OSError as error:
         raise StorageError(f"{database.parent}: {error.strerror}") from error
     with directory:
-        descriptor = make_locked(directory, name)
+        descriptor = make_lock_file(directory, name)
         lock = FileLock(descriptor)
         try:
             yield lock
@@ -69,16 +70,18 @@ def file_lock_held(database: Path, run_id: str) -> Iterator[FileLock]:
             remove_locked(directory, None if lock.stays else name, descriptor)
 
 
-def make_locked(directory: Directory, name: str) -> int:
+def make_lock_file(directory: Directory, name: str) -> int:
     """A new lock file, locked. Raises `StorageError`."""
     try:
         for _ in range(LOCK_TRIES):
-            with suppress(FileExistsError):  # another run is removing the last one
+            try:
                 descriptor = directory.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-                status = os.fstat(descriptor)
-                if try_lock(descriptor) and (current := directory.stat(name)) and os.path.samestat(status, current):
+            except FileExistsError:  # another run is removing the last one
+                continue
+            with closed_on_error(descriptor):
+                if try_lock(descriptor) and has_name(directory, name, descriptor):
                     return descriptor
-                os.close(descriptor)
+            os.close(descriptor)
         reason = "something else has its name"
     except OSError as error:
         reason = error.strerror or str(error)
@@ -88,36 +91,64 @@ def make_locked(directory: Directory, name: str) -> int:
     )
 
 
+def has_name(directory: Directory, name: str, descriptor: int) -> bool:
+    """Whether an open file is still the one that has this name."""
+    status = directory.stat(name)
+    return status is not None and os.path.samestat(status, os.fstat(descriptor))
+
+
+@contextmanager
+def closed_on_error(descriptor: int) -> Iterator[None]:
+    """Close a file if the block raises."""
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+@contextmanager
+def opened(directory: Directory, name: str, flags: int) -> Iterator[int]:
+    """A file of ours, until the block ends. Raises `UnsafePath`, `OSError`."""
+    descriptor = directory.open(name, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def leave_trace(directory: Directory, name: str) -> None:
     """Make sure that the next run sees that one was at work here."""
     if directory.stat(name) is None:
-        descriptor = directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        os.write(descriptor, RECORDED)
-        os.close(descriptor)
+        with opened(directory, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
+            os.write(descriptor, RECORDED)
 
 
 def remove_locked(directory: Directory, name: str | None, descriptor: int) -> None:
     """Remove a file under its lock, then release the lock. Windows removes no file that is open."""
-    if name and os.name == "posix":
-        directory.unlink(name)
-    os.close(descriptor)
+    try:
+        if name and os.name == "posix":
+            directory.unlink(name)
+    finally:
+        os.close(descriptor)
     if name and os.name != "posix":
         directory.unlink(name)
 
 
-def dead(database: Path, hosts: Mapping[str, str]) -> list[str]:
-    """The runs (id → host) that are certainly dead. One that cannot be judged from this machine is left out.
+def remove_dead_runs(database: Path, hosts: Mapping[str, str]) -> list[str]:
+    """Remove the lock files of those of the runs (id → host) that are certainly dead, and return the ids of these runs.
 
-    Raises `UnsafePath` where something else than a lock file of ours has the name of one.
+    A run that cannot be judged from this machine is left out. Raises `UnsafePath` where something else than
+    a lock file of ours has the name of one.
     """
     if not hosts:
         return []
     with open_directory(database.parent) as directory:
-        return [run_id for run_id, host in hosts.items() if is_dead(directory, database, run_id, host)]
+        return [run_id for run_id, host in hosts.items() if remove_if_dead(directory, database, run_id, host)]
 
 
-def is_dead(directory: Directory, database: Path, run_id: str, host: str) -> bool:
-    """Whether nobody holds the lock file of a run; if so, it is removed."""
+def remove_if_dead(directory: Directory, database: Path, run_id: str, host: str) -> bool:
+    """Remove the lock file of a run if nobody holds it. Returns whether the run is dead."""
     name = lock_name(database, run_id)
     if not RUN_ID.fullmatch(run_id) or directory.stat(name) is None:
         # A run removes its lock file as it ends. One on another machine may have a file that is not visible here.
@@ -126,20 +157,19 @@ def is_dead(directory: Directory, database: Path, run_id: str, host: str) -> boo
 
 
 def remove_if_unlocked(directory: Directory, name: str) -> bool:
-    """Whether nobody holds this lock file. It is removed then, if nothing but a run has written to it."""
+    """Remove a lock file that nobody holds, if nothing but a run has written to it. Returns whether nobody holds it."""
     try:
         descriptor = directory.open(name, os.O_RDWR)
     except FileNotFoundError:
         return True
-    if not try_lock(descriptor):
-        os.close(descriptor)
-        return False
-    is_lock_file = os.read(descriptor, len(RECORDED) + 1) in (b"", RECORDED)
+    with closed_on_error(descriptor):
+        is_held = not try_lock(descriptor)
+        is_lock_file = not is_held and os.read(descriptor, len(RECORDED) + 1) in (b"", RECORDED)
     remove_locked(directory, name if is_lock_file else None, descriptor)
-    return True
+    return not is_held
 
 
-def sweep(database: Path | None) -> None:
+def remove_leftover_locks(database: Path | None) -> None:
     """Remove the lock files that dead runs left beside the database. What others have put there stays."""
     if database is not None:
         with open_directory(database.parent) as directory:
@@ -150,14 +180,16 @@ def sweep(database: Path | None) -> None:
 
 def lock_files(database: Path) -> tuple[set[str], set[str]]:
     """The runs whose lock files lie beside the database: those that are alive, and the others. Removes nothing."""
-    runs: tuple[set[str], set[str]] = set(), set()
+    alive, others = set(), set()
     with open_directory(database.parent) as directory:
         for run_id in runs_with_files(directory, database):
-            with suppress(OSError, UnsafePath):
-                descriptor = directory.open(lock_name(database, run_id), os.O_RDWR)
-                runs[try_lock(descriptor)].add(run_id)
-                os.close(descriptor)
-    return runs
+            name = lock_name(database, run_id)
+            with suppress(OSError, UnsafePath), opened(directory, name, os.O_RDWR) as descriptor:
+                if try_lock(descriptor):
+                    others.add(run_id)
+                else:
+                    alive.add(run_id)
+    return alive, others
 
 
 def recorded_runs(database: Path) -> list[str]:
@@ -165,11 +197,10 @@ def recorded_runs(database: Path) -> list[str]:
     recorded = []
     with open_directory(database.parent) as directory:
         for run_id in runs_with_files(directory, database):
-            with suppress(OSError, UnsafePath):
-                descriptor = directory.open(lock_name(database, run_id), os.O_RDONLY)
+            name = lock_name(database, run_id)
+            with suppress(OSError, UnsafePath), opened(directory, name, os.O_RDONLY) as descriptor:
                 if os.read(descriptor, len(RECORDED)) == RECORDED:
                     recorded.append(run_id)
-                os.close(descriptor)
     return recorded
 
 

@@ -242,10 +242,11 @@ def locked_runs(connection: Connection) -> set[str]:
 def dead_runs(database: Database, owners: Mapping[str, Owner]) -> list[str]:
     """Those of the runs that are not at work. One that cannot be judged from here is left out.
 
+    In SQLite the lock files of the dead runs are removed.
     With PostgreSQL a run counts as dead in the moment in which it takes its lock again, so nothing may be lost by that.
     """
     if database.path is not None:
-        return liveness.dead(database.path, {run_id: owner.host for run_id, owner in owners.items()})
+        return liveness.remove_dead_runs(database.path, {run_id: owner.host for run_id, owner in owners.items()})
     candidates = {run_id for run_id, owner in owners.items() if owner.holds_lock}
     return sorted(candidates - database.read_now(locked_runs)) if candidates else []
 
@@ -260,7 +261,7 @@ class Neighbours:
         """When runs were first seen without their lock, by the machine's clock."""
 
     def dead(self, owners: Mapping[str, Owner]) -> Dead:
-        """Those of the runs that are dead. Raises `UnsafePath`, see `liveness.dead`."""
+        """Those of the runs that are dead. Raises `UnsafePath`, see `liveness.remove_dead_runs`."""
         missing = dead_runs(self.database, owners)
         if self.database.path is not None:
             return Dead(missing, [])
