@@ -158,12 +158,12 @@ def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[
     Raises `ValueError` for a time that is none.
     """
     params = {"in_batch": batch_id, "capacity": CHANGES_AT_ONCE}
-    moved = connection.execute(MOVED, {**params, "after": marks.event}).all()
-    judged = connection.execute(JUDGED, {**params, "after": marks.verdict}).all()
+    moved = connection.execute(SELECT_MOVED_SINCE, {**params, "after": marks.event}).all()
+    judged = connection.execute(SELECT_JUDGED_SINCE, {**params, "after": marks.verdict}).all()
     after = datetime.fromisoformat(marks.measured_at or "2000-01-01T00:00:00+00:00")
     if after.tzinfo is None:
         raise ValueError("a time without a zone")
-    measured = connection.execute(MEASURED, {**params, "after": after}).all()
+    measured = connection.execute(SELECT_MEASURED_SINCE, {**params, "after": after}).all()
     row_ids = sorted({row[0] for rows in (moved, judged, measured) for row in rows})
     return row_ids, Marks(
         moved[-1][1] if moved else marks.event,
@@ -247,13 +247,13 @@ NEWEST_EVENT = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.ba
 NEWEST_VERDICT = select(func.coalesce(func.max(verdicts.c.id), 0))
 _measured = select(outputs.c.id).join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id).where(IN_BATCH)
 NEWEST_MEASURE = _measured.with_only_columns(func.max(outputs.c.measured_at))
-MOVED = (
+SELECT_MOVED_SINCE = (
     select(events.c.job_id, events.c.id)
     .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
 )
-JUDGED = (  # from the verdicts: they are few after the mark, and the rest is found by primary keys
+SELECT_JUDGED_SINCE = (  # from the verdicts: they are few after the mark, and the rest is found by primary keys
     select(jobs.c.id, verdicts.c.id)
     .join_from(verdicts, attempts, verdicts.c.attempt_id == attempts.c.id)
     .join(jobs, attempts.c.job_id == jobs.c.id)
@@ -261,7 +261,7 @@ JUDGED = (  # from the verdicts: they are few after the mark, and the rest is fo
     .order_by(verdicts.c.id)
     .limit(bindparam("capacity"))
 )
-MEASURED = (
+SELECT_MEASURED_SINCE = (
     _measured.with_only_columns(jobs.c.id, outputs.c.measured_at)
     .where(outputs.c.measured_at > bindparam("after"))
     .order_by(outputs.c.measured_at)

@@ -56,7 +56,7 @@ def begin(
 
     `again` starts it although it ended well in an earlier run.
     """
-    file = connection.execute(FILE, {"output": output_id}).first()
+    file = connection.execute(SELECT_FILE, {"output": output_id}).first()
     if file is None:
         return None
     row = connection.execute(HOOK_RUN, {"output": output_id, "of_command": command}).first()
@@ -103,7 +103,7 @@ WAITING = DELIVERED.where(
     )
     .exists()
 )
-FILE = (
+SELECT_FILE = (
     select(jobs.c.key, jobs.c.model, outputs.c.number, outputs.c.path, outputs.c.url, outputs.c.sha256)
     .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
     .join(jobs, jobs.c.id == attempts.c.job_id)

@@ -63,12 +63,12 @@ def renew(connection: Connection, run_id: str, now: datetime, until: datetime) -
 def holders(connection: Connection) -> dict[str, Owner]:
     """The runs that hold a lease, dead or alive."""
     leased = select(jobs.c.leased_by).where(jobs.c.leased_by.is_not(None)).distinct()
-    return {row[0]: Owner(*row[1:]) for row in connection.execute(OWNERS.where(runs.c.id.in_(leased)))}
+    return {row[0]: Owner(*row[1:]) for row in connection.execute(SELECT_OWNERS.where(runs.c.id.in_(leased)))}
 
 
 def unended(connection: Connection, batch_id: int | None = None) -> dict[str, Owner]:
     """The runs of a batch, or of all, that have not recorded their end, dead or alive."""
-    statement = OWNERS.where(runs.c.ended_at.is_(None))
+    statement = SELECT_OWNERS.where(runs.c.ended_at.is_(None))
     statement = statement if batch_id is None else statement.where(runs.c.batch_id == batch_id)
     return {row[0]: Owner(*row[1:]) for row in connection.execute(statement)}
 
@@ -157,4 +157,4 @@ def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: s
     wake_runs(connection)
 
 
-OWNERS = select(runs.c.id, runs.c.host, runs.c.pid, runs.c.holds_lock)
+SELECT_OWNERS = select(runs.c.id, runs.c.host, runs.c.pid, runs.c.holds_lock)

@@ -53,7 +53,7 @@ def unmeasured(connection: Connection, batch_id: int, capacity: int = CLIPS_AT_O
 
 def measured_clips(connection: Connection, batch_id: int) -> list[DeliveredClip]:
     """The batch's clips that were measured."""
-    return [DeliveredClip(*clip_of(row)) for row in connection.execute(MEASURED, {"in_batch": batch_id})]
+    return [DeliveredClip(*clip_of(row)) for row in connection.execute(SELECT_MEASURED_CLIPS, {"in_batch": batch_id})]
 
 
 def clip_of(row: Any) -> tuple[int, int, str | None, DeliveredFile]:
@@ -118,7 +118,7 @@ UNMEASURED = (
     .order_by(outputs.c.id)
     .limit(bindparam("capacity"))
 )
-MEASURED = CLIPS.where(
+SELECT_MEASURED_CLIPS = CLIPS.where(
     *(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None), outputs.c.measured_at.is_not(None))
 ).order_by(outputs.c.id)
 SUSPECT = (

@@ -49,7 +49,7 @@ def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
 
 def newest(connection: Connection, batch_id: int) -> int:
     """The id of the newest row of a batch; 0 where there is none."""
-    return int(connection.execute(NEWEST, {"in_batch": batch_id}).scalar_one())
+    return int(connection.execute(SELECT_NEWEST_ID, {"in_batch": batch_id}).scalar_one())
 
 
 def record(connection: Connection, batch_id: int, name: SettingName, value: str | None, now: datetime, by: str) -> None:
@@ -120,7 +120,7 @@ _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at,
 _of_batch = settings.c.batch_id == bindparam("in_batch")
 CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
 SINCE = select(*_columns).where(settings.c.id > bindparam("after"), _of_batch).order_by(settings.c.id)
-NEWEST = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))
+SELECT_NEWEST_ID = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))
 REPLACE = (
     update(settings)
     .where(_of_batch, settings.c.name == bindparam("of_name"), text(SETTING_IS_CURRENT))

@@ -150,7 +150,7 @@ def leave(connection: Connection, job: Job, to: State, now: datetime, **values: 
     another run may have declared the job unconfirmed; the late answer is still the answer.
     """
     own = {"attempt_id": job.attempt.id}
-    return any(change_state(connection, job, state, to, now, guard=own, **values) for state in SENT)
+    return any(change_state(connection, job, state, to, now, guard=own, **values) for state in AWAITING_ANSWER)
 
 
 def accepted(
@@ -242,7 +242,8 @@ def move_to_unconfirmed(
     return change_state(connection, job, State.SUBMITTING, State.UNCONFIRMED, now, guard=guard, detail=reason, **new)
 
 
-SENT = (State.SUBMITTING, State.UNCONFIRMED)
+AWAITING_ANSWER = (State.SUBMITTING, State.UNCONFIRMED)
+"""The states of a job whose create request is sent and not answered."""
 
 ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING).limit(1)
 

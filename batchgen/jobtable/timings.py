@@ -47,7 +47,7 @@ def learn(connection: Connection, service: str, kind: TimingKind, seconds: float
     """Add one generation that took about `seconds`. Returns the new distribution."""
     model, clip_seconds = kind
     key = {"service": service, "model": model, "clip_seconds": clip_seconds}
-    row = connection.execute(MEASURED, {f"of_{name}": value for name, value in key.items()}).one_or_none()
+    row = connection.execute(SELECT_TIMING, {f"of_{name}": value for name, value in key.items()}).one_or_none()
     timing = (Timing(*row) if row else Timing()).with_one(seconds)
     values = {"generations": timing.count, "log_mean": timing.log_mean, "log_m2": timing.log_m2}
     if not (row and guarded_update(connection, timings, key, values)):
@@ -55,7 +55,7 @@ def learn(connection: Connection, service: str, kind: TimingKind, seconds: float
     return timing
 
 
-MEASURED = (
+SELECT_TIMING = (
     select(timings.c.generations, timings.c.log_mean, timings.c.log_m2)
     .where(*(timings.c[name] == bindparam(f"of_{name}") for name in ("service", "model", "clip_seconds")))
     .with_for_update()

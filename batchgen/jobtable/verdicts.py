@@ -58,7 +58,7 @@ def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: da
 
 def current(connection: Connection, attempt_id: int) -> Judgement:
     """The verdict that counts."""
-    row = connection.execute(NEWEST, {"of_attempt": attempt_id}).first()
+    row = connection.execute(SELECT_VERDICT_THAT_COUNTS, {"of_attempt": attempt_id}).first()
     return Judgement(Verdict(row.verdict) if row.verdict else None, row.stars) if row else Judgement()
 
 
@@ -113,7 +113,7 @@ def counts(connection: Connection, batch_id: int, choice: VerdictFilter | None =
     is_chosen = case((_fits(choice) if choice else false(), 1), else_=0)
     rows = connection.execute(
         select(is_chosen.label("is_chosen"), SAID.label("said"), func.count().label("jobs"))
-        .select_from(JUDGED)
+        .select_from(JOBS_WITH_VERDICTS)
         .where(jobs.c.batch_id == batch_id)
         .group_by("is_chosen", "said")
         .order_by("said")
@@ -124,20 +124,20 @@ def counts(connection: Connection, batch_id: int, choice: VerdictFilter | None =
 
 def chosen_paths(connection: Connection, batch_id: int, choice: VerdictFilter) -> dict[tuple[str, str], int]:
     """How many of the chosen jobs were sent for a model to an endpoint."""
-    of_batch = select(jobs.c.model, jobs.c.endpoint, func.count()).select_from(JUDGED)
+    of_batch = select(jobs.c.model, jobs.c.endpoint, func.count()).select_from(JOBS_WITH_VERDICTS)
     of_batch = of_batch.where(jobs.c.batch_id == batch_id, _fits(choice)).group_by(jobs.c.model, jobs.c.endpoint)
     return {(model, endpoint): number for model, endpoint, number in connection.execute(of_batch)}
 
 
 def chosen_ids(connection: Connection, batch_id: int, choice: VerdictFilter) -> list[int]:
     """The row ids of the chosen jobs, in the manifest's order."""
-    chosen = select(jobs.c.id).select_from(JUDGED).where(jobs.c.batch_id == batch_id, _fits(choice))
+    chosen = select(jobs.c.id).select_from(JOBS_WITH_VERDICTS).where(jobs.c.batch_id == batch_id, _fits(choice))
     return list(connection.execute(chosen.order_by(jobs.c.id)).scalars())
 
 
 def sent_jobs(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     """Jobs by their row ids, with what was sent for them, what it cost and what is said of it."""
-    return list(connection.execute(SENT, {"ids": list(ids)}))
+    return list(connection.execute(SELECT_SENT_JOBS, {"ids": list(ids)}))
 
 
 def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
@@ -152,7 +152,7 @@ DELIVERED = (
     .where(outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.delivered_at.is_not(None))
     .limit(1)
 )
-NEWEST = (
+SELECT_VERDICT_THAT_COUNTS = (
     select(verdicts.c.verdict, verdicts.c.stars)
     .where(verdicts.c.attempt_id == bindparam("of_attempt"))
     .order_by(verdicts.c.id.desc())
@@ -173,7 +173,7 @@ CLIPS = (
 )
 _newest = verdicts.alias("newest")
 _newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
-JUDGED = jobs.outerjoin(attempts, jobs.c.attempt_id == attempts.c.id).outerjoin(
+JOBS_WITH_VERDICTS = jobs.outerjoin(attempts, jobs.c.attempt_id == attempts.c.id).outerjoin(
     verdicts, verdicts.c.id == _newest_id.scalar_subquery()
 )
 """Jobs with their current attempts and the verdicts that count."""
@@ -182,13 +182,13 @@ SAID = case(
     (or_(verdicts.c.stars.is_not(None), jobs.c.state == State.DONE), "without a verdict"),
     else_="not delivered",
 )
-SENT = (
+SELECT_SENT_JOBS = (
     select(
         *(jobs.c.key, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers, jobs.c.take),
         *(jobs.c.fingerprint, jobs.c.priority, jobs.c.tags, attempts.c.cost_usd, attempts.c.input_digests),
         *(verdicts.c.verdict, verdicts.c.stars),
     )
-    .select_from(JUDGED)
+    .select_from(JOBS_WITH_VERDICTS)
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(jobs.c.id)
 )
