@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batchgen.catalogue import typical_seconds
-from batchgen.jobtable.timings import MEMORY, Timing
+from batchgen.jobtable.timings import GENERATIONS_MAX, Timing
 from batchgen.limits.generation_times import (
     EARLY_GROWTH,
     EARLY_SHARE,
@@ -237,8 +237,8 @@ def test_polls_come_forward_also_when_another_run_has_learned_most() -> None:
 
 
 def test_a_service_that_changes_is_learned_anew() -> None:
-    timing = timing_of(*[100.0] * MEMORY, *[200.0] * (4 * MEMORY))
-    assert timing.count == MEMORY
+    timing = timing_of(*[100.0] * GENERATIONS_MAX, *[200.0] * (4 * GENERATIONS_MAX))
+    assert timing.count == GENERATIONS_MAX
     assert math.exp(timing.log_mean) == pytest.approx(200, rel=0.05)
 
 

@@ -15,7 +15,7 @@ from batchgen.jobs import TimingKind
 from batchgen.jobtable.schema import timings
 from batchgen.jobtable.transition import guarded_update
 
-MEMORY = 500
+GENERATIONS_MAX = 500
 """Generations after which each new one displaces an average older one, because services change."""
 
 
@@ -31,9 +31,9 @@ class Timing:
         """The same with one more generation."""
         logarithm = math.log(seconds)
         delta = logarithm - self.log_mean
-        weight = min(self.count + 1, MEMORY)
+        weight = min(self.count + 1, GENERATIONS_MAX)
         mean = self.log_mean + delta / weight
-        kept = self.log_m2 if self.count < MEMORY else self.log_m2 * (1 - 1 / MEMORY)
+        kept = self.log_m2 if self.count < GENERATIONS_MAX else self.log_m2 * (1 - 1 / GENERATIONS_MAX)
         return Timing(weight, mean, kept + delta * (logarithm - mean))
 
 
@@ -50,7 +50,8 @@ def learn(connection: Connection, service: str, kind: TimingKind, seconds: float
     row = connection.execute(SELECT_TIMING, {f"of_{name}": value for name, value in key.items()}).one_or_none()
     timing = (Timing(*row) if row else Timing()).with_one(seconds)
     values = {"generations": timing.count, "log_mean": timing.log_mean, "log_m2": timing.log_m2}
-    if not (row and guarded_update(connection, timings, key, values)):
+    is_updated = row is not None and guarded_update(connection, timings, key, values)
+    if not is_updated:
         connection.execute(insert(timings).values(**key, **values))
     return timing
 

@@ -74,15 +74,15 @@ class TimeDistribution:
 class PollSchedule:
     """The best next poll after any age, for one distribution and one cost of a poll in seconds."""
 
-    def __init__(self, times: TimeDistribution, cost: float, grid: int = GRID) -> None:
+    def __init__(self, times: TimeDistribution, poll_cost_seconds: float, grid: int = GRID) -> None:
         below, above = GRID_SIGMAS
         first = math.exp(times.mu + max(below * times.sigma, -GRID_LOG))
         last = math.exp(times.mu + min(above * times.sigma, GRID_LOG))
         step = (last - first) / grid
         self.ages = [0.0, *(first + step * number for number in range(grid + 1))]
-        self.following = self.solve(times, cost)
+        self.following = self.solve(times, poll_cost_seconds)
 
-    def solve(self, times: TimeDistribution, poll_cost: float) -> list[int]:
+    def solve(self, times: TimeDistribution, poll_cost_seconds: float) -> list[int]:
         """For each age of the grid, the index of the age of the next poll."""
         ages = self.ages
         ended = [times.cdf(age) for age in ages]
@@ -95,13 +95,13 @@ class PollSchedule:
         for here in range(last - 1, -1, -1):
             share = ended[here]
             best, choice = math.inf, last
-            # A later age never has an earlier next poll, so the search ends where that of the age after it did.
+            # The best next age never moves back when the age grows: the search may stop at the choice of the next age.
             for there in range(here + 1, following[here + 1] + 1):
-                cost = ahead[there] - ages[there] * share
-                if cost < best:
-                    best, choice = cost, there
+                candidate = ahead[there] - ages[there] * share
+                if candidate < best:
+                    best, choice = candidate, there
             following[here] = choice
-            ahead[here] = best + poll_cost * (1 - share) + ages[here] * share
+            ahead[here] = best + poll_cost_seconds * (1 - share) + ages[here] * share
         return following
 
     def after(self, age: float) -> float:
