@@ -194,7 +194,7 @@ async def test_the_key_goes_to_no_address_that_a_row_names() -> None:
 
 @pytest.mark.parametrize("reply", [b"", Reset(b"HTTP/1.1 200"), HANG, answer(302, headers={"Location": "/elsewhere"})])
 async def test_a_fetch_that_fails_says_nothing_of_the_job(reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(http, "QUESTION_SECONDS", 0.2)
     async with serving(reply) as wire, service(wire.base_url) as api:
         outcome = await api.fetch(handle_of("g-1", ENDPOINT))
     assert isinstance(outcome, Unavailable)

@@ -125,7 +125,7 @@ async def test_no_cookie_is_read_or_sent_back(cookie: str) -> None:
 
 
 async def test_a_question_has_a_time_limit_that_slow_bytes_do_not_extend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "FETCH_SECONDS", 0.3)
+    monkeypatch.setattr(http, "QUESTION_SECONDS", 0.3)
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_head(reader)

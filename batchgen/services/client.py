@@ -25,7 +25,7 @@ class ApiClient:
         self.clock_offset = timedelta(0)
         """How far the service's clock is ahead of this machine's, by the last answer."""
         self._key, self._scheme = key, scheme
-        self._creates = http.create_client()
+        self._creates = http.paid_request_client()
         self._questions = http.api_client()
 
     async def close(self) -> None:
@@ -62,9 +62,9 @@ class ApiClient:
     ) -> http.Answer | Unavailable:
         """Send a question, which costs nothing and may be repeated. A list in `params` repeats its parameter.
 
-        It may take `seconds`, or `http.FETCH_SECONDS`.
+        It may take `seconds`, or `http.QUESTION_SECONDS`.
         """
-        seconds = http.FETCH_SECONDS if seconds is None else seconds
+        seconds = http.QUESTION_SECONDS if seconds is None else seconds
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
             return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)

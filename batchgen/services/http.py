@@ -1,6 +1,7 @@
 """HTTP by httpx2: three kinds of client, a time limit on every request, and what a failed request proves.
 
-Only this module and the downloader send requests. Times are in seconds.
+Only `client.py` (to the API) and `file_server.py` (to file servers) send requests, through this module. Times are in
+seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CONNECT_SECONDS = 15.0  # for TCP and again for TLS; a server that is up answers
 POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests than connections, so none waits
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
-FETCH_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
+QUESTION_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
 KEPT = 8  # connections for questions: the library looks at each that is idle before and after every request
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
@@ -159,7 +160,7 @@ def destination_of(url: str) -> tuple[str, str, int | None]:
     return parsed.scheme, parsed.host, parsed.port
 
 
-def create_client() -> Client:
+def paid_request_client() -> Client:
     """For requests that cost money: each has a new connection, since a kept one may be half dead."""
     return _client(AT_ONCE, kept=0)
 

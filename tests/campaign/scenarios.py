@@ -13,7 +13,7 @@ FaultPlan = dict[str, dict[str, Any]]
 
 DROP = {"accept_then_drop": 0.5}
 """Loses answers to creates, so that the service's request log is read."""
-SHORT_TIMEOUTS = {"batchgen.services.http.SUBMIT_SECONDS": 1.0, "batchgen.services.http.FETCH_SECONDS": 1.0}
+SHORT_TIMEOUTS = {"batchgen.services.http.SUBMIT_SECONDS": 1.0, "batchgen.services.http.QUESTION_SECONDS": 1.0}
 STALL_FAULTS = ("create.accept_then_stall", "fetch.stall")
 """Faults that end by a time-out of batchgen, which is shortened for them."""
 
