@@ -38,7 +38,7 @@ FIRST_CONTACT = timedelta(seconds=20)  # after it, the run gives up a service th
 OUTAGE = timedelta(hours=6)  # after it, the run gives up a service that answered before
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """A manifest whose jobs are rows, and the terms on which a run sends them."""
 

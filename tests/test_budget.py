@@ -36,7 +36,7 @@ def pick(
     table: Table, cap: str | None = None, prices: PriceList = KNOWN, capacity: int = 100, **terms: object
 ) -> Choice:
     times = GenerationTimes({}, {})
-    run_terms = Terms(usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
+    run_terms = Terms(max_cost=usd(cap) if cap else None, **terms)  # type: ignore[arg-type]
     return table.change(choose, table.batch_id, "aimlapi", table.now, capacity, run_terms, prices, times)
 
 
@@ -217,7 +217,7 @@ def test_a_job_that_would_not_be_done_in_time_is_skipped_for_a_shorter_one(table
 def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) -> None:
     sync(table, 5)
     claim(table, "1")
-    text = explanation(pick(table, "1"), Terms(usd("1")))
+    text = explanation(pick(table, "1"), Terms(max_cost=usd("1")))
     assert "the budget of 1 USD is reached, and the next job costs 0.3. Raise `max_cost`" in text
 
 
@@ -225,7 +225,9 @@ def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:
     sync(table, 5)
     assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 100) == usd("1.5")
     assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 2) == usd("0.6")
-    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(usd("1")), KNOWN, 100) == usd("1")
+    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(max_cost=usd("1")), KNOWN, 100) == usd(
+        "1"
+    )
     assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), UNKNOWN, 100) == 0
 
 
@@ -270,7 +272,7 @@ path, worker = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 prices = PriceList(listed={MODEL: PRICES})
-terms = Terms(Decimal("20.2"))
+terms = Terms(max_cost=Decimal("20.2"))
 def claim(connection):
     chosen = choose(connection, 1, "aimlapi", now, 3, terms, prices, GenerationTimes({}, {})).chosen
     return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", chosen)

@@ -44,6 +44,20 @@ def past(table: Table, key: str, at: datetime = NOON - HOUR, **fields: Any) -> P
     return replace(PastGeneration(request_id, f"g-{key}", at), **fields)
 
 
+def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnChanged) -> RunSpec:
+    return RunSpec(
+        batch=table.batch,
+        jobs=0,
+        synced=synced,
+        folder=Path(),
+        limits=limits,
+        models=[],
+        terms=Terms(),
+        selection=Selection(),
+        on_changed=on_changed,
+    )
+
+
 async def check(
     table: Table,
     service: ScriptedService,
@@ -62,8 +76,7 @@ async def check(
         clock.tick(seconds if len(waits) < waits_until else 0)
         return len(waits) >= waits_until
 
-    terms: Any = (Path(), context.limits, [], Terms(), Selection(), on_changed)
-    await RepeatCheck(context, RunSpec(table.batch, 0, synced, *terms), wait).run()
+    await RepeatCheck(context, run_spec(table, synced, context.limits, on_changed), wait).run()
     assert not context.awaits_history
     return waits[:-1]  # the last one lets the stages go on
 
@@ -110,8 +123,7 @@ async def test_what_a_person_said_is_about_the_first_comparison_of_a_run_alone(
         clock.tick(60)
         return False
 
-    terms: Any = (Path(), context.limits, [], Terms(), Selection(), said)
-    comparison = RepeatCheck(context, RunSpec(table.batch, 0, synced, *terms), wait)
+    comparison = RepeatCheck(context, run_spec(table, synced, context.limits, said), wait)
     await comparison.run()
     service.histories = [History([past(table, "lisa")], NOON)]
     with pytest.raises(ManifestChanged, match="generation g-lisa"):

@@ -66,9 +66,17 @@ class SlowService(ScriptedService):
 
 
 def run_of(table: Table, service: ScriptedService, max_cost: Decimal | None = None) -> Runner:
-    result: SyncResult = table.sync("a", "b")
-    terms = Terms(max_cost)
-    spec = RunSpec(table.batch, 2, result, table.folder, FAST, [MODEL], terms, Selection((), None, None, None))
+    synced: SyncResult = table.sync("a", "b")
+    spec = RunSpec(
+        batch=table.batch,
+        jobs=2,
+        synced=synced,
+        folder=table.folder,
+        limits=FAST,
+        models=[MODEL],
+        terms=Terms(max_cost=max_cost),
+        selection=Selection((), None, None, None),
+    )
     return Runner(table.database, service, spec)
 
 

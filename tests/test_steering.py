@@ -370,7 +370,7 @@ def test_what_is_set_is_shown_with_where_it_comes_from(table: Table, batchgen: C
 
 def test_a_setting_goes_before_an_option_and_a_manifest_until_it_is_unset(table: Table) -> None:
     table.sync("mona")
-    limits, terms = Limits(in_flight=7), Terms(Decimal(5))
+    limits, terms = Limits(in_flight=7), Terms(max_cost=Decimal(5))
 
     def in_force() -> tuple[object, Decimal | None]:
         read = table.database.read_now(read_steering, table.batch_id)
@@ -425,7 +425,15 @@ async def test_a_run_that_waits_for_credits_goes_on_once_the_balance_is_enough(
     service = PoorService(submits=answers, balances=balances)
     synced = table.sync("mona")
     run_spec = RunSpec(
-        *(table.batch, 1, synced, table.folder, FAST, [MODEL], Terms(), Selection()), waits_for_credits=True
+        batch=table.batch,
+        jobs=1,
+        synced=synced,
+        folder=table.folder,
+        limits=FAST,
+        models=[MODEL],
+        terms=Terms(),
+        selection=Selection(),
+        waits_for_credits=True,
     )
     runner = Runner(table.database, service, run_spec)
     running = asyncio.create_task(runner.run())

@@ -189,8 +189,8 @@ class Stopped:
         self.signal: signal.Signals | None = None
         self.event = asyncio.Event()
 
-    def stop(self, number: signal.Signals) -> None:
-        self.signal = number
+    def stop(self, stopped_by: signal.Signals) -> None:
+        self.signal = stopped_by
         self.event.set()
 
 

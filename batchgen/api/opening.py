@@ -159,7 +159,12 @@ def simulated_name(batch: str) -> str:
 
 def batch_of(manifest: Manifest) -> Batch:
     """The identity of a manifest in the job table."""
-    return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
+    return Batch(
+        name=manifest.batch,
+        service=manifest.service,
+        manifest=manifest.path.absolute(),
+        sha256=manifest.sha256,
+    )
 
 
 async def read_digests(database: Database, manifest: Manifest) -> FileDigests:
@@ -175,19 +180,26 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
 
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
-    batch, jobs = batch_of(manifest), selection_of(options)
+    batch, choice = batch_of(manifest), selection_of(options)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
     await store_inputs(manifest, digests)
     synced = await database.write(enroll, batch, manifest, clock.utcnow(), on_changed, digests)
-    number, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
+    job_count, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
-    selected = await database.read(selection.select_jobs, synced.batch_id, jobs)
+    selected = await database.read(selection.select_jobs, synced.batch_id, choice)
     limits = limits_of(manifest.limits, options)
-    terms = Terms(limits.max_cost, until_of(options), selected)
     return RunSpec(
-        *(batch, number, synced, manifest.folder, limits, models, terms, jobs, on_changed),
+        batch=batch,
+        jobs=job_count,
+        synced=synced,
+        folder=manifest.folder,
+        limits=limits,
+        models=models,
+        terms=Terms(max_cost=limits.max_cost, until=until_of(options), selected=selected),
+        selection=choice,
+        on_changed=on_changed,
         typed=typed_json(options),
         waits_for_credits=options.get("wait_for_credits", False),
         verify=options.get("verify", False),

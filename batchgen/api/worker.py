@@ -31,7 +31,8 @@ from batchgen.services.registry import SIMULATOR
 from batchgen.stage import RunSpec, wait_for
 
 CHECK_SECONDS = 2.0  # between two looks for batches that have work: a new one is begun within this time
-AGAIN_AFTER = timedelta(minutes=1)  # a batch that a run could not bring to its end, and that nobody has changed since
+AGAIN_AFTER = timedelta(minutes=1)
+"""A batch that ended incomplete is tried again after this time, if nobody has changed it."""
 BATCHES_AT_ONCE = 8  # runs of one worker: each has connections, threads and a checker of its own
 
 
@@ -49,7 +50,7 @@ class WorkerRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class LastRun:
     """How the last run on a batch ended, and what the batch was like when it began."""
 
     code: ExitCode
@@ -81,7 +82,7 @@ class Worker:
         self.runs: dict[int, WorkerRun] = {}
         """By batch, until their end is noted."""
         self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.ended: dict[int, Ended] = {}
+        self.last_runs: dict[int, LastRun] = {}
         self.signal: signal.Signals | None = None
         self.wakeup = asyncio.Event()
         self.lock_watch: asyncio.Task[None] | None = None
@@ -110,7 +111,7 @@ class Worker:
                 self.lock_watch.cancel()
         if self.signal:
             return ExitCode(128 + self.signal)
-        return next((ended.code for ended in self.ended.values() if ended.code), ExitCode.DELIVERED)
+        return next((last.code for last in self.last_runs.values() if last.code), ExitCode.DELIVERED)
 
     async def begin_runs(self) -> None:
         """Begin a run on every batch that has work, and forget those that have ended. Raises what a defect raises."""
@@ -121,74 +122,78 @@ class Worker:
         for batch in await self.database.read(enrolled.open_batches):
             if batch.id in self.tasks:
                 await self.select_again(batch)
-            elif self.is_workable(batch) and len(self.tasks) - self.idle < BATCHES_AT_ONCE:
+            elif self.is_workable(batch) and len(self.tasks) - self.paused_run_count < BATCHES_AT_ONCE:
                 self.tasks[batch.id] = asyncio.create_task(self.work(batch))
 
     def runners(self) -> list[Runner]:
-        """The runs that are at work."""
+        """The runners of the runs whose end is not noted yet."""
         return [run.runner for run in self.runs.values()]
 
     @property
-    def idle(self) -> int:
+    def paused_run_count(self) -> int:
         """How many runs only wait for the end of a pause."""
         contexts = [runner.context for runner in self.runners()]
         return sum(bool(context.steering.pause) and context.in_flight_at_pause == 0 for context in contexts)
 
     def is_workable(self, batch: EnrolledBatch) -> bool:
         """Whether a run may have something to do: the batch is new here, was changed, or has had some time."""
-        ended = self.ended.get(batch.id)
-        return ended is None or batch != ended.batch or (self.stays and clock.utcnow() - ended.at >= AGAIN_AFTER)
+        last = self.last_runs.get(batch.id)
+        return last is None or batch != last.batch or (self.stays and clock.utcnow() - last.at >= AGAIN_AFTER)
 
-    def stop(self, number: signal.Signals) -> None:
+    def stop(self, stopped_by: signal.Signals) -> None:
         """The first signal drains: nothing more is claimed, and every run ends in good order. The second cancels."""
         if self.signal:
             self.database.lock.impatient.set()
-        self.signal = self.signal or number
-        self.drain(number)
+        self.signal = self.signal or stopped_by
+        self.drain(stopped_by)
         self.wakeup.set()
 
-    def drain(self, number: signal.Signals) -> None:
-        """Let every run end. The lock of another program is waited for only while it keeps a create from its row."""
+    def drain(self, stopped_by: signal.Signals) -> None:
+        """Let every run end. While it ends, a run waits for a foreign lock on the table only if a create request must
+        still be written to its row."""
         self.lock_watch = self.lock_watch or asyncio.create_task(give_up_lock(self.database.lock, self.runners))
         for runner in self.runners():
-            runner.stop(number)
+            runner.stop(stopped_by)
 
     async def work(self, batch: EnrolledBatch) -> None:
         """Run on one batch to its end. An error ends this run only."""
         code = ExitCode.INTERNAL_ERROR
         try:
-            run = await self.run_batch(batch)
-            code = run.ending.exit_code if run.ending else code
+            ending = (await self.run_batch(batch)).ending
+            code = ending.exit_code if ending else code
         except BatchgenError as error:
             code = error.exit_code
             self.on_error(batch, error)
         finally:
-            if ended := self.runs.pop(batch.id, None):
-                # What was changed while the run was at work, it has heeded; one that could not begin has read nothing.
-                batch = replace(ended.batch, setting=max(ended.batch.setting, ended.runner.upkeep.steered))
-            self.ended[batch.id] = Ended(code, batch, clock.utcnow())
+            if run := self.runs.pop(batch.id, None):
+                # The run has applied all settings made while it was at work. A batch whose run could not begin keeps
+                # its old mark.
+                batch = replace(run.batch, setting=max(run.batch.setting, run.runner.upkeep.steered))
+            self.last_runs[batch.id] = LastRun(code, batch, clock.utcnow())
             self.wakeup.set()
 
     async def run_batch(self, batch: EnrolledBatch) -> WorkerRun:
         read, folder = self.database.read, self.folder_of(batch)
         steering = await read(read_steering, batch.id)
-        of_manifest, models = read_enrolled(steering), await read(enrolled.models_of, batch.id)
+        enrolled_limits = read_enrolled(steering)
         ids, absent = await self.sendable(batch, folder)
         spec = RunSpec(
-            Batch(batch.name, batch.service, Path(batch.manifest_path), ""),
-            await read(enrolled.job_count, batch.id),
-            SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, of_manifest.orphans)),
-            folder,
-            of_manifest.limits,
-            models,
-            Terms(of_manifest.limits.max_cost, None, Selected(ids)),
-            Selection(),
+            batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
+            jobs=await read(enrolled.job_count, batch.id),
+            synced=SyncResult(batch.id, orphans=await read(enrolled.ids_of, batch.id, enrolled_limits.orphans)),
+            folder=folder,
+            limits=enrolled_limits.limits,
+            models=await read(enrolled.models_of, batch.id),
+            terms=Terms(max_cost=enrolled_limits.limits.max_cost, selected=Selected(ids)),
+            selection=Selection(),
             is_worker=True,
             waits_for_credits=self.waits_for_credits,
         )
         # A simulator keeps its generations beside the manifest; elsewhere, another one would not know them.
-        state = Path(batch.manifest_path).parent if batch.service == SIMULATOR else folder
-        async with open_account(self.database, batch.service, state if state.exists() else folder) as service:
+        simulator_folder = Path(batch.manifest_path).parent
+        is_simulated_here = batch.service == SIMULATOR and simulator_folder.exists()
+        account_folder = simulator_folder if is_simulated_here else folder
+        async with open_account(self.database, batch.service, account_folder) as service:
             last_event = await read(statistics.last_event)
             run = WorkerRun(batch, Runner(self.database, service, spec), absent, last_event)
             self.runs[batch.id] = run
@@ -231,7 +236,8 @@ class Worker:
         models = await self.database.read(enrolled.models_of, batch.id)
         if self.runs.get(batch.id) is not run or run.runner.over.is_set():
             return  # The next run takes it up.
-        run.absent, context.models, run.runner.scheduler.admission.models = absent, models, models
+        run.absent = absent
+        run.runner.replace_models(models)
         if context.terms.selected:
             context.terms.selected.replace(ids)
         run.batch = batch

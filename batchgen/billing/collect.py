@@ -91,8 +91,15 @@ async def collect(
     await database.write(commands.poll_now, batch.id, active, now)  # they are charged, so they have ended
     stop = None
     if (moved or active) and not is_run_at_work:
-        stored = Batch(batch.name, batch.service, Path(batch.manifest_path), "")
-        nothing = Terms(selected=Selected([]))
-        spec = RunSpec(stored, 0, SyncResult(batch.id), folder, Limits(), (), nothing, Selection())
+        spec = RunSpec(
+            batch=Batch(name=batch.name, service=batch.service, manifest=Path(batch.manifest_path), sha256=""),
+            jobs=0,
+            synced=SyncResult(batch.id),
+            folder=folder,
+            limits=Limits(),
+            models=(),
+            terms=Terms(selected=Selected([])),
+            selection=Selection(),
+        )
         stop = stop_of(await Collector(database, service, spec, {*moved, *active}).run())
     return Collected([*moved, *active], stop)

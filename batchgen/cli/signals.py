@@ -16,7 +16,7 @@ class Stoppable(Protocol):
 
     signal: Signals | None
 
-    def stop(self, number: Signals) -> None: ...
+    def stop(self, stopped_by: Signals) -> None: ...
 
 
 @contextmanager

@@ -117,7 +117,7 @@ async def work(
     message = (
         "stopped: what was begun, others go on with" if worker.signal else "nothing is left that this worker can do"
     )
-    if as_json or not worker.ended or worker.signal:
+    if as_json or not worker.last_runs or worker.signal:
         show_idle(message, code)
     return code
 

@@ -24,7 +24,7 @@ LOOKAHEAD = 200
 """Jobs read beyond those that fit, when some would not be done in time: a shorter one may stand behind a longer one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What a run has to keep to. None: no such limit."""
 
