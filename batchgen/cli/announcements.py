@@ -79,10 +79,12 @@ def announce_settings(opened: OpenRun, as_json: bool) -> None:
     if not (in_force.pause or in_force.set_values):
         return
     if as_json:
-        hint = f"settings go before options and manifest until `{options.typed('set')} --unset NAME`"
+        hint = f"settings go before options and manifest until `{options.command_to_type('set')} --unset NAME`"
         print_json(settings_json(opened.spec.batch.name, in_force, 0, hint, None), is_progress=True)
         return
-    lines = in_force_lines(in_force, now, options.typed, only_set=True)
+    lines = in_force_lines(in_force, now, options.command_to_type, only_set=True)
     if in_force.set_values:
-        lines.append(f"What is set goes before options and manifest; `{options.typed('set')} --unset NAME` ends it")
+        lines.append(
+            f"What is set goes before options and manifest; `{options.command_to_type('set')} --unset NAME` ends it"
+        )
     print_lines(*lines, err=True)

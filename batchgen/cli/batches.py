@@ -10,7 +10,7 @@ from pathlib import Path
 
 from batchgen.advice.command_line import command_line
 from batchgen.catalogue.wording import listed, nearest_hint, plural
-from batchgen.cli.options import mark_simulated, next_command, typed_db
+from batchgen.cli.options import db_option_as_typed, mark_simulated, quoted_command
 from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable import commands
@@ -29,7 +29,7 @@ def open_batch(db: str | None, manifest: Path, simulate: bool) -> Iterator[tuple
     A manifest may name the simulator as its service: then its batch is meant without --simulate, too, and the commands
     to type next have it. Raises `UsageError` where the manifest was never run so, or its batch was moved.
     """
-    with open_table(db, manifest, next_command("run")) as database:
+    with open_table(db, manifest, quoted_command("run")) as database:
         candidates = batches_of(database, manifest)
         fitting = [batch for batch in candidates if (batch.service == SIMULATOR) == simulate]
         if not fitting and (simulate or len(candidates) > 1):
@@ -97,7 +97,7 @@ def words(states: Collection[State], conjunction: str) -> str:
 
 def commands_on(batch: StoredBatch, manifest: Path | None) -> CommandLine:
     """A function from the name of a command to its text for a batch of the job table, which `manifest` made."""
-    db = typed_db()
+    db = db_option_as_typed()
     if manifest is None:
         manifest = Path(batch.manifest_path)
         if manifest.parent != Path.cwd() and not os.environ.get("BATCHGEN_DB"):

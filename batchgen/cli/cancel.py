@@ -68,7 +68,9 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
     if ended:
         print_lines(PAID_AGAIN, err=True)
     if any(state is not State.PENDING and key not in ended for key, state in cancelled.items()):
-        print_lines(f"{options.next_command('retry')} with an id asks for its generation again, for nothing.", err=True)
+        print_lines(
+            f"{options.quoted_command('retry')} with an id asks for its generation again, for nothing.", err=True
+        )
 
 
 def tell_service(database: Database, batch: StoredBatch, manifest: Path, cancelled: Mapping[str, State]) -> list[str]:

@@ -19,7 +19,7 @@ def print_changed(jobs: Mapping[str, Sequence[str]], hint: str, next_command: st
         "event": "changed",
         "command": click.get_current_context().info_name or "",
         "jobs": {name: list(keys) for name, keys in jobs.items()},
-        **hints.advice(hint, options.typed(next_command) if any(jobs.values()) else None),
+        **hints.advice(hint, options.command_to_type(next_command) if any(jobs.values()) else None),
     }
     print_json(changed)
 
@@ -41,7 +41,7 @@ def print_held(jobs: Sequence[Job]) -> None:
         **hints.advice(
             "search for them on the service's site, by time and model; if one is there: --found GENERATION-ID; if not:"
             " --resubmit or --give-up",
-            options.typed("resolve"),
+            options.command_to_type("resolve"),
         ),
     }
     print_json(held)

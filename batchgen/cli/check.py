@@ -28,7 +28,7 @@ def command(manifest: Path, validate: bool, online: bool, as_json: bool) -> None
             "jobs": valid.jobs,
             "models": dict(valid.models),
             "warnings": list(valid.warnings),
-            **hints.advice("`plan` says what a run would cost", options.typed("plan")),
+            **hints.advice("`plan` says what a run would cost", options.command_to_type("plan")),
         }
         print_json(line)
         return

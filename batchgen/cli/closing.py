@@ -57,7 +57,7 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
     if as_json:
         step = next_step(ending)
         result = {"event": "done", "exit_code": ending.exit_code, "message": ending.message}
-        summary = summary_json(batch.name, ending.batch_summary, ending.blockers, options.typed)
+        summary = summary_json(batch.name, ending.batch_summary, ending.blockers, options.command_to_type)
         remarks = await database.read(delivery.remarks, batch_id)
         more = {"missing": lost_json(ending.lost), "remarks": remarks, "failed": failed, **suspects_json(suspects)}
         advice = hints.advice(step.hint, command_of(step))
@@ -68,7 +68,7 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
     remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
     paths = await database.read(statistics.delivered_paths, batch_id)
     folder = common_folder(opened.spec.folder, paths)
-    bill_line = closing_line(bill, options.next_command)
+    bill_line = closing_line(bill, options.quoted_command)
     closing = closing_lines(opened, ending, folder, failed, lasted)
     print_result(batch, ending, failures, remarks, suspects, [bill_line, *closing] if bill_line else closing)
 
@@ -102,7 +102,7 @@ def closing_lines(
 
 def command_of(step: NextStep) -> str | None:
     """The next command to type. A run goes on with the options that it has: its cap is one of them."""
-    return options.same_command() if step.command == "run" else step.command and options.typed(step.command)
+    return options.same_command() if step.command == "run" else step.command and options.command_to_type(step.command)
 
 
 async def bill_of(runner: Runner, ending: Ending, began_at: datetime) -> ClosingBill | None:
@@ -142,13 +142,13 @@ def print_result(
     """The result on standard output; on standard error, what a person should know and can do about it."""
     summary = ending.batch_summary
     OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
-    errors, retry = OutputStream(sys.stderr), options.next_command("retry")
+    errors, retry = OutputStream(sys.stderr), options.quoted_command("retry")
     lines = [f"  remark: {remark}" for remark in remarks]
     lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
     is_next = next_step(ending).command == "retry --download"
     if not (is_next and len(ending.lost.files) == 1):  # which the result names
         lines += [f"  {line}" for line in lost_lines(ending.lost, "" if is_next else retry.strip("`"))]
-    lines += suspect_lines(suspects, options.typed("review"))
+    lines += suspect_lines(suspects, options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
         lines += advice(summary, failures, retry)
     lines += closing
@@ -161,10 +161,10 @@ def advice(summary: BatchSummary, failures: list[str], retry: str) -> list[str]:
     lines = [f"  {failure}" for failure in failures]
     failed = summary.counts[State.FAILED]
     if failed > len(failures):
-        lines.append(f"  and {failed - len(failures)} more; {options.next_command('status')} lists them")
+        lines.append(f"  and {failed - len(failures)} more; {options.quoted_command('status')} lists them")
     if failed and summary.held:  # without held jobs, it is the next step
         lines.append(f"  {retry} makes the failed jobs pending again; then run.")
     if late := summary.late + summary.stuck:
         lines.append(f"{plural(late, 'job')} may still be delivered: run the same command again later.")
-        lines.append(f"{options.next_command('cancel')} with an id gives one up, whatever it waits for.")
+        lines.append(f"{options.quoted_command('cancel')} with an id gives one up, whatever it waits for.")
     return lines

@@ -161,8 +161,8 @@ def judge_output(form: str | None, path: Path | None) -> None:
 
 def nothing_to_export(manifest: Path, is_choice: bool) -> str:
     if is_choice:
-        return f"{manifest}: no delivered clip has such a verdict; {options.next_command('review')} shows them"
-    return f"{manifest}: no clip is delivered yet; {options.next_command('status')} says what the jobs wait for"
+        return f"{manifest}: no delivered clip has such a verdict; {options.quoted_command('review')} shows them"
+    return f"{manifest}: no clip is delivered yet; {options.quoted_command('status')} says what the jobs wait for"
 
 
 def write_format(export: Export, form: str, path: Path | None, choice: VerdictFilter, shard_mb: int) -> bool:

@@ -75,7 +75,7 @@ def command(
     choice = choice_of(picked=picked, rejected=rejected, stars=stars)
     if path:
         judge_output(path)
-    next_options = NextOptions(choice, model, reseed, validate, path, typed(), options.typed)
+    next_options = NextOptions(choice, model, reseed, validate, path, typed(), options.command_to_type)
     with open_batch(db, manifest, simulate) as (database, batch):
         made = next_manifest(database, batch, manifest, next_options, clock.utcnow())
     if path is None:

@@ -15,7 +15,7 @@ from batchgen.runner import Runner
 
 
 def notice_of(
-    runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.typed
+    runner: Runner, commands_left: int = 0, *, with_lock: bool, command_line: CommandLine = options.command_to_type
 ) -> str:
     """Why a run is doing less than it could, and what it warns of. `with_lock`: also who has locked the job table.
 
@@ -46,7 +46,7 @@ def notice_of(
     return "; ".join(filter(None, (lock, reason, waiting, context.warning)))
 
 
-def notice_advice(runner: Runner, same_command: str, command_line: CommandLine = options.typed) -> Advice:
+def notice_advice(runner: Runner, same_command: str, command_line: CommandLine = options.command_to_type) -> Advice:
     """What a person does about why a run is doing less than it could."""
     if stop := stop_of(runner.context, clock.utcnow()):
         return hints.advice(stop.hint, same_command)

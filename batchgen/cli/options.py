@@ -1,4 +1,4 @@
-"""Options that several commands share. Imports nothing heavy: `--help` and `models` need it."""
+"""Options that several commands share. It imports nothing heavy, because `--help` imports it."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ def mark_simulated() -> None:
     click.get_current_context().meta[IS_SIMULATED] = True
 
 
-def next_command(name: str) -> str:
+def quoted_command(name: str) -> str:
     """Another command on the same manifest and job table, for a person to type: `batchgen retry m.yaml`."""
-    return f"`{typed(name)}`"
+    return f"`{command_to_type(name)}`"
 
 
-def typed(name: str) -> str:
-    """The same without quotation marks, for programs."""
+def command_to_type(name: str) -> str:
+    """The command to type, without backquotes, for programs."""
     params = click.get_current_context().params
     manifest, simulate = params.get("manifest") or "MANIFEST", bool(params.get("simulate"))
     simulate = simulate or IS_SIMULATED in click.get_current_context().meta
-    return command_line(name, manifest, simulate=simulate, db=typed_db())
+    return command_line(name, manifest, simulate=simulate, db=db_option_as_typed())
 
 
-def typed_db() -> str | None:
+def db_option_as_typed() -> str | None:
     """The job table that was named on the command line: another command has to name it too."""
     context = click.get_current_context()
     is_typed = context.get_parameter_source("db") is ParameterSource.COMMANDLINE

@@ -77,7 +77,7 @@ def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | No
         print_lines(f"asked the service again for what was paid for: {shortened(comparison.collected)}", err=True)
     items = books.open_items()
     for item in islice(items, SHOWN):
-        print_lines(bill.item_line(item), bill.advice_line(item, options.next_command))
+        print_lines(bill.item_line(item), bill.advice_line(item, options.quoted_command))
     if more := sum(1 for _ in items):
         print_lines(f"  and {more:,} more; --csv FILE has all of them")
     if csv_path and total is not None:
@@ -88,7 +88,7 @@ def report(batch: str, comparison: Comparison, books: Books, csv_path: Path | No
 
 def report_json(batch: str, comparison: Comparison, books: Books) -> None:
     for item in books.open_items():
-        print_json(bill.item_json(item, options.next_command))
+        print_json(bill.item_json(item, options.quoted_command))
     print_json(bill.comparison_json(batch, comparison))
 
 

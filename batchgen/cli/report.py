@@ -76,6 +76,6 @@ def show(report: WrittenReport, jobs: int) -> None:
     posters = f", {plural(report.posters, 'poster')} in {place}" if report.posters else ""
     print_lines(f"{report.path}: {plural(jobs, 'job')}, {filesize.decimal(report.bytes)}{posters}")
     print_lines(
-        f"Open it in a browser. {options.next_command('verdicts import FILE')} reads the verdicts that it saves.",
+        f"Open it in a browser. {options.quoted_command('verdicts import FILE')} reads the verdicts that it saves.",
         err=True,
     )

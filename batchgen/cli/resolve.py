@@ -73,9 +73,9 @@ def command(
     elif settles:
         print_lines(f"{plural(len(settled), 'job')} settled: {shortened(settled)}")
         if resubmit:
-            reconcile = options.next_command("reconcile")
+            reconcile = options.quoted_command("reconcile")
             print_lines(f"What the first request may cost stays reserved, until {reconcile} settles it.", err=True)
-        print_lines(runs_line(runs) if runs else f"Next: {options.next_command('run')}", err=True)
+        print_lines(runs_line(runs) if runs else f"Next: {options.quoted_command('run')}", err=True)
     else:
         for job in jobs:
             show(job, now)

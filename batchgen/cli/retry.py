@@ -128,6 +128,6 @@ def report(
     if runs:
         print_lines(runs_line(runs), err=True)
     elif moved:
-        print_lines(f"Next: {options.next_command('run')}", err=True)
+        print_lines(f"Next: {options.quoted_command('run')}", err=True)
     if resumed:
         print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)

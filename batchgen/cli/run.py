@@ -153,7 +153,7 @@ async def run_with_progress(opened: OpenRun, as_json: bool, log: IO[str] | None,
         log=log,
         notice=lambda: notice_of(runner, opened.hooks.commands_left, with_lock=sentences.is_silent),
         notice_advice=lambda: notice_advice(runner, options.same_command()),
-        command_line=options.typed,
+        command_line=options.command_to_type,
         same_command=options.same_command(),
         origin=runner.context.service.origin,
     )

@@ -65,7 +65,7 @@ def command(
     values = [value for value in in_force.values if not changes or value.name in changes]
     if changes:
         in_force = type(in_force)(None, values)
-    print_lines(*in_force_lines(in_force, now, options.typed))
+    print_lines(*in_force_lines(in_force, now, options.command_to_type))
     if changes:
         print_lines(runs_line(len(runs)), err=True)
         print_lines(*remarks(changes, totals.committed), err=True)

@@ -32,7 +32,9 @@ def show_change(database: Database, batch: StoredBatch, lines: list[str], *, as_
 def show_json(database: Database, batch: StoredBatch, runs: list[str], hint: str = "") -> None:
     """Print the event `settings`."""
     in_force: InForce = database.read_now(read_in_force, batch.id, runs)
-    hint, command = (hint, None) if hint or not in_force.pause else ("resume the batch", options.typed("resume"))
+    hint, command = (
+        (hint, None) if hint or not in_force.pause else ("resume the batch", options.command_to_type("resume"))
+    )
     print_json(settings_json(batch.name, in_force, len(runs), hint, command))
 
 
