@@ -17,7 +17,7 @@ from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obs
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
-from batchgen.files.output_paths import FILE
+from batchgen.files.output_paths import FILE_NUMBER_MARK
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import numbered
 from batchgen.files.part import PartBusy
@@ -236,7 +236,7 @@ def decisive(faults: Sequence[Exception]) -> Exception | None:
 
 def path_of(job: Job, output: Output) -> str:
     """Where a file goes: the first one of a generation to the job's own path, the others beside it."""
-    return job.output_path if output.number == 1 else numbered(job.output_path, output.number, FILE)
+    return job.output_path if output.number == 1 else numbered(job.output_path, output.number, FILE_NUMBER_MARK)
 
 
 def is_of_disk(fault: Exception) -> bool:

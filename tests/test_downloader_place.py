@@ -16,7 +16,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.download import fetching
 from batchgen.download.task import SAME_BYTES
-from batchgen.files.output_paths import FILE, LONGEST_NAME, SPARE, path_fault
+from batchgen.files.output_paths import BYTES_ADDED_LATER, FILE_NUMBER_MARK, LONGEST_NAME, path_fault
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.files.part import Part
 from batchgen.jobs import State
@@ -168,9 +168,9 @@ async def test_a_file_of_somebody_else_is_never_overwritten(table: Table, clock:
 
 
 def test_the_longest_output_of_a_manifest_leaves_space_for_what_is_added_to_it(tmp_path: Path) -> None:
-    output = "m" * (LONGEST_NAME - SPARE - len(".mp4")) + ".mp4"
-    assert path_fault(output, SPARE) is None
-    added = numbered(numbered(output, 999, FILE), 99) + ".unplayable"
+    output = "m" * (LONGEST_NAME - BYTES_ADDED_LATER - len(".mp4")) + ".mp4"
+    assert path_fault(output, BYTES_ADDED_LATER) is None
+    added = numbered(numbered(output, 999, FILE_NUMBER_MARK), 99) + ".unplayable"
     assert path_fault(added) is None
     Part(OutputFolder(tmp_path), added, "batchgen-eb04330eeac263b2-5ed022abe433450eb80a326d04cb09a8").path.touch()
 

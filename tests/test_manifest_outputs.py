@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from batchgen.errors import ManifestInvalid
-from batchgen.files.output_paths import SPARE, folded, path_fault, tidy
+from batchgen.files.output_paths import BYTES_ADDED_LATER, folded, path_fault, tidy
 from batchgen.manifest import reader
 from batchgen.manifest.expressions import BadTemplate
 from batchgen.manifest.templates import Templates
@@ -49,7 +49,7 @@ def messages(folder: Path, *jobs: str, top: str = "") -> list[str]:
     ],
 )
 def test_a_safe_path_is_accepted(path: str) -> None:
-    assert path_fault(path, SPARE) is None
+    assert path_fault(path, BYTES_ADDED_LATER) is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_safe_path_is_accepted(path: str) -> None:
     ],
 )
 def test_an_unsafe_path_is_refused(path: str, reason: str) -> None:
-    assert reason in (path_fault(path, SPARE) or "")
+    assert reason in (path_fault(path, BYTES_ADDED_LATER) or "")
 
 
 @pytest.mark.parametrize("path", ["~/x.mp4", "$HOME/x.mp4", "${HOME}/x.mp4", "%USERPROFILE%/x.mp4"])

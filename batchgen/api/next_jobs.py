@@ -16,7 +16,7 @@ from batchgen.catalogue import pointers
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import plural
 from batchgen.files.local_files import FileDigests
-from batchgen.files.output_paths import SPARE, folded, path_fault
+from batchgen.files.output_paths import BYTES_ADDED_LATER, folded, path_fault
 from batchgen.jobs import Parent
 from batchgen.jobtable.lineage import UsedSeeds
 from batchgen.jobtable.verdicts import VerdictFilter
@@ -164,7 +164,7 @@ class Composer:
     def output(self, key: str) -> str | None:
         """A path of the job's own, where the usual one cannot be, or another job has it."""
         name, number = key, self.made.jobs
-        while path_fault(path := f"{self.name}/{name}.mp4", SPARE) or folded(path) in self.outputs:
+        while path_fault(path := f"{self.name}/{name}.mp4", BYTES_ADDED_LATER) or folded(path) in self.outputs:
             name, number = f"job-{number}", number + 1
         self.outputs.add(folded(path))
         return None if name == key else f"{{{{ batch }}}}/{name}.mp4"

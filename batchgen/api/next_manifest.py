@@ -12,7 +12,7 @@ from batchgen.api.opening import simulated_name
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import listed
 from batchgen.errors import UsageError
-from batchgen.files.output_paths import SPARE, path_fault
+from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault
 from batchgen.jobtable import lineage, pricelist, verdicts
 from batchgen.jobtable.batches import StoredBatch, is_from, stored_batches
 from batchgen.jobtable.chunks import chunks_of
@@ -70,7 +70,7 @@ def new_batch_name(database: Database, path: Path | None) -> str | None:
     name = path.stem
     if fault := name_fault(name):
         raise UsageError(f"{path}: the name of the file is that of the new batch, and it {fault}")
-    if fault := path_fault(f"{name}/clip.mp4", SPARE):
+    if fault := path_fault(f"{name}/clip.mp4", BYTES_ADDED_LATER):
         raise UsageError(f"{path}: the videos go to a folder that is called as the file: {fault}")
     for stored in database.read_now(stored_batches):
         if stored.name in (name, simulated_name(name)) and not is_from(stored, path):

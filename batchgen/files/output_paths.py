@@ -14,12 +14,12 @@ LONGEST_NAME = 255 - len(".0123456789ab") - len(PART)
 """Bytes of one name in a path: most file systems take 255, and the unfinished download adds its attempt and suffix."""
 LONGEST_PATH = 1_000
 """Bytes of a path: macOS takes 1,024, with the manifest's folder; S3 takes 1,024 for a key."""
-FILE = "+"
+FILE_NUMBER_MARK = "+"
 """Stands before the number of a generation's further file: clip+2.mp4. The second take of a job is clip-2.mp4."""
-SPARE = len(f"{FILE}999") + len("~99") + len(".unplayable")
-"""Bytes that a manifest leaves of both, for what is added to its output: the number of a generation's further file, of
-a name that is taken, and the mark of a file that does not play."""
-TABLE = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
+BYTES_ADDED_LATER = len(f"{FILE_NUMBER_MARK}999") + len("~99") + len(".unplayable")
+"""Bytes that a manifest must leave free in a name and in a path: they are for the number of a further file, the mark of
+a taken name (`~1`), and `.unplayable`."""
+JOB_TABLE_NAME = re.compile(r"\.db(-wal|-shm|-journal|\..*)?$", re.IGNORECASE)
 """Names of a job table and of what lies beside it. SQLite removes a journal that it cannot read."""
 UNSAFE = re.compile(r'[<>:"|?*\\]')
 RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
@@ -42,7 +42,7 @@ def path_fault(path: str, spare: int = 0) -> str | None:
         return "the output path is empty"
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
         return "the output path must be relative to the manifest"
-    return names_fault(path, spare)
+    return path_parts_fault(path, spare)
 
 
 def key_fault(key: str, spare: int) -> str | None:
@@ -51,27 +51,27 @@ def key_fault(key: str, spare: int) -> str | None:
         return "the output URL has no name in it"
     if ".." in key.split("/"):
         return "the output URL has a part that is .."
-    fault = None if SAFE.fullmatch(key) else names_fault(key, spare)
+    fault = None if SAFE.fullmatch(key) else path_parts_fault(key, spare)
     return fault and fault.replace("the output path", "the output URL")
 
 
-def names_fault(path: str, spare: int) -> str | None:
-    """What is wrong with the names in a path, or None."""
+def path_parts_fault(path: str, spare: int) -> str | None:
+    """What is wrong with the parts of a path, or None."""
     if len(path.encode("utf-8", "replace")) > LONGEST_PATH - spare:
         return f"the output path is longer than {LONGEST_PATH - spare} bytes"
     for name in path.split("/"):
-        if name != "." and (fault := name_fault(name, spare)):
+        if name != "." and (fault := path_part_fault(name, spare)):
             return fault
     if path.endswith("/.") or not tidy(path):
         return "the output path has no name in it"
     if path.casefold().endswith(PART):
         return f"a name that ends in {PART} is that of an unfinished download"
-    if TABLE.search(path.rpartition("/")[2]):
+    if JOB_TABLE_NAME.search(path.rpartition("/")[2]):
         return "a name with .db is that of a job table, or of a file that belongs to one"
     return None
 
 
-def name_fault(name: str, spare: int) -> str | None:
+def path_part_fault(name: str, spare: int) -> str | None:
     """Why `name` cannot be a part of an output path, or None."""
     if not name:
         return "the output path has an empty part"

@@ -8,7 +8,7 @@ from batchgen import catalogue
 from batchgen.catalogue.register import UNIVERSAL
 from batchgen.catalogue.wording import listed, nearest_name, quoted
 from batchgen.catalogue.written import Written, plain, trimmed
-from batchgen.files.output_paths import SPARE, path_fault, tidy
+from batchgen.files.output_paths import BYTES_ADDED_LATER, path_fault, tidy
 from batchgen.jobs import JobSpec, Parent
 from batchgen.manifest import bounds, request
 from batchgen.manifest.comments import warn_of_comments
@@ -212,7 +212,7 @@ class JobBuilder(TemplateFiller):
                 return None
         # A path of the job's own is reported there; a path by a shared template is reported at the id.
         place = location if location and self.entry.own("output") else id_location
-        if fault := home_fault(path) or path_fault(path, SPARE):
+        if fault := home_fault(path) or path_fault(path, BYTES_ADDED_LATER):
             place.report(fault, f"the path would be {path[:200]}")
             return None
         path = tidy(path)
