@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """They are sent in the order in which they are typed. An ID may be a shell pattern, in quotes: 'hero-*'.
 
-    Every run at work on the batch acts on it within two seconds. The order stays, also when the manifest is edited.
+    Runs at work take the new order up within two seconds. It stays, also when the manifest is edited.
     """
     if last and unset:
         raise UsageError("--last and --unset exclude one another")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -34,52 +35,88 @@ from batchgen.report.terminal import print_lines
 def command(
     manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool, as_json: bool, download: bool, new: bool
 ) -> None:
-    """Runs at work take them up within two seconds; otherwise, `batchgen run` goes on with them.
+    """Runs at work take the retried jobs up within two seconds. Otherwise, `batchgen run` goes on with them.
 
     A generation that may have been charged is asked for again first, for nothing. A job that was certainly not charged
     is submitted again. Without IDS: every failed job, with --download also every delivered one whose file is lost. A
     cancelled job is retried only if its id is typed, or a shell pattern that fits it, in quotes: 'hero-*'.
     """
     if download and new:
-        raise UsageError("--download and --new exclude one another")
-    retriable = {state for state in State if state.is_retriable}
-    now = clock.utcnow()
+        raise UsageError("--download fetches what is paid for, --new pays again: choose one")
     with open_batch(db, manifest, simulate) as (database, batch):
-        allowed = {*retriable, State.DONE}
-        by_pattern = allowed if download else retriable
-        keys = job_keys(
-            *(database, batch.id, ids), default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
-        )
-        lost = find_lost(database, batch.id, manifest, keys, ids) if ids or download else {}
-        states = database.read_now(commands.states_of, batch.id, keys)
-        keys = [key for key in keys if key in lost or states[key] is not State.DONE]
-        pending: list[str] = []
-        resumed: list[str] = []
-        if new:
-            pending = database.write_now(commands.retry, batch.id, keys, now)
-        else:
-            deadline_at = database.read_now(deadline_after, batch.id, now)
-            resumed, pending = database.write_now(
-                commands.retry_for_nothing, batch.id, keys, now, deadline_at, may_buy=not download
-            )
-        fetched = database.write_now(commands.fetch_again, batch.id, lost, now)
-        number = len({*pending, *resumed, *fetched})
+        keys, lost = choose_jobs(database, batch.id, manifest, ids, download=download)
+        retried = change_rows(database, batch.id, keys, lost, download=download, new=new)
+        number = len(retried.moved)
         runs = notify_runs(database, batch.id, SettingName.RETRIED, number)
     if as_json:
         hint = runs_line(runs) if number else "there is nothing to retry"
         following = "status" if runs or not number else "run"
-        print_changed({"pending": pending, "asked_again": resumed, "fetched_again": list(fetched)}, hint, following)
+        jobs = {"pending": retried.pending, "asked_again": retried.resumed, "fetched_again": retried.fetched}
+        print_changed(jobs, hint, following)
     else:
-        report(keys, resumed, pending, fetched, free_only=download, runs=runs, are_named=bool(ids))
+        report(keys, retried, free_only=download, runs=runs, are_named=bool(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The jobs that go on, by their ids."""
+
+    pending: list[str]
+    """They are submitted again."""
+    resumed: list[str]
+    """The same generation is asked for again."""
+    fetched: list[str]
+    """Lost files of theirs are fetched again."""
+
+    @property
+    def moved(self) -> set[str]:
+        return {*self.pending, *self.resumed, *self.fetched}
+
+
+def choose_jobs(
+    database: Database, batch_id: int, manifest: Path, ids: Sequence[str], *, download: bool
+) -> tuple[list[str], dict[str, list[int]]]:
+    """The jobs to retry, and the numbers of their lost files. Raises `UsageError`, `StorageError`."""
+    retriable = {state for state in State if state.is_retriable}
+    allowed = {*retriable, State.DONE}
+    by_pattern = allowed if download else retriable
+    keys = job_keys(
+        database, batch_id, ids, default={State.FAILED}, by_pattern=by_pattern, allowed=allowed, verb="retried"
+    )
+    lost = find_lost(database, batch_id, manifest, keys, ids) if ids or download else {}
+    states = database.read_now(commands.states_of, batch_id, keys)
+    return [key for key in keys if key in lost or states[key] is not State.DONE], lost
+
+
+def change_rows(
+    database: Database,
+    batch_id: int,
+    keys: Sequence[str],
+    lost: Mapping[str, Sequence[int]],
+    *,
+    download: bool,
+    new: bool,
+) -> Retried:
+    """Let the jobs go on: with `new` by a new generation, else for nothing where that may be."""
+    now = clock.utcnow()
+    resumed: list[str] = []
+    if new:
+        pending = database.write_now(commands.retry, batch_id, keys, now)
+    else:
+        deadline_at = database.read_now(deadline_after, batch_id, now)
+        resumed, pending = database.write_now(
+            commands.retry_for_nothing, batch_id, keys, now, deadline_at, may_buy=not download
+        )
+    return Retried(pending, resumed, database.write_now(commands.fetch_again, batch_id, lost, now))
 
 
 def find_lost(
     database: Database, batch_id: int, manifest: Path, keys: Sequence[str], ids: Sequence[str]
 ) -> dict[str, list[int]]:
-    """The numbers of the delivered files that are lost, by job: of these jobs, or where no `ids` were typed, of all.
+    """For each job, the numbers of its delivered files that are lost.
 
-    Of all jobs, those whose size is another are lost. Only where there is none, every file is read: one of them may
-    have another content. Raises `UsageError` for a job that was typed by its id and whose files are all there.
+    With `ids`, every file of these jobs is read. Without, file sizes of all jobs are compared first; only if all sizes
+    fit is every file read. Raises `UsageError` for a job that was typed by its id and whose files are all there.
     """
     numbers: dict[str, list[int]] = {}
     folder = manifest.absolute().parent
@@ -99,17 +136,9 @@ def find_lost(
     return numbers
 
 
-def report(
-    keys: Sequence[str],
-    resumed: Sequence[str],
-    pending: Sequence[str],
-    fetched: Sequence[str],
-    *,
-    free_only: bool,
-    runs: int,
-    are_named: bool,
-) -> None:
+def report(keys: Sequence[str], retried: Retried, *, free_only: bool, runs: int, are_named: bool) -> None:
     """Say what happens to the jobs, what it costs, and what comes next."""
+    pending, resumed, fetched = retried.pending, retried.resumed, retried.fetched
     if pending:
         print_lines(f"{plural(len(pending), 'job')} pending again: {shortened(pending)}")
     if resumed:
@@ -118,16 +147,15 @@ def report(
         )
     if fetched:
         print_lines(f"{plural(len(fetched), 'job')}: the file is fetched again, for nothing: {shortened(fetched)}")
-    moved = {*pending, *resumed, *fetched}
-    rest = [key for key in keys if key not in moved]
+    rest = [key for key in keys if key not in retried.moved]
     if rest and free_only:
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
-    if not moved and not rest:
+    if not retried.moved and not rest:
         subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
         print_lines(f"{subject}: there is nothing to retry")
     if runs:
         print_lines(runs_line(runs), err=True)
-    elif moved:
+    elif retried.moved:
         print_lines(f"Next: {options.quoted_command('run')}", err=True)
     if resumed:
         print_lines("Where the service has nothing any more: --new pays for a new generation.", err=True)
