@@ -4,6 +4,7 @@ Pure: data and functions on it. `tests/catalogue/build.py` makes `models.json` f
 has by hand what the service documents in prose only.
 """
 
+from batchgen.catalogue.conversion import INTEGER
 from batchgen.catalogue.durations import clip_seconds, typical_seconds
 from batchgen.catalogue.links import Link, kinds, media
 from batchgen.catalogue.prices import quote, with_defaults
@@ -24,7 +25,7 @@ from batchgen.catalogue.register import (
     style_of,
 )
 from batchgen.catalogue.rules import is_retired
-from batchgen.catalogue.validation import INTEGER, Violation, checked, parameters, texts, violations
+from batchgen.catalogue.validation import Violation, checked, parameters, texts, violations
 
 __all__ = [
     "INTEGER",
