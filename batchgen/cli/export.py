@@ -208,7 +208,7 @@ def write_shards(export: Export, path: Path, choice: VerdictFilter, shard_mb: in
         with open_directory(path) as folder:
             shards = Shards(folder, name, shard_mb * 1_000_000, export.clips)
             shards.read()
-            foreign = shards.keys - shards.write(export.all_records())
+            foreign = shards.sample_names - shards.write(export.all_records())
     except OSError as error:
         raise unwritable(path, error) from error
     of_them = f", {plural(len(shards.written), 'tar file')} new" if shards.written else ", as they were already"

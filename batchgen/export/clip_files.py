@@ -44,7 +44,11 @@ class ClipFiles:
             with store_errors(page[0]):
                 judged = list(faults_of(self.folder, map(delivered, page), verify=verify))
             for record, (file, fault) in zip(page, judged, strict=True):
-                if not self.note(record, path_fault(file.path) or fault):
+                fault = path_fault(file.path) or fault
+                if fault:
+                    self.note_lost(record, fault)
+                else:
+                    self.note_exported()
                     yield record
 
     def read(self, record: Record) -> Iterator[bytes]:
@@ -97,13 +101,13 @@ class ClipFiles:
     def changed(self, record: Record, reason: str | None) -> ClipChanged:
         return ClipChanged(fault_of(self.folder, delivered(record), verify=False) or f"cannot be read: {reason}")
 
-    def note(self, record: Record, fault: str) -> bool:
-        """Count a clip as lost if it has a fault, else as exported. Returns whether it is lost."""
-        if fault:
-            self.lost.append(LostFile(delivered(record), fault))
-        else:
-            self.exported += 1
-        return bool(fault)
+    def note_lost(self, record: Record, fault: str) -> None:
+        """Count a clip as lost, for this reason."""
+        self.lost.append(LostFile(delivered(record), fault))
+
+    def note_exported(self) -> None:
+        """Count a clip as exported."""
+        self.exported += 1
 
 
 @contextmanager

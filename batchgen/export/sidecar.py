@@ -1,7 +1,7 @@
 """A sidecar: a file `clip.mp4.json` with the record of a clip beside it.
 
-The whole name of the clip stands in it, so that clip.mp4 and clip.webm never share one, and no clip.json of yours is
-taken for one. A sidecar has a digest of itself: one that a person has edited is never replaced.
+The whole name of the clip stands in it, so that clip.mp4 and clip.webm never share one, and a clip.json of yours is
+never mistaken for a sidecar. A sidecar has a digest of itself: one that a person has edited is never replaced.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ BYTES_MAX = 20_000_000  # of a sidecar that is read: the longest request, and mo
 
 
 def write_sidecar(outputs: OutputFolder, record: Record) -> bool:
-    """Write the sidecar of a clip. False where it is there as it should be.
+    """Write the sidecar of a clip. False if it exists and is up to date.
 
-    Raises `NameTaken` where a file that is not batchgen's has its name, `UnsafePath`, `OSError`.
+    Raises `NameTaken` for a foreign or edited file, `UnsafePath`, `OSError`.
     """
     target = record["path"] + SUFFIX
     name = name_of(target)

@@ -25,16 +25,18 @@ from batchgen.files.disk_space import check_space
 from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, StagedFile, stage
 
-KEY_CHARS = 60  # of an id in a key: with what follows, a name fits into the 100 characters of a plain tar header
-DIGEST_CHARS = 12  # at the end of a key: 48 bits tell clips apart whose ids read alike
+ID_CHARS = (
+    60  # of an id in the name of a sample: with what follows, a name fits into the 100 characters of a plain tar header
+)
+DIGEST_CHARS = 12  # at the end of that name: 48 bits tell clips apart whose ids read alike
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-"""A key has no dot, at which readers end it, and no slash."""
+"""The name of a sample has no dot, at which readers end it, and no slash."""
 PERMISSIONS = 0o644
 
 
-def key_of(record: Record) -> str:
-    """The key of a sample: the job's id as far as it may stand there, and a digest of the job and the clip."""
+def sample_name(record: Record) -> str:
+    """The name of a sample: the job's id as far as it may stand there, and a digest of the job and the clip."""
     identity = f"{record['id']}\0{record['output']}\0{record['sha256']}"
     digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()[:DIGEST_CHARS]
     return f"{safe(record['id'])}-{digest}"
@@ -42,7 +44,7 @@ def key_of(record: Record) -> str:
 
 def safe(text: str) -> str:
     """The letters and digits of a text, for a name."""
-    return UNSAFE.sub("-", text)[:KEY_CHARS].strip("-") or "x"
+    return UNSAFE.sub("-", text)[:ID_CHARS].strip("-") or "x"
 
 
 @dataclass(slots=True)
@@ -54,13 +56,13 @@ class Shards:
     bytes_max: int
     clips: ClipFiles
     numbers: set[int] = field(default_factory=set)
-    """Of the shards that are there."""
-    keys: set[str] = field(default_factory=set)
-    """Of the samples in them."""
+    """Numbers of the existing shards."""
+    sample_names: set[str] = field(default_factory=set)
+    """Names of the samples in them."""
     written: list[str] = field(default_factory=list)
     """The shards that this export has made."""
     shard: Shard | None = None
-    """The one that is being written."""
+    """The shard being written."""
     fills_gap: bool = False
     """Whether a shard with a higher number is there already."""
     open_files: ExitStack = field(default_factory=ExitStack)
@@ -72,9 +74,9 @@ class Shards:
         for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path has no handle
             if match := pattern.fullmatch(name):
                 self.numbers.add(int(match[1]))
-                self.keys |= self.keys_in(name)
+                self.sample_names |= self.samples_in(name)
 
-    def keys_in(self, name: str) -> set[str]:
+    def samples_in(self, name: str) -> set[str]:
         path = self.folder.path / name
         try:
             with os.fdopen(self.folder.open(name, os.O_RDONLY), "rb") as file, tarfile.open(fileobj=file) as shard:
@@ -85,20 +87,20 @@ class Shards:
             ) from error
 
     def write(self, records: Iterator[Record]) -> set[str]:
-        """Write the clips that no shard has. Returns the keys of all clips, in whatever shard. Raises `OSError`."""
+        """Write the clips that no shard has. Returns the names of all samples, in whatever shard. Raises `OSError`."""
         seen: set[str] = set()
         with self.open_files:
             for record in records:
-                key = key_of(record)
-                seen.add(key)
-                if key in self.keys:
-                    self.clips.exported += 1
-                    if self.fills_gap:  # it ends where the one that was there ended
+                sample = sample_name(record)
+                seen.add(sample)
+                if sample in self.sample_names:
+                    self.clips.note_exported()
+                    if self.fills_gap:  # The lost shard ended here, so this one does too.
                         self.close_shard()
                     continue
                 if self.shard and not self.shard.has_space(record["bytes"], self.bytes_max):
                     self.close_shard()
-                self.open_shard().add(key, record)
+                self.open_shard().add(sample, record)
             self.close_shard()
         return seen
 
@@ -122,7 +124,7 @@ class Shards:
             except NameTaken:
                 path = self.folder.path / name
                 raise StorageError(
-                    f"{path}: appeared meanwhile, from another export? Run the same command again"
+                    f"{path}: another export made this file meanwhile. Run the same command again"
                 ) from None
             self.numbers.add(int(name.removesuffix(".tar").rpartition("-")[2]))
             self.written.append(name)
@@ -143,28 +145,28 @@ class Shard:
     def has_space(self, size: int, bytes_max: int) -> bool:
         return not self.samples or self.file.tell() + size <= bytes_max
 
-    def add(self, key: str, record: Record) -> None:
+    def add(self, sample: str, record: Record) -> None:
         """Add a clip with its record and its prompt. One that is not as it was delivered is left out, and noted."""
         start, modified = self.file.tell(), int(record["delivered_at"].timestamp())
         suffix = PurePosixPath(record["path"]).suffix.lower()
         check_space(self.file.fileno() if os.name == "posix" else self.staged.folder.path, record["bytes"])
         try:
-            self.add_header(f"{key}{suffix if SUFFIX.fullmatch(suffix) else '.mp4'}", record["bytes"], modified)
+            self.add_header(f"{sample}{suffix if SUFFIX.fullmatch(suffix) else '.mp4'}", record["bytes"], modified)
             for chunk in self.clips.read(record):
                 self.file.write(chunk)
             self.pad()
         except ClipChanged as error:
             self.file.seek(start)
             self.file.truncate()
-            self.clips.note(record, str(error))
+            self.clips.note_lost(record, str(error))
             return
         for ending, text in ((".json", json_text(record)), (".txt", record["prompt"] or "")):
             content = text.encode("utf-8", "replace")
-            self.add_header(f"{key}{ending}", len(content), modified)
+            self.add_header(f"{sample}{ending}", len(content), modified)
             self.file.write(content)
             self.pad()
         self.samples += 1
-        self.clips.note(record, "")
+        self.clips.note_exported()
 
     def add_header(self, name: str, size: int, modified: int) -> None:
         member = tarfile.TarInfo(name)
