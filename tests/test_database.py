@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, event, insert, select, text, update
 
 from batchgen.errors import BatchgenError, StorageError
 from batchgen.jobtable.database import Database
@@ -49,12 +49,10 @@ class Queue:
 
 def transactions_of(database: Database) -> list[str]:
     """Every COMMIT and ROLLBACK on the writer's connection from now on."""
-    from sqlalchemy import event
-
-    seen: list[str] = []
-    event.listen(database.engine, "commit", lambda _: seen.append("commit"))
-    event.listen(database.engine, "rollback", lambda _: seen.append("rollback"))
-    return seen
+    endings: list[str] = []
+    event.listen(database.engine, "commit", lambda _: endings.append("commit"))
+    event.listen(database.engine, "rollback", lambda _: endings.append("rollback"))
+    return endings
 
 
 async def test_waiting_writes_share_one_transaction(database: Database) -> None:
@@ -62,11 +60,11 @@ async def test_waiting_writes_share_one_transaction(database: Database) -> None:
     held = await queue.hold()
     writes = [asyncio.create_task(database.write(note, f"n{number}")) for number in range(100)]
     await asyncio.sleep(0)  # every task has put its write into the queue
-    seen = transactions_of(database)
+    endings = transactions_of(database)
     queue.released.set()
     assert await asyncio.gather(*writes) == [f"n{number}" for number in range(100)]
     await held
-    assert seen == ["commit", "commit"]  # the one that held, and the hundred
+    assert endings == ["commit", "commit"]  # the one that held, and the hundred
 
 
 async def test_a_write_that_fails_fails_alone(database: Database) -> None:
@@ -136,7 +134,7 @@ async def test_a_reader_sees_the_table_while_a_writer_holds_it(database: Databas
     await held
 
 
-COUNT = """
+COUNTING_PROGRAM = """
 import sys
 from sqlalchemy import select, update
 from batchgen.jobtable.database import Database
@@ -153,7 +151,7 @@ with Database(sys.argv[1]) as database:
 
 def test_no_update_is_lost_between_two_processes(database: Database) -> None:
     database.write_now(note, "counter")
-    gather(COUNT, [database.path] * 2)
+    gather(COUNTING_PROGRAM, [database.path] * 2)
     assert database.read_now(lambda connection: connection.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
@@ -172,7 +170,7 @@ def test_nothing_changes_between_the_reads_and_the_writes_of_a_transaction(datab
         database.write_now(read_then_write)
 
 
-OPEN = """
+OPENING_PROGRAM = """
 import sys
 from batchgen.jobtable.database import Database
 print("ready", flush=True); sys.stdin.readline()
@@ -183,7 +181,7 @@ with Database(sys.argv[1]) as database:
 
 @pytest.mark.parametrize("round_", range(3))
 def test_four_first_runs_at_once_all_open_a_complete_table(tmp_path: Path, round_: int) -> None:
-    assert gather(OPEN, [tmp_path / "new.db"] * 4) == ["0"] * 4
+    assert gather(OPENING_PROGRAM, [tmp_path / "new.db"] * 4) == ["0"] * 4
 
 
 def test_closing_commits_the_queued_writes(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ from tests.postgres import Server
 from tests.processes import gather
 from tests.table import HOUR, RUN, Table, spec
 from tests.test_billing import USD, Pages, charge, compare
-from tests.test_database import COUNT, OPEN, names, note
+from tests.test_database import COUNTING_PROGRAM, OPENING_PROGRAM, names, note
 from tests.view_cases import ask, everything
 from tests.waiting import until
 
@@ -219,12 +219,12 @@ def test_a_read_sees_a_snapshot_and_cannot_write(database: Database) -> None:
 
 def test_no_update_is_lost_between_two_processes(database: Database, place: str) -> None:
     database.write_now(note, "counter")
-    gather(COUNT, [place] * 2)
+    gather(COUNTING_PROGRAM, [place] * 2)
     assert database.read_now(lambda c: c.execute(select(timings.c.generations)).scalar_one()) == 400
 
 
 def test_two_first_runs_at_once_both_open_a_complete_table(postgres: Server) -> None:
-    assert gather(OPEN, [postgres.create()] * 2) == ["0"] * 2
+    assert gather(OPENING_PROGRAM, [postgres.create()] * 2) == ["0"] * 2
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnCha
     )
 
 
-async def check(
+async def run_repeat_check(
     table: Table,
     service: ScriptedService,
     clock: Clock,
@@ -85,10 +85,10 @@ async def test_a_new_job_is_compared_with_the_log_of_thirty_days_and_an_old_one_
     table: Table, clock: Clock
 ) -> None:
     service = ScriptedService(histories=[History((), NOON)])
-    await check(table, service, clock, table.sync("mona", "lisa"))
+    await run_repeat_check(table, service, clock, table.sync("mona", "lisa"))
     (sent,) = table.intend(capacity=1)
     clock.tick(5 * 3600)
-    await check(table, service, clock, table.sync("mona", "lisa"))
+    await run_repeat_check(table, service, clock, table.sync("mona", "lisa"))
     assert service.read_since == [NOON - timedelta(days=30), sent.attempt.intent_at - HOUR]
 
 
@@ -102,11 +102,12 @@ async def test_a_new_job_that_no_run_has_compared_yet_is_compared_with_the_whole
     bought = past(table, "lisa", NOON - 5 * HOUR)
     if how == "refused":
         with pytest.raises(ManifestChanged, match="generation g-lisa"):
-            await check(table, ScriptedService(histories=[History([bought], NOON)]), clock, synced, "refuse")
+            await run_repeat_check(table, ScriptedService(histories=[History([bought], NOON)]), clock, synced, "refuse")
     elif how == "without an answer":
-        await check(table, ScriptedService(histories=[DOWN]), clock, synced)
+        await run_repeat_check(table, ScriptedService(histories=[DOWN]), clock, synced)
+    # "ended": that run came to its end before it had read the log, so nothing is noted.
     service = ScriptedService(histories=[History((), NOON)])
-    await check(table, service, clock, table.sync("mona", "lisa"), "refuse")
+    await run_repeat_check(table, service, clock, table.sync("mona", "lisa"), "refuse")
     (since,) = service.read_since
     assert since <= NOON - 5 * HOUR, "the same command again must not buy it"
 
@@ -135,25 +136,27 @@ async def test_an_order_to_pay_again_covers_what_was_bought_before_it(table: Tab
     synced = table.sync("mona")
     before, after = past(table, "mona"), replace(past(table, "mona"), generation_id="g-2", accepted_at=NOON + HOUR)
     log = [before]
-    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "redo")
-    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, table.sync("mona"), "refuse")
+    await run_repeat_check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "redo")
+    await run_repeat_check(table, ScriptedService(histories=[History(log, NOON)]), clock, table.sync("mona"), "refuse")
     assert table.states() == {"mona": "pending"}, "to be sent: a person has ordered it"
     clock.tick(2 * 3600)
     with pytest.raises(ManifestChanged, match="generation g-2"):
-        await check(
+        await run_repeat_check(
             table, ScriptedService(histories=[History([*log, after], NOON)]), clock, table.sync("mona"), "refuse"
         )
-    await check(table, ScriptedService(histories=[History([*log, after], NOON)]), clock, table.sync("mona"), "keep")
+    await run_repeat_check(
+        table, ScriptedService(histories=[History([*log, after], NOON)]), clock, table.sync("mona"), "keep"
+    )
     assert table.states() == {"mona": "generating"}
 
 
 async def test_keep_takes_an_order_to_pay_again_back(table: Table, clock: Clock) -> None:
     synced = table.sync("mona")
     log = [past(table, "mona")]
-    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "redo")
+    await run_repeat_check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "redo")
     synced = table.sync("mona", changed="keep")
     assert synced.recalled == 1
-    await check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "keep")
+    await run_repeat_check(table, ScriptedService(histories=[History(log, NOON)]), clock, synced, "keep")
     assert table.states() == {"mona": "generating"}
 
 
@@ -161,7 +164,7 @@ async def test_the_log_is_not_read_where_nothing_is_to_be_sent(table: Table, clo
     service = ScriptedService(histories=[History((), NOON)])
     synced = table.sync("mona")
     table.intend()
-    await check(table, service, clock, synced)
+    await run_repeat_check(table, service, clock, synced)
     assert service.read_since == []
 
 
@@ -169,7 +172,7 @@ async def test_a_late_log_is_read_again_before_anything_is_sent(table: Table, cl
     synced = table.sync("mona", "lisa", "anna")
     mona, lisa = past(table, "mona", NOON - 4 * MINUTE), past(table, "lisa", NOON - 3 * MINUTE)
     service = ScriptedService(histories=[History([mona], NOON), History([mona, lisa], NOON)])
-    waits = await check(table, service, clock, synced)
+    waits = await run_repeat_check(table, service, clock, synced)
     assert table.states() == {"mona": "generating", "lisa": "generating", "anna": "pending"}
     assert waits == [6 * 60, 60], "ten minutes after the newest request that the log shows"
 
@@ -180,10 +183,10 @@ async def test_a_run_after_one_that_was_stopped_in_the_wait_for_a_late_log_waits
     synced = table.sync("mona", "lisa")
     mona, lisa = past(table, "mona", NOON - 4 * MINUTE), past(table, "lisa", NOON - 3 * MINUTE)
     service = ScriptedService(histories=[History([mona], NOON)])
-    await check(table, service, clock, synced, waits_until=1)
+    await run_repeat_check(table, service, clock, synced, waits_until=1)
     assert table.states() == {"mona": "generating", "lisa": "pending"}
     service = ScriptedService(histories=[History([mona], NOON), History([mona, lisa], NOON)])
-    await check(table, service, clock, table.sync("mona", "lisa"))
+    await run_repeat_check(table, service, clock, table.sync("mona", "lisa"))
     assert table.states() == {"mona": "generating", "lisa": "generating"}
 
 
@@ -196,11 +199,11 @@ async def test_a_job_that_was_cancelled_before_the_comparison_is_compared_when_i
     table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
     bought = past(table, "lisa", NOON - 5 * HOUR)
     assert table.cancel("lisa") == ["lisa"]
-    await check(table, ScriptedService(histories=[History((), NOON)]), clock, synced)
+    await run_repeat_check(table, ScriptedService(histories=[History((), NOON)]), clock, synced)
     before = table.database.read_now(read_steering, table.batch_id).manifest
     assert table.retry("lisa") == ["lisa"]
     assert table.database.read_now(read_steering, table.batch_id).manifest > before, "runs at work compare again"
-    await check(table, ScriptedService(histories=[History([bought], NOON)]), clock, table.sync("mona", lisa))
+    await run_repeat_check(table, ScriptedService(histories=[History([bought], NOON)]), clock, table.sync("mona", lisa))
     assert table.states() == {"mona": "pending", "lisa": "generating"}
 
 
@@ -210,26 +213,26 @@ async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_t
     synced = table.sync("mona", "lisa")
     failed = [past(table, key, is_certain=False) for key in ("mona", "lisa")]
     service = ScriptedService(fetches=[Working("queued"), NOT_FOUND], histories=[History(failed, NOON)])
-    await check(table, service, clock, synced)
+    await run_repeat_check(table, service, clock, synced)
     assert table.states() == {"mona": "generating", "lisa": "pending"}
 
 
 async def test_of_a_request_that_was_bought_twice_the_newer_generation_is_kept(table: Table, clock: Clock) -> None:
     synced = table.sync("mona")
     bought = [past(table, "mona", NOON - hours * HOUR, generation_id=f"g-{hours}") for hours in (3, 1, 2)]
-    await check(table, ScriptedService(histories=[History(bought, NOON)]), clock, synced)
+    await run_repeat_check(table, ScriptedService(histories=[History(bought, NOON)]), clock, synced)
     assert table.attempt().generation_id == "g-1"
 
 
 async def test_a_log_that_does_not_answer_is_asked_again_and_then_the_run_warns(table: Table, clock: Clock) -> None:
     synced = table.sync("mona")
     service = ScriptedService(histories=[DOWN])
-    waits = await check(table, service, clock, synced)
+    waits = await run_repeat_check(table, service, clock, synced)
     assert len(waits) == HISTORY_TRIES
     assert 60 < sum(waits) < 10 * 60
     recovered = ScriptedService(histories=[DOWN, DOWN, History([past(table, "mona")], NOON)])
     with pytest.raises(ManifestChanged, match="generation g-mona"):
-        await check(table, recovered, clock, synced, "refuse")
+        await run_repeat_check(table, recovered, clock, synced, "refuse")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +248,7 @@ async def test_what_is_no_lost_request_is_left_alone(fields: dict[str, Any], tab
     synced = table.sync("lisa", "mona")
     table.accept(table.intend(capacity=1)[0], "g-lisa")
     service = ScriptedService(histories=[History([replace(past(table, "mona"), **fields)], NOON)])
-    await check(table, service, clock, synced, "refuse")
+    await run_repeat_check(table, service, clock, synced, "refuse")
     assert table.states() == {"lisa": "generating", "mona": "pending"}
 
 
