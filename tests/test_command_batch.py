@@ -7,17 +7,19 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import httpx2 as httpx
+import pytest
 
 from batchgen import cli
 from batchgen.advice.command_line import TAKE_SIMULATE, command_line
 from batchgen.errors import ExitCode
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
-from tests.conftest import Command, Launch, Simulate
+from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.forks import Fork
 from tests.waiting import rows, states, until
 
@@ -122,93 +124,152 @@ def names_of(command: click.Command) -> set[str | None]:
     return {parameter.name for parameter in command.params}
 
 
-def test_failed_jobs_are_retried_with_their_history_kept_and_cancelled_ones_are_left_out(
-    tmp_path: Path, simulate: Simulate, batchgen: Command
-) -> None:
+@dataclass(frozen=True)
+class FailedRun:
+    """A run on three jobs, of which one has failed."""
+
+    ended: subprocess.CompletedProcess[str]
+    environment: dict[str, str]
+    database: Path
+    failed: str
+    """The id of that job."""
+    done: str
+    """The id of another one."""
+
+
+@pytest.fixture
+def failed_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> FailedRun:
     simulator = simulate("--speed", "6000", "--instant", faults={"fetch": {"generation_error": {"count": 1}}})
-    database = tmp_path / "batchgen.db"
     write_manifest(tmp_path / "m.yaml", 3)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
-    assert "2 done, 1 failed" in ended.stdout
-    assert "1 of 3 jobs is not delivered" in ended.stdout
-    assert "Next: make the failed jobs pending again, then run" in ended.stderr
-    assert ": `batchgen retry m.yaml`" in ended.stderr
-    failed = rows(database, "SELECT key, error FROM jobs WHERE state = 'failed'")[0]
-    assert f"{failed['key']} failed: {failed['error']}" in batchgen("status", "m.yaml").stdout
+    database = tmp_path / "batchgen.db"
+    keys = {row["state"]: row["key"] for row in rows(database, "SELECT key, state FROM jobs")}
+    return FailedRun(ended, simulator.environment, database, keys["failed"], keys["done"])
 
-    wrong = batchgen("retry", "m.yaml", "clip-9", failed["key"])
-    assert (wrong.returncode, states(database)["failed"]) == (2, 1)
+
+def test_a_run_with_a_failed_job_says_how_to_go_on_and_status_says_why_it_failed(
+    failed_run: FailedRun, batchgen: Command
+) -> None:
+    assert "2 done, 1 failed" in failed_run.ended.stdout
+    assert "1 of 3 jobs is not delivered" in failed_run.ended.stdout
+    assert "Next: make the failed jobs pending again, then run" in failed_run.ended.stderr
+    assert ": `batchgen retry m.yaml`" in failed_run.ended.stderr
+    (row,) = rows(failed_run.database, "SELECT error FROM jobs WHERE state = 'failed'")
+    assert f"{failed_run.failed} failed: {row['error']}" in batchgen("status", "m.yaml").stdout
+
+
+def test_failed_jobs_are_retried_all_or_none(failed_run: FailedRun, batchgen: Command) -> None:
+    wrong = batchgen("retry", "m.yaml", "clip-9", failed_run.failed)
+    assert (wrong.returncode, states(failed_run.database)["failed"]) == (2, 1)
     assert "clip-9: there is no such job in this batch" in wrong.stderr
     retried = batchgen("retry", "m.yaml")
-    assert retried.stdout == f"1 job pending again: {failed['key']}\n"
+    assert retried.stdout == f"1 job pending again: {failed_run.failed}\n"
     assert "`batchgen run m.yaml`" in retried.stderr
     assert "there is nothing to retry" in batchgen("retry", "m.yaml").stdout
 
-    assert batchgen("cancel", "m.yaml").stdout.startswith(f"1 job cancelled:\n  {failed['key']}: ")
-    ended = batchgen("run", "m.yaml", **simulator.environment)
+
+def test_a_cancelled_job_is_left_out_and_a_delivered_one_is_not_cancelled(
+    failed_run: FailedRun, batchgen: Command
+) -> None:
+    batchgen("retry", "m.yaml")
+    assert batchgen("cancel", "m.yaml").stdout.startswith(f"1 job cancelled:\n  {failed_run.failed}: ")
+    ended = batchgen("run", "m.yaml", **failed_run.environment)
     assert ended.returncode == 0
     assert "2 done, 1 cancelled" in ended.stdout
     assert "; every job is delivered; 1 was cancelled" in ended.stdout
-    done = next(f"clip-{n}" for n in range(3) if f"clip-{n}" != failed["key"])
-    assert f"{done}: is done" in batchgen("cancel", "m.yaml", done).stderr
+    assert f"{failed_run.done}: is done" in batchgen("cancel", "m.yaml", failed_run.done).stderr
 
-    assert batchgen("retry", "m.yaml", failed["key"]).returncode == 0
-    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
-    check_delivered(tmp_path, database)
+
+def test_a_cancelled_job_that_is_retried_by_its_id_is_delivered_and_its_history_kept(
+    tmp_path: Path, failed_run: FailedRun, batchgen: Command
+) -> None:
+    batchgen("retry", "m.yaml")
+    batchgen("cancel", "m.yaml")
+    assert batchgen("retry", "m.yaml", failed_run.failed).returncode == 0
+    assert batchgen("run", "m.yaml", **failed_run.environment).returncode == 0
+    check_delivered(tmp_path, failed_run.database)
     history = rows(
-        database,
+        failed_run.database,
         "SELECT to_state FROM events JOIN jobs ON jobs.id = job_id WHERE key = ? ORDER BY events.id",
-        failed["key"],
+        failed_run.failed,
     )
     first = ["pending", "submitting", "generating", "failed"]
     assert [row["to_state"] for row in history] == [
         *first, "pending", "cancelled", "pending", "submitting", "generating", "downloading", "done"
     ]  # fmt: skip
-    attempts = rows(database, "SELECT outcome FROM attempts JOIN jobs ON jobs.id = job_id WHERE key = ?", failed["key"])
+    attempts = rows(
+        failed_run.database,
+        "SELECT outcome FROM attempts JOIN jobs ON jobs.id = job_id WHERE key = ?",
+        failed_run.failed,
+    )
     assert len(attempts) == 2
 
 
-def test_a_job_whose_answer_was_lost_is_held_for_a_person_who_settles_it(
-    tmp_path: Path, simulate: Simulate, batchgen: Command
-) -> None:
+@dataclass(frozen=True)
+class HeldRun:
+    """A run on three jobs, whose answers were all lost: each is held for a person."""
+
+    ended: subprocess.CompletedProcess[str]
+    simulator: Simulator
+    request_ids: dict[str, str]
+    """Of each job, the client request id."""
+
+    def generation_of(self, key: str) -> str:
+        """The generation that the service has made for a job."""
+        ids = {row["client_request_id"]: row["id"] for row in Bill(self.simulator.ledger).accepted}
+        return str(ids[self.request_ids[key]])
+
+
+@pytest.fixture
+def held_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> HeldRun:
     faults = {"create": {"accept_then_drop": {"count": 3}}, "log": {"missing": 1}}
     simulator = simulate("--speed", "6000", "--instant", "--lag", "0", faults=faults)
-    database = tmp_path / "batchgen.db"
     limits = {"submits_per_minute": 60_000, "unconfirmed_minutes": 0.001}
     write_manifest(tmp_path / "m.yaml", 3, limits=limits)
     ended = batchgen("run", "m.yaml", **simulator.environment)
     assert ended.returncode == 3
-    assert "3 unconfirmed, 3 of them held for a person" in ended.stdout
-    assert "for a person: `batchgen resolve m.yaml`" in ended.stderr
-    assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
+    query = "SELECT key, client_request_id FROM attempts JOIN jobs ON jobs.id = job_id"
+    request_ids = {row["key"]: row["client_request_id"] for row in rows(tmp_path / "batchgen.db", query)}
+    return HeldRun(ended, simulator, request_ids)
 
+
+def test_a_job_whose_answer_was_lost_is_held_for_a_person(held_run: HeldRun, batchgen: Command) -> None:
+    assert "3 unconfirmed, 3 of them held for a person" in held_run.ended.stdout
+    assert "for a person: `batchgen resolve m.yaml`" in held_run.ended.stderr
+    assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
     shown = batchgen("resolve", "m.yaml").stdout
-    attempts = {row["key"]: row["client_request_id"] for row in rows(
-        database, "SELECT key, client_request_id FROM attempts JOIN jobs ON jobs.id = job_id"
-    )}  # fmt: skip
-    assert all(name in shown and request_id in shown for name, request_id in attempts.items())
+    assert all(key in shown and request_id in shown for key, request_id in held_run.request_ids.items())
+
+
+@pytest.mark.usefixtures("held_run")
+def test_a_slip_of_the_person_who_settles_a_held_job_is_refused(batchgen: Command) -> None:
     assert batchgen("resolve", "m.yaml", "--found", "x").returncode == 2
     assert batchgen("resolve", "m.yaml", "nobody", "--give-up").returncode == 2
     for slip in (" ", "g-1 ", "a\x1b[2Jb", "g" * 501):
         refused = batchgen("resolve", "m.yaml", "clip-0", "--found", slip)
         assert (refused.returncode, "is no id of a generation" in refused.stderr) == (2, True)
         assert "\x1b" not in refused.stderr
-    ids = {row["client_request_id"]: row["id"] for row in Bill(simulator.ledger).accepted}
-    for generation_id in ("a-slip-of-the-pen", ids[attempts["clip-0"]]):
+
+
+def test_a_person_settles_held_jobs_by_a_generation_by_another_request_or_by_giving_up(
+    held_run: HeldRun, batchgen: Command
+) -> None:
+    generation = held_run.generation_of("clip-0")
+    for generation_id in ("a-slip-of-the-pen", generation):
         settled = batchgen("resolve", "m.yaml", "clip-0", "--found", generation_id)
         assert settled.stdout == "1 job settled: clip-0\n"
-    taken = batchgen("resolve", "m.yaml", "clip-1", "--found", ids[attempts["clip-0"]])
+    taken = batchgen("resolve", "m.yaml", "clip-1", "--found", generation)
     assert (taken.returncode, "belongs to another request" in taken.stderr) == (2, True)
     assert "belongs to another request" not in batchgen("resolve", "m.yaml", "clip-1").stdout, "nothing has changed"
     assert "stays reserved, until `batchgen reconcile" in batchgen("resolve", "m.yaml", "clip-1", "--resubmit").stderr
     assert batchgen("resolve", "m.yaml", "clip-2", "--give-up").returncode == 0
     assert batchgen("resolve", "m.yaml").stdout == "no job is held for a person\n"
 
-    ended = batchgen("run", "m.yaml", **simulator.environment)
+    ended = batchgen("run", "m.yaml", **held_run.simulator.environment)
     assert ended.returncode == 3
     assert "2 done, 1 failed" in ended.stdout
-    assert Bill(simulator.ledger).duplicates == 1  # the one that --resubmit paid for
+    assert Bill(held_run.simulator.ledger).duplicates == 1  # the one that --resubmit paid for
 
 
 def test_check_counts_the_jobs_of_a_manifest_and_writes_nothing(tmp_path: Path, batchgen: Command) -> None:
