@@ -92,8 +92,8 @@ CANCEL_OUTCOMES = (Cancelled, TooLate, Unsupported, Unavailable, Throttled)
 class BoundedService(Service):
     """A plug-in's service behind the boundary. No call raises; `key` appears in nothing that it returns."""
 
-    def __init__(self, service: Service, key: str = "") -> None:
-        self._service, self._key = service, key
+    def __init__(self, service: Service, api_key: str = "") -> None:
+        self._service, self._api_key = service, api_key
         self.name, self.account, self.base_url = service.name, service.account, service.base_url
         self.features, self.variables = bounded_features(service.features), service.variables
 
@@ -247,7 +247,7 @@ class BoundedService(Service):
         if listing.pricing is None:
             return Listing(listing.etag, None)
         entries = [(model, entry) for model, entry in listing.pricing.items() if self._is_plain(model, ID_CHARS)]
-        plain = ((model, entry) for model, entry in entries[:MODELS_MAX] if without_key(entry, self._key) == entry)
+        plain = ((model, entry) for model, entry in entries[:MODELS_MAX] if without_key(entry, self._api_key) == entry)
         pricing = {model: entry for model, entry in plain if is_pricing(entry)}
         etag = listing.etag if listing.etag and self._is_plain(listing.etag, ID_CHARS) else None
         return Listing(
@@ -260,7 +260,7 @@ class BoundedService(Service):
         return {name: text for name, text in entries if self._is_plain(name, ID_CHARS) and self._is_plain(text, most)}
 
     def _text(self, text: object, most: int = MESSAGE_CHARS) -> str:
-        return one_line(without_key(str(text), self._key), most)
+        return one_line(without_key(str(text), self._api_key), most)
 
     def _id(self, generation_id: str) -> str:
         if not self._is_plain(generation_id, ID_CHARS):
@@ -283,4 +283,4 @@ class BoundedService(Service):
 
     def _is_plain(self, text: object, most: int) -> bool:
         """Whether a text can be kept exactly as it is."""
-        return is_identity(text, most) and without_key(text, self._key) == text
+        return is_identity(text, most) and without_key(text, self._api_key) == text

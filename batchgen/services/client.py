@@ -20,11 +20,11 @@ class ApiClient:
     Raises `UsageError` where the environment names a proxy or certificates that cannot be used.
     """
 
-    def __init__(self, base_url: str, key: str, *, scheme: str = "Bearer") -> None:
+    def __init__(self, base_url: str, api_key: str, *, scheme: str = "Bearer") -> None:
         self.base_url = base_url.rstrip("/")
         self.clock_offset = timedelta(0)
         """How far the service's clock is ahead of this machine's, by the last answer."""
-        self._key, self._scheme = key, scheme
+        self._api_key, self._scheme = api_key, scheme
         self._creates = http.paid_request_client()
         self._questions = http.api_client()
 
@@ -43,12 +43,12 @@ class ApiClient:
                 self._creates, "POST", path, {"Content-Type": "application/json", **(headers or {})}, body, seconds
             )
         except http.BAD_ADDRESS as error:
-            reason = http.describe(error, self._key)
+            reason = http.describe(error, self._api_key)
             return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {reason}")
         except http.NOT_SENT as error:
-            return NotSent(http.describe(error, self._key))
+            return NotSent(http.describe(error, self._api_key))
         except http.FAILURES as error:
-            return Unknown(http.describe(error, self._key))
+            return Unknown(http.describe(error, self._api_key))
 
     async def ask(
         self,
@@ -69,9 +69,9 @@ class ApiClient:
         try:
             return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
         except http.BAD_ADDRESS as error:
-            return Unavailable(http.describe(error, self._key), Trouble.ADDRESS)
+            return Unavailable(http.describe(error, self._api_key), Trouble.ADDRESS)
         except http.FAILURES as error:
-            return Unavailable(http.describe(error, self._key))
+            return Unavailable(http.describe(error, self._api_key))
 
     async def ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
         """The JSON object of a 200 answer; empty for anything else."""
@@ -93,7 +93,9 @@ class ApiClient:
         url = path if "://" in path else self.base_url + path
         if http.destination_of(url) != http.destination_of(self.base_url):
             raise http.OtherOrigin(f"{url} is not at {self.base_url}, and the key goes nowhere else")
-        key = self._key if with_key else ""
-        answer = await http.exchange(client, method, url, headers, body, key=key, scheme=self._scheme, seconds=seconds)
+        api_key = self._api_key if with_key else ""
+        answer = await http.exchange(
+            client, method, url, headers, body, api_key=api_key, scheme=self._scheme, seconds=seconds
+        )
         self.clock_offset = answers.clock_offset(answer, clock.utcnow())
         return answer

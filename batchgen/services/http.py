@@ -243,15 +243,15 @@ async def exchange(
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
     *,
-    key: str = "",
+    api_key: str = "",
     scheme: str = "Bearer",
     seconds: float,
 ) -> Answer:
-    """Send a request, with the `key` if there is one, and read the answer; all of it within `seconds`.
+    """Send a request, with the `api_key` if there is one, and read the answer; all of it within `seconds`.
 
     The time begins once the client has a free connection. Raises `FAILURES`, `BAD_ADDRESS`.
     """
-    headers = {**(headers or {}), "Authorization": f"{scheme} {key}"} if key else headers
+    headers = {**(headers or {}), "Authorization": f"{scheme} {api_key}"} if api_key else headers
     progress = Progress()
     with progress.classifying():
         async with (
@@ -260,12 +260,12 @@ async def exchange(
             client.stream(method, url, headers=headers, content=content, extensions={"trace": progress}) as response,
         ):
             body = await read_body(response)
-    LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, key)})
+    LOG.debug(f"http.{response.status_code}", extra={"method": method, "url": without_key(url, api_key)})
     return Answer(
         response.status_code,
-        one_line(without_key(response.reason_phrase, key), REASON_CHARS_MAX),
-        {name.lower(): without_key(value, key) for name, value in response.headers.items()},
-        body_without_key(body, key),
+        one_line(without_key(response.reason_phrase, api_key), REASON_CHARS_MAX),
+        {name.lower(): without_key(value, api_key) for name, value in response.headers.items()},
+        body_without_key(body, api_key),
     )
 
 
@@ -285,8 +285,8 @@ async def read_body(response: Response) -> bytes:
         raise IncompleteBody(str(error)) from None
 
 
-def describe(error: Exception, key: str = "") -> str:
-    """A failure in words. Shows no header of the request, and no `key`."""
+def describe(error: Exception, api_key: str = "") -> str:
+    """A failure in words. Shows no header of the request, and no `api_key`."""
     words: dict[type[Exception], str] = {
         httpx.ConnectTimeout: "no connection in time",
         httpx.ReadTimeout: "no answer in time",
@@ -298,7 +298,7 @@ def describe(error: Exception, key: str = "") -> str:
     if type(error) in words:
         return words[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
-    return one_line(without_key(str(cause) or type(cause).__name__, key), REASON_CHARS_MAX)
+    return one_line(without_key(str(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -34,11 +34,11 @@ def visible_json(line: str) -> str:
     return "".join(char if is_harmless(char) else json.dumps(char)[1:-1] for char in line)
 
 
-def without_key(text: str, key: str) -> str:
+def without_key(text: str, api_key: str) -> str:
     """`text` with the key blotted out."""
-    return text.replace(key, BLOT) if len(key) >= KEY_CHARS_MIN else text
+    return text.replace(api_key, BLOT) if len(api_key) >= KEY_CHARS_MIN else text
 
 
-def body_without_key(body: bytes, key: str) -> bytes:
+def body_without_key(body: bytes, api_key: str) -> bytes:
     """The same for an answer's body."""
-    return body.replace(key.encode(), BLOT.encode()) if len(key) >= KEY_CHARS_MIN else body
+    return body.replace(api_key.encode(), BLOT.encode()) if len(api_key) >= KEY_CHARS_MIN else body
