@@ -111,7 +111,7 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
     }
     problems = problems_of(connection, batch_id)
     lists: dict[str, tuple[str, ...]] = {}  # pointers and tags, which many jobs share
-    for row in rows(JOBS):
+    for row in rows(SELECT_JOBS_WITH_TIMES):
         judgement, judged_at = judgements.get(row.attempt_id, (Judgement(), None))
         yield Clip(
             *(row.id, row.key, State(row.state), row.model, row.request, parsed(row.input_pointers, lists)),
@@ -201,7 +201,7 @@ def spend_by_model(connection: Connection, batch_id: int) -> dict[str, Decimal]:
 
 IN_BATCH = jobs.c.batch_id == bindparam("in_batch")
 _of_attempt = jobs.c.attempt_id == attempts.c.id
-JOBS = (
+SELECT_JOBS_WITH_TIMES = (
     select(
         *(jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.model, jobs.c.request, jobs.c.input_pointers),
         *(jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.attempt_id, jobs.c.error_class, jobs.c.error),

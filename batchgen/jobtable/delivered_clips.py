@@ -21,7 +21,7 @@ def clip_pages(connection: Connection, batch_id: int, job_ids: Collection[int] |
     """
     pages: list[list[int]] = [[]]
     chars = 0
-    for output_id, job_id, length in connection.execute(DELIVERED, {"in_batch": batch_id}):
+    for output_id, job_id, length in connection.execute(SELECT_CLIP_SIZES, {"in_batch": batch_id}):
         if job_ids is not None and job_id not in job_ids:
             continue
         if pages[-1] and (len(pages[-1]) == PAGE_CLIPS or chars + length > PAGE_CHARS):
@@ -39,10 +39,10 @@ def read_clips(database: Database, pages: list[list[int]]) -> Iterator[Row[Any]]
 
 
 def _page(connection: Connection, ids: list[int]) -> list[Row[Any]]:
-    return list(connection.execute(CLIPS, {"ids": ids}))
+    return list(connection.execute(SELECT_CLIP_RECORDS, {"ids": ids}))
 
 
-DELIVERED = (
+SELECT_CLIP_SIZES = (
     select(outputs.c.id, jobs.c.id, func.length(jobs.c.request))
     .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
     .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None))
@@ -57,7 +57,7 @@ _first_number = (
     .where(_first.c.attempt_id == attempts.c.id, _first.c.delivered_at.is_not(None))
     .correlate(attempts)
 )
-CLIPS = (
+SELECT_CLIP_RECORDS = (
     select(
         *(batches.c.name.label("batch"), jobs.c.key.label("id"), outputs.c.number.label("output")),
         *(outputs.c.path, outputs.c.bytes, outputs.c.sha256, outputs.c.remark, outputs.c.delivered_at),

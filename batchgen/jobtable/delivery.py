@@ -172,7 +172,7 @@ def lost_files(
     lost: list[LostFile] = []
     number = 0
     for key in keys if keys is not None else (None,):
-        statement = DELIVERED if key is None else DELIVERED.where(jobs.c.key == key)
+        statement = SELECT_DELIVERED_FILES if key is None else SELECT_DELIVERED_FILES.where(jobs.c.key == key)
         rows = connection.execute(statement.execution_options(yield_per=FILES_AT_ONCE), {"in_batch": batch_id})
         for page in rows.partitions():
             files = [DeliveredFile(*row) for row in page]
@@ -217,7 +217,7 @@ REMARKS = (
     .order_by(outputs.c.attempt_id.desc())
     .limit(bindparam("capacity"))
 )
-DELIVERED = (
+SELECT_DELIVERED_FILES = (
     select(jobs.c.key, outputs.c.number, outputs.c.path, outputs.c.bytes, outputs.c.sha256)
     .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
     .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))

@@ -33,12 +33,12 @@ class HookedFile:
 
 def waiting_outputs(connection: Connection, batch_id: int, command: str) -> list[int]:
     """The delivered files for which the command has not ended well, in order of delivery."""
-    return list(connection.execute(WAITING, {"in_batch": batch_id, "of_command": command}).scalars())
+    return list(connection.execute(SELECT_WAITING_FOR_HOOK, {"in_batch": batch_id, "of_command": command}).scalars())
 
 
 def outputs_of(connection: Connection, batch_id: int, keys: Collection[str] | None = None) -> list[int]:
     """The delivered files of these jobs or of all, in order of delivery."""
-    statement = DELIVERED if keys is None else DELIVERED.where(jobs.c.key.in_(keys))
+    statement = SELECT_IN_ORDER_OF_DELIVERY if keys is None else SELECT_IN_ORDER_OF_DELIVERY.where(jobs.c.key.in_(keys))
     return list(connection.execute(statement, {"in_batch": batch_id}).scalars())
 
 
@@ -93,8 +93,8 @@ OF_BATCH = (
     .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
     .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))
 )
-DELIVERED = OF_BATCH.order_by(outputs.c.delivered_at, outputs.c.id)
-WAITING = DELIVERED.where(
+SELECT_IN_ORDER_OF_DELIVERY = OF_BATCH.order_by(outputs.c.delivered_at, outputs.c.id)
+SELECT_WAITING_FOR_HOOK = SELECT_IN_ORDER_OF_DELIVERY.where(
     ~select(hook_runs.c.output_id)
     .where(
         hook_runs.c.output_id == outputs.c.id,

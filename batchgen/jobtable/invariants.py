@@ -53,7 +53,7 @@ def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
         sums["spent_nanousd"] += row.number * entry.spent
         sums["reserved_nanousd"] += row.number * entry.reserved
         sums["unpriced"] += row.number * entry.unpriced
-    sums["delivered_bytes"] = int(connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one())
+    sums["delivered_bytes"] = int(connection.execute(SUM_BYTES_OF_FILES, {"in_batch": batch_id}).scalar_one())
     return [
         Violation(
             f"{TOTALS[name]}: the batch says {amount_text(Decimal(stored[name]))},"
@@ -119,7 +119,7 @@ AMOUNTS = (
     .group_by(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd)
 )
 """Many attempts have the same amounts: they are added exactly, which SQLite cannot, and there are few sums."""
-DELIVERED_BYTES = (
+SUM_BYTES_OF_FILES = (
     select(func.coalesce(func.sum(outputs.c.bytes), 0))
     .join(attempts, attempts.c.id == outputs.c.attempt_id)
     .join(jobs, jobs.c.id == attempts.c.job_id)

@@ -142,7 +142,7 @@ def move_totals(connection: Connection, job_id: int, left: int, entered: int) ->
     rows = connection.execute(ENTRIES, {"of_job": job_id}).mappings()
     entries = [LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
     amount = sum((entry.totals for entry in entries), Totals())
-    size = connection.execute(DELIVERED_BYTES, {"of_job": job_id}).scalar_one()
+    size = connection.execute(SUM_BYTES_OF_JOB, {"of_job": job_id}).scalar_one()
     for batch_id, change, bytes_ in ((left, Totals() - amount, -size), (entered, amount, size)):
         add_to_totals(connection, batch_id, change)
         guarded_update(connection, batches, {"id": batch_id}, {"delivered_bytes": Increment(bytes_)})
@@ -220,7 +220,7 @@ _entries = select(
 ENTRY = _entries.where(attempts.c.id == bindparam("attempt"))
 ENTRIES = _entries.where(attempts.c.job_id == bindparam("of_job"))
 
-DELIVERED_BYTES = (
+SUM_BYTES_OF_JOB = (
     select(func.coalesce(func.sum(outputs.c.bytes), 0))
     .join(attempts, outputs.c.attempt_id == attempts.c.id)
     .where(attempts.c.job_id == bindparam("of_job"), outputs.c.delivered_at.is_not(None))

@@ -103,7 +103,7 @@ def record(
 
 IS_UNMEASURED = outputs.c.delivered_at.is_not(None) & outputs.c.measured_at.is_(None)
 """The condition of the index `ix_outputs_unmeasured`."""
-CLIPS = (
+SELECT_CURRENT_CLIPS = (
     select(
         *(outputs.c.id, jobs.c.id.label("job_id"), outputs.c.signature),
         *(jobs.c.key, outputs.c.number, outputs.c.path, outputs.c.bytes, outputs.c.sha256),
@@ -112,13 +112,13 @@ CLIPS = (
     .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
 )
 UNMEASURED = (
-    CLIPS.add_columns(jobs.c.clip_seconds, jobs.c.request, attempts.c.input_digests)
+    SELECT_CURRENT_CLIPS.add_columns(jobs.c.clip_seconds, jobs.c.request, attempts.c.input_digests)
     # The sum keeps SQLite from reading all jobs of the batch: an index lists the few files that are not measured.
     .where(IS_UNMEASURED, jobs.c.batch_id + 0 == bindparam("in_batch"))
     .order_by(outputs.c.id)
     .limit(bindparam("capacity"))
 )
-SELECT_MEASURED_CLIPS = CLIPS.where(
+SELECT_MEASURED_CLIPS = SELECT_CURRENT_CLIPS.where(
     *(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None), outputs.c.measured_at.is_not(None))
 ).order_by(outputs.c.id)
 SUSPECT = (

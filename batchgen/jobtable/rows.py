@@ -22,9 +22,9 @@ def load_jobs(connection: Connection, ids: Collection[int], *, with_outputs: boo
         return []
     files: dict[int, list[Output]] = {}
     if with_outputs:
-        for row in connection.execute(OUTPUTS, {"ids": ids}):
+        for row in connection.execute(SELECT_OUTPUTS, {"ids": ids}):
             files.setdefault(row[0], []).append(Output(*row[1:]))
-    rows = connection.execute(JOBS, {"ids": ids})
+    rows = connection.execute(SELECT_JOBS, {"ids": ids})
     return sorted((to_job(row, files.get(row[0], ())) for row in rows), key=lambda job: job.id)
 
 
@@ -43,13 +43,13 @@ def to_attempt(columns: Sequence[Any]) -> Attempt:
     return Attempt(**fields)
 
 
-JOBS = (
+SELECT_JOBS = (
     select(*(jobs.c[name] for name in JOB_FIELDS), *(attempts.c[name] for name in ATTEMPT_FIELDS))
     .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 )
 
-OUTPUTS = (
+SELECT_OUTPUTS = (
     select(jobs.c.id, *(outputs.c[name] for name in OUTPUT_FIELDS))
     .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
     .where(jobs.c.id.in_(bindparam("ids", expanding=True)))

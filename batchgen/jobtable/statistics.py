@@ -147,7 +147,7 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
         cost_usd=totals.spent,
         reserved_usd=totals.reserved,
         unpriced=totals.unpriced,
-        bytes=connection.execute(DELIVERED_BYTES, {"in_batch": batch_id}).scalar_one(),
+        bytes=connection.execute(SELECT_BYTES_OF_BATCH, {"in_batch": batch_id}).scalar_one(),
     )
 
 
@@ -263,4 +263,4 @@ EVENTS = (
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
 )
-DELIVERED_BYTES = select(batches.c.delivered_bytes).where(batches.c.id == bindparam("in_batch"))
+SELECT_BYTES_OF_BATCH = select(batches.c.delivered_bytes).where(batches.c.id == bindparam("in_batch"))

@@ -48,7 +48,7 @@ class Imported:
 
 def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: datetime) -> bool:
     """Record a verdict on the clip of an attempt. False where the attempt has no delivered clip."""
-    if connection.execute(DELIVERED, {"of_attempt": attempt_id}).first() is None:
+    if connection.execute(SELECT_DELIVERED_FILE, {"of_attempt": attempt_id}).first() is None:
         return False
     if current(connection, attempt_id) != judgement:
         values = {"attempt_id": attempt_id, "at": now, "verdict": judgement.verdict, "stars": judgement.stars}
@@ -104,7 +104,7 @@ def _clips_of(connection: Connection, batch_id: int, keys: Sequence[str]) -> lis
     """These jobs with the files of their current attempts, the last file first, and when they were judged last."""
     rows: list[Row[Any]] = []
     for chunk in chunks_of(keys):
-        rows += connection.execute(CLIPS, {"in_batch": batch_id, "keys": chunk})
+        rows += connection.execute(SELECT_CLIPS_TO_JUDGE, {"in_batch": batch_id, "keys": chunk})
     return rows
 
 
@@ -147,7 +147,7 @@ def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
     return and_(verdicts.c.id.is_not(None), verdict, stars)
 
 
-DELIVERED = (
+SELECT_DELIVERED_FILE = (
     select(outputs.c.id)
     .where(outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.delivered_at.is_not(None))
     .limit(1)
@@ -158,7 +158,7 @@ SELECT_VERDICT_THAT_COUNTS = (
     .order_by(verdicts.c.id.desc())
     .limit(1)
 )
-CLIPS = (
+SELECT_CLIPS_TO_JUDGE = (
     select(
         *(jobs.c.key, jobs.c.attempt_id, outputs.c.sha256),
         select(func.max(verdicts.c.at))
