@@ -115,7 +115,7 @@ def test_the_cap_of_a_manifest_that_is_enrolled_again_holds_for_a_run_at_work_un
     """Its new jobs are sent by this run, too."""
     table.sync("mona")
     context = context_of(table, ScriptedService(), replace(FAST, in_flight=9))
-    context.terms, context.has_typed_cap = Terms(Decimal(50)), has_typed_cap
+    context.terms, context.has_typed_cap = Terms(max_cost=Decimal(50)), has_typed_cap
     enrolled = Enrolled(replace(FAST, max_cost=Decimal(3)))
     table.change(settings.record_manifest, table.batch_id, str(enrolled), table.now, ANNA)
     table.database.read_now(context.heed)
@@ -127,9 +127,9 @@ def test_the_end_of_a_run_says_that_the_batch_has_cost_more_than_its_cap(table: 
     context = context_of(table, ScriptedService())
     empty = table.database.read_now(statistics.batch_summary, table.batch_id, table.now)
     summary = replace(empty, cost_usd=Decimal(4))
-    context.terms = Terms(Decimal(4))
+    context.terms = Terms(max_cost=Decimal(4))
     assert list(money_remarks(context, summary)) == []
-    context.terms, context.uncompared = Terms(Decimal(3)), "503"
+    context.terms, context.uncompared = Terms(max_cost=Decimal(3)), "503"
     too_much, unread = money_remarks(context, summary)
     assert "more than its max_cost of" in too_much
     assert "the log did not answer (503)" in unread
