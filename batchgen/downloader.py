@@ -13,13 +13,12 @@ from sqlalchemy import Connection
 
 from batchgen import clock
 from batchgen.download.fetching import fetch
-from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed
+from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed, path_of
 from batchgen.download.verification import deliver_placed, verify_and_place
+from batchgen.errors import StorageError
 from batchgen.files.checker import Checker
 from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
-from batchgen.files.output_paths import FILE_NUMBER_MARK
 from batchgen.files.output_urls import is_url
-from batchgen.files.outputs import numbered
 from batchgen.files.part import PartBusy
 from batchgen.files.placing import FolderPlacing, StorePlacing
 from batchgen.files.safe_open import UnsafePath
@@ -175,7 +174,10 @@ class Downloader(Stage):
 
         Where it fills the disk, or is not to be had any more, the `.part` gives its space back.
         """
-        target, placing = path_of(job, output), self.store if is_url(job.output_path) else self.folder
+        target, placing = (
+            path_of(job.output_path, output.number),
+            self.store if is_url(job.output_path) else self.folder,
+        )
         part = placing.part(target, job.attempt.client_request_id, output.etag)
         task = DownloadTask(self.context, job, output, target, placing, part, self.on_disk)
         try:
@@ -199,7 +201,12 @@ class Downloader(Stage):
             await self.on_disk(part.discard)
             if is_full or await self.on_disk(is_scarce, part.outputs.disk):
                 raise
-            raise Obstructed(f"{job.output_path}: {error.strerror}") from error
+            # What is bought now may find no space either.
+            reason = f"{job.output_path}: {error.strerror}"
+            self.context.refuse(
+                StorageError(f"{reason}. Free some disk, then run the same command: what is paid waits")
+            )
+            raise Obstructed(reason) from error
         finally:
             if part.is_open:
                 # A cancelled caller does not wait here; another thread closes the file after the last write.
@@ -232,11 +239,6 @@ def decisive(faults: Sequence[Exception]) -> Exception | None:
             if isinstance(fault, kinds):
                 return fault
     return None
-
-
-def path_of(job: Job, output: Output) -> str:
-    """Where a file goes: the first one of a generation to the job's own path, the others beside it."""
-    return job.output_path if output.number == 1 else numbered(job.output_path, output.number, FILE_NUMBER_MARK)
 
 
 def is_of_disk(fault: Exception) -> bool:

@@ -16,6 +16,7 @@ from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.download import fetching
 from batchgen.download.task import SAME_BYTES
+from batchgen.files.checker import Media
 from batchgen.files.output_paths import BYTES_ADDED_LATER, FILE_NUMBER_MARK, LONGEST_NAME, path_fault
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.files.part import Part
@@ -29,6 +30,7 @@ from tests.fileserver import (
     HALF,
     NO_RANGE,
     V1,
+    CheckerInProcess,
     cut_off,
     downloading,
     finished_generation,
@@ -69,6 +71,29 @@ class DiskLog:
     def note(self, what: str, path: Path) -> None:
         size = f", {path.stat().st_size} bytes" if path.is_file() else ""
         self.steps.append((what, f"{path.relative_to(self.table.folder)}{size}", self.table.row().state))
+
+
+class RedoneMeanwhile(CheckerInProcess):
+    """While a file is checked, a person edits its job and orders a redo."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__()
+        self.table = table
+
+    async def check(self, path: Path) -> Media:
+        await asyncio.to_thread(self.table.sync, spec(prompt="She smiles."), changed="redo")
+        return await super().check(path)
+
+
+async def test_the_file_of_a_version_that_is_archived_on_its_way_leaves_the_name_to_the_new_one(table: Table) -> None:
+    async with serving(full_answer()) as wire:
+        finished_generation(table, f"{wire.base_url}/v.mp4")
+        async with downloading(context_of(table, ScriptedService())) as downloader:
+            downloader.checker = RedoneMeanwhile(table)
+            await turn(downloader)
+    assert table.states() == {"mona~1": "done", "mona": "pending"}
+    assert {row.key: row.output_path for row in table.rows()} == {"mona~1": "mona~1.mp4", "mona": "mona.mp4"}
+    assert [path.name for path in table.folder.glob("*.mp4")] == ["mona~1.mp4"]
 
 
 WHOLE = f"{len(CLIP)} bytes"

@@ -209,9 +209,12 @@ class Worker:
 
     def folder_of(self, batch: EnrolledBatch) -> Path:
         """Where the outputs and local files of a batch are: the worker's folder, else that of the manifest if it is on
-        this machine, else the current one."""
-        manifest = Path(batch.manifest_path)
-        return self.folder or (manifest.parent if manifest.exists() else Path.cwd())
+        this machine, else that of the table if a manifest of this name lies beside it: both were moved. Else the
+        current one."""
+        manifest, table = Path(batch.manifest_path), self.database.path
+        if self.folder or manifest.exists():
+            return self.folder or manifest.parent
+        return table.parent if table and (table.parent / manifest.name).exists() else Path.cwd()
 
     async def sendable(self, batch: EnrolledBatch, folder: Path) -> tuple[list[int], list[JobWithFiles]]:
         """The jobs that this machine can send, and those that it cannot, because their local files are not here."""

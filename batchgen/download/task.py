@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 from batchgen import clock
+from batchgen.files.output_paths import FILE_NUMBER_MARK
+from batchgen.files.outputs import numbered
 from batchgen.files.part import Part
 from batchgen.files.placing import Placing
 from batchgen.jobs import ErrorClass, Job, Output
@@ -28,6 +30,11 @@ class TryFailed(Exception):
 
 class Obstructed(Exception):
     """This job cannot be written to the disk, others may; a later run tries again. `str(error)` says why."""
+
+
+def path_of(output_path: str, number: int) -> str:
+    """Where a file of a generation goes: the first one to the job's own path, the others beside it."""
+    return output_path if number == 1 else numbered(output_path, number, FILE_NUMBER_MARK)
 
 
 class GenerationEnded(Exception):
@@ -59,6 +66,11 @@ class DownloadTask:
         """Write to the row of the file. Raises `Abandoned` if this run does not hold the job any more."""
         if not await self.context.database.write(function, self.job, self.context.run_id, self.output, *values):
             raise Abandoned
+
+    async def target_now(self) -> str:
+        """Where the file belongs: an archived version has made place for the new one."""
+        path = await self.context.database.read(delivery.output_path, self.job)
+        return self.target if path == self.job.output_path else path_of(path, self.output.number)
 
     async def record(self, size: int, sha256: str, path: str, remark: str | None = None) -> None:
         """The whole file is at `path`."""

@@ -26,7 +26,7 @@ async def verify_and_place(task: DownloadTask, checker: Checker, cut: str) -> No
             remarks.append(await judge_fault(task, error, cut))
         # Before it gets its name: after a crash between name and row, the next run recognises the file by this.
         await task.write(delivery.verified, video.size, video.sha256, media)
-        path = await task.placing.place(video, task.target)
+        path = await task.placing.place(video, await task.target_now())
     finally:
         if video is not task.part:
             await task.on_disk(video.discard)

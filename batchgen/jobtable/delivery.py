@@ -97,6 +97,12 @@ def verified(
     return update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media)
 
 
+def output_path(connection: Connection, job: Job) -> str:
+    """The output of a job as it is now: a redo gives the job another one while its file is on its way."""
+    path: str = connection.execute(SELECT_OUTPUT_PATH, {"of_job": job.id}).scalar_one()
+    return path
+
+
 def update_output(connection: Connection, job: Job, run_id: str, output: Output, **values: Any) -> bool:
     """Change the row of a file, while the run `run_id` leases its job. False if the lease was lost."""
     held = {"is_id": output.id, "of_job": job.id, "in_state": job.state, "run_id": run_id}
@@ -199,6 +205,7 @@ LEASE_EXPIRING = lease(
 )
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
+SELECT_OUTPUT_PATH = select(jobs.c.output_path).where(jobs.c.id == bindparam("of_job"))
 STATE_OF = select(jobs.c.state).where(jobs.c.id == bindparam("of_job"))
 LEASED = select(jobs.c.id).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("run_id")
