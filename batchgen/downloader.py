@@ -17,7 +17,7 @@ from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obs
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError
 from batchgen.files.checker import Checker
-from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
+from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull
 from batchgen.files.output_urls import is_url
 from batchgen.files.part import PartBusy
 from batchgen.files.placing import FolderPlacing, StorePlacing
@@ -199,13 +199,12 @@ class Downloader(Stage):
             # A system that refuses the first byte has no space for any file, or no quota, or no more names.
             is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
             await self.on_disk(part.discard)
-            if is_full or await self.on_disk(is_scarce, part.outputs.disk):
+            if is_full or await self.on_disk(part.outputs.is_scarce, part.target):
                 raise
-            # What is bought now may find no space either.
             reason = f"{job.output_path}: {error.strerror}"
-            self.context.refuse(
-                StorageError(f"{reason}. Free some disk, then run the same command: what is paid waits")
-            )
+            if self.context.obstacles.keys() - {job.key}:  # one file may be odd: after two, what is bought may not fit
+                advice = "Free some disk, then run the same command: what is paid waits"
+                self.context.refuse(StorageError(f"{reason}. {advice}"))
             raise Obstructed(reason) from error
         finally:
             if part.is_open:

@@ -18,7 +18,9 @@ from batchgen.files.outputs import judge_outputs
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import STUCK_FAILURES
+from batchgen.jobtable.transition import guarded_update
 from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
 from tests.batches import Bill, write_manifest
@@ -69,6 +71,11 @@ def another_finished_generation(table: Table, key: str, url: str) -> None:
     table.bury()
 
 
+def move_output(table: Table, key: str) -> None:
+    """Give a job an output in the folder `out`."""
+    table.change(guarded_update, jobs, {"id": table.row(key).id}, {"output_path": f"out/{key}.mp4"})
+
+
 async def check_stops_downloads_and_loses_nothing(
     table: Table, clock: Clock, spoil: Callable[[], AbstractContextManager[object]]
 ) -> None:
@@ -107,6 +114,36 @@ async def test_a_full_disk_stops_downloads_and_the_job_table_can_still_be_writte
         ballast.unlink()
 
     await check_stops_downloads_and_loses_nothing(table, clock, fill)
+
+
+async def test_a_full_disk_that_is_mounted_below_the_manifest_s_folder_stops_downloads(
+    table: Table, clock: Clock
+) -> None:
+    with small_disk(table.folder / "out", 1 << 20) as disk:
+        (disk / "ballast").write_bytes(b"\0" * (1 << 20))
+        async with serving(full_answer()) as wire:
+            finished_generation(table, f"{wire.base_url}/v.mp4")
+            move_output(table, "mona")
+            context = context_of(table, ScriptedService())
+            async with downloading(context) as stage:
+                await turn(stage)
+    assert context.disk
+    assert "the disk is full" in context.disk
+
+
+async def test_after_two_files_without_space_nothing_more_is_bought(table: Table) -> None:
+    """One alone may be odd, as the next test shows."""
+    claims_much = full_answer(CLIP, Content_Length=str(15 << 30))
+    context = context_of(table, ScriptedService())
+    with small_disk(table.folder / "out", 64 << 20):
+        async with serving(claims_much) as wire, downloading(context) as stage:
+            for key, is_refused in (("mona", False), ("lisa", True)):
+                another_finished_generation(table, key, f"{wire.base_url}/{key}.mp4")
+                move_output(table, key)
+                await turn(stage)
+                assert context.disk is None
+                assert bool(context.refused) == is_refused
+    assert State.PENDING not in context.advanceable_states()
 
 
 async def test_a_disk_that_may_only_be_read_stops_downloads(database: Database, tmp_path: Path, clock: Clock) -> None:

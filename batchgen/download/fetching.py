@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from batchgen.download.task import SAME_BYTES, Abandoned, DownloadTask, GenerationEnded, TryFailed
-from batchgen.files.disk_space import check_space
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import delivery
@@ -31,7 +30,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
     part = task.part
     url, is_fresh = task.output.url if task.job.failures < TRIES_PER_ADDRESS else None, False
     base_url, store = task.context.service.base_url, partial(append, task)
-    check = partial(task.on_disk, check_space, part.outputs.disk)
+    check = partial(task.on_disk, part.outputs.check_space, part.target)
     if part.recorded_etag:
         await task.on_disk(part.resume)
     for _ in range(CONNECTIONS_PER_TRY):

@@ -9,17 +9,20 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
-from batchgen.files.disk_space import shortage
+from batchgen.files.disk_space import check_space, is_scarce, shortage
 from batchgen.files.output_paths import path_fault, tidy
 from batchgen.files.output_urls import is_url
 from batchgen.files.safe_open import Directory, UnsafePath, open_directory
+
+T = TypeVar("T")
 
 
 class OutputFolder:
@@ -103,6 +106,23 @@ class OutputFolder:
             with directory:
                 directory = directory.open_folder(name, create=False)
         return directory
+
+    def check_space(self, output: str, size: int) -> None:
+        """Raise `DiskFull` if `size` bytes more would take the reserve of the disk on which an output is to lie."""
+        self._of_disk(output, lambda place: check_space(place, size))
+
+    def is_scarce(self, output: str) -> bool:
+        """Whether the disk on which an output is to lie is full for every download."""
+        return self._of_disk(output, is_scarce)
+
+    def _of_disk(self, output: str, judge: Callable[[int | Path], T]) -> T:
+        """What `judge` says of the disk of an output: another one may be mounted below the manifest's folder."""
+        try:
+            directory = self.open_nearest(output.rpartition("/")[0])
+        except (OSError, UnsafePath):
+            return judge(self.disk)
+        with directory:
+            return judge(directory.place)
 
     def judge_folders(self, outputs: Iterable[str], reserves: int) -> None:
         """Raise `StorageError` where no video could be written: no folder, no right to write in it, no space.
