@@ -58,6 +58,20 @@ def test_a_worker_keeps_to_the_cap_of_a_manifest_and_works_on_other_batches_mean
     assert states(database) == {"done": 4, "pending": 1}
 
 
+def test_a_worker_on_a_table_that_was_moved_with_its_manifest_delivers_beside_it(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    write_manifest(before / "m.yaml", 1, output="{{ id }}.mp4")
+    batchgen("run", before / "m.yaml", "--enroll")
+    before.rename(after)
+    ended = batchgen("worker", "--db", after / "batchgen.db", **simulator.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert [path.parent for path in tmp_path.rglob("*.mp4")] == [after]
+
+
 def test_a_worker_does_not_send_a_job_whose_image_was_edited_since(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
