@@ -22,7 +22,7 @@ from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import SILENCE, Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines
-from batchgen.report.words import APPEARANCES, blocker_line, state_counts, summary_line
+from batchgen.report.words import APPEARANCES, blocker_line, event_line, state_counts, summary_line
 from tests.conftest import NOON
 from tests.table import SECOND, Table
 
@@ -202,3 +202,18 @@ async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sen
 
 def test_every_state_has_an_appearance() -> None:
     assert set(APPEARANCES) == set(State)
+
+
+@pytest.mark.parametrize(
+    ("left", "entered", "detail", "words"),
+    [
+        (None, State.PENDING, "added", "pending"),
+        (State.SUBMITTING, State.PENDING, "429", "back to pending: 429"),
+        (State.PENDING, State.PENDING, "ordered again", "pending: ordered again"),
+        (State.DONE, State.DONE, "archived as mona~1", "done: archived as mona~1"),
+    ],
+)
+def test_an_event_that_changes_no_state_is_a_remark(
+    left: State | None, entered: State, detail: str, words: str
+) -> None:
+    assert event_line(Event(1, NOON, "mona", left, entered, detail)).partition("mona  ")[2].startswith(words)

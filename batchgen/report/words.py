@@ -87,8 +87,11 @@ APPEARANCES = {
 
 def event_line(event: Event) -> str:
     """One event, with its local time of day."""
-    returned = event.from_state and event.to_state == State.PENDING
-    words = "back to pending:" if returned else APPEARANCES[event.to_state].words
+    words = APPEARANCES[event.to_state].words
+    if event.from_state == event.to_state:
+        words = f"{event.to_state}:"  # a remark, such as "archived as mona~1"
+    elif event.from_state and event.to_state == State.PENDING:
+        words = "back to pending:"
     return f"{event.at.astimezone():%H:%M:%S}  {event.key}  {words} {event.detail or ''}".rstrip()
 
 
