@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.listening import hang, listening_on_a_thread, read_head
 from tests.waiting import rows, states, until
 
 KEY = "test-key-never-to-be-seen"
+IMPATIENT = "import batchgen.hooks.notifier as n, batchgen.cli; n.END_SECONDS = 0.2; batchgen.cli.main()"
 RECORD = """
 import json, os, sys
 names = sorted(name for name in os.environ if name.startswith(("BATCHGEN", "AIMLAPI")))
@@ -136,6 +138,33 @@ def test_a_receiver_that_refuses_or_hangs_fails_no_run(
     failed = [line for line in check_events(ended.stdout) if line["event"] == "notification_failed"]
     assert {line["message"].split(" ")[1] for line in failed} == {"1", "2"}
     assert "t0ken" not in ended.stdout + ended.stderr
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An answer that never ends, of which something comes sooner than any time-out between two reads."""
+    await read_head(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1\r\nx\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+def test_a_receiver_whose_answer_never_ends_keeps_no_process_alive(tmp_path: Path, simulate: Simulate) -> None:
+    simulator = simulate("--speed", "6000", "--instant")
+    write_manifest(tmp_path / "m.yaml", 1)
+    with listening_on_a_thread(drip) as port:
+        ended = subprocess.run(
+            [sys.executable, "-c", IMPATIENT, "run", "m.yaml", "--notify", f"json://127.0.0.1:{port}"],
+            cwd=tmp_path,
+            env={**os.environ, **simulator.environment},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert ended.returncode == 0
+    assert "--notify 1 (json://…) does not answer" in ended.stderr
 
 
 def test_a_message_is_bounded_and_printable() -> None:

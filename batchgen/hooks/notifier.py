@@ -77,7 +77,8 @@ class Notifier:
         self.on_failure: Callable[[str], None] = lambda _reason: None
 
     def start(self) -> None:
-        """Start the threads. They end with the process: none keeps it alive."""
+        """Start the threads. They end with the process: none keeps it alive, as Apprise is told to send in them
+        (`settings`)."""
         loop = asyncio.get_running_loop()
         for receiver in self.receivers:
             receiver.thread = Thread(target=self.send_all, args=[receiver, loop], name=THREAD_NAME, daemon=True)
@@ -132,7 +133,7 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
     for number, url in enumerate(urls, 1):
         with warnings.catch_warnings():  # Its first call imports its plug-ins, some of which warn of their libraries.
             warnings.simplefilter("ignore", DeprecationWarning)
-            server = None if "://" not in url else apprise.Apprise.instantiate(url, suppress_exceptions=True)
+            server = None if "://" not in url else apprise.Apprise.instantiate(url, settings(apprise))
         if server is None:
             raise UsageError(
                 f"--notify {number} is no address that Apprise knows, such as mailto://user:password@example.com or"
@@ -142,9 +143,21 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
     return receivers
 
 
+def settings(apprise: Any) -> Any:
+    """Of Apprise for a receiver: it sends in the thread that calls it.
+
+    A receiver has its settings from its making. With a limit on its time, as newer ones of Apprise have by themselves,
+    it would be called in a pool of threads, for which the interpreter waits at its end.
+    """
+    try:
+        return apprise.AppriseAsset(async_mode=False, service_timeout=0)
+    except AttributeError:  # an older one, which knows no such limit
+        return apprise.AppriseAsset(async_mode=False)
+
+
 def sender(apprise: Any, server: Any) -> Callable[[Message], bool]:
     """A function that sends a message to one receiver and returns whether it took it."""
-    receiver = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
+    receiver = apprise.Apprise(asset=settings(apprise))
     receiver.add(server)
 
     def send(message: Message) -> bool:
