@@ -190,6 +190,21 @@ ANSWERS = {
         answer(301, "<Error><Code>PermanentRedirect</Code></Error>"),
         "the bucket is in another region. Set AWS_REGION to it",
     ),
+    **{
+        f"credentials that are no longer valid: {code}": (
+            answer(400, f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>".encode()),
+            f"these credentials have expired, or are not valid (400 {code}). Renew them, with their session token: set",
+        )
+        for code in ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "RequestExpired")
+    },
+    "what it does not support": (
+        answer(400, b"<?xml version='1.0'?><Error><Code>Odd</Code><Message>It &lt;has&gt;\nwhy.</Message></Error>"),
+        "needed (400 Odd): Server returned non-2xx status code: 400 Bad Request: It <has> why. Nothing",
+    ),
+    "a page of a proxy": (
+        answer(501, b"<html><p>We are<br>sorry?"),
+        "needed (501): Server returned non-2xx status code: 501 Not Implemented. Nothing",
+    ),
     "it replaces objects": (answer(200, "", {"ETag": '"1"'}), "replaces objects although it is asked not to"),
 }
 

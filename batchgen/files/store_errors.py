@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from xml.etree import ElementTree
 
 from batchgen.files.output_urls import OutputUrl
 from batchgen.services.text import one_line
@@ -16,6 +17,10 @@ QUERY = re.compile(r"\?\S*")
 """The query of an address may hold a signature."""
 STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+MARKUP = re.compile(r"<[?!A-Za-z]")
+"""Where the body of an answer begins in the library's words: XML of the store, or a page of what stands before it."""
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired", "RequestExpired")
+"""The codes by which the stores, some of them with status 400, say that the credentials are no longer valid."""
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 """The codes by which the stores say that a bucket is not there."""
 SYSTEM = re.compile(r"\(os error (\d{1,4})\)")
@@ -67,19 +72,36 @@ def describe_fault(error: Exception, scheme: str, text: str, status: str, code: 
         return "there is no such bucket. Make it, or correct `output:`", True
     if "redirect without LOCATION" in text or code == "AuthorizationHeaderMalformed":
         return f"the bucket is in another region{remark}. Set AWS_REGION to it", True
+    if code in EXPIRED:
+        renew = f"Renew them, with their session token: set {credentials}"
+        return f"these credentials have expired, or are not valid{remark}. {renew}", True
     if status in ("401", "403"):
         return f"these credentials may not do this{remark}. Check their rights, or set {credentials}", True
     if "builder error" in text or "URL scheme is not allowed" in text:
         return "AWS_ENDPOINT_URL begins with http://. Set AWS_ALLOW_HTTP=true to allow that", True
+    if status == "400" and "performing HEAD" in text:  # whose answer has no body, and so no code
+        return f"the store refuses{remark} without a reason. Renew the credentials if they expire: {credentials}", True
     if isinstance(error, NotImplementedError) or status in ("400", "501"):
         return f"the store does not support what is needed{remark}: {cause(text)}", True
     return f"the store does not answer{remark}: {cause(text)}", False
 
 
 def cause(text: str) -> str:
-    """The library's own words, in one line, without queries and without the values of secret variables."""
+    """The library's words and the store's message, in one line, without queries and the values of secret variables."""
+    text = text.partition(" - ")[2] or text
+    if markup := MARKUP.search(text):
+        text = f"{text[: markup.start()]}{message_of(text[markup.start() :])}".rstrip(": \n")
     text = QUERY.sub("", text)
     for name, value in os.environ.items():
         if value and SECRETS.search(name):
             text = text.replace(value, "***")
-    return one_line(text.partition(" - ")[2] or text, CAUSE_CHARS)
+    return one_line(text, CAUSE_CHARS)
+
+
+def message_of(xml: str) -> str:
+    """What a store says for a person in the body of an answer; "" where it cannot be read."""
+    try:
+        message = ElementTree.fromstring(xml.strip()).findtext("Message")  # noqa: S314 - Expat bounds what it expands
+    except ElementTree.ParseError:
+        return ""
+    return (message or "").strip(" .\n")
