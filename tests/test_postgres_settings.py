@@ -98,3 +98,77 @@ def test_a_table_that_may_only_be_read_is_a_sentence_and_ends_a_worker(
         assert ended.returncode == 8, words
         assert ended.stderr.count("the job table cannot be used: it may only be read here. Ask for") == 1, ended.stderr
     assert batchgen("status", "m.yaml", "--db", place).returncode == 0
+
+
+def as_role(postgres: Server, place: str, *grants: str) -> str:
+    """The URL of a database for a new role that has these rights alone, and a name that has to be quoted."""
+    role = f"Read er {place.rpartition('_')[2]}"
+    postgres.ask(place, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    postgres.ask(place, f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'geheim'")
+    for grant in grants:
+        postgres.ask(place, f'GRANT {grant} TO "{role}"')
+    return place.replace("//batchgen:", f"//{role.replace(' ', '%20')}:")
+
+
+READS = ("USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public")
+RIGHTS = {
+    "only reads": (READS, "status", None),
+    "may not write": (READS, "run", "this role may not UPDATE (permission denied for table batches). Ask"),
+    "may not insert": (
+        (*READS, "UPDATE ON ALL TABLES IN SCHEMA public"),
+        "run",
+        "this role may not INSERT (permission",
+    ),
+    "may not read": (
+        READS[:1],
+        "status",
+        "this role may not SELECT (permission denied for table alembic_version). Ask",
+    ),
+    "may not enter": ((), "status", "no schema of its search_path exists, or none that this role may use. Set another"),
+}
+
+
+@pytest.mark.parametrize("name", RIGHTS)
+def test_the_right_that_a_role_lacks_is_named_without_the_sql(
+    name: str, postgres: Server, place: str, tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    grants, command, sentence = RIGHTS[name]
+    environment = simulate("--speed", "6000", "--instant").environment
+    write_manifest(tmp_path / "m.yaml", 2)
+    assert batchgen("run", "m.yaml", "--enroll", "--db", place).returncode == 0
+    ended = batchgen(command, "m.yaml", "--db", as_role(postgres, place, *grants), **environment)
+    assert ended.returncode == (8 if sentence else 0), ended.stderr
+    assert (f"the job table cannot be used: {sentence or ''}" in ended.stderr) == bool(sentence), ended.stderr
+    assert "LINE" not in ended.stderr and "geheim" not in ended.stderr
+
+
+@pytest.mark.parametrize("refused", ["a role that may not make tables", "no schema to make them in"])
+def test_a_new_table_that_cannot_be_made_says_why(refused: str, postgres: Server, batchgen: Command) -> None:
+    place = postgres.create()
+    role = as_role(postgres, place, *READS)
+    if refused == "no schema to make them in":
+        configure(postgres, place, "search_path = nowhere")
+    ended = batchgen("worker", "--db", role)
+    sentence = (
+        "no schema of its search_path" if "schema" in refused else "this role may not CREATE (permission denied for"
+    )
+    assert (ended.returncode, f"cannot be used: {sentence}" in ended.stderr) == (8, True), ended.stderr
+    assert "LINE" not in ended.stderr
+
+
+def test_the_doctor_names_a_role_that_may_not_write_and_the_sql_that_mends_it(
+    postgres: Server, place: str, batchgen: Command, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in simulate().environment.items():
+        monkeypatch.setenv(name, value)
+    role = as_role(postgres, place, *READS)
+    refused = batchgen("doctor", "--db", role)
+    assert refused.returncode == 8
+    assert "PROBLEM  table: " in refused.stdout
+    assert "this role may not write what a run writes (INSERT ON attempts, UPDATE ON attempts, " in refused.stdout
+    _, found, sql = refused.stdout.partition("The owner of the tables types: ")
+    assert found
+    postgres.ask(place, sql.splitlines()[0])
+    assert "PROBLEM  table" not in batchgen("doctor", "--db", role).stdout
+    configure(postgres, place, "default_transaction_read_only = on")
+    assert "it may only be read here: name the server that is no standby" in batchgen("doctor", "--db", role).stdout

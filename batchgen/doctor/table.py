@@ -29,7 +29,7 @@ from batchgen.jobtable.moves import Departure
 from batchgen.jobtable.place import is_missing
 from batchgen.services.registry import SIMULATOR, plugin
 
-SHOWN = 3  # lost files that are named
+SHOWN = 3  # lost files, or missing rights, that are named
 REINDEX = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('REINDEX')"
 TABLE_SUFFIXES = ("", ".db", ".sqlite", ".sqlite3")
 """How the file of a job table may be called. A file with any other ending was named by mistake, and is not opened."""
@@ -154,6 +154,18 @@ class TableExam:
         elif condition.missing_views:
             views = ", ".join(condition.missing_views)
             yield problem("table", f"{name}: somebody has dropped its views {views}: put a copy of it back")
+        if condition.is_standby:
+            message = (
+                f"{name}: it may only be read here: name the server that is no standby, or ask for the right to write"
+            )
+            yield problem("table", message, "", ExitCode.STORAGE)
+        elif condition.missing_rights:
+            some = ", ".join(condition.missing_rights[:SHOWN])
+            more = f" and {len(condition.missing_rights) - SHOWN} more" if len(condition.missing_rights) > SHOWN else ""
+            message = (
+                f"{name}: this role may not write what a run writes ({some}{more}). The owner of the tables types: "
+            )
+            yield problem("table", f"{message}{condition.grants}", "", ExitCode.STORAGE)
         if condition.orphans:
             message = f"{name}: {condition.orphans} rows refer to rows that do not exist: put a copy of it back"
             yield problem("table", message, "", ExitCode.STORAGE)

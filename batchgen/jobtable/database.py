@@ -6,6 +6,7 @@ Writes go through one writer thread. Reads have an engine of their own, so that 
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,10 +38,14 @@ SENTENCES: dict[object, str] = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened. Its file and its folder must be writable, for files beside it",
     sqlite3.SQLITE_IOERR: "its disk cannot be read or written. Check the disk, then run the same command",
     "25006": f"{READ_ONLY}, or name the server that is no standby",
-    "42501": READ_ONLY,
+    "3F000": "no schema of its search_path exists, or none that this role may use. Set another one (ALTER ROLE … SET"
+    " search_path = …), or make the schema",
     QUERY_CANCELED: "a query took too long and was stopped by the server",
 }
 """What a person does about an error, by the primary code of SQLite or the state of PostgreSQL."""
+NO_RIGHT = "42501"
+RIGHTS = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
+"""How a statement begins for which a role of PostgreSQL needs a right of that name, or the table."""
 
 
 @contextmanager
@@ -49,11 +54,20 @@ def errors_for_people(url: URL) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-        origin = getattr(error, "orig", None)
-        code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
-        sentence = f"{SENTENCES[code]} ({reason})" if code in SENTENCES else reason
-        raise StorageError(f"{shown(url)}: the job table cannot be used: {sentence}") from error
+        raise StorageError(f"{shown(url)}: the job table cannot be used: {explained(error)}") from error
+
+
+def explained(error: SQLAlchemyError) -> str:
+    """What a person does about an error, and the reason: without the text of a statement, which PostgreSQL repeats."""
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    primary = getattr(getattr(origin, "diag", None), "message_primary", None)
+    reason = " ".join(str(primary or origin or error).split())
+    code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
+    if code == NO_RIGHT:
+        right = RIGHTS.match(getattr(error, "statement", None) or "")
+        lacks = f"may not {right[1].upper()}" if right else "lacks a right"
+        return f"this role {lacks} ({reason}). Ask the owner for that; `batchgen doctor` may know the GRANT"
+    return f"{SENTENCES[code]} ({reason})" if code in SENTENCES else reason
 
 
 def shown(url: URL) -> str:

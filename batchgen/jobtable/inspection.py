@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, bindparam, func, inspect, select, union_all
+from sqlalchemy import Connection, bindparam, func, inspect, select, text, union_all
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -26,7 +26,7 @@ from batchgen.jobtable.leases import holders
 from batchgen.jobtable.migrations import HEAD, version_of
 from batchgen.jobtable.moves import Departure, departure_of
 from batchgen.jobtable.run_lock import Owner
-from batchgen.jobtable.schema import attempts, jobs, outputs
+from batchgen.jobtable.schema import attempts, jobs, metadata, outputs
 from batchgen.jobtable.statistics import batch_summary
 from batchgen.jobtable.views import VIEWS
 
@@ -49,6 +49,12 @@ class TableCondition:
     """Rows that refer to rows that do not exist."""
     missing_views: list[str] = field(default_factory=list)
     batches: list[StoredBatch] = field(default_factory=list)
+    is_standby: bool = False
+    """Whether its server of PostgreSQL, its database or its role writes nothing."""
+    missing_rights: list[str] = field(default_factory=list)
+    """What a role of PostgreSQL may not do, as SQL says it: `INSERT ON jobs`."""
+    grants: str = ""
+    """The SQL by which the owner of the tables gives it these rights."""
 
     @property
     def is_current(self) -> bool:
@@ -93,10 +99,20 @@ def inspect_table(url: URL) -> TableCondition:
             if condition.is_current:
                 condition.missing_views = sorted(set(VIEWS) - set(inspect(connection).get_view_names()))
                 condition.batches = stored_batches(connection)
+                if not path:
+                    examine_rights(connection, condition)
     except (SQLAlchemyError, sqlite3.Error, ValueError) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         condition.error = str(cause).strip().splitlines()[0]
     return condition
+
+
+def examine_rights(connection: Connection, condition: TableCondition) -> None:
+    """Learn whether this role of PostgreSQL may write the tables of a run."""
+    condition.is_standby = connection.exec_driver_sql(IS_STANDBY).scalar_one()
+    missing = connection.execute(MISSING_RIGHTS, {"tables": [table.name for table in metadata.sorted_tables]}).all()
+    condition.missing_rights = [f"{row.needed} ON {row.name}" for row in missing]
+    condition.grants = " ".join(sorted({row.sql for row in missing}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,25 @@ def output_paths(connection: Connection, batch_id: int) -> Iterator[str]:
     statement = FILE_PATHS.execution_options(yield_per=PATHS_AT_ONCE)
     yield from connection.execute(statement, {"in_batch": batch_id}).scalars()
 
+
+IS_STANDBY = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
+MISSING_RIGHTS = text("""
+    WITH ours AS (
+        SELECT c.oid, c.relname AS name, quote_ident(n.nspname) AS schema
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = ANY(:tables) AND c.relkind IN ('r', 'p') AND pg_table_is_visible(c.oid)
+    )
+    SELECT needed, name,
+        format('GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA %s TO %I;', schema, current_user) AS sql
+    FROM ours, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS needed
+    WHERE NOT has_table_privilege(oid, needed)
+    UNION ALL
+    SELECT 'USAGE', s.relname, format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %s TO %I;', schema, current_user)
+    FROM ours JOIN pg_depend d ON d.refobjid = ours.oid AND d.deptype = 'a' JOIN pg_class s ON s.oid = d.objid
+    WHERE CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') END
+    ORDER BY 2, 1
+""")
+"""The rights that a run needs and its role does not have: no row is deleted. A sequence numbers the rows of a table."""
 
 ACTIVE = [state for state in State if state.is_active]
 OTHER_ACCOUNTS = (
