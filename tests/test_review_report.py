@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx2 as httpx
 import pytest
@@ -23,10 +26,19 @@ from batchgen.jobtable.schema import outputs
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
 from tests.conftest import NOON, Command, Launch
+from tests.forks import Fork
 from tests.review_batch import ReviewBatch, job, poster_bytes
 
 CLIP = b"not a video"
 DIGEST = sha256(CLIP).hexdigest()
+FEW_DESCRIPTORS = """
+import resource
+from batchgen import cli
+from batchgen.review import server
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+server.REQUEST_SECONDS = 0.5
+cli.main()
+"""
 HOSTILE = "</script><script>alert(1)</script>\"'\u202e\0\x1b"
 
 
@@ -119,6 +131,30 @@ def test_review_serves_until_it_is_interrupted(batch: ReviewBatch, launch: Launc
     result = running.end()
     assert (result.returncode, result.stdout) == (0, "")
     assert "Traceback" not in result.stderr
+
+
+def test_idle_connections_are_closed_and_what_the_system_no_longer_gives_is_told_once(batch: ReviewBatch) -> None:
+    words = ("review", str(batch.manifest), "--port", "0", "--no-browser")
+    process = Fork(["-c", FEW_DESCRIPTORS, *words], cwd=batch.folder, stdout=PIPE, stderr=PIPE)
+    try:
+        assert process.stdout and process.stderr
+        address = process.stdout.readline().strip()
+        place = ("127.0.0.1", httpx.URL(address).port or 0)
+        with ExitStack() as stack:
+            for _ in range(100):
+                idle = stack.enter_context(socket.create_connection(place))
+                idle.sendall(b"GET / HTTP/1.1\r\n")
+            told: list[str] = []
+            while "ulimit -n" not in "".join(told):
+                told.append(line := process.stderr.readline())
+                assert line and "Traceback" not in line
+            assert "mona" in httpx.get(address, timeout=60).text
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=100)
+        assert ("ulimit" in rest, "Traceback" in rest, process.wait()) == (False, False, 0), rest
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_texts_without_end_are_cut_and_cannot_leave_the_data(batch: ReviewBatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from batchgen.cli import loopback, options
@@ -33,4 +34,4 @@ def command(manifest: Path, db: str | None, simulate: bool, port: int, no_browse
                 loopback.open_browser(address)
 
         review = Review(database, batch, manifest.absolute().parent, loopback.NAMES)
-        ReviewServer(review, listener, announce).serve_until_stopped()
+        ReviewServer(review, listener, announce, partial(print_lines, err=True)).serve_until_stopped()

@@ -6,6 +6,8 @@ or from another page is refused.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import hmac
 import json
 import os
@@ -28,6 +30,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from batchgen import clock
 from batchgen.errors import BatchgenError
@@ -47,6 +50,12 @@ from batchgen.review.posters import PosterSource
 
 ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
 PATH_CHARS = 200  # of an address: the token, and numbers of ten digits
+REQUEST_SECONDS = 10.0  # until the first request of a connection is there: a browser opens some that it never uses
+BACKLOG = 32  # connections that wait to be taken, and are taken at once
+OUT_OF_DESCRIPTORS = (
+    "no more connections can be taken while so many files are open: close other tabs and programs on the page, or raise"
+    " the number of files that may be open (ulimit -n)"
+)
 BODY_BYTES = 10_000  # of a verdict; an id has at most some hundred characters
 HEADERS = {
     "referrer-policy": "no-referrer",
@@ -257,13 +266,33 @@ class OpenFileResponse(FileResponse):
             os.close(self.descriptor)
 
 
+class Connection(H11Protocol):
+    """A connection that is closed where no request comes: uvicorn bounds only the time between two."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_SECONDS, self.close_unused)
+
+    def close_unused(self) -> None:
+        if self.scope is None:
+            self.transport.close()
+
+
 class ReviewServer(Server):
     """Serves a review until Ctrl-C or SIGTERM, or until `should_exit` is set."""
 
-    def __init__(self, review: Review, listener: socket.socket, on_ready: Callable[[str], object]) -> None:
-        """Calls `on_ready` with the address when it answers."""
+    def __init__(
+        self,
+        review: Review,
+        listener: socket.socket,
+        on_ready: Callable[[str], object],
+        on_trouble: Callable[[str], object] = lambda _sentence: None,
+    ) -> None:
+        """Calls `on_ready` with the address when it answers, and `on_trouble` with a sentence, at most once."""
         config = Config(
             review.application(),
+            http=Connection,
+            backlog=BACKLOG,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -277,14 +306,25 @@ class ReviewServer(Server):
         self.review = review
         self.listener = listener
         self.on_ready = on_ready
+        self.on_trouble = on_trouble
+        self.is_troubled = False
 
     def serve_until_stopped(self) -> None:
         with suppress(KeyboardInterrupt):  # it has ended in good order, and passes the signal on
             self.run([self.listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self.explain)
         await super().startup(sockets)
         self.on_ready("http://{}:{}/{}/".format(*self.listener.getsockname()[:2], self.review.token))
+
+    def explain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say once that descriptors have run out: asyncio tries again each second, and writes a traceback each time."""
+        if getattr(context.get("exception"), "errno", None) not in (errno.EMFILE, errno.ENFILE):
+            loop.default_exception_handler(context)
+        elif not self.is_troubled:
+            self.is_troubled = True
+            self.on_trouble(OUT_OF_DESCRIPTORS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
