@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -227,6 +228,34 @@ def test_a_path_that_the_system_refuses_is_no_defect(tmp_path: Path, batchgen: C
     assert ended.returncode == 8
     assert "File name too long. Name a shorter path\n" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+FULL = """
+import resource, threading
+from pathlib import Path
+from batchgen import cli
+{}
+cli.main()
+"""
+NO_ROOM_FOR_A_STACK = """
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+threading.stack_size(1 << 30)
+resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
+"""
+NO_MEMORY = "cli.check_folder = lambda: bytes(1 << 60)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded, and told, elsewhere otherwise")
+@pytest.mark.parametrize(
+    ("shortage", "words"), [(NO_ROOM_FOR_A_STACK, "run m.yaml --simulate --json"), (NO_MEMORY, "check m.yaml --json")]
+)
+def test_a_machine_that_gives_no_more_memory_or_threads_is_no_defect(shortage: str, words: str, tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.yaml")
+    ended = run_fork(["-c", FULL.format(shortage), *words.split()], cwd=tmp_path, env=os.environ, timeout=100)
+    assert ended.returncode == 8, ended.stderr
+    assert "this machine gives batchgen no more memory or threads. End other programs, or raise" in ended.stderr
+    assert "Traceback" not in ended.stderr and "defect" not in ended.stderr
+    assert '"exit_code": 8' in ended.stdout.splitlines()[-1]
 
 
 AS_NOBODY = """

@@ -68,6 +68,10 @@ PATH_ADVICE = {
 }
 """What a person does about a path that the system refuses, by the error number."""
 
+NO_THREAD = "can't start new thread"
+NOT_MAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+"""How Python and the loader of libraries say that there is no memory, in exceptions without a number."""
+
 COMPLETION_VARIABLE = "_BATCHGEN_COMPLETE"
 """The environment variable by which a shell asks for completions: click derives it from the name of the program."""
 
@@ -166,6 +170,26 @@ def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
 
 
+def refused(error: Exception) -> StorageError | None:
+    """What to say of what the system refuses to any command; None for every other exception."""
+    if is_out_of_memory(error):
+        return StorageError(
+            "this machine gives batchgen no more memory or threads. End other programs, or raise what this shell allows"
+            " (ulimit -v, ulimit -u); what was sent is in the job table, and the same command goes on"
+        )
+    return refused_path(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the system has refused memory, or a thread with its stack."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_out_of_memory, error.exceptions))
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_module = isinstance(error, ImportError) and any(words in str(error) for words in NOT_MAPPED)
+    return isinstance(error, MemoryError) or is_module or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
+
+
 def refused_path(error: Exception) -> StorageError | None:
     """What to say of a path that the system refuses to any command; None for every other exception."""
     if not isinstance(error, OSError) or error.filename is None or error.errno not in PATH_ADVICE:
@@ -212,7 +236,7 @@ def main() -> None:
             discard(sys.stdout)
             print_lines(str(unwritable(error)), err=True)
             sys.exit(ExitCode.STORAGE)
-        if refusal := refused_path(error):
+        if refusal := refused(error):
             print_lines(str(refusal), err=True)
             report_error(refusal)
             sys.exit(refusal.exit_code)
