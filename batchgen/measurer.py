@@ -32,6 +32,15 @@ SAMPLES_KEPT = 200
 """Clips whose samples are kept for comparing them, of some 40 kB each."""
 
 
+LOST_MAX = 50
+"""Files that are not there as they were delivered, after which a run measures no more: it would look for all of them
+again with each delivery."""
+
+
+class NotThere(Undecodable):
+    """A file is not there as it was delivered: nothing is known of what it shows."""
+
+
 class Measurer(Stage):
     """Measures delivered clips one after another, and keeps their posters.
 
@@ -47,6 +56,8 @@ class Measurer(Stage):
         """The clips of the batch. None until one is measured."""
         self.samples: OrderedDict[tuple[int, bool], Samples] = OrderedDict()
         """Of the clips that were compared last, by row and by whether they were decoded as a whole."""
+        self.lost: set[int] = set()
+        """The rows of files that are not there as they were delivered. Another run, or another file, measures them."""
 
     async def tick(self, _now: datetime) -> datetime | None:
         # While some are measured, each delivery wakes this stage: what waits is read afterwards, once.
@@ -68,7 +79,9 @@ class Measurer(Stage):
                     await asyncio.wait(self.tasks)
 
     async def unmeasured(self) -> list[UnmeasuredClip]:
-        return await self.context.database.read(measuring.unmeasured, self.context.batch_id)
+        capacity = measuring.CLIPS_AT_ONCE + len(self.lost)
+        clips = await self.context.database.read(measuring.unmeasured, self.context.batch_id, capacity)
+        return [clip for clip in clips if clip.id not in self.lost]
 
     async def measure_clips(self, clips: Sequence[UnmeasuredClip]) -> None:
         for clip in clips:
@@ -77,7 +90,7 @@ class Measurer(Stage):
             await self.measure(clip)
 
     async def measure(self, clip: UnmeasuredClip) -> None:
-        """Measure one clip. One that is gone, or that the decoder refuses, has no measures."""
+        """Measure one clip. One that the decoder refuses has no measures; of one that is gone, nothing is recorded."""
         measured, copy_of = None, None
         try:
             image = await asyncio.to_thread(first_frame.image_of, self.context.folder, clip.request, clip.input_digests)
@@ -85,6 +98,11 @@ class Measurer(Stage):
             self.keep(samples, clip)
             measured = await asyncio.to_thread(measures.measure, samples, clip.clip_seconds)
             copy_of = await self.find_copy(clip, samples, measured)
+        except NotThere as error:
+            self.log.debug("measure.failed", extra={"job": clip.file.key, "reason": str(error)})
+            self.lost.add(clip.id)
+            self.stopping = self.stopping or len(self.lost) >= LOST_MAX
+            return
         except (NotVideo, Undecodable) as error:
             self.log.debug("measure.failed", extra={"job": clip.file.key, "reason": str(error)})
         except OSError as error:  # The child cannot be started, or the disk cannot be read: no fault of the clip.
@@ -96,10 +114,10 @@ class Measurer(Stage):
         await self.context.database.write(measuring.record, clip, measured, copy_of, clock.utcnow())
 
     async def sample(self, clip: DeliveredClip, image: str | None = None, *, whole: bool = False) -> Samples:
-        """The samples of a clip. Raises `Undecodable`, also for a file that is not there as it was, and `OSError`."""
+        """The samples of a clip. Raises `Undecodable`, `NotThere` and `OSError`."""
         folder = self.context.folder
         if fault := await asyncio.to_thread(fault_of, folder, clip.file, verify=False):
-            raise Undecodable(fault)
+            raise NotThere(fault)
         async with local_copy(folder, clip.file.path, clip.file.bytes) as path:
             return await self.checker.sample(path, image, whole=whole)
 

@@ -73,23 +73,53 @@ async def test_a_delivered_clip_is_measured_once_and_has_a_poster(table: Table, 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "problems"),
     [
-        lambda path: path.unlink(),
-        lambda path: path.write_bytes(OTHER + b"x"),
-        lambda path: (path.unlink(), path.mkdir()),
-        lambda path: path.write_bytes(b"\x55" * path.stat().st_size),
+        (lambda path: path.unlink(), []),
+        (lambda path: path.write_bytes(OTHER + b"x"), []),
+        (lambda path: (path.unlink(), path.mkdir()), []),
+        (lambda path: path.write_bytes(b"\x55" * path.stat().st_size), ["unreadable"]),
     ],
     ids=["deleted", "another file", "a folder", "damaged"],
 )
 async def test_a_file_that_changed_after_its_delivery_has_no_measures_and_ends_nothing(
-    table: Table, checker: Checker, change: Callable[[Path], Any]
+    table: Table, checker: Checker, change: Callable[[Path], Any], problems: list[str]
 ) -> None:
     digest = deliver(table)
     change(table.folder / "mona.mp4")
-    await turn(measurer_of(table, checker))
-    assert (bool(table.output().measured_at), table.output().black) == (True, None)
+    whole = deliver(table, "whole", OTHER)
+    stage = measurer_of(table, checker)
+    await turn(stage)
+    assert await stage.unmeasured() == [], "it is looked for once in a run"
+    assert table.output().black is None
     assert Posters(table.folder).read(digest) is None
+    assert Posters(table.folder).read(whole)
+    suspects = table.database.read_now(measuring.suspect_clips, table.batch_id).problems
+    assert [suspect.problem for suspect in suspects if suspect.id == "mona"] == problems, (
+        "of frames only where some were"
+    )
+
+
+async def test_a_file_that_is_put_back_is_measured_by_the_next_run(table: Table, checker: Checker) -> None:
+    deliver(table)
+    path = table.folder / "mona.mp4"
+    path.rename(path.with_suffix(".away"))
+    await turn(measurer_of(table, checker))
+    path.with_suffix(".away").rename(path)
+    await turn(measurer_of(table, checker))
+    assert table.output().black is not None
+
+
+async def test_a_run_whose_files_are_all_gone_does_not_look_for_them_without_end(
+    table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchgen.measurer.LOST_MAX", 2)
+    for number in range(3):
+        deliver(table, str(number))
+        (table.folder / f"{number}.mp4").unlink()
+    stage = measurer_of(table, checker)
+    await turn(stage)
+    assert (len(stage.lost), stage.stopping) == (2, True)
 
 
 async def test_a_clip_that_does_not_decode_is_recorded_and_the_next_one_is_measured(
