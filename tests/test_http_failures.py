@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import resource
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,34 @@ async def test_a_refusal_is_read_although_the_request_was_not_taken_whole() -> N
 
 
 # --- no connection: nothing was sent ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Use up what this process may open."""
+    limits, taken = resource.getrlimit(resource.RLIMIT_NOFILE), list[int]()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[0], 200), limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+async def test_descriptors_that_have_run_out_are_told_with_what_to_do_and_nothing_was_sent() -> None:
+    async with listening(sends(CREATED)) as port:
+        service = AimlApi(f"http://127.0.0.1:{port}", KEY)
+        try:
+            with no_more_descriptors():
+                outcome = await service.submit(SUBMISSION)
+            assert outcome == NotSent("too many files are open here: raise the number that may be (ulimit -n)")
+            assert isinstance(await service.submit(SUBMISSION), Accepted)
+        finally:
+            await service.close()
 
 
 async def test_a_refused_connection_proves_that_nothing_was_sent() -> None:

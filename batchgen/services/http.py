@@ -7,6 +7,7 @@ seconds.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import ssl
@@ -298,6 +299,8 @@ def describe(error: Exception, api_key: str = "") -> str:
     if type(error) in words:
         return words[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many files are open here: raise the number that may be (ulimit -n)"
     return one_line(without_key(str(cause) or type(cause).__name__, api_key), REASON_CHARS_MAX)
 
 
