@@ -17,7 +17,7 @@ from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obs
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError
 from batchgen.files.checker import Checker
-from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull
+from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
 from batchgen.files.output_urls import is_url
 from batchgen.files.part import PartBusy
 from batchgen.files.placing import FolderPlacing, StorePlacing
@@ -56,6 +56,8 @@ class Downloader(Stage):
         super().__init__(context, at_once)
         self.verifying = 0
         """Files that have arrived and are being checked and renamed. They hold no connection."""
+        self.without_space: set[str] = set()
+        """The keys of jobs whose file did not fit on its disk."""
         self.client = file_server.client(DOWNLOADS_MAX)
         self.free_places = asyncio.Semaphore(at_once)
         """A download waits here for its turn; `resize` changes how many there are."""
@@ -199,10 +201,12 @@ class Downloader(Stage):
             # A system that refuses the first byte has no space for any file, or no quota, or no more names.
             is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
             await self.on_disk(part.discard)
-            if is_full or await self.on_disk(part.outputs.is_scarce, part.target):
+            if is_full or await self.on_disk(is_scarce, part.outputs.disk):
                 raise
             reason = f"{job.output_path}: {error.strerror}"
-            if self.context.obstacles.keys() - {job.key}:  # one file may be odd: after two, what is bought may not fit
+            self.without_space.add(job.key)
+            # It may be a disk of its own. One large file may be odd; after two, what is bought may not fit either.
+            if len(self.without_space) > 1 or await self.on_disk(part.outputs.is_scarce, part.target):
                 advice = "Free some disk, then run the same command: what is paid waits"
                 self.context.refuse(StorageError(f"{reason}. {advice}"))
             raise Obstructed(reason) from error

@@ -102,8 +102,8 @@ class Runner:
                 await self.prepare()
                 async with self.asking_beside():
                     await self.turn_all()
-                if self.context.refused and not self.signal:
-                    raise self.context.refused
+                if self.context.decision and not self.signal:
+                    raise self.context.decision
                 choose, now = self.scheduler.choose, clock.utcnow()
                 verify = self.spec.verify
                 ending = await self.database.read(judge, self.context, self.signal, choose, now, verify=verify)

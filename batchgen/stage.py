@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from batchgen.errors import BatchgenError, ServiceUnreachable
+from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.pricelist import PriceList
@@ -153,6 +153,12 @@ class RunContext:
     """Jobs whose file cannot be written although others can, by key, each with the reason."""
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many requests came to what: (create, accepted), (poll, working), …"""
+
+    @property
+    def decision(self) -> BatchgenError | None:
+        """What a person has to decide or to mend, where the jobs do not say it as their obstacle."""
+        is_said = self.obstacles and isinstance(self.refused, StorageError)
+        return None if is_said else self.refused
 
     @property
     def limits_in_force(self) -> Limits:

@@ -319,6 +319,7 @@ async def test_a_history_that_is_cut_says_how_far_it_reaches_by_this_machine_s_c
     async with serving(cut) as wire, service(wire.base_url) as api:
         history = await api.history(NOON - HOUR, NOON)
     assert isinstance(history, History)
+    assert history.generations[0].accepted_at == NOON - MINUTE
     assert history.since == NOON - 30 * MINUTE, "its last row counts, although it is of another program"
 
 

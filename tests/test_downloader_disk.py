@@ -116,7 +116,7 @@ async def test_a_full_disk_stops_downloads_and_the_job_table_can_still_be_writte
     await check_stops_downloads_and_loses_nothing(table, clock, fill)
 
 
-async def test_a_full_disk_that_is_mounted_below_the_manifest_s_folder_stops_downloads(
+async def test_a_full_disk_that_is_mounted_below_the_manifest_s_folder_stops_the_sending(
     table: Table, clock: Clock
 ) -> None:
     with small_disk(table.folder / "out", 1 << 20) as disk:
@@ -127,8 +127,9 @@ async def test_a_full_disk_that_is_mounted_below_the_manifest_s_folder_stops_dow
             context = context_of(table, ScriptedService())
             async with downloading(context) as stage:
                 await turn(stage)
-    assert context.disk
-    assert "the disk is full" in context.disk
+    assert context.disk is None, "other outputs are on another disk"
+    assert "the disk is full" in str(context.refused)
+    assert context.decision is None, "the job says it"
 
 
 async def test_after_two_files_without_space_nothing_more_is_bought(table: Table) -> None:

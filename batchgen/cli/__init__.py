@@ -170,7 +170,7 @@ def is_about_stdout(error: Exception) -> TypeGuard[OSError]:
     return isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EIO)
 
 
-def refused(error: Exception) -> StorageError | None:
+def refused(error: Exception) -> BatchgenError | None:
     """What to say of what the system refuses to any command; None for every other exception."""
     if is_out_of_memory(error):
         return StorageError(
@@ -190,11 +190,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_module or (isinstance(error, RuntimeError) and NO_THREAD in str(error))
 
 
-def refused_path(error: Exception) -> StorageError | None:
+def refused_path(error: Exception) -> BatchgenError | None:
     """What to say of a path that the system refuses to any command; None for every other exception."""
     if not isinstance(error, OSError) or error.filename is None or error.errno not in PATH_ADVICE:
         return None
-    return StorageError(f"{str(error.filename)[:200]}: {error.strerror}. {PATH_ADVICE[error.errno]}")
+    kind = UsageError if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else StorageError
+    return kind(f"{str(error.filename)[:200]}: {error.strerror}. {PATH_ADVICE[error.errno]}")
 
 
 def is_json() -> bool:

@@ -138,6 +138,7 @@ def sync_manifest(
     rows: dict[str, Any] = {row.key: row for row in of_batch}
     new: list[JobSpec] = []
     changed: list[tuple[Any, JobSpec]] = []
+    relabelled: list[dict[str, Any]] = []
     for spec in specs:
         row = rows.pop(spec.key, None)
         if row is None:
@@ -148,7 +149,8 @@ def sync_manifest(
             result.unchanged += not edited
         elif row.fingerprint == fingerprint_of(spec, digests, row.input_digests):
             move_output(connection, row, spec)
-            follow_labels(connection, row, spec)
+            if labels := new_labels(row, spec):
+                relabelled.append(labels)
             if stays(row, spec):
                 result.stays.append(
                     f"{row.key}: its clip stays {row.output_path}, although `output` is {spec.output} now"
@@ -159,6 +161,8 @@ def sync_manifest(
             result.edited += 1
         else:
             changed.append((row, spec))
+    if relabelled:
+        connection.execute(UPDATE_LABELS, relabelled)
     result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
     result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
@@ -202,11 +206,11 @@ def move_output(connection: Connection, row: Any, spec: JobSpec) -> None:
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(output_path=spec.output))
 
 
-def follow_labels(connection: Connection, row: Any, spec: JobSpec) -> None:
-    """Take over the labels of a job that was sent."""
+def new_labels(row: Any, spec: JobSpec) -> dict[str, Any]:
+    """The labels of a job that was sent, for `UPDATE_LABELS`; nothing where they are as they were."""
     labels = labels_of(spec)
-    if any(getattr(row, name) != value for name, value in labels.items()):
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**labels))
+    is_new = any(getattr(row, name) != value for name, value in labels.items())
+    return {"of_job": row.id, **labels} if is_new else {}
 
 
 def stays(row: Any, spec: JobSpec) -> bool:
@@ -279,6 +283,7 @@ def add_jobs(
 
 
 INSERT_JOBS = insert(jobs)
+UPDATE_LABELS = update(jobs).where(jobs.c.id == bindparam("of_job"))
 RECALL_ORDERS = (
     update(jobs)
     .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING, jobs.c.repeat_ordered.is_not(None))

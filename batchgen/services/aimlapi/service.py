@@ -182,12 +182,19 @@ class AimlApi(Service):
         page = await self._log(since + offset, (until or clock.utcnow() + AFTER) + offset)
         if not isinstance(page, LogPage):
             return page
+        offset = self.clock_offset  # the answers have told it
         generations = [
-            PastGeneration(row.client_request_id, row.generation_id, row.created or since, row.cost_usd, row.succeeded)
+            PastGeneration(
+                row.client_request_id,
+                row.generation_id,
+                row.created - offset if row.created else since,
+                row.cost_usd,
+                row.succeeded,
+            )
             for row in page.rows
             if row.generation_id
         ]
-        return History(generations, since if page.complete else page.oldest - self.clock_offset)
+        return History(generations, since if page.complete else page.oldest - offset)
 
     async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
         """Read every page of the request log between two moments of the service's clock."""
