@@ -60,8 +60,9 @@ def errors_for_people(url: URL) -> Iterator[None]:
 def explained(error: SQLAlchemyError) -> str:
     """What a person does about an error, and the reason: without the text of a statement, which PostgreSQL repeats."""
     origin = error.orig if isinstance(error, DBAPIError) else None
-    primary = getattr(getattr(origin, "diag", None), "message_primary", None)
-    reason = " ".join(str(primary or origin or error).split())
+    diagnosis = getattr(origin, "diag", None)
+    parts = [getattr(diagnosis, f"message_{part}", None) for part in ("primary", "detail")]
+    reason = " ".join((": ".join(filter(None, parts)) or str(origin or error)).split())
     code = getattr(origin, "sqlstate", None) or getattr(origin, "sqlite_errorcode", 0) & 0xFF
     if code == NO_RIGHT:
         right = RIGHTS.match(getattr(error, "statement", None) or "")
