@@ -154,17 +154,22 @@ ROWS = {
 
 @pytest.mark.parametrize(("name", "content", "message"), ROWS.values(), ids=ROWS)
 def test_a_file_of_rows_without_measure_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    path = tmp_path / "m.yaml"
+    assert message in str(refused(manifest_of_rows(tmp_path, name, content)))
+
+
+def manifest_of_rows(folder: Path, name: str, content: bytes) -> Path:
+    """A manifest whose jobs come from a file of this content."""
+    (folder / name).write_bytes(content)
+    path = folder / "m.yaml"
     path.write_text(f"jobs: [{{id: '{{{{ n }}}}', model: {TEXT}, prompt: x, rows: {name}}}]\n")
-    assert message in str(refused(path))
+    return path
 
 
 def test_a_header_without_measure_is_the_first_thing_that_a_process_reads(tmp_path: Path) -> None:
     """The reader of CSV has a bound of its own, which is one for the whole process."""
     csv.field_size_limit(131_072)
     name, content, message = ROWS["100,000 columns"]
-    test_a_file_of_rows_without_measure_is_refused(tmp_path, name, content, message)
+    assert message in str(refused(manifest_of_rows(tmp_path, name, content)))
 
 
 def test_a_mistake_in_every_row_of_many_is_counted_only_so_far(tmp_path: Path) -> None:

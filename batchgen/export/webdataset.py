@@ -25,9 +25,8 @@ from batchgen.files.disk_space import check_space
 from batchgen.files.safe_open import Directory
 from batchgen.files.staged_file import NameTaken, StagedFile, stage
 
-ID_CHARS = (
-    60  # of an id in the name of a sample: with what follows, a name fits into the 100 characters of a plain tar header
-)
+ID_CHARS = 60
+"""Of an id in the name of a sample: with what follows, a name fits into the 100 characters of a plain tar header."""
 DIGEST_CHARS = 12  # at the end of that name: 48 bits tell clips apart whose ids read alike
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")

@@ -8,12 +8,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select, update
 
 from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.jobs import State
-from batchgen.jobtable import commands, lineage
+from batchgen.jobtable import commands, delivery, lineage
 from batchgen.jobtable.schema import jobs, outputs
 from batchgen.jobtable.transition import record_event
 
@@ -24,7 +24,8 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
     Only a file that was delivered for it is its own: whatever else lies at its output stays there.
     """
     place, old = OutputFolder(folder), row.output_path
-    is_delivered = connection.execute(FIRST_PATH, {"of_attempt": row.attempt_id}).scalar() == old
+    first = delivery.first_file(row.attempt_id)
+    is_delivered = connection.execute(select(outputs.c.path).where(*first)).scalar() == old
     is_here = is_delivered and place.exists(old)
     # A delivered file that is not here was moved by an earlier redo, whose transaction was lost: it is at the new name.
     was_moved = is_delivered and not is_here
@@ -41,9 +42,5 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
             place.rename(old, new)
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
     lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
-    first = (outputs.c.attempt_id == row.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
     connection.execute(update(outputs).where(*first).values(path=new))
     record_event(connection, row.id, row.batch_id, now, State(row.state), State(row.state), f"archived as {key}")
-
-
-FIRST_PATH = select(outputs.c.path).where(outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.number == 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Update, bindparam, select, text
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, select, text
 
 from batchgen import clock
 from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
@@ -95,6 +95,11 @@ def verified(
     `media` has the columns that describe the video, as far as they are known.
     """
     return update_output(connection, job, run_id, output, bytes=size, sha256=sha256, **media)
+
+
+def first_file(attempt_id: int) -> tuple[ColumnElement[bool], ...]:
+    """The conditions for the row of an attempt's first file, which lies at the job's own path once it is delivered."""
+    return outputs.c.attempt_id == attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None)
 
 
 def output_path(connection: Connection, job: Job) -> str:

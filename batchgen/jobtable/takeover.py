@@ -171,7 +171,7 @@ def parent_after(job: Any, owner: Any) -> dict[str, Any]:
 
 def move_file(connection: Connection, owner: Any, new: str, folder: Path) -> None:
     """Move the first file of a delivered job to another output. It stays where it is if something lies there."""
-    first = (outputs.c.attempt_id == owner.attempt_id, outputs.c.number == 1, outputs.c.path.is_not(None))
+    first = delivery.first_file(owner.attempt_id)
     old = connection.execute(select(outputs.c.path).where(*first)).scalar_one()
     place = OutputFolder(folder)
     if old != new and not is_url(new) and place.exists(old) and not place.exists(new):
