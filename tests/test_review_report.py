@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
+from select import select
 from subprocess import PIPE
 
 import httpx2 as httpx
@@ -36,7 +38,7 @@ import resource
 from batchgen import cli
 from batchgen.review import server
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-server.REQUEST_SECONDS = 0.5
+server.REQUEST_SECONDS = 3
 cli.main()
 """
 HOSTILE = "</script><script>alert(1)</script>\"'\u202e\0\x1b"
@@ -141,13 +143,16 @@ def test_idle_connections_are_closed_and_what_the_system_no_longer_gives_is_told
         address = process.stdout.readline().strip()
         place = ("127.0.0.1", httpx.URL(address).port or 0)
         with ExitStack() as stack:
-            for _ in range(100):
-                idle = stack.enter_context(socket.create_connection(place))
-                idle.sendall(b"GET / HTTP/1.1\r\n")
-            told: list[str] = []
-            while "ulimit -n" not in "".join(told):
-                told.append(line := process.stderr.readline())
-                assert line and "Traceback" not in line
+            stderr = b""
+            while b"ulimit -n" not in stderr:  # on a busy machine, the first are closed before the last are open
+                idle = stack.enter_context(socket.socket())
+                idle.settimeout(1)
+                with suppress(TimeoutError):  # the queue of those that wait to be taken is full
+                    idle.connect(place)
+                    idle.sendall(b"GET / HTTP/1.1\r\n")
+                if select([process.stderr], [], [], 0)[0]:
+                    stderr += os.read(process.stderr.fileno(), 1 << 16)
+                    assert b"Traceback" not in stderr
             assert "mona" in httpx.get(address, timeout=60).text
         process.send_signal(signal.SIGINT)
         _, rest = process.communicate(timeout=100)
