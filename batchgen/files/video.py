@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 400  # of a file, by which its kind is judged: MPEG-TS shows itself by its second packet
 SHOWN_CHARS = 40  # of the start of a file that is no video
-STREAMS_MAX = 8  # of a file, which are opened without decoding a frame of each: that takes as long as the check itself
 MEMORY_BYTES = 4 << 30  # of address space in the child process: far more than an 8K video needs to decode
 PATIENT = "--patient"  # the argument of a child that leaves the processor to whatever needs it
 NICE_STEPS = 10  # by which its priority is lower than that of the run
+OPTIONS = {
+    "protocol_whitelist": "file",  # a container may name other files and addresses: they are not followed
+    "skip_frame": "all",  # to open a file decodes no frame of its streams: that takes as long as the check itself
+}
 OPEN_FILES = 32  # in the child process, which reads one file at a time
 MP4 = "mp4"
 BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
@@ -165,10 +168,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av  # Here, because `checker.py` imports this module into the run, which decodes nothing.
 
     try:
-        # A container may name other files and addresses: they are not followed.
-        options = {"protocol_whitelist": "file"}
-        undecoded: Any = [{"skip_frame": "all"}] * STREAMS_MAX  # PyAV takes a list of mappings, and declares another
-        with av.open(str(path), options=options, stream_options=undecoded) as container:
+        with av.open(str(path), options=OPTIONS) as container:
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise Undecodable("its codec is unknown")

@@ -130,7 +130,9 @@ class Ledger:
             if path:
                 judge_database(path)
                 create_database(path)
-            self._db = sqlite3.connect(path or ":memory:", 30, isolation_level="IMMEDIATE", check_same_thread=False)
+            self._db = sqlite3.connect(
+                path or ":memory:", timeout=30, isolation_level="IMMEDIATE", check_same_thread=False
+            )
             self._db.row_factory = sqlite3.Row
             self._enter_wal()
             # A killed process loses nothing that it committed. Only a power cut could, which no simulation outlives.
