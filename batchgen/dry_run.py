@@ -171,7 +171,7 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
         search = RepeatSearch(batch_id, service, request.batch.manifest.parent, synced.orphans)
         repeats, beside = compare(connection, search)
         repeated = {repeat.job.id for repeat in repeats}
-        ready = submission.ready(connection, batch_id, now, ALL_JOBS, selected)
+        ready = submission.ready(connection, batch_id, ALL_JOBS, selected)
         pending = [job for job in ready if job.id not in repeated]
         snapshot = Snapshot(
             synced=synced,

@@ -260,7 +260,7 @@ class RepeatCheck:
         """Do with all repeats what a person said. When the newest was bought that only the log knew, if it is kept."""
         context, service, now = self.context, self.context.service, clock.utcnow()
         search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.context.orphans, past)
-        matches: Sequence[Repeat] = await context.database.read(repeats.find, search)
+        matches: Sequence[Repeat] = (await context.database.read(repeats.compare, search))[0]
         if self.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))

@@ -48,16 +48,15 @@ class Runner:
 
     def __init__(self, database: Database, service: Service, spec: RunSpec) -> None:
         self.database, self.spec = database, spec
-        self.batch_id = spec.synced.batch_id
         self.id = uuid4().hex[:12]
-        self.selection = None if spec.selection.is_everything else str(spec.selection)
-        times = GenerationTimes({}, {})
         self.context = RunContext(
-            database, service, self.batch_id, self.id, spec.folder, spec.limits, times, spec.models, spec.terms
+            *(database, service, spec.synced.batch_id, self.id, spec.folder, spec.limits, GenerationTimes({}, {})),
+            models=spec.models,
+            terms=spec.terms,
+            is_worker=spec.is_worker,
+            has_typed_cap=spec.has_typed_cap,
+            waits_for_credits=spec.waits_for_credits,
         )
-        self.context.waits_for_credits = spec.waits_for_credits
-        self.context.is_worker = spec.is_worker
-        self.context.has_typed_cap = spec.has_typed_cap
         self.scheduler = Scheduler(self.context, AT_ONCE)
         self.poller = Poller(self.context, AT_ONCE)
         self.downloader = Downloader(self.context, spec.limits.downloads)
@@ -87,7 +86,8 @@ class Runner:
         with run_lock.lock_held(self.database, self.id, lambda: call_in(loop, self.notify, *self.stages)) as lock:
             self.upkeep.neighbours.own_lock = lock
             host, pid, now = liveness.host_name(), os.getpid(), clock.utcnow()
-            row = (self.id, self.batch_id, host, pid, now, self.selection, self.spec.typed)
+            selection = None if self.spec.selection.is_everything else str(self.spec.selection)
+            row = (self.id, self.context.batch_id, host, pid, now, selection, self.spec.typed)
             await write(leases.begin_run, *row, holds_lock=lock.is_possible)
             lock.record()
             LOG.info("run.started", extra={"run": self.id})

@@ -58,7 +58,7 @@ def selected() -> Selected:
 
 
 def intend(connection: Connection, batch_id: int) -> Any:
-    ready = submission.ready(connection, batch_id, NOON, 8)
+    ready = submission.ready(connection, batch_id, 8)
     (job, *_) = submission.intend(connection, batch_id, RUN, NOON, SOON, "aimlapi", ACCOUNT, ready)
     return job
 
@@ -119,10 +119,10 @@ HOT_QUERIES: dict[str, Query] = {
     "unconfirmed attempts": reconcile,
     "adoption": adopt,
     "held jobs": reconciliation.held_jobs,
-    "ready jobs": lambda c, b: submission.ready(c, b, NOON, 8),
-    "ready jobs of a selection": lambda c, b: submission.ready(c, b, NOON, 8, selected()),
+    "ready jobs": lambda c, b: submission.ready(c, b, 8),
+    "ready jobs of a selection": lambda c, b: submission.ready(c, b, 8, selected()),
     "repeats of a claim": lambda c, b: repeats.paid_meanwhile(c, RepeatSearch(b, "aimlapi", Path(), ()), [1, 2, 3]),
-    "in flight": lambda c, b: in_flight.in_flight(c, "aimlapi", NOON),
+    "in flight": lambda c, b: in_flight.in_flight_by_model(c, "aimlapi", NOON),
     "accepted creates": lambda c, b: in_flight.accepted_times(c, "aimlapi", MODEL, NOON, SOON),
     "any pending": submission.any_pending,
     "any open": lambda c, b: [statistics.any_open(c, b, [state], NOON) for state in STATES],

@@ -83,7 +83,7 @@ class ReviewBatch(Table):
         """Add jobs, and let the service accept them."""
         self.manifest.touch()
         self.sync(*specs) if not self.rows() else self.add(*specs)
-        ready = self.change(submission.ready, self.batch_id, self.now, len(specs))
+        ready = self.change(submission.ready, self.batch_id, len(specs))
         sent = ("aimlapi", ACCOUNT, ready, self.origin)
         intents = self.change(submission.intend, self.batch_id, RUN, self.now, self.now + LEASE, *sent)
         self.at_once(

@@ -123,7 +123,7 @@ class Table:
     # --- moving ---
 
     def intend(self, run_id: str = RUN, capacity: int = 100) -> list[Job]:
-        ready = self.change(submission.ready, self.batch_id, self.now, capacity)
+        ready = self.change(submission.ready, self.batch_id, capacity)
         until = self.now + LEASE
         sent = ("aimlapi", ACCOUNT, ready, self.origin)
         return self.change(submission.intend, self.batch_id, run_id, self.now, until, *sent)

@@ -274,7 +274,7 @@ async def test_nothing_is_judged_by_a_part_of_the_statement(
 def lost_and_sent_again(table: Table) -> Any:
     """A job whose first answer was lost, and that was sent again by order and delivered."""
     table.add(spec("mona"))
-    ready = [replace(job, estimated_usd=USD) for job in table.change(submission.ready, table.batch_id, table.now, 1)]
+    ready = [replace(job, estimated_usd=USD) for job in table.change(submission.ready, table.batch_id, 1)]
     sent = ("aimlapi", ACCOUNT, ready, "")
     (lost,) = table.change(submission.intend, table.batch_id, RUN, table.now, table.now + MINUTE, *sent)
     table.lose(lost)

@@ -223,12 +223,10 @@ def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) 
 
 def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:
     sync(table, 5)
-    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 100) == usd("1.5")
-    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), KNOWN, 2) == usd("0.6")
-    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(max_cost=usd("1")), KNOWN, 100) == usd(
-        "1"
-    )
-    assert table.database.read_now(forecast, table.batch_id, table.now, Terms(), UNKNOWN, 100) == 0
+    assert table.database.read_now(forecast, table.batch_id, Terms(), KNOWN, 100) == usd("1.5")
+    assert table.database.read_now(forecast, table.batch_id, Terms(), KNOWN, 2) == usd("0.6")
+    assert table.database.read_now(forecast, table.batch_id, Terms(max_cost=usd("1")), KNOWN, 100) == usd("1")
+    assert table.database.read_now(forecast, table.batch_id, Terms(), UNKNOWN, 100) == 0
 
 
 def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:

@@ -205,7 +205,7 @@ def test_a_run_that_had_begun_sends_nothing_any_more(table: Table, new_table: Ne
     table.sync("mona")
     long_ago = table.now - 10 * MINUTE
     table.change(leases.begin_run, "0123456789ab", table.batch_id, "elsewhere", 1, long_ago)
-    chosen = table.change(submission.ready, table.batch_id, table.now, 1)
+    chosen = table.change(submission.ready, table.batch_id, 1)
     copy(table.database, new_table("sqlite"))
     sent = ("aimlapi", "0badcafe", chosen, "")
     with pytest.raises(UsageError, match="was moved to"):

@@ -20,7 +20,7 @@ from tests.table import ACCOUNT, HOUR, LEASE, MODEL, RUN, SECOND, Table, spec
 
 
 def in_flight_at(table: Table, now: datetime) -> int:
-    return table.database.read_now(in_flight.in_flight, "aimlapi", now)
+    return sum(c.total for c in table.database.read_now(in_flight.in_flight_by_model, "aimlapi", now).values())
 
 
 def test_the_highest_priority_goes_first_then_the_manifest_s_order(table: Table) -> None:
@@ -124,7 +124,7 @@ def test_in_flight_counts_what_the_service_may_be_working_on(table: Table, state
     table.bring(state)
     counted = {State.SUBMITTING, State.UNCONFIRMED, State.GENERATING}
     assert in_flight_at(table, table.now) == (1 if state in counted else 0)
-    assert table.database.read_now(in_flight.in_flight, "simulator", table.now) == 0
+    assert table.database.read_now(in_flight.in_flight_by_model, "simulator", table.now) == {}
 
 
 def test_late_generations_and_held_attempts_take_no_capacity(table: Table) -> None:
@@ -188,7 +188,7 @@ path, worker, what = sys.argv[1].split("|")
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 until = now + timedelta(minutes=5)
 def submit(connection):
-    ready = submission.ready(connection, 1, now, 3)
+    ready = submission.ready(connection, 1, 3)
     return submission.intend(connection, 1, worker, now, until, "aimlapi", "0badcafe", ready)
 with Database(path) as database:
     print("ready", flush=True); sys.stdin.readline()

@@ -214,7 +214,7 @@ class JobTableMachine(RuleBasedStateMachine):
     @rule(worker=workers, capacity=st.integers(1, 3), accepts=st.sampled_from([True, True, False]))
     def claim_and_send(self, worker: str, capacity: int, accepts: bool) -> None:
         """What the service makes of a request is settled when it arrives there; who learns of it, and when, is not."""
-        chosen = self.change(submission.ready, self.batch_id, self.now, capacity)
+        chosen = self.change(submission.ready, self.batch_id, capacity)
         until = self.now + LEASE
         sent = self.change(submission.intend, self.batch_id, worker, self.now, until, "aimlapi", ACCOUNT, chosen)
         self.hands[worker].sent += sent

@@ -68,7 +68,7 @@ def select(table: Table, **options: object) -> Selected:
 
 def ready(table: Table, of_run: Selected | None, capacity: int = 100, barred: tuple[str, ...] = ()) -> list[str]:
     names = {row.id: row.key for row in table.rows()}
-    chosen = table.change(submission.ready, table.batch_id, table.now, capacity, of_run, barred)
+    chosen = table.change(submission.ready, table.batch_id, capacity, of_run, barred)
     return [names[candidate.id] for candidate in chosen]
 
 
@@ -101,7 +101,7 @@ def test_selected_jobs_are_sent_in_their_order_within_the_capacity(table: Table,
 
 def send(table: Table, of_run: Selected, worker: str) -> list[str]:
     """One run sends all that it may."""
-    chosen = table.change(submission.ready, table.batch_id, table.now, 100, of_run)
+    chosen = table.change(submission.ready, table.batch_id, 100, of_run)
     until = table.now + LEASE
     sent = table.change(submission.intend, table.batch_id, worker, table.now, until, "aimlapi", ACCOUNT, chosen)
     return [job.key for job in sent]

@@ -359,7 +359,7 @@ def test_a_generation_of_a_released_attempt_still_belongs_to_it(table: Table) ->
 def test_two_accounts_may_have_the_same_generation_id(table: Table) -> None:
     table.bring(State.GENERATING, "lisa")
     table.sync("lisa", "mona")
-    chosen = table.change(submission.ready, table.batch_id, table.now, 1)
+    chosen = table.change(submission.ready, table.batch_id, 1)
     until = table.now + LEASE
     (job,) = table.change(submission.intend, table.batch_id, RUN, table.now, until, "aimlapi", "another", chosen)
     assert table.accept(job, "g-lisa")

@@ -141,7 +141,7 @@ async def test_where_no_charge_is_told_the_estimate_counts(
     table: Table, clock: Clock, answer: Decimal | None, cost: Decimal, source: ChargeSource
 ) -> None:
     table.sync("mona")
-    (candidate,) = table.change(submission.ready, table.batch_id, NOON, 1)
+    (candidate,) = table.change(submission.ready, table.batch_id, 1)
     estimated = [replace(candidate, estimated_usd=Decimal("0.5"))]
     (job,) = table.change(submission.intend, table.batch_id, RUN, NOON, NOON + LEASE, "aimlapi", ACCOUNT, estimated)
     table.accept(job)

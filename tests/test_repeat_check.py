@@ -356,7 +356,7 @@ def renamed(table: Table) -> tuple[list[Repeat], Adopter]:
     """A delivered job under a new name, as a run has seen it, which is about to keep it."""
     table.bring(State.DONE, "mona")
     synced = table.sync(replace(spec("mona"), key="lisa", output="lisa.mp4"))
-    matches = table.change(repeats.find, RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans))
+    matches, _ = table.change(repeats.compare, RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans))
     assert [str(repeat) for repeat in matches] == ["lisa: paid for as job mona of batch spring (done)"]
     return matches, Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
 

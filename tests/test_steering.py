@@ -152,7 +152,7 @@ async def test_the_jobs_that_a_person_prioritizes_go_first_whatever_a_manifest_s
 
     def order(selection: Selection | None = None) -> str:
         selected = table.database.read_now(select_jobs, table.batch_id, selection) if selection else None
-        ready = table.database.read_now(submission.ready, table.batch_id, table.now, 9, selected)
+        ready = table.database.read_now(submission.ready, table.batch_id, 9, selected)
         keys = {row.id: row.key for row in table.rows()}
         return " ".join(keys[job.id] for job in ready)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -63,9 +63,9 @@ class OpenRun:
     """The newest event in the table before the run."""
     elsewhere: list[Blocker]
     """The jobs that were sent to another address, for which the run does not ask."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
     """What may go wrong although the manifest is valid."""
-    hooks: RunHooks = field(default_factory=RunHooks)
+    hooks: RunHooks
     """What the run calls outside."""
 
     async def run(self) -> Ending:
@@ -76,15 +76,14 @@ class OpenRun:
 @asynccontextmanager
 async def open_run(path: Path, options: RunOptions) -> AsyncIterator[OpenRun]:
     """Everything that a run needs. Raises `ManifestInvalid`, `AccountError`, `ManifestChanged`, `StorageError`."""
+    location = batches.table_location(options.get("db"), path)
     with ExitStack() as stack:
         database, manifest = open_manifest(path, options, stack, patience=None)
         hooks = hooks_of(options, path)
         stack.callback(hooks.release)
         account = read_account(plugin(manifest.service).variables, manifest.folder)
         # A table is made only now: a wrong manifest or a missing key leaves nothing behind.
-        database = database or stack.enter_context(
-            Database(batches.table_location(options.get("db"), path), patience=None)
-        )
+        database = database or stack.enter_context(Database(location, patience=None))
         spec = await prepare_run(database, manifest, options)
         warnings = (*manifest.warnings, *spec.synced.warnings)
         last_event = await database.read(statistics.last_event)
@@ -99,11 +98,10 @@ async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
     What a person says of repeats is done for those that the table knows; a worker asks about those that only the log
     of the service has. Raises `ManifestInvalid`, `ManifestChanged`, `StorageError`.
     """
+    location = batches.table_location(options.get("db"), path)
     with ExitStack() as stack:
         database, manifest = open_manifest(path, options, stack, patience=None)
-        database = database or stack.enter_context(
-            Database(batches.table_location(options.get("db"), path), patience=None)
-        )
+        database = database or stack.enter_context(Database(location, patience=None))
         spec = await prepare_run(database, manifest, options)
         if spec.on_changed != "refuse":
             await database.write(settle_known, spec, clock.utcnow())
@@ -113,7 +111,7 @@ async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
 def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     """Do with the repeats that the job table knows what a person said."""
     synced, service = spec.synced, spec.batch.service
-    matches = repeats.find(connection, RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans))
+    matches, _ = repeats.compare(connection, RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans))
     adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
     said = takeover.said_of(matches, spec.on_changed, synced.redone)
     takeover.settle(connection, matches, spec.folder, adopter, said)
@@ -159,12 +157,7 @@ def simulated_name(batch: str) -> str:
 
 def batch_of(manifest: Manifest) -> Batch:
     """The identity of a manifest in the job table."""
-    return Batch(
-        name=manifest.batch,
-        service=manifest.service,
-        manifest=manifest.path.absolute(),
-        sha256=manifest.sha256,
-    )
+    return Batch(manifest.batch, manifest.service, manifest.path.absolute(), manifest.sha256)
 
 
 async def read_digests(database: Database, manifest: Manifest) -> FileDigests:

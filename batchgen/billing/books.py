@@ -15,27 +15,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from batchgen.billing.queries import (
-    ABSENT,
-    BILL,
-    FORGET_SETTLEMENTS,
-    FROM_LOG,
-    FROM_TABLE,
-    GUESS,
-    INDEXES,
-    INSERT_ATTEMPT,
-    INSERT_TRANSACTION,
-    OPEN_ITEMS,
-    ROWS,
-    SCHEMA,
-    SET_SETTLEMENT,
-    SET_STRANGER,
-    STRANGERS,
-    SUMS,
-    TALLY,
-    TO_COME,
-    UNCLAIMED,
-)
+from batchgen.billing import queries
 from batchgen.billing.settlements import (
     CHARGE_LAG,
     Assessment,
@@ -87,7 +67,7 @@ class Books:
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.create_function("digits_of", 1, lambda request: request and digits_of(request), deterministic=True)
-        self._db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {SCHEMA}")
+        self._db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {queries.SCHEMA}")
 
     def __enter__(self) -> Books:
         return self
@@ -99,14 +79,14 @@ class Books:
 
     def add_transactions(self, rows: Iterable[Transaction]) -> None:
         values = ((text(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
-        self._insert(INSERT_TRANSACTION, values)
+        self._insert(queries.INSERT_TRANSACTION, values)
 
     def forget_transactions(self) -> None:
         """The statement is read again from its first page."""
         self._db.execute("DELETE FROM transactions")
 
     def add_attempts(self, rows: Iterable[Row[Any]]) -> None:
-        self._insert(INSERT_ATTEMPT, map(attempt_values, rows))
+        self._insert(queries.INSERT_ATTEMPT, map(attempt_values, rows))
 
     def forget_attempts(self) -> None:
         """The attempts have changed and are read again."""
@@ -115,7 +95,7 @@ class Books:
     def take_costs_for_charges(self) -> None:
         """The service lists no charges: the costs of the attempts stand for them."""
         self.forget_transactions()
-        self._db.execute(FROM_TABLE)
+        self._db.execute(queries.FROM_TABLE)
 
     def add_others(self, rows: Iterable[Row[Any]]) -> None:
         self._insert("INSERT OR IGNORE INTO others VALUES (?, ?)", map(tuple, rows))
@@ -136,34 +116,33 @@ class Books:
 
         `log_fault` says why the log was not read to its end; "" if it was.
         """
-        self._db.executescript(INDEXES)
-        self._db.executescript(f"{FORGET_SETTLEMENTS}; {FROM_LOG}; {UNCLAIMED};")
-        for rows in self._read(STRANGERS):
+        self._db.executescript(queries.INDEXES)
+        self._db.executescript(f"{queries.FORGET_SETTLEMENTS}; {queries.FROM_LOG}; {queries.UNCLAIMED};")
+        for rows in self._read(queries.STRANGERS):
             strangers = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
-            self._insert(SET_STRANGER, (stranger_values(assessment, row) for assessment, row in strangers))
+            self._insert(queries.SET_STRANGER, (stranger_values(assessment, row) for assessment, row in strangers))
         # Afterwards: a charge that nobody else made may be that of an attempt whose answer was lost.
-        for rows in self._read(SUMS):
+        for rows in self._read(queries.SUMS):
             attempts = ((judge(billed(row), now, log_fault), row["id"]) for row in rows)
-            self._insert(
-                SET_SETTLEMENT, ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
-            )
-        self._db.execute(GUESS)
+            values = ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
+            self._insert(queries.SET_SETTLEMENT, values)
+        self._db.execute(queries.GUESS)
 
     # --- results ---
 
     def tally(self) -> dict[Settlement, Tally]:
         """How many attempts, and charges without one, have each settlement, and what they were charged."""
-        rows = self._db.execute(TALLY)
+        rows = self._db.execute(queries.TALLY)
         numbers = {Settlement(row["settlement"]): Tally(row["number"], usd(row["nanousd"])) for row in rows}
         return {settlement: numbers[settlement] for settlement in Settlement if settlement in numbers}
 
     def rows(self) -> Iterator[sqlite3.Row]:
         """A row for each transaction, and for each attempt or logged request without one, by time."""
-        return self._db.execute(ROWS)
+        return self._db.execute(queries.ROWS)
 
     def open_items(self) -> Iterator[OpenItem]:
         """What does not close, by settlement and then by time."""
-        for row in self._db.execute(OPEN_ITEMS):
+        for row in self._db.execute(queries.OPEN_ITEMS):
             at = datetime.fromisoformat(row["at"])
             charged = None if row["charged"] is None else usd(row["charged"])
             expected = None if row["expected"] is None else usd(row["expected"])
@@ -172,7 +151,7 @@ class Books:
 
     def bill(self) -> Iterator[list[BilledCharge]]:
         """What the account was charged for attempts that the table has otherwise, some at a time."""
-        for rows in self._read(BILL):
+        for rows in self._read(queries.BILL):
             yield [
                 BilledCharge(row["id"], row["generation"], usd(row["net"]), Settlement(row["settlement"]).shows_price)
                 for row in rows
@@ -180,7 +159,7 @@ class Books:
 
     def absent(self) -> list[int]:
         """The row ids of attempts whose answer was lost, and that the service never had."""
-        return [row["id"] for row in self._db.execute(ABSENT)]
+        return [row["id"] for row in self._db.execute(queries.ABSENT)]
 
     def uncollected(self) -> list[str]:
         """The keys of the jobs that were charged and are not delivered."""
@@ -189,7 +168,7 @@ class Books:
 
     def to_come(self) -> int:
         """How many jobs were charged and are not delivered, and are still brought to their end."""
-        return int(self._db.execute(TO_COME).fetchone()["number"])
+        return int(self._db.execute(queries.TO_COME).fetchone()["number"])
 
     # --- the database ---
 

@@ -49,7 +49,7 @@ class Collector(Runner):
 
     async def can_advance(self) -> bool:
         states = [state for state in self.context.advanceable_states() if state.is_active]
-        return await self.database.read(any_in, states, self.batch_id, self.keys)
+        return await self.database.read(any_in, states, self.context.batch_id, self.keys)
 
 
 def any_in(connection: Connection, states: Collection[State], batch_id: int, keys: Collection[str]) -> bool:

@@ -19,22 +19,20 @@ def runs_at_work(database: Database, batch_id: int) -> list[str]:
     return sorted(leases.live_runs(database, batch_id))
 
 
-def show_change(database: Database, batch: StoredBatch, lines: list[str], *, as_json: bool, hint: str = "") -> None:
+def show_change(database: Database, batch: StoredBatch, lines: list[str], *, as_json: bool) -> None:
     """Print what a command has changed, and who acts on it."""
     runs = runs_at_work(database, batch.id)
     if as_json:
-        show_json(database, batch, runs, hint)
+        show_json(database, batch, runs)
         return
     print_lines(*lines)
     print_lines(runs_line(len(runs)), err=True)
 
 
-def show_json(database: Database, batch: StoredBatch, runs: list[str], hint: str = "") -> None:
+def show_json(database: Database, batch: StoredBatch, runs: list[str]) -> None:
     """Print the event `settings`."""
     in_force: InForce = database.read_now(read_in_force, batch.id, runs)
-    hint, command = (
-        (hint, None) if hint or not in_force.pause else ("resume the batch", options.command_to_type("resume"))
-    )
+    hint, command = ("resume the batch", options.command_to_type("resume")) if in_force.pause else ("", None)
     print_json(settings_json(batch.name, in_force, len(runs), hint, command))
 
 

@@ -39,11 +39,6 @@ def in_flight_by_model(connection: Connection, service: str, now: datetime) -> d
     return counts
 
 
-def in_flight(connection: Connection, service: str, now: datetime) -> int:
-    """How many requests and generations of all models the service may be working on."""
-    return sum(count.total for count in in_flight_by_model(connection, service, now).values())
-
-
 def accepted_times(
     connection: Connection, service: str, model: str, since: datetime, until: datetime
 ) -> list[datetime]:

@@ -143,7 +143,7 @@ def wake_waiting(connection: Connection, batch_id: int, now: datetime, origin: s
     Pauses of the whole service are in the table `limits` (`limits/rate.py`).
     """
     free = (jobs.c.batch_id == batch_id, jobs.c.leased_by.is_(None))
-    retried = jobs.c.state.in_([State.PENDING, State.DOWNLOADING, State.UNCONFIRMED])
+    retried = jobs.c.state.in_([State.DOWNLOADING, State.UNCONFIRMED])
     connection.execute(update(jobs).where(*free, retried, jobs.c.next_at > now).values(next_at=now, failures=0))
     # A generation that goes as planned keeps its next poll. Its failures stay: "finished, without a video" counts them.
     is_late = select(attempts.c.id).where(attempts.c.id == jobs.c.attempt_id, attempts.c.deadline_at <= now).exists()

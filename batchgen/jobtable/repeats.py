@@ -114,11 +114,6 @@ def refusal(repeats: Sequence[Repeat]) -> str:
     )
 
 
-def find(connection: Connection, search: RepeatSearch) -> list[Repeat]:
-    """The repeats among the pending jobs, in the manifest's order."""
-    return compare(connection, search)[0]
-
-
 def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat], list[str]]:
     """The repeats among the pending jobs, in the manifest's order; and the keys of the others at whose output the clip
     of a job lies: theirs is delivered beside it.
@@ -200,8 +195,7 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
         claimed.update(connection.execute(BY_GENERATION, {"ids": chunk, "at_service": search.service}).scalars())
     generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
     # The newest first: where a person paid for a request once more, the older generation was not what was wanted.
-    newest = sorted(search.past, key=lambda past: past.accepted_at, reverse=True)
-    for past in sorted(newest, key=lambda past: not past.is_certain):
+    for past in sorted(search.past, key=lambda past: (past.is_certain, past.accepted_at), reverse=True):
         digits = digits_of(past.client_request_id)
         if digits and not claimed & {past.client_request_id, past.generation_id}:
             generations[digits][past.generation_id] = past

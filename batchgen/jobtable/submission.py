@@ -23,7 +23,7 @@ from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs
 from batchgen.jobtable.selection import Selected
-from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, Increment, change_state, guarded_update
+from batchgen.jobtable.transition import INSERT_EVENT, AnyJob, change_state, guarded_update
 from batchgen.services.outcomes import Accepted, Blocked, NotSent, Rejected, Throttled, Unknown, explain
 
 
@@ -51,7 +51,6 @@ class Candidate:
 def ready(
     connection: Connection,
     batch_id: int,
-    now: datetime,
     capacity: int,
     selected: Selected | None = None,
     barred: Collection[str] = (),
@@ -61,7 +60,7 @@ def ready(
     Only those that are `selected`, where a run may not send every job; none of a model in `barred`.
     """
     statement = READY.where(jobs.c.model.not_in(barred)) if barred else READY
-    params = {"in_batch": batch_id, "now": now, "capacity": capacity}
+    params = {"in_batch": batch_id, "capacity": capacity}
     if selected is None:
         return [Candidate(*row) for row in connection.execute(statement, params)]
     candidates: list[Candidate] = []
@@ -209,15 +208,12 @@ def returned(
     job: Job,
     outcome: NotSent | Throttled | Blocked,
     now: datetime,
-    next_at: datetime | None = None,
 ) -> bool:
     """Not accepted, and not the job's fault: back to pending."""
     status = None if isinstance(outcome, NotSent) else outcome.http_status
     name = {NotSent: Outcome.NOT_SENT, Throttled: Outcome.THROTTLED, Blocked: Outcome.BLOCKED}[type(outcome)]
     decide(connection, job, name, now, http_status=status, error=outcome.reason)
-    failures = Increment(isinstance(outcome, NotSent))
-    waiting: dict[str, Any] = {"attempt_id": None, "next_at": next_at, "failures": failures}
-    return leave(connection, job, State.PENDING, now, detail=outcome.reason, **waiting)
+    return leave(connection, job, State.PENDING, now, detail=outcome.reason, attempt_id=None)
 
 
 def outdated(connection: Connection, job: Job, fingerprint: str, now: datetime) -> bool:
@@ -252,7 +248,6 @@ READY = (
     .where(
         jobs.c.batch_id == bindparam("in_batch"),
         jobs.c.state == State.PENDING,
-        jobs.c.next_at.is_(None) | (jobs.c.next_at <= bindparam("now", type_=jobs.c.next_at.type)),
     )
     .order_by(jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
     .limit(bindparam("capacity"))

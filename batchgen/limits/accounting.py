@@ -73,12 +73,12 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
 
 
 async def warn_of_balance(
-    database: Database, balance: Decimal | None, batch_id: int, terms: Terms, prices: PriceList, now: datetime
+    database: Database, balance: Decimal | None, batch_id: int, terms: Terms, prices: PriceList
 ) -> str:
     """A warning where the pending jobs are expected to cost more than the account has (USD); else empty."""
     if balance is None or not prices.listed:
         return ""
-    cost = await database.read(budget.forecast, batch_id, now, terms, prices, FORECAST_JOBS)
+    cost = await database.read(budget.forecast, batch_id, terms, prices, FORECAST_JOBS)
     if balance >= cost:
         return ""
     return f"the account has {amount_text(balance)} USD left; the pending jobs are expected to cost {amount_text(cost)}"

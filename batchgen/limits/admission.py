@@ -101,16 +101,14 @@ class Admission:
 
     def capacity(self, connection: Connection, now: datetime, most: int) -> Capacity:
         """How many requests may be submitted now, at most `most`."""
-        counts: dict[str, InFlight] = {}
+        counts = in_flight.in_flight_by_model(connection, self.service, now)
         in_flight_limit = MOST_IN_FLIGHT if self.queues else self.limits.in_flight
         if not isinstance(in_flight_limit, str):
-            most = min(most, in_flight_limit - in_flight.in_flight(connection, self.service, now))
+            most = min(most, in_flight_limit - sum(count.total for count in counts.values()))
         if most <= 0:
             return Capacity(0)
         allowance = rate.allowed(connection, self.service_key, self.per_minute, most, now)
         number, self.backing_off = allowance.number, allowance.backing_off
-        if number and (self.learns or self.backing_off):
-            counts = in_flight.in_flight_by_model(connection, self.service, now)
         if number and self.backing_off:
             number = 1 - sum(count.on_wire for count in counts.values())
             if number <= 0:

@@ -84,7 +84,7 @@ def choose(
     """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
     model in `full_models`."""
     pending = submission.ready(
-        connection, batch_id, now, capacity + LOOKAHEAD * bool(terms.until), terms.selected, full_models
+        connection, batch_id, capacity + LOOKAHEAD * bool(terms.until), terms.selected, full_models
     )
     in_time = [job for job in pending if not terms.until or now + times.p90(*job.kind) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
@@ -134,11 +134,9 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
     return ""
 
 
-def forecast(
-    connection: Connection, batch_id: int, now: datetime, terms: Terms, prices: PriceList, most: int
-) -> Decimal:
+def forecast(connection: Connection, batch_id: int, terms: Terms, prices: PriceList, most: int) -> Decimal:
     """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
-    pending = submission.ready(connection, batch_id, now, most, terms.selected)
+    pending = submission.ready(connection, batch_id, most, terms.selected)
     cost = sum((priced(job, prices).estimated_usd or Decimal(0) for job in pending), Decimal(0))
     if terms.max_cost is None:
         return cost

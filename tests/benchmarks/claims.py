@@ -49,7 +49,7 @@ def by_batchgen(url: str) -> None:
 
 def claim_one(connection: Connection) -> int:
     now = clock.utcnow()
-    ready = submission.ready(connection, BATCH, now, 1)
+    ready = submission.ready(connection, BATCH, 1)
     until = now + timedelta(minutes=5)
     return len(submission.intend(connection, BATCH, "run", now, until, "aimlapi", "a", ready))
 
