@@ -65,7 +65,8 @@ class RunResult:
 def is_any_open(connection: Connection, context: RunContext, choose: Choose, now: datetime) -> bool:
     """Whether the run can still bring a job forward."""
     states = context.advanceable_states()
-    if State.PENDING in states and context.heed(connection).terms(context.terms).any:
+    context.heed(connection)
+    if State.PENDING in states and context.terms_in_force.any:
         choice = choose(connection, now, 1)
         # While a batch is paused, a person may be about to raise what holds its jobs back.
         if choice.chosen or (choice.hold and context.steering.pause):

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -120,10 +120,6 @@ class Runner:
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow(), message)
                 lock.stays = not self.database.is_in_place()
-
-    def replace_models(self, models: Sequence[str]) -> None:
-        """Take up the models of jobs that were enrolled since the run began."""
-        self.context.models = self.scheduler.admission.models = models
 
     async def prepare(self) -> None:
         """Begin with the prices and the generation times that the table has."""

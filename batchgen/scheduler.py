@@ -22,7 +22,7 @@ from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
 from batchgen.limits.admission import Admission, Admitted
-from batchgen.limits.budget import Choice, Terms
+from batchgen.limits.budget import Choice
 from batchgen.services.base import LocalFile, Submission
 from batchgen.services.outcomes import (
     Accepted,
@@ -49,7 +49,7 @@ class Scheduler(Stage):
     def __init__(self, context: RunContext, at_once: int) -> None:
         super().__init__(context, at_once)
         service = context.service
-        self.admission = Admission(service, context.limits, context.models)
+        self.admission = Admission(service, context.limits)
         self.failures = 0
         self.not_found: dict[str, Blocked] = {}
         """Models for which the address answers "not found", while it has never accepted anything."""
@@ -95,14 +95,14 @@ class Scheduler(Stage):
         # Another program may have locked the table meanwhile, and an intent must not be older than its request.
         now = max(now, clock.utcnow())
         # The settings are read in this transaction, so that two runs never claim by two different values.
-        steering = context.heed(connection)
-        if steering.pause:
+        context.heed(connection)
+        if context.steering.pause:
             return [], None
-        if steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
+        if context.steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
             context.hold = COMPARING
             return [], None
-        self.admission.follow(steering.limits(context.limits))
-        capacity = self.admission.capacity(connection, now, most)
+        self.admission.follow(context.limits_in_force)
+        capacity = self.admission.capacity(connection, context.models, now, most)
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
@@ -111,7 +111,7 @@ class Scheduler(Stage):
         if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
             self.not_found.clear()
         barred = {*capacity.full_models, *self.not_found}
-        choice = self.choose_within(steering.terms(context.terms), connection, now, capacity.number, barred)
+        choice = self.choose_in_force(connection, now, capacity.number, barred)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
             context.blocked = context.blocked or next(iter(self.not_found.values()))
@@ -142,17 +142,17 @@ class Scheduler(Stage):
             raise ManifestChanged(repeats.refusal(bought))
 
     def choose(self, connection: Connection, now: datetime, capacity: int) -> Choice:
-        """Choose the pending jobs that keep to the terms in force."""
-        terms = self.context.heed(connection).terms(self.context.terms)
-        return self.choose_within(terms, connection, now, capacity)
+        """Choose the pending jobs that keep to the terms that a person has set by now."""
+        self.context.heed(connection)
+        return self.choose_in_force(connection, now, capacity)
 
-    def choose_within(
-        self, terms: Terms, connection: Connection, now: datetime, capacity: int, full_models: Collection[str] = ()
+    def choose_in_force(
+        self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()
     ) -> Choice:
-        """Choose the pending jobs that keep to these terms."""
-        context, service = self.context, self.context.service.name
+        """Choose the pending jobs that keep to the terms in force, of no model in `barred`."""
+        context, terms, service = self.context, self.context.terms_in_force, self.context.service.name
         prices, times = context.prices, context.times
-        return budget.choose(connection, context.batch_id, service, now, capacity, terms, prices, times, full_models)
+        return budget.choose(connection, context.batch_id, service, now, capacity, terms, prices, times, barred)
 
     async def submit(self, job: Job, admitted: Admitted) -> None:
         """Send one create request, from its committed intent to its recorded outcome."""

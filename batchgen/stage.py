@@ -168,11 +168,9 @@ class RunContext:
     def terms_in_force(self) -> Terms:
         return self.steering.terms(self.terms)
 
-    def heed(self, connection: Connection) -> Steering:
-        """Read what a person has set. A transaction that claims acts on what this returns, and on nothing older."""
-        steering = read_steering(connection, self.batch_id)
-        self.follow(steering)
-        return steering
+    def heed(self, connection: Connection) -> None:
+        """Read what a person has set. A transaction that claims does this first, so that it acts on nothing older."""
+        self.follow(read_steering(connection, self.batch_id))
 
     def follow(self, steering: Steering) -> None:
         """Take over what a person has set, and the cap of a manifest that was enrolled again: its jobs are sent by this

@@ -204,7 +204,7 @@ async def test_refusals_of_one_moment_count_once(table: Table, clock: Clock) -> 
 def bring_in_flight(table: Table, number: int) -> Admission:
     for index in range(number):
         table.bring(State.GENERATING, f"g{index}")
-    return Admission(ScriptedService(), BOTH_AUTO, (MODEL,))
+    return Admission(ScriptedService(), BOTH_AUTO)
 
 
 def test_an_answer_that_comes_after_the_pause_counts_with_the_refusal_that_began_it(table: Table) -> None:
@@ -331,11 +331,11 @@ from tests.scripted import ScriptedService
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
 with Database(sys.argv[1]) as database:
     print("ready", flush=True); sys.stdin.readline()
-    admission = Admission(ScriptedService(), Limits(submits_per_minute=AUTO, in_flight=AUTO), ("MODEL",))
+    admission = Admission(ScriptedService(), Limits(submits_per_minute=AUTO, in_flight=AUTO))
     refusal = Throttled("429", limit=Limit.IN_FLIGHT)
     for step in range(40):
         now = noon + timedelta(seconds=step)
-        database.write_now(admission.capacity, now, 3)
+        database.write_now(admission.capacity, ("MODEL",), now, 3)
         database.write_now(admission.refused, "MODEL", Admitted(noon), refusal, now)
 """.replace("MODEL", MODEL)
 
@@ -361,7 +361,7 @@ async def test_of_a_service_that_queues_whatever_is_sent_no_number_in_flight_is_
 
 
 def test_named_limits_learn_nothing(table: Table) -> None:
-    admission = Admission(ScriptedService(), Limits(), (MODEL,))
+    admission = Admission(ScriptedService(), Limits())
     table.change(admission.refused, MODEL, Admitted(NOON), FULL, NOON)
     table.change(admission.accepted, MODEL, Admitted(NOON), NOON)
     assert table.database.read_now(rate.learned_by_model, "aimlapi", NOON - timedelta(days=999)) == {}

@@ -48,8 +48,8 @@ OUTCOMES: list[tuple[SubmitOutcome, State, Outcome, dict[str, Any]]] = [
     ),
     (Rejected("400: no", 400), State.FAILED, Outcome.REJECTED, {"error": "400: no", "error_class": "parameter"}),
     (Unknown("cut"), State.UNCONFIRMED, Outcome.UNCONFIRMED, {"next_at": NOON + FIRST_LOOK_UP, "error": "cut"}),
-    (NotSent("no route"), State.PENDING, Outcome.NOT_SENT, {"attempt_id": None, "failures": 1}),
-    (Throttled("429: slow"), State.PENDING, Outcome.THROTTLED, {"attempt_id": None, "failures": 0}),
+    (NotSent("no route"), State.PENDING, Outcome.NOT_SENT, {"attempt_id": None}),
+    (Throttled("429: slow"), State.PENDING, Outcome.THROTTLED, {"attempt_id": None}),
     (Blocked(Trouble.AUTH, "401: key", 401), State.PENDING, Outcome.BLOCKED, {"attempt_id": None, "error": None}),
     (Blocked(Trouble.CREDITS, "403: empty", 403), State.PENDING, Outcome.BLOCKED, {"attempt_id": None}),
 ]

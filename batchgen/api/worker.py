@@ -240,7 +240,7 @@ class Worker:
         if self.runs.get(batch.id) is not run or run.runner.over.is_set():
             return  # The next run takes it up.
         run.absent = absent
-        run.runner.replace_models(models)
+        context.models = models
         if context.terms.selected:
             context.terms.selected.replace(ids)
         run.batch = batch

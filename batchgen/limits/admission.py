@@ -65,8 +65,8 @@ class Capacity:
 class Admission:
     """Holds the submits of a run to the limits of one service and account."""
 
-    def __init__(self, service: Service, limits: Limits, models: Sequence[str]) -> None:
-        self.service, self.account, self.models = service.name, service.account, models
+    def __init__(self, service: Service, limits: Limits) -> None:
+        self.service, self.account = service.name, service.account
         self.features = service.features
         self.service_key = LimitKey(self.service, LimitKind.SUBMITS)
         self.backing_off = False
@@ -99,7 +99,7 @@ class Admission:
         if self.learns_rate:
             rate.store(connection, self.key(LimitKind.SUBMITS, model), learned.rate, now)
 
-    def capacity(self, connection: Connection, now: datetime, most: int) -> Capacity:
+    def capacity(self, connection: Connection, models: Sequence[str], now: datetime, most: int) -> Capacity:
         """How many requests may be submitted now, at most `most`."""
         counts = in_flight.in_flight_by_model(connection, self.service, now)
         in_flight_limit = MOST_IN_FLIGHT if self.queues else self.limits.in_flight
@@ -114,14 +114,19 @@ class Admission:
             if number <= 0:
                 return Capacity(0)
         capacity = Capacity(number, allowance.next_at, allowance.pause_reason)
-        return self.capacity_by_model(connection, now, capacity, counts) if number and self.learns else capacity
+        return self.capacity_by_model(connection, models, now, capacity, counts) if number and self.learns else capacity
 
     def capacity_by_model(
-        self, connection: Connection, now: datetime, capacity: Capacity, counts: dict[str, InFlight]
+        self,
+        connection: Connection,
+        models: Sequence[str],
+        now: datetime,
+        capacity: Capacity,
+        counts: dict[str, InFlight],
     ) -> Capacity:
         """How much of `capacity` the learned limits allow each model."""
         by_model, rate_limited, times = {}, set(), [capacity.next_at]
-        for model in self.models:
+        for model in models:
             learned, count = self.learned(connection, model), counts.get(model, InFlight())
             number = capacity.number
             if self.learns_in_flight:
