@@ -165,18 +165,20 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
     """Sync the manifest, read the table, and roll the sync back."""
     service = request.batch.service
     with connection.begin_nested() as savepoint:
-        synced = sync.sync_manifest(connection, request.batch, request.specs, now, "keep", request.digests)
+        synced = sync.sync_manifest(
+            connection, request.batch, request.specs, now, digests=request.digests, is_trial=True
+        )
         batch_id = synced.batch_id
         selected = selection.select_jobs(connection, batch_id, request.selection)
-        search = RepeatSearch(batch_id, service, request.batch.manifest.parent, synced.orphans)
-        repeats, beside = compare(connection, search)
-        repeated = {repeat.job.id for repeat in repeats}
+        folder = request.batch.manifest.parent
+        compared = compare(connection, RepeatSearch(batch_id, service, folder, synced.orphans, selected=selected))
+        repeated = {repeat.job.id for repeat in compared.repeats}
         ready = submission.ready(connection, batch_id, ALL_JOBS, selected)
         pending = [job for job in ready if job.id not in repeated]
         snapshot = Snapshot(
             synced=synced,
-            repeats=repeats,
-            beside=beside,
+            repeats=compared.repeats,
+            beside=compared.beside,
             states=statistics.batch_summary(connection, batch_id, now).counts,
             pending=pending,
             prompts=first_prompts(connection, pending),

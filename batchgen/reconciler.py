@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.catalogue.wording import plural
 from batchgen.jobs import ErrorClass, Job, State
-from batchgen.jobtable import leases, reconciliation, repeats, submission, takeover
+from batchgen.jobtable import leases, reconciliation, repeats, settings, submission, takeover
 from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
 from batchgen.jobtable.sync import SyncResult
@@ -109,8 +109,17 @@ class Reconciler(Stage):
         return Search(began_at, retry_after=answer.retry_after)
 
     def decide_all(self, connection: Connection, jobs: Sequence[Job], search: Search, now: datetime) -> None:
+        """Decide each of these jobs.
+
+        One that was sent before this run, and is pending again, was not compared with what was paid for: where the
+        table is an older copy, it may have been bought since.
+        """
+        context = self.context
         for job in jobs:
             self.decide(connection, job, search, now)
+        earlier = [job.id for job in jobs if job.attempt.intent_at < context.began_at]
+        if submission.any_pending(connection, context.batch_id, earlier):
+            settings.compare_again(connection, context.batch_id, now)
 
     def decide(self, connection: Connection, job: Job, search: Search, now: datetime) -> None:
         """What the service says of one attempt: accepted, failed there, or not known yet."""
@@ -202,10 +211,10 @@ class RepeatCheck:
             asked_at, past = clock.utcnow(), await self.read_history(since)
             if past is None:  # What was enrolled while the log was asked for goes without it as well.
                 steering = await database.read(read_steering, context.batch_id)
-            newest = await self.settle(past or ())
+            newest, is_whole = await self.settle(past or ())
             if newest is None or newest + timedelta(minutes=context.limits.unconfirmed_minutes) <= asked_at:
                 if past is not None:
-                    await database.write(self.record, steering.manifest, asked_at)
+                    await database.write(self.record, steering.manifest, asked_at if is_whole else None)
                 break
             if past is None or await self.is_over_after(newest):
                 break
@@ -217,10 +226,10 @@ class RepeatCheck:
             context.hold, context.hold_until = "", None
         await self.wait(0)
 
-    def record(self, connection: Connection, manifest: int, asked_at: datetime) -> None:
-        """The pending jobs were compared, unless more have been enrolled meanwhile."""
-        if read_steering(connection, self.context.batch_id).manifest == manifest:
-            repeats.record_comparison(connection, self.context.batch_id, asked_at)
+    def record(self, connection: Connection, manifest: int, compared_at: datetime | None) -> None:
+        """The pending jobs were compared, unless more have been enrolled meanwhile; None: some were left."""
+        if compared_at is None or read_steering(connection, self.context.batch_id).manifest == manifest:
+            repeats.record_comparison(connection, self.context.batch_id, compared_at)
 
     async def is_over_after(self, newest: datetime) -> bool:
         """Wait until the log shows everything up to this moment. Whether the run is over before."""
@@ -256,11 +265,16 @@ class RepeatCheck:
         context.hold = ""
         return None
 
-    async def settle(self, past: Sequence[PastGeneration]) -> datetime | None:
-        """Do with all repeats what a person said. When the newest was bought that only the log knew, if it is kept."""
+    async def settle(self, past: Sequence[PastGeneration]) -> tuple[datetime | None, bool]:
+        """Do with the repeats that may be sent what a person said.
+
+        Returns when the newest was bought that only the log knew, and whether all repeats are settled.
+        """
         context, service, now = self.context, self.context.service, clock.utcnow()
-        search = repeats.RepeatSearch(context.batch_id, service.name, context.folder, self.context.orphans, past)
-        matches: Sequence[Repeat] = (await context.database.read(repeats.compare, search))[0]
+        where = (context.batch_id, service.name, context.folder, context.orphans)
+        search = repeats.RepeatSearch(*where, past, context.terms.selected)
+        comparison = await context.database.read(repeats.compare, search)
+        matches: Sequence[Repeat] = comparison.repeats
         if self.on_changed == "keep":
             matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
         confirmed = await asyncio.gather(*map(self.confirm, matches))
@@ -275,9 +289,10 @@ class RepeatCheck:
             context.warn(
                 f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"
             )
-        if self.on_changed == "redo":
-            return None
-        return await context.database.read(repeats.newest_from_log, context.batch_id)
+        if self.on_changed == "redo":  # What the log shows later is a new question.
+            self.on_changed = "refuse"
+        taken_over_at = await context.database.read(repeats.newest_from_log, context.batch_id)
+        return max(filter(None, (taken_over_at, comparison.newest_at)), default=None), not comparison.left
 
     async def confirm(self, repeat: Repeat) -> Repeat | None:
         """The repeat; None where the log calls its create request failed, and the id leads to no generation.

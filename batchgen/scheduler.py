@@ -17,7 +17,7 @@ from batchgen import clock
 from batchgen.errors import ManifestChanged
 from batchgen.files import local_files, travelling_inputs
 from batchgen.jobs import ErrorClass, Job
-from batchgen.jobtable import polling, repeats, submission
+from batchgen.jobtable import commands, polling, repeats, submission
 from batchgen.jobtable.fingerprint import fingerprint_as_read
 from batchgen.jobtable.repeats import RepeatSearch
 from batchgen.limits import budget, rate
@@ -39,6 +39,7 @@ from batchgen.stage import COMPARING, LEASE, RunContext, Stage
 
 FIRST_LOOK_UP = timedelta(seconds=2)  # at the service, after an answer was lost
 UNPLANNED_POLL = timedelta(minutes=1)  # after an acceptance whose run was killed before it planned the first poll
+NOT_ASKED_FOR = "the manifest does not ask for it any more"
 LONG_PAUSE = timedelta(minutes=1)  # worth telling a person about
 FAILURES_TO_PROBE = 3  # creates in a row without a clear answer open the circuit breaker: then one at a time
 
@@ -111,7 +112,7 @@ class Scheduler(Stage):
         if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
             self.not_found.clear()
         barred = {*capacity.full_models, *self.not_found}
-        choice = self.choose_in_force(connection, now, capacity.number, barred)
+        choice = self.choose_asked_for(connection, now, capacity.number, barred)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
             context.blocked = context.blocked or next(iter(self.not_found.values()))
@@ -145,6 +146,16 @@ class Scheduler(Stage):
         """Choose the pending jobs that keep to the terms that a person has set by now."""
         self.context.heed(connection)
         return self.choose_in_force(connection, now, capacity)
+
+    def choose_asked_for(self, connection: Connection, now: datetime, capacity: int, barred: Collection[str]) -> Choice:
+        """Choose jobs likewise; and cancel those that a lost answer, a refusal or a person has made pending again,
+        although the manifest, edited since they were sent, asks for their request no more."""
+        while True:
+            choice = self.choose_in_force(connection, now, capacity, barred)
+            left = [candidate.id for candidate in choice.chosen if candidate.id in self.context.orphans]
+            if not left:
+                return choice
+            commands.cancel_pending(connection, left, NOT_ASKED_FOR, now)
 
     def choose_in_force(
         self, connection: Connection, now: datetime, capacity: int, barred: Collection[str] = ()

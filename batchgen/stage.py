@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from batchgen import clock
 from batchgen.errors import BatchgenError, ServiceUnreachable, StorageError
 from batchgen.jobs import Job, State
 from batchgen.jobtable.database import Database
@@ -129,6 +130,7 @@ class RunContext:
     collects, and ends with it."""
     locked_out: bool = False
     """Set once the service refuses the key for polls as well. The run can only download."""
+    began_at: datetime = field(default_factory=clock.utcnow)
     awake_since: datetime | None = None
     """Since when the run is at work without having stood still, as a machine that sleeps or a stopped process does."""
     hold: str = ""

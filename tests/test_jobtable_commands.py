@@ -32,6 +32,13 @@ def test_retry_makes_a_job_pending_and_keeps_its_attempts(table: Table) -> None:
     assert table.story() == ["pending", "submitting", "generating", "failed", "pending", "submitting", "generating"]
 
 
+def test_a_job_that_the_manifest_does_not_ask_for_is_not_retried(table: Table) -> None:
+    table.bring(State.FAILED, "lisa")
+    table.change(commands.retry_for_nothing, table.batch_id, ["lisa"], table.now, table.now, ["lisa"], may_buy=True)
+    table.change(commands.retry, table.batch_id, ["lisa"], table.now, ["lisa"])
+    assert table.states() == {"lisa": "failed"}
+
+
 @pytest.mark.parametrize("state", sorted(set(State) - {State.FAILED, State.CANCELLED}))
 def test_only_failed_and_cancelled_jobs_are_retried(table: Table, state: State) -> None:
     table.bring(state)

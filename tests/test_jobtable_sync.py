@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,15 @@ def test_changed_redo_archives_the_old_row_under_another_key(table: Table, state
     event = next(event for event in table.events() if event.detail == "archived as mona~1")
     assert (event.job_id, event.batch_id, event.from_state, event.to_state) == (old.id, old.batch_id, state, state)
     assert counted(table.sync(spec(prompt="She smiles."))) == {"unchanged": 1}, "a redo happens once"
+
+
+def test_a_redo_of_chosen_jobs_leaves_the_others_as_they_are(table: Table) -> None:
+    table.bring(State.DONE, "mona")
+    before = table.everything()
+    edited = [spec("mona", prompt="She smiles.")]
+    synced = table.change(partial(sync.sync_manifest, chosen=["lisa"]), table.batch, edited, table.now, "redo")
+    assert (synced.redone, list(synced.orphans)) == (0, [table.row().id])
+    assert table.everything() == before
 
 
 @pytest.mark.parametrize(

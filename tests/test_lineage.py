@@ -21,9 +21,8 @@ def parent(table: Table, key: str) -> tuple[str | None, str | None]:
 
 def keep_repeats(table: Table, orphans: frozenset[int] = frozenset()) -> None:
     """What a run with `--changed keep` does."""
-    found_repeats, _ = table.database.read_now(
-        repeats.compare, RepeatSearch(table.batch_id, "aimlapi", table.folder, orphans)
-    )
+    search = RepeatSearch(table.batch_id, "aimlapi", table.folder, orphans)
+    found_repeats = table.database.read_now(repeats.compare, search).repeats
     assert found_repeats
     adopter = Adopter(RUN, "aimlapi", "0badcafe", "", lambda *_: {}, table.now, table.now + HOUR)
     table.change(takeover.settle, found_repeats, table.folder, adopter, "keep")

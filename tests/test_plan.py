@@ -5,10 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+
+from sqlalchemy import update
 
 from batchgen.dry_run import PlanRequest, make_plan
 from batchgen.files.local_files import FileDigests
+from batchgen.jobs import State
+from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.selection import Selection
 from batchgen.manifest.limits import Limits
 from tests.table import MODEL, Table, spec
@@ -47,6 +52,17 @@ async def test_another_connection_can_write_while_the_forecast_is_simulated(tabl
     assert plan.to_send == plan.affordable == 2
     assert plan.p50_at > table.now
     assert measured.writes
+
+
+async def test_a_plan_counts_what_a_run_would_send_without_a_question(table: Table) -> None:
+    """An order to pay again that is not carried out yet, and an edited job that failed for nothing."""
+    table.bring(State.FAILED, "lisa")
+    table.sync("lisa", "mona")
+    table.change(lambda connection: connection.execute(update(jobs).values(repeat_ordered=jobs.c.fingerprint)) and None)
+    before = table.rows()
+    request = replace(request_for(table, {}), specs=[spec("mona"), spec("lisa", prompt="Another one.")])
+    assert (await make_plan(table.database, request, table.now)).to_send == 2
+    assert table.rows() == before
 
 
 async def test_a_plan_leaves_the_table_as_it_was(table: Table) -> None:

@@ -82,7 +82,7 @@ def test_what_was_paid_for_is_known_under_another_name(table: Table) -> None:
     synced = table.sync(replace(spec("mona"), key="renamed"), spec("lost", prompt="Lost."))
     search = RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans, ())
     past = PastGeneration(new_request_id(table.row("lost").fingerprint), "g-lost", table.now, Decimal("0.5"))
-    matches, _ = table.change(repeats.compare, replace(search, past=[past]))
+    matches = table.change(repeats.compare, replace(search, past=[past])).repeats
     assert [(repeat.job.key, bool(repeat.owner)) for repeat in matches] == [("renamed", True), ("lost", False)]
     adopter = Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
     table.change(takeover.settle, matches, table.folder, adopter, "keep")

@@ -19,16 +19,16 @@ from batchgen.jobtable import commands, fingerprint, repeats, settings, takeover
 from batchgen.jobtable.fingerprint import fingerprint_of, new_request_id
 from batchgen.jobtable.repeats import Repeat, RepeatSearch
 from batchgen.jobtable.schema import jobs
-from batchgen.jobtable.selection import Selection
+from batchgen.jobtable.selection import Selected, Selection
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import Limits
-from batchgen.reconciler import HISTORY_TRIES, RepeatCheck
+from batchgen.reconciler import HISTORY_TRIES, Reconciler, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
-from batchgen.services.outcomes import Unavailable, Working
+from batchgen.services.outcomes import Absent, Unavailable, Working
 from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
@@ -56,6 +56,11 @@ def run_spec(table: Table, synced: SyncResult, limits: Limits, on_changed: OnCha
         selection=Selection(),
         on_changed=on_changed,
     )
+
+
+async def never_over(_seconds: float) -> bool:
+    """The wait of a run that goes on."""
+    return False
 
 
 async def run_repeat_check(
@@ -207,6 +212,70 @@ async def test_a_job_that_was_cancelled_before_the_comparison_is_compared_when_i
     assert table.states() == {"mona": "pending", "lisa": "generating"}
 
 
+@pytest.mark.parametrize("how", ["retried", "refuted at the service"])
+async def test_a_job_that_is_pending_again_may_have_been_bought_where_the_table_is_an_older_copy(
+    how: str, table: Table, clock: Clock
+) -> None:
+    enrolled = str(Enrolled())
+    table.bring(State.FAILED if how == "retried" else State.UNCONFIRMED, "mona")
+    table.change(settings.record_manifest, table.batch_id, enrolled, table.now, "anna@studio")
+    bought = past(table, "mona", NOON + MINUTE)
+    clock.tick(5 * 3600)
+    service = ScriptedService(histories=[History([bought], NOON)], findings=[Absent(NOON, "it failed there")])
+    context = context_of(table, service)
+    comparison = RepeatCheck(context, run_spec(table, SyncResult(table.batch_id), Limits(), "refuse"), never_over)
+    await comparison.run()
+    assert context.compared == table.database.read_now(read_steering, table.batch_id).manifest, "nothing was pending"
+    if how == "retried":
+        assert table.retry("mona") == ["mona"]
+    else:
+        await turn(Reconciler(context, 1))
+    assert table.states() == {"mona": "pending"}
+    await turn(Scheduler(context, 8))
+    assert service.submitted == [], "not before it is compared"
+    with pytest.raises(ManifestChanged, match="generation g-mona"):
+        await comparison.run()
+
+
+async def test_a_request_of_this_run_that_was_refuted_is_sent_again_at_once(table: Table, clock: Clock) -> None:
+    service = ScriptedService(findings=[Absent(NOON, "it failed there")])
+    context = context_of(table, service)
+    clock.tick(1)
+    table.bring(State.UNCONFIRMED)
+    await turn(Reconciler(context, 1))
+    await turn(Scheduler(context, 8))
+    assert len(service.submitted) == 1
+
+
+async def test_what_a_redo_did_not_show_is_asked_about_once_the_log_has_had_its_time(
+    table: Table, clock: Clock
+) -> None:
+    synced = table.sync("mona", "lisa")
+    mona, lisa = past(table, "mona", NOON - 4 * MINUTE), past(table, "lisa", NOON - 3 * MINUTE)
+    service = ScriptedService(histories=[History([mona], NOON), History([mona, lisa], NOON)])
+    with pytest.raises(ManifestChanged, match="generation g-lisa"):
+        await run_repeat_check(table, service, clock, synced, "redo")
+    assert [bool(row.repeat_ordered) for row in table.rows()] == [True, False]
+
+
+async def test_a_redo_is_of_what_is_selected_and_the_rest_is_asked_about_later(table: Table, clock: Clock) -> None:
+    specs = spec("mona"), spec("lisa", prompt="Another one.")
+    synced = table.sync(*specs)
+    long_ago = NOON - timedelta(days=3)
+    log = History([past(table, "mona", long_ago), past(table, "lisa", long_ago)], NOON)
+    context = context_of(table, ScriptedService(histories=[log]))
+    context.terms = Terms(selected=Selected([table.row("mona").id]))
+    await RepeatCheck(context, run_spec(table, synced, context.limits, "redo"), never_over).run()
+    assert [bool(row.repeat_ordered) for row in table.rows()] == [True, False]
+    scheduler = Scheduler(context, 8)
+    await turn(scheduler)
+    assert table.states() == {"mona": "generating", "lisa": "pending"}
+    service = ScriptedService(histories=[log])
+    with pytest.raises(ManifestChanged, match="generation g-lisa"):
+        await run_repeat_check(table, service, clock, table.sync(*specs), "refuse")
+    assert service.read_since == [NOON - timedelta(days=30)], "not only what came after the newest attempt"
+
+
 async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_to_a_generation(
     table: Table, clock: Clock
 ) -> None:
@@ -356,7 +425,8 @@ def renamed(table: Table) -> tuple[list[Repeat], Adopter]:
     """A delivered job under a new name, as a run has seen it, which is about to keep it."""
     table.bring(State.DONE, "mona")
     synced = table.sync(replace(spec("mona"), key="lisa", output="lisa.mp4"))
-    matches, _ = table.change(repeats.compare, RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans))
+    search = RepeatSearch(table.batch_id, "aimlapi", table.folder, synced.orphans)
+    matches = table.change(repeats.compare, search).repeats
     assert [str(repeat) for repeat in matches] == ["lisa: paid for as job mona of batch spring (done)"]
     return matches, Adopter(RUN, "aimlapi", "a", "", lambda id_, _endpoint: {"id": id_}, table.now, table.now + HOUR)
 

@@ -227,6 +227,10 @@ def test_with_redo_it_is_paid_for_once_more_and_only_once(forget: Callable[[Shop
     manifest = forget(shop)
     assert shop.run(manifest, changed="redo", limit=1).exit_code is ExitCode.DELIVERED
     assert shop.bought() == 3
+    with pytest.raises(ManifestChanged, match="two: "):  # it was said of the selected job
+        shop.run(manifest)
+    assert shop.run(manifest, changed="redo", max_cost=Decimal(1)).exit_code is ExitCode.LIMIT_REACHED
+    assert shop.bought() == 3
     assert shop.run(manifest).exit_code is ExitCode.DELIVERED, "what was ordered once need not be ordered again"
     assert shop.bought() == 4
     assert len(shop.videos()) == 4

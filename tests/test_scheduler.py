@@ -15,6 +15,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.jobs import ErrorClass, Outcome, State
+from batchgen.jobtable import reconciliation
 from batchgen.jobtable.schema import limits as limits_table
 from batchgen.limits.rate import TOLERANCE
 from batchgen.manifest.limits import Limits
@@ -162,6 +163,31 @@ async def test_a_job_that_was_taken_over_during_the_preparation_is_not_sent(tabl
     assert service.submitted == []
     assert table.attempt().outcome == Outcome.NOT_SENT
     assert table.states() == {"mona": "pending"}
+
+
+@pytest.mark.parametrize("how", ["refuted", "refused", "retried", "resubmitted"])
+async def test_a_job_that_left_the_manifest_after_it_was_sent_is_not_sent_again(
+    how: str, table: Table, clock: Clock
+) -> None:
+    table.sync("mona", "lisa")
+    (job,) = table.intend(capacity=1)
+    synced = table.sync("lisa")
+    if how == "refused":
+        table.throttle(job)
+    elif how == "retried":
+        table.reject(job)
+        table.retry("mona")
+    else:
+        table.lose(job)
+        (job,) = table.unconfirmed()
+        assert table.refute(job) if how == "refuted" else table.change(reconciliation.resubmitted, job, "", table.now)
+    service = ScriptedService()
+    context = context_of(table, service)
+    context.orphans = synced.orphans
+    await turn(Scheduler(context, 8))
+    assert (len(service.submitted), table.states()) == (1, {"mona": "cancelled", "lisa": "generating"})
+    back = table.sync(spec("mona", prompt="Another one."), "lisa")
+    assert (back.edited, table.row().state) == (1, "pending"), "it comes back with what is asked for"
 
 
 async def test_the_intent_is_durable_before_the_request_leaves(table: Table, clock: Clock) -> None:

@@ -20,7 +20,6 @@ from typing import IO
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
-from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 import batchgen
@@ -29,14 +28,14 @@ from batchgen.api import opening
 from batchgen.cli.signals import signals_handled
 from batchgen.errors import ExitCode, StorageError, TableLocked
 from batchgen.jobs import State
-from batchgen.jobtable import engine, repeats, table_lock
+from batchgen.jobtable import engine, repeats, submission, table_lock
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database, errors_for_people
 from batchgen.jobtable.engine import database_url
-from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.sync import SyncResult
 from batchgen.report.terminal import OutputStream, Voice, print_json, print_lines
 from batchgen.runs.upkeep import Upkeep
+from batchgen.services.outcomes import Unknown
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import NOON, Launch, Simulate, Simulator
 from tests.scripted import ScriptedService, context_of
@@ -341,11 +340,14 @@ async def test_a_run_notices_that_its_clock_was_set_back(tmp_path: Path, clock: 
     async with opening.open_run(manifest, {"simulate": True}) as opened:
         runner, database = opened.runner, opened.database
         await runner.upkeep.check_clock()
-        await database.write(lambda connection: connection.execute(update(jobs).values(next_at=NOON)) and None)
+        batch_id = runner.context.batch_id
+        sent = ("run", NOON, NOON, "simulator", "account", await database.read(submission.ready, batch_id, 1))
+        (job,) = await database.write(submission.intend, batch_id, *sent)
+        await database.write(submission.unconfirmed, job, Unknown("lost"), NOON, NOON)
         clock.move_to(NOON - timedelta(hours=1))
         await runner.upkeep.check_clock()
-    (job,) = rows(tmp_path / "batchgen.db", "SELECT next_at FROM jobs")
-    assert job["next_at"].startswith("2026-03-01T11:00:00")
+    (row,) = rows(tmp_path / "batchgen.db", "SELECT next_at FROM jobs")
+    assert row["next_at"].startswith("2026-03-01T11:00:00")
 
 
 def test_a_clock_that_runs_and_one_that_is_set_forward_were_not_set_back(clock: Clock) -> None:

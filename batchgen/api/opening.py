@@ -111,7 +111,8 @@ async def enroll_only(path: Path, options: RunOptions) -> RunSpec:
 def settle_known(connection: Connection, spec: RunSpec, now: datetime) -> None:
     """Do with the repeats that the job table knows what a person said."""
     synced, service = spec.synced, spec.batch.service
-    matches, _ = repeats.compare(connection, RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans))
+    search = RepeatSearch(synced.batch_id, service, spec.folder, synced.orphans, selected=spec.terms.selected)
+    matches = repeats.compare(connection, search).repeats
     adopter = Adopter("", service, "", "", plugin(service).handle_of, now, spec.limits.deadline_at(now))
     said = takeover.said_of(matches, spec.on_changed, synced.redone)
     takeover.settle(connection, matches, spec.folder, adopter, said)
@@ -177,7 +178,10 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
     await store_inputs(manifest, digests)
-    synced = await database.write(enroll, batch, manifest, clock.utcnow(), on_changed, digests)
+    now, chosen = clock.utcnow(), None
+    if on_changed == "redo" and not choice.is_everything:  # An edited job that is not sent now is not made again.
+        chosen = await database.write(chosen_keys, batch, manifest, choice, now, digests)
+    synced = await database.write(enroll, batch, manifest, now, on_changed, digests, chosen)
     job_count, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
@@ -199,11 +203,34 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     )
 
 
+def chosen_keys(
+    connection: Connection,
+    batch: Batch,
+    manifest: Manifest,
+    choice: selection.Selection,
+    now: datetime,
+    digests: FileDigests,
+) -> Collection[str] | None:
+    """The jobs of the manifest, as it is now, that a run with this selection may send, by their keys; None for all."""
+    with connection.begin_nested() as savepoint:
+        synced = sync.sync_manifest(connection, batch, manifest.jobs, now, digests=digests, is_trial=True)
+        selected = selection.select_jobs(connection, synced.batch_id, choice)
+        keys = None if selected is None else keys_of(connection, selected.ids)
+        savepoint.rollback()
+    return keys
+
+
 def enroll(
-    connection: Connection, batch: Batch, manifest: Manifest, now: datetime, on_changed: OnChanged, digests: FileDigests
+    connection: Connection,
+    batch: Batch,
+    manifest: Manifest,
+    now: datetime,
+    on_changed: OnChanged,
+    digests: FileDigests,
+    chosen: Collection[str] | None = None,
 ) -> SyncResult:
     """Bring the job table up to date with a manifest, and keep what it says beyond its jobs for workers."""
-    synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests)
+    synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests, chosen=chosen)
     # By their keys, which stay when the batch moves to another table.
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
     row = (synced.batch_id, str(enrolled), now, settings.person())

@@ -91,7 +91,7 @@ def settle(database: Database, job: Job, now: datetime, generation_id: str | Non
     if generation_id:
         return adopt(database, job, generation_id, now)
     if resubmit:
-        return database.write_now(reconciliation.resubmitted, job, "resubmitted by a person", now)
+        return database.write_now(reconciliation.resubmitted_by_person, job, now)
     return database.write_now(reconciliation.abandoned, job, "given up by a person", now)
 
 

@@ -19,7 +19,7 @@ from batchgen.jobs import State
 from batchgen.jobtable import commands, delivery
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
-from batchgen.limits.steering import deadline_after
+from batchgen.limits.steering import deadline_after, orphans_of
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
@@ -98,14 +98,14 @@ def change_rows(
     new: bool,
 ) -> Retried:
     """Let the jobs go on: with `new` by a new generation, else for nothing where that may be."""
-    now = clock.utcnow()
+    now, orphans = clock.utcnow(), database.read_now(orphans_of, batch_id)
     resumed: list[str] = []
     if new:
-        pending = database.write_now(commands.retry, batch_id, keys, now)
+        pending = database.write_now(commands.retry, batch_id, keys, now, orphans)
     else:
         deadline_at = database.read_now(deadline_after, batch_id, now)
         resumed, pending = database.write_now(
-            commands.retry_for_nothing, batch_id, keys, now, deadline_at, may_buy=not download
+            commands.retry_for_nothing, batch_id, keys, now, deadline_at, orphans, may_buy=not download
         )
     return Retried(pending, resumed, database.write_now(commands.fetch_again, batch_id, lost, now))
 

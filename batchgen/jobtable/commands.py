@@ -21,6 +21,7 @@ from batchgen.jobtable.transition import Increment, change_state, guarded_update
 ASKED_AGAIN = "the same generation is asked for again"
 FETCHED_AGAIN = "its file is not there any more, and is fetched again"
 CANCELLED = "cancelled by a person"
+GONE = "gone from the manifest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +71,45 @@ def may_be_charged(row: Row[Any]) -> bool:
     return row.outcome is not None and Outcome(row.outcome).may_be_paid and row.cost_usd != 0
 
 
-def retry(connection: Connection, batch_id: int, keys: Collection[str], now: datetime) -> list[str]:
+def retry(
+    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, orphans: Collection[str] = ()
+) -> list[str]:
     """Failed and cancelled jobs become pending, for a new attempt. The old ones stay in the ledger, released.
 
-    A charged one is paid for once more: see `ask_again`. One that left the manifest stays as it is. Returns the keys
-    moved.
+    A charged one is paid for once more: see `ask_again`. One that left the manifest stays as it is, whether it was
+    never sent or is one of the `orphans`. Returns the keys moved.
+
+    The jobs are compared with the service's log before they are sent: none of them was pending when that was last done,
+    and where the table is an older copy they may have been bought since.
     """
-    retried, may_be_uncompared = [], False
-    for row in rows_of(connection, batch_id, keys):
-        state = State(row.state)
-        if not state.is_retriable or row.error_class == ErrorClass.GONE:
-            continue
-        if change_state(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None):
-            # One that was never sent may have been cancelled before it was ever compared with the log.
-            may_be_uncompared = may_be_uncompared or row.attempt_id is None
-            unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
-            connection.execute(update(attempts).where(*unreleased).values(released_at=now))
-            retried.append(row.key)
-    if may_be_uncompared:
+    rows = rows_of(connection, batch_id, [key for key in keys if key not in orphans])
+    retried = [row.key for row in rows if renew(connection, row, now)]
+    if retried:
         settings.compare_again(connection, batch_id, now)
     return retried
 
 
+def renew(connection: Connection, row: Row[Any], now: datetime) -> bool:
+    """Make one failed or cancelled job pending, unless it left the manifest."""
+    state = State(row.state)
+    if not state.is_retriable or row.error_class == ErrorClass.GONE:
+        return False
+    unreleased = (attempts.c.job_id == row.id, attempts.c.released_at.is_(None))
+    is_pending = change_state(connection, row, state, State.PENDING, now, detail="retry", attempt_id=None)
+    if is_pending:
+        connection.execute(update(attempts).where(*unreleased).values(released_at=now))
+    return is_pending
+
+
 def retry_for_nothing(
-    connection: Connection, batch_id: int, keys: Collection[str], now: datetime, deadline_at: datetime, *, may_buy: bool
+    connection: Connection,
+    batch_id: int,
+    keys: Collection[str],
+    now: datetime,
+    deadline_at: datetime,
+    orphans: Collection[str] = (),
+    *,
+    may_buy: bool,
 ) -> tuple[list[str], list[str]]:
     """Ask for the same generations again where they may be charged; with `may_buy`, the other jobs become pending.
 
@@ -104,7 +120,7 @@ def retry_for_nothing(
     askable = [key for key, row in charged.items() if may_buy or row.outcome == Outcome.ACCEPTED]
     resumed = ask_again(connection, batch_id, askable, now, deadline_at)
     others = [key for key in keys if key not in charged]
-    return resumed, retry(connection, batch_id, others, now) if may_buy else []
+    return resumed, retry(connection, batch_id, others, now, orphans) if may_buy else []
 
 
 def ask_again(
@@ -207,6 +223,12 @@ def ended_at_service(connection: Connection, attempt_id: int, cost_usd: Decimal 
     if cost_usd is not None:
         values |= {"cost_usd": cost_usd, "charge_source": ChargeSource.ANSWER}
     return ledger.update_attempt(connection, attempt_id, (Outcome.ACCEPTED,), values)
+
+
+def cancel_pending(connection: Connection, ids: Collection[int], reason: str, now: datetime) -> None:
+    """Cancel those of these few jobs that wait to be sent. They are pending again once the manifest asks for them."""
+    for row in connection.execute(ROWS.where(jobs.c.id.in_(ids))).all():
+        cancel_row(connection, row, ErrorClass.GONE, reason, now)
 
 
 def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text, union
 
 from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State
-from batchgen.jobtable import ledger, pricelist
+from batchgen.jobtable import ledger, pricelist, settings
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
@@ -148,6 +148,14 @@ def resubmitted(connection: Connection, job: Job, reason: str, now: datetime) ->
     moved = leave(connection, job, State.PENDING, reason, now, attempt_id=None)
     if moved:
         keep_reserved(connection, job, released_at=now)
+    return moved
+
+
+def resubmitted_by_person(connection: Connection, job: Job, now: datetime) -> bool:
+    """A person orders another attempt of one job. It is compared with the service's log first, as after a retry."""
+    moved = resubmitted(connection, job, "resubmitted by a person", now)
+    if moved:
+        settings.compare_again(connection, job.batch_id, now)
     return moved
 
 

@@ -27,6 +27,7 @@ from batchgen.jobs import PAID_FAILURES, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
+from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import LABELS, SyncResult
 from batchgen.services.base import PastGeneration
 
@@ -77,6 +78,22 @@ class RepeatSearch:
     """The row ids of jobs of the batch whose request the manifest does not ask for under their name any more."""
     past: Sequence[PastGeneration] = ()
     """What the service's log has."""
+    selected: Selected | None = None
+    """The jobs that may be sent; None for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The pending jobs of a batch beside what was paid for before."""
+
+    repeats: list[Repeat]
+    """Those that may be sent, in the manifest's order."""
+    left: int
+    """How many more are repeats, and are not sent by a run with this selection. Nobody was asked about them."""
+    beside: list[str]
+    """The keys of the others at whose output the clip of a job lies: theirs is delivered beside it."""
+    newest_at: datetime | None
+    """When the newest request was accepted that the service's log has, this table has not, and a pending job makes."""
 
 
 def compared_since(connection: Connection, synced: SyncResult, now: datetime) -> datetime:
@@ -98,8 +115,8 @@ def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
     return connection.execute(NEWEST_FROM_LOG, {"in_batch": batch_id}).scalar()
 
 
-def record_comparison(connection: Connection, batch_id: int, at: datetime) -> None:
-    """All pending jobs of a batch were compared with the service's log as it was at this time."""
+def record_comparison(connection: Connection, batch_id: int, at: datetime | None) -> None:
+    """All pending jobs of a batch were compared with the service's log as it was at this time; None: not all were."""
     connection.execute(update(batches).where(batches.c.id == batch_id).values(compared_at=at))
 
 
@@ -114,23 +131,25 @@ def refusal(repeats: Sequence[Repeat]) -> str:
     )
 
 
-def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat], list[str]]:
-    """The repeats among the pending jobs, in the manifest's order; and the keys of the others at whose output the clip
-    of a job lies: theirs is delivered beside it.
+def compare(connection: Connection, search: RepeatSearch) -> Comparison:
+    """Look for the repeats among the pending jobs.
 
     A job that a person ordered again is no repeat, unless the log shows that it was bought since: then the table is an
     older copy. A job that was only paid for by its own earlier attempts is none either.
     """
     pending = connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all()
+    ordered_again = connection.execute(ORDERED, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
     past = unclaimed(connection, search)
+    lost = [generation for job in (*pending, *ordered_again) for generation in past.get(job.fingerprint[:DIGITS], ())]
+    newest_at = max((generation.accepted_at for generation in lost if generation.is_certain), default=None)
     repeats = []
     for job in pending:
         if candidates := owners.get(job.fingerprint):
             repeats.append(Repeat(job, owner=candidates.pop(0)))
         elif generations := past.get(job.fingerprint[:DIGITS]):
             repeats.append(Repeat(job, generation=generations.pop(0)))
-    for ordered in connection.execute(ORDERED, {"in_batch": search.batch_id}):
+    for ordered in ordered_again:
         generations = past.get(ordered.fingerprint[:DIGITS], [])
         if bought := [generation for generation in generations if generation.accepted_at > ordered.ordered_at]:
             repeats.append(Repeat(ordered, generation=bought[0]))
@@ -142,7 +161,10 @@ def compare(connection: Connection, search: RepeatSearch) -> tuple[list[Repeat],
     repeats += [Repeat(job) for job in present if job.output_path not in made]
     repeats.sort(key=lambda repeat: int(repeat.job.id))
     beside = [job.key for job in present if job.output_path in made]
-    return [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in repeats], beside
+    may_be_sent = None if search.selected is None else set(search.selected.ids)
+    chosen = [repeat for repeat in repeats if may_be_sent is None or repeat.job.id in may_be_sent]
+    whole = [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in chosen]
+    return Comparison(whole, len(repeats) - len(chosen), beside, newest_at)
 
 
 def pending_row(connection: Connection, job: Any) -> Any:

@@ -72,9 +72,10 @@ def ready(
     return candidates[:capacity]
 
 
-def any_pending(connection: Connection, batch_id: int) -> bool:
-    """Whether a job of the batch waits to be sent."""
-    return connection.execute(ANY_PENDING, {"in_batch": batch_id}).first() is not None
+def any_pending(connection: Connection, batch_id: int, among: Collection[int] | None = None) -> bool:
+    """Whether a job of the batch waits to be sent; with `among`, one of these few."""
+    statement = ANY_PENDING if among is None else ANY_PENDING.where(jobs.c.id.in_(among))
+    return connection.execute(statement, {"in_batch": batch_id}).first() is not None
 
 
 def intend(

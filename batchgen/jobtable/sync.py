@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -26,7 +26,6 @@ from batchgen.jobtable.fingerprint import fingerprint_of, input_files
 from batchgen.jobtable.schema import attempts, batches, events, jobs
 from batchgen.jobtable.transition import change_state
 
-GONE = "gone from the manifest"
 CHUNK_ROWS = 5_000
 """Rows inserted at once: bounds the memory for their values, and is large enough that the size no longer matters."""
 LABELS = (jobs.c.priority, jobs.c.tags)
@@ -125,10 +124,15 @@ def sync_manifest(
     now: datetime,
     on_changed: OnChanged = "refuse",
     digests: FileDigests | None = None,
+    *,
+    chosen: Collection[str] | None = None,
+    is_trial: bool = False,
 ) -> SyncResult:
     """Bring the job table up to date with a manifest, wholly or not at all.
 
-    Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse".
+    A redo makes the edited jobs again that are `chosen`, by their keys, and leaves the others; None: all of them.
+    Raises `ManifestChanged` where jobs changed after they were sent and `on_changed` is "refuse"; in a trial, the
+    result names them.
     """
     allow_idle(connection)  # the fingerprints of a million jobs take a while
     result = SyncResult(upsert_batch(connection, batch, now))
@@ -164,18 +168,20 @@ def sync_manifest(
     if relabelled:
         connection.execute(UPDATE_LABELS, relabelled)
     result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
-    result.gone = sum(commands.cancel_row(connection, row, ErrorClass.GONE, GONE, now) for row in rows.values())
+    gone = (ErrorClass.GONE, commands.GONE, now)
+    result.gone = sum(commands.cancel_row(connection, row, *gone) for row in rows.values())
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
     result.orphans |= {row.id for row, _ in changed}
-    if changed and on_changed == "refuse":
+    if changed and on_changed == "refuse" and not is_trial:
         sent = {row.fingerprint for row, _ in changed}
         moved = sum(fingerprint_of(spec, digests) in sent for spec in (*new, *(spec for _, spec in changed)))
         raise ManifestChanged(refusal(batch.manifest, result.changed, moved))
     if on_changed == "redo":
-        for row, spec in changed:
+        redone = [(row, spec) for row, spec in changed if chosen is None or row.key in chosen]
+        for row, spec in redone:
             archive_version(connection, row, batch.manifest.parent, now)
             new.append(spec)
-        result.redone = len(changed)
+        result.redone = len(redone)
     result.unchanged += len(changed) - result.redone
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
@@ -230,7 +236,7 @@ def is_corrected(row: Any, on_changed: OnChanged) -> bool:
 def revive(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> None:
     """Make a failed job pending as the manifest has it now. Its attempts stay."""
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
-    commands.retry(connection, row.batch_id, [row.key], now)
+    commands.renew(connection, row, now)
 
 
 def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:

@@ -113,6 +113,11 @@ def read_enrolled(steering: Steering) -> Enrolled:
         raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
 
 
+def orphans_of(connection: Connection, batch_id: int) -> frozenset[str]:
+    """The jobs that were sent, and whose request the manifest does not ask for any more, by their keys."""
+    return read_enrolled(read_steering(connection, batch_id)).orphans
+
+
 def deadline_after(connection: Connection, batch_id: int, now: datetime) -> datetime:
     """Until when a generation is waited for that a person takes up at `now`, by the manifest as last enrolled."""
     return read_enrolled(read_steering(connection, batch_id)).limits.deadline_at(now)
