@@ -439,7 +439,7 @@ def test_a_long_line_is_cut_around_the_problem(folder: Path) -> None:
         ("pipe.png", "this is not a regular file"),
         ("a.png/m.yaml", "the manifest cannot be read: Not a directory"),
         ("x" * 300, "the manifest cannot be read: File name too long"),
-        ("\0", "the manifest cannot be read: embedded null byte"),
+        ("\0", "the manifest cannot be read: no file has such a name"),
         ("caf\udce9/m.yaml", "the path of this manifest is not UTF-8"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import stat
 from pathlib import Path
@@ -126,6 +127,17 @@ def test_a_part_that_another_process_writes_is_left_to_it(outputs: OutputFolder)
             use()
     second.discard()
     assert first.path.read_bytes() == b"first"
+
+
+def test_what_is_still_read_of_a_part_keeps_no_other_try_away(outputs: OutputFolder) -> None:
+    """A map of a file lives on after the file was closed, until Python collects it."""
+    first = filled(outputs, "a.mp4", b"first")
+    with first.reader() as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        first.close()
+        second = Part(outputs, "a.mp4", ATTEMPT, '"v1"')
+        second.resume()
+        assert second.size == len(content)
+        second.close()
 
 
 def test_an_unfinished_video_is_private_and_a_delivered_one_has_ordinary_permissions(outputs: OutputFolder) -> None:

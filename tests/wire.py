@@ -116,6 +116,8 @@ async def serving(*script: Answer | Script) -> AsyncIterator[Wire]:
                     writer.write(piece)
                     await writer.drain()
                     await asyncio.sleep(0.005)  # a packet of its own
+                    if done.is_set():
+                        break
             else:
                 assert isinstance(reply, bytes)
                 writer.write(reply)

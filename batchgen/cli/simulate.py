@@ -1,5 +1,6 @@
 """`batchgen simulate`: serve the simulator alone."""
 
+import inspect
 import json
 import sys
 from dataclasses import fields
@@ -67,5 +68,6 @@ def command(host: str, port: int, **settings: Any) -> None:
 
 
 for place, names in NAMES.items():
-    effects = "\n    ".join(f"{place}.{name}: {effect}" for name, effect in names.items())
-    command.__doc__ = f"{command.__doc__}\n    \b\n    {effects}\n"  # \b keeps click from joining the lines
+    effects = "\n".join(f"{place}.{name}: {effect}" for name, effect in names.items())
+    # \b keeps click from joining the lines. Docstrings lose their indentation when Python 3.13 compiles them.
+    command.__doc__ = f"{inspect.getdoc(command)}\n\n\b\n{effects}\n"

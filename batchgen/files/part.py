@@ -10,6 +10,7 @@ Everything here may wait for the disk, so the downloader calls it in a thread. E
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -87,11 +88,18 @@ class Part:
         return False
 
     def reader(self) -> BufferedReader:
-        """What has been written, from its first byte. Nothing may be appended meanwhile. Raises `FileNotFoundError`."""
-        with self._guard:
-            descriptor = self._open(create=False)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            return os.fdopen(os.dup(descriptor), "rb")
+        """What has been written, from its first byte. Nothing may be appended meanwhile. Raises `FileNotFoundError`.
+
+        It is opened anew: a duplicate of the descriptor would keep the lock for as long as anything reads, as a map of
+        the file does until Python collects it.
+        """
+        with self._guard, self.outputs.open_parent(self.target) as directory:
+            locked = self._open(create=False)
+            descriptor = directory.open(self.name, os.O_RDONLY)
+            if not os.path.samestat(os.fstat(descriptor), os.fstat(locked)):
+                os.close(descriptor)
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name)
+            return os.fdopen(descriptor, "rb")
 
     def restart(self, etag: str | None = None) -> None:
         """Begin again, for the bytes of version `etag`. Leaves the disk as it is until the first of them."""

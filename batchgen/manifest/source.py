@@ -78,8 +78,10 @@ def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
         raise InvalidValue(missing) from None
     except PermissionError:
         raise InvalidValue(f"the {noun} may not be read") from None
-    except (OSError, ValueError) as error:
-        raise InvalidValue(f"the {noun} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except ValueError:  # a NUL character, say
+        raise InvalidValue(f"the {noun} cannot be read: no file has such a name") from None
+    except OSError as error:
+        raise InvalidValue(f"the {noun} cannot be read: {error.strerror or error}") from None
     refuse_no_text(content[:HEAD_BYTES], noun)
     return content
 
