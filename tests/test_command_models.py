@@ -8,6 +8,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -218,10 +219,10 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     assert "did you mean seed?" in batchgen_process("check", job("kling/v10", sed=7)).stderr
     assert batchgen_process("check", job("vendor:text")).returncode == 0
     assert "there is no model" in batchgen_process("check", job("kling/odd")).stderr
-    with sqlite3.connect(tmp_path / "batchgen.db") as table:
+    with closing(sqlite3.connect(tmp_path / "batchgen.db")) as table, table:
         table.execute("UPDATE prices SET schemas = '{\"/x\": [1]}' WHERE model = 'kling/v10'")
     assert "there is no model `kling/v10`" in batchgen_process("check", job("kling/v10")).stderr
-    with sqlite3.connect(tmp_path / "batchgen.db") as table:
+    with closing(sqlite3.connect(tmp_path / "batchgen.db")) as table, table:
         table.execute("UPDATE prices SET schemas = ? WHERE model = 'kling/v10'", [json.dumps(schemas)])
     planned = batchgen_process("plan", job("kling-ten"), AIMLAPI_BASE_URL="http://127.0.0.1:9")
     assert planned.returncode == 0

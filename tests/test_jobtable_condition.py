@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,4 +76,5 @@ def test_a_condition_may_read_other_tables_and_leaves_nothing_behind(table: Tabl
         return connection.exec_driver_sql("PRAGMA user_version").scalar()  # type: ignore[attr-defined]
 
     assert table.database.read_now(pragma) is not None
-    assert sqlite3.connect(table.database.path or "").execute("SELECT count(*) FROM jobs").fetchone() == (2,)
+    with closing(sqlite3.connect(table.database.path or "")) as other:
+        assert other.execute("SELECT count(*) FROM jobs").fetchone() == (2,)
