@@ -43,7 +43,7 @@ from batchgen.services.outcomes import (
     Unknown,
     Working,
 )
-from batchgen.services.text import one_line, visible, visible_json
+from batchgen.services.text import is_harmless, one_line, visible, visible_json
 from tests.conftest import NOON
 
 pytestmark = pytest.mark.hostile(
@@ -311,5 +311,8 @@ async def test_a_cancellation_is_no_answer() -> None:
 def test_what_is_shown_cannot_control_a_terminal() -> None:
     assert one_line("a\tb\r\n\x1b[2Jc", 100) == "a b   [2Jc"
     assert visible("a\tb\x1b[2J\u202e\n") == "a\\tb\\x1b[2J\\u202e\\n"
-    assert visible("Grüße, 日本, 👩\u200d🎨") == "Grüße, 日本, 👩\u200d🎨"
+    harmless = "Grüße, 日本, 👩\u200d🎨, \xa0\u2009\u202f\u3000, می\u200cخواهم, \U0001faea"
+    assert visible(harmless) == harmless
+    harmful = "\0\x85\xad\u200b\u200e\u2028\u2029\u2060\u2066\ufeff\ud800\U000e0041"
+    assert not any(map(is_harmless, harmful))
     assert visible_json('{"a": "\x9b\u202e\U000e0001"}') == '{"a": "\\u009b\\u202e\\udb40\\udc01"}'

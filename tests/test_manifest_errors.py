@@ -11,6 +11,7 @@ from PIL import Image
 
 from batchgen.errors import ManifestInvalid, Problem
 from batchgen.manifest import reader
+from batchgen.services.text import visible
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -102,7 +103,16 @@ GOLDEN = {
     "a batch that is a list": (f"batch: [a]\njobs: [{MINIMAL}]\n", "1:8 `batch` must be text, not a list"),
     "a batch in two lines": (
         f'batch: "a\\nb"\njobs: [{MINIMAL}]\n',
-        "1:8 `batch` holds characters that cannot be printed, or spaces around it",
+        "1:8 `batch` holds a character that cannot be printed: U+000A CONTROL CHARACTER; write another one",
+    ),
+    "a blank behind a batch": (
+        f'batch: "a\u3000"\njobs: [{MINIMAL}]\n',
+        "1:8 `batch` has blanks around it; write it without them",
+    ),
+    "an image whose name turns the text": (
+        f'jobs: [{{id: one, model: {STANDARD}, image_url: "a\u202eb.png"}}]\n',
+        "1:78 the path holds a character that cannot be printed: U+202E RIGHT-TO-LEFT OVERRIDE"
+        " | rename the file, and write its new name here",
     ),
     "an unknown service": (
         f"service: aimlap\njobs: [{MINIMAL}]\n",
@@ -420,8 +430,8 @@ def test_the_caret_counts_the_width_of_characters(folder: Path) -> None:
 def test_messages_hold_no_control_characters(folder: Path) -> None:
     text = f'jobs: [{{id: one, model: {STANDARD}, image_url: "\\e[31mx", "k\\e]0;x\\a": 1}}]\n'
     for problem in problems(folder, text):
-        assert problem.message.isprintable()
-        assert problem.hint.replace("\n", "").isprintable()
+        assert visible(problem.message) == problem.message
+        assert visible(problem.hint) == problem.hint.replace("\n", "\\n")
 
 
 def test_a_long_line_is_cut_around_the_problem(folder: Path) -> None:
@@ -448,6 +458,14 @@ def test_a_path_that_is_no_manifest_is_reported(folder: Path, name: str, message
         reader.read(folder / name)
     (problem,) = caught.value.problems
     assert (problem.message, problem.line, problem.column) == (message, 1, 1)
+
+
+def test_a_blank_that_only_looks_like_the_usual_one_is_named(folder: Path) -> None:
+    (folder / "shot at 9.41\u202fAM.png").touch()
+    (problem,) = problems(folder, f"jobs: [{{id: a, model: {STANDARD}, image_url: shot at 9.41 AM.png}}]\n")
+    assert problem.message == "there is no such file beside the manifest: shot at 9.41 AM.png"
+    blank = "Its blank is U+202F NARROW NO-BREAK SPACE: copy the name"
+    assert problem.hint.endswith(f"did you mean shot at 9.41\u202fAM.png? {blank}")
 
 
 def test_a_file_of_a_similar_name_is_suggested(folder: Path) -> None:

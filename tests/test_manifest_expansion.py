@@ -15,6 +15,7 @@ from batchgen.manifest import reader
 from batchgen.manifest.expressions import PathText
 from batchgen.manifest.reader import Manifest
 from batchgen.manifest.templates import Templates
+from batchgen.services.text import visible
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 TEXT = "klingai/v2.1-master-text-to-video"
@@ -47,6 +48,63 @@ def keys(parsed: Manifest) -> list[str]:
 
 def params(parsed: Manifest, name: str) -> list[Any]:
     return [json.loads(job.request).get(name) for job in parsed.jobs]
+
+
+NAMES = {
+    "a screenshot of macOS": "Screenshot 2026-11-27 at 9.41.00\u202fAM",
+    "Japanese": "写真\u30001",
+    "Persian": "می\u200cخواهم",
+    "a joined emoji": "c👩\u200d💻",
+    "a blank that breaks no line": "a\xa0b",
+    "a blank of typographers": "a\u2009b",
+    "an emoji that Python does not know": "\U0001faea",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_name_may_hold_whatever_a_person_writes(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    for other in {name, name.replace("\xa0", " "), name.replace("\u3000", " ")}:
+        Image.new("RGB", (32, 18), "teal").save(folder / f"{other}.png")
+    parsed = reader.read(written_manifest(tmp_path, name))
+    stems = sorted(path.stem for path in folder.iterdir())
+    assert keys(parsed) == stems
+    assert [job.output for job in parsed.jobs] == [f"{name}/{stem}.mp4" for stem in stems]
+    assert params(parsed, "image_url") == [f"{name}/{stem}.png" for stem in stems]
+    assert {job.tags for job in parsed.jobs} == {(name,)}
+
+
+REFUSED = {
+    "a turn of direction": ("a\u202eb", "U+202E RIGHT-TO-LEFT OVERRIDE"),
+    "a mark of direction": ("a\u200fb", "U+200F RIGHT-TO-LEFT MARK"),
+    "a line separator": ("a\u2028b", "U+2028 LINE SEPARATOR"),
+    "a byte order mark": ("a\ufeffb", "U+FEFF ZERO WIDTH NO-BREAK SPACE"),
+    "a soft hyphen": ("a\xadb", "U+00AD SOFT HYPHEN"),
+    "a hidden letter": ("a\U000e0041b", "U+E0041 TAG LATIN CAPITAL LETTER A"),
+    "an escape": ("a\x1bb", "U+001B CONTROL CHARACTER"),
+    "Latin-1": ("a\udce9b", "the byte 0xE9, which is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("name", "character"), REFUSED.values(), ids=REFUSED)
+def test_a_name_may_hold_nothing_that_hides_or_turns_text(tmp_path: Path, name: str, character: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / f"{name}.png").touch()
+    with pytest.raises(ManifestInvalid) as caught:
+        reader.read(written_manifest(tmp_path, "in"))
+    (problem,) = caught.value.problems
+    assert problem.message == f"the name of a file holds a character that cannot be printed: {character}"
+    assert problem.hint.endswith(f"rename the file: {visible(f'in/{name}.png')}")
+
+
+def written_manifest(folder: Path, name: str) -> Path:
+    """A manifest with a job for each image in the folder `name`, which is its batch and a tag as well."""
+    path = folder / "m.yaml"
+    job = f"id: '{{{{ f.stem }}}}', model: {STANDARD}, image_url: '{{{{ f }}}}', tags: ['{name}']"
+    text = f"batch: '{name}'\njobs: [{{{job}, matrix: {{f: {{glob: '{name}/*.png'}}}}}}]\n"
+    path.write_text(text, "utf-8")
+    return path
 
 
 # --- matrix ----------------------------------------------------------------------------------------------------------

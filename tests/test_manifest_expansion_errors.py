@@ -189,7 +189,8 @@ ROWS: dict[str, tuple[str, dict[str, bytes], str]] = {
     "ragged rows, once": (
         rows(),
         {"r.csv": b'sku,t\n"a\nb",1\nc\nd,2\ne,3,4,5\nf,6,7\n'},
-        "m.yaml:2:9 `id` holds characters that cannot be printed, or spaces around it (r.csv:2)\n"
+        "m.yaml:2:9 `id` holds a character that cannot be printed: U+000A CONTROL CHARACTER; write another one"
+        " (r.csv:2)\n"
         "r.csv:6:1 the row does not have the header's 2 fields: 4 fields (and 1 more row: 7)"
         " | put a field that holds a comma in quotes",
     ),

@@ -24,6 +24,7 @@ from batchgen.manifest.limits import Limits
 from batchgen.manifest.reader import Manifest
 from batchgen.manifest.request import DAMAGE
 from batchgen.manifest.templates import NO_VALUE
+from batchgen.services.text import visible
 
 STANDARD = "kling-video/v2.1/standard/image-to-video"
 MASTER = "klingai/v2.1-master-image-to-video"
@@ -47,7 +48,7 @@ def read_or_refuse(folder: Path, raw: bytes) -> Manifest | None:
         for problem in invalid.problems:
             assert problem.line >= 1
             assert problem.column >= 1
-            assert problem.message.isprintable()
+            assert visible(problem.message) == problem.message
             assert problem.message
         return None
     assert len({job.key for job in parsed.jobs}) == len({job.output for job in parsed.jobs}) == len(parsed.jobs)

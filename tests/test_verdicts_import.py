@@ -109,6 +109,7 @@ BAD_ENTRIES = {
     "no mapping": ([1], "verdict NUMBER: is no verdict: it must be an object with id, clip, verdict, stars and at"),
     "no id": (entry(""), "verdict NUMBER: has no id that a job could have"),
     "an id that no text can be": (entry("\ud800"), "\ud800: has no id that a job could have"),
+    "an id that turns the text": (entry("a\u202eb"), "a\u202eb: has no id that a job could have"),
     "a long id": (entry("x" * 201), f"{'x' * 200}: has no id that a job could have"),
     "half a clip": (entry(clip=CLIP[:15]), "mona: `clip` must be 16 hex digits: the beginning of the clip's SHA-256"),
     "another word": (entry(verdict="great"), "mona: `verdict` must be picked or rejected, or null"),
@@ -124,6 +125,7 @@ BAD_ENTRIES = {
     "the future": (entry(at="2026-03-01T12:11:00Z"), "mona: `at` is in the future; set the clock"),
     "another clip": (entry(clip="f" * 16), "mona: its clip is another one by now; look at that, and judge it"),
     "no delivered clip": (entry("lost"), "lost: its clip is not delivered; judge it when it is"),
+    "no such job, with the blank of Japanese": (entry("写真\u30001"), "写真\u30001: the batch has no job of this id"),
     "no such job": (entry("monna"), "monna: the batch has no job of this id"),
 }
 

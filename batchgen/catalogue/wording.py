@@ -1,5 +1,6 @@
 """How messages count and list things, suggest the nearest name, quote a value, and say what a schema allows."""
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
@@ -22,6 +23,8 @@ TYPE_NAMES = {
     "null": "null",
 }
 """What messages call the types of JSON Schema."""
+KINDS = {"Cc": "CONTROL CHARACTER", "Cs": "HALF OF A SURROGATE PAIR", "Co": "PRIVATE USE", "Cn": "UNASSIGNED"}
+"""What messages call characters without a name, by their category in Unicode."""
 
 
 def listed(values: Sequence[object], conjunction: str = "and") -> str:
@@ -45,7 +48,21 @@ def unknown_charges(number: int) -> str:
 def nearest_hint(name: str, candidates: Collection[str]) -> str:
     """The hint "did you mean …?" with the most similar candidate; empty where none is similar."""
     near = nearest_name(name, candidates)
-    return f"did you mean {near}?" if near else ""
+    return did_you_mean(near, name) if near else ""
+
+
+def did_you_mean(near: str, name: str) -> str:
+    """The hint with a name that is near to `name`. A blank that only looks like the usual one is named."""
+    odd = next((char for char in near if char not in name and unicodedata.category(char) == "Zs"), "")
+    return f"did you mean {near}?{f' Its blank is {character_name(odd)}: copy the name' if odd else ''}"
+
+
+def character_name(char: str) -> str:
+    """A character by its number and its name in Unicode; a byte of a file's name that is no text, as that byte."""
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # where Python keeps such bytes
+        return f"the byte 0x{code - 0xDC00:02X}, which is not UTF-8"
+    return f"U+{code:04X} {unicodedata.name(char, KINDS.get(unicodedata.category(char), ''))}".rstrip()
 
 
 def nearest_name(name: str, candidates: Collection[str]) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from batchgen.catalogue.links import Medium
 from batchgen.files.input_file import InputFault, open_input, size_in_words
+from batchgen.services.text import character_fault
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,8 +104,10 @@ def media_type_of(head: bytes) -> str | None:
 
 def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
     """The local file at `path`, which a parameter takes as `medium`; an image by its header. Raises `InputFault`."""
-    if not path.strip() or not path.isprintable():
+    if not path.strip():
         raise InputFault("this is not a path")
+    if fault := character_fault(path):
+        raise InputFault(f"the path {fault}", "rename the file, and write its new name here")
     try:
         with open_input(folder / path, MEDIA_BYTES, medium) as file:
             return inspect_content(file, medium)

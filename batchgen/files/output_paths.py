@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 from batchgen.files.output_urls import is_url, split_url, url_fault
+from batchgen.services.text import character_fault
 
 PART = ".part"
 """The suffix of an unfinished download."""
@@ -81,8 +82,8 @@ def path_part_fault(name: str, spare: int) -> str | None:
         return f"a part of the output path begins with a dot: {name}"
     if name[-1] in ". " or name[0] == " ":
         return f"a part of the output path begins or ends with a space, or ends with a dot: {name}"
-    if not name.isprintable():
-        return "the output path holds a character that cannot be printed"
+    if fault := character_fault(name):
+        return f"the output path {fault}; write another name"
     if unsafe := UNSAFE.search(name):
         return f"the output path holds {unsafe[0]}, which not every system allows in a file name"
     if RESERVED.match(name):

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
+from batchgen.catalogue.wording import did_you_mean
 from batchgen.errors import UsageError
 
 LISTED = 200_000
@@ -82,7 +83,7 @@ def similar_file(path: Path, read_before: Container[Path] = ()) -> str:
     similar = FileNames().similar(path.parent, path.name) if len(path.name) <= COMPARED else None
     if not similar or (path.parent / similar).resolve() in read_before:
         return ""
-    return f"did you mean {path.parent / similar}?"
+    return did_you_mean(str(path.parent / similar), str(path))
 
 
 def no_such_manifest(path: Path) -> str:

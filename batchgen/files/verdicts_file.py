@@ -17,6 +17,7 @@ from typing import Any
 from batchgen.errors import UsageError
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.jobs import Verdict
+from batchgen.services.text import character_fault
 
 FORMAT = "batchgen verdicts"
 VERSION = 1
@@ -100,7 +101,7 @@ def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:
     if not isinstance(entry, Mapping):
         raise ValueError("is no verdict: it must be an object with id, clip, verdict, stars and at")
     key, clip, verdict, stars = (entry.get(name) for name in ("id", "clip", "verdict", "stars"))
-    if not isinstance(key, str) or not 0 < len(key) <= ID_CHARS_MAX or not key.isprintable():
+    if not isinstance(key, str) or not 0 < len(key) <= ID_CHARS_MAX or character_fault(key):
         raise ValueError("has no id that a job could have")
     if not isinstance(clip, str) or not CLIP.fullmatch(clip):
         raise ValueError(f"`clip` must be {CLIP_DIGITS} hex digits: the beginning of the clip's SHA-256")

@@ -17,6 +17,7 @@ from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile
 from batchgen.manifest.source import InvalidValue
+from batchgen.services.text import character_fault
 
 
 @dataclass(slots=True)
@@ -122,8 +123,8 @@ def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
         hint = "write both cases in brackets to take them too, such as *.[jJ][pP][gG]"
         diagnostics.warn(node, f"{node.value[:200]} leaves out {plural(len(others), 'file')}, as {capitals}", hint)
     for match in matches:
-        if not match.isprintable():
-            diagnostics.add(node, "a file's name holds characters that cannot be printed", ascii(match)[1:201])
+        if fault := character_fault(match):
+            diagnostics.add(node, f"the name of a file {fault}", f"rename the file: {match[:200]}")
             return []
     return matches
 

@@ -11,6 +11,7 @@ from batchgen import catalogue
 from batchgen.catalogue.wording import quoted
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.nodes import Node
+from batchgen.services.text import character_fault
 
 Schema = dict[str, Any]
 
@@ -125,8 +126,10 @@ def name_fault(text: str) -> str | None:
     """Why `text` cannot be a name, or None."""
     if not text.strip():
         return "is empty"
-    if not text.isprintable() or text != text.strip():
-        return "holds characters that cannot be printed, or spaces around it"
+    if fault := character_fault(text):
+        return f"{fault}; write another one"
+    if text != text.strip():
+        return "has blanks around it; write it without them"
     if len(text) > LONGEST_NAME:
         return f"has {len(text)} characters; at most {LONGEST_NAME} are allowed"
     return None

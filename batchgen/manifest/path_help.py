@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from batchgen.catalogue.wording import did_you_mean
 from batchgen.files.spelling import FileNames
 
 ENDS = re.compile(r"\{[^}]*,[^}]*\}")
@@ -29,7 +30,7 @@ def missing_hint(names: FileNames, folder: Path, path: str) -> str:
     """What may be meant by a path in `folder` that has no file."""
     similar = names.similar(folder, path)
     if similar and not (folder / similar).is_dir():
-        return f"did you mean {similar[:200]}?"
+        return did_you_mean(similar[:200], path)
     return next((hint for pattern, hint in MISSING_PATTERNS if pattern.match(path)), "")
 
 

@@ -13,6 +13,7 @@ from yaml.error import Mark
 from batchgen.catalogue.links import NOUNS
 from batchgen.files.input_file import InputFault, read_input
 from batchgen.files.media import media_type_of
+from batchgen.services.text import visible
 
 EXCERPT = 100
 """Characters of a line that an excerpt shows, so that it fits beside the line number in most terminals."""
@@ -209,11 +210,7 @@ class SourceText:
 
 def printable(text: str) -> str:
     """`text` without control characters, which could move the cursor: a tab is a space, others are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else " " if char == "\t" else char.encode("unicode_escape").decode() for char in text
-    )
+    return visible(text.replace("\t", " "))
 
 
 def terminal_width(text: str) -> int:
@@ -221,5 +218,10 @@ def terminal_width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+        0
+        if unicodedata.category(char) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(char) in "WF"
+        else 1
+        for char in text
     )

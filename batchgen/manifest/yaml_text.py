@@ -13,6 +13,7 @@ from typing import Any
 from batchgen.jobs import Parent
 from batchgen.manifest.scalars import resolve
 from batchgen.manifest.source import printable
+from batchgen.services.text import is_harmless
 
 WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
 TRUTH_WORDS = frozenset({"y", "n", "yes", "no", "on", "off"})
@@ -122,5 +123,5 @@ def yaml_string(text: str) -> str:
 
 
 def escaped(char: str) -> str:
-    """A character in double quotes: its escape, if it cannot be printed."""
-    return char if char.isprintable() else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+    """A character in double quotes: its escape, if it would be read or shown as another one."""
+    return char if is_harmless(char) else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

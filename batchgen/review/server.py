@@ -47,6 +47,7 @@ from batchgen.review.data import ClipData, whole
 from batchgen.review.object_video import object_response
 from batchgen.review.page import policy, read_page, render
 from batchgen.review.posters import PosterSource
+from batchgen.services.text import character_fault
 
 ROW_MAX = 2**31 - 1  # of a row id in PostgreSQL
 PATH_CHARS = 200  # of an address: the token, and numbers of ten digits
@@ -155,7 +156,7 @@ class Review:
             entry = json.loads(body)
             key, name = str(entry["id"]), str(entry["clip"])
             changes = changes_of(entry)
-            if len(name) != CLIP_DIGITS or not key.isprintable():
+            if len(name) != CLIP_DIGITS or character_fault(key):
                 raise ValueError("this names no clip")
         except (ValueError, TypeError, KeyError, RecursionError):
             raise HTTPException(400) from None

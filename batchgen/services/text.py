@@ -1,12 +1,14 @@
 """Text from outside: made printable, bounded in length, and without the key."""
 
 import json
+import unicodedata
 
 MESSAGE_CHARS = 2_000  # of a service's own message; validation errors of several fields fit
 BLOT = "…"
 """Stands where a key was: a service may repeat the one that it refuses."""
 KEY_CHARS_MIN = 8  # of a key that is blotted out: a shorter one is no secret, and would damage ordinary words
 JOINERS = "\u200c\u200d"  # invisible, and parts of emoji and of words
+PICTOGRAPHS = range(0x1F000, 0x1FC00)  # in which every year new emoji appear, before Python knows them
 
 
 def one_line(text: str, most: int) -> str:
@@ -16,8 +18,21 @@ def one_line(text: str, most: int) -> str:
 
 
 def is_harmless(char: str) -> bool:
-    """Whether a terminal shows a character as itself, and stays on its line."""
-    return char.isprintable() or char in JOINERS
+    """Whether a character may stand in a name, and in a line of a terminal: it hides, turns and breaks nothing.
+
+    The blanks of every script are harmless: macOS writes U+202F into the names of its screenshots, Japanese U+3000.
+    """
+    return char.isprintable() or char in JOINERS or unicodedata.category(char) == "Zs" or ord(char) in PICTOGRAPHS
+
+
+def character_fault(name: str) -> str | None:
+    """What a name holds that may not stand in it, or None."""
+    char = None if name.isprintable() else next((char for char in name if not is_harmless(char)), None)
+    if char is None:
+        return None
+    from batchgen.catalogue.wording import character_name  # Imported here: `--help` waits for no catalogue.
+
+    return f"holds a character that cannot be printed: {character_name(char)}"
 
 
 def visible(line: str) -> str:
