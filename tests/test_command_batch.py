@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +19,10 @@ import httpx2 as httpx
 import pytest
 
 from batchgen import cli
-from batchgen.advice.command_line import TAKE_SIMULATE, command_line
+from batchgen.advice.command_line import TAKE_SIMULATE, command_line, typed_again
 from batchgen.errors import ExitCode
+from batchgen.report.terminal import OutputStream
+from batchgen.services.text import is_harmless, shell_word
 from tests.batches import MASTER, TEXT_MODEL, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.forks import Fork
@@ -108,6 +113,34 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     table.rename(tmp_path / "batchgen.db")
     assert f"`batchgen run {manifest} --simulate --db batchgen.db --max-cost" in batchgen("status").stdout
     assert command_line("status", "m.yaml", simulate=True) == "batchgen status m.yaml"
+
+
+FOLDERS = {
+    "blanks": "my photos  of  spring",
+    "a blank that breaks no line": "photos\xa0été",
+    "the blank of Japanese": "写真\u3000一",
+    "a joined emoji": "👩\u200d💻",
+    "quotes": 'it\'s "$HOME" `x` \\n !',
+    "a turn of direction": "a\u202e'\\b7",
+    "line ends and escapes": "a\n\t\x1b[31m9",
+    "no text": "caf\udce98",
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
+def test_a_shell_reads_a_command_to_type_exactly(folder: str) -> None:
+    shown = io.StringIO()
+    for line in (
+        command_line(f"retry {shell_word(folder)}", f"{folder}/m.yaml", db=f"{folder}/b.db"),
+        typed_again(["retry", f"{folder}/m.yaml", folder, "--db", f"{folder}/b.db"]),
+    ):
+        OutputStream(shown).write(line)
+    script = f"batchgen() {{ printf '%s\\0' \"$@\"; }}\n{shown.getvalue()}"
+    read = subprocess.run(["bash", "-c", script.encode("utf-8", "surrogateescape")], stdout=subprocess.PIPE, check=True)
+    words = [os.fsdecode(word) for word in read.stdout.split(b"\0")[:-1]]
+    assert words == ["retry", f"{folder}/m.yaml", folder, "--db", f"{folder}/b.db"] * 2
+    if all(map(is_harmless, folder)):
+        assert shlex.split(shown.getvalue()) == (["batchgen", *words[:5]]) * 2
 
 
 def test_a_command_to_type_has_only_options_that_it_takes() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
+
+from batchgen.services.text import shell_word
 
 MANIFEST_SUFFIXES = (".yaml", ".yml")
 """A word that ends so is taken for a manifest."""
@@ -24,14 +25,14 @@ GROUPS = ("verdicts",)
 
 def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db: str | Path | None = None) -> str:
     """A command of batchgen on a batch, to type: `batchgen retry m.yaml`. It has no URL, which may hold a password."""
-    words = name.split()
+    words = name.split(" ")  # no other blank: an id may hold it
     size = 2 if words[0] in GROUPS else 1
     path = f"./{manifest}" if str(manifest).startswith("-") else str(manifest)  # it is no option
-    words = ["batchgen", *words[:size], shlex.quote(path), *words[size:]]
+    words = ["batchgen", *words[:size], shell_word(path), *words[size:]]
     if simulate and words[1] in TAKE_SIMULATE:
         words.append("--simulate")
     if db:
-        words += ["--db", "URL" if "://" in str(db) else shlex.quote(str(db))]
+        words += ["--db", "URL" if "://" in str(db) else shell_word(str(db))]
     return " ".join(words)
 
 
@@ -49,7 +50,7 @@ def options_of(*texts: str | None) -> str:
         for name, value in values.items():
             if name != "until":
                 for one in value if isinstance(value, list) else [value]:
-                    words += [f"--{name.replace('_', '-')}", shlex.quote(str(one))]
+                    words += [f"--{name.replace('_', '-')}", shell_word(str(one))]
     return "".join(f" {word}" for word in words)
 
 
@@ -72,5 +73,5 @@ def typed_again(arguments: Sequence[str]) -> str:
             words.append(f"{name}=URL")
         else:
             is_secret = before == "--notify" or ("://" in word and (before == "--db" or arguments[0] == "db"))
-            words.append("URL" if is_secret else shlex.quote(word))
+            words.append("URL" if is_secret else shell_word(word))
     return " ".join(words)

@@ -7,7 +7,6 @@ import gc
 import importlib
 import inspect
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from batchgen.advice.command_line import MANIFEST_SUFFIXES, with_keep
 from batchgen.cli.refusals import refused  # before it is needed: nothing may be left to open a module with
 from batchgen.errors import BatchgenError, ExitCode, Interrupted, ManifestChanged, UsageError
 from batchgen.report.terminal import discard, open_standard_streams, print_json, print_lines, unwritable
+from batchgen.services.text import shell_word
 
 COMMANDS = {
     "init": "Write an example manifest, with comments.",
@@ -92,7 +92,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name.endswith(MANIFEST_SUFFIXES):
-            ctx.fail(f"{name} is no command. Did you mean `batchgen run {shlex.quote(name)}`?")
+            ctx.fail(f"{name} is no command. Did you mean `batchgen run {shell_word(name)}`?")
         near = [OTHER_NAMES[name]] if name in OTHER_NAMES else get_close_matches(name, COMMANDS, 1)
         if name not in COMMANDS and near:
             ctx.fail(f"There is no command {name!r}. Did you mean `{near[0]}`?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from batchgen.jobtable.kinds import SettingName
 from batchgen.report.formats import shortened
 from batchgen.report.settings import runs_line
 from batchgen.report.terminal import print_lines
+from batchgen.services.text import shell_word
 
 IDS_TYPED = 20  # in the command that takes them up again
 PAID_AGAIN = "a retry of what the service has ended is a new generation, which is paid for"
@@ -50,7 +50,7 @@ def command(manifest: Path, ids: tuple[str, ...], db: str | None, simulate: bool
         hint = "`retry` with an id takes up a cancelled job again, and asks for what was paid first"
         hint += f"; {PAID_AGAIN}" if ended else ""
         jobs = {"cancelled": list(cancelled), "ended_at_service": ended}
-        again = " ".join(["retry", *map(shlex.quote, list(cancelled)[:IDS_TYPED])])
+        again = " ".join(["retry", *map(shell_word, list(cancelled)[:IDS_TYPED])])
         print_changed(jobs, hint if cancelled else "there is nothing to cancel", again if cancelled else "status")
         return
     if not cancelled:

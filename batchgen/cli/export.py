@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -32,6 +31,7 @@ from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
 from batchgen.report.words import lost_lines
+from batchgen.services.text import shell_word
 
 FORMATS = ("csv", "jsonl", "parquet", "webdataset")
 SHARD_MB = 1_000  # a size that object stores and readers of WebDataset like
@@ -253,7 +253,7 @@ def report(export: Export, manifest: Path) -> bool:
     """Name the clips that were left out. Returns whether there was none."""
     lost, done = export.clips.lost, export.clips.exported
     if lost:
-        retry = f"batchgen retry {shlex.quote(str(manifest))}"
+        retry = f"batchgen retry {shell_word(str(manifest))}"
         print_lines(*lost_lines(LostFiles(lost, export.total), retry), err=True)
     elif done != export.total:
         gone = export.total - done

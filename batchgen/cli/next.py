@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -25,6 +24,7 @@ from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.manifest import bounds
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
+from batchgen.services.text import shell_word
 
 SHOWN_IDS = 5
 STDOUT = Path("-")
@@ -86,7 +86,7 @@ def command(
     print_lines(*notes(made, model), err=True)
     if path:
         more = " --no-validate" if made.unchecked else ""
-        print_lines(f"Next: `batchgen plan {shlex.quote(str(path))}{more}{table_option(database, path)}`", err=True)
+        print_lines(f"Next: `batchgen plan {shell_word(str(path))}{more}{table_option(database, path)}`", err=True)
 
 
 def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> VerdictFilter:
@@ -112,7 +112,7 @@ def table_option(database: Database, path: Path) -> str:
         is_typed = click.get_current_context().get_parameter_source("db") is ParameterSource.COMMANDLINE
         return " --db URL" if is_typed else ""
     usual = Path(table_location(None, path)).absolute()
-    return "" if usual == database.path.absolute() else f" --db {shlex.quote(str(database.path))}"
+    return "" if usual == database.path.absolute() else f" --db {shell_word(str(database.path))}"
 
 
 def typed() -> str:
@@ -129,7 +129,7 @@ def typed() -> str:
             words.append((option.opts if value else option.secondary_opts)[0])
         else:
             words += [option.opts[0], str(value)]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))
 
 
 def write(path: Path, text: str) -> bool:

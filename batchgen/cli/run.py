@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +30,7 @@ from batchgen.jobtable.sync import OnChanged
 from batchgen.report.log import SentenceHandler, log_to_stderr
 from batchgen.report.progress import Progress
 from batchgen.report.terminal import print_lines
+from batchgen.services.text import shell_word
 
 
 @options.manifest
@@ -125,7 +125,7 @@ def enroll_for_workers(manifest: Path, run_options: Any, log_file: Path | None, 
     announce(asyncio.run(enroll_only(manifest, run_options)), as_json)
     if not as_json:
         location = batches.table_location(run_options["db"], manifest)
-        place = " --db " + ("URL" if "://" in str(location) else shlex.quote(os.path.relpath(location)))
+        place = " --db " + ("URL" if "://" in str(location) else shell_word(os.path.relpath(location)))
         if click.get_current_context().get_parameter_source("db") is ParameterSource.ENVIRONMENT:
             place = ""
         reach = "on as many machines as you like" if "://" in str(location) else "as often as you like, on this machine"

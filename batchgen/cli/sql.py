@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import sys
 import textwrap
@@ -22,6 +21,7 @@ from batchgen.errors import UsageError
 from batchgen.files.spelling import require_manifest
 from batchgen.jobtable.views import EXAMPLES, VIEWS
 from batchgen.report.terminal import print_lines
+from batchgen.services.text import shell_word
 
 STDIN = "-"
 NAME = re.compile(r"[\w./-]+")
@@ -77,7 +77,7 @@ def split(words: tuple[str, ...]) -> tuple[Path | None, str]:
     has_manifest = first.endswith(READABLE_SUFFIXES) and (bool(others) or len(first.split()) == 1)
     query = others if has_manifest else words
     if len(query) > 1:
-        manifest = f"{shlex.quote(first)} " if has_manifest else ""
+        manifest = f"{shell_word(first)} " if has_manifest else ""
         raise UsageError(f'put the query in quotation marks: batchgen sql {manifest}"{" ".join(query)}"')
     if query and not query[0].strip():
         raise UsageError("the query is empty; `batchgen sql` lists the views")

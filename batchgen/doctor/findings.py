@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ExitCode
+from batchgen.services.text import shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def problem(check: str, message: str, mend: str = "", exit_code: ExitCode = Exit
 
 def shell(*words: str | Path) -> str:
     """A command with its words quoted."""
-    return shlex.join(map(str, words))
+    return " ".join(shell_word(str(word)) for word in words)
 
 
 def move_aside(paths: Iterable[Path]) -> str:

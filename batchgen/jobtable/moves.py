@@ -6,7 +6,6 @@ tables have a row of the move, with the same id: `copying.py` sees by it how far
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.errors import UsageError
 from batchgen.jobtable.schema import batches, moves
+from batchgen.services.text import shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def refuse_moved(connection: Connection, batch_id: int) -> None:
     raise UsageError(
         f"{name}: this batch was moved to {move.place} on {move.moved_at:%Y-%m-%d}. Run it there, with --db or"
         " BATCHGEN_DB: a run on this table would pay for the same jobs again."
-        f" `batchgen db copy {shlex.quote(move.place)} NEW-FILE` brings it back"
+        f" `batchgen db copy {shell_word(move.place)} NEW-FILE` brings it back"
     )
 
 

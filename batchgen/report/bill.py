@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from decimal import Decimal
@@ -19,7 +18,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.files.report_file import report_file
 from batchgen.jobs import State
 from batchgen.report.formats import dollars
-from batchgen.services.text import visible
+from batchgen.services.text import shell_word, visible
 
 COLUMNS = (
     *("at", "batch", "id", "attempt", "generation_id", "model", "settlement", "kind"),
@@ -122,7 +121,7 @@ def advice(item: OpenItem, next_command: NextCommand) -> tuple[str, str | None]:
         case Settlement.NOT_DELIVERED if is_active:
             return "fetches it", next_command("run")
         case Settlement.NOT_DELIVERED:
-            retry = with_option(next_command("retry"), shlex.quote(item.id or ""))
+            retry = with_option(next_command("retry"), shell_word(item.id or ""))
             return "asks for it again, for nothing; if the service has no file, ask it for a refund", retry
         case Settlement.UNKNOWN if item.state == State.PENDING:
             return "takes it over", with_option(next_command("run"), "--changed keep")

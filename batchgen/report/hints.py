@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Sequence
 
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again, with_keep
@@ -22,6 +21,7 @@ from batchgen.errors import (
 )
 from batchgen.report.command_events import Error
 from batchgen.report.event_fields import Advice
+from batchgen.services.text import shell_word
 
 CommandLine = Callable[[str], str]
 """From the name of a command to its text for the same batch."""
@@ -80,7 +80,7 @@ def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
     if is_missing(error):
         return None
     if isinstance(error, ManifestInvalid) and error.problems:
-        return f"batchgen check {shlex.quote(manifest_of(arguments) or str(error.problems[0].path))}"
+        return f"batchgen check {shell_word(manifest_of(arguments) or str(error.problems[0].path))}"
     if isinstance(error, ManifestChanged):
         return with_keep(arguments)
     return typed_again(arguments) if isinstance(error, REPEATABLE) else None

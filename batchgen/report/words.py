@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from batchgen.report.formats import counts, dollars, duration, local_time
 from batchgen.report.hints import CommandLine, advice
 from batchgen.report.run_events import Moved
 from batchgen.services.registry import SIMULATOR
+from batchgen.services.text import shell_word
 
 
 def notes(summary: BatchSummary) -> str:
@@ -166,7 +166,7 @@ def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
         lines.append(f"{subject} not there as delivered: {'; '.join(map(str, lost.files[:limit]))}")
         if number > limit:
             lines[0] += f"; and {number - limit} more"
-        key = f" {shlex.quote(lost.files[0].file.key)}" if number == 1 else ""
+        key = f" {shell_word(lost.files[0].file.key)}" if number == 1 else ""
         if retry:
             them = "it" if number == 1 else "them"
             lines.append(f"`{retry}{key} --download`, then a run, fetches {them} for nothing")

@@ -1,6 +1,7 @@
-"""Text from outside: made printable, bounded in length, and without the key."""
+"""Text from outside: made printable, bounded in length, without the key, and quoted for a shell."""
 
 import json
+import shlex
 import unicodedata
 
 MESSAGE_CHARS = 2_000  # of a service's own message; validation errors of several fields fit
@@ -47,6 +48,21 @@ def visible_json(line: str) -> str:
     if line.isprintable():
         return line
     return "".join(char if is_harmless(char) else json.dumps(char)[1:-1] for char in line)
+
+
+def shell_word(text: str) -> str:
+    """`text` as one word of a command to type: a shell reads exactly it, and a terminal shows it as it stands here."""
+    if all(map(is_harmless, text)):
+        return shlex.quote(text)
+    return f"$'{''.join(map(shell_character, text))}'"
+
+
+def shell_character(char: str) -> str:
+    """A character inside $'…'. What is not harmless is its bytes in octal, of which every such shell takes three."""
+    if is_harmless(char):
+        return f"\\{char}" if char in "'\\" else char
+    is_byte = "\udc80" <= char <= "\udcff"  # of a name that is no text
+    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape" if is_byte else "surrogatepass"))
 
 
 def without_key(text: str, api_key: str) -> str:
