@@ -69,7 +69,7 @@ def test_the_columns_of_a_view_are_explained(batchgen: Command) -> None:
 
 def test_a_query_may_come_by_standard_input(sql: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT id\nFROM job_overview -- all\nORDER BY id;\n"))
-    assert sql("-", "--csv").stdout == "id\nlisa\nmona\n"
+    assert sql("-", "--csv").stdout == "id\r\nlisa\r\nmona\r\n"
     assert "standard input has no query" in sql("-").stderr
 
 
@@ -101,12 +101,28 @@ def test_csv_is_quoted_and_json_is_a_line_for_each_row(sql: Command) -> None:
     shown = sql(odd, "--csv")
     assert list(csv.reader(io.StringIO(shown.stdout))) == [
         ["text", "sum", "n", "bytes", "more"],
-        ['a,"b"\n\\x1bc', "0.3", "", "x'00ff'", "inf"],
+        ['a,"b"\n\x1bc', "0.3", "", "x'00ff'", "inf"],
     ]
     (line,) = sql(odd, "--json").stdout.splitlines()
     assert json.loads(line) == {"text": 'a,"b"\n\x1bc', "sum": 0.3, "n": None, "bytes": "x'00ff'", "more": "inf"}
     (line,) = sql("SELECT 1 AS id, 2 AS id, 'x' AS key", "--json").stdout.splitlines()
     assert json.loads(line) == {"id": 1, "id_2": 2, "key": "x"}
+
+
+ODD = "a\xa0b\u3000c\u2028d\xade\ufefff\rg\nh\ti\x1bj"
+"""A text that a cell holds exactly, though a terminal must not see all of it."""
+
+
+def test_csv_is_exact_in_a_file_and_harmless_on_a_terminal(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows.print_csv(["text", "n"], iter([[ODD, 1]]))
+    written = capsysbinary.readouterr().out
+    assert written == f'text,n\r\n"{ODD}",1\r\n'.encode()  # RFC 4180, without a byte order mark
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    rows.print_csv(["text", "n"], iter([[ODD, 1]]))
+    shown = capsysbinary.readouterr().out.decode()
+    assert shown == 'text,n\r\n"a\xa0b\u3000c\\u2028d\\xade\\ufefff\\rg\nh\ti\\x1bj",1\r\n'
 
 
 REFUSED = {
@@ -220,7 +236,7 @@ def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout
-    assert process.stdout.readline() == b"x\n"
+    assert process.stdout.readline() == b"x\r\n"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -139,6 +140,20 @@ def test_csv_has_a_row_for_each_clip_and_no_cell_is_a_formula(export: Command, d
     assert json.loads(rows[0]["params"])["duration"] == 5
     assert json.loads(rows[2]["tags"]) == ["x", "a.b/c d"]
     assert not [cell for row in rows for cell in row.values() if cell.startswith(FORMULA_SIGNS)]
+
+
+def test_csv_holds_every_text_exactly(table: Table, batchgen: Command) -> None:
+    (table.folder / "spring.yaml").touch()
+    prompt, key = "a\xa0b\u3000c\u2028d\xade\ufefff\rg\nh", "写真\u30001"
+    deliver(table, key, prompt=prompt, path=f"{key}.mp4")
+    assert batchgen("export", "spring.yaml", "--format", "csv", "-o", "clips.csv").returncode == 0
+    content = (table.folder / "clips.csv").read_bytes()
+    shown = batchgen("export", "spring.yaml", "--format", "csv").stdout
+    assert content.startswith(codecs.BOM_UTF8)  # for Excel, which else takes it for text of Windows
+    assert not shown.startswith("\ufeff")
+    (row,) = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    assert (row["id"], row["prompt"], row["path"]) == (key, prompt, f"{key}.mp4")
+    assert content.count(b"\r\n") == 2
 
 
 def test_json_lines_hold_the_same_as_the_table(export: Command, delivered: Table) -> None:

@@ -70,7 +70,7 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
     assert sums["delivered"] == 4 * PRICE, "one in parts, one beside a foreign charge, two without a fault"
     assert sums["refunded"] == 0
     assert sums.pop("balance") == Decimal(result["balance_usd"]) == Decimal("9.50")
-    with (tmp_path / "bill.csv").open(newline="") as file:
+    with (tmp_path / "bill.csv").open(encoding="utf-8-sig", newline="") as file:
         charged = sum(Decimal(row["charged_usd"] or 0) for row in csv.DictReader(file))
     assert charged == Decimal(result["charged_usd"]) == sum(sums.values(), Decimal(0))
     spent = Decimal(rows(database, "SELECT spent_nanousd FROM batches")[0]["spent_nanousd"]).scaleb(-9)

@@ -175,7 +175,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
         output = OutputStream(sys.stdout)
 
         def write_text(content: bytes) -> None:
-            output.write_raw(content.decode())
+            output.write_text(content.decode())
             raise_failure(output)
 
         write(export.records(), write_text)
@@ -186,7 +186,7 @@ def write_format(export: Export, form: str, path: Path | None, choice: VerdictFi
             if form == "parquet":
                 tables.write_parquet(export.records(), staged.file)
             else:
-                (tables.write_csv if form == "csv" else tables.write_jsonl)(export.records(), staged.file.write)
+                (tables.write_csv_file if form == "csv" else tables.write_jsonl)(export.records(), staged.file.write)
             is_new = staged.place()
     except NameTaken:
         raise UsageError(

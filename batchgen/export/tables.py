@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -23,7 +24,13 @@ def write_csv(records: Iterator[Record], write: Callable[[bytes], object]) -> No
     """CSV (RFC 4180) in UTF-8 with a line of names. A text that would be a formula gets an apostrophe before it."""
     write(csv_lines([COLUMNS]).encode())
     while chunk := list(islice(records, RECORDS_AT_ONCE)):
-        write(csv_lines([cells(record) for record in chunk]).encode())
+        write(csv_lines([cells(record) for record in chunk]).encode(errors="backslashreplace"))
+
+
+def write_csv_file(records: Iterator[Record], write: Callable[[bytes], object]) -> None:
+    """The same for a file, which Excel would read in the code page of Windows but for the byte order mark."""
+    write(codecs.BOM_UTF8)
+    write_csv(records, write)
 
 
 def cells(record: Record) -> list[str]:

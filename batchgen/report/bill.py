@@ -18,7 +18,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.files.report_file import report_file
 from batchgen.jobs import State
 from batchgen.report.formats import dollars
-from batchgen.services.text import shell_word, visible
+from batchgen.services.text import shell_word
 
 COLUMNS = (
     *("at", "batch", "id", "attempt", "generation_id", "model", "settlement", "kind"),
@@ -27,6 +27,7 @@ COLUMNS = (
 NAMES = ("key", "number", "generation", "model", "settlement", "kind")
 """The columns of `Books.rows` between the batch and the amounts."""
 HEADER = ",".join(COLUMNS) + "\r\n"
+BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads the file in the code page of Windows
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet would calculate (OWASP, "CSV Injection"): an apostrophe makes it text."""
 
@@ -37,7 +38,7 @@ NextCommand = Callable[[str], str]
 def write_csv(path: Path, batch: str, books: Books) -> Decimal:
     """Write a row for each transaction, and for each attempt without one. Returns the sum of `charged_usd`."""
     with report_file(path, HEADER) as file:
-        file.write(HEADER)
+        file.write(BYTE_ORDER_MARK + HEADER)
         return write_rows(file, batch, books)
 
 
@@ -54,8 +55,8 @@ def write_rows(file: IO[str], batch: str, books: Books) -> Decimal:
 
 
 def inert(value: object) -> str:
-    """A cell that no spreadsheet calculates and no terminal obeys."""
-    text = "" if value is None else visible(str(value))
+    """A cell that no spreadsheet calculates."""
+    text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +18,9 @@ from batchgen.services.text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+LINES_AND_TABS = re.compile(r"(\t|\r?\n)")
 
 
 class OutputStream:
@@ -33,6 +37,13 @@ class OutputStream:
     def write(self, line: str) -> None:
         """Write and flush a line, whatever is in it. The first failure silences the stream for good."""
         self.write_raw(visible(line) + "\n")
+
+    def write_text(self, text: str) -> None:
+        """Write text for a program as it is. On a terminal, all but its lines and tabs is made harmless."""
+        if self.stream is not None and self.stream.isatty():
+            parts = LINES_AND_TABS.split(text)
+            text = "".join(part if LINES_AND_TABS.fullmatch(part) else visible(part) for part in parts)
+        self.write_raw(text)
 
     def write_raw(self, text: str) -> None:
         """Write and flush text which may control the terminal."""
@@ -107,9 +118,9 @@ def print_lines(*lines: str, err: bool = False) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write text without harmful characters to standard output, as it is. Raises what `print_lines` raises."""
+    """Write text for a program to standard output: `OutputStream.write_text`. Raises what `print_lines` raises."""
     output = OutputStream(sys.stdout)
-    output.write_raw(text)
+    output.write_text(text)
     raise_failure(output)
 
 

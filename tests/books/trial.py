@@ -58,7 +58,7 @@ def run_trial(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     trial.seconds, trial.megabytes = time.monotonic() - began, after.ru_maxrss / 1024
     trial.cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    with (folder / "bill.csv").open(newline="") as file:
+    with (folder / "bill.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     compare(trial, truth, first, rows)
     if reconcile(folder, run) != first:
