@@ -15,6 +15,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.catalogue.wording import plural
+from batchgen.cli.closing import advice
 from batchgen.jobs import State
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.statistics import BatchSummary, Event
@@ -22,7 +23,15 @@ from batchgen.report.formats import dollars, duration, local_time, shortened
 from batchgen.report.live_view import LiveView, bar_columns, render
 from batchgen.report.progress import SILENCE, Progress
 from batchgen.report.terminal import OutputStream, RedrawnLines
-from batchgen.report.words import APPEARANCES, blocker_line, event_line, state_counts, summary_line
+from batchgen.report.words import (
+    APPEARANCES,
+    blocker_line,
+    event_line,
+    reasons_command,
+    remark_lines,
+    state_counts,
+    summary_line,
+)
 from tests.conftest import NOON
 from tests.table import SECOND, Table
 
@@ -198,6 +207,19 @@ async def test_pending_jobs_wait_for_a_free_place_unless_the_run_says_why_it_sen
     ended.set()
     await progress.follow(ended)
     assert ("free place" in stream.getvalue()) is (not notice), stream.getvalue()
+
+
+def test_a_run_names_what_lists_all_failures() -> None:
+    lines = advice(batch_summary(failed=36), ["a failed: x"] * 5, "`batchgen sql m.yaml …`", "`batchgen retry m.yaml`")
+    assert lines == ["  a failed: x"] * 5 + ["  and 31 more; `batchgen sql m.yaml …` lists them all"]
+
+
+def test_remarks_that_are_not_all_say_what_lists_them() -> None:
+    command = reasons_command("batchgen sql m.yaml", "ann's", State.DONE)
+    query = "SELECT id, reason FROM job_overview WHERE batch = 'ann''s' AND state = 'done' AND reason IS NOT NULL"
+    assert command == f'`batchgen sql m.yaml --csv "{query}"`'
+    assert remark_lines(["a", "b"], 3, command) == ["remark: a", "remark: b"]
+    assert remark_lines(["a", "b"], 2, command)[2:] == [f"these are the newest remarks; {command} lists them all"]
 
 
 def test_every_state_has_an_appearance() -> None:

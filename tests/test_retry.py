@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,7 +20,7 @@ from batchgen.limits.steering import Enrolled
 from batchgen.manifest.limits import Limits
 from batchgen.poller import Poller
 from batchgen.services.outcomes import Failed, FetchOutcome, Finished, Unavailable, Working
-from tests.conftest import NOON
+from tests.conftest import NOON, Command
 from tests.scripted import ScriptedService, context_of, turn
 from tests.table import MINUTE, RUN, Table, spec
 
@@ -282,6 +284,17 @@ def test_a_cancelled_job_that_was_sent_does_not_follow_the_manifest(table: Table
         table.sync(spec("mona", prompt="Another one."))
     table.sync()
     assert table.states() == {"mona": "cancelled"}
+
+
+def test_status_names_the_query_that_lists_all_failures(table: Table, batchgen: Command) -> None:
+    for number in range(23):
+        table.bring(State.FAILED, f"j{number}")
+    (table.folder / "spring.yaml").touch()
+    shown = batchgen("status", "spring.yaml").stdout
+    assert shown.count(" failed: ") == 20
+    (command,) = re.findall("and 3 more; `(.*)` lists them all", shown)
+    listed = batchgen(*shlex.split(command)[1:])
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (0, 1 + 23)
 
 
 def test_a_failure_says_what_it_may_have_cost(table: Table) -> None:

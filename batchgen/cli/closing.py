@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from batchgen import clock
@@ -32,8 +33,11 @@ from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import (
     blocker_line,
     cost_words,
+    failure_lines,
     lost_json,
     lost_lines,
+    reasons_command,
+    remark_lines,
     summary_json,
     summary_line,
     suspect_lines,
@@ -41,7 +45,7 @@ from batchgen.report.words import (
 )
 from batchgen.runner import Runner
 
-FAILURES_SHOWN = 5
+LINES_SHOWN = 5  # of failures, and of remarks
 
 
 async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as_json: bool) -> None:
@@ -64,8 +68,8 @@ async def show_result(opened: OpenRun, ending: Ending, began_at: datetime, *, as
         rest = {"hooks_failed": opened.hooks.failed, "bill": bill and asdict(bill)}
         print_json({**result, **summary, **more, **rest, **advice}, is_progress=True)
         return
-    failures = await database.read(statistics.failures, batch_id, FAILURES_SHOWN)
-    remarks = await database.read(delivery.remarks, batch_id, FAILURES_SHOWN)
+    failures = await database.read(statistics.failures, batch_id, LINES_SHOWN)
+    remarks = await database.read(delivery.remarks, batch_id, LINES_SHOWN)
     paths = await database.read(statistics.delivered_paths, batch_id)
     folder = common_folder(opened.spec.folder, paths)
     bill_line = closing_line(bill, options.quoted_command)
@@ -143,25 +147,24 @@ def print_result(
     summary = ending.batch_summary
     OutputStream(sys.stdout).write(f"{summary_line(batch.name, batch.service, summary)}; {ending.message}")
     errors, retry = OutputStream(sys.stderr), options.quoted_command("retry")
-    lines = [f"  remark: {remark}" for remark in remarks]
+    reasons = partial(reasons_command, options.command_to_type("sql"), batch.name)
+    lines = [f"  {line}" for line in remark_lines(remarks, LINES_SHOWN, reasons(State.DONE))]
     lines += [f"  {blocker_line(blocker, clock.utcnow())}" for blocker in ending.blockers]
     is_next = next_step(ending).command == "retry --download"
     if not (is_next and len(ending.lost.files) == 1):  # which the result names
         lines += [f"  {line}" for line in lost_lines(ending.lost, "" if is_next else retry.strip("`"))]
     lines += suspect_lines(suspects, options.command_to_type("review"))
     if ending.exit_code is ExitCode.INCOMPLETE:
-        lines += advice(summary, failures, retry)
+        lines += advice(summary, failures, reasons(State.FAILED), retry)
     lines += closing
     for line in lines:
         errors.write(line)
 
 
-def advice(summary: BatchSummary, failures: list[str], retry: str) -> list[str]:
-    """What a person can do about jobs that are not delivered."""
-    lines = [f"  {failure}" for failure in failures]
+def advice(summary: BatchSummary, failures: list[str], reasons: str, retry: str) -> list[str]:
+    """What a person can do about jobs that are not delivered. `reasons` lists why all of them failed."""
     failed = summary.counts[State.FAILED]
-    if failed > len(failures):
-        lines.append(f"  and {failed - len(failures)} more; {options.quoted_command('status')} lists them")
+    lines = [f"  {line}" for line in failure_lines(failures, failed, reasons)]
     if failed and summary.held:  # without held jobs, it is the next step
         lines.append(f"  {retry} makes the failed jobs pending again; then run.")
     if late := summary.late + summary.stuck:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.batches import commands_on
 from batchgen.errors import ExitCode
+from batchgen.jobs import State
 from batchgen.jobtable.blockers import RESUME
+from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.moves import Departure
 from batchgen.limits.budget import CHARGE_UNKNOWN, Hold
 from batchgen.report import hints
@@ -26,8 +29,11 @@ from batchgen.report.settings import in_force_lines, setting_value
 from batchgen.report.terminal import print_json, print_lines
 from batchgen.report.words import (
     blocker_line,
+    failure_lines,
     lost_json,
     lost_lines,
+    reasons_command,
+    remark_lines,
     summary_json,
     summary_line,
     suspect_lines,
@@ -104,13 +110,15 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     """Print how a batch stands."""
     batch, summary, blockers = status.batch, status.summary, status.blockers
     now, to_type = clock.utcnow(), commands_after(status, manifest)
+    reasons = partial(reasons_command, to_type("sql"), batch.name)
     print_lines(summary_line(batch.name, batch.service, summary))
     # The line of the pause says more than what the pending jobs wait for.
     waiting = [blocker for blocker in blockers if not blocker.reason.startswith(RESUME)]
-    lines = [blocker_line(blocker, now) for blocker in waiting] + status.failures
+    lines = [blocker_line(blocker, now) for blocker in waiting]
+    lines += failure_lines(status.failures, summary.counts[State.FAILED], reasons(State.FAILED))
     lines += in_force_lines(status.in_force, now, to_type, only_set=True)
     lines += lost_lines(status.lost, to_type("retry"))
-    lines += [f"remark: {remark}" for remark in status.remarks]
+    lines += remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += suspect_lines(status.suspects, to_type("review"))
     if status.move:
         lines.append(move_line(status.move))

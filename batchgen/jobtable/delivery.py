@@ -33,6 +33,7 @@ from batchgen.jobtable.transition import (
 
 LOOK_FOR_FILES = timedelta(seconds=2)
 """So long delivered files are looked for: some 200,000 on a local disk, far fewer on a slow network disk."""
+REMARKS_READ = 20
 FILES_AT_ONCE = 500
 """Delivered files that are looked at between two readings of the clock."""
 
@@ -199,7 +200,7 @@ def lost_files(
     return LostFiles(lost, number)
 
 
-def remarks(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
+def remarks(connection: Connection, batch_id: int, capacity: int = REMARKS_READ) -> list[str]:
     """What a person should know about delivered files, the newest first."""
     rows = connection.execute(REMARKS, {"in_batch": batch_id, "capacity": capacity})
     return [f"{row.key}: {row.path}: {row.remark}" for row in rows]

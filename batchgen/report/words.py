@@ -177,6 +177,26 @@ def lost_lines(lost: LostFiles, retry: str, limit: int = 5) -> list[str]:
     return lines
 
 
+def reasons_command(sql: str, batch: str, state: State) -> str:
+    """The command that lists all jobs of a batch in a state with the reason of each. `sql` is `batchgen sql` on its
+    table."""
+    name = batch.replace("'", "''")
+    query = f"SELECT id, reason FROM job_overview WHERE batch = '{name}' AND state = '{state}' AND reason IS NOT NULL"  # noqa: S608
+    return f"`{sql} --csv {shell_word(query)}`"
+
+
+def failure_lines(failures: Sequence[str], failed: int, command: str) -> list[str]:
+    """The newest of `failed` failures. `command` lists them all."""
+    more = failed - len(failures)
+    return [*failures, *([f"and {more} more; {command} lists them all"] if more > 0 else [])]
+
+
+def remark_lines(remarks: Sequence[str], most: int, command: str) -> list[str]:
+    """The newest remarks on delivered files, of which at most so many were read. `command` lists them all."""
+    lines = [f"remark: {remark}" for remark in remarks]
+    return [*lines, f"these are the newest remarks; {command} lists them all"] if len(lines) == most else lines
+
+
 def lost_json(lost: LostFiles) -> list[Lost]:
     """The delivered files that are not there any more, for programs."""
     return [{"id": lost.file.key, "path": lost.file.path, "fault": lost.fault} for lost in lost.files]

@@ -1,6 +1,7 @@
 """Text from outside: made printable, bounded in length, without the key, and quoted for a shell."""
 
 import json
+import re
 import shlex
 import unicodedata
 
@@ -9,6 +10,7 @@ BLOT = "…"
 """Stands where a key was: a service may repeat the one that it refuses."""
 KEY_CHARS_MIN = 8  # of a key that is blotted out: a shorter one is no secret, and would damage ordinary words
 JOINERS = "\u200c\u200d"  # invisible, and parts of emoji and of words
+SPECIAL_IN_QUOTES = re.compile(r'["$`\\!]')  # what a shell does not take as it is in double quotes
 PICTOGRAPHS = range(0x1F000, 0x1FC00)  # in which every year new emoji appear, before Python knows them
 
 
@@ -52,9 +54,10 @@ def visible_json(line: str) -> str:
 
 def shell_word(text: str) -> str:
     """`text` as one word of a command to type: a shell reads exactly it, and a terminal shows it as it stands here."""
-    if all(map(is_harmless, text)):
-        return shlex.quote(text)
-    return f"$'{''.join(map(shell_character, text))}'"
+    if not all(map(is_harmless, text)):
+        return f"$'{''.join(map(shell_character, text))}'"
+    # A query of SQL reads well in double quotes.
+    return f'"{text}"' if "'" in text and not SPECIAL_IN_QUOTES.search(text) else shlex.quote(text)
 
 
 def shell_character(char: str) -> str:
