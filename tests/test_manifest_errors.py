@@ -338,6 +338,37 @@ GOLDEN = {
         "2:1 this is not YAML: while scanning for the next token found character that cannot start any token"
         " | indent with spaces, not with tabs",
     ),
+    "a blank that breaks no line as indentation": (
+        f"jobs:\n  - id: one\n  \xa0 model: {STANDARD}\n    image_url: a.png\n",
+        "2:5 the job has no `model` | name one here or in `defaults`\n"
+        "3:3 this is not YAML: while parsing a block collection did not find expected '-' indicator"
+        " | indent with plain spaces, not with U+00A0 NO-BREAK SPACE",
+    ),
+    "such a blank before a job": (
+        f"jobs:\n\xa0\xa0- id: one\n    model: {STANDARD}\n",
+        "2:1 this key holds a blank that YAML takes for a letter"
+        " | indent with plain spaces, not with U+00A0 NO-BREAK SPACE",
+    ),
+    "the blank of Japanese before a key": (
+        "limits:\n\u3000\u3000in_flight: 3\n",
+        "2:1 this key holds a blank that YAML takes for a letter"
+        " | indent with plain spaces, not with U+3000 IDEOGRAPHIC SPACE",
+    ),
+    "a narrow blank in braces": (
+        f"jobs:\n  - {{id: one,\n\u202f model: {STANDARD}}}\n",
+        "3:1 this key holds a blank that YAML takes for a letter"
+        " | indent with plain spaces, not with U+202F NARROW NO-BREAK SPACE",
+    ),
+    "such a blank behind a dash": (
+        f"jobs:\n  -\xa0id: one\n    model: {STANDARD}\n",
+        "2:3 this key holds a blank that YAML takes for a letter"
+        " | put a plain space behind the dash, not U+00A0 NO-BREAK SPACE",
+    ),
+    "such a blank on a line of its own": (
+        f"batch: x\n\xa0\njobs: [{MINIMAL}]\n",
+        "2:1 this is not YAML: while scanning a simple key could not find expected ':'"
+        " | indent with plain spaces, not with U+00A0 NO-BREAK SPACE",
+    ),
     "NUL": (b"batch: x\nlimits: \0\n", "2:9 the character U+0000 cannot stand in YAML | remove it"),
     "Latin-1": (b"batch: x\nprompt: caf\xe9\n", "2:12 byte 0xe9 is not UTF-8 | save the file as UTF-8"),
     "UTF-16": ("batch: x\n".encode("utf-16"), "1:1 the manifest has no jobs | list them under `jobs:`"),

@@ -107,6 +107,11 @@ def written_manifest(folder: Path, name: str) -> Path:
     return path
 
 
+def test_a_text_may_begin_with_the_blank_of_japanese(tmp_path: Path) -> None:
+    text = f"jobs:\n  - id: one\n    model: {TEXT}\n    prompt: |\n      \u3000猫が\n      \u3000走る\n"
+    assert params(read(tmp_path, text), "prompt") == ["\u3000猫が\n\u3000走る\n"]
+
+
 # --- matrix ----------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.scalars import LONG_INTEGER, NO_JSON_NUMBERS, NO_NUMBERS, resolve
 from batchgen.manifest.source import Position
-from batchgen.manifest.syntax_help import VALUES, line_hint, syntax_help
+from batchgen.manifest.syntax_help import VALUES, blank_hint, line_hint, syntax_help
 
 MAX_DEPTH = 64
 """Levels of nesting: well below Python's recursion limit; the deepest documented request has 8."""
@@ -122,6 +122,7 @@ class _Composer:
             if type(key) is not ScalarEvent:
                 self.stop(Position.of(key), "a key must be text")
             self.refuse_tag(key)
+            self.refuse_blank(key)
             value = self.event()
             self.most = self.composed + bounds.ENTRY_VALUES
             if self.is_duplicate(key, seen):
@@ -190,6 +191,7 @@ class _Composer:
                 self.refuse_key(key)
             if key.tag is not None:
                 self.refuse_tag(key)
+            self.refuse_blank(key)
             name = key.value
             if key.anchor:
                 self.anchors[key.anchor] = Node(name, name, key)
@@ -274,6 +276,11 @@ class _Composer:
         if end <= start and ":" not in self.diagnostics.source.text[end:start]:  # what an alias names stands before it
             hint = "put a text that holds a comma in quotes"
             self.diagnostics.add(key, f"`{key.value[:100]}` has no value", hint)
+
+    def refuse_blank(self, key: Event) -> None:
+        """Report a key that begins with a blank which is none in YAML. Whatever follows is misread."""
+        if not key.value.isascii() and key.implicit[0] and (hint := blank_hint(key.value)):
+            self.stop(Position.of(key), "this key holds a blank that YAML takes for a letter", hint)
 
     def refuse_key(self, key: Event) -> NoReturn:
         at = Position.of(key)

@@ -4,6 +4,7 @@ import re
 
 from yaml.error import Mark, MarkedYAMLError
 
+from batchgen.catalogue.wording import character_name
 from batchgen.manifest.source import Position, SourceText
 
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
@@ -16,6 +17,10 @@ AT_ITS_BEGINNING = ("could not find expected ':'", "found unexpected end of stre
 """Problems that the parser sees far behind their cause."""
 COLON_IN_TEXT = "put a text that holds a colon and a space in quotes"
 
+ODD_BLANK = "[\xa0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]"
+"""What looks like a space and is a letter to YAML: chats, web pages and Japanese keyboards write it."""
+BEGINNING = re.compile(rf"[ \t]*(?P<dash>-[ \t]*)?(?P<blank>{ODD_BLANK})")
+"""A line that begins with one, or an item of a list."""
 KEY = r"\s*(?:-\s+)?[A-Za-z_][\w-]*"
 LONE_KEY = re.compile(rf"{KEY}:\s+")
 """What stands before a value without brackets around it."""
@@ -25,7 +30,7 @@ LINES: tuple[tuple[str, str], ...] = (
     (r"\s*-[A-Za-z_]\w*:", "put a space behind the dash"),
     (r"\s*[–—−•·*]\s*[A-Za-z_]\w*:", "begin an item of a list with a hyphen and a space"),
     (rf"{KEY}\s*：", "write a plain colon and a space behind the key"),
-    (rf"{KEY}:[\xa0\u2000-\u200b\u202f\u3000\ufeff]", "write a plain space behind the colon"),
+    (rf"{KEY}:{ODD_BLANK}", "write a plain space behind the colon"),
     (rf"{KEY}:(?!//)\S", "put a space behind the colon"),
 )
 """The beginning of a line, as a pattern, and what to do about it."""
@@ -59,7 +64,15 @@ def syntax_help(error: MarkedYAMLError, source: SourceText) -> tuple[Position, s
 
 def line_hint(line: str) -> str:
     """What to do about a line that is YAML but for a slip of the finger; "" where it is none that is known."""
-    return next((hint for pattern, hint in LINE_PATTERNS if pattern.match(line)), "")
+    return blank_hint(line) or next((hint for pattern, hint in LINE_PATTERNS if pattern.match(line)), "")
+
+
+def blank_hint(text: str) -> str:
+    """What to do about a line or a key that begins with a blank which YAML takes for a letter; "" where none does."""
+    if not (match := BEGINNING.match(text)):
+        return ""
+    instead = "put a plain space behind the dash, not" if match["dash"] else "indent with plain spaces, not with"
+    return f"{instead} {character_name(match['blank'])}"
 
 
 def _place(mark: Mark | None) -> Position:
