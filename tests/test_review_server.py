@@ -209,6 +209,8 @@ def test_what_a_window_does_not_change_stays_as_another_one_has_judged_it(batch:
     [
         (entry(clip="0" * 16), {}, 409),  # the clip was replaced since the page showed it
         (entry("nobody"), {}, 409),
+        pytest.param(entry("写真\u30001"), {}, 409, id="an id with the blank of Japanese, which no job has"),
+        pytest.param(entry("a\u202eb"), {}, 400, id="an id that turns the text"),
         pytest.param({**entry(), "id": "\ud800"}, {}, 400, id="half a surrogate pair"),
         (entry("refused"), {}, 409),
         (entry(verdict="loved"), {}, 400),
