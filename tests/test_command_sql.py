@@ -69,7 +69,7 @@ def test_the_columns_of_a_view_are_explained(batchgen: Command) -> None:
 
 def test_a_query_may_come_by_standard_input(sql: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT id\nFROM job_overview -- all\nORDER BY id;\n"))
-    assert sql("-", "--csv").stdout == "id\r\nlisa\r\nmona\r\n"
+    assert sql("-", "--csv").stdout == "id\nlisa\nmona\n"
     assert "standard input has no query" in sql("-").stderr
 
 
@@ -118,11 +118,11 @@ def test_csv_is_exact_in_a_file_and_harmless_on_a_terminal(
 ) -> None:
     rows.print_csv(["text", "n"], iter([[ODD, 1]]))
     written = capsysbinary.readouterr().out
-    assert written == f'text,n\r\n"{ODD}",1\r\n'.encode()  # RFC 4180, without a byte order mark
+    assert written == f'text,n\n"{ODD}",1\n'.encode()  # for the next program of a pipe: no byte order mark
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     rows.print_csv(["text", "n"], iter([[ODD, 1]]))
     shown = capsysbinary.readouterr().out.decode()
-    assert shown == 'text,n\r\n"a\xa0b\u3000c\\u2028d\\xade\\ufefff\\rg\nh\ti\\x1bj",1\r\n'
+    assert shown == 'text,n\n"a\xa0b\u3000c\\u2028d\\xade\\ufefff\\rg\nh\ti\\x1bj",1\n'
 
 
 REFUSED = {
@@ -236,7 +236,7 @@ def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout
-    assert process.stdout.readline() == b"x\r\n"
+    assert process.stdout.readline() == b"x\n"
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -33,6 +33,7 @@ ROWS_MIN = 20  # shown on the lowest terminal, which can scroll
 MEASURED_ROWS = 1_000  # by which the columns of a table are aligned where no terminal bounds it
 ROWS_AT_ONCE = 500  # written by one call of the operating system
 CHARS_AT_ONCE = 1_000_000  # of texts in them: a request with images in it has megabytes
+SHELL_END = "\n"  # of a record that the next program of a pipe reads by lines
 GAP = "  "
 
 
@@ -107,9 +108,9 @@ def print_screen(names: Sequence[str], rows: Iterator[Row], width: int, height: 
 
 def print_csv(names: Sequence[str], rows: Iterator[Row]) -> None:
     """CSV (RFC 4180) with a line of names; NULL is an empty field."""
-    print_text(csv_lines([names]))
+    print_text(csv_lines([names], SHELL_END))
     for chunk in chunks(rows):
-        print_text(csv_lines([map(cell_text, row) for row in chunk]))
+        print_text(csv_lines([map(cell_text, row) for row in chunk], SHELL_END))
 
 
 def print_json_lines(names: Sequence[str], rows: Iterator[Row]) -> None:
@@ -169,10 +170,10 @@ def texts_of(row: Row) -> list[str]:
     return [visible(cell_text(value)) for value in row]
 
 
-def csv_lines(rows: Iterable[Iterable[str]]) -> str:
+def csv_lines(rows: Iterable[Iterable[str]], end: str = "\r\n") -> str:
     """Records of CSV (RFC 4180), in which every field is exact."""
     written = io.StringIO(newline="")
-    csv.writer(written).writerows(rows)
+    csv.writer(written, lineterminator=end).writerows(rows)
     return written.getvalue()
 
 
