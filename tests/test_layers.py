@@ -257,6 +257,16 @@ def test_only_one_module_imports_the_http_client() -> None:
     }
 
 
+def test_no_command_queries_the_database() -> None:
+    offences = [
+        (module_of(path), name)
+        for path in sources(PACKAGE / "cli")
+        for name in imports(path)
+        if name == "batchgen.jobtable.schema" or name.split(".")[0] == "sqlalchemy"
+    ]
+    assert not offences, "the query of a command is a function of `jobtable/`"
+
+
 def test_only_the_command_line_and_the_reports_print() -> None:
     printers = set()
     for path in sources():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 from rich import filesize
-from sqlalchemy import Connection
 
 from batchgen.catalogue.wording import plural
 from batchgen.cli import options
@@ -53,14 +52,9 @@ def command(manifest: Path, db: str | None, simulate: bool, output: Path | None,
     with open_batch(db, manifest, simulate) as (database, batch):
         path = output or folder / f"{re.sub(UNSAFE, '_', batch.name)}-report.html"
         judge(path, MARK)  # before anything is read
-        posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(delivered, batch.id)))
+        posters = asyncio.run(read_posters(PosterSource(folder), database.read_now(clips.first_files, batch.id)))
         page = database.read_now(read_page, batch, posters.__contains__, served=False)
     show(write_report(page, path, folder, posters.get, inline * MEGABYTE), len(page.document["rows"]))
-
-
-def delivered(connection: Connection, batch_id: int) -> list[ClipFile]:
-    """The first file of each job that has one."""
-    return [clip.files[0] for clip in clips.clips(connection, batch_id) if clip.files]
 
 
 async def read_posters(source: PosterSource, files: list[ClipFile]) -> dict[str, bytes]:

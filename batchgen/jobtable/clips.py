@@ -126,6 +126,11 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
         )
 
 
+def first_files(connection: Connection, batch_id: int) -> list[ClipFile]:
+    """The first file of each job that has one."""
+    return [clip.files[0] for clip in clips(connection, batch_id) if clip.files]
+
+
 def parsed(text_: str, lists: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     """A JSON list of texts. Each different one is parsed once."""
     if text_ not in lists:
