@@ -440,10 +440,16 @@ def test_help_imports_nothing_heavy_and_lists_every_command_and_exit_code(tmp_pa
     }
 
 
+def test_the_readme_names_every_command() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    missing = [name for name in cli.COMMANDS if not re.search(rf"(`|batchgen ){name}\b", readme)]
+    assert not missing, "README.md has a line for each command"
+
+
 def test_every_command_file_is_listed_once_with_its_help() -> None:
     folder = Path(cli.__file__).parent
     files = {path.stem for path in folder.glob("*.py") if "\ndef command(" in path.read_text("utf-8")}
-    assert files == set(cli.COMMANDS)
+    assert files == set(cli.COMMANDS), "`COMMANDS` of `cli/__init__.py` has a line for each file with a command"
     for name, summary in cli.COMMANDS.items():
         text = cli.load(name).help or ""
         assert text.startswith(f"{summary}\n\n")
