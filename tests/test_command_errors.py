@@ -305,6 +305,13 @@ def test_the_readme_lists_the_exit_codes_as_the_enum_has_them() -> None:
         pytest.fail(f"README.md says: Exit codes: {legend}.", pytrace=False)
 
 
+def test_a_test_causes_each_exit_code() -> None:
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    caused = {int(code) for code in re.findall(r"\breturncode(?:, [^()]*)?\)? == \(?(\d+)\b", tests)}
+    missing = [code for code in ExitCode if code not in caused]
+    assert not missing, "a test runs a command that ends so, and compares its `returncode`"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
     """A run whose service never answers. It gives up after 20 seconds, which pass while the other tests run."""
