@@ -8,9 +8,11 @@ from itertools import cycle
 from pathlib import Path
 from select import select
 
+import click
 import jsonschema_rs
 import pytest
 
+from batchgen import cli
 from batchgen.advice.command_line import typed_again, with_keep
 from batchgen.report.event_schema import schema
 from tests.batches import write_manifest
@@ -28,6 +30,50 @@ def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) ->
         assert "event" in fields_of(name)
     for name in ("elsewhere", "waiting", "notice", "hook", "done", "status", "error"):
         assert {"hint", "next"} <= fields_of(name)
+
+
+LINES: dict[str, tuple[str, ...]] = {
+    "check": ("m.yaml",),
+    "plan": ("m.yaml",),
+    "models": ("kling",),
+    "run": ("m.yaml", "--enroll"),
+    "prioritize": ("m.yaml", "clip-1"),
+    "pause": ("m.yaml",),
+    "set": ("m.yaml", "in_flight=5"),
+    "resume": ("m.yaml",),
+    "worker": (),
+    "status": ("m.yaml",),
+    "retry": ("m.yaml",),
+    "cancel": ("m.yaml",),
+    "resolve": ("m.yaml",),
+    "reconcile": ("m.yaml",),
+    "verdicts import": ("m.yaml", "verdicts.json"),
+    "doctor": ("m.yaml",),
+    "db check": ("m.yaml",),
+    "db copy": ("batchgen.db", "copy.db"),
+}
+"""The arguments with which each command writes JSON lines, one command after the other."""
+NO_EVENTS = {"sql"}
+"""Its lines have the columns of the query."""
+
+
+def test_every_command_with_json_writes_events(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
+    loaded = {name: cli.load(name) for name in cli.COMMANDS}
+    parts = {
+        " ".join(filter(None, (name, inner))): part
+        for name, command in loaded.items()
+        for inner, part in (command.commands.items() if isinstance(command, click.Group) else [("", command)])
+    }
+    writers = {name for name, part in parts.items() if "as_json" in {parameter.name for parameter in part.params}}
+    assert writers == LINES.keys() | NO_EVENTS, "LINES has arguments for each command with --json"
+    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    write_manifest(tmp_path / "m.yaml", 2)
+    verdicts = {"format": "batchgen verdicts", "version": 1, "batch": "m", "verdicts": []}
+    (tmp_path / "verdicts.json").write_text(json.dumps(verdicts))
+    for name, arguments in LINES.items():
+        ended = batchgen(*name.split(), *arguments, "--json", **simulator.environment)
+        assert "error" not in [line["event"] for line in check_events(ended.stdout)], ended.stderr
+        assert ended.stdout, name
 
 
 @pytest.mark.parametrize(
