@@ -14,6 +14,7 @@ from jsonschema_rs import Draft7Validator
 
 from batchgen import catalogue
 from batchgen.cli.init import example_manifest
+from batchgen.jobs import JobSpec
 from batchgen.manifest import reader, schema
 from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.header import INCLUDED_KEYS, KEYS
@@ -65,6 +66,35 @@ def test_the_schema_describes_every_key() -> None:
     described = [*whole["properties"].values(), *whole["definitions"]["job"]["properties"].values()]
     described += whole["definitions"]["Limits"]["properties"].values()
     assert all("description" in key for key in described)
+
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "id": {"id": "b"},
+    "model": {"model": "alibaba/wan2.1-t2v-turbo"},
+    "output": {"output": "other.mp4"},
+    "priority": {"priority": 3},
+    "tags": {"tags": ["noir"]},
+    "take": {"take": 2},
+    "from": {"from": {"batch": "pilot", "id": "b"}},
+    "extra": {"extra": {"mood": "noir"}},
+    "matrix": {"matrix": {"x": ["noir"]}, "id": "{{ x }}"},
+    "rows": {"rows": "x.csv", "id": "{{ x }}"},
+    "count": {"count": 2},
+}
+"""Each key with a value by which the job becomes another one."""
+
+
+@pytest.mark.parametrize("key", JOB_KEYS)
+def test_every_key_of_a_job_is_read(key: str, tmp_path: Path) -> None:
+    assert key in EXAMPLES, f"give `{key}` a value in EXAMPLES"
+    (tmp_path / "x.csv").write_text("x\nnoir\n")
+    job = {"id": "a", "model": TEXT, "prompt": "A clip."}
+
+    def specs(**changes: Any) -> list[JobSpec]:
+        (tmp_path / "m.yaml").write_text(json.dumps({"jobs": [job | changes]}))
+        return list(reader.read(tmp_path / "m.yaml").jobs)
+
+    assert specs(**EXAMPLES[key]) != specs(), f"`manifest/job_builder.py` does not read `{key}`"
 
 
 def test_the_help_of_the_command_does_not_load_pydantic() -> None:
