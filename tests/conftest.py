@@ -22,6 +22,7 @@ from freezegun.api import FrozenDateTimeFactory
 
 from batchgen.clock import SERVER, ServerClock
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.migrations import HEAD, migrations_folder
 from batchgen.jobtable.schema import metadata
 from batchgen.services import registry
 from tests import dialects  # noqa: F401  It replaces those of SQLAlchemy.
@@ -63,6 +64,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the variables of the developer's shell that change what a test does."""
     for name in REMOVED_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_configure() -> None:
+    """Stop before the first test where no job table can be opened."""
+    newest = max(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("*.py"))
+    if newest != HEAD:
+        raise pytest.UsageError(f"HEAD of jobtable/migrations.py is {HEAD}, and the newest migration is {newest}")
 
 
 def pytest_xdist_auto_num_workers() -> int:
