@@ -92,13 +92,14 @@ class TemplateFiller:
             self.report_template(node, error)
         return None
 
-    def text(self, node: Node, values: Values, required: Container[str] = ()) -> str | None:
-        """The text of a template that names something; None where it cannot be filled in, which is reported.
+    def text(self, node: Node, subject: str, values: Values, required: Container[str] = ()) -> str | None:
+        """A text of any length, its templates filled in; messages call it `subject`. What cannot be filled in, or is no
+        text, is reported, and gives None.
 
         None of the names `required` may be empty in it.
         """
         if type(node.value) is not str:
-            self.report(node, f"this must be text, not {quoted(node.value)}")
+            self.report(node, f"{subject} must be text, not {quoted(node.value)}")
             return None
         broken = self.broken
         try:

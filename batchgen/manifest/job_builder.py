@@ -118,12 +118,9 @@ class JobBuilder(TemplateFiller):
                 self.entry.node, "the job has no `model`", self.misspelt("model") or "name one here or in `defaults`"
             )
             return None
-        if type(node.value) is not str:
-            self.report(node, f"`model` must be text, not {quoted(node.value)}")
-            return None
         name: str | None = node.value
-        if "{{" in node.value:
-            name = self.text(node, self.values(index=len(self.jobs.specs) + 1))
+        if type(node.value) is not str or "{{" in node.value:
+            name = self.text(node, "`model`", self.values(index=len(self.jobs.specs) + 1))
         if name is None or self.jobs.documents(name):
             return name
         if not self.jobs.validate or not self.jobs.header.service.is_catalogued:
@@ -163,7 +160,7 @@ class JobBuilder(TemplateFiller):
             self.report(self.entry.node, "the job has no `id`", hint)
             return None, None
         if templated(node):
-            key = self.text(node, self.values(model=model), self.columns)
+            key = self.text(node, "`id`", self.values(model=model), self.columns)
             if key is not None and (fault := name_fault(key)):
                 self.report(node, f"`id` {fault}")
                 key = None
@@ -262,10 +259,11 @@ class JobBuilder(TemplateFiller):
         return tuple(tag for item in node.value if (tag := self.name(item, "a tag", values)))
 
     def name(self, node: Node, subject: str, values: Values) -> str | None:
-        """The text of a name, which messages call `subject`. What cannot be one is reported, and gives None."""
+        """A name, of at most `LONGEST_NAME` characters, its templates filled in; messages call it `subject`. What
+        cannot be one is reported, and gives None."""
         if not templated(node):
             return read_name(node, subject, self.entry.file.diagnostics)
-        text = self.text(node, values)
+        text = self.text(node, subject, values)
         if text and (fault := name_fault(text)):
             self.report(node, f"{subject} {fault}")
             return None
