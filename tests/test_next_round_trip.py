@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from batchgen.files.local_files import FileDigests
 from batchgen.jobs import JobSpec, Verdict
 from batchgen.jobtable.fingerprint import fingerprint_of
 from batchgen.jobtable.lineage import UsedSeeds
+from batchgen.jobtable.sync import manifest_columns
 from batchgen.jobtable.verdicts import VerdictFilter
 from batchgen.manifest import reader
 from batchgen.manifest.header import ServiceKeys
@@ -107,8 +109,9 @@ valid_jobs = st.fixed_dictionaries(
     {"id": names, "model": st.sampled_from([TEXT_MODEL, SEEDED]), "prompt": prompts},
     optional={"seed": st.integers(0, 2**32), "count": st.integers(1, 3)},
 )
-in_any_order = st.fixed_dictionaries({}, optional={"priority": st.integers(-9, 9), "tags": st.lists(names, max_size=2)})
-jobs = st.builds(lambda job, more: job | more, odd_jobs | valid_jobs | valid_jobs, in_any_order)
+KEPT_KEYS = {"priority": st.integers(-9, 9), "tags": st.lists(names, max_size=2)}
+kept_keys = st.fixed_dictionaries({}, optional=KEPT_KEYS)
+jobs = st.builds(lambda job, more: job | more, odd_jobs | valid_jobs | valid_jobs, kept_keys)
 headers = st.sampled_from(["aimlapi", "simulator", {"name": "aimlapi", "endpoint": "legacy"}])
 
 
@@ -131,12 +134,9 @@ def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: boo
     used = UsedSeeds({request["seed"] for request in requests if type(request.get("seed")) is int}, last_takes)
     composer = Composer(made, target, options, sent.folder, used, path.stem)
     for job in sent.jobs:
-        fields = {name: getattr(job, name) for name in ("key", "model", "endpoint", "request", "take", "priority")}
-        listed = {"input_pointers": json.dumps(job.input_pointers), "tags": json.dumps(job.tags)}
+        columns = manifest_columns(job, FileDigests(sent.folder))
         said = {"verdict": Verdict.PICKED, "stars": 4, "cost_usd": None, "input_digests": None}
-        composer.add(
-            SimpleNamespace(**fields, **listed, **said, fingerprint=fingerprint_of(job, FileDigests(sent.folder)))
-        )
+        composer.add(SimpleNamespace(key=job.key, **columns, **said))
     assert composer.problems == []
     made.lines = [*composer.header(sent.path, NOON, path.stem), *composer.lines]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -144,10 +144,21 @@ def compose(sent: Manifest, path: Path, *, model: str | None = None, reseed: boo
     return made
 
 
-def content_of(job: JobSpec, folder: Path) -> tuple[Any, ...]:
+NOT_KEPT = {"request", "output", "parent", "source", "line", "origin"}
+"""The fields that are others in the next manifest. What a request asks for is compared by its fingerprint."""
+
+
+def content_of(job: JobSpec, folder: Path) -> dict[str, Any]:
     """All that a job asks for, with the content of its files in place of their names."""
-    own = (job.key, job.model, job.endpoint, job.input_pointers, job.clip_seconds, job.priority, job.tags, job.take)
-    return (*own, fingerprint_of(job, FileDigests(folder)))
+    kept = {field.name: getattr(job, field.name) for field in fields(JobSpec) if field.name not in NOT_KEPT}
+    return kept | {"fingerprint": fingerprint_of(job, FileDigests(folder))}
+
+
+def test_every_key_of_a_job_is_drawn() -> None:
+    drawn_above = {"id", "model", "extra", "take", "count"}
+    own_of_next = {"output", "from", "matrix", "rows"}
+    missing = JOB_KEYS.keys() - KEPT_KEYS.keys() - drawn_above - own_of_next
+    assert not missing, "KEPT_KEYS draws each key that `next` keeps"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None, database=None)
@@ -181,5 +192,5 @@ def test_any_manifest(tmp_path: Path, service: Any, entries: list[dict[str, Any]
     assert all(job.output.startswith("next/") for job in read_back.jobs)
     made = compose(sent, tmp_path / "again.yaml", reseed=True)
     again = reader.read(tmp_path / "again.yaml", validate=not made.unchecked)
-    videos = [content_of(job, read.folder)[-1] for read in (sent, again) for job in read.jobs]
+    videos = [content_of(job, read.folder)["fingerprint"] for read in (sent, again) for job in read.jobs]
     assert len(set(videos)) == len(set(videos[: len(sent.jobs)])) + len(again.jobs), "each is another video"
