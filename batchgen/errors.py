@@ -27,7 +27,7 @@ class ExitCode(IntEnum):
     """The command of batchgen for it, without its arguments."""
 
     DELIVERED = 0, "all delivered", "look at the clips, and pick the good ones", "review"
-    INTERNAL_ERROR = 1, "internal error"
+    INTERNAL_ERROR = 1, "internal error", "this is a defect of batchgen: please report the message"
     USAGE = 2, "usage or invalid manifest", DECIDE, "run --changed keep"  # click ends with 2 for a wrong option, too
     INCOMPLETE = 3, "ended, but not every job delivered"
     ACCOUNT = 4, "key or credits", "top up the account or set a valid key; then the same command goes on", "run"
@@ -42,6 +42,11 @@ class ExitCode(IntEnum):
         member._value_ = code
         member.meaning, member.hint, member.command = meaning, hint, command
         return member
+
+    @property
+    def is_repeatable(self) -> bool:
+        """The same command goes on, once the reason is gone."""
+        return self.command == "run"
 
     @classmethod
     def legend(cls) -> dict[str, str]:

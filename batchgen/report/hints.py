@@ -7,15 +7,11 @@ from collections.abc import Callable, Sequence
 
 from batchgen.advice.command_line import MANIFEST_SUFFIXES, typed_again, with_keep
 from batchgen.errors import (
-    AccountError,
     BatchgenError,
     DatabaseNewer,
     ExitCode,
-    Interrupted,
     ManifestChanged,
     ManifestInvalid,
-    ServiceUnreachable,
-    StorageError,
     TableLocked,
     UsageError,
 )
@@ -31,21 +27,14 @@ HINTS: dict[type[BatchgenError], str] = {
     ManifestChanged: ExitCode.USAGE.hint,
     DatabaseNewer: "install the batchgen that wrote this job table, or a newer one",
     UsageError: "correct the command as the message says; --help shows its options",
-    AccountError: ExitCode.ACCOUNT.hint,
-    ServiceUnreachable: ExitCode.UNREACHABLE.hint,
     TableLocked: "end the other program, or wait for it; then the same command goes on",
-    StorageError: ExitCode.STORAGE.hint,
-    Interrupted: ExitCode.INTERRUPTED.hint,
-    BatchgenError: "this is a defect of batchgen: please report the message",
 }
-"""By class of error, the most special one first."""
-REPEATABLE = (AccountError, Interrupted, ServiceUnreachable, StorageError)
-"""Errors after which the same command goes on, once their reason is gone."""
+"""Of errors that need another hint than their exit code has, the most special one first."""
 
 
 def error_json(error: BatchgenError, arguments: Sequence[str]) -> Error:
     """An error for programs; `arguments` are those of the command that failed."""
-    hint = next(text for kind, text in HINTS.items() if isinstance(error, kind))
+    hint = next((text for kind, text in HINTS.items() if isinstance(error, kind)), error.exit_code.hint)
     if is_missing(error):
         hint = "name a manifest that is there, or let `batchgen init` write one"
     problems = error.problems[:PROBLEMS_SHOWN] if isinstance(error, ManifestInvalid) else []
@@ -83,7 +72,7 @@ def next_after(error: BatchgenError, arguments: Sequence[str]) -> str | None:
         return f"batchgen check {shell_word(manifest_of(arguments) or str(error.problems[0].path))}"
     if isinstance(error, ManifestChanged):
         return with_keep(arguments)
-    return typed_again(arguments) if isinstance(error, REPEATABLE) else None
+    return typed_again(arguments) if error.exit_code.is_repeatable else None
 
 
 def is_missing(error: BatchgenError) -> bool:
