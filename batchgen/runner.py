@@ -157,9 +157,9 @@ class Runner:
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
             if self.context.awaits_prices:
-                self.context.hold = "the price list has not come yet, which max_cost needs"
-            elif self.context.awaits_history:
-                self.context.hold = self.context.hold or COMPARING
+                self.context.hold_back("the price list has not come yet, which max_cost needs")
+            elif self.context.awaits_history and not self.context.hold:
+                self.context.hold_back(COMPARING)
             for model in self.context.models:  # An earlier run may have planned polls knowing less.
                 await self.poller.bring_forward(model, clock.utcnow())
             tasks.append(asyncio.create_task(self.until_over(self.repeat(compare_again, STEERING_SECONDS))))

@@ -100,14 +100,14 @@ class Scheduler(Stage):
         if context.steering.pause:
             return [], None
         if context.steering.manifest != context.compared:  # enrolled again since: the runner has that compared first
-            context.hold = COMPARING
+            context.hold_back(COMPARING)
             return [], None
         self.admission.follow(context.limits_in_force)
         capacity = self.admission.capacity(connection, context.models, now, most)
         if not capacity.number:
             pending = capacity.next_at is not None and submission.any_pending(connection, context.batch_id)
             if capacity.pause_reason and capacity.next_at and capacity.next_at - now >= LONG_PAUSE:
-                context.hold, context.hold_until = capacity.pause_reason, capacity.next_at
+                context.hold_back(capacity.pause_reason, capacity.next_at)
             return [], capacity.next_at if pending else None
         if self.not_found and submission.has_accepted(connection, context.service.name, context.service.origin):
             self.not_found.clear()
@@ -115,11 +115,9 @@ class Scheduler(Stage):
         choice = self.choose_asked_for(connection, now, capacity.number, barred)
         if self.not_found and not choice.chosen and not self.tasks:
             # No other model shows that this is the service.
-            context.blocked = context.blocked or next(iter(self.not_found.values()))
+            context.block(next(iter(self.not_found.values())))
             return [], None
-        context.hold, context.hold_until = "", None
-        if choice.hold and not choice.chosen:
-            context.hold = budget.HOLD_REASONS[choice.hold]
+        context.hold_back(budget.HOLD_REASONS[choice.hold] if choice.hold and not choice.chosen else "")
         # An attempt whose answer is lost keeps its place in flight only for as long as such a generation may run.
         chosen = [
             replace(candidate, deadline_at=now + context.times.p99(*candidate.kind))
@@ -246,7 +244,7 @@ class Scheduler(Stage):
                 context.credit_wait.refused(outcome, now)
                 await write(submission.returned, job, outcome, now)
             case Blocked():
-                context.blocked = context.blocked or outcome
+                context.block(outcome)
                 await write(submission.returned, job, outcome, now)
 
     def accept(

@@ -134,7 +134,7 @@ class RunContext:
     awake_since: datetime | None = None
     """Since when the run is at work without having stood still, as a machine that sleeps or a stopped process does."""
     hold: str = ""
-    """Why pending jobs are not submitted although the limits have capacity. Empty while they are."""
+    """Why pending jobs are not submitted although the limits have capacity. Empty while they are (`hold_back`)."""
     hold_until: datetime | None = None
     """When the hold ends, where that is known."""
     awaits_prices: bool = False
@@ -214,6 +214,14 @@ class RunContext:
                 f" ({service.variables.base_url} sets the address.)"
             )
 
+    def hold_back(self, reason: str = "", until: datetime | None = None) -> None:
+        """Pending jobs are not submitted for this reason, until a time where that is known; "" ends it."""
+        self.hold, self.hold_until = reason, until
+
+    def block(self, blocked: Blocked) -> None:
+        """The account may not submit. The first reason counts."""
+        self.blocked = self.blocked or blocked
+
     def refuse(self, error: BatchgenError) -> None:
         """A person has to decide something, or to mend it, before more is sent. What was sent is collected first."""
         self.refused = self.refused or error
@@ -231,7 +239,7 @@ class RunContext:
     def lock_out(self, answer: Unavailable) -> None:
         """The service refuses this key for questions."""
         self.locked_out = True
-        self.blocked = self.blocked or Blocked(Trouble.AUTH, answer.reason, answer.http_status)
+        self.block(Blocked(Trouble.AUTH, answer.reason, answer.http_status))
 
 
 class Stage:

@@ -25,7 +25,7 @@ from batchgen.poller import Poller
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import Adoption, Features, Queueing
 from batchgen.services.outcomes import Accepted, Failed, Finished, Limit, SubmitOutcome, Throttled
-from batchgen.stage import RunContext
+from batchgen.stage import COMPARING, RunContext
 from tests.conftest import NOON
 from tests.processes import gather
 from tests.scripted import ScriptedService, context_of, settle, turn
@@ -273,6 +273,18 @@ async def test_a_used_up_quota_pauses_submits_and_the_reason_says_until_when(tab
     clock.tick(timedelta(minutes=5))
     await turn(scheduler)
     assert (table.row().state, context.hold, context.hold_until or "open") == ("generating", "", "open")
+
+
+async def test_a_reason_without_an_end_does_not_keep_the_end_of_an_earlier_one(table: Table, clock: Clock) -> None:
+    table.sync("mona")
+    context = learning(table, ScriptedService([Throttled("429: enough", timedelta(hours=5), limit=Limit.QUOTA)]))
+    scheduler = Scheduler(context, 8)
+    await turn(scheduler)
+    await turn(scheduler)
+    assert context.hold_until == NOON + timedelta(minutes=5)
+    context.compared = -1  # as of a manifest that was enrolled again
+    await turn(scheduler)
+    assert (context.hold, context.hold_until or "open") == (COMPARING, "open")
 
 
 async def test_a_named_limit_holds_beside_a_learned_one(table: Table, clock: Clock) -> None:
