@@ -74,7 +74,7 @@ class Runner:
         self.signal: signal.Signals | None = None
         self.failure: BaseException | None = None
         """The first exception of a loop."""
-        self.before_end: Callable[[], Awaitable[None]] = nothing
+        self.before_end: Callable[[], Awaitable[None]] | None = None
         """Awaited before the end of the run is recorded."""
         self.money = Money(self.context, self.scheduler.choose, lambda: self.notify(self.scheduler))
         self.upkeep = Upkeep(self.context, lambda: self.notify(*self.stages), self.downloader.resize)
@@ -100,7 +100,7 @@ class Runner:
                 if not await self.upkeep.others_at_work():
                     await write(rate.begin_run, self.context.service.name, clock.utcnow())
                 await self.prepare()
-                async with self.asking_beside():
+                async with self.background_questions():
                     await self.turn_all()
                 if self.context.decision and not self.signal:
                     raise self.context.decision
@@ -115,14 +115,15 @@ class Runner:
                 code, message = error.exit_code, str(error)
                 raise
             finally:
-                await self.before_end()
+                if self.before_end:
+                    await self.before_end()
                 LOG.info("run.ended", extra={"run": self.id, "exit_code": int(code)})
                 with contextlib.suppress(Exception):  # The reason for the ending matters more than its record.
                     await write(leases.end_run, self.id, code, clock.utcnow(), message)
                 lock.stays = not self.database.is_in_place()
 
     async def prepare(self) -> None:
-        """Begin with the prices and the generation times that the table has."""
+        """Begin with what the table has: settings, prices, generation times. Then see whether videos can be stored."""
         context = self.context
         self.upkeep.note_gap(clock.utcnow())
         await self.upkeep.heed_steering()
@@ -131,8 +132,8 @@ class Runner:
         await check_storage(context)
 
     @contextlib.asynccontextmanager
-    async def asking_beside(self) -> AsyncIterator[None]:
-        """Ask the service for what a run is better with, beside the run: a slow answer holds up nothing.
+    async def background_questions(self) -> AsyncIterator[None]:
+        """Ask the service in the background for what a run is better with: a slow answer holds up nothing.
 
         Most answers come within a moment, for which the run waits: then even its first polls are planned well.
         """
@@ -303,7 +304,3 @@ def call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *a
     """Call a function in an event loop, from another thread; nothing where the loop has ended."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)
-
-
-async def nothing() -> None:
-    """Stands for what a run without hooks does before its end."""

@@ -117,7 +117,7 @@ class RunContext:
     blocked: Blocked | None = None
     """Set once the account may not submit. The run submits nothing more, and goes on polling and downloading."""
     is_worker: bool = False
-    """The run has no manifest: jobs whose local files are not here are left to other machines."""
+    """See `RunSpec.is_worker`."""
     manifest: int = 0
     """The row of the manifest from which the run has its cap, and a worker all its limits."""
     has_typed_cap: bool = False
@@ -225,10 +225,11 @@ class RunContext:
     def refuse(self, error: BatchgenError) -> None:
         """A person has to decide something, or to mend it, before more is sent. What was sent is collected first."""
         self.refused = self.refused or error
-        self.warn(f"nothing more is sent: {str(error).partition(chr(10))[0].rstrip(':')}")
+        first, *_ = str(error).split("\n")
+        self.warn(f"nothing more is sent: {first.rstrip(':')}")
 
     def warn(self, warning: str) -> None:
-        """Add what a person should know although the run goes on, once; "" is nothing."""
+        """Add what a person should know although the run goes on, once. An empty warning changes nothing."""
         if warning not in self.warning:
             self.warning = "; ".join(filter(None, (self.warning, warning)))
 

@@ -43,8 +43,8 @@ class Collector(Runner):
         self.keys = keys
 
     @asynccontextmanager
-    async def asking_beside(self) -> AsyncIterator[None]:
-        """What a run asks beside its stages is about jobs that are to be sent."""
+    async def background_questions(self) -> AsyncIterator[None]:
+        """What a run asks in the background is about jobs that are to be sent."""
         yield
 
     async def can_advance(self) -> bool:

@@ -88,7 +88,8 @@ def prices_at_hand(db: str | None, refresh: bool) -> PriceList | None:
     except (StorageError, DatabaseNewer) as error:
         if db or refresh:
             raise
-        print_lines(f"no stored prices: {str(error).partition(chr(10))[0]}", err=True)
+        first, *_ = str(error).split("\n")
+        print_lines(f"no stored prices: {first}", err=True)
         return None
 
 
