@@ -18,7 +18,7 @@ from batchgen.billing.books import Books
 from batchgen.billing.closing import ClosingBill, closing_bill
 from batchgen.billing.reading import RESTARTS, read_log, read_statement
 from batchgen.billing.reconcile import reconcile
-from batchgen.billing.settlements import BilledAttempt, Settlement, Stranger, judge, judge_stranger
+from batchgen.billing.settlements import BilledAttempt, Settlement, UnmatchedTransaction, judge_attempt, judge_unmatched
 from batchgen.errors import AccountError, ServiceUnreachable, StorageError
 from batchgen.files.report_file import report_file
 from batchgen.jobs import ChargeSource, Outcome, State
@@ -187,7 +187,7 @@ SETTLEMENTS: list[tuple[str, dict[str, Any], Settlement]] = [
     ("lost and given up", {**UNCHARGED, **FAILED, **LONG_AGO, "outcome": LOST}, Settlement.NOTHING_CHARGED),
     (
         "lost, beside a charge that nobody knows",
-        {**UNCHARGED, **FAILED, **LONG_AGO, "outcome": LOST, "is_suspected": True},
+        {**UNCHARGED, **FAILED, **LONG_AGO, "outcome": LOST, "may_be_charged": True},
         Settlement.UNCONFIRMED,
     ),
     ("cancelled a moment ago", {**UNCHARGED, **FAILED, "state": State.CANCELLED}, Settlement.LATE),
@@ -198,15 +198,15 @@ SETTLEMENTS: list[tuple[str, dict[str, Any], Settlement]] = [
     ("changes", "settlement"), [case[1:] for case in SETTLEMENTS], ids=[case[0] for case in SETTLEMENTS]
 )
 def test_an_attempt_has_one_fate(changes: dict[str, Any], settlement: Settlement) -> None:
-    assert judge(replace(ATTEMPT, **changes), NOON + MINUTE, "").settlement is settlement
+    assert judge_attempt(replace(ATTEMPT, **changes), NOON + MINUTE, "").settlement is settlement
 
 
-STRANGER = Stranger(NOON, False, "g-9", None, None, None, False, None)
-STRANGERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
+UNMATCHED = UnmatchedTransaction(NOON, False, "g-9", None, None, None, False, None)
+OWNERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
     ("the log may be late", {}, "", Settlement.UNIDENTIFIED),
     ("the log cannot be read", {"at": NOON - HOUR}, "403", Settlement.UNIDENTIFIED),
     ("another key's", {"at": NOON - HOUR}, "", Settlement.FOREIGN),
-    ("that of a lost answer", {"at": NOON - HOUR, "suspect": "mona"}, "", Settlement.UNKNOWN),
+    ("that of a lost answer", {"at": NOON - HOUR, "likely_job": "mona"}, "", Settlement.UNKNOWN),
     ("another batch's", {"batch": "autumn"}, "403", Settlement.FOREIGN),
     ("the table's, with another key", {"elsewhere": "mona"}, "", Settlement.ELSEWHERE),
     ("another program's", {"client_request_id": "x-1"}, "", Settlement.FOREIGN),
@@ -218,12 +218,14 @@ STRANGERS: list[tuple[str, dict[str, Any], str, Settlement]] = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "fault", "settlement"), [case[1:] for case in STRANGERS], ids=[case[0] for case in STRANGERS]
+    ("changes", "fault", "settlement"),
+    [case[1:] for case in OWNERS],
+    ids=[case[0] for case in OWNERS],
 )
 def test_a_charge_of_no_attempt_is_foreign_where_that_is_known(
     changes: dict[str, Any], fault: str, settlement: Settlement
 ) -> None:
-    assert judge_stranger(replace(STRANGER, **changes), NOON + MINUTE, fault).settlement is settlement
+    assert judge_unmatched(replace(UNMATCHED, **changes), NOON + MINUTE, fault).settlement is settlement
 
 
 def test_a_bill_is_recorded_once_and_what_the_service_had_named_stays_beside_it(table: Table) -> None:

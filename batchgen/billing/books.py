@@ -21,9 +21,9 @@ from batchgen.billing.settlements import (
     Assessment,
     BilledAttempt,
     Settlement,
-    Stranger,
-    judge,
-    judge_stranger,
+    UnmatchedTransaction,
+    judge_attempt,
+    judge_unmatched,
 )
 from batchgen.jobs import Outcome, State
 from batchgen.jobtable.fingerprint import digits_of
@@ -97,7 +97,8 @@ class Books:
         self.forget_transactions()
         self._db.execute(queries.FROM_TABLE)
 
-    def add_others(self, rows: Iterable[Row[Any]]) -> None:
+    def add_foreign_generations(self, rows: Iterable[Row[Any]]) -> None:
+        """Generations of other batches in this job table, with their names."""
         self._insert("INSERT OR IGNORE INTO others VALUES (?, ?)", map(tuple, rows))
 
     def add_jobs(self, rows: Iterable[Row[Any]]) -> None:
@@ -118,12 +119,12 @@ class Books:
         """
         self._db.executescript(queries.INDEXES)
         self._db.executescript(f"{queries.FORGET_SETTLEMENTS}; {queries.FROM_LOG}; {queries.UNCLAIMED};")
-        for rows in self._read(queries.STRANGERS):
-            strangers = ((judge_stranger(stranger(row), now, log_fault), row) for row in rows)
-            self._insert(queries.SET_STRANGER, (stranger_values(assessment, row) for assessment, row in strangers))
+        for rows in self._read(queries.UNMATCHED):
+            unmatched = ((judge_unmatched(unmatched_transaction(row), now, log_fault), row) for row in rows)
+            self._insert(queries.SET_UNMATCHED, (unmatched_values(assessment, row) for assessment, row in unmatched))
         # Afterwards: a charge that nobody else made may be that of an attempt whose answer was lost.
         for rows in self._read(queries.SUMS):
-            attempts = ((judge(billed(row), now, log_fault), row["id"]) for row in rows)
+            attempts = ((judge_attempt(billed(row), now, log_fault), row["id"]) for row in rows)
             values = ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
             self._insert(queries.SET_SETTLEMENT, values)
         self._db.execute(queries.GUESS)
@@ -239,13 +240,13 @@ def billed(row: sqlite3.Row) -> BilledAttempt:
         charged_usd=usd(row["charged"]),
         refunded_usd=usd(row["refunded"]),
         same_amount=row["same_amount"],
-        is_suspected=bool(row["suspected"]),
+        may_be_charged=bool(row["may_be_charged"]),
     )
 
 
-def stranger(row: sqlite3.Row) -> Stranger:
+def unmatched_transaction(row: sqlite3.Row) -> UnmatchedTransaction:
     request = row["request"]
-    return Stranger(
+    return UnmatchedTransaction(
         at=datetime.fromisoformat(row["at"]),
         is_balance=row["kind"] == TransactionKind.OTHER,
         generation_id=row["generation"],
@@ -254,11 +255,11 @@ def stranger(row: sqlite3.Row) -> Stranger:
         client_request_id=request,
         is_batchgen=bool(request and digits_of(request)),
         key=row["key"],
-        suspect=row["suspect"],
+        likely_job=row["likely_job"],
     )
 
 
-def stranger_values(assessment: Assessment, row: sqlite3.Row) -> tuple[Any, ...]:
+def unmatched_values(assessment: Assessment, row: sqlite3.Row) -> tuple[Any, ...]:
     """What is written beside a transaction of no attempt; its job only where the request is known to be of it."""
     is_ours = assessment.settlement is Settlement.UNKNOWN
     return (

@@ -51,15 +51,15 @@ SELECT a.*, ifnull(charges, 0) AS charges, ifnull(refunds, 0) AS refunds, ifnull
     a.lost AND EXISTS (
         SELECT 1 FROM transactions AS t WHERE t.settlement IN ('unknown', 'unidentified') AND t.kind = 'charge'
         AND t.at BETWEEN a.since AND a.until AND ifnull(nullif(t.model, ''), a.model) = a.model
-    ) AS suspected
+    ) AS may_be_charged
 FROM billed AS a LEFT JOIN sums ON sums.generation = a.generation AND a.judged ORDER BY a.id"""
 
-STRANGERS = """
+UNMATCHED = """
 SELECT t.n, t.at, t.kind, t.generation, e.key AS elsewhere, o.batch, l.request, j.key, j.state,
     max(2 * ifnull(l.certain, 0) + ifnull(j.state = 'pending', 0)) AS best,
     (SELECT min(u.key) FROM billed AS u WHERE u.generation IS NULL AND u.lost
         AND u.judged AND NOT (u.current AND u.state = 'unconfirmed')
-        AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS suspect
+        AND u.model = ifnull(nullif(t.model, ''), u.model) AND t.at BETWEEN u.since AND u.until) AS likely_job
 FROM transactions AS t LEFT JOIN billed AS a ON a.generation = t.generation AND a.judged
 LEFT JOIN billed AS e ON e.generation = t.generation LEFT JOIN others AS o ON o.generation = t.generation
 LEFT JOIN log AS l ON l.generation = t.generation LEFT JOIN job_digits AS j ON j.digits = digits_of(l.request)
@@ -88,7 +88,7 @@ FORGET_SETTLEMENTS = (
     "UPDATE transactions SET settlement = NULL, note = NULL, key = NULL, state = NULL WHERE settlement IS NOT NULL"
 )
 SET_SETTLEMENT = "UPDATE billed SET settlement = ?, note = ? WHERE id = ?"
-SET_STRANGER = "UPDATE transactions SET settlement = ?, note = ?, key = ?, state = ? WHERE n = ?"
+SET_UNMATCHED = "UPDATE transactions SET settlement = ?, note = ?, key = ?, state = ? WHERE n = ?"
 
 GUESS = """
 UPDATE transactions SET note = note || '; it may be that of job ' || guess.key FROM (

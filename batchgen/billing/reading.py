@@ -95,7 +95,7 @@ async def read_table(database: Database, service: Service, batch_id: int, books:
     def read(connection: Connection) -> None:
         add_attempts(connection, service, batch_id, books)
         for rows in billing.other_generations(connection, batch_id, start - CHARGE_LAG):
-            books.add_others(rows)
+            books.add_foreign_generations(rows)
         for rows in billing.digits_of_jobs(connection, batch_id):
             books.add_jobs(rows)
 

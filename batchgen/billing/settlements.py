@@ -125,7 +125,7 @@ class BilledAttempt:
     refunded_usd: Decimal
     same_amount: int
     """How many of its charges have the same amount, at most."""
-    is_suspected: bool = False
+    may_be_charged: bool = False
     """Whether its answer was lost, and the account was charged for something that may be it."""
 
     @property
@@ -138,7 +138,7 @@ class BilledAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Stranger:
+class UnmatchedTransaction:
     """A transaction of no attempt, with what the job table and the service's log know of its generation."""
 
     at: datetime
@@ -154,11 +154,11 @@ class Stranger:
     """Whether batchgen makes such client request ids."""
     key: str | None
     """The batch's job whose request it is, by the fingerprint in the client request id."""
-    suspect: str | None = None
+    likely_job: str | None = None
     """A job of the batch with an attempt of this model and time, whose answer was lost."""
 
 
-def judge(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
+def judge_attempt(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessment:
     """The settlement of an attempt. `log_fault` says why the log was not read whole; "" if it was."""
     if not attempt.is_judged:
         return Assessment(Settlement.ELSEWHERE)
@@ -202,7 +202,7 @@ def judge_lost(attempt: BilledAttempt, now: datetime, log_fault: str) -> Assessm
         return Assessment(Settlement.UNCONFIRMED, normal_until(until))
     if log_fault:
         return Assessment(Settlement.UNCONFIRMED, log_fault)
-    if attempt.is_suspected:
+    if attempt.may_be_charged:
         return Assessment(Settlement.UNCONFIRMED, "a charge that nobody knows may be its own")
     return Assessment(Settlement.NOTHING_CHARGED, "neither the service's log nor the account has it")
 
@@ -221,35 +221,37 @@ def judge_amount(attempt: BilledAttempt) -> Assessment:
     return Assessment(Settlement.DELIVERED, parts or ("the price list said otherwise" if attempt.estimated_usd else ""))
 
 
-def judge_stranger(stranger: Stranger, now: datetime, log_fault: str) -> Assessment:
+def judge_unmatched(transaction: UnmatchedTransaction, now: datetime, log_fault: str) -> Assessment:
     """How a transaction of no attempt is settled. `log_fault` says why the log was not read whole; "" if it was.
 
     A charge is foreign if the table or the log shows that something else made it, or if this key's log, read to its
     end, does not have it: batchgen sends every request with this key.
     """
-    if stranger.is_balance:
+    if transaction.is_balance:
         return Assessment(Settlement.BALANCE)
-    if stranger.elsewhere:
+    if transaction.elsewhere:
         return Assessment(
-            Settlement.ELSEWHERE, f"job {stranger.elsewhere}, sent with another key or to another address"
+            Settlement.ELSEWHERE, f"job {transaction.elsewhere}, sent with another key or to another address"
         )
-    if stranger.batch:
-        return Assessment(Settlement.FOREIGN, f"batch {stranger.batch} of this job table")
-    if stranger.generation_id is None:
+    if transaction.batch:
+        return Assessment(Settlement.FOREIGN, f"batch {transaction.batch} of this job table")
+    if transaction.generation_id is None:
         return Assessment(Settlement.UNKNOWN, "it names no generation")
-    if stranger.client_request_id:
-        if not stranger.is_batchgen:
+    if transaction.client_request_id:
+        if not transaction.is_batchgen:
             return Assessment(Settlement.FOREIGN, "another program's request")
-        if stranger.key is None:
+        if transaction.key is None:
             return Assessment(Settlement.FOREIGN, "a request of another job table")
-        return Assessment(Settlement.UNKNOWN, f"the request of job {stranger.key}, of a job table that is not this one")
+        return Assessment(
+            Settlement.UNKNOWN, f"the request of job {transaction.key}, of a job table that is not this one"
+        )
     if log_fault:
         return Assessment(Settlement.UNIDENTIFIED, log_fault)
-    until = stranger.at + CHARGE_LAG
+    until = transaction.at + CHARGE_LAG
     if now < until:
         return Assessment(Settlement.UNIDENTIFIED, normal_until(until))
-    if stranger.suspect:
-        return Assessment(Settlement.UNKNOWN, f"it may be that of job {stranger.suspect}, whose answer was lost")
+    if transaction.likely_job:
+        return Assessment(Settlement.UNKNOWN, f"it may be that of job {transaction.likely_job}, whose answer was lost")
     return Assessment(Settlement.FOREIGN, "not in the log of this key: another key's")
 
 
