@@ -26,7 +26,6 @@ from batchgen.jobtable import (
     fingerprint,
     pricelist,
     repeats,
-    selection,
     settings,
     statistics,
     sync,
@@ -36,6 +35,7 @@ from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.enrolled import keys_of
 from batchgen.jobtable.repeats import RepeatSearch
+from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.jobtable.table_lock import PATIENCE_TRIES
 from batchgen.jobtable.takeover import Adopter
@@ -174,18 +174,18 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
 
     Raises `ManifestChanged` where jobs that were sent have been edited, `UsageError` for a wrong selection.
     """
-    batch, choice = batch_of(manifest), selection_of(options)
+    batch, selection = batch_of(manifest), selection_of(options)
     on_changed = options.get("changed") or "refuse"
     digests = await read_digests(database, manifest)
     await store_inputs(manifest, digests)
     now, chosen = clock.utcnow(), None
-    if on_changed == "redo" and not choice.is_everything:  # An edited job that is not sent now is not made again.
-        chosen = await database.write(chosen_keys, batch, manifest, choice, now, digests)
+    if on_changed == "redo" and not selection.is_everything:  # An edited job that is not sent now is not made again.
+        chosen = await database.write(chosen_keys, batch, manifest, selection, now, digests)
     synced = await database.write(enroll, batch, manifest, now, on_changed, digests, chosen)
     job_count, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
-    selected = await database.read(selection.select_jobs, synced.batch_id, choice)
+    selected = await database.read(select_jobs, synced.batch_id, selection)
     limits = limits_of(manifest.limits, options)
     return RunSpec(
         batch=batch,
@@ -195,7 +195,7 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
         limits=limits,
         models=models,
         terms=Terms(max_cost=limits.max_cost, until=until_of(options), selected=selected),
-        selection=choice,
+        selection=selection,
         on_changed=on_changed,
         typed=typed_json(options),
         waits_for_credits=options.get("wait_for_credits", False),
@@ -207,14 +207,14 @@ def chosen_keys(
     connection: Connection,
     batch: Batch,
     manifest: Manifest,
-    choice: selection.Selection,
+    selection: Selection,
     now: datetime,
     digests: FileDigests,
 ) -> Collection[str] | None:
     """The jobs of the manifest, as it is now, that a run with this selection may send, by their keys; None for all."""
     with connection.begin_nested() as savepoint:
         synced = sync.sync_manifest(connection, batch, manifest.jobs, now, digests=digests, is_trial=True)
-        selected = selection.select_jobs(connection, synced.batch_id, choice)
+        selected = select_jobs(connection, synced.batch_id, selection)
         keys = None if selected is None else keys_of(connection, selected.ids)
         savepoint.rollback()
     return keys
@@ -233,8 +233,14 @@ def enroll(
     synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests, chosen=chosen)
     # By their keys, which stay when the batch moves to another table.
     enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
-    row = (synced.batch_id, str(enrolled), now, settings.person())
-    settings.record_manifest(connection, *row, has_changes=synced.has_changes)
+    settings.record_manifest(
+        connection,
+        batch_id=synced.batch_id,
+        manifest=str(enrolled),
+        now=now,
+        by=settings.person(),
+        has_changes=synced.has_changes,
+    )
     return synced
 
 
@@ -261,15 +267,22 @@ async def plan_run(database: Database, manifest: Manifest, options: RunOptions) 
     """What a run would do, at the service's current prices where it can be reached (they are stored)."""
     steering = await database.read(steering_of, manifest.batch)
     terms = steering.terms(Terms(until=until_of(options)))
-    limits, jobs = steering.limits(limits_of(manifest.limits, options)), selection_of(options)
+    limits, selection = steering.limits(limits_of(manifest.limits, options)), selection_of(options)
     models = sorted({job.model for job in manifest.jobs})
     public = read_public_account(plugin(manifest.service).variables, manifest.folder)
     async with open_service(manifest, public) as service:
         has_prices = await refresh_prices(database, service, clock.utcnow())
         medians = await service.typical_seconds(models) if has_prices else {}
     request = PlanRequest(
-        *(batch_of(manifest), manifest.jobs, await read_digests(database, manifest), limits, jobs, terms.until),
-        *(medians, has_prices, service.features.keeps_results_for),
+        batch=batch_of(manifest),
+        specs=manifest.jobs,
+        digests=await read_digests(database, manifest),
+        limits=limits,
+        selection=selection,
+        until=terms.until,
+        medians=medians,
+        has_live_prices=has_prices,
+        keeps_results_for=service.features.keeps_results_for,
         warnings=manifest.warnings,
     )
     return await make_plan(database, request, clock.utcnow())

@@ -144,11 +144,18 @@ class Books:
     def open_items(self) -> Iterator[OpenItem]:
         """What does not close, by settlement and then by time."""
         for row in self._db.execute(queries.OPEN_ITEMS):
-            at = datetime.fromisoformat(row["at"])
-            charged = None if row["charged"] is None else usd(row["charged"])
-            expected = None if row["expected"] is None else usd(row["expected"])
-            of_job = (row["key"], row["number"], row["state"], row["generation"], row["model"])
-            yield OpenItem(Settlement(row["settlement"]), at, *of_job, charged, expected, row["note"])
+            yield OpenItem(
+                settlement=Settlement(row["settlement"]),
+                at=datetime.fromisoformat(row["at"]),
+                id=row["key"],
+                attempt=row["number"],
+                state=row["state"],
+                generation_id=row["generation"],
+                model=row["model"],
+                charged_usd=None if row["charged"] is None else usd(row["charged"]),
+                expected_usd=None if row["expected"] is None else usd(row["expected"]),
+                note=row["note"],
+            )
 
     def bill(self) -> Iterator[list[BilledCharge]]:
         """What the account was charged for attempts that the table has otherwise, some at a time."""
@@ -207,18 +214,26 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
     """The columns of an attempt: what the service named as its cost is the quote, or a cost that is not of the bill."""
     quote = row.cost_usd if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE else row.quoted_usd
     return (
-        *(row.id, row.key, row.number, row.model, row.state, row.outcome, row.generation_id, row.client_request_id),
-        *(
-            text(row.intent_at),
-            text(row.finished_at),
-            text(row.deadline_at),
-            nano(row.cost_usd),
-            nano(quote),
-            nano(row.estimated_usd),
-            text(row.intent_at - CLOCK_SKEW),
-            text(row.deadline_at + CHARGE_LAG),
-        ),
-        *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
+        row.id,
+        row.key,
+        row.number,
+        row.model,
+        row.state,
+        row.outcome,
+        row.generation_id,
+        row.client_request_id,
+        text(row.intent_at),
+        text(row.finished_at),
+        text(row.deadline_at),
+        nano(row.cost_usd),
+        nano(quote),
+        nano(row.estimated_usd),
+        text(row.intent_at - CLOCK_SKEW),
+        text(row.deadline_at + CHARGE_LAG),
+        Outcome(row.outcome).is_undecided,
+        bool(row.is_judged),
+        bool(row.is_delivered),
+        bool(row.is_current),
     )
 
 
