@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from batchgen.download.task import SAME_BYTES, Abandoned, DownloadTask, GenerationEnded, TryFailed
+from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask, GenerationEnded, TryFailed
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import delivery
@@ -55,7 +55,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             if is_stopping() or part.size > size_before:
                 continue
             reason = f"the file server {http.destination_of(url)[1]}: {http.describe(error)}"
-            if part.size and isinstance(error, http.IncompleteBody) and await task.is_settled():
+            if part.size and isinstance(error, http.IncompleteBody) and await task.count_bytes():
                 return reason
             raise TryFailed(reason) from error
     raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
@@ -64,7 +64,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
 async def append(task: DownloadTask, chunks: Sequence[bytes], *, is_last: bool = False) -> None:
     """Append to the `.part`. Raises `NotVideo` where a page comes in place of the rest: what is there stays."""
     part = task.part
-    if part.is_stale and part.recorded_etag and task.job.failures < SAME_BYTES - 1:
+    if part.is_stale and part.recorded_etag and task.job.failures + 1 < TRIES_TO_BELIEVE:
         container_of(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
     # The row must never name one version while the `.part` holds bytes of another: first the disk forgets, then the
     # row is written, then the bytes. A file that comes in one piece needs no row, since nobody will resume it.

@@ -20,6 +20,7 @@ from batchgen.services.outcomes import Failed
 from batchgen.stage import RunContext
 
 SAME_BYTES = 3  # so many times the same odd file is taken for what the service has
+TRIES_TO_BELIEVE = 3  # so many tries show that a file is gone, or has become another one
 ODD_FILES_MAX = 20  # of one video, if no two are the same: then the last one is taken for what the service has
 GONE_AFTER = timedelta(hours=24)  # of an address that does not work, counted from the end of its generation
 
@@ -30,11 +31,6 @@ class TryFailed(Exception):
 
 class Obstructed(Exception):
     """This job cannot be written to the disk, others may; a later run tries again. `str(error)` says why."""
-
-
-def path_of(output_path: str, number: int) -> str:
-    """Where a file of a generation goes: the first one to the job's own path, the others beside it."""
-    return output_path if number == 1 else numbered(output_path, number, FILE_NUMBER_MARK)
 
 
 class GenerationEnded(Exception):
@@ -76,17 +72,17 @@ class DownloadTask:
         """The whole file is at `path`."""
         await self.write(delivery.placed, size, sha256, path, clock.utcnow(), remark)
 
-    async def is_settled(self) -> bool:
-        """Count that exactly these bytes came. Whether they came so often that no others are to be expected."""
+    async def count_bytes(self) -> bool:
+        """Count that exactly these bytes came. True once they came so often that no others are to be expected."""
         digest = self.part.sha256
         try:
             counts = Counter[str](json.loads(self.output.refused or "{}"))
             counts[digest] += 1
-            is_settled = counts[digest] >= SAME_BYTES or counts.total() >= ODD_FILES_MAX
+            are_often = counts[digest] >= SAME_BYTES or counts.total() >= ODD_FILES_MAX
         except (ValueError, TypeError, RecursionError):  # a row that somebody else has written
-            counts, is_settled = Counter([digest]), False
+            counts, are_often = Counter([digest]), False
         await self.write(delivery.refused, json.dumps(counts))
-        return is_settled
+        return are_often
 
     def gone_or_late(self, reason: str) -> Exception:
         """What to raise for a file that the service and its file server do not have now.
@@ -94,7 +90,7 @@ class DownloadTask:
         For a day, it may still come. One that was delivered once was there already, so a few tries show that it is
         gone.
         """
-        now, was_there = clock.utcnow(), self.output.path is not None and self.job.failures + 1 >= SAME_BYTES
+        now, was_there = clock.utcnow(), self.output.path is not None and self.job.failures + 1 >= TRIES_TO_BELIEVE
         if now - (self.job.attempt.finished_at or now) < GONE_AFTER and not was_there:
             return TryFailed(reason)
         return self.ended(f"the service does not have the file any more: {reason}", ErrorClass.EXPIRED)
@@ -102,3 +98,8 @@ class DownloadTask:
     def ended(self, message: str, kind: ErrorClass) -> GenerationEnded:
         """The end of a job whose file is not to be had. What it cost stays as it is known."""
         return GenerationEnded(Failed(message, self.job.attempt.remote_status or "", kind, cost_usd=None))
+
+
+def path_of(output_path: str, number: int) -> str:
+    """Where a file of a generation goes: the first one to the job's own path, the others beside it."""
+    return output_path if number == 1 else numbered(output_path, number, FILE_NUMBER_MARK)

@@ -44,7 +44,7 @@ async def judge_fault(task: DownloadTask, error: NotVideo | Undecodable, cut: st
     """
     if cut:
         raise TryFailed(cut) from error  # The `.part` stays: the rest may come.
-    if not await task.is_settled():
+    if not await task.count_bytes():
         await task.on_disk(task.part.discard)
         raise error
     if isinstance(error, Undecodable):
