@@ -66,7 +66,7 @@ def is_any_open(connection: Connection, context: RunContext, choose: Choose, now
     """Whether the run can still bring a job forward."""
     states = context.advanceable_states()
     context.heed(connection)
-    if State.PENDING in states and context.terms_in_force.any:
+    if State.PENDING in states and context.terms_in_force.are_bounded:
         choice = choose(connection, now, 1)
         # While a batch is paused, a person may be about to raise what holds its jobs back.
         if choice.chosen or (choice.hold and context.steering.pause):

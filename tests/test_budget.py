@@ -13,7 +13,7 @@ from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.budget import Choice, Hold, Terms, choose, explanation, forecast
+from batchgen.limits.budget import Choice, Hold, Terms, choose, expected_cost, explanation
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
@@ -223,10 +223,10 @@ def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) 
 
 def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:
     sync(table, 5)
-    assert table.database.read_now(forecast, table.batch_id, Terms(), KNOWN, 100) == usd("1.5")
-    assert table.database.read_now(forecast, table.batch_id, Terms(), KNOWN, 2) == usd("0.6")
-    assert table.database.read_now(forecast, table.batch_id, Terms(max_cost=usd("1")), KNOWN, 100) == usd("1")
-    assert table.database.read_now(forecast, table.batch_id, Terms(), UNKNOWN, 100) == 0
+    assert table.database.read_now(expected_cost, table.batch_id, Terms(), KNOWN, 100) == usd("1.5")
+    assert table.database.read_now(expected_cost, table.batch_id, Terms(), KNOWN, 2) == usd("0.6")
+    assert table.database.read_now(expected_cost, table.batch_id, Terms(max_cost=usd("1")), KNOWN, 100) == usd("1")
+    assert table.database.read_now(expected_cost, table.batch_id, Terms(), UNKNOWN, 100) == 0
 
 
 def test_missing_charges_are_taken_from_the_transactions(table: Table) -> None:

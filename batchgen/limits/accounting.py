@@ -72,13 +72,13 @@ async def learn_charges(database: Database, service: Service, batch_id: int, now
     return bool(charges) and await database.write(ledger.record_charges, charges) > 0
 
 
-async def warn_of_balance(
+async def balance_warning(
     database: Database, balance: Decimal | None, batch_id: int, terms: Terms, prices: PriceList
 ) -> str:
     """A warning where the pending jobs are expected to cost more than the account has (USD); else empty."""
     if balance is None or not prices.listed:
         return ""
-    cost = await database.read(budget.forecast, batch_id, terms, prices, FORECAST_JOBS)
+    cost = await database.read(budget.expected_cost, batch_id, terms, prices, FORECAST_JOBS)
     if balance >= cost:
         return ""
     return f"the account has {amount_text(balance)} USD left; the pending jobs are expected to cost {amount_text(cost)}"

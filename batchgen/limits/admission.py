@@ -66,9 +66,9 @@ class Admission:
     """Holds the submits of a run to the limits of one service and account."""
 
     def __init__(self, service: Service, limits: Limits) -> None:
-        self.service, self.account = service.name, service.account
+        self.service_name, self.account = service.name, service.account
         self.features = service.features
-        self.service_key = LimitKey(self.service, LimitKind.SUBMITS)
+        self.service_key = LimitKey(self.service_name, LimitKind.SUBMITS)
         self.backing_off = False
         """Whether nothing had been accepted since a refusal, at the last claim."""
         self.refusals = 0
@@ -87,7 +87,7 @@ class Admission:
         """The named rate, of all models together."""
 
     def key(self, kind: LimitKind, model: str) -> LimitKey:
-        return LimitKey(self.service, kind, self.account, model)
+        return LimitKey(self.service_name, kind, self.account, model)
 
     def learned(self, connection: Connection, model: str) -> LearnedLimits:
         kinds = LimitKind.IN_FLIGHT, LimitKind.SUBMITS
@@ -101,7 +101,7 @@ class Admission:
 
     def capacity(self, connection: Connection, models: Sequence[str], now: datetime, most: int) -> Capacity:
         """How many requests may be submitted now, at most `most`."""
-        counts = in_flight.in_flight_by_model(connection, self.service, now)
+        counts = in_flight.in_flight_by_model(connection, self.service_name, now)
         in_flight_limit = MOST_IN_FLIGHT if self.queues else self.limits.in_flight
         if not isinstance(in_flight_limit, str):
             most = min(most, in_flight_limit - sum(count.total for count in counts.values()))
@@ -156,25 +156,25 @@ class Admission:
         if self.backing_off:
             rate.reset_backoff(connection, self.service_key)
         if self.learns:
-            window, per_minute = self.learned(connection, model)
+            in_flight_limit, rate_limit = self.learned(connection, model)
             count = self.in_flight(connection, model, now)
-            window = adaptive.accepted_in_flight(window, count.accepted, count.on_wire)
-            per_minute = adaptive.increase(per_minute) if admitted.rate_limited else per_minute
-            self.store(connection, model, LearnedLimits(window, per_minute), now)
+            in_flight_limit = adaptive.accepted_in_flight(in_flight_limit, count.accepted, count.on_wire)
+            rate_limit = adaptive.increase(rate_limit) if admitted.rate_limited else rate_limit
+            self.store(connection, model, LearnedLimits(in_flight_limit, rate_limit), now)
 
     def refused(
         self, connection: Connection, model: str, admitted: Admitted, refusal: Throttled, now: datetime
     ) -> None:
         """Pause as the service asks, and learn from the refusal."""
-        service = rate.row_of(connection, self.service_key)
-        window, per_minute = self.learned(connection, model) if self.learns else LearnedLimits()
+        pause_row = rate.row_of(connection, self.service_key)
+        in_flight_limit, rate_limit = self.learned(connection, model) if self.learns else LearnedLimits()
         accepted = self.in_flight(connection, model, now).accepted
         # A request that was sent before the last pause ended was refused together with the one that began it.
-        counts = service.paused_until is None or admitted.at >= service.paused_until
+        is_counted = pause_row.paused_until is None or admitted.at >= pause_row.paused_until
         # The row counts failures to reach the service too; but it is reset when another run has a request accepted.
-        in_a_row = min(self.refusals, service.failures) + counts
-        self.refusals += counts
-        limit = adaptive.limit_of(window, refusal, accepted, in_a_row)
+        in_a_row = min(self.refusals, pause_row.failures) + is_counted
+        self.refusals += is_counted
+        limit = adaptive.limit_of(in_flight_limit, refusal, accepted, in_a_row)
         sentence, wait = "the service asks to slow down", refusal.retry_after
         if limit is Limit.QUOTA:
             sentence, wait = "the account's quota is used up", wait or PAUSE_MAX
@@ -183,20 +183,20 @@ class Admission:
         ends = rate.pause(connection, self.service_key, reason, now, wait)
         if limit is Limit.RATE and (self.learns or refusal.limit) and not is_doubtful:
             # Polls may share the account's requests, and lose less by waiting. They do not wait for long.
-            polls = LimitKey(self.service, LimitKind.POLLS)
+            polls = LimitKey(self.service_name, LimitKind.POLLS)
             rate.pause_until(connection, polls, min(ends, now + MINUTE), reason)
-        if not self.learns or not counts or limit is Limit.QUOTA or is_doubtful:
+        if not self.learns or not is_counted or limit is Limit.QUOTA or is_doubtful:
             return
         if limit is Limit.IN_FLIGHT:
-            window = adaptive.decrease(window, accepted, in_a_row)
+            in_flight_limit = adaptive.decrease(in_flight_limit, accepted, in_a_row)
         elif in_a_row == 1:  # one that follows in the backoff says only that the backoff was too short
-            since = max(now - MINUTE, service.paused_until or now - MINUTE)
-            times = in_flight.accepted_times(connection, self.service, model, since, now)
+            since = max(now - MINUTE, pause_row.paused_until or now - MINUTE)
+            times = in_flight.accepted_times(connection, self.service_name, model, since, now)
             # Where the service names no wait, its rate is taken to be for a minute, as most are.
             until = ends if wait or not times else max(ends, times[0] + MINUTE)
-            measured = adaptive.measured_rate(per_minute, times, until)
-            per_minute = adaptive.decrease(per_minute, measured)
-        self.store(connection, model, LearnedLimits(window, per_minute), now)
+            measured = adaptive.measured_rate(rate_limit, times, until)
+            rate_limit = adaptive.decrease(rate_limit, measured)
+        self.store(connection, model, LearnedLimits(in_flight_limit, rate_limit), now)
 
     def in_flight(self, connection: Connection, model: str, now: datetime) -> InFlight:
-        return in_flight.in_flight_by_model(connection, self.service, now).get(model, InFlight())
+        return in_flight.in_flight_by_model(connection, self.service_name, now).get(model, InFlight())

@@ -35,7 +35,7 @@ class Terms:
     """The jobs that may be submitted; None: all."""
 
     @property
-    def any(self) -> bool:
+    def are_bounded(self) -> bool:
         return self != Terms()
 
 
@@ -79,13 +79,11 @@ def choose(
     terms: Terms,
     prices: PriceList,
     times: GenerationTimes,
-    full_models: Collection[str] = (),
+    barred: Collection[str] = (),
 ) -> Choice:
     """Up to `capacity` pending jobs that keep to the terms, in their order, each with its expected cost; none of a
-    model in `full_models`."""
-    pending = submission.ready(
-        connection, batch_id, capacity + LOOKAHEAD * bool(terms.until), terms.selected, full_models
-    )
+    model in `barred`, which may take none now or were not found."""
+    pending = submission.ready(connection, batch_id, capacity + LOOKAHEAD * bool(terms.until), terms.selected, barred)
     in_time = [job for job in pending if not terms.until or now + times.p90(*job.kind) <= terms.until]
     hold = Hold.TIME if len(in_time) < len(pending) else None
     if terms.max_cost is None:
@@ -134,7 +132,7 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
     return ""
 
 
-def forecast(connection: Connection, batch_id: int, terms: Terms, prices: PriceList, most: int) -> Decimal:
+def expected_cost(connection: Connection, batch_id: int, terms: Terms, prices: PriceList, most: int) -> Decimal:
     """USD that the first `most` pending jobs are expected to cost, within the cap; unknown prices count nothing."""
     pending = submission.ready(connection, batch_id, most, terms.selected)
     cost = sum((priced(job, prices).estimated_usd or Decimal(0) for job in pending), Decimal(0))

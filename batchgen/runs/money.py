@@ -27,7 +27,7 @@ class Money:
         """Ask for prices and balance, and warn where the balance is too low for the pending jobs."""
         context = self.context
         balance, _ = await asyncio.gather(context.service.balance(), self.ask_prices())
-        self.balance_warning = await accounting.warn_of_balance(
+        self.balance_warning = await accounting.balance_warning(
             context.database, balance, context.batch_id, context.terms_in_force, context.prices
         )
         context.warn(self.balance_warning)
