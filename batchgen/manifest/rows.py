@@ -32,6 +32,7 @@ TYPE_LINE = re.compile(rb'"?#TYPE [^\r\n]*\r?\n')
 LONE_RETURN = re.compile(rb"\r(?!\n)")
 SAVE_AS_CSV_UTF8 = "save the file as UTF-8; Excel calls it CSV UTF-8"
 ONE_OBJECT = "write one object a line, without brackets, commas or comments around it"
+TOO_DEEP = f"the row is nested more than {MAX_DEPTH} deep"
 LONGEST_INTEGER = 19
 """Digits of a whole number in JSON: more do not fit into 64 bits."""
 
@@ -52,16 +53,16 @@ class RowsText(SourceText):
         super().__init__(path, b"")
         raw = as_utf8(raw)
         self.raw = LONE_RETURN.sub(b"\n", raw) if ends_with_return(raw) else raw
-        self._line = 1, 0
+        self.last_line = 1, 0
         """The number and the beginning of the line that was looked up last."""
 
     def line(self, number: int) -> str:
-        first, start = self._line if self._line[0] <= number else (1, 0)
+        first, start = self.last_line if self.last_line[0] <= number else (1, 0)
         for _ in range(number - first):
             start = self.raw.find(b"\n", start) + 1
             if not start:
                 return ""
-        self._line = number, start
+        self.last_line = number, start
         end = self.raw.find(b"\n", start, start + bounds.LINE_CHARS)
         return self.raw[start : end if end >= 0 else start + bounds.LINE_CHARS].decode(errors="replace").rstrip("\r")
 
@@ -104,7 +105,7 @@ class RowsFile:
         """The rows in the order of the file. A row with a mistake is reported and left out."""
         empty = True
         try:
-            for row in self._csv() if self.suffix in TABLES else self._jsonl():
+            for row in self.table_rows() if self.suffix in TABLES else self.json_rows():
                 if empty and not self.axes.isdisjoint(row[1]):
                     name = min(self.axes & row[1].keys())
                     self.stop(row[0], f"`{name}` is the name of a matrix as well as of a column", "rename one")
@@ -115,14 +116,14 @@ class RowsFile:
         if empty and not self.diagnostics:
             self.diagnostics.add(Position(1, 1), "the file has no rows", "each row makes a job")
 
-    def _lines(self, skipped: int = 0) -> Iterator[str]:
-        """The lines with their ends, one at a time, behind a first line of `skipped` bytes. Raises ReadingStopped."""
+    def lines(self, bytes_skipped: int = 0) -> Iterator[str]:
+        """The lines with their ends, one at a time, behind a first line of `bytes_skipped`. Raises ReadingStopped."""
         file = io.BytesIO(self.raw)
         read_line = partial(file.readline, bounds.LINE_CHARS + 1)
         self.row_chars = 0
-        if skipped:
-            file.seek(skipped)
-        for number, line in enumerate(iter(read_line, b""), 2 if skipped else 1):
+        if bytes_skipped:
+            file.seek(bytes_skipped)
+        for number, line in enumerate(iter(read_line, b""), 2 if bytes_skipped else 1):
             self.row_chars += len(line)
             if self.row_chars > bounds.LINE_CHARS:
                 message = f"a row has more than {bounds.LINE_CHARS:,} characters"
@@ -141,11 +142,11 @@ class RowsFile:
             return 0
         with suppress(csv.Error, ReadingStopped):
             if self.suffix in TABLES:
-                return self._count(csv.reader(self._lines()), most + 2) - 1  # without the header
-            return self._count((line.strip() for line in self._lines()), most + 1)
+                return self.count_rows(csv.reader(self.lines()), most + 2) - 1  # without the header
+            return self.count_rows((line.strip() for line in self.lines()), most + 1)
         return 0
 
-    def _count(self, rows: Iterable[Iterable[str]], most: int) -> int:
+    def count_rows(self, rows: Iterable[Iterable[str]], most: int) -> int:
         number = 0
         for row in rows:
             self.row_chars = 0
@@ -154,38 +155,38 @@ class RowsFile:
                 break
         return number
 
-    def _csv(self) -> Iterator[Row]:
+    def table_rows(self) -> Iterator[Row]:
         csv.field_size_limit(bounds.LINE_CHARS)
         separator = SEPARATOR_LINE.match(self.raw)
-        head = separator or TYPE_LINE.match(self.raw)
-        skipped = head.end() if head else 0
-        first_line = next(filter(trimmed, self._lines(skipped)), "")
-        said = separator[1].decode() if separator else ""
-        is_wrong = said not in first_line and any(other in first_line for other in DELIMITERS)
-        delimiter = delimiter_of(first_line) if not said or is_wrong else said
+        extra_line = separator or TYPE_LINE.match(self.raw)
+        bytes_skipped = extra_line.end() if extra_line else 0
+        lines_skipped = 1 if extra_line else 0
+        first_line = next(filter(trimmed, self.lines(bytes_skipped)), "")
+        stated_delimiter = separator[1].decode() if separator else ""
+        is_wrong = stated_delimiter not in first_line and any(other in first_line for other in DELIMITERS)
+        delimiter = delimiter_of(first_line) if not stated_delimiter or is_wrong else stated_delimiter
         # A cell in quotes behind a blank would be read with its quotes, and fall apart at a comma in it.
         has_blanks = f'{delimiter} "'.encode() in self.raw
-        reader = csv.reader(self._lines(skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
-        before = 1 if skipped else 0
-        first = before + 1
+        reader = csv.reader(self.lines(bytes_skipped), delimiter=delimiter, skipinitialspace=has_blanks, strict=True)
+        row_line = lines_skipped + 1
         header: list[str] | None = None
         try:
             for cells in reader:
                 self.row_chars = 0
-                if not any(map(trimmed, cells)):
-                    pass
-                elif header is None:
-                    header = [trimmed(cell) for cell in cells]
-                    self.check_header(header, first)
-                    columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
-                elif fault := row_fault(cells, header, delimiter):
-                    self.report(first, *fault)
-                else:
-                    cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
-                    yield first, {name: cells[index] for name, index in columns}
-                first = before + reader.line_num + 1
+                if any(map(trimmed, cells)):
+                    if header is None:
+                        header = [trimmed(cell) for cell in cells]
+                        self.check_header(header, row_line)
+                        columns = [(name, index) for index, name in enumerate(header) if NAME.fullmatch(name)]
+                    elif fault := row_fault(cells, header, delimiter):
+                        self.report(row_line, *fault)
+                    else:
+                        cells += [""] * (len(header) - len(cells))  # spreadsheets leave the last empty cells out
+                        yield row_line, {name: cells[index] for name, index in columns}
+                row_line = lines_skipped + reader.line_num + 1
         except csv.Error as error:
-            self.stop(first, f"this is not CSV: {_csv_fault(error)}", self.quote_hint(before + reader.line_num))
+            hint = self.quote_hint(lines_skipped + reader.line_num)
+            self.stop(row_line, f"this is not CSV: {csv_fault(error)}", hint)
 
     def quote_hint(self, line: int) -> str:
         """What to do about the quotes on a line that is not CSV."""
@@ -205,8 +206,8 @@ class RowsFile:
             hint = "its columns must be separated by commas, semicolons or tabs" if separated else "such as: sku,title"
             self.stop(line, "the first line is no header: it has no name that a template can use", hint)
 
-    def _jsonl(self) -> Iterator[Row]:
-        for number, text in enumerate(self._lines(), 1):
+    def json_rows(self) -> Iterator[Row]:
+        for number, text in enumerate(self.lines(), 1):
             self.row_chars = 0
             if not trimmed(text):
                 continue
@@ -215,8 +216,9 @@ class RowsFile:
                 if type(row) is not dict:
                     self.report(number, 'a row must be an object, such as {"sku": "a-1"}', ONE_OBJECT)
                     continue
-                if text.count("[") + text.count("{") > MAX_DEPTH and _is_deeper(row, MAX_DEPTH):
-                    raise RecursionError
+                if text.count("[") + text.count("{") > MAX_DEPTH and is_deeper(row, MAX_DEPTH):
+                    self.report(number, TOO_DEEP)
+                    continue
                 if all(value is None or value == "" for value in row.values()):
                     continue
                 if "\\ud" in text.lower():
@@ -226,7 +228,7 @@ class RowsFile:
             except UnicodeEncodeError:
                 self.report(number, "the row holds half of a surrogate pair, which is no text")
             except RecursionError:
-                self.report(number, f"the row is nested more than {MAX_DEPTH} deep")
+                self.report(number, TOO_DEEP)
             except ValueError as error:
                 self.report(number, str(error))
             else:
@@ -269,7 +271,7 @@ def row_fault(cells: list[str], header: list[str], delimiter: str) -> tuple[str,
     return None
 
 
-def _csv_fault(error: csv.Error) -> str:
+def csv_fault(error: csv.Error) -> str:
     message = str(error)
     if "new-line character" in message:
         return "a line ends with a carriage return alone, and others do not"
@@ -278,12 +280,12 @@ def _csv_fault(error: csv.Error) -> str:
     return message
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
+def is_deeper(value: Any, levels: int) -> bool:
     children = value.values() if type(value) is dict else value if type(value) is list else ()
-    return levels < 0 or any(_is_deeper(child, levels - 1) for child in children)
+    return levels < 0 or any(is_deeper(child, levels - 1) for child in children)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(pairs) > bounds.COLUMNS:
         raise ValueError(f"the row has {len(pairs):,} names; at most {bounds.COLUMNS:,} are allowed")
     members = dict(pairs)
@@ -293,17 +295,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _integer(text: str) -> Written:
+def integer_of(text: str) -> Written:
     if len(text) > LONGEST_INTEGER:
         raise ValueError("the row has a number that is too long: put it in quotes")
     return Written(int(text), text)
 
 
-def _float(text: str) -> Written:
+def float_of(text: str) -> Written:
     if not math.isfinite(number := float(text)):
         hint = ": write null for a value that is missing" if text == "NaN" else ""
         raise ValueError(f"the row has the number {text[:20]}, which JSON does not allow{hint}")
     return Written(number, text)
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_float)
+DECODER = json.JSONDecoder(
+    object_pairs_hook=object_of, parse_int=integer_of, parse_float=float_of, parse_constant=float_of
+)
