@@ -168,7 +168,7 @@ class Worker:
             if run := self.runs.pop(batch.id, None):
                 # The run has applied all settings made while it was at work. A batch whose run could not begin keeps
                 # its old mark.
-                batch = replace(run.batch, setting=max(run.batch.setting, run.runner.upkeep.steered))
+                batch = replace(run.batch, setting=max(run.batch.setting, run.runner.upkeep.heeded_version))
             self.last_runs[batch.id] = LastRun(code, batch, clock.utcnow())
             self.wakeup.set()
 

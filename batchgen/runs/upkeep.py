@@ -26,10 +26,10 @@ class Upkeep:
         self.context, self.database = context, context.database
         self.wake, self.resize = wake, resize
         self.neighbours = run_lock.Neighbours(self.database)
-        self.clock = clock.SteadyClock()
+        self.steady_clock = clock.SteadyClock()
         self.checked_at: datetime | None = None
         """When the clock was last checked."""
-        self.steered = self.reordered = 0
+        self.heeded_version = self.heeded_order = 0
         """The newest setting that was heeded, and the newest change of the order."""
 
     def intervals(self) -> list[tuple[Callable[[], Awaitable[None]], float]]:
@@ -68,7 +68,7 @@ class Upkeep:
             self.context.warn(fault)
         self.note_gap(clock.utcnow())
         await asyncio.to_thread(self.database.read_clock)
-        if self.clock.was_set_back(asyncio.get_running_loop().time()):
+        if self.steady_clock.was_set_back(asyncio.get_running_loop().time()):
             await self.wake_waiting()
             self.wake()
 
@@ -90,12 +90,12 @@ class Upkeep:
         number = await read(statistics.active, context.batch_id) if steering.pause else None
         if not (number and context.in_flight_at_pause):  # the notice would change with every job that ends
             context.in_flight_at_pause = number
-        if steering.version == self.steered:
+        if steering.version == self.heeded_version:
             return
-        self.steered = steering.version
+        self.heeded_version = steering.version
         context.follow(steering)
-        if context.terms.selected and steering.prioritized != self.reordered:
+        if context.terms.selected and steering.prioritized != self.heeded_order:
             await self.database.write(context.terms.selected.reorder)
-        self.reordered = steering.prioritized
+        self.heeded_order = steering.prioritized
         self.resize(context.limits_in_force.downloads)
         self.wake()

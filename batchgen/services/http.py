@@ -32,7 +32,7 @@ POOL_SECONDS = 15.0  # for a connection of the pool; there are no more requests 
 SUBMIT_SECONDS = 180.0  # a slow create is worth waiting for: nobody knows whether one that was given up is charged
 UPLOAD_BYTES_PER_SECOND = 100_000  # a create may take longer, by its size at the rate of a slow line
 QUESTION_SECONDS = 30.0  # a whole question with its answer; a poll is asked again anyway
-KEPT = 8  # connections for questions: the library looks at each that is idle before and after every request
+KEPT_CONNECTIONS = 8  # for questions: the library looks at each that is idle before and after every request
 KEEP_ALIVE_SECONDS = 20.0  # below the idle time-outs of common load balancers (60 s)
 REASON_CHARS_MAX = 2_000  # of the text of a failure, which may quote what a server sent
 HANDSHAKES = frozenset({"connect_tcp", "start_tls", "setup_socks5_connection"})  # the trace events before a request
@@ -72,6 +72,16 @@ NOT_SENT = (
     httpx.InvalidURL,
 )
 """Failures which prove that no byte of the request reached the service. `Client` makes sure of it."""
+
+DESCRIPTIONS: dict[type[Exception], str] = {
+    httpx.ConnectTimeout: "no connection in time",
+    httpx.ReadTimeout: "no answer in time",
+    httpx.WriteTimeout: "the request could not be sent in time",
+    httpx.PoolTimeout: "no free connection in time",
+    httpx.LocalProtocolError: "the request has a header that HTTP does not allow",
+    UnicodeEncodeError: "it has characters that cannot be sent",
+}
+"""Failures of which the library says nothing, or nothing that a person reads."""
 
 
 class Progress:
@@ -168,7 +178,7 @@ def paid_request_client() -> Client:
 
 def api_client() -> Client:
     """For questions to the API, on kept connections. Follows no redirect: one would take the key to another host."""
-    return _client(AT_ONCE, kept=KEPT)
+    return _client(AT_ONCE, kept=KEPT_CONNECTIONS)
 
 
 def file_client(at_once: int, seconds: float) -> Client:
@@ -288,16 +298,8 @@ async def read_body(response: Response) -> bytes:
 
 def describe(error: Exception, api_key: str = "") -> str:
     """A failure in words. Shows no header of the request, and no `api_key`."""
-    words: dict[type[Exception], str] = {
-        httpx.ConnectTimeout: "no connection in time",
-        httpx.ReadTimeout: "no answer in time",
-        httpx.WriteTimeout: "the request could not be sent in time",
-        httpx.PoolTimeout: "no free connection in time",
-        httpx.LocalProtocolError: "the request has a header that HTTP does not allow",
-        UnicodeEncodeError: "it has characters that cannot be sent",
-    }
-    if type(error) in words:
-        return words[type(error)]
+    if type(error) in DESCRIPTIONS:
+        return DESCRIPTIONS[type(error)]
     cause = root_cause(error) if isinstance(error, httpx.ConnectError) else error
     if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
         return "too many files are open here: raise the number that may be (ulimit -n)"
