@@ -16,7 +16,7 @@ from batchgen import run
 from batchgen.api.opening import enroll_only
 from batchgen.ending import money_remarks
 from batchgen.errors import ExitCode, UsageError
-from batchgen.jobtable import leases, ledger, settings, statistics, submission
+from batchgen.jobtable import ledger, settings, statistics, submission
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.selection import Selection, select_jobs
 from batchgen.limits import credit_wait, steering
@@ -36,7 +36,7 @@ from tests.imitations import queueworks
 from tests.postgres import Server
 from tests.scripted import ScriptedService, context_of, turn
 from tests.steering import steer_two_runs
-from tests.table import MODEL, RUN, SECOND, Table, spec
+from tests.table import MODEL, SECOND, Table, spec
 from tests.waiting import rows, states, until
 
 ANNA = "anna@studio"
@@ -258,42 +258,6 @@ def test_a_job_that_is_enrolled_while_the_last_clips_are_measured_is_delivered(
     result = run(manifest)
     assert (result.exit_code, [(job.id, job.state) for job in result.jobs]) == (0, [("one", "done"), ("two", "done")])
     assert len(measured) == 2
-
-
-def test_jobs_on_which_no_run_is_at_work_wait_for_a_run_and_for_the_end_of_a_pause(
-    table: Table, batchgen: Command
-) -> None:
-    table.sync("mona")
-    shown = batchgen("status", "spring.yaml").stdout.splitlines()
-    assert shown[1:] == ["  1 job waits for a run", "  no run is at work: `batchgen run spring.yaml` goes on"]
-    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
-    assert [wait["for"] for wait in event["waits"]] == ["a run"]
-    batchgen("pause", "spring.yaml")
-    shown = batchgen("status", "spring.yaml").stdout.splitlines()
-    assert shown[-1] == "  no run is at work: `batchgen run spring.yaml` goes on, once the pause has ended"
-
-
-@pytest.mark.parametrize(
-    ("code", "sentence", "command"),
-    [
-        (2, "; with --changed redo it pays once more", "batchgen run spring.yaml --changed keep"),
-        (5, ", with a higher max_cost or a later until", None),
-        (6, "", "batchgen run spring.yaml"),
-    ],
-)
-def test_how_the_last_run_ended_is_how_the_next_one_goes_on(
-    code: int, sentence: str, command: str | None, table: Table, batchgen: Command
-) -> None:
-    table.sync("mona")
-    table.change(leases.begin_run, RUN, table.batch_id, "elsewhere", 1, table.now)
-    table.change(leases.end_run, RUN, code, table.now, "the reason")
-    shown = batchgen("status", "spring.yaml").stdout.splitlines()
-    assert shown[-1] == f"  no run is at work: `{command or 'batchgen run spring.yaml'}` goes on{sentence}"
-    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
-    assert (event["next"], event["last_run"]["message"]) == (command, "the reason")
-    batchgen("set", "spring.yaml", "max_cost=9")
-    limit_is_raised = batchgen("status", "spring.yaml").stdout.splitlines()[-1].endswith("` goes on")
-    assert limit_is_raised is (code != 2)
 
 
 def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batchgen: Command) -> None:

@@ -98,15 +98,14 @@ def next_of(summary: BatchSummary, *, has_lost_files: bool = False, last: NextSt
 
     `last` is the step after the last run, where that still keeps the next one from going on.
     """
-    waiting = sum(number for state, number in summary.counts.items() if not state.is_terminal) - summary.held
     if summary.held:
         return NextStep("say what became of the jobs that are held for a person", "resolve")
     if summary.counts[State.FAILED]:
         return NextStep("make the failed jobs pending again, then run (--new pays again for what is gone)", "retry")
     if has_lost_files:
         return NextStep("fetch the lost files again, for nothing, then run", "retry --download")
-    if waiting and last:
+    if summary.waiting and last:
         return last
-    if waiting:
+    if summary.waiting:
         return NextStep("the same command goes on with the jobs that are not delivered", "run")
     return after(ExitCode.DELIVERED)

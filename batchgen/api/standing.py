@@ -7,7 +7,7 @@ from pathlib import Path
 
 from batchgen import clock
 from batchgen.errors import BatchgenError
-from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, statistics
+from batchgen.jobtable import batches, blockers, delivery, leases, measuring, moves, selection, statistics
 from batchgen.jobtable.batches import StoredBatch
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.database import Database
@@ -36,6 +36,8 @@ class BatchStatus:
     suspects: SuspectClips
     """Delivered clips that look wrong."""
     last_run: LastRun | None
+    left_out: int
+    """How many pending jobs the selection of the last run leaves out, where no run is at work."""
     move: Departure | None
     """The move that takes the batch to another job table; None where it runs here."""
     in_force: InForce
@@ -72,6 +74,8 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
     # A run at work may have been given another address than this command, and knows best where its jobs are.
     origin = None if runs else origin_in_use(batch)
     waiting = read_now(blockers.blockers, batch.id, now, None, origin)
+    last_run = read_now(statistics.last_run, batch.id)
+    selected = last_run.selection if last_run and not runs else None
     return BatchStatus(
         batch,
         read_now(statistics.batch_summary, batch.id, now),
@@ -81,7 +85,8 @@ def status_of(database: Database, batch: StoredBatch, manifest: Path | None, *, 
         read_now(delivery.lost_files, batch.id, folder, verify=verify, until=now + delivery.LOOK_FOR_FILES),
         read_now(delivery.remarks, batch.id),
         read_now(measuring.suspect_clips, batch.id),
-        read_now(statistics.last_run, batch.id),
+        last_run,
+        read_now(selection.left_out_of, batch.id, selected),
         read_now(moves.departure_of, batch.id),
         read_now(read_in_force, batch.id, alive),
     )

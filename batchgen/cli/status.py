@@ -50,6 +50,7 @@ CONDITIONS = {
 """On what the next run goes on, by the ending of the last one that would come again."""
 WHEN_CHARGED = ", without max_cost, or once the service shows what it charged"
 """Likewise, of a run that awaited a charge."""
+SELECTION_SENT = "all that the last run selected has been sent"
 
 
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
@@ -132,7 +133,11 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
         before = obstacle(status)
         then = ", once the pause has ended" if status.in_force.pause else condition(status, before)
         run = "run --changed keep" if before is ExitCode.USAGE else "run"
-        lines.append(f"no run is at work: `{to_type(run)}` goes on{then}")
+        is_sent = is_selection_sent(status)
+        lines.append(
+            f"no run is at work{f'; {SELECTION_SENT}' if is_sent else ''}:"
+            f" `{to_type(run)}` {'sends the rest' if is_sent else 'goes on'}{then}"
+        )
     for line in lines:
         print_lines(f"  {line}")
 
@@ -140,8 +145,13 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
 def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
     """A function from the name of a command to its text. `run` is the last one: without its cap it would spend more."""
     to_type, last = commands_on(status.batch, manifest), status.last_run
-    options = options_of(last.limits, last.selection) if last else ""
+    options = options_of(last.limits, None if is_selection_sent(status) else last.selection) if last else ""
     return lambda name: to_type(name) + (options if name.startswith("run") else "")
+
+
+def is_selection_sent(status: BatchStatus) -> bool:
+    """Whether nothing is left for the last run but jobs that it did not select: the same command would send nothing."""
+    return bool(status.left_out) and status.left_out == status.summary.waiting
 
 
 def obstacle(status: BatchStatus) -> ExitCode | None:
@@ -169,8 +179,11 @@ def condition(status: BatchStatus, before: ExitCode | None) -> str:
 
 def step_after(status: BatchStatus) -> NextStep | None:
     """What a person does about what ended the last run, and would end the next one."""
-    before = obstacle(status)
-    return after(before, Hold.PRICE if awaited_charge(status) else None) if before else None
+    if before := obstacle(status):
+        return after(before, Hold.PRICE if awaited_charge(status) else None)
+    if is_selection_sent(status):
+        return NextStep(f"{SELECTION_SENT}; a run without the selection sends the rest", "run")
+    return None
 
 
 def move_line(move: Departure) -> str:

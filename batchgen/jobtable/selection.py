@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
+from batchgen.errors import UsageError
 from batchgen.jobs import State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.condition import bounded, condition
@@ -43,6 +44,12 @@ class Selection:
     def __str__(self) -> str:
         """The options as JSON, for the row of the run."""
         return json.dumps({name: value for name, value in asdict(self).items() if value not in (None, ())})
+
+    @classmethod
+    def read(cls, text: str) -> Selection:
+        """The selection of the row of a run, as `str` writes it."""
+        values = dict(json.loads(text))
+        return cls(**values | {"only": tuple(values.get("only", ()))})
 
 
 class Order(NamedTuple):
@@ -159,6 +166,15 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
         return 0
     pending = select(func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
     return int(connection.execute(pending).scalar_one()) - selected.count(connection, State.PENDING)
+
+
+def left_out_of(connection: Connection, batch_id: int, text: str | None) -> int:
+    """How many pending jobs the selection of a run, as its row has it, leaves out; 0 where it means nothing now."""
+    try:
+        selected = select_jobs(connection, batch_id, Selection.read(text)) if text else None
+    except (UsageError, ValueError, TypeError, RecursionError):  # its jobs are gone, or somebody else has written it
+        return 0
+    return left_out(connection, batch_id, selected)
 
 
 def pending_outputs(connection: Connection, batch_id: int, selected: Selected | None) -> list[str]:

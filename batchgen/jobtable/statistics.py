@@ -55,6 +55,11 @@ class BatchSummary:
     def total(self) -> int:
         return sum(self.counts.values())
 
+    @property
+    def waiting(self) -> int:
+        """The jobs that a run goes on with: those that have not ended, without those that are held for a person."""
+        return sum(number for state, number in self.counts.items() if not state.is_terminal) - self.held
+
 
 @dataclass(frozen=True, slots=True)
 class LastRun:

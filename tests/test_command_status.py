@@ -1,0 +1,78 @@
+"""What `status` says of a batch on which no run is at work: why it stands still, and the command that goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from batchgen.jobs import State
+from batchgen.jobtable import leases
+from tests.conftest import Command
+from tests.events import check_events
+from tests.table import RUN, Table
+
+
+def end_run(table: Table, code: int, message: str, *, selection: str | None = None, limits: str | None = None) -> None:
+    """A run that ended so, with these options in its row."""
+    table.change(leases.begin_run, RUN, table.batch_id, "elsewhere", 1, table.now, selection, limits)
+    table.change(leases.end_run, RUN, code, table.now, message)
+
+
+def test_jobs_on_which_no_run_is_at_work_wait_for_a_run_and_for_the_end_of_a_pause(
+    table: Table, batchgen: Command
+) -> None:
+    table.sync("mona")
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()
+    assert shown[1:] == ["  1 job waits for a run", "  no run is at work: `batchgen run spring.yaml` goes on"]
+    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert [wait["for"] for wait in event["waits"]] == ["a run"]
+    batchgen("pause", "spring.yaml")
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()
+    assert shown[-1] == "  no run is at work: `batchgen run spring.yaml` goes on, once the pause has ended"
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence", "command"),
+    [
+        (2, "; with --changed redo it pays once more", "batchgen run spring.yaml --changed keep"),
+        (5, ", with a higher max_cost or a later until", None),
+        (6, "", "batchgen run spring.yaml"),
+    ],
+)
+def test_how_the_last_run_ended_is_how_the_next_one_goes_on(
+    code: int, sentence: str, command: str | None, table: Table, batchgen: Command
+) -> None:
+    table.sync("mona")
+    end_run(table, code, "the reason")
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()
+    assert shown[-1] == f"  no run is at work: `{command or 'batchgen run spring.yaml'}` goes on{sentence}"
+    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert (event["next"], event["last_run"]["message"]) == (command, "the reason")
+    batchgen("set", "spring.yaml", "max_cost=9")
+    limit_is_raised = batchgen("status", "spring.yaml").stdout.splitlines()[-1].endswith("` goes on")
+    assert limit_is_raised is (code != 2)
+
+
+@pytest.mark.parametrize(
+    ("selection", "options", "is_sent"),
+    [
+        ('{"only": ["mona"]}', "", True),
+        ('{"only": ["m*"], "limit": 1}', "", True),
+        ('{"only": ["gone"]}', " --only gone", False),
+        ('{"sample": 2}', " --sample 2", False),
+        ('{"sample": "x"}', " --sample x", False),
+    ],
+)
+def test_the_run_without_a_selection_is_proposed_once_nothing_of_it_is_left(
+    selection: str, options: str, is_sent: bool, table: Table, batchgen: Command
+) -> None:
+    table.bring(State.DONE)
+    (table.folder / "mona.mp4").write_bytes(bytes(9))
+    table.sync("mona", "lisa")
+    end_run(table, 0, "every selected job is delivered", selection=selection, limits='{"max_cost": "9"}')
+    run = f"batchgen run spring.yaml --max-cost 9{options}"
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()
+    why, goes_on = ("; all that the last run selected has been sent", "sends the rest") if is_sent else ("", "goes on")
+    assert shown[-1] == f"  no run is at work{why}: `{run}` {goes_on}"
+    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert (event["next"], [wait["next"] for wait in event["waits"]]) == (run, [run])
+    assert ("without the selection" in event["hint"]) is is_sent
