@@ -16,7 +16,6 @@ from batchgen.jobs import State
 from batchgen.jobtable import blockers, delivery, selection, statistics
 from batchgen.jobtable.blockers import Blocker
 from batchgen.jobtable.delivery import LostFiles
-from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.statistics import BatchSummary, JobResult
 from batchgen.limits import budget
 from batchgen.limits.budget import Choice, Hold
@@ -174,6 +173,8 @@ def judge_jobs(
 def explain_hold(choice: Choice, context: RunContext) -> str:
     """Why no more is sent, and what a person does about it: a value that was set is raised where it was set."""
     how = "Raise it by `batchgen set`, or in the manifest, and enroll that again" if context.is_worker else ""
+    if choice.hold is Hold.BUDGET and context.has_typed_cap:
+        how = "Give a higher --max-cost"
     if is_set(choice, context):
         how = "Raise it by `batchgen set`, where it was set"
     return budget.explanation(choice, context.terms_in_force, how)
@@ -181,8 +182,7 @@ def explain_hold(choice: Choice, context: RunContext) -> str:
 
 def is_set(choice: Choice, context: RunContext) -> bool:
     """Whether a person has set the value that holds the next job back."""
-    name = {Hold.BUDGET: SettingName.MAX_COST, Hold.TIME: SettingName.UNTIL}.get(choice.hold or Hold.PRICE)
-    return name in context.steering.values
+    return budget.SETTING_OF.get(choice.hold or Hold.PRICE) in context.steering.values
 
 
 def explain_block(blocked: Blocked, variables: Variables) -> str:

@@ -13,7 +13,7 @@ from batchgen.jobs import ChargeSource, Job, State
 from batchgen.jobtable import charges, ledger, pricelist, reconciliation, schema, submission
 from batchgen.jobtable.ledger import Totals
 from batchgen.jobtable.pricelist import PriceList
-from batchgen.limits.budget import Choice, Hold, Terms, choose, expected_cost, explanation
+from batchgen.limits.budget import Choice, Hold, Terms, choose, expected_cost, explanation, hold_of
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.services.base import Listing
 from batchgen.services.outcomes import Accepted
@@ -211,7 +211,8 @@ def test_a_job_that_would_not_be_done_in_time_is_skipped_for_a_shorter_one(table
     assert ([candidate.estimated_usd for candidate in choice.chosen], choice.hold) == ([usd("0.3")], Hold.TIME)
     choice = pick(table, until=table.now + MINUTE)
     assert (choice.chosen, choice.hold) == ([], Hold.TIME)
-    assert "would not be done by" in explanation(choice, Terms(until=table.now))
+    text = explanation(choice, Terms(until=table.now))
+    assert ("would not be done by" in text, hold_of(text)) == (True, Hold.TIME)
 
 
 def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) -> None:
@@ -219,6 +220,7 @@ def test_the_explanation_says_the_cap_and_what_the_next_job_costs(table: Table) 
     claim(table, "1")
     text = explanation(pick(table, "1"), Terms(max_cost=usd("1")))
     assert "the budget of 1 USD is reached, and the next job costs 0.3. Raise `max_cost`" in text
+    assert hold_of(f"{text}; the batch has cost more") is Hold.BUDGET
 
 
 def test_the_forecast_counts_pending_jobs_within_the_cap(table: Table) -> None:

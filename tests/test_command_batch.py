@@ -109,7 +109,7 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     shown = batchgen("run", manifest, "--simulate", "--max-cost", "1.5", "--only", "clip-*", "--db", "other.db")
     assert shown.returncode == 5, shown.stderr
     shown = batchgen("status", manifest, "--db", "other.db")
-    assert f"`batchgen run {manifest} --simulate --db other.db --max-cost 1.5 --only 'clip-*'` goes on" in shown.stdout
+    assert f"`batchgen run {manifest} --simulate --db other.db --max-cost … --only 'clip-*'` goes on" in shown.stdout
     table.rename(tmp_path / "batchgen.db")
     assert f"`batchgen run {manifest} --simulate --db batchgen.db --max-cost" in batchgen("status").stdout
     assert command_line("status", "m.yaml", simulate=True) == "batchgen status m.yaml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from batchgen import clock
 from batchgen.jobs import State
 from batchgen.jobtable import leases
 from tests.conftest import Command
@@ -34,7 +35,7 @@ def test_jobs_on_which_no_run_is_at_work_wait_for_a_run_and_for_the_end_of_a_pau
     ("code", "sentence", "command"),
     [
         (2, "; with --changed redo it pays once more", "batchgen run spring.yaml --changed keep"),
-        (5, ", with a higher max_cost or a later until", None),
+        (5, ", with a higher max_cost or a later until", None),  # by an older batchgen
         (6, "", "batchgen run spring.yaml"),
     ],
 )
@@ -76,3 +77,45 @@ def test_the_run_without_a_selection_is_proposed_once_nothing_of_it_is_left(
     (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
     assert (event["next"], [wait["next"] for wait in event["waits"]]) == (run, [run])
     assert ("without the selection" in event["hint"]) is is_sent
+
+
+BUDGET, LATE = "the budget of 2 USD is reached, and so on", "what is left would not be done by 08:00, and so on"
+CAP, UNTIL = '{"max_cost": "2", "in_flight": "3"}', '{"until": "2026-11-28T08:00:00+00:00"}'
+
+
+@pytest.mark.parametrize(
+    ("message", "limits", "assignment", "run", "following", "command"),
+    [
+        (BUDGET, None, None, "", ", with a higher max_cost", None),
+        (BUDGET, CAP, None, " --max-cost … --in-flight 3", ", with a higher max_cost", None),
+        (BUDGET, CAP, "max_cost=1", " --max-cost … --in-flight 3", ", with a higher max_cost", "max_cost=…"),
+        (LATE, UNTIL, None, " --until …", ", with a later until", None),
+        (LATE, None, "until=2026-11-28T08:00", "", ", with a later until", "until=…"),
+    ],
+)
+def test_the_limit_that_ended_the_last_run_is_named_where_it_is_raised(
+    message: str,
+    limits: str | None,
+    assignment: str | None,
+    run: str,
+    following: str,
+    command: str | None,
+    table: Table,
+    batchgen: Command,
+) -> None:
+    table.sync("mona")
+    if assignment:
+        batchgen("set", "spring.yaml", assignment)
+        table.now = clock.utcnow()
+    end_run(table, 5, message, limits=limits)
+    set_it = command and f"batchgen set spring.yaml {command}"
+    shown = batchgen("status", "spring.yaml").stdout.splitlines()[-1]
+    assert shown == f"  no run is at work: `batchgen run spring.yaml{run}` goes on{following}" + (
+        f": `{set_it}`" if set_it else ""
+    )
+    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert (event["next"], "until" in event["hint"], "max_cost" in event["hint"]) == (
+        set_it,
+        message == LATE and not set_it,
+        message == BUDGET and not set_it,
+    )

@@ -119,6 +119,15 @@ def test_what_was_paid_for_under_another_name_is_not_bought_by_a_worker(
     assert len(rows(database, "SELECT * FROM attempts")) == 1
 
 
+def test_the_last_line_of_a_worker_that_the_cap_stops_says_what_to_do(tmp_path: Path, batchgen: Command) -> None:
+    write_manifest(tmp_path / "m.yaml", 1, limits={"max_cost": 0.01}, service="simulator")
+    batchgen("run", "m.yaml", "--enroll")
+    steps = [event for event in check_events(batchgen("worker", "--json").stdout) if event["event"] == "worker"]
+    hints = {event["step"]: (event["exit_code"], event["hint"]) for event in steps[1:]}
+    expected = (5, "with a higher max_cost, the same command goes on")
+    assert hints == {"ended": expected, "idle": expected}
+
+
 @pytest.mark.parametrize(("said", "bought"), [("keep", 2), ("redo", 4)])
 def test_what_is_said_of_repeats_when_they_are_enrolled_holds_for_the_workers(
     said: str, bought: int, tmp_path: Path, simulate: Simulate, batchgen: Command

@@ -36,10 +36,10 @@ def command_line(name: str, manifest: str | Path, *, simulate: bool = False, db:
     return " ".join(words)
 
 
-def options_of(*texts: str | None) -> str:
+def options_of(*texts: str | None, reached: str | None = None) -> str:
     """Options from the row of a run (JSON), to type after another command: " --max-cost 20".
 
-    Without `until`, which may have passed.
+    Without `until`, which may have passed. `reached` is the limit that has ended the run: a person fills in its value.
     """
     words = []
     for text in filter(None, texts):
@@ -48,9 +48,12 @@ def options_of(*texts: str | None) -> str:
         except (ValueError, TypeError, RecursionError):  # a row that somebody else has written
             continue
         for name, value in values.items():
-            if name != "until":
+            option = f"--{name.replace('_', '-')}"
+            if name == reached:
+                words += [option, "…"]
+            elif name != "until":
                 for one in value if isinstance(value, list) else [value]:
-                    words += [f"--{name.replace('_', '-')}", shell_word(str(one))]
+                    words += [option, shell_word(str(one))]
     return "".join(f" {word}" for word in words)
 
 

@@ -10,7 +10,7 @@ from batchgen.ending import Ending, advice_of
 from batchgen.errors import ExitCode
 from batchgen.jobs import State
 from batchgen.jobtable.statistics import BatchSummary
-from batchgen.limits.budget import HOLD_REASONS, Hold
+from batchgen.limits.budget import HOLD_REASONS, SETTING_OF, Hold
 from batchgen.services.outcomes import Trouble
 from batchgen.stage import RunContext
 
@@ -73,23 +73,27 @@ class NextStep:
     command: str = ""
 
 
-def after(code: ExitCode, hold: Hold | None = None) -> NextStep:
+RAISED = {Hold.BUDGET: "a higher max_cost", Hold.TIME: "a later until"}
+"""With what a run goes on that a limit has ended."""
+
+
+def after(code: ExitCode, hold: Hold | None = None, *, is_limit_set: bool = False) -> NextStep:
     """What a person does after a run that ended so, for `hold` where that is known, whatever its jobs are."""
+    if hold and is_limit_set:
+        return NextStep("raise the limit where it was set; then the same command goes on", f"set {SETTING_OF[hold]}=…")
     if hold is Hold.PRICE:  # A higher cap would end so again.
         return NextStep(
             "a run without max_cost goes on at once; with it, once the service shows what it charged", "run"
         )
-    return NextStep(code.hint, code.command)
+    return NextStep(f"with {RAISED[hold]}, the same command goes on" if hold else code.hint, code.command)
 
 
 def next_step(ending: Ending) -> NextStep:
     """What a person does after a run."""
-    if ending.is_limit_set:
-        return NextStep("raise the limit where it was set; then the same command goes on", "set")
     if ending.exit_code is ExitCode.DELIVERED and not ending.batch_summary.counts[State.DONE]:
         return NextStep("")
     if ending.exit_code is not ExitCode.INCOMPLETE:
-        return after(ending.exit_code, ending.hold)
+        return after(ending.exit_code, ending.hold, is_limit_set=ending.is_limit_set)
     return next_of(ending.batch_summary, has_lost_files=bool(ending.lost.files))
 
 

@@ -11,7 +11,7 @@ import click
 
 from batchgen import clock
 from batchgen.advice.command_line import options_of
-from batchgen.advice.next_step import NextStep, after, next_of
+from batchgen.advice.next_step import RAISED, NextStep, after, next_of
 from batchgen.api import standing
 from batchgen.api.standing import BatchStatus
 from batchgen.catalogue.wording import plural
@@ -22,7 +22,7 @@ from batchgen.jobs import State
 from batchgen.jobtable.blockers import RESUME
 from batchgen.jobtable.delivery import REMARKS_READ
 from batchgen.jobtable.moves import Departure
-from batchgen.limits.budget import CHARGE_UNKNOWN, Hold
+from batchgen.limits.budget import SETTING_OF, Hold, hold_of
 from batchgen.report import hints
 from batchgen.report.formats import local_time
 from batchgen.report.settings import in_force_lines, setting_value
@@ -131,7 +131,7 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
             first, *rest = last.message.split("\n")
             lines += [f"the last run ended {local_time(last.ended_at, now)}: {first}", *rest]
         before = obstacle(status)
-        then = ", once the pause has ended" if status.in_force.pause else condition(status, before)
+        then = ", once the pause has ended" if status.in_force.pause else condition(status, before, to_type)
         run = "run --changed keep" if before is ExitCode.USAGE else "run"
         is_sent = is_selection_sent(status)
         lines.append(
@@ -145,7 +145,11 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
 def commands_after(status: BatchStatus, manifest: Path | None) -> hints.CommandLine:
     """A function from the name of a command to its text. `run` is the last one: without its cap it would spend more."""
     to_type, last = commands_on(status.batch, manifest), status.last_run
-    options = options_of(last.limits, None if is_selection_sent(status) else last.selection) if last else ""
+    if not last:
+        return to_type
+    hold = hold_before(status) if obstacle(status) else None
+    selection = None if is_selection_sent(status) else last.selection
+    options = options_of(last.limits, selection, reached=SETTING_OF.get(hold) if hold else None)
     return lambda name: to_type(name) + (options if name.startswith("run") else "")
 
 
@@ -161,26 +165,38 @@ def obstacle(status: BatchStatus) -> ExitCode | None:
         return None
     changes = [value.set_at for value in status.in_force.set_values if value.set_at]
     is_changed = last.exit_code == ExitCode.LIMIT_REACHED and any(at > last.ended_at for at in changes)
-    is_charged = awaited_charge(status) and not status.summary.unpriced
+    is_charged = hold_before(status) is Hold.PRICE and not status.summary.unpriced
     return None if is_changed or is_charged else ExitCode(last.exit_code)
 
 
-def awaited_charge(status: BatchStatus) -> bool:
-    """Whether the last run ended because a charge was not known."""
-    return bool(status.last_run and status.last_run.message == CHARGE_UNKNOWN)
+def hold_before(status: BatchStatus) -> Hold | None:
+    """What held back the next job when the last run ended."""
+    return hold_of(status.last_run.message) if status.last_run else None
 
 
-def condition(status: BatchStatus, before: ExitCode | None) -> str:
+def is_limit_set(status: BatchStatus) -> bool:
+    """Whether `batchgen set` has the limit that ended the last run."""
+    hold = hold_before(status)
+    return hold is not None and any(value.name is SETTING_OF.get(hold) for value in status.in_force.set_values)
+
+
+def condition(status: BatchStatus, before: ExitCode | None, to_type: hints.CommandLine) -> str:
     """On what the next run goes on; "" where nothing keeps it from that."""
+    hold = hold_before(status)
     if not before:
         return ""
-    return WHEN_CHARGED if awaited_charge(status) else CONDITIONS[before]
+    if hold is Hold.PRICE:
+        return WHEN_CHARGED
+    if not hold:
+        return CONDITIONS[before]
+    step = after(before, hold, is_limit_set=is_limit_set(status))
+    return f", with {RAISED[hold]}{f': `{to_type(step.command)}`' if step.command else ''}"
 
 
 def step_after(status: BatchStatus) -> NextStep | None:
     """What a person does about what ended the last run, and would end the next one."""
     if before := obstacle(status):
-        return after(before, Hold.PRICE if awaited_charge(status) else None)
+        return after(before, hold_before(status), is_limit_set=is_limit_set(status))
     if is_selection_sent(status):
         return NextStep(f"{SELECTION_SENT}; a run without the selection sends the rest", "run")
     return None

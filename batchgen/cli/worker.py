@@ -19,6 +19,7 @@ from batchgen.catalogue.wording import plural
 from batchgen.cli import options
 from batchgen.cli.notices import notice_advice, notice_of
 from batchgen.cli.signals import signals_handled
+from batchgen.ending import Ending
 from batchgen.errors import BatchgenError, ExitCode, ManifestChanged, UsageError
 from batchgen.jobtable import batches
 from batchgen.jobtable.database import Database, shown
@@ -74,6 +75,8 @@ async def work(
     database: Database, folder: Path | None, stays: bool, waits_for_credits: bool, as_json: bool
 ) -> ExitCode:
     """Run the worker until it has nothing to do, or a signal comes."""
+    advices: dict[ExitCode, Advice] = {}
+    """What to do after the first run that ended with each code."""
 
     @asynccontextmanager
     async def show(run: WorkerRun) -> AsyncIterator[None]:
@@ -85,7 +88,9 @@ async def work(
         finally:
             over.set()
             await following
-            report_end(database, run, as_json)
+            if run.ending:
+                advice = report_end(database, run, run.ending, as_json)
+                advices.setdefault(run.ending.exit_code, advice)
 
     def show_error(batch: EnrolledBatch, error: BatchgenError) -> None:
         print_lines(*f"{batch.name}: {error}".split("\n"), err=True)
@@ -95,12 +100,14 @@ async def work(
             print_lines(
                 f"A worker does not decide that: `{decide}`, or --changed redo, where the manifest is", err=True
             )
+        advice = hints.advice(hint, decide)
+        advices.setdefault(error.exit_code, advice)
         if as_json:
-            print_step(batch.name, "ended", str(error), error.exit_code, advice=hints.advice(hint, decide))
+            print_step(batch.name, "ended", str(error), error.exit_code, advice=advice)
 
     def show_idle(message: str, code: ExitCode | None) -> None:
         if as_json:
-            print_step("", "idle", message, code)
+            print_step("", "idle", message, code, advice=advices.get(code) if code else None)
         else:
             print_lines(message, err=True)
 
@@ -166,19 +173,16 @@ def absent_words(absent: Sequence[JobWithFiles]) -> str:
     )
 
 
-def report_end(database: Database, run: WorkerRun, as_json: bool) -> None:
-    """Say how a run ended; an error is shown by `show_error`."""
-    ending, batch = run.ending, run.batch
-    if ending is None:
-        return
+def report_end(database: Database, run: WorkerRun, ending: Ending, as_json: bool) -> Advice:
+    """Say how a run ended; an error is shown by `show_error`. Returns what to do next."""
+    batch, step = run.batch, next_step(ending)
+    advice = hints.advice(step.hint, step.command and command_for(database, batch, step.command))
     if as_json:
-        step = next_step(ending)
-        command = step.command and command_for(database, batch, step.command)
-        advice = hints.advice(step.hint, command)
         print_step(batch.name, "ended", ending.message, ending.exit_code, len(run.absent), advice)
-        return
-    line = summary_line(batch.name, batch.service, ending.batch_summary)
-    OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+    else:
+        line = summary_line(batch.name, batch.service, ending.batch_summary)
+        OutputStream(sys.stdout).write(f"{line}; {ending.message}")
+    return advice
 
 
 def print_step(

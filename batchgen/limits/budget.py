@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobtable import charges, ledger, submission
+from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.pricelist import PriceList
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.submission import Candidate
@@ -53,11 +54,15 @@ HOLD_REASONS = {
     Hold.TIME: "what is left would not be done in time",
 }
 """What a person is told while nothing more is submitted and generations are still in flight."""
+SETTING_OF = {Hold.BUDGET: SettingName.MAX_COST, Hold.TIME: SettingName.UNTIL}
+"""The limit that holds back, by its name for `batchgen set`."""
+BUDGET_REACHED = "the budget of"
+NOT_IN_TIME = "what is left would not be done by"
 CHARGE_UNKNOWN = (
     "the charge of a request is not known yet, and the price of its model neither: nothing more is sent"
     " under a `max_cost` until it is. The same command asks again"
 )
-"""How a run ends that `Hold.PRICE` holds back."""
+"""How a run ends that `Hold.PRICE` holds back. Above, how the sentence of the other holds begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
             following = f", and the next job costs {amount_text(choice.next_cost)}" if choice.next_cost else ""
             cap = amount_text(terms.max_cost or Decimal(0))
             return (
-                f"the budget of {cap} USD is reached{following}."
+                f"{BUDGET_REACHED} {cap} USD is reached{following}."
                 f" {how or 'Raise `max_cost` in the manifest, or give --max-cost'}, and the same command goes on"
             )
         case Hold.PRICE:
@@ -128,8 +133,14 @@ def explanation(choice: Choice, terms: Terms, how: str = "") -> str:
         case Hold.TIME:
             until = f"{terms.until.astimezone():%Y-%m-%d %H:%M}" if terms.until else ""
             later = f"{how}, and" if how else "With a later --until"
-            return f"what is left would not be done by {until}. {later} the same command goes on"
+            return f"{NOT_IN_TIME} {until}. {later} the same command goes on"
     return ""
+
+
+def hold_of(message: str | None) -> Hold | None:
+    """What held back the next job of a run that ended with this sentence; None where it does not say so."""
+    beginnings = {BUDGET_REACHED: Hold.BUDGET, CHARGE_UNKNOWN: Hold.PRICE, NOT_IN_TIME: Hold.TIME}
+    return next((hold for words, hold in beginnings.items() if message and message.startswith(words)), None)
 
 
 def expected_cost(connection: Connection, batch_id: int, terms: Terms, prices: PriceList, most: int) -> Decimal:
