@@ -270,7 +270,9 @@ def held_run(tmp_path: Path, simulate: Simulate, batchgen: Command) -> HeldRun:
 def test_a_job_whose_answer_was_lost_is_held_for_a_person(held_run: HeldRun, batchgen: Command) -> None:
     assert "3 unconfirmed, 3 of them held for a person" in held_run.ended.stdout
     assert "for a person: `batchgen resolve m.yaml`" in held_run.ended.stderr
-    assert "3 jobs wait for a person (batchgen resolve)" in batchgen("status", "m.yaml").stdout
+    status = batchgen("status", "m.yaml").stdout
+    assert "3 jobs wait for a person (batchgen resolve)" in status
+    assert "for a person: `batchgen resolve m.yaml`\n" in status
     shown = batchgen("resolve", "m.yaml").stdout
     assert all(key in shown and request_id in shown for key, request_id in held_run.request_ids.items())
 

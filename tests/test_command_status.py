@@ -119,3 +119,20 @@ def test_the_limit_that_ended_the_last_run_is_named_where_it_is_raised(
         message == LATE and not set_it,
         message == BUDGET and not set_it,
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "following"),
+    [
+        (State.FAILED, "make the failed jobs pending again, then run (--new pays again for what is gone)"),
+        (State.PENDING, ""),
+    ],
+)
+def test_the_command_for_jobs_that_no_run_goes_on_with_is_shown(
+    state: State, following: str, table: Table, batchgen: Command
+) -> None:
+    table.sync("mona")
+    table.bring(state)
+    shown = batchgen("status", "spring.yaml").stdout
+    (event,) = check_events(batchgen("status", "spring.yaml", "--json").stdout)
+    assert (f"  Next: {following}: `{event['next']}`\n" in shown) is bool(following)

@@ -43,6 +43,8 @@ from batchgen.report.words import (
 OTHERWISE_SHOWN = (ExitCode.DELIVERED, ExitCode.INCOMPLETE, ExitCode.INTERNAL_ERROR)
 """Endings of a run whose reasons are among what the jobs wait for, and why they failed."""
 
+BY_A_PERSON = ("resolve", "retry")
+"""Commands for jobs that no run goes on with."""
 CONDITIONS = {
     ExitCode.USAGE: "; with --changed redo it pays once more",
     ExitCode.LIMIT_REACHED: ", with a higher max_cost or a later until",
@@ -121,6 +123,9 @@ def print_status(status: BatchStatus, manifest: Path | None) -> None:
     lines += lost_lines(status.lost, to_type("retry"))
     lines += remark_lines(status.remarks, REMARKS_READ, reasons(State.DONE))
     lines += suspect_lines(status.suspects, to_type("review"))
+    step = next_of(summary)
+    if step.command in BY_A_PERSON and not (status.move or status.runs):
+        lines.append(f"Next: {step.hint}: `{to_type(step.command)}`")
     if status.move:
         lines.append(move_line(status.move))
     elif status.runs:
