@@ -110,6 +110,9 @@ def test_a_command_to_type_is_on_the_same_batch_in_the_same_table(tmp_path: Path
     assert shown.returncode == 5, shown.stderr
     shown = batchgen("status", manifest, "--db", "other.db")
     assert f"`batchgen run {manifest} --simulate --db other.db --max-cost … --only 'clip-*'` goes on" in shown.stdout
+    next((tmp_path / "work/simulated").rglob("*.mp4")).unlink()
+    exported = batchgen("export", manifest, "--simulate", "--db", "other.db", "--format", "csv", "-o", "clips.csv")
+    assert re.search(rf"`batchgen retry {manifest} --simulate --db other.db clip-\d --download`", exported.stderr)
     table.rename(tmp_path / "batchgen.db")
     assert f"`batchgen run {manifest} --simulate --db batchgen.db --max-cost" in batchgen("status").stdout
     assert command_line("status", "m.yaml", simulate=True) == "batchgen status m.yaml"

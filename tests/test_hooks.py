@@ -93,12 +93,13 @@ def test_a_breaker_is_notified_with_what_to_do(tmp_path: Path, simulate: Simulat
     write_manifest(tmp_path / "m.yaml", 1)
     receiver = Receiver()
     with listening_on_a_thread(receiver) as port:
-        ended = batchgen("run", "m.yaml", "--notify", f"json://127.0.0.1:{port}", **simulator.environment)
+        notify = ("--notify", f"json://127.0.0.1:{port}")
+        ended = batchgen("run", "m.yaml", "--db", "other.db", *notify, **simulator.environment)
     assert ended.returncode == 4
     first, last = receiver.bodies
     assert first["title"] == "batchgen: m: no more is sent (credits)"
     assert all("Top it up" in body["message"] for body in (first, last))
-    assert f"batchgen run {tmp_path / 'm.yaml'}" in last["message"]
+    assert f"batchgen run {tmp_path / 'm.yaml'} --db {tmp_path / 'other.db'}" in last["message"]
 
 
 def test_a_run_in_which_nothing_moves_for_long_is_notified_once(

@@ -116,6 +116,7 @@ def hooks_of(options: RunOptions, manifest: Path) -> RunHooks:
 
         server = serve(port)
     simulate, db = options.get("simulate", False), options.get("db")
+    db = Path(db).absolute() if db and "://" not in str(db) else db  # it is read on another machine, in another folder
     return RunHooks(
         notifier, hook, server, idle, lambda name: command_line(name, manifest.absolute(), simulate=simulate, db=db)
     )

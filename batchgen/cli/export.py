@@ -133,11 +133,11 @@ def command(
         ended: list[bool] = []
         if form:
             ended.append(write_format(export := begin(), form, path, choice, shard_size))
-            ended.append(report(export, manifest))
+            ended.append(report(export))
         if sidecars:
             ended.append(write_sidecars(export := begin()))
             if not form:  # the same clips would be named twice
-                report(export, manifest)
+                report(export)
             ended.append(not export.clips.lost)
     if not all(ended):
         sys.exit(ExitCode.INCOMPLETE)
@@ -249,12 +249,11 @@ def write_sidecars(export: Export) -> bool:
     return not faults
 
 
-def report(export: Export, manifest: Path) -> bool:
+def report(export: Export) -> bool:
     """Name the clips that were left out. Returns whether there was none."""
     lost, done = export.clips.lost, export.clips.exported
     if lost:
-        retry = f"batchgen retry {shell_word(str(manifest))}"
-        print_lines(*lost_lines(LostFiles(lost, export.total), retry), err=True)
+        print_lines(*lost_lines(LostFiles(lost, export.total), options.command_to_type("retry")), err=True)
     elif done != export.total:
         gone = export.total - done
         print_lines(f"{plural(gone, 'clip')} changed in the job table meanwhile. Run the same command again", err=True)

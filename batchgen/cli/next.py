@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from batchgen import clock
-from batchgen.advice.command_line import MANIFEST_SUFFIXES
+from batchgen.advice.command_line import MANIFEST_SUFFIXES, command_line
 from batchgen.api.next_jobs import NextManifest, NextOptions
 from batchgen.api.next_manifest import left_out_words, next_manifest, same_but_for_the_time
 from batchgen.catalogue.wording import plural
@@ -85,8 +85,8 @@ def command(
         print_lines(f"{path}: {plural(made.jobs, 'job')} of {made.batch}{'' if is_new else ', as it was already'}")
     print_lines(*notes(made, model), err=True)
     if path:
-        more = " --no-validate" if made.unchecked else ""
-        print_lines(f"Next: `batchgen plan {shell_word(str(path))}{more}{table_option(database, path)}`", err=True)
+        plan = "plan --no-validate" if made.unchecked else "plan"
+        print_lines(f"Next: `{command_line(plan, path, db=other_table(database, path))}`", err=True)
 
 
 def choice_of(*, picked: bool, rejected: bool, stars: int | None) -> VerdictFilter:
@@ -106,13 +106,12 @@ def judge_output(path: Path) -> None:
         raise UsageError(f"{path}: the name of a manifest must end in .yaml")
 
 
-def table_option(database: Database, path: Path) -> str:
-    """The option that leads the new manifest to the job table that has the old batch; "" where it is there anyway."""
+def other_table(database: Database, path: Path) -> str | Path | None:
+    """The job table that has the old batch, where a command on the new manifest would not find it by itself."""
     if database.path is None:
-        is_typed = click.get_current_context().get_parameter_source("db") is ParameterSource.COMMANDLINE
-        return " --db URL" if is_typed else ""
+        return options.db_option_as_typed()
     usual = Path(table_location(None, path)).absolute()
-    return "" if usual == database.path.absolute() else f" --db {shell_word(str(database.path))}"
+    return None if usual == database.path.absolute() else database.path
 
 
 def typed() -> str:
