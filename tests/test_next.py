@@ -131,9 +131,22 @@ def test_what_was_paid_for_is_written_not_what_the_manifest_says_now(pilot: Tabl
     assert job["prompt"] == "She puts on glasses."
 
 
-def test_requests_that_are_written_unchanged_are_named(pilot: Table, batchgen: Command) -> None:
+@pytest.mark.parametrize(
+    ("service", "asks"),
+    [
+        ("aimlapi", "a run asks before it pays again."),
+        (
+            "simulator",
+            "a run on this job table asks before it makes them again, and on another one does not know of them.",
+        ),
+    ],
+)
+def test_requests_that_are_written_unchanged_are_named(
+    service: str, asks: str, pilot: Table, batchgen: Command
+) -> None:
+    pilot.change(lambda connection: connection.exec_driver_sql("UPDATE batches SET service = ?", (service,)))
     ended = batchgen("next", "spring.yaml", "--picked")
-    assert "warning: 1 job just as paid for already (mona): a run asks before it pays again." in ended.stderr
+    assert f"warning: 1 job just as paid for already (mona): {asks}" in ended.stderr
     assert ended.returncode == 0
 
 

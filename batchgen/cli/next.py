@@ -25,6 +25,7 @@ from batchgen.manifest import bounds
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
 from batchgen.services.text import shell_word
+from batchgen.services.registry import SIMULATOR
 
 SHOWN_IDS = 5
 STDOUT = Path("-")
@@ -83,7 +84,7 @@ def command(
     else:
         is_new = write(path, made.text)
         print_lines(f"{path}: {plural(made.jobs, 'job')} of {made.batch}{'' if is_new else ', as it was already'}")
-    print_lines(*notes(made, model), err=True)
+    print_lines(*notes(made, model, is_simulated=batch.service == SIMULATOR), err=True)
     if path:
         plan = "plan --no-validate" if made.unchecked else "plan"
         print_lines(f"Next: `{command_line(plan, path, db=other_table(database, path))}`", err=True)
@@ -148,7 +149,7 @@ def write(path: Path, text: str) -> bool:
     return True
 
 
-def notes(made: NextManifest, model: str | None) -> list[str]:
+def notes(made: NextManifest, model: str | None, *, is_simulated: bool) -> list[str]:
     """What a person should know before a run of the new manifest."""
     lines = [f"left out: {left_out_words(made.left_out)}"] if made.left_out else []
     for param, ids in made.left_out_params.items():
@@ -158,9 +159,11 @@ def notes(made: NextManifest, model: str | None) -> list[str]:
         needs = "not as the catalogue documents it; the new manifest needs --no-validate"
         lines.append(f"warning: {ids_of(made.unchecked)}: {needs}")
     if made.repeats:
+        asks = "a run on this job table asks before it makes them again, and on another one does not know of them"
         lines.append(
-            f"warning: {plural(len(made.repeats), 'job')} just as paid for already ({ids_of(made.repeats)}): a run asks"
-            " before it pays again. For other videos, edit the file, or use --model or --reseed."
+            f"warning: {plural(len(made.repeats), 'job')} just as paid for already ({ids_of(made.repeats)}):"
+            f" {asks if is_simulated else 'a run asks before it pays again'}."
+            " For other videos, edit the file, or use --model or --reseed."
         )
     return lines
 
