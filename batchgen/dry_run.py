@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import compress
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, text
@@ -129,7 +130,13 @@ class Plan:
     """When the last generation ends: in half of the simulated runs, and below in nine of ten."""
     p90_at: datetime
     in_time: int
-    """How many of the affordable jobs would be sent because they would be done by `until`."""
+    """How many of the affordable jobs would be sent because they would be done by `until`, and below what they cost."""
+    in_time_cost: Decimal
+
+    @property
+    def has_end(self) -> bool:
+        """Whether anything is left that ends: a job that would be sent, or one at the service."""
+        return bool(self.in_time or self.table.states[State.GENERATING])
 
 
 async def make_plan(database: Database, request: PlanRequest, now: datetime) -> Plan:
@@ -158,6 +165,7 @@ async def make_plan(database: Database, request: PlanRequest, now: datetime) -> 
         p50_at=now + timedelta(seconds=finish.p50),
         p90_at=now + timedelta(seconds=finish.p90),
         in_time=finish.sent,
+        in_time_cost=sum((cost for cost in compress(costs, finish.chosen) if cost is not None), Decimal(0)),
     )
 
 

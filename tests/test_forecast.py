@@ -43,6 +43,8 @@ def test_nothing_to_do_is_done_now() -> None:
 def test_a_job_that_would_end_too_late_is_not_sent() -> None:
     assert forecast([WAITING] * 10, [], 2, 60_000, until=350.0).sent == 6
     assert forecast([WAITING] * 10, [], 2, 60_000, until=50.0).sent == 0
+    long = Waiting(CERTAIN, 500)
+    assert forecast([long, WAITING, long, WAITING], [], 2, 60_000, until=350.0).chosen == bytes([0, 1, 0, 1])
 
 
 def test_the_same_question_has_the_same_answer_and_nine_of_ten_take_longer_than_half() -> None:

@@ -6,13 +6,17 @@ import json
 import signal
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from batchgen.simulator.service import AccountLimits, Simulation
 from tests.batches import Bill, check_delivered, write_manifest
 from tests.conftest import Command, Launch, Simulate
+from tests.events import check_events
 from tests.serving import served
 from tests.waiting import rows, states, until
 
@@ -258,6 +262,26 @@ def test_a_plan_says_what_a_run_would_do_and_leaves_nothing_behind(
     plan = json.loads(batchgen("run", "-n", "m.yaml", "--json", "--only", "clip-[0-3]", **public).stdout)
     assert (plan["to_send"], plan["not_selected"], plan["cost_usd"]) == (4, 5, "5.88")
     assert plan["finish"]["p50"] < plan["finish"]["p90"]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "in_time", "shown"),
+    [(0, 0, "none of 2 would be sent and done\n"), (60, 2, "2 of 2 would be sent and done, for $2.94\n")],
+)
+def test_a_plan_until_a_time_says_what_would_be_done_by_then_and_what_that_costs(
+    minutes: int, in_time: int, shown: str, tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    public = {"AIMLAPI_BASE_URL": simulate("--speed", "1", "--instant").base_url}
+    write_manifest(tmp_path / "m.yaml", 2)
+    by = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
+    plan = batchgen("plan", "m.yaml", "--until", by, **public).stdout
+    assert (shown in plan, "done in about" in plan) == (True, bool(in_time)), plan
+    (event,) = check_events(batchgen("plan", "m.yaml", "--json", "--until", by, **public).stdout)
+    assert (event["until"]["jobs"], event["until"]["cost_usd"], event["finish"] is None) == (
+        in_time,
+        "2.94" if in_time else "0",
+        not in_time,
+    )
 
 
 def test_a_plan_after_a_run_counts_what_is_done_and_edited_and_knows_the_last_prices(

@@ -31,12 +31,18 @@ class Waiting:
 class Forecast:
     """Seconds from now until the last generation ends: at most `p50` in half of the simulations, `p90` in nine of ten.
 
-    `sent` is the number of jobs that are submitted (the median): with `until`, only those likely to end before it.
+    `chosen` has a 1 for each job that is submitted, else a 0, as the median simulation has them: with `until`, only
+    those likely to end before it.
     """
 
     p50: float
     p90: float
-    sent: int
+    chosen: bytes
+
+    @property
+    def sent(self) -> int:
+        """How many jobs are submitted."""
+        return self.chosen.count(1)
 
 
 def forecast(
@@ -50,8 +56,10 @@ def forecast(
     simulations = max(FEWEST_SIMULATIONS, min(MOST_SIMULATIONS, GENERATIONS // max(len(waiting) + len(running), 1)))
     random = Random(0)  # noqa: S311 - nothing secret
     results = [simulate(waiting, running, in_flight, per_minute, until, random) for _ in range(simulations)]
-    ends, sent = sorted(end for end, _ in results), sorted(number for _, number in results)
-    return Forecast(ends[simulations // 2], ends[min(simulations - 1, simulations * 9 // 10)], sent[simulations // 2])
+    ends = sorted(end for end, _ in results)
+    choices = sorted((chosen for _, chosen in results), key=lambda chosen: chosen.count(1))
+    late = min(simulations - 1, simulations * 9 // 10)
+    return Forecast(ends[simulations // 2], ends[late], choices[simulations // 2])
 
 
 def simulate(
@@ -61,24 +69,25 @@ def simulate(
     per_minute: float,
     until: float | None,
     random: Random,
-) -> tuple[float, int]:
-    """One run: when the last generation ends, and how many jobs were submitted."""
+) -> tuple[float, bytes]:
+    """One run: when the last generation ends, and which jobs were submitted."""
     slots = [remaining(times, age, random) for times, age in running]
     end = max(slots, default=0.0)
     # Where more generations are running than are allowed, nothing is submitted until enough of them have ended.
     slots = [0.0] * (in_flight - len(slots)) + sorted(slots)[-in_flight:]
     heapify(slots)
     interval = 60 / per_minute
-    sent = 0
-    for job in waiting:
+    chosen, sent = bytearray(len(waiting)), 0
+    for number, job in enumerate(waiting):
         start = max(slots[0], sent * interval)
         if until is not None and start + job.longest > until:
             continue
         done = start + draw(job.times, random)
         heapreplace(slots, done)
         end = max(end, done)
+        chosen[number] = 1
         sent += 1
-    return end, sent
+    return end, bytes(chosen)
 
 
 def draw(times: TimeDistribution, random: Random) -> float:

@@ -59,10 +59,11 @@ class Finish(TypedDict):
 
 
 class InTime(TypedDict):
-    """How many jobs would be sent and done by `--until`."""
+    """How many jobs would be sent and done by `--until`, and what they cost as far as prices are known."""
 
     at: datetime
     jobs: int
+    cost_usd: Decimal
 
 
 class Planned(Advice):
@@ -100,7 +101,8 @@ class Planned(Advice):
     within_max_cost: WithinCap
     results_kept_seconds: float | None
     """How long the service keeps a finished file."""
-    finish: Finish
+    finish: Finish | None
+    """Null where nothing would be sent and nothing is at the service."""
     until: InTime | None
 
 

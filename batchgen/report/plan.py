@@ -12,7 +12,7 @@ from batchgen.dry_run import ModelCost, Plan
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import State
 from batchgen.manifest.limits import AUTO
-from batchgen.report.command_events import Planned, PlannedModel
+from batchgen.report.command_events import InTime, Planned, PlannedModel
 from batchgen.report.formats import counts, dollars, duration, local_time, shortened
 from batchgen.report.hints import HINTS, advice
 from batchgen.services.text import visible
@@ -34,13 +34,14 @@ def plan_lines(plan: Plan, now: datetime) -> Iterator[str]:
     yield f"  {total_cost(plan)}; {price_source(plan)}" if plan.to_send else "  nothing to send"
     if plan.request.limits.max_cost is not None:
         yield f"  {within_cap(plan, plan.request.limits.max_cost)}"
-    if plan.affordable or plan.table.states[State.GENERATING]:
+    if plan.has_end:
         half, late = (f"{duration(at - now)} ({local_time(at, now)})" for at in (plan.p50_at, plan.p90_at))
         yield f"  done in about {half}, nine times out of ten within {late}, with {assumed_limits(plan)}"
     if (kept := plan.request.keeps_results_for) and plan.to_send:
         yield f"  the service keeps a finished file for {duration(kept)}: a run must be at work within that time"
-    if until := plan.request.until:
-        yield f"  by {local_time(until, now)}: {plan.in_time} of {plan.affordable} would be sent and done"
+    if (until := plan.request.until) and plan.to_send:
+        sent, cost = plan.in_time or "none", f", for {dollars(plan.in_time_cost)}" if plan.in_time_cost else ""
+        yield f"  by {local_time(until, now)}: {sent} of {plan.affordable} would be sent and done{cost}"
 
 
 def beside_warning(plan: Plan) -> Iterator[str]:
@@ -170,10 +171,14 @@ def plan_json(plan: Plan, run_command: str) -> Planned:
         "max_cost_usd": request.limits.max_cost,
         "within_max_cost": {"jobs": plan.affordable, "cost_usd": plan.affordable_cost},
         "results_kept_seconds": request.keeps_results_for.total_seconds() if request.keeps_results_for else None,
-        "finish": {"p50": plan.p50_at, "p90": plan.p90_at},
-        "until": {"at": request.until, "jobs": plan.in_time} if request.until else None,
+        "finish": {"p50": plan.p50_at, "p90": plan.p90_at} if plan.has_end else None,
+        "until": until_json(plan, request.until) if request.until else None,
         **following,
     }
+
+
+def until_json(plan: Plan, until: datetime) -> InTime:
+    return {"at": until, "jobs": plan.in_time, "cost_usd": plan.in_time_cost}
 
 
 def model_json(model: ModelCost) -> PlannedModel:
