@@ -54,6 +54,8 @@ class PlanRequest:
     until: datetime | None
     medians: Mapping[str, float]
     """The service's median generation times: seconds by model."""
+    speed: float
+    """How many times faster than documented the service is."""
     has_live_prices: bool
     """Whether the stored price list was fetched from the service just now."""
     keeps_results_for: timedelta | None = None
@@ -254,7 +256,7 @@ def forecast_finish(
     table: Snapshot, request: PlanRequest, affordable: int, in_flight: int, per_minute: float, now: datetime
 ) -> Forecast:
     """Simulate the affordable jobs beside all that the service is working on already."""
-    generation_times = GenerationTimes(request.medians, table.timings)
+    generation_times = GenerationTimes(request.medians, table.timings, request.speed)
     by_kind: dict[TimingKind, Waiting] = {}
     waiting = []
     for job in table.pending[:affordable]:

@@ -128,7 +128,8 @@ class Runner:
         self.upkeep.note_gap(clock.utcnow())
         await self.upkeep.heed_steering()
         context.prices = await self.database.read(pricelist.load, context.service.name)
-        context.times = GenerationTimes({}, await self.database.read(timings.load, context.service.name))
+        learned, speed = await self.database.read(timings.load, context.service.name), context.service.features.speed
+        context.times = GenerationTimes({}, learned, speed)
         await check_storage(context)
 
     @contextlib.asynccontextmanager

@@ -298,6 +298,11 @@ def test_an_impossible_time_for_which_results_are_kept_is_none(kept: Any) -> Non
     assert BoundedService(plugin).features == Features(Adoption.EXACT_ID)
 
 
+@pytest.mark.parametrize("speed", [0, -1.0, float("nan"), float("inf"), None, "fast"])
+def test_an_impossible_speed_is_the_real_one(speed: Any) -> None:
+    assert BoundedService(Plugin(None, features=Features(Adoption.EXACT_ID, speed=speed))).features.speed == 1.0
+
+
 @pytest.mark.parametrize("offset", [None, "soon", 3, timedelta.max, timedelta.min])
 def test_an_impossible_difference_of_clocks_is_none(offset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plugin, "clock_offset", offset, raising=False)

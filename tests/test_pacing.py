@@ -172,6 +172,9 @@ def test_the_first_guess_is_the_service_s_own_figure_scaled_to_the_clip_s_length
     assert GenerationTimes({}, {}).first_guess(MODEL, 10.0) == typical_seconds(MODEL, 10)
     assert GenerationTimes({MODEL: 60.0}, {}).first_guess(MODEL, 10.0) == pytest.approx(60.0 * documented)
     assert GenerationTimes({}, {}).first_guess("a-model-of-tomorrow", 0.0) > 0
+    fast = typical_seconds(MODEL, 10) / 120
+    assert GenerationTimes({}, {}, 120.0).first_guess(MODEL, 10.0) == fast
+    assert GenerationTimes({MODEL: 1.5}, {}, 120.0).first_guess(MODEL, 10.0) == pytest.approx(1.5 * documented)
 
 
 @pytest.mark.parametrize("figure", [math.inf, -math.inf, math.nan, 0.0, -5.0, 1.2, 1e-300, 1e300, 86_400.0])

@@ -42,7 +42,7 @@ class MeasuredWhileOthersWrite(Mapping[str, float]):
 
 def request_for(table: Table, medians: Mapping[str, float]) -> PlanRequest:
     specs, digests = [spec("mona"), spec("lisa")], FileDigests(table.folder)
-    return PlanRequest(table.batch, specs, digests, Limits(), Selection(), None, medians, has_live_prices=False)
+    return PlanRequest(table.batch, specs, digests, Limits(), Selection(), None, medians, 1.0, has_live_prices=False)
 
 
 async def test_another_connection_can_write_while_the_forecast_is_simulated(table: Table) -> None:

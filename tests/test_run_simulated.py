@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.batches import MASTER, Bill, check_delivered, write_image, write_manifest
@@ -54,6 +56,18 @@ def test_a_simulated_batch_is_the_same_whichever_way_it_was_asked_for(
         assert ended.stdout.startswith("m-simulated: 2 done; ")
         assert rows(tmp_path / "batchgen.db", BATCHES) == [TRIED]
     assert (len(tried.accepted), len(paid.accepted)) == (2, 0), "the second and the third found all done"
+
+
+def test_a_first_simulation_is_forecast_and_ended_at_the_speed_of_the_simulator(
+    tmp_path: Path, batchgen: Command
+) -> None:
+    """No generation of the model has been measured yet; at real speed, one takes some minutes."""
+    write_manifest(tmp_path / "m.yaml", 2, service="simulator")
+    until = datetime.now(UTC) + timedelta(seconds=45)
+    plan = json.loads(batchgen("plan", "m.yaml", "--json", "--until", until.isoformat()).stdout)
+    assert plan["until"]["jobs"] == 2
+    assert datetime.fromisoformat(plan["finish"]["p90"]) < until
+    assert batchgen("run", "m.yaml", "--until", until.isoformat()).returncode == 0
 
 
 def test_a_simulated_job_that_was_sent_needs_its_image_no_longer(tmp_path: Path, batchgen: Command) -> None:

@@ -281,6 +281,7 @@ async def plan_run(database: Database, manifest: Manifest, options: RunOptions) 
         selection=selection,
         until=terms.until,
         medians=medians,
+        speed=service.features.speed,
         has_live_prices=has_prices,
         keeps_results_for=service.features.keeps_results_for,
         warnings=manifest.warnings,

@@ -72,16 +72,17 @@ class Evidence:
 class GenerationTimes:
     """The distribution of generation times by model and clip length, and the polls that follow from it.
 
-    `measured` holds medians in seconds by model, from the service; `timings` what the table has learned.
+    `measured` holds medians in seconds by model, from the service; `timings` what the table has learned; `speed` how
+    many times faster than documented the service is.
     """
 
-    def __init__(self, measured: Mapping[str, float], timings: Mapping[TimingKind, Timing]) -> None:
-        self._measured = measured
+    def __init__(self, measured: Mapping[str, float], timings: Mapping[TimingKind, Timing], speed: float = 1.0) -> None:
+        self._measured, self._speed = measured, speed
         self._evidence = defaultdict(Evidence, {kind: Evidence(timing) for kind, timing in timings.items()})
 
     def first_guess(self, model: str, clip_seconds: float) -> float:
         """The median to start from, in seconds: the service's figure, unless the documented time contradicts it."""
-        documented, usual = typical_seconds(model, clip_seconds), typical_seconds(model)
+        documented, usual = typical_seconds(model, clip_seconds) / self._speed, typical_seconds(model) / self._speed
         figure = self._measured.get(model, usual)
         is_plausible = usual / PLAUSIBLE_FACTOR <= figure <= usual * PLAUSIBLE_FACTOR
         return documented * figure / usual if is_plausible else documented

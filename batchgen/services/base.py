@@ -71,6 +71,8 @@ class Features:
     """Where the true cost of a generation comes from."""
     has_lasting_address: bool = True
     """Whether it has the same address in every run; a simulator of its own has not."""
+    speed: float = 1.0
+    """How many times faster generations end than the catalogue documents; only a simulator differs."""
     prepares: bool = False
     """Whether `Service.prepare` has work to do before a create request."""
 

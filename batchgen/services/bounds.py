@@ -22,6 +22,7 @@ EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo
 CLOCK_OFFSET_MAX = timedelta(days=1)  # between two clocks: a search of the log at another date would find nothing
 ACCEPTED_WITHIN = timedelta(days=1)  # between the sending of a request and its acceptance, as clocks differ
 ID_CHARS = 500  # of the id of a generation: the longest documented one has some 100
+SPEED_MAX = 1_000_000.0  # times real speed, and likewise slower
 KEPT_MAX = timedelta(days=3_650)  # for which a service keeps a file: what is longer needs no hurry
 
 
@@ -66,10 +67,12 @@ def is_near(accepted_at: datetime, intent_at: datetime) -> bool:
 
 
 def bounded_features(features: Features) -> Features:
-    """What a service can do. It says nothing about how long it keeps a file where that is no such time."""
-    kept = features.keeps_results_for
+    """What a service can do. It says nothing about how long it keeps a file where that is no such time, and has real
+    speed where that is no such number."""
+    kept, speed = features.keeps_results_for, features.speed
     is_time = isinstance(kept, timedelta) and timedelta(0) < kept <= KEPT_MAX
-    return features if is_time else replace(features, keeps_results_for=None)
+    is_speed = isinstance(speed, float | int) and 1 / SPEED_MAX <= speed <= SPEED_MAX
+    return replace(features, keeps_results_for=kept if is_time else None, speed=speed if is_speed else 1.0)
 
 
 def is_identity(text: object, most: int = ID_CHARS) -> TypeGuard[str]:

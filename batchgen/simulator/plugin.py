@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from batchgen.services.account import Account, Variables
-from batchgen.services.aimlapi import AimlApi, handle_of
+from batchgen.services.aimlapi import FEATURES, AimlApi, handle_of
 from batchgen.services.base import Service
 from batchgen.services.registry import SIMULATOR, Plugin
 
@@ -21,8 +22,9 @@ async def connect(_account: Account, ledger: Path | None) -> AsyncIterator[Servi
     from batchgen.simulator.server import serve
     from batchgen.simulator.service import Simulation
 
+    features = replace(FEATURES, has_lasting_address=False, speed=SPEED)
     async with serve(Simulation(ledger=ledger, speed=SPEED)) as base_url:
-        service = AimlApi(base_url, "simulated", name=SIMULATOR, has_lasting_address=False)
+        service = AimlApi(base_url, "simulated", name=SIMULATOR, features=features)
         try:
             yield service
         finally:

@@ -3,6 +3,6 @@
 Source: the service's reference, August 2026.
 """
 
-from batchgen.services.aimlapi.service import AFTER, BEFORE, PLUGIN, VARIABLES, AimlApi, handle_of
+from batchgen.services.aimlapi.service import AFTER, BEFORE, FEATURES, PLUGIN, VARIABLES, AimlApi, handle_of
 
-__all__ = ["AFTER", "BEFORE", "PLUGIN", "VARIABLES", "AimlApi", "handle_of"]
+__all__ = ["AFTER", "BEFORE", "FEATURES", "PLUGIN", "VARIABLES", "AimlApi", "handle_of"]

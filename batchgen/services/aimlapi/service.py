@@ -89,10 +89,10 @@ class LogPage:
 class AimlApi(Service):
     """The AI/ML API at `base_url` (which has no version in it), used with one key. Safe to use concurrently."""
 
-    def __init__(self, base_url: str, api_key: str, *, name: str = "aimlapi", has_lasting_address: bool = True) -> None:
+    def __init__(self, base_url: str, api_key: str, *, name: str = "aimlapi", features: Features = FEATURES) -> None:
         self.name = name
         self.account = hashlib.blake2b(api_key.encode(), digest_size=4, person=b"batchgen").hexdigest()
-        self.features = replace(FEATURES, has_lasting_address=has_lasting_address)
+        self.features = features
         self.variables = VARIABLES
         self._api = ApiClient(base_url, api_key)
         self.base_url = self._api.base_url
