@@ -18,6 +18,7 @@ from tests.batches import Bill, write_manifest
 from tests.books.trial import ARGUMENTS, run_trial
 from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
+from tests.events import check_events
 from tests.waiting import rows, until
 
 PRICE = Decimal("1.47")
@@ -137,4 +138,19 @@ def test_before_anything_was_sent_there_is_nothing_to_compare(
     assert batchgen("reconcile", "m.yaml", **simulator.environment).returncode == 2
     assert batchgen("run", "m.yaml", "--until", "2020-01-01T00:00", **simulator.environment).returncode == 5
     ended = batchgen("reconcile", "m.yaml", **simulator.environment)
-    assert (ended.returncode, ended.stdout) == (0, "m: nothing was sent with this key to this address yet\n")
+    assert (ended.returncode, "this job table has sent nothing with this key" in ended.stdout) == (3, True)
+
+
+def test_a_new_table_in_the_place_of_one_that_is_lost_does_not_say_that_the_bill_closes(
+    tmp_path: Path, simulate: Simulate, batchgen: Command
+) -> None:
+    simulator = simulate("--speed", "6000", "--instant", "--lag", "0")
+    write_manifest(tmp_path / "m.yaml", 1)
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 0
+    for file in tmp_path.glob("batchgen.db*"):
+        file.unlink()
+    assert batchgen("run", "m.yaml", **simulator.environment).returncode == 2
+    ended = batchgen("reconcile", "m.yaml", "--json", **simulator.environment)
+    (event,) = check_events(ended.stdout)
+    assert (ended.returncode, event["transactions"], event["closes"]) == (3, None, None)
+    assert event["next"] == "batchgen run m.yaml"

@@ -38,8 +38,8 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
     """It reads the account's transactions and request log since the batch's first request. Nothing new is sent.
 
     A video that was paid for and is not here is fetched at once. Costs that the transactions show are stored, so that
-    the job table and the bill agree. Exit code 0: everything closes. 3: something does not, or not yet; the lines say
-    what to do about it. 4 or 8: the key, the disk or the store let no more be fetched.
+    the job table and the bill agree. Exit code 0: everything closes. 3: something does not, or not yet, or this table
+    has sent nothing; the lines say what to do about it. 4 or 8: the key, the disk or the store let no more be fetched.
     """
     if csv_path:
         judge(csv_path, bill.HEADER)  # before anything is read: a person need not wait for this error
@@ -56,10 +56,10 @@ def command(manifest: Path, db: str | None, simulate: bool, csv_path: Path | Non
         comparison = asyncio.run(compare())
         if comparison is None:
             if as_json:
-                print_json({"event": "reconciled", "batch": batch.name, "transactions": 0, "open": 0, "closes": True})
+                print_json(bill.nothing_json(batch.name, options.quoted_command))
             else:
-                print_lines(f"{batch.name}: nothing was sent with this key to this address yet")
-            return
+                print_lines(bill.nothing_line(batch.name, options.quoted_command))
+            sys.exit(ExitCode.INCOMPLETE)
         total = bill.write_csv(csv_path, batch.name, books) if csv_path else None
         if as_json:
             report_json(batch.name, comparison, books)

@@ -31,6 +31,10 @@ BYTE_ORDER_MARK = "\ufeff"  # without it, Excel reads the file in the code page 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet would calculate (OWASP, "CSV Injection"): an apostrophe makes it text."""
 
+NOTHING_SENT = "this job table has sent nothing with this key to this address, so that nothing can be compared"
+COMPARES = "compares its jobs with the service's log, where that is kept, before it pays"
+"""What a run does in a table that knows of no request."""
+
 NextCommand = Callable[[str], str]
 """The command of this name on the same manifest, for a person to type."""
 
@@ -159,7 +163,19 @@ def comparison_json(batch: str, comparison: Comparison) -> dict[str, Any]:
         "collected": comparison.collected,
         "open": comparison.open,
         "closes": comparison.closes,
+        "hint": "" if comparison.closes else "each of the lines before says what to do",
+        "next": None,
     }
+
+
+def nothing_line(batch: str, next_command: NextCommand) -> str:
+    """That there was nothing to compare. The table may be a new one, in the place of one that is lost."""
+    return f"{batch}: {NOTHING_SENT}; {next_command('run')} {COMPARES}"
+
+
+def nothing_json(batch: str, next_command: NextCommand) -> dict[str, Any]:
+    following = {"hint": f"a run {COMPARES}", "next": next_command("run").strip("`")}
+    return {"event": "reconciled", "batch": batch, "transactions": None, "open": 0, "closes": None, **following}
 
 
 def closing_line(bill: ClosingBill | None, next_command: NextCommand) -> str:

@@ -234,15 +234,17 @@ class Reconciliation(TypedDict, total=False):
     """Jobs whose video was paid for and is fetched now."""
 
 
-class Reconciled(Reconciliation):
+class Reconciled(Reconciliation, Advice):
     """Whether the account was charged what it should be: the last line of `reconcile`."""
 
     event: Literal["reconciled"]
     batch: str
-    transactions: int
+    transactions: int | None
+    """Null where none was read, because this table has sent nothing with this account."""
     open: int
     """What does not close."""
-    closes: bool
+    closes: bool | None
+    """Null where nothing was compared."""
 
 
 class Examined(Advice):
