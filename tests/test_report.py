@@ -69,6 +69,10 @@ def batch_summary(
             "b: 2 done; $0.00 and 2 charges not known yet",
         ),
         (
+            summary_line("b", "aimlapi", replace(batch_summary(done=2, unpriced=2), reserved_usd=Decimal("1.47"))),
+            "b: 2 done; $0.00 and 2 charges not known yet, and $1.47 reserved for what is not charged yet",
+        ),
+        (
             summary_line("b", "simulator", batch_summary(done=1, size=2000, cost="1")),
             "b: 1 done; 2.0 kB; $1.00 (simulated)",
         ),

@@ -28,14 +28,14 @@ from batchgen.jobtable.statistics import BatchSummary
 from batchgen.jobtable.sync import Batch
 from batchgen.report import hints
 from batchgen.report.bill import closing_line
-from batchgen.report.formats import counts, dollars, duration
+from batchgen.report.formats import counts, duration
 from batchgen.report.terminal import OutputStream, print_json
 from batchgen.report.words import (
     blocker_line,
-    cost_words,
     failure_lines,
     lost_json,
     lost_lines,
+    money_words,
     reasons_command,
     remark_lines,
     summary_json,
@@ -83,13 +83,10 @@ def closing_lines(
     """What a person needs at the end, and the next command to type."""
     summary, hooks = ending.batch_summary, opened.hooks
     delivered = summary.counts[State.DONE]
-    reserved = (
-        f", and {dollars(summary.reserved_usd)} reserved for what is not charged yet" if summary.reserved_usd else ""
-    )
     lines = [
         f"delivered: {plural(delivered, 'clip')}, in {folder}" if delivered else "",
         f"failed: {counts((kind, number) for kind, number in failed.items())}" if failed else "",
-        f"cost: {cost_words(summary)}{reserved}; this run took {duration(lasted)}",
+        f"cost: {money_words(summary)}; this run took {duration(lasted)}",
     ]
     if hooks.command and (ended := (hooks.ended_well, hooks.failed, hooks.command.broken_off)) != (0, 0, 0):
         again = "; the next run with the same --exec starts the others again" if ended[1] + ended[2] else ""

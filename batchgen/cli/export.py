@@ -31,7 +31,6 @@ from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import OutputStream, print_lines, raise_failure
 from batchgen.report.words import lost_lines
-from batchgen.services.text import shell_word
 
 FORMATS = ("csv", "jsonl", "parquet", "webdataset")
 SHARD_MB = 1_000  # a size that object stores and readers of WebDataset like

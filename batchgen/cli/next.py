@@ -24,8 +24,8 @@ from batchgen.jobtable.verdicts import STARS_MAX, VerdictFilter
 from batchgen.manifest import bounds
 from batchgen.report.formats import shortened
 from batchgen.report.terminal import print_lines
-from batchgen.services.text import shell_word
 from batchgen.services.registry import SIMULATOR
+from batchgen.services.text import shell_word
 
 SHOWN_IDS = 5
 STDOUT = Path("-")

@@ -161,7 +161,8 @@ class RunHooks:
         lines = [first, *rest]
         if summary:
             states = ", ".join(f"{number} {state}" for state, number in summary.counts.items() if number)
-            cost = [f"{amount_text(summary.cost_usd)} USD", unknown_charges(summary.unpriced)]
+            reserved = f"{amount_text(summary.reserved_usd)} USD reserved" if summary.reserved_usd else ""
+            cost = [f"{amount_text(summary.cost_usd)} USD", unknown_charges(summary.unpriced), reserved]
             lines.append(f"{states or 'no jobs'}; {' and '.join(filter(None, cost))}")
         if self.failed:
             lines.append(f"{self.failed} commands of --exec failed")

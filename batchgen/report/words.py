@@ -44,12 +44,18 @@ def summary_line(batch: str, service: str, summary: BatchSummary) -> str:
     """A batch in one line: its states, the bytes delivered, the cost."""
     size = f"; {filesize.decimal(summary.bytes)}" if summary.bytes else ""
     simulated = " (simulated)" if service == SIMULATOR else ""
-    return f"{batch}: {state_counts(summary)}{size}; {cost_words(summary)}{simulated}"
+    return f"{batch}: {state_counts(summary)}{size}; {money_words(summary)}{simulated}"
 
 
 def cost_words(summary: BatchSummary) -> str:
     """What a batch has cost: "$1.47", or "$0.00 and 2 charges not known yet"."""
     return " and ".join(filter(None, (dollars(summary.cost_usd), unknown_charges(summary.unpriced))))
+
+
+def money_words(summary: BatchSummary) -> str:
+    """What a batch has cost, and what is reserved beside it."""
+    reserved = summary.reserved_usd
+    return cost_words(summary) + (f", and {dollars(reserved)} reserved for what is not charged yet" if reserved else "")
 
 
 def blocker_line(blocker: Blocker, now: datetime) -> str:
