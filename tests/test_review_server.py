@@ -272,6 +272,13 @@ def test_changes_are_what_happened_since_the_marks(batch: ReviewBatch, address: 
     assert keys == ["new"]
 
 
+def test_the_sum_of_the_page_says_which_charges_are_not_known(batch: ReviewBatch, address: str) -> None:
+    batch.change(lambda connection: connection.exec_driver_sql("UPDATE batches SET unpriced = 2, reserved_nanousd = 0"))
+    assert '"uncharged":" and 2 charges not known yet"' in httpx.get(address).text
+    changes = httpx.get(f"{address}changes", params={"marks": '[0, 0, ""]'}).json()
+    assert changes["uncharged"] == " and 2 charges not known yet"
+
+
 def test_cut_texts_are_given_whole_on_demand(database: Database, tmp_path: Path) -> None:
     batch = ReviewBatch(database, tmp_path)
     prompt = "mist " * 5_000

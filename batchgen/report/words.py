@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from rich import filesize
@@ -53,9 +54,14 @@ def cost_words(summary: BatchSummary) -> str:
 
 
 def money_words(summary: BatchSummary) -> str:
-    """What a batch has cost, and what is reserved beside it."""
-    reserved = summary.reserved_usd
-    return cost_words(summary) + (f", and {dollars(reserved)} reserved for what is not charged yet" if reserved else "")
+    """What a batch has cost, and what that leaves out."""
+    return dollars(summary.cost_usd) + uncharged_words(summary.unpriced, summary.reserved_usd)
+
+
+def uncharged_words(unpriced: int, reserved_usd: Decimal) -> str:
+    """What a sum of charges leaves out, to stand behind it: charges that are not known, and what is reserved."""
+    unknown = f" and {unknown_charges(unpriced)}" if unpriced else ""
+    return unknown + (f", and {dollars(reserved_usd)} reserved for what is not charged yet" if reserved_usd else "")
 
 
 def blocker_line(blocker: Blocker, now: datetime) -> str:

@@ -17,7 +17,9 @@ from sqlalchemy import Connection
 
 from batchgen.files.verdicts_file import CLIP_DIGITS
 from batchgen.jobtable import clips as clip_rows
+from batchgen.jobtable import ledger
 from batchgen.jobtable.batches import StoredBatch
+from batchgen.report.words import uncharged_words
 from batchgen.review.charts import ChartData, charts
 from batchgen.review.data import ClipData, as_script
 from batchgen.services.registry import SIMULATOR
@@ -62,8 +64,15 @@ def read_page(
         "served": served,
         "began": round(min(chart_data.sent).timestamp()) if chart_data.sent else 0,
         "marks": marks,
+        "uncharged": uncharged(connection, batch.id),
     }
     return PageData(batch.name, document, charts(chart_data, clip_rows.spend_by_model(connection, batch.id)), posters)
+
+
+def uncharged(connection: Connection, batch_id: int) -> str:
+    """What the costs of the clips leave out, in words."""
+    totals = ledger.totals(connection, batch_id)
+    return uncharged_words(totals.unpriced, totals.reserved)
 
 
 def render(

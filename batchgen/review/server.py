@@ -45,7 +45,7 @@ from batchgen.jobtable.clips import CHANGES_AT_ONCE, Clip, ClipFile, Marks
 from batchgen.jobtable.database import Database
 from batchgen.review.data import ClipData, whole
 from batchgen.review.object_video import object_response
-from batchgen.review.page import policy, read_page, render
+from batchgen.review.page import policy, read_page, render, uncharged
 from batchgen.review.posters import PosterSource
 from batchgen.services.text import character_fault
 
@@ -135,7 +135,8 @@ class Review:
         data = ClipData(lambda _sha256: True)
         for clip in await self.database.read(self.read_clips, rows) if rows else ():
             data.add(clip)
-        return JSONResponse({**data.document(), "marks": marks, "most": CHANGES_AT_ONCE})
+        rest = {"uncharged": await self.database.read(uncharged, self.batch.id), "most": CHANGES_AT_ONCE}
+        return JSONResponse({**data.document(), **rest, "marks": marks})
 
     def read_clips(self, connection: Any, rows: list[int]) -> list[Clip]:
         return list(clips.clips(connection, self.batch.id, rows))

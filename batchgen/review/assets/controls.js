@@ -94,7 +94,7 @@ function showSummary() {
   }
   const parts = STATES.filter((state) => states.has(state)).map((state) =>
     `${digits(states.get(state))} ${state === "done" ? "delivered" : state}`);
-  const bill = dollars(Math.round(cost * 1e4) / 1e4) + (page.simulated ? " (simulated)" : "");
+  const bill = dollars(Math.round(cost * 1e4) / 1e4) + page.uncharged + (page.simulated ? " (simulated)" : "");
   const span = page.began ? "in " + duration(clips.reduce((latest, clip) => Math.max(latest, clip.ended), page.began) - page.began) : "";
   setText(elements.summary, [...parts, bill, span].filter(Boolean).join(" · "));
 }

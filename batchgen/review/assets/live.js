@@ -20,7 +20,7 @@ async function follow() {
 }
 
 function showChanges(changes) {
-  marks = changes.marks;
+  ({ marks, uncharged: page.uncharged } = changes);
   // What this window has judged and the server has not taken yet is newer than what it says.
   changes.rows = changes.rows.filter((row) => !unsaved.has(row[1]));
   if (!changes.rows.length) return;
