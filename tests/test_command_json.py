@@ -13,7 +13,7 @@ import jsonschema_rs
 import pytest
 
 from batchgen import cli
-from batchgen.advice.command_line import typed_again, with_keep
+from batchgen.advice.command_line import typed_again, with_keep, without_redo
 from batchgen.report.event_schema import schema
 from tests.batches import write_manifest
 from tests.conftest import Command, Launch, Running, Simulate
@@ -177,6 +177,14 @@ def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
 )
 def test_a_command_that_is_shown_again_has_no_url(arguments: list[str], expected: str) -> None:
     assert typed_again(arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [(["--changed", "redo"], ""), (["--changed=redo"], ""), (["--changed", "keep"], " --changed keep"), ([], "")],
+)
+def test_the_command_that_goes_on_orders_nothing_once_more(words: list[str], kept: str) -> None:
+    assert without_redo(["run", "m.yaml", *words, "--json"]) == f"batchgen run m.yaml{kept} --json"
 
 
 @pytest.mark.parametrize("words", [[], ["--changed", "redo"], ["--changed=redo"]])

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from batchgen.advice.command_line import command_line, typed_again
+from batchgen.advice.command_line import command_line, without_redo
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -55,8 +55,8 @@ IS_SIMULATED = "batchgen.is_simulated"
 
 
 def same_command() -> str:
-    """The command that is running, to type again."""
-    return typed_again(sys.argv[1:])
+    """The command that goes on with the one that is running."""
+    return without_redo(sys.argv[1:])
 
 
 def mark_simulated() -> None:
