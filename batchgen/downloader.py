@@ -26,7 +26,7 @@ from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobs import Job, Output, State
 from batchgen.jobtable import delivery, polling
 from batchgen.jobtable.transition import next_due
-from batchgen.limits.generation_times import backoff
+from batchgen.limits.backoff import backoff
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
 from batchgen.services.transfer import Stopped, TooLarge

@@ -21,7 +21,7 @@ from batchgen.jobtable.enrolled import ids_of
 from batchgen.jobtable.repeats import Repeat
 from batchgen.jobtable.sync import SyncResult
 from batchgen.jobtable.transition import claim_due, next_due
-from batchgen.limits.generation_times import backoff
+from batchgen.limits.backoff import backoff
 from batchgen.limits.steering import read_enrolled, read_steering
 from batchgen.services.base import Adoption, History, PastGeneration
 from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, FindOutcome, Trouble, Unavailable
@@ -218,7 +218,7 @@ class RepeatCheck:
                 break
             if past is None or await self.is_over_after(newest):
                 break
-            since = newest - repeats.SLACK
+            since = newest - repeats.CLOCK_SKEW
         self.synced = SyncResult(context.batch_id)  # What a later enrolment brings, its own sync has marked.
         self.on_changed = "refuse"
         context.compared, context.awaits_history = steering.manifest, False

@@ -14,6 +14,7 @@ import pytest
 
 from batchgen.catalogue import typical_seconds
 from batchgen.jobtable.timings import GENERATIONS_MAX, Timing
+from batchgen.limits.backoff import backoff
 from batchgen.limits.generation_times import (
     EARLY_GROWTH,
     EARLY_SHARE,
@@ -22,7 +23,6 @@ from batchgen.limits.generation_times import (
     SCOUTS,
     STUCK_SHARE,
     GenerationTimes,
-    backoff,
 )
 from batchgen.limits.lognormal_fit import fit
 from batchgen.limits.poll_schedule import TAIL_STEP, PollSchedule, TimeDistribution

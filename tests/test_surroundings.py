@@ -238,7 +238,7 @@ def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Tab
     table.change(repeats.record_comparison, table.batch_id, NOON)
     synced = SyncResult(table.batch_id)
     for at, since in (
-        (NOON, NOON - repeats.SLACK),
+        (NOON, NOON - repeats.CLOCK_SKEW),
         (NOON - timedelta(hours=2), NOON - timedelta(hours=2) - repeats.HISTORY),
     ):
         assert table.database.read_now(repeats.compared_since, synced, at) == since

@@ -15,7 +15,7 @@ from batchgen.jobtable import ledger, pricelist, settings
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
-from batchgen.jobtable.submission import decide, owns_generation
+from batchgen.jobtable.submission import decide, is_owned_elsewhere
 from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, record_event
 from batchgen.services.base import SentAttempt
 from batchgen.services.outcomes import Adopted
@@ -88,7 +88,7 @@ def adopted(
 
     False, and the job is held for a person, where another attempt has this generation.
     """
-    if owns_generation(connection, job, finding.generation_id):
+    if is_owned_elsewhere(connection, job, finding.generation_id):
         if not by:
             hold(connection, job, f"the generation {finding.generation_id} belongs to another request")
         return False
@@ -119,7 +119,7 @@ def named_by_person(connection: Connection, batch_id: int, keys: Collection[str]
 
 def corrected(connection: Connection, job: Job, finding: Adopted, now: datetime, deadline: datetime) -> bool:
     """A person had named a wrong generation: the job continues with this one. False where another attempt has it."""
-    if owns_generation(connection, job, finding.generation_id):
+    if is_owned_elsewhere(connection, job, finding.generation_id):
         return False
     before = {"id": job.attempt.id, "outcome": Outcome.ACCEPTED, "generation_id": job.attempt.generation_id}
     handle = json.dumps({**job.attempt.handle, **finding.handle})

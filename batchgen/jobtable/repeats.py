@@ -33,7 +33,7 @@ from batchgen.services.base import PastGeneration
 
 HISTORY = timedelta(days=30)
 """How far back the service's log is compared with jobs that are new in a table. Services keep about three months."""
-SLACK = timedelta(hours=1)
+CLOCK_SKEW = timedelta(hours=1)
 """How far the clocks of this machine and of the service may differ."""
 ONLY_IN_LOG = "only the service's log has this request"
 """The remark of an attempt that was taken over from the log."""
@@ -107,7 +107,7 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
     first = now - HISTORY
     is_new = compared is None or synced.has_changes
     is_clock_set_back = newest is not None and newest > now
-    return first if is_new or is_clock_set_back else max(first, newest - SLACK)
+    return first if is_new or is_clock_set_back else max(first, newest - CLOCK_SKEW)
 
 
 def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
@@ -137,20 +137,21 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     A job that a person ordered again is no repeat, unless the log shows that it was bought since: then the table is an
     older copy. A job that was only paid for by its own earlier attempts is none either.
     """
-    pending = connection.execute(PENDING_NAMES, {"in_batch": search.batch_id}).all()
+    pending = connection.execute(UNSETTLED_NAMES, {"in_batch": search.batch_id}).all()
     ordered_again = connection.execute(ORDERED, {"in_batch": search.batch_id}).all()
     owners = paid_elsewhere(connection, search)
-    past = unclaimed(connection, search)
-    lost = [generation for job in (*pending, *ordered_again) for generation in past.get(job.fingerprint[:DIGITS], ())]
-    newest_at = max((generation.accepted_at for generation in lost if generation.is_certain), default=None)
+    unclaimed_by_digits = unclaimed(connection, search)
+    digits = {job.fingerprint[:DIGITS] for job in (*pending, *ordered_again)}
+    lost = [past for request in digits & unclaimed_by_digits.keys() for past in unclaimed_by_digits[request]]
+    newest_at = max((past.accepted_at for past in lost if past.is_certain), default=None)
     repeats = []
     for job in pending:
         if candidates := owners.get(job.fingerprint):
             repeats.append(Repeat(job, owner=candidates.pop(0)))
-        elif generations := past.get(job.fingerprint[:DIGITS]):
+        elif generations := unclaimed_by_digits.get(job.fingerprint[:DIGITS]):
             repeats.append(Repeat(job, generation=generations.pop(0)))
     for ordered in ordered_again:
-        generations = past.get(ordered.fingerprint[:DIGITS], [])
+        generations = unclaimed_by_digits.get(ordered.fingerprint[:DIGITS], [])
         if bought := [generation for generation in generations if generation.accepted_at > ordered.ordered_at]:
             repeats.append(Repeat(ordered, generation=bought[0]))
             generations.remove(bought[0])
@@ -169,7 +170,7 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
 
 def pending_row(connection: Connection, job: Any) -> Any:
     """All that keeping a pending job needs of its row."""
-    return connection.execute(ALL_PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
+    return connection.execute(PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
 
 
 def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection[int]) -> list[Repeat]:
@@ -177,7 +178,7 @@ def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection
     owners = paid_elsewhere(connection, search, ids)
     if not owners:
         return []
-    pending = connection.execute(PENDING.where(jobs.c.id.in_(ids)), {"in_batch": search.batch_id})
+    pending = connection.execute(UNSETTLED.where(jobs.c.id.in_(ids)), {"in_batch": search.batch_id})
     return [Repeat(job, owner=owners[job.fingerprint][0]) for job in pending if job.fingerprint in owners]
 
 
@@ -254,12 +255,12 @@ def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
 _names = (jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.fingerprint, jobs.c.output_path)
 _in_batch = (jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING)
 _is_unsettled = jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint)
-PENDING_NAMES = select(*_names).where(*_in_batch, _is_unsettled)
-ALL_PENDING = select(
+UNSETTLED_NAMES = select(*_names).where(*_in_batch, _is_unsettled)
+PENDING = select(
     *(*_names, jobs.c.state, *LABELS, jobs.c.parent_batch, jobs.c.parent_key),
     *(jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
 ).where(*_in_batch)
-PENDING = ALL_PENDING.where(_is_unsettled)
+UNSETTLED = PENDING.where(_is_unsettled)
 ORDERED = (
     select(*_names, func.max(events.c.at).label("ordered_at"))
     .join(events, events.c.job_id == jobs.c.id)

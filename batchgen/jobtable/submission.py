@@ -166,7 +166,7 @@ def accepted(
 
     `input_digests` records the local files as they were sent (see `files/local_files.py`).
     """
-    if owns_generation(connection, job, outcome.generation_id):
+    if is_owned_elsewhere(connection, job, outcome.generation_id):
         reason = f"the service answers with the generation {outcome.generation_id}, which belongs to another request"
         return unconfirmed(connection, job, Unknown(reason, outcome.http_status), now, now)
     answer: dict[str, Any] = {
@@ -191,7 +191,7 @@ def has_accepted(connection: Connection, service: str, origin: str) -> bool:
     return connection.execute(ANY_ACCEPTED, {"of_service": service, "at_origin": origin}).first() is not None
 
 
-def owns_generation(connection: Connection, job: Job, generation_id: str) -> bool:
+def is_owned_elsewhere(connection: Connection, job: Job, generation_id: str) -> bool:
     """Whether another attempt of the same service and account has this generation."""
     params = {"of_attempt": job.attempt.id, "with_id": generation_id}
     return connection.execute(OTHER_OWNER, params).first() is not None

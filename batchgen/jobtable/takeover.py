@@ -71,8 +71,7 @@ def settle(
             continue
         if on_changed == "redo":
             job = repeat.job
-            ordered = update(jobs).where(jobs.c.id == job.id)
-            connection.execute(ordered.values(repeat_ordered=job.fingerprint))
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(repeat_ordered=job.fingerprint))
             record_event(connection, job.id, job.batch_id, now, State.PENDING, State.PENDING, ORDERED_AGAIN)
         elif repeat.owner:
             take_over(connection, repeat.job, repeat.owner, folder, now, adopter.deadline_at)
@@ -97,8 +96,7 @@ def adopt(
     now, until = adopter.now, adopter.deadline_at
     by = (adopter.run_id, now, until, adopter.service, adopter.account)
     (sent,) = submission.intend(connection, job.batch_id, *by, [candidate], adopter.origin)
-    sent_at = update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at)
-    connection.execute(sent_at)
+    connection.execute(update(attempts).where(attempts.c.id == sent.attempt.id).values(intent_at=past.accepted_at))
     submission.unconfirmed(connection, sent, Unknown(ONLY_IN_LOG), now, now)
     (lost,) = load_jobs(connection, [job.id])
     handle = adopter.handle_of(past.generation_id, job.endpoint)
@@ -145,9 +143,9 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
         commands.ask_again(connection, job.batch_id, [job.key], now, deadline_at)
     if owner.state != State.DONE:
         return
-    lost = [lost.file.number for lost in delivery.lost_files(connection, job.batch_id, folder, [job.key]).files]
-    if lost and Path(owner.manifest_path).parent != folder:
-        commands.fetch_again(connection, job.batch_id, {job.key: lost}, now)
+    numbers = [entry.file.number for entry in delivery.lost_files(connection, job.batch_id, folder, [job.key]).files]
+    if numbers and Path(owner.manifest_path).parent != folder:
+        commands.fetch_again(connection, job.batch_id, {job.key: numbers}, now)
     else:
         move_file(connection, owner, job.output_path, folder)
 

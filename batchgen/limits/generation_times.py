@@ -179,8 +179,3 @@ class GenerationTimes:
             is_early = search < EARLY_SHARE * self.first_guess(*kind)
             search *= EARLY_GROWTH if is_early else SCOUT_GROWTH
         return min(search, schedule.after(age)) if age < schedule.ages[-1] else search
-
-
-def backoff(failures: int, first_seconds: float, longest_seconds: float) -> timedelta:
-    """Exponential backoff: a pause that doubles with each failure in a row. `failures` counts this one too."""
-    return timedelta(seconds=min(first_seconds * 2 ** min(failures - 1, 30), longest_seconds))

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
 from batchgen.jobtable.kinds import LimitKind
 from batchgen.jobtable.schema import limits
 from batchgen.limits.adaptive import LEAST, MINUTE, SMALL_WINDOW, LearnedLimit, LearnedLimits, for_new_run
-from batchgen.limits.generation_times import backoff
+from batchgen.limits.backoff import backoff
 from batchgen.services.outcomes import PAUSE_MAX
 
 TOLERANCE = timedelta(seconds=0.05)
