@@ -1,32 +1,21 @@
-"""The reconciler: unconfirmed attempts → the service's own memory → adopt, send again, wait, or hold for a person.
-
-The same memory shows, before a run sends anything, what was paid for by a job table that is lost: `RepeatCheck`.
-"""
+"""The reconciler: unconfirmed attempts → the service's own memory → adopt, send again, wait, or hold for a person."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http import HTTPStatus
 
 from sqlalchemy import Connection
 
 from batchgen import clock
-from batchgen.catalogue.wording import plural
-from batchgen.jobs import ErrorClass, Job, State
-from batchgen.jobtable import leases, reconciliation, repeats, settings, submission, takeover
-from batchgen.jobtable.enrolled import ids_of
-from batchgen.jobtable.repeats import Repeat
-from batchgen.jobtable.sync import SyncResult
+from batchgen.jobs import Job, State
+from batchgen.jobtable import leases, reconciliation, settings, submission
 from batchgen.jobtable.transition import claim_due, next_due
 from batchgen.limits.backoff import backoff
-from batchgen.limits.steering import read_enrolled, read_steering
-from batchgen.services.base import Adoption, History, PastGeneration
-from batchgen.services.outcomes import Absent, Adopted, Ambiguous, Failed, FindOutcome, Trouble, Unavailable
-from batchgen.services.registry import plugin
-from batchgen.stage import LEASE, RunContext, RunSpec, Stage
+from batchgen.services.base import Adoption
+from batchgen.services.outcomes import Absent, Adopted, Ambiguous, FindOutcome, Trouble, Unavailable
+from batchgen.stage import LEASE, Stage
 
 RETRY_FIRST_SECONDS = 3.0
 RETRY_LONGEST_SECONDS = 120.0
@@ -35,10 +24,6 @@ UNCONFIRMED_AT_ONCE = 500
 """Attempts claimed at once. One search of the service's memory serves all of about the same time."""
 UNREAD_RETRIES = 30
 """How often a service is asked that does not answer, or not to the end: about an hour. Then a person decides."""
-HISTORY_TRIES = 5
-"""How often a log is asked that does not answer, before the run begins without it: for about a minute and a half."""
-REFUSED = (400, 401, 403, 404, 405, 501)
-"""Answers of a service that shows this key no log: asked again, it says the same."""
 SAME_FAILURES = 3
 """A job that failed so often in the same way, while other jobs were accepted, is itself at fault."""
 OTHER_KEY = (
@@ -180,132 +165,3 @@ def windows(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         window.append(job)
     if window:
         yield window
-
-
-class RepeatCheck:
-    """Looks for pending jobs that were paid for before, and does with them what a person said."""
-
-    def __init__(self, context: RunContext, spec: RunSpec, wait: Callable[[float], Awaitable[bool]]) -> None:
-        self.context = context
-        self.synced = spec.synced
-        self.on_changed = spec.on_changed
-        """What a person said of the repeats that the first comparison shows. Nobody was asked about later ones."""
-        self.handle_of = plugin(spec.batch.service).handle_of
-        self.wait = wait
-        """Lets the stages go on, and waits for so many seconds. Whether the run is over."""
-
-    async def run(self) -> None:
-        """Settle all repeats among the jobs of the manifest as it is enrolled now. Raises `ManifestChanged`,
-        `UsageError`.
-
-        The log may be late. Where it shows that the table has lost something, the newest of it may not be listed yet:
-        the log is read again once it has had the time that a lost answer is waited for. A run that begins meanwhile, or
-        after this one was stopped, waits as well: only then the comparison is recorded.
-        """
-        context, database = self.context, self.context.database
-        context.awaits_history = True
-        steering = await database.read(read_steering, context.batch_id)
-        context.orphans = await database.read(ids_of, context.batch_id, read_enrolled(steering).orphans)
-        since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
-        while await database.read(submission.any_pending, context.batch_id):
-            asked_at, past = clock.utcnow(), await self.read_history(since)
-            if past is None:  # What was enrolled while the log was asked for goes without it as well.
-                steering = await database.read(read_steering, context.batch_id)
-            newest, is_whole = await self.settle(past or ())
-            if newest is None or newest + timedelta(minutes=context.limits.unconfirmed_minutes) <= asked_at:
-                if past is not None:
-                    await database.write(self.record, steering.manifest, asked_at if is_whole else None)
-                break
-            if past is None or await self.is_over_after(newest):
-                break
-            since = newest - repeats.CLOCK_SKEW
-        self.synced = SyncResult(context.batch_id)  # What a later enrolment brings, its own sync has marked.
-        self.on_changed = "refuse"
-        context.compared, context.awaits_history = steering.manifest, False
-        if not context.awaits_prices:
-            context.hold_back()
-        await self.wait(0)
-
-    def record(self, connection: Connection, manifest: int, compared_at: datetime | None) -> None:
-        """The pending jobs were compared, unless more have been enrolled meanwhile; None: some were left."""
-        if compared_at is None or read_steering(connection, self.context.batch_id).manifest == manifest:
-            repeats.record_comparison(connection, self.context.batch_id, compared_at)
-
-    async def is_over_after(self, newest: datetime) -> bool:
-        """Wait until the log shows everything up to this moment. Whether the run is over before."""
-        context = self.context
-        until = newest + timedelta(minutes=context.limits.unconfirmed_minutes)
-        context.hold_back("the service's log may not show yet all that was paid for", until)
-        return await self.wait(max(0.0, (until - clock.utcnow()).total_seconds()))
-
-    async def read_history(self, since: datetime) -> Sequence[PastGeneration] | None:
-        """The generations that the service remembers. A log that does not answer is asked again for a while; then the
-        run goes on without it, and warns."""
-        context, failures = self.context, 0
-        while (answer := await context.service.history(since)) is not None:
-            if isinstance(answer, History):
-                context.contact.answered()
-                if answer.since > since:
-                    context.warn(f"the service's log was compared only since {answer.since:%Y-%m-%d %H:%M} UTC")
-                context.hold_back()
-                return answer.generations
-            if answer.http_status is None:
-                context.contact.silent(answer.reason, clock.utcnow())
-            else:
-                context.contact.answered()
-            failures += 1
-            is_refused = answer.http_status in REFUSED
-            reason = f"the service's log, which shows what was paid for before, does not answer: {answer.reason}"
-            context.hold_back(reason)
-            pause = backoff(failures, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
-            is_over = is_refused or context.blocked or failures > HISTORY_TRIES
-            if is_over or await self.wait(pause.total_seconds()):
-                context.uncompared = answer.reason
-                context.warn(f"the service's log could not be compared with the jobs: {answer.reason}")
-                break
-        context.hold_back()
-        return None
-
-    async def settle(self, past: Sequence[PastGeneration]) -> tuple[datetime | None, bool]:
-        """Do with the repeats that may be sent what a person said.
-
-        Returns when the newest was bought that only the log knew, and whether all repeats are settled.
-        """
-        context, service, now = self.context, self.context.service, clock.utcnow()
-        where = (context.batch_id, service.name, context.folder, context.orphans)
-        search = repeats.RepeatSearch(*where, past, context.terms.selected)
-        comparison = await context.database.read(repeats.compare, search)
-        matches: Sequence[Repeat] = comparison.repeats
-        if self.on_changed == "keep":
-            matches = await asyncio.to_thread(takeover.measured, matches, context.folder)
-        confirmed = await asyncio.gather(*map(self.confirm, matches))
-        matches = [repeat for repeat in confirmed if repeat]
-        deadline = context.limits.deadline_at(now)
-        sender = (context.run_id, service.name, service.account, service.origin)
-        adopter = takeover.Adopter(*sender, self.handle_of, now, deadline)
-        if matches:
-            said = takeover.said_of(matches, self.on_changed, self.synced.redone)
-            await context.database.write(takeover.settle, matches, context.folder, adopter, said)
-        if matches and self.on_changed == "keep":
-            context.warn(
-                f"{plural(len(matches), 'job')} paid for before, or with a video already, taken over and not sent"
-            )
-        if self.on_changed == "redo":  # What the log shows later is a new question.
-            self.on_changed = "refuse"
-        taken_over_at = await context.database.read(repeats.newest_from_log, context.batch_id)
-        return max(filter(None, (taken_over_at, comparison.newest_at)), default=None), not comparison.left
-
-    async def confirm(self, repeat: Repeat) -> Repeat | None:
-        """The repeat; None where the log calls its create request failed, and the id leads to no generation.
-
-        A file at its output is taken for the video only if the service has none: otherwise the service's is.
-        """
-        past = repeat.generation
-        if past is None or (past.is_certain and not repeat.file):
-            return repeat
-        outcome = await self.context.service.fetch(self.handle_of(past.generation_id, repeat.job.endpoint))
-        is_gone = isinstance(outcome, Unavailable) and outcome.http_status == HTTPStatus.NOT_FOUND
-        is_expired = isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED
-        if is_gone and not past.is_certain:
-            return None
-        return repeat if is_gone or is_expired else replace(repeat, file=None)

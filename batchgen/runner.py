@@ -28,8 +28,9 @@ from batchgen.limits import rate
 from batchgen.limits.generation_times import GenerationTimes
 from batchgen.measurer import Measurer
 from batchgen.poller import Poller
-from batchgen.reconciler import Reconciler, RepeatCheck
+from batchgen.reconciler import Reconciler
 from batchgen.runs.money import Money
+from batchgen.runs.repeat_check import RepeatCheck
 from batchgen.runs.storage import check_storage
 from batchgen.runs.upkeep import STEERING_SECONDS, Upkeep
 from batchgen.scheduler import Scheduler

@@ -25,7 +25,8 @@ from batchgen.jobtable.takeover import Adopter
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled, read_steering
 from batchgen.manifest.limits import Limits
-from batchgen.reconciler import HISTORY_TRIES, Reconciler, RepeatCheck
+from batchgen.reconciler import Reconciler
+from batchgen.runs.repeat_check import HISTORY_TRIES, RepeatCheck
 from batchgen.scheduler import Scheduler
 from batchgen.services.base import History, PastGeneration
 from batchgen.services.outcomes import Absent, Unavailable, Working

@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 
 from batchgen import clock
-from batchgen.api.opening import batch_of
+from batchgen.api.enrolling import batch_of
 from batchgen.jobtable import sync
 from batchgen.jobtable.database import Database
 from batchgen.manifest.reader import read
