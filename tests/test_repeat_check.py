@@ -33,7 +33,7 @@ from batchgen.services.outcomes import Absent, Unavailable, Working
 from batchgen.stage import RunSpec
 from tests.conftest import NOON
 from tests.scripted import ScriptedService, context_of, settle, turn
-from tests.table import HOUR, MINUTE, RUN, Table, spec
+from tests.table import HOUR, MINUTE, RUN, SECOND, Table, spec
 
 NOT_FOUND = Unavailable("404: no such generation", http_status=404)
 DOWN = Unavailable("500: out of order", http_status=500)
@@ -243,6 +243,8 @@ async def test_a_request_of_this_run_that_was_refuted_is_sent_again_at_once(tabl
     context = context_of(table, service)
     clock.tick(1)
     table.bring(State.UNCONFIRMED)
+    table.change(settings.record_manifest, table.batch_id, str(Enrolled()), table.now, "anna@studio")
+    context.compared = table.database.read_now(read_steering, table.batch_id).manifest
     await turn(Reconciler(context, 1))
     await turn(Scheduler(context, 8))
     assert len(service.submitted) == 1
@@ -285,6 +287,15 @@ async def test_a_request_that_the_log_calls_failed_counts_only_if_its_id_leads_t
     service = ScriptedService(fetches=[Working("queued"), NOT_FOUND], histories=[History(failed, NOON)])
     await run_repeat_check(table, service, clock, synced)
     assert table.states() == {"mona": "generating", "lisa": "pending"}
+
+
+async def test_a_request_that_failed_at_the_service_a_moment_ago_is_no_reason_to_wait(
+    table: Table, clock: Clock
+) -> None:
+    synced = table.sync("mona")
+    failed = past(table, "mona", NOON - SECOND, is_certain=False)
+    service = ScriptedService(fetches=[NOT_FOUND], histories=[History([failed], NOON)])
+    assert await run_repeat_check(table, service, clock, synced, "refuse") == []
 
 
 async def test_of_a_request_that_was_bought_twice_the_newer_generation_is_kept(table: Table, clock: Clock) -> None:
