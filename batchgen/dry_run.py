@@ -179,7 +179,7 @@ def read_snapshot(connection: Connection, request: PlanRequest, now: datetime) -
             connection, request.batch, request.specs, now, digests=request.digests, is_trial=True
         )
         batch_id = synced.batch_id
-        selected = selection.select_jobs(connection, batch_id, request.selection)
+        selected = selection.select_jobs(connection, batch_id, request.selection, synced.gone_after)
         folder = request.batch.manifest.parent
         compared = compare(connection, RepeatSearch(batch_id, service, folder, synced.orphans, selected=selected))
         repeated = {repeat.job.id for repeat in compared.repeats}

@@ -31,6 +31,7 @@ OTHER_KEY = (
     " or look for it on the service's site"
 )
 """Services show the requests of the asking key only: taken for absent, it could be bought twice."""
+EDITED = "the manifest has another request under this id by now: a run without --changed keep sends that"
 WINDOW = timedelta(minutes=90)
 """Attempts sent within it are searched for together."""
 
@@ -135,6 +136,8 @@ class Reconciler(Stage):
         failures = reconciliation.failures_like(connection, job) + 1
         if failures >= SAME_FAILURES and reconciliation.others_succeed(connection, job):
             reconciliation.failed(connection, job, f"failed {failures} times at the service: {job.error}", now)
+        elif job.id in self.context.edited:
+            reconciliation.failed(connection, job, f"{proof}; {EDITED}", now)
         else:
             reconciliation.refuted(connection, job, proof, now)
 
@@ -148,7 +151,7 @@ class Reconciler(Stage):
         if search.supported and (patient or unread):
             pause = backoff(job.failures + 1, RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS)
             reconciliation.postponed(connection, job, now + max(pause, search.retry_after or pause))
-        elif is_absent and limits.on_unconfirmed == "resubmit":
+        elif is_absent and limits.on_unconfirmed == "resubmit" and job.id not in self.context.edited:
             reason = f"unknown to the service after {limits.unconfirmed_minutes:g} minutes; sent again as ordered"
             reconciliation.resubmitted(connection, job, reason, now)
         else:

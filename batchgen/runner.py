@@ -11,7 +11,8 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -155,7 +156,7 @@ class Runner:
             if context.steering.manifest != context.compared and not context.awaits_history and not context.refused:
                 await compare()
 
-        questions = [compare(), self.poller.learn_medians(), self.money.ask()]
+        questions = [compare, self.poller.learn_medians, self.money.ask]
         tasks = [asyncio.create_task(self.until_over(question)) for question in questions]
         try:
             await asyncio.wait(tasks, timeout=MOMENT_SECONDS)
@@ -165,7 +166,7 @@ class Runner:
                 self.context.hold_back(COMPARING)
             for model in self.context.models:  # An earlier run may have planned polls knowing less.
                 await self.poller.bring_forward(model, clock.utcnow())
-            tasks.append(asyncio.create_task(self.until_over(self.repeat(compare_again, STEERING_SECONDS))))
+            tasks.append(asyncio.create_task(self.until_over(partial(self.repeat, compare_again, STEERING_SECONDS))))
             yield
         finally:
             for task in tasks:
@@ -196,12 +197,12 @@ class Runner:
         try:
             async with asyncio.TaskGroup() as loops:
                 for loop in (
-                    *(self.turn(stage) for stage in self.stages),
-                    *(self.repeat(action, seconds) for action, seconds in self.upkeep.intervals()),
-                    self.repeat(self.money.ask_credits, STEERING_SECONDS),
+                    *(partial(self.turn, stage) for stage in self.stages),
+                    *(partial(self.repeat, action, seconds) for action, seconds in self.upkeep.intervals()),
+                    partial(self.repeat, self.money.ask_credits, STEERING_SECONDS),
                 ):
                     loops.create_task(self.until_over(loop))
-                self.end_watch = loops.create_task(self.until_over(self.watch_end()))
+                self.end_watch = loops.create_task(self.until_over(self.watch_end))
         finally:
             self.over.set()
             if self.signal:
@@ -217,10 +218,10 @@ class Runner:
         if failure := next(filter(None, failures), None):
             raise failure
 
-    async def until_over(self, loop: Coroutine[Any, Any, None]) -> None:
+    async def until_over(self, loop: Callable[[], Awaitable[None]]) -> None:
         """Run a loop. An exception in it ends the run in good order instead of cancelling the other loops."""
         try:
-            await loop
+            await loop()
         except Exception as error:
             self.failure = self.failure or error
             self.end()

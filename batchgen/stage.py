@@ -147,6 +147,8 @@ class RunContext:
     """The row of the manifest whose jobs were compared with the log. Those of a later one are not sent yet."""
     orphans: Collection[int] = ()
     """The jobs that were sent and are not in that manifest any more."""
+    edited: Collection[int] = ()
+    """Those of them that stand in it, with another request."""
     warning: str = ""
     """What a person should know although the run goes on."""
     disk: str | None = None

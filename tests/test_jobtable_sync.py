@@ -149,7 +149,16 @@ def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
     assert table.states() == {"mona": "cancelled"}
 
 
-@pytest.mark.parametrize("state", SENT)
+def test_a_job_that_failed_for_nothing_and_left_the_manifest_is_cancelled(table: Table) -> None:
+    """No run and no retry could do anything about it."""
+    table.bring(State.FAILED)
+    synced = table.sync()
+    assert (counted(synced), list(synced.orphans), table.states()) == ({"gone": 1}, [], {"mona": "cancelled"})
+    assert counted(table.sync("mona")) == {"edited": 1}
+    assert table.states() == {"mona": "pending"}
+
+
+@pytest.mark.parametrize("state", PAID)
 def test_a_sent_job_is_kept_although_it_has_gone_from_the_manifest(table: Table, state: State) -> None:
     table.bring(state)
     before = table.everything()

@@ -85,6 +85,24 @@ async def test_what_the_service_says_decides(
     assert table.row().leased_by is None
 
 
+@pytest.mark.parametrize(("finding", "stands"), [(FAILED_THERE, State.FAILED), (ABSENT, HELD)])
+async def test_an_edited_job_that_was_kept_and_not_paid_for_is_not_bought_as_it_was(
+    table: Table, clock: Clock, finding: FindOutcome, stands: str
+) -> None:
+    table.bring(State.UNCONFIRMED)
+    edited = spec(prompt="She smiles.")
+    synced = table.sync(edited, changed="keep")
+    clock.tick(PATIENCE)
+    context = context_of(table, ScriptedService(findings=[finding]), RESUBMIT)
+    context.edited = synced.edited_after
+    await turn(Reconciler(context, 1))
+    assert outcome_of(table) == stands
+    if stands == State.FAILED:
+        assert "a run without --changed keep sends that" in table.row().error
+        assert table.sync(edited).edited == 1
+        assert table.states() == {"mona": "pending"}, "as the manifest reads now, without a question"
+
+
 @pytest.mark.parametrize(
     ("has_ended", "age", "stands"),
     [

@@ -238,6 +238,16 @@ def test_with_redo_it_is_paid_for_once_more_and_only_once(forget: Callable[[Shop
     assert shop.bought() == 4
 
 
+def test_edited_jobs_are_made_again_a_few_at_a_time(shop: Shop) -> None:
+    shop.run()
+    write(shop.manifest, [{**job, "prompt": f"{job['prompt']} At night."} for job in JOBS], output="out/{{ id }}.mp4")
+    for bought in (3, 4, 4):
+        assert shop.run(changed="redo", limit=1).exit_code is ExitCode.DELIVERED
+        assert shop.bought() == bought
+    assert shop.run().exit_code is ExitCode.DELIVERED
+    assert (shop.bought(), shop.videos()) == (4, ["one.mp4", "one~1.mp4", "two.mp4", "two~1.mp4"])
+
+
 @pytest.mark.parametrize("forget", [lose_the_table, rename_the_manifest, prefix_the_ids], ids=lambda f: f.__name__)
 def test_a_cap_follows_the_money(forget: Callable[[Shop], Path], shop: Shop) -> None:
     manifest = forget(shop)

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from freezegun.api import FrozenDateTimeFactory as Clock
 
 from batchgen.cli import load
+from batchgen.cli.retry import Retried, report
 from batchgen.errors import ManifestChanged
 from batchgen.jobs import ErrorClass, State
 from batchgen.jobtable import polling, reconciliation, settings, statistics
@@ -305,3 +306,10 @@ def test_a_failure_says_what_it_may_have_cost(table: Table) -> None:
         lambda c: c.exec_driver_sql("UPDATE attempts SET cost_usd = '0.28', charge_source = 'poll'")
     )
     assert table.database.read_now(statistics.failures, table.batch_id)[0].endswith("(charged 0.28 USD)")
+
+
+def test_a_job_that_the_manifest_does_not_ask_for_is_not_passed_over_in_silence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report(["mona"], Retried([], [], []), free_only=False, runs=0, are_named=True)
+    assert capsys.readouterr().out.startswith("mona: the manifest, as it was last run, does not ask for this.")

@@ -16,8 +16,8 @@ from batchgen.files.local_files import NO_INPUT, FileDigests
 from batchgen.files.output_urls import is_url
 from batchgen.jobtable import fingerprint, settings, sync
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.enrolled import keys_of
-from batchgen.jobtable.selection import Selection, select_jobs
+from batchgen.jobtable.enrolled import ids_of, keys_of
+from batchgen.jobtable.selection import Selection, select_jobs, selected_of
 from batchgen.jobtable.sync import Batch, OnChanged, SyncResult
 from batchgen.limits.budget import Terms
 from batchgen.limits.steering import Enrolled
@@ -54,7 +54,10 @@ async def prepare_run(database: Database, manifest: Manifest, options: RunOption
     job_count, models = len(manifest.jobs), tuple(sorted({job.model for job in manifest.jobs}))
     manifest.jobs.clear()  # They are rows now; a run of many hours need not keep them in memory.
     # The condition comes from a person, so it is evaluated on a connection that cannot write.
-    selected = await database.read(select_jobs, synced.batch_id, selection)
+    if chosen is None:
+        selected = await database.read(select_jobs, synced.batch_id, selection, synced.gone_after)
+    else:  # A new version of a job has another place in the order.
+        selected = await database.read(selected_of, sorted(await database.read(ids_of, synced.batch_id, chosen)))
     limits = limits_of(manifest.limits, options)
     return RunSpec(
         batch=batch,
@@ -83,7 +86,7 @@ def chosen_keys(
     """The jobs of the manifest, as it is now, that a run with this selection may send, by their keys; None for all."""
     with connection.begin_nested() as savepoint:
         synced = sync.sync_manifest(connection, batch, manifest.jobs, now, digests=digests, is_trial=True)
-        selected = select_jobs(connection, synced.batch_id, selection)
+        selected = select_jobs(connection, synced.batch_id, selection, synced.gone_after)
         keys = None if selected is None else keys_of(connection, selected.ids)
         savepoint.rollback()
     return keys
@@ -101,7 +104,8 @@ def enroll(
     """Bring the job table up to date with a manifest, and keep what it says beyond its jobs for workers."""
     synced = sync.sync_manifest(connection, batch, manifest.jobs, now, on_changed, digests, chosen=chosen)
     # By their keys, which stay when the batch moves to another table.
-    enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans))
+    edited = keys_of(connection, synced.edited_after)
+    enrolled = Enrolled(manifest.limits, keys_of(connection, synced.orphans), edited)
     settings.record_manifest(
         connection,
         batch_id=synced.batch_id,

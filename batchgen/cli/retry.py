@@ -150,6 +150,10 @@ def report(keys: Sequence[str], retried: Retried, *, free_only: bool, runs: int,
     rest = [key for key in keys if key not in retried.moved]
     if rest and free_only:
         print_lines(f"{shortened(rest)}: the service has accepted nothing for it that could be fetched")
+    elif rest and not retried.moved:
+        print_lines(
+            f"{shortened(rest)}: the manifest, as it was last run, does not ask for this. Run it, or cancel the job"
+        )
     if not retried.moved and not rest:
         subject = "none of these jobs has failed or lost its file" if are_named else "no job has failed"
         print_lines(f"{subject}: there is nothing to retry")

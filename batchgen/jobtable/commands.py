@@ -231,6 +231,12 @@ def cancel_pending(connection: Connection, ids: Collection[int], reason: str, no
         cancel_row(connection, row, ErrorClass.GONE, reason, now)
 
 
+def cancel_free(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
+    """Cancel a failed job that cost nothing. It follows the manifest again, as one that was never sent."""
+    new: dict[str, Any] = {"error_class": error_class, "error": reason, "attempt_id": None}
+    return change_state(connection, row, State.FAILED, State.CANCELLED, now, detail=reason, **new)
+
+
 def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
     """Cancel one job, if it has not been sent."""
     new: dict[str, Any] = {"error_class": error_class, "error": reason}

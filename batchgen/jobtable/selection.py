@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -126,19 +126,27 @@ class Selected:
         return sum(connection.execute(of_state.where(jobs.c.id.in_(ids))).scalar_one() for ids in self.chunks())
 
 
-def select_jobs(connection: Connection, batch_id: int, selection: Selection) -> Selected | None:
-    """The jobs that are selected as the table stands now; None where every job is.
+def select_jobs(
+    connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()
+) -> Selected | None:
+    """The jobs that are selected as the table stands now; None where every job is. None of those that are `gone` from
+    the manifest counts.
 
     A person's order decides when they are sent, and not which: `--limit` counts in the manifest's order.
     """
     if selection.is_everything:
         return None
-    selected = Selected(find(connection, batch_id, selection))
+    return selected_of(connection, find(connection, batch_id, selection, gone))
+
+
+def selected_of(connection: Connection, ids: Sequence[int]) -> Selected:
+    """These jobs, in the order in which they are sent."""
+    selected = Selected(ids)
     selected.reorder(connection)
     return selected
 
 
-def find(connection: Connection, batch_id: int, selection: Selection) -> list[int]:
+def find(connection: Connection, batch_id: int, selection: Selection, gone: Collection[int] = ()) -> list[int]:
     """The row ids of the selected jobs, none of them cancelled, in the manifest's order and by its priorities.
 
     Raises `UsageError` for a bad condition, and for a pattern that fits no job.
@@ -148,7 +156,7 @@ def find(connection: Connection, batch_id: int, selection: Selection) -> list[in
         statement = statement.where(text(condition(selection.where)))
     ordered = statement.order_by(jobs.c.priority.desc(), jobs.c.id)
     with bounded(connection) if selection.where is not None else nullcontext():
-        rows = connection.execute(ordered).all()
+        rows = [row for row in connection.execute(ordered) if row.id not in gone]
     if selection.only:
         groups = matching([row.key for row in rows], selection.only, "--only ")
         chosen = {key for group in groups for key in group}

@@ -57,11 +57,18 @@ class SyncResult:
     redone: int = 0
     orphans: frozenset[int] = frozenset()
     """The row ids of jobs that were sent, and whose request the manifest does not ask for under their name any more."""
+    edited_after: frozenset[int] = frozenset()
+    """Those of them that stand in the manifest, with another request."""
     recalled: int = 0
     """Orders to pay once more that `keep` has taken back."""
     changed: list[Change] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     """Of each delivered job whose output was edited: where its clip stays."""
+
+    @property
+    def gone_after(self) -> frozenset[int]:
+        """The orphans that the manifest does not name at all: they left it, or are an earlier version of a job."""
+        return self.orphans - self.edited_after
 
     @property
     def has_changes(self) -> bool:
@@ -170,6 +177,9 @@ def sync_manifest(
     result.orphans = frozenset(row.id for row in rows.values() if row.attempt_id or not State(row.state).is_unsent)
     gone = (ErrorClass.GONE, commands.GONE, now)
     result.gone = sum(commands.cancel_row(connection, row, *gone) for row in rows.values())
+    free = [row for row in rows.values() if row.state == State.FAILED and is_free(row)]
+    result.gone += sum(commands.cancel_free(connection, row, *gone) for row in free)
+    result.orphans -= {row.id for row in free}
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
     result.orphans |= {row.id for row, _ in changed}
     if changed and on_changed == "refuse" and not is_trial:
@@ -182,7 +192,9 @@ def sync_manifest(
             archive_version(connection, row, batch.manifest.parent, now)
             new.append(spec)
         result.redone = len(redone)
-    result.unchanged += len(changed) - result.redone
+        changed = [(row, spec) for row, spec in changed if chosen is not None and row.key not in chosen]
+    result.edited_after = frozenset(row.id for row, _ in changed)
+    result.unchanged += len(changed)
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
     if on_changed == "keep":
@@ -226,11 +238,16 @@ def stays(row: Any, spec: JobSpec) -> bool:
 
 def is_corrected(row: Any, on_changed: OnChanged) -> bool:
     """Whether a changed job failed and may simply be sent again: for nothing, or because a person says so."""
-    is_free = row.outcome == Outcome.REJECTED or (row.outcome == Outcome.ACCEPTED and row.cost_usd == 0)
     # What may be charged keeps its row under another name, so that its video can still be collected.
     may_be_charged = bool(row.cost_usd) or row.error_class in PAID_FAILURES
     is_ordered = on_changed == "redo" and not may_be_charged
-    return row.state == State.FAILED and on_changed != "keep" and (is_free or is_ordered)
+    return row.state == State.FAILED and on_changed != "keep" and (is_free(row) or is_ordered)
+
+
+def is_free(row: Any) -> bool:
+    """Whether a failed job cost nothing: none was sent, the service did not take it, or it charged nothing."""
+    is_taken = row.outcome is not None and Outcome(row.outcome).may_be_paid
+    return not is_taken or (row.cost_usd == 0 and row.error_class not in PAID_FAILURES)
 
 
 def revive(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> None:

@@ -94,12 +94,15 @@ class Enrolled:
     limits: Limits = field(default_factory=Limits)
     orphans: frozenset[str] = frozenset()
     """Jobs that were sent and are no longer in the manifest: what they paid for is not bought again."""
+    edited: frozenset[str] = frozenset()
+    """Those of them that stand in the manifest, with another request."""
 
     def __str__(self) -> str:
-        """It as JSON for a row: the limits that are not the defaults, and the orphans."""
+        """It as JSON for a row: the limits that are not the defaults, the orphans, and which were edited."""
         own, defaults = asdict(self.limits), asdict(Limits())
         changed = {name: setting_text(value) for name, value in own.items() if value != defaults[name]}
-        return json.dumps({"limits": changed, "orphans": sorted(self.orphans)})
+        edited = {"edited": sorted(self.edited)} if self.edited else {}
+        return json.dumps({"limits": changed, "orphans": sorted(self.orphans), **edited})
 
 
 def read_enrolled(steering: Steering) -> Enrolled:
@@ -108,7 +111,8 @@ def read_enrolled(steering: Steering) -> Enrolled:
     try:
         document = json.loads(row.value or "{}") if row else {}
         limits = {name: read_limit(name, text) for name, text in document.get("limits", {}).items()}
-        return Enrolled(Limits(**limits), frozenset(map(str, document.get("orphans", ()))))
+        keys = (frozenset(map(str, document.get(name, ()))) for name in ("orphans", "edited"))
+        return Enrolled(Limits(**limits), *keys)
     except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"what the job table keeps of the manifest cannot be read: {error}") from error
 

@@ -56,7 +56,9 @@ class RepeatCheck:
         context, database = self.context, self.context.database
         context.awaits_history = True
         steering = await database.read(read_steering, context.batch_id)
-        context.orphans = await database.read(ids_of, context.batch_id, read_enrolled(steering).orphans)
+        enrolled = read_enrolled(steering)
+        context.orphans = await database.read(ids_of, context.batch_id, enrolled.orphans)
+        context.edited = await database.read(ids_of, context.batch_id, enrolled.edited)
         since = await database.read(repeats.compared_since, self.synced, clock.utcnow())
         while await database.read(submission.any_pending, context.batch_id):
             asked_at, past = clock.utcnow(), await self.read_history(since)
