@@ -66,8 +66,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def pytest_configure() -> None:
-    """Stop before the first test where no job table can be opened."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out the slow tests where no path is typed. Stop before the first test where no job table can be opened."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.markexpr:
+        config.option.markexpr = "not slow"
     newest = max(path.name.partition("_")[0] for path in (migrations_folder() / "versions").glob("*.py"))
     if newest != HEAD:
         raise pytest.UsageError(f"HEAD of jobtable/migrations.py is {HEAD}, and the newest migration is {newest}")
@@ -110,24 +112,15 @@ def manifests(tmp_path: Path) -> Path:
     return folder
 
 
-LONG_FIXTURES = {"simulate", "launch", "batchgen_process", "bucket"}
-LONG_MODULES = ("campaign", "benchmarks", "conformance", "machine", "copying", "review_page", "manifest_bounds")
-
-
-def is_long(item: pytest.Item) -> bool:
-    fixtures = LONG_FIXTURES.intersection(getattr(item, "fixturenames", ()))
-    return bool(fixtures) or any(name in item.path.name for name in LONG_MODULES)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each worker begin with its share of the tests that take long, or the last of them keep all others waiting."""
-    long = [item for item in items if is_long(item)]
-    short = [item for item in items if not is_long(item)]
+    """Let each worker begin with its share of the slow tests, or the last of them keep all others waiting."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = [
         item
         for share in range(workers)
-        for some in (long, short)
+        for some in (slow, quick)
         for item in some[share * len(some) // workers : (share + 1) * len(some) // workers]
     ]
 

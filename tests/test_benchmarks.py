@@ -24,6 +24,7 @@ def test_every_peer_delivers_its_jobs(peer: Peer, simulate: Simulate) -> None:
     assert float(run(sys.executable, "-m", peer.module, service.base_url, "3").stdout.splitlines()[-1]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["startup", "memory", "downloads"])
 def test_a_quick_run_of_a_part_prints_its_table(part: str) -> None:
     lines = run(sys.executable, "-m", "tests.benchmarks", part, "--quick").stdout.splitlines()

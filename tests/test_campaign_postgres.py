@@ -48,6 +48,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.mark.slow
 def test_three_workers_that_are_killed_buy_nothing_twice_and_the_audit_sees_a_planted_duplicate(
     server: Server, tmp_path: Path
 ) -> None:

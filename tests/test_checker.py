@@ -127,6 +127,7 @@ def test_what_the_decoder_says_of_a_video_is_judged(line: object, media: dict[st
     assert {name: value for name, value in outcome.items() if value is not None} == media
 
 
+@pytest.mark.slow
 async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdict(
     checker: Checker, tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ async def test_one_child_checks_every_file_of_a_run_and_gives_each_its_own_verdi
     assert children(os.getpid()) == [child]
 
 
+@pytest.mark.slow
 async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_it_are_checked(
     checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
@@ -154,6 +156,7 @@ async def test_a_file_that_crashes_the_decoder_is_undecodable_and_those_behind_i
     assert "crashed (signal 11)" in str(verdicts[1])
 
 
+@pytest.mark.slow
 async def test_a_file_that_hangs_the_decoder_is_undecodable_and_those_behind_it_are_checked(
     checker: Checker, tmp_path: Path, hanging: HangingFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ async def test_a_file_that_makes_the_decoder_write_nonsense_is_undecodable(
         await checker.check(clip(tmp_path))
 
 
+@pytest.mark.slow
 async def test_a_check_that_is_cancelled_does_not_answer_for_the_next(
     checker: Checker, tmp_path: Path, hanging: HangingFile
 ) -> None:
@@ -249,6 +253,7 @@ async def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(
     await checker.check(clip(tmp_path))
 
 
+@pytest.mark.slow
 async def test_no_child_runs_before_the_first_download_and_none_after_the_end(tmp_path: Path) -> None:
     checker = Checker()
     assert not children(os.getpid())
@@ -269,6 +274,7 @@ asyncio.run(checker.Checker().check(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.slow
 async def test_a_child_that_hangs_does_not_outlive_a_killed_run_for_long(hanging: HangingFile) -> None:
     run = await asyncio.create_subprocess_exec(sys.executable, "-c", RUN_A_CHECK, str(hanging.path))
     await hanging.opened()

@@ -16,6 +16,7 @@ def judgements(tmp_path_factory: pytest.TempPathFactory) -> list[Judgement]:
     return judge(folder, render(folder, recipes(IMAGES, 1, is_small=True), 0))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("clips")
 def test_no_sound_clip_is_called_wrong(judgements: list[Judgement]) -> None:
     sound = [judgement for judgement in judgements if not judgement.case.problems]

@@ -28,6 +28,8 @@ from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.forks import Fork
 from tests.waiting import rows, states, until
 
+pytestmark = pytest.mark.slow
+
 
 def lines_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]

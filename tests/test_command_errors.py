@@ -168,6 +168,7 @@ def test_a_command_that_cannot_be_carried_out_says_why(
     assert {path.name for path in tmp_path.iterdir()} == {"m.yaml"}
 
 
+@pytest.mark.slow
 def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
     tmp_path: Path, batchgen_interpreter: Command
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_path_that_the_locale_cannot_read_is_no_fault_of_the_path(
     assert "the path of this manifest is UTF-8, and the locale is not\nset LC_ALL=C.UTF-8" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_videos_wait(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -196,6 +198,7 @@ def test_a_folder_that_cannot_be_written_any_more_ends_with_8_and_the_paid_video
     assert len(rows(simulator.ledger, "SELECT * FROM generations")) == 3
 
 
+@pytest.mark.slow
 def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     simulator = simulate()
     write_manifest(tmp_path / "m.yaml", 2)
@@ -206,6 +209,7 @@ def test_an_address_that_is_another_service_ends_with_6(tmp_path: Path, simulate
     assert states(tmp_path / "batchgen.db") == {"pending": 2}
 
 
+@pytest.mark.slow
 def test_a_defect_ends_with_1_and_asks_for_a_report(tmp_path: Path, batchgen_interpreter: Command) -> None:
     """The interpreter's start-up file (sitecustomize.py) breaks a module of batchgen."""
     package = Path(__file__).parents[1]
@@ -245,6 +249,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)
 NO_MEMORY = "cli.check_folder = lambda: bytes(1 << 60)"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is bounded, and told, elsewhere otherwise")
 @pytest.mark.parametrize(
     ("shortage", "words"), [(NO_ROOM_FOR_A_STACK, "run m.yaml --simulate --json"), (NO_MEMORY, "check m.yaml --json")]
@@ -331,6 +336,7 @@ def unanswered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_service_that_never_answers_ends_with_6_and_nothing_has_failed(unanswered: Fork) -> None:
     stdout, stderr = unanswered.communicate(timeout=60)
     assert unanswered.returncode == 6, stderr

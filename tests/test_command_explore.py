@@ -31,6 +31,7 @@ def status(url: str, **headers: str) -> int:
         return error.code
 
 
+@pytest.mark.slow
 def test_the_views_and_queries_are_served_and_nothing_is_written(tmp_path: Path, launch: Launch) -> None:
     name = "100% mine?.db"
     pytest.importorskip("datasette", reason="batchgen[explore] is not installed")
@@ -69,6 +70,7 @@ def test_without_datasette_the_command_that_installs_it_is_named(
     assert shown.stderr == "explore needs Datasette: pip install 'batchgen[explore]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -21,6 +21,7 @@ from tests.events import check_events, fields_of
 from tests.waiting import rows, until
 
 
+@pytest.mark.slow
 def test_the_printed_schema_is_valid_and_knows_every_event(batchgen: Command) -> None:
     printed = json.loads(batchgen("schema", "--events").stdout)
     assert printed == schema()
@@ -57,6 +58,7 @@ NO_EVENTS = {"sql"}
 """Its lines have the columns of the query."""
 
 
+@pytest.mark.slow
 def test_every_command_with_json_writes_events(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     loaded = {name: cli.load(name) for name in cli.COMMANDS}
     parts = {
@@ -106,6 +108,7 @@ def test_a_command_that_fails_ends_with_an_event_that_says_what_to_do(
     assert error["message"] and error["hint"]
 
 
+@pytest.mark.slow
 def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_says(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
@@ -133,6 +136,7 @@ def test_the_events_of_a_batch_with_failures_and_held_jobs_are_as_the_schema_say
     assert len(cancelled["jobs"]["cancelled"]) == 2
 
 
+@pytest.mark.slow
 def test_a_watcher_shows_the_events_of_a_run_until_it_ends(
     tmp_path: Path, simulate: Simulate, batchgen: Command, launch: Launch
 ) -> None:

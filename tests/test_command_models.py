@@ -172,6 +172,7 @@ def test_an_odd_document_gives_no_schema(document: bytes) -> None:
     assert read_document(document, "kling/v10") is None
 
 
+@pytest.mark.slow
 async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     tmp_path: Path, batchgen_process: Command
 ) -> None:
@@ -229,6 +230,7 @@ async def test_refresh_takes_the_schema_of_a_new_model_from_its_live_document(
     assert "0.50" in planned.stdout
 
 
+@pytest.mark.slow
 def test_listing_models_needs_neither_the_database_nor_the_network(tmp_path: Path) -> None:
     script = """
 import sys

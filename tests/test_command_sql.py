@@ -225,6 +225,7 @@ def test_the_time_in_which_nobody_reads_the_rows_does_not_count(opened: Database
     assert run_query(opened, many, QueryLimit(10), read_slowly) == 2_000
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_query(sql: Command, tmp_path: Path) -> None:
     query = f"{FOREVER} SELECT x FROM n"
     process = subprocess.Popen(

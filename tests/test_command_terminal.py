@@ -13,6 +13,8 @@ import pytest
 from tests.batches import write_manifest
 from tests.conftest import Simulate
 
+pytestmark = pytest.mark.slow
+
 pty = pytest.importorskip("pty")
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])[0-9;]*m")

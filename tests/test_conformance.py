@@ -36,6 +36,7 @@ async def test_the_service_is_safe(case: Any, imitation: Imitation) -> None:
     await check_case(case, imitation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_killed_run_pays_once_for_each_job(
     moment: str, imitation: Imitation, tmp_path: Path, empty_table: Path

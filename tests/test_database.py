@@ -149,6 +149,7 @@ with Database(sys.argv[1]) as database:
 """
 
 
+@pytest.mark.slow
 def test_no_update_is_lost_between_two_processes(database: Database) -> None:
     database.write_now(note, "counter")
     gather(COUNTING_PROGRAM, [database.path] * 2)

@@ -197,6 +197,7 @@ def open_as_nobody(path: Path) -> str:
     return ran.stdout
 
 
+@pytest.mark.slow
 def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(open_folder: Path) -> None:
     path = open_folder / "batchgen.db"
     with read_only_folder(path.parent):
@@ -206,6 +207,7 @@ def test_a_table_is_not_made_in_a_folder_that_may_only_be_read(open_folder: Path
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_in_use", [False, True], ids=["nobody has open", "a run is at work on"])
 def test_a_table_that_may_only_be_read_is_read_and_not_written(is_in_use: bool, open_folder: Path) -> None:
     path = open_folder / "batchgen.db"
@@ -223,6 +225,7 @@ def test_a_table_that_may_only_be_read_is_read_and_not_written(is_in_use: bool, 
         assert {file: file.read_bytes() for file in before} == before
 
 
+@pytest.mark.slow
 def test_an_older_table_that_may_only_be_read_says_how_it_is_brought_up_to_date(
     open_folder: Path,
 ) -> None:
@@ -311,6 +314,7 @@ with Database(sys.argv[1]) as database:
 """
 
 
+@pytest.mark.slow
 def test_a_commit_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "batchgen.db"
     ran = subprocess.run([sys.executable, "-c", KILLED, path], cwd=ROOT, timeout=60, check=False)

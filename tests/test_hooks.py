@@ -64,6 +64,7 @@ class MailServer:
             writer.write(b"250 ok\r\n")
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_is_notified_by_http_and_mail_and_no_secret_is_seen(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_breaker_is_notified_with_what_to_do(tmp_path: Path, simulate: Simulat
     assert f"batchgen run {tmp_path / 'm.yaml'} --db {tmp_path / 'other.db'}" in last["message"]
 
 
+@pytest.mark.slow
 def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_run_in_which_nothing_moves_for_long_is_notified_once(
     assert "interrupted" in end["title"]
 
 
+@pytest.mark.slow
 def test_a_receiver_that_refuses_or_hangs_fails_no_run(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +154,7 @@ async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_receiver_whose_answer_never_ends_keeps_no_process_alive(tmp_path: Path, simulate: Simulate) -> None:
     simulator = simulate("--speed", "6000", "--instant")
     write_manifest(tmp_path / "m.yaml", 1)
@@ -214,6 +218,7 @@ def test_a_missing_extra_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 HOSTILE = ["--delete", "$(touch owned)", "a; touch owned", "a'b\"c", "`touch owned`", "größe 大"]
 
 
+@pytest.mark.slow
 def test_the_command_gets_each_delivered_file_once_and_nothing_becomes_an_option_or_a_command(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
@@ -244,6 +249,7 @@ def test_the_command_gets_each_delivered_file_once_and_nothing_becomes_an_option
     assert len((tmp_path / "hook.log").read_text().splitlines()) == 2 * len(HOSTILE)
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_told_fails_no_run_and_is_started_again_by_the_next_one(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
@@ -261,6 +267,7 @@ def test_a_command_that_fails_is_told_fails_no_run_and_is_started_again_by_the_n
     assert [event["exit_code"] for event in events if event["event"] == "hook"] == [0]
 
 
+@pytest.mark.slow
 def test_a_command_that_hangs_is_killed_with_what_it_started(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +282,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(
     until(lambda: not is_running(child))
 
 
+@pytest.mark.slow
 def test_a_command_has_ended_although_what_it_started_goes_on(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +298,7 @@ def test_a_command_has_ended_although_what_it_started_goes_on(
     assert (ended.returncode, hook["exit_code"], hook["message"]) == (0, 0, "done")
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_says_which_commands_it_waits_for_and_which_it_broke_off(
     tmp_path: Path, simulate: Simulate, batchgen: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +323,7 @@ def is_running(pid: int) -> bool:
     return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
+@pytest.mark.slow
 def test_a_file_whose_command_died_with_its_run_is_given_to_it_again(
     tmp_path: Path, simulate: Simulate, batchgen: Command, launch: Launch
 ) -> None:
@@ -332,6 +342,7 @@ def test_a_file_whose_command_died_with_its_run_is_given_to_it_again(
     assert row["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_metrics_are_served_on_loopback_and_read_by_the_client_s_own_parser(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

@@ -14,6 +14,8 @@ from batchgen.services.outcomes import Accepted
 from tests.hostile.answers import run_answers
 from tests.hostile.files import run_files
 
+pytestmark = pytest.mark.slow
+
 ANSWERS, FILES = 130, 40
 
 

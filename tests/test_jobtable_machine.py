@@ -56,6 +56,8 @@ from batchgen.services.outcomes import (
 from tests.conftest import NOON, empty
 from tests.table import ACCOUNT, HOUR, LEASE, spec
 
+pytestmark = pytest.mark.slow
+
 QUICK = settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True)
 FEWER = settings(QUICK, max_examples=4)
 DEEP = settings(max_examples=2_000, stateful_step_count=80, deadline=None)

@@ -90,6 +90,7 @@ def test_labels_of_a_sent_job_follow_the_manifest(table: Table, state: State) ->
     assert (row.priority, json.loads(row.tags), row.state) == (3, ["noir", "approved"], state)
 
 
+@pytest.mark.slow
 @pytest.mark.sqlite
 def test_more_jobs_than_one_chunk_are_inserted(table: Table) -> None:
     specs = [spec(f"j{number:05}") for number in range(2 * sync.CHUNK_ROWS + 1)]
@@ -129,6 +130,7 @@ def test_an_unsent_job_follows_the_manifest(table: Table, edited: JobSpec) -> No
     assert table.events() == events  # no state was left
 
 
+@pytest.mark.slow
 def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table: Table) -> None:
     table.sync("mona", "lisa")
     assert counted(table.sync("lisa")) == {"unchanged": 1, "gone": 1}
@@ -140,6 +142,7 @@ def test_a_job_that_is_gone_before_it_was_sent_is_cancelled_and_comes_back(table
     assert (table.row().error, table.row().cancelled_at) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
     table.bring(State.CANCELLED)
     table.sync("mona")
@@ -149,6 +152,7 @@ def test_a_job_that_a_person_cancelled_stays_cancelled(table: Table) -> None:
     assert table.states() == {"mona": "cancelled"}
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_for_nothing_and_left_the_manifest_is_cancelled(table: Table) -> None:
     """No run and no retry could do anything about it."""
     table.bring(State.FAILED)
@@ -158,6 +162,7 @@ def test_a_job_that_failed_for_nothing_and_left_the_manifest_is_cancelled(table:
     assert table.states() == {"mona": "pending"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", PAID)
 def test_a_sent_job_is_kept_although_it_has_gone_from_the_manifest(table: Table, state: State) -> None:
     table.bring(state)

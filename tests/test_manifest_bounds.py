@@ -152,6 +152,7 @@ ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content", "message"), ROWS.values(), ids=ROWS)
 def test_a_file_of_rows_without_measure_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     assert message in str(refused(manifest_of_rows(tmp_path, name, content)))
@@ -172,6 +173,7 @@ def test_a_header_without_measure_is_the_first_thing_that_a_process_reads(tmp_pa
     assert message in str(refused(manifest_of_rows(tmp_path, name, content)))
 
 
+@pytest.mark.slow
 def test_a_mistake_in_every_row_of_many_is_counted_only_so_far(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(100_000)))
     path = tmp_path / "m.yaml"
@@ -259,6 +261,7 @@ def test_a_pattern_finds_files_and_follows_no_links_below_a_double_star(
     assert matching_files(Path("/"), f"{frames}/{pattern}")[0] == [str(Path(frames, name)) for name in files]
 
 
+@pytest.mark.slow
 def test_a_pattern_that_looks_at_too_many_files_is_refused(tmp_path: Path) -> None:
     folder = tmp_path
     for _ in range(30):

@@ -62,6 +62,7 @@ def unmeasured(table: Table) -> list[str]:
     return [clip.file.key for clip in clips]
 
 
+@pytest.mark.slow
 async def test_a_delivered_clip_is_measured_once_and_has_a_poster(table: Table, checker: Checker) -> None:
     digest = deliver(table)
     await turn(measurer_of(table, checker))
@@ -72,6 +73,7 @@ async def test_a_delivered_clip_is_measured_once_and_has_a_poster(table: Table, 
     assert unmeasured(table) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "problems"),
     [
@@ -100,6 +102,7 @@ async def test_a_file_that_changed_after_its_delivery_has_no_measures_and_ends_n
     )
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_put_back_is_measured_by_the_next_run(table: Table, checker: Checker) -> None:
     deliver(table)
     path = table.folder / "mona.mp4"
@@ -110,6 +113,7 @@ async def test_a_file_that_is_put_back_is_measured_by_the_next_run(table: Table,
     assert table.output().black is not None
 
 
+@pytest.mark.slow
 async def test_a_run_whose_files_are_all_gone_does_not_look_for_them_without_end(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +126,7 @@ async def test_a_run_whose_files_are_all_gone_does_not_look_for_them_without_end
     assert (len(stage.lost), stage.stopping) == (2, True)
 
 
+@pytest.mark.slow
 async def test_a_clip_that_does_not_decode_is_recorded_and_the_next_one_is_measured(
     table: Table, checker: Checker
 ) -> None:
@@ -132,6 +137,7 @@ async def test_a_clip_that_does_not_decode_is_recorded_and_the_next_one_is_measu
     assert Posters(table.folder).read(digest)
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_delivered_again_is_measured_again(table: Table, checker: Checker) -> None:
     deliver(table)
     await turn(measurer_of(table, checker))
@@ -159,6 +165,7 @@ async def test_of_two_runs_that_measure_one_clip_the_second_changes_nothing(tabl
     assert not table.change(measuring.record, clip, None, None, table.now)
 
 
+@pytest.mark.slow
 async def test_a_full_disk_for_posters_is_reported_once_and_holds_up_no_measure(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +183,7 @@ async def test_a_full_disk_for_posters_is_reported_once_and_holds_up_no_measure(
     assert not measurer.context.disk, "a run goes on without posters"
 
 
+@pytest.mark.slow
 async def test_where_no_decoder_starts_the_run_goes_on_and_the_next_one_measures(
     table: Table, checker: Checker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +199,7 @@ async def test_where_no_decoder_starts_the_run_goes_on_and_the_next_one_measures
     assert unmeasured(table) == []
 
 
+@pytest.mark.slow
 async def test_a_run_measures_what_is_left_before_it_ends(table: Table, checker: Checker) -> None:
     for key in ("a", "b", "c"):
         deliver(table, key)
@@ -212,6 +221,7 @@ async def test_a_run_that_ends_waits_for_its_measures_only_so_long(
 # --- copies ---
 
 
+@pytest.mark.slow
 async def test_the_same_video_in_two_files_is_a_copy_and_two_takes_of_one_image_are_none(
     table: Table, checker: Checker
 ) -> None:
@@ -241,6 +251,7 @@ async def measure_all(table: Table) -> None:
     await checker.close()
 
 
+@pytest.mark.slow
 def test_status_warns_of_clips_that_look_wrong(table: Table, batchgen: Command) -> None:
     for key, seconds, content in (("a", 5.0, CLIP), ("b", 2.0, OTHER), ("c", 2.0, undecodable_clip())):
         table.add(spec(key, clip_seconds=seconds))

@@ -22,6 +22,8 @@ from tests.serving import served
 from tests.table import Table, spec
 from tests.waiting import rows
 
+pytestmark = pytest.mark.slow
+
 RUNWAY = "runway-gen3/turbo/image-to-video"
 IMAGE = "https://example.com/a.png"
 SEEDED = "alibaba/wan2.1-t2v-turbo"

@@ -51,6 +51,7 @@ def test_with_the_distribution_known_polls_are_within_a_tenth_of_the_optimum() -
     assert result.polls <= KNOWN_BOUND * fewest_polls(result.notice, TIMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [10, 30])
 @pytest.mark.parametrize("factor", [0.1, 1 / 3, 1.0, 3.0, 10.0])
 def test_from_a_cold_start_polls_are_within_a_quarter_of_the_optimum_however_wrong_the_guess(
@@ -76,6 +77,7 @@ def test_a_guess_that_is_far_off_is_noticed_soon_after_the_first_generation_has_
     assert result.makespan <= max(1.25 * slowest, 1.0)
 
 
+@pytest.mark.slow
 def test_a_thousand_videos_that_begin_together_take_no_more_polls_than_others() -> None:
     assert cold(1.0, 1000, number=1000).score.polls <= 9
 

@@ -290,6 +290,7 @@ def test_init_writes_no_schema_over_what_has_its_name(tmp_path: Path, home: Home
     home.check_untouched()
 
 
+@pytest.mark.slow
 def test_what_batchgen_makes_is_private_and_videos_are_not(tmp_path: Path, batchgen: Command) -> None:
     write_manifest(tmp_path / "m.yaml", 1, output="out/{{ id }}.mp4")
     ended = batchgen("run", "m.yaml", "--simulate", "--log-file", "run.log")
@@ -314,6 +315,7 @@ def test_the_journals_of_a_table_and_the_lock_of_a_run_are_private(tmp_path: Pat
     assert modes == dict.fromkeys(names, 0o600)
 
 
+@pytest.mark.slow
 def test_a_linked_output_folder_is_refused_before_anything_is_paid(
     tmp_path: Path, home: Home, batchgen: Command
 ) -> None:

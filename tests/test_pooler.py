@@ -18,6 +18,8 @@ from tests.test_run_lock import END_LEASES, check_delivered, locked
 from tests.transaction_pooler import TransactionPooler
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def pooled(server: Server, place: str, size: int = 3) -> Iterator[str]:

@@ -54,6 +54,8 @@ from tests.test_database import COUNTING_PROGRAM, OPENING_PROGRAM, names, note
 from tests.view_cases import ask, everything
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("psycopg", reason="batchgen[postgres] is not installed", exc_type=ImportError)
 
 # The later states come first, so that no step claims another state's job.

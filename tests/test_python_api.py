@@ -45,6 +45,7 @@ def check_result(result: RunResult, folder: Path) -> None:
         assert isinstance(job.cost_usd, Decimal)
 
 
+@pytest.mark.slow
 def test_a_run_returns_its_result_and_tells_every_event(manifest: Path) -> None:
     told: list[Synced | Event] = []
     result = batchgen.run(manifest, on_event=told.append)
@@ -61,15 +62,18 @@ def test_a_run_returns_its_result_and_tells_every_event(manifest: Path) -> None:
     assert batchgen.run(manifest).summary.cost_usd == result.summary.cost_usd, "nothing is bought twice"
 
 
+@pytest.mark.slow
 async def test_a_run_works_where_an_event_loop_is_running(manifest: Path) -> None:
     """As in a notebook: the call blocks, and its events come from another thread."""
     check_result(batchgen.run(str(manifest)), manifest.parent)
 
 
+@pytest.mark.slow
 async def test_a_run_in_the_caller_s_loop(manifest: Path) -> None:
     check_result(await batchgen.arun(manifest), manifest.parent)
 
 
+@pytest.mark.slow
 async def test_a_cancelled_run_ends_in_good_order_and_goes_on_later(manifest: Path) -> None:
     begun = asyncio.Event()
     running = asyncio.create_task(batchgen.arun(manifest, on_event=lambda _event: begun.set()))
@@ -82,6 +86,7 @@ async def test_a_cancelled_run_ends_in_good_order_and_goes_on_later(manifest: Pa
     check_result(await batchgen.arun(manifest), manifest.parent)
 
 
+@pytest.mark.slow
 def test_an_error_in_on_event_ends_the_run_in_good_order_and_is_raised(manifest: Path) -> None:
     def fail(event: Synced | Event) -> None:
         if isinstance(event, Event):
@@ -94,6 +99,7 @@ def test_an_error_in_on_event_ends_the_run_in_good_order_and_is_raised(manifest:
     check_result(batchgen.run(manifest), manifest.parent)
 
 
+@pytest.mark.slow
 def test_options_mean_what_they_mean_on_the_command_line(manifest: Path) -> None:
     limited = batchgen.run(manifest, limit=1, in_flight=1)
     assert [job.state for job in limited.jobs] == [State.DONE, State.PENDING]
@@ -182,6 +188,7 @@ asyncio.run(cell())
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_notebook_ends_the_run_in_good_order(tmp_path: Path, simulate: Simulate) -> None:
     simulator = simulate("--speed", "1", "--instant")
     manifest = write_manifest(tmp_path / "m.yaml", 2)
@@ -204,6 +211,7 @@ def test_the_import_is_cheap_and_every_public_name_is_there() -> None:
         batchgen.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_example_of_the_readme_runs(manifests: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     monkeypatch.chdir(manifests.parent)
@@ -216,6 +224,7 @@ def test_the_example_of_the_readme_runs(manifests: Path, monkeypatch: pytest.Mon
 # --- the log ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_logs_events_by_stable_names_and_never_the_key(manifest: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     batchgen.run(manifest)
@@ -229,6 +238,7 @@ def test_a_run_logs_events_by_stable_names_and_never_the_key(manifest: Path, cap
     assert KEY not in "".join(str(vars(record)) for record in caplog.records)
 
 
+@pytest.mark.slow
 def test_v_shows_the_log_and_vv_every_request(manifest: Path, batchgen_command: Any = None) -> None:
     def run(*options: str) -> str:
         command = [sys.executable, "-m", "batchgen", "run", str(manifest), *options]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+import pytest
 
 from batchgen.simulator.faults import CHARGE_FAULTS
 from tests.batches import Bill, write_manifest
@@ -20,6 +21,8 @@ from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
 from tests.events import check_events
 from tests.waiting import rows, until
+
+pytestmark = pytest.mark.slow
 
 PRICE = Decimal("1.47")
 OPEN = ["amount_differs", "charged_twice", "late", "late", "late", "unidentified", "unknown"]

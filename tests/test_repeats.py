@@ -26,6 +26,8 @@ from tests.batches import MASTER, TEXT_MODEL, Bill, write_image, write_manifest
 from tests.serving import served
 from tests.waiting import rows, states
 
+pytestmark = pytest.mark.slow
+
 JOBS = [{"id": "one", "prompt": "A lighthouse."}, {"id": "two", "prompt": "A harbour."}]
 PRICE = Decimal("1.47")
 

@@ -34,6 +34,8 @@ from tests.conftest import NOON, Command
 from tests.review_batch import MASTER, ReviewBatch, clip_bytes, job, matrix_jobs, poster_bytes
 from tests.test_review_server import served_review
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "\"><script>alert(1)</script></script><img src=x onerror=alert(1)>\u202e\u200b\x1b[31m '`${1}"
 
 

@@ -27,6 +27,8 @@ from batchgen.review.server import Review, ReviewServer
 from tests.review_batch import ReviewBatch, job
 from tests.stores import TestStore
 
+pytestmark = pytest.mark.slow
+
 CLIP = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
 
 

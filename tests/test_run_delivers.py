@@ -66,6 +66,7 @@ def test_the_demo_brings_eight_different_playable_videos_and_a_second_run_asks_f
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ENDPOINTS)
 def test_both_seed_models_take_local_images_byte_for_byte_on_either_path(
     style: str, tmp_path: Path, simulate: Simulate, batchgen: Command
@@ -112,6 +113,7 @@ def test_both_seed_models_take_local_images_byte_for_byte_on_either_path(
     assert json.loads(pinned["input_digests"])["in/mask.png"]["sha256"] == hashlib.sha256(mask).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_create_request_carries_local_files_as_data_uris(tmp_path: Path, batchgen: Command) -> None:
     """Read from the socket itself, beside any simulator."""
     picture = write_image(tmp_path / "a.png", 64, 64)
@@ -131,6 +133,7 @@ def test_a_create_request_carries_local_files_as_data_uris(tmp_path: Path, batch
     assert json.loads(body) == {"model": MASTER, "prompt": "x", "image_url": data_uri(picture, "image/png")}
 
 
+@pytest.mark.slow
 def test_the_job_table_lies_where_it_is_told_or_beside_the_manifest(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
@@ -165,6 +168,7 @@ def test_without_a_key_nothing_is_written_and_the_message_says_what_to_set(tmp_p
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_simulate_touches_nothing_real_of_a_manifest(tmp_path: Path, batchgen: Command) -> None:
     write_manifest(tmp_path / "m.yaml", 2, service={"name": "aimlapi", "endpoint": "universal"})
     ended = batchgen("run", "m.yaml", "--simulate")
@@ -175,6 +179,7 @@ def test_simulate_touches_nothing_real_of_a_manifest(tmp_path: Path, batchgen: C
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
+@pytest.mark.slow
 def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Command) -> None:
     faults = {
         "create": {
@@ -201,6 +206,7 @@ def test_the_key_is_nowhere(tmp_path: Path, simulate: Simulate, batchgen: Comman
     assert not rows(simulator.ledger, "SELECT * FROM requests WHERE key_leaked")
 
 
+@pytest.mark.slow
 def test_a_create_that_failed_at_the_service_is_sent_again_although_its_row_in_the_log_has_an_id(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:

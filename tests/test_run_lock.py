@@ -32,6 +32,8 @@ from tests.postgres import Server
 from tests.test_database import note
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 RUN, OTHER = "0123456789ab", "ba9876543210"
 ELSEWHERE = {RUN: Owner("elsewhere", 1, True)}
 

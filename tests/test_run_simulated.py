@@ -6,9 +6,13 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.batches import MASTER, Bill, check_delivered, write_image, write_manifest
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
+
+pytestmark = pytest.mark.slow
 
 BATCHES = """
 SELECT b.name, b.service, count(*) AS jobs FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id

@@ -32,6 +32,7 @@ def write_large(folder: Path, jobs: int) -> Path:
     return write_manifest(folder / "m.yaml", [{"id": f"n{n}", "prompt": f"Noise {n}."} for n in range(jobs)], **header)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
     number: signal.Signals, code: int, tmp_path: Path, launch: Launch, batchgen: Command
@@ -62,6 +63,7 @@ def test_one_signal_finishes_what_is_on_the_wire_and_says_how_to_go_on(
     check_delivered(tmp_path, database)
 
 
+@pytest.mark.slow
 def test_a_poll_that_is_answered_byte_by_byte_does_not_hold_up_an_interrupted_run(
     tmp_path: Path, launch: Launch
 ) -> None:
@@ -97,6 +99,7 @@ def test_a_poll_that_is_answered_byte_by_byte_does_not_hold_up_an_interrupted_ru
     assert held == [{"state": "generating", "leased_by": None}]
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once_and_the_lost_answer_is_found_again(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -159,6 +162,7 @@ def test_killed_at_every_stage_in_turn_it_pays_once_and_delivers_all(
         assert at < datetime.fromisoformat(delivered[request["generation_id"]]), "fetched again after it was whole"
 
 
+@pytest.mark.slow
 def test_a_file_that_was_half_there_when_killed_continues_by_range(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_file_that_was_half_there_when_killed_continues_by_range(
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
+@pytest.mark.slow
 def test_a_signal_during_a_download_keeps_what_has_come(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -197,6 +202,7 @@ def test_a_signal_during_a_download_keeps_what_has_come(
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_the_work(tmp_path: Path, simulate: Simulate, launch: Launch) -> None:
     simulator = simulate("--speed", "1000", "--instant")
     database = tmp_path / "batchgen.db"
@@ -210,6 +216,7 @@ def test_two_runs_at_once_share_the_work(tmp_path: Path, simulate: Simulate, lau
     check_delivered(tmp_path, database)
 
 
+@pytest.mark.slow
 def test_when_one_of_two_runs_is_killed_the_other_takes_over_at_once(
     tmp_path: Path, simulate: Simulate, launch: Launch
 ) -> None:

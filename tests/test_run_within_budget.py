@@ -20,6 +20,8 @@ from tests.events import check_events
 from tests.serving import served
 from tests.waiting import rows, states, until
 
+pytestmark = pytest.mark.slow
+
 PRICE = Decimal("1.47")  # of a clip of 5 s of the text model, at the simulator
 UNLISTED = "alibaba/wan2.1-t2v-plus"  # its price is "variable"
 FAST: dict[str, Any] = {"submits_per_minute": 60_000, "in_flight": 100}

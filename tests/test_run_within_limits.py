@@ -15,6 +15,8 @@ from tests.conftest import Command, Launch, Simulate, Simulator
 from tests.serving import served
 from tests.waiting import rows, states, until
 
+pytestmark = pytest.mark.slow
+
 COUNTED = """
 SELECT count(*) AS attempts FROM attempts WHERE outcome NOT IN ('throttled', 'not_sent', 'blocked') GROUP BY job_id"""
 """Of every job, the attempts that could have been accepted."""

@@ -48,6 +48,7 @@ def set_values(table: Table, **values: object) -> None:
     table.change(steering.change, table.batch_id, "aimlapi", changes, table.now, ANNA)
 
 
+@pytest.mark.slow
 def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_nothing(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -56,6 +57,7 @@ def test_two_runs_heed_what_is_set_and_a_run_that_is_killed_while_paused_loses_n
     assert bill.duplicates == 0
 
 
+@pytest.mark.slow
 def test_two_runs_on_a_server_heed_what_is_set_likewise(
     tmp_path: Path, place: str, postgres: Server, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_batch_that_was_never_run_cannot_be_steered(name: str, tmp_path: Path,
     assert "there is no job table yet" in ended.stderr
 
 
+@pytest.mark.slow
 def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before_it_is_sent(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -239,6 +242,7 @@ def test_what_is_enrolled_while_a_run_is_at_work_is_compared_with_the_log_before
     assert (ended.returncode, len(Bill(service.ledger).accepted)) == (0, 2), ended.stderr
 
 
+@pytest.mark.slow
 def test_a_job_that_is_enrolled_while_the_last_clips_are_measured_is_delivered(
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +275,7 @@ def test_a_cap_below_what_is_spent_or_reserved_is_remarked_on(table: Table, batc
     assert remark not in batchgen("set", "spring.yaml", f"max_cost={spent * 2}").stderr
 
 
+@pytest.mark.slow
 def test_a_simulation_is_steered_only_where_it_is_meant_and_commands_to_type_keep_it(
     tmp_path: Path, simulate: Simulate, batchgen: Command
 ) -> None:
@@ -374,6 +379,7 @@ class PoorService(ScriptedService):
 OUT_OF_CREDITS = Blocked(Trouble.CREDITS, "insufficient balance", 403)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("balances", "submits"),
     [
@@ -430,6 +436,7 @@ def test_the_balance_must_be_enough_for_the_next_job_and_is_asked_for_at_growing
     assert wait.refusals == 0
 
 
+@pytest.mark.slow
 def test_cancel_and_retry_are_heeded_by_a_run_at_work(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command
 ) -> None:
@@ -453,6 +460,7 @@ def test_cancel_and_retry_are_heeded_by_a_run_at_work(
     assert len(Bill(simulator.ledger).accepted) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 @pytest.mark.parametrize("terms", [Cancelling.FREE, Cancelling.CHARGED])
 def test_cancel_ends_the_generation_at_a_service_that_can(

@@ -23,6 +23,8 @@ from tests.stores import TestStore
 from tests.waiting import JOBS, rows, until
 from tests.wire import answer
 
+pytestmark = pytest.mark.slow
+
 SECRET = "a-secret-that-is-seen-nowhere"
 
 

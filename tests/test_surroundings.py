@@ -158,6 +158,7 @@ def run_in_shell(folder: Path, command: str, environment: dict[str, str]) -> sub
     )
 
 
+@pytest.mark.slow
 @needs_full
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", ">/dev/full 2>/dev/full"], ids=["all closed", "both full"])
 def test_a_run_goes_on_without_its_streams(streams: str, tmp_path: Path, simulate: Simulate) -> None:
@@ -167,6 +168,7 @@ def test_a_run_goes_on_without_its_streams(streams: str, tmp_path: Path, simulat
     check_delivered(tmp_path, tmp_path / "batchgen.db")
 
 
+@pytest.mark.slow
 @needs_full
 def test_a_command_whose_result_cannot_be_written_ends_with_a_sentence(tmp_path: Path) -> None:
     ended = run_in_shell(tmp_path, "batchgen schema >/dev/full", {})
@@ -247,6 +249,7 @@ def test_after_the_clock_was_set_back_the_whole_log_is_compared_again(table: Tab
 # --- a locked table ---
 
 
+@pytest.mark.slow
 def test_a_run_waits_while_another_program_holds_the_table_and_sends_nothing(
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -265,6 +268,7 @@ def test_a_run_waits_while_another_program_holds_the_table_and_sends_nothing(
     assert (len(bill.accepted), bill.duplicates) == (3, 0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_that_waits_for_a_locked_table(
     tmp_path: Path, simulate: Simulate, launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +284,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_a_locked_table(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_command_on_a_locked_table_reads_or_ends_with_a_sentence(
     tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

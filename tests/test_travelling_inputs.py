@@ -66,6 +66,7 @@ async def test_an_image_of_a_job_without_a_store_is_not_looked_for(table: Table,
     assert service.submitted == []
 
 
+@pytest.mark.slow
 def test_a_run_stores_each_image_once_before_it_sends_a_job(
     tmp_path: Path, folder_store: TestStore, batchgen: Command, simulate: Simulate
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_run_stores_each_image_once_before_it_sends_a_job(
     assert set(folder_store.objects) == {stored, *(f"{folder_store.url}/clip-{n}.mp4" for n in range(3))}
 
 
+@pytest.mark.slow
 def test_a_worker_sends_a_job_whose_image_is_only_in_the_store(
     tmp_path: Path, folder_store: TestStore, batchgen: Command, simulate: Simulate
 ) -> None:

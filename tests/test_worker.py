@@ -23,6 +23,8 @@ from tests.postgres import Server
 from tests.steering import work_without_a_manifest
 from tests.waiting import rows, states, until
 
+pytestmark = pytest.mark.slow
+
 
 def test_workers_share_a_batch_and_leave_the_job_whose_image_is_not_there(
     tmp_path: Path, simulate: Simulate, launch: Launch, batchgen: Command

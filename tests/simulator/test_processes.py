@@ -48,6 +48,7 @@ def process(*arguments: str) -> Iterator[tuple[Fork, str, str]]:
             running.terminate()
 
 
+@pytest.mark.slow
 async def test_a_killed_service_still_has_its_generations(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with process("--ledger", str(path)) as (running, base_url, _):
@@ -81,6 +82,7 @@ async def test_a_create_without_an_answer_is_in_the_ledger_of_a_killed_service(t
     reopened.close()
 
 
+@pytest.mark.slow
 async def test_two_processes_share_one_ledger(tmp_path: Path) -> None:
     path = str(tmp_path / "ledger.db")
     with process("--ledger", path) as (_, one, control), process("--ledger", path) as (_, two, _):
