@@ -16,7 +16,7 @@ from batchgen.cli import options
 from batchgen.cli.batches import open_batch
 from batchgen.errors import StorageError, UsageError
 from batchgen.files.input_file import InputFault, read_input
-from batchgen.files.new_file import write_new
+from batchgen.files.staged_file import write_new
 from batchgen.jobs import Verdict
 from batchgen.jobtable.batches import table_location
 from batchgen.jobtable.database import Database

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def make_lock_file(directory: Directory, name: str) -> int:
             except FileExistsError:  # another run is removing the last one
                 continue
             with closed_on_error(descriptor):
-                if try_lock(descriptor) and has_name(directory, name, descriptor):
+                if try_lock(descriptor) and directory.has(name, descriptor):
                     return descriptor
             os.close(descriptor)
         reason = "something else has its name"
@@ -89,12 +89,6 @@ def make_lock_file(directory: Directory, name: str) -> int:
         f"{directory.path / name}: the lock of this run cannot be made ({reason}). Choose another --db, in a folder"
         " that can be written, on a disk whose file system has locks"
     )
-
-
-def has_name(directory: Directory, name: str, descriptor: int) -> bool:
-    """Whether an open file is still the one that has this name."""
-    status = directory.stat(name)
-    return status is not None and os.path.samestat(status, os.fstat(descriptor))
 
 
 @contextmanager
@@ -107,21 +101,11 @@ def closed_on_error(descriptor: int) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def opened(directory: Directory, name: str, flags: int) -> Iterator[int]:
-    """A file of ours, until the block ends. Raises `UnsafePath`, `OSError`."""
-    descriptor = directory.open(name, flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def leave_trace(directory: Directory, name: str) -> None:
     """Make sure that the next run sees that one was at work here."""
     if directory.stat(name) is None:
-        with opened(directory, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as descriptor:
-            os.write(descriptor, RECORDED)
+        with os.fdopen(directory.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+            file.write(RECORDED)
 
 
 def remove_locked(directory: Directory, name: str | None, descriptor: int) -> None:
@@ -180,28 +164,27 @@ def remove_leftover_locks(database: Path | None) -> None:
 
 def lock_files(database: Path) -> tuple[set[str], set[str]]:
     """The runs whose lock files lie beside the database: those that are alive, and the others. Removes nothing."""
-    alive, others = set(), set()
-    with open_directory(database.parent) as directory:
-        for run_id in runs_with_files(directory, database):
-            name = lock_name(database, run_id)
-            with suppress(OSError, UnsafePath), opened(directory, name, os.O_RDWR) as descriptor:
-                if try_lock(descriptor):
-                    others.add(run_id)
-                else:
-                    alive.add(run_id)
-    return alive, others
+    is_dead = judge_lock_files(database, os.O_RDWR, try_lock)
+    return {run_id for run_id in is_dead if not is_dead[run_id]}, {run_id for run_id in is_dead if is_dead[run_id]}
 
 
 def recorded_runs(database: Path) -> list[str]:
     """The runs, dead or alive, that are in the job table of this name, by their lock files."""
-    recorded = []
+    is_recorded = judge_lock_files(
+        database, os.O_RDONLY, lambda descriptor: os.read(descriptor, len(RECORDED)) == RECORDED
+    )
+    return [run_id for run_id in is_recorded if is_recorded[run_id]]
+
+
+def judge_lock_files(database: Path, flags: int, judge: Callable[[int], bool]) -> dict[str, bool]:
+    """What `judge` says of the open lock file of each run; those that cannot be opened or judged are left out."""
+    judgements = {}
     with open_directory(database.parent) as directory:
         for run_id in runs_with_files(directory, database):
             name = lock_name(database, run_id)
-            with suppress(OSError, UnsafePath), opened(directory, name, os.O_RDONLY) as descriptor:
-                if os.read(descriptor, len(RECORDED)) == RECORDED:
-                    recorded.append(run_id)
-    return recorded
+            with suppress(OSError, UnsafePath), os.fdopen(directory.open(name, flags), "rb") as file:
+                judgements[run_id] = judge(file.fileno())
+    return judgements
 
 
 def runs_with_files(directory: Directory, database: Path) -> list[str]:

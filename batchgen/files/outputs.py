@@ -20,7 +20,7 @@ from batchgen.files import object_store
 from batchgen.files.disk_space import check_space, is_scarce, shortage
 from batchgen.files.output_paths import path_fault, tidy
 from batchgen.files.output_urls import is_url
-from batchgen.files.safe_open import Directory, UnsafePath, open_directory
+from batchgen.files.safe_open import Directory, UnsafePath, open_below, open_directory, user_mode
 
 T = TypeVar("T")
 
@@ -32,19 +32,12 @@ class OutputFolder:
         self.root = root
         self.disk = root
         """A folder that exists, on the same disk."""
-        umask = os.umask(0o077)  # it can be read only by setting it
-        os.umask(umask)
-        self.video_mode = 0o666 & ~umask
-        """The permissions that a new file of this user gets."""
+        self.video_mode = user_mode()
 
     def open_parent(self, output: str, *, create: bool = False) -> Directory:
         """The folder of an output, opened part by part. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
         self.judge_path(output)
-        directory = open_directory(self.root)
-        for name in output.split("/")[:-1]:
-            with directory:
-                directory = directory.open_folder(name, create=create)
-        return directory
+        return open_below(self.root, output.split("/")[:-1], create=create)
 
     def judge_path(self, output: str) -> None:
         """Raise `UnsafePath` where a path leads out of the folder, or is none."""

@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from batchgen.files.disk_space import FILE_BYTES_MAX, check_space
 from batchgen.files.lock import try_lock
 from batchgen.files.outputs import OutputFolder, holds, name_of, paths_for
-from batchgen.files.safe_open import Directory, UnsafePath
+from batchgen.files.safe_open import Directory, UnsafePath, set_mode
 
 MARK_CHARS = 12  # of an attempt's id, in the name of its `.part`: 48 bits, so that no two attempts share one
 
@@ -149,9 +149,8 @@ class Part:
         `target` is another one in the same folder. A file there with the same bytes is this one, and stays. The name is
         durable once its folder is synced.
         """
-        if hasattr(os, "fchmod"):
-            with self._guard, suppress(PermissionError):  # FAT has no permissions
-                os.fchmod(self._open(create=False), self.outputs.video_mode)
+        with self._guard:
+            set_mode(self._open(create=False), self.outputs.video_mode)
         self.sync()
         with self.outputs.open_parent(self.target) as directory:
             target = target or self.target
@@ -223,8 +222,7 @@ def is_own(directory: Directory, name: str, descriptor: int) -> bool:
     with suppress(OSError):  # Some file systems have no locks. The lease of the job keeps other runs out.
         if not try_lock(descriptor):
             return False
-    status = directory.stat(name)
-    return status is not None and os.path.samestat(status, os.fstat(descriptor))
+    return directory.has(name, descriptor)
 
 
 def mark_of(attempt: str) -> str:

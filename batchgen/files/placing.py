@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
 from batchgen.files.output_urls import split_url
 from batchgen.files.outputs import OutputFolder, name_of, paths_for
 from batchgen.files.part import FolderSync, Part
-from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, open_directory
+from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, open_below
 from batchgen.files.store_errors import StoreError
 
-OnDisk = Callable[..., Awaitable[object]]
+OnDisk = Callable[..., Awaitable[Any]]
 SCRATCH_VARIABLE = "BATCHGEN_SCRATCH"
 FOLDERS = (".batchgen", "parts")
 
@@ -44,22 +45,19 @@ class FolderPlacing:
     def __init__(self, root: Path, on_disk: OnDisk) -> None:
         self.parts = OutputFolder(root)
         self.on_disk = on_disk
-        self.folders = FolderSync(self.sync_folder)
-
-    async def sync_folder(self, output: str) -> None:
-        await self.on_disk(self.parts.sync, output)
+        self.folders = FolderSync(partial(on_disk, self.parts.sync))
 
     def part(self, output: str, attempt: str, recorded_etag: str | None) -> Part:
         return Part(self.parts, output, attempt, recorded_etag)
 
     async def place(self, part: Part, output: str) -> str:
-        path = str(await self.on_disk(part.place, output))
+        path: str = await self.on_disk(part.place, output)
         await self.folders.sync(path)
         return path
 
     async def find(self, part: Part, output: str, size: int, sha256: str) -> str | None:  # noqa: ARG002
-        path = await self.on_disk(part.find_placed, size, sha256)  # its target is the output
-        return path if isinstance(path, str) else None
+        path: str | None = await self.on_disk(part.find_placed, size, sha256)  # its target is the output
+        return path
 
 
 class StorePlacing:
@@ -111,11 +109,7 @@ class ScratchFolder(OutputFolder):
     def open_parent(self, output: str, *, create: bool = False) -> Directory:
         """The scratch folder itself, made where it is missing: every output of it is a bare name."""
         self.judge_path(output)
-        directory = open_directory(self.disk)
-        for name in () if self.own else FOLDERS:
-            with directory:
-                directory = directory.open_folder(name, create=create, mode=PRIVATE_FOLDER)
-        return directory
+        return open_below(self.disk, () if self.own else FOLDERS, create=create, mode=PRIVATE_FOLDER)
 
 
 def scratch_variable() -> Path | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, UnsafePath, open_directory
+from batchgen.files.safe_open import PRIVATE_FOLDER, Directory, UnsafePath, open_below
 
 FOLDERS = (".batchgen", "posters")
 POSTER_BYTES_MAX = 200_000  # a poster of 320 pixels has some 12 kB; a larger file there is not one of ours
@@ -36,11 +36,7 @@ class Posters:
 
     def open_folder(self, sha256: str, *, create: bool = False) -> Directory:
         """The folder of a clip's poster, by the first digits: no folder gets a hundred thousand files."""
-        directory = open_directory(self.root)
-        for name in (*FOLDERS, sha256[:2]):
-            with directory:
-                directory = directory.open_folder(name, create=create, mode=PRIVATE_FOLDER)
-        return directory
+        return open_below(self.root, (*FOLDERS, sha256[:2]), create=create, mode=PRIVATE_FOLDER)
 
 
 def name_of(sha256: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from batchgen.errors import StorageError
-from batchgen.files.outputs import OutputFolder
-from batchgen.files.safe_open import Directory, unsafe
+from batchgen.files.safe_open import Directory, set_mode, unsafe, user_mode
 
 HEAD_BYTES = 4_000  # of a file, in which a file of ours has its mark
 
@@ -30,8 +29,7 @@ def report_file(path: Path, mark: str) -> Iterator[IO[str]]:
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="") as file:
                 yield file
                 file.flush()
-                with suppress(AttributeError, PermissionError):  # Windows and FAT have no permissions to give
-                    os.fchmod(descriptor, OutputFolder(path.parent).video_mode)
+                set_mode(descriptor, user_mode())
                 os.fsync(descriptor)
             judge(path, mark)  # what another program has put there meanwhile stays
             os.replace(directory.locate(part), directory.locate(path.name))  # noqa: PTH105  as everything here

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,11 @@ class Directory:
             return os.stat(self.locate(name), dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def has(self, name: str, descriptor: int) -> bool:
+        """Whether an open file is still the one that has this name."""
+        status = self.stat(name)
+        return status is not None and os.path.samestat(status, os.fstat(descriptor))
 
     def open(self, name: str, flags: int) -> int:
         """Open a regular file, for writing one of ours, and return its descriptor. A new one is private.
@@ -161,8 +167,7 @@ class Directory:
         try:
             with os.fdopen(self.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(content)
-                with suppress(AttributeError, PermissionError):  # Windows and FAT have no permissions to give
-                    os.fchmod(file.fileno(), mode)
+                set_mode(file.fileno(), mode)
             handle = self.descriptor
             os.replace(self.locate(part), self.locate(name), src_dir_fd=handle, dst_dir_fd=handle)
         finally:
@@ -206,6 +211,28 @@ class Directory:
 def open_directory(path: Path) -> Directory:
     """A folder that a person has named: it may be reached through links. Raises `OSError`."""
     return Directory(path, os.open(path, FOLDER_FLAGS) if HAS_HANDLES else None)
+
+
+def open_below(root: Path, names: Iterable[str], *, create: bool = False, mode: int = 0o777) -> Directory:
+    """A folder below `root`, opened part by part. Raises `UnsafePath`, `FileNotFoundError`, `OSError`."""
+    directory = open_directory(root)
+    for name in names:
+        with directory:
+            directory = directory.open_folder(name, create=create, mode=mode)
+    return directory
+
+
+def user_mode() -> int:
+    """The permissions that a new file of this user gets."""
+    umask = os.umask(0o077)  # it can be read only by setting it
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Give an open file its permissions, where the system has them: Windows and FAT have none."""
+    with suppress(AttributeError, PermissionError):
+        os.fchmod(descriptor, mode)
 
 
 def is_a(status: os.stat_result, path: Path) -> str:

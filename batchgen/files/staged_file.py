@@ -5,17 +5,18 @@ What a killed command leaves is one hidden file, `.NAME.part`, which the next ca
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
 
 from batchgen.errors import StorageError
-from batchgen.files.outputs import OutputFolder, holds
+from batchgen.files.outputs import holds
 from batchgen.files.part import is_own
-from batchgen.files.safe_open import Directory
+from batchgen.files.safe_open import Directory, open_directory, set_mode, user_mode
 
 
 class NameTaken(Exception):
@@ -35,8 +36,7 @@ class StagedFile:
         Raises `NameTaken` where another file has it, `OSError`.
         """
         self.file.flush()
-        with suppress(AttributeError, PermissionError):  # Windows and FAT have no permissions to give
-            os.fchmod(self.file.fileno(), OutputFolder(self.folder.path).video_mode)
+        set_mode(self.file.fileno(), user_mode())
         os.fsync(self.file.fileno())
         try:
             self.folder.move(self.temporary, self.name)
@@ -72,3 +72,18 @@ def stage(folder: Directory, name: str) -> Iterator[StagedFile]:
             yield StagedFile(folder, name, temporary, file)
         finally:
             folder.unlink(temporary)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file of the user's. Raises `FileExistsError` where the name is taken, `UnsafePath`, `OSError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a file stands where a folder should be
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), error.filename) from None
+    try:
+        with open_directory(path.parent) as folder, stage(folder, path.name) as staged:
+            staged.file.write(content)
+            if not staged.place():
+                raise NameTaken(path.name)
+    except NameTaken:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from batchgen.files.outputs import OutputFolder
 from batchgen.files.report_file import report_file
-from batchgen.files.safe_open import open_directory
+from batchgen.files.safe_open import open_below, user_mode
 from batchgen.review.page import GENERATOR, PageData, policy, render
 
 MEDIA = "'self' file:"
@@ -67,8 +66,8 @@ def address_of(folder: Path, base: Path) -> str:
 
 def write_posters(place: Path, posters: Mapping[str, bytes]) -> None:
     """Write the posters that are not there whole. Raises `OSError`, `UnsafePath` for a link in place of the folder."""
-    mode = OutputFolder(place.parent).video_mode
-    with open_directory(place.parent) as parent, parent.open_folder(place.name, create=True) as folder:
+    mode = user_mode()
+    with open_below(place.parent, (place.name,), create=True) as folder:
         for short, poster in posters.items():
             name = f"{short}.webp"
             status = folder.stat(name)
