@@ -41,7 +41,7 @@ async def test_an_image_that_this_machine_lacks_comes_from_the_store(
     folder_store.write(enrol(table, folder_store), PORTRAIT)
     service = ScriptedService()
     await turn(Scheduler(context_of(table, service), 8))
-    sent = json.loads(service.submitted[0].body(lambda file: file.data_uri))["image_url"]
+    sent = json.loads(service.submitted[0].body())["image_url"]
     assert sent == "data:image/png;base64," + base64.b64encode(PORTRAIT).decode()
     assert json.loads(table.attempt().input_digests)["images/mona.png"]["sha256"] == DIGEST
     assert table.attempt().fingerprint == table.row().fingerprint

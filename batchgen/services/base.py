@@ -14,21 +14,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from batchgen.catalogue import pointers
 from batchgen.jobs import ChargeSource
 from batchgen.services.account import Variables, origin_of
 from batchgen.services.outcomes import (
-    Blocked,
     CancelOutcome,
     FetchOutcome,
     FindOutcome,
-    NotSent,
-    Rejected,
+    NoAnswer,
+    PrepareOutcome,
     SubmitOutcome,
-    Throttled,
-    Unavailable,
     Unsupported,
 )
 
@@ -191,7 +189,7 @@ class Submission:
     handle: Mapping[str, Any] = field(default_factory=dict)
     """What `Service.prepare` returned."""
 
-    def body(self, encode: Callable[[LocalFile], str]) -> bytes:
+    def body(self, encode: Callable[[LocalFile], str] = attrgetter("data_uri")) -> bytes:
         """The parameters as JSON, with each local file in its place as `encode` writes it."""
         if not self.files:
             return self.request.encode()
@@ -225,7 +223,7 @@ class Service(ABC):
         """How far the service's clock is ahead of this machine's, by its last answer; zero where it does not say."""
         return timedelta(0)
 
-    async def prepare(self, _submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+    async def prepare(self, _submission: Submission) -> Mapping[str, Any] | PrepareOutcome:
         """Free work before the paid request, such as uploads. What it returns is stored with the attempt beforehand."""
         return {}
 
@@ -237,16 +235,14 @@ class Service(ABC):
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
         """Ask how one generation is doing. Free."""
 
-    async def find(self, _attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
+    async def find(self, _attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | NoAnswer:
         """Search the service's memory for lost create requests, sent at about the same time.
 
         Returns what it says of each by client request id; one that is missing could not be searched for to the end.
         """
         return {}
 
-    async def history(
-        self, _since: datetime, _until: datetime | None = None
-    ) -> History | Unavailable | Throttled | None:
+    async def history(self, _since: datetime, _until: datetime | None = None) -> History | NoAnswer | None:
         """The account's generations between two moments, without `_until` up to now; the newest, where there are many.
 
         None where the service does not keep client request ids.
@@ -259,7 +255,7 @@ class Service(ABC):
 
     async def transactions(
         self, _start: datetime, _end: datetime, _cursor: str | None = None
-    ) -> TransactionPage | Unavailable | Throttled | None:
+    ) -> TransactionPage | NoAnswer | None:
         """A page of all that moved the account's money between two moments: the first, or that of a cursor.
 
         None where the service lists no transactions. `services/statement.py` reads all pages.

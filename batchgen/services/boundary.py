@@ -15,6 +15,7 @@ from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from types import UnionType
 from typing import Any, ParamSpec, TypeVar
 
 from batchgen.jobs import ErrorClass
@@ -46,28 +47,19 @@ from batchgen.services.bounds import (
 )
 from batchgen.services.outcomes import (
     PAUSE_MAX,
-    Absent,
-    Accepted,
     Adopted,
     Ambiguous,
-    Blocked,
-    Cancelled,
     CancelOutcome,
-    Failed,
     FetchOutcome,
     FindOutcome,
-    Finished,
     Limit,
+    NoAnswer,
     NotSent,
-    Rejected,
+    PrepareOutcome,
     SubmitOutcome,
-    Throttled,
-    TooLate,
     Trouble,
     Unavailable,
     Unknown,
-    Unsupported,
-    Working,
 )
 from batchgen.services.text import MESSAGE_CHARS, one_line, without_key
 
@@ -81,12 +73,6 @@ HANDLE_CHARS = 20_000  # of its JSON: several addresses fit
 FILES_MAX = 100  # of one generation
 MODELS_MAX = 20_000  # of a price list; today's has some 700
 GENERATION_SECONDS = 0.001, 30 * 86_400.0  # no generation takes less, or longer
-
-SUBMIT_OUTCOMES = (Accepted, Rejected, NotSent, Unknown, Throttled, Blocked)
-PREPARE_OUTCOMES = (Rejected, NotSent, Throttled, Blocked)
-FETCH_OUTCOMES = (Working, Finished, Failed, Unavailable, Throttled)
-FINDINGS = (Adopted, Absent, Ambiguous)
-CANCEL_OUTCOMES = (Cancelled, TooLate, Unsupported, Unavailable, Throttled)
 
 
 class BoundedService(Service):
@@ -106,46 +92,46 @@ class BoundedService(Service):
     async def close(self) -> None:
         await self._service.close()
 
-    async def prepare(self, submission: Submission) -> Mapping[str, Any] | Rejected | NotSent | Throttled | Blocked:
+    async def prepare(self, submission: Submission) -> Mapping[str, Any] | PrepareOutcome:
         def bound(outcome: Any) -> Any:
-            return self._handle(outcome) if isinstance(outcome, Mapping) else self._outcome(PREPARE_OUTCOMES, outcome)
+            return self._handle(outcome) if isinstance(outcome, Mapping) else self._outcome(PrepareOutcome, outcome)
 
         return await self._call(self._service.prepare, bound, NotSent, submission)
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        return await self._call(self._service.submit, partial(self._outcome, SUBMIT_OUTCOMES), Unknown, submission)
+        return await self._call(self._service.submit, partial(self._outcome, SubmitOutcome), Unknown, submission)
 
     async def fetch(self, handle: Mapping[str, Any]) -> FetchOutcome:
-        return await self._call(self._service.fetch, partial(self._outcome, FETCH_OUTCOMES), Unavailable, handle)
+        return await self._call(self._service.fetch, partial(self._outcome, FetchOutcome), Unavailable, handle)
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | NoAnswer:
         intent_at = {attempt.client_request_id: attempt.intent_at for attempt in attempts}
 
         def bound(answer: Any) -> Any:
             if not isinstance(answer, Mapping):
-                return self._outcome((Unavailable, Throttled), answer)
+                return self._outcome(NoAnswer, answer)
             return {id_: self._finding(answer[id_], intent_at[id_]) for id_ in answer.keys() & intent_at.keys()}
 
         return await self._call(self._service.find, bound, Unavailable, attempts)
 
-    async def history(self, since: datetime, until: datetime | None = None) -> History | Unavailable | Throttled | None:
+    async def history(self, since: datetime, until: datetime | None = None) -> History | NoAnswer | None:
         def bound(answer: Any) -> Any:
             if not isinstance(answer, History):
-                return None if answer is None else self._outcome((Unavailable, Throttled), answer)
+                return None if answer is None else self._outcome(NoAnswer, answer)
             past = [generation for generation in map(self._past, answer.generations) if generation]
             return History(past, moment(answer.since))
 
         return await self._call(self._service.history, bound, Unavailable, since, until)
 
     async def cancel(self, handle: Mapping[str, Any]) -> CancelOutcome:
-        return await self._call(self._service.cancel, partial(self._outcome, CANCEL_OUTCOMES), Unavailable, handle)
+        return await self._call(self._service.cancel, partial(self._outcome, CancelOutcome), Unavailable, handle)
 
     async def transactions(
         self, start: datetime, end: datetime, cursor: str | None = None
-    ) -> TransactionPage | Unavailable | Throttled | None:
+    ) -> TransactionPage | NoAnswer | None:
         def bound(page: Any) -> Any:
             if not isinstance(page, TransactionPage):
-                return None if page is None else self._outcome((Unavailable, Throttled), page)
+                return None if page is None else self._outcome(NoAnswer, page)
             if page.cursor is not None and not self._is_plain(page.cursor, ADDRESS_CHARS):
                 raise OutOfBounds("the cursor of the next page is too long or not printable")
             rows = [row for row in map(self._transaction, page.rows) if row]
@@ -183,7 +169,7 @@ class BoundedService(Service):
         LOG.warning(f"{function.__name__}.unusable", extra={"reason": reason})
         return failure(reason)
 
-    def _outcome(self, types: tuple[type, ...], outcome: Any) -> Any:
+    def _outcome(self, types: UnionType, outcome: Any) -> Any:
         """The outcome with its values bounded. Raises `OutOfBounds`."""
         if not is_dataclass(outcome) or isinstance(outcome, type) or not isinstance(outcome, types):
             raise OutOfBounds(f"it is a {type(outcome).__name__}")
@@ -211,7 +197,7 @@ class BoundedService(Service):
     def _finding(self, finding: FindOutcome, intent_at: datetime) -> FindOutcome:
         """A finding; `Ambiguous`, which leaves it to a person, where its generation has no usable id."""
         try:
-            bounded: FindOutcome = self._outcome(FINDINGS, finding)
+            bounded: FindOutcome = self._outcome(FindOutcome, finding)
         except OutOfBounds as error:
             return Ambiguous(self._text(f"the service has it, but {error}"))
         if isinstance(bounded, Adopted) and not is_near(bounded.accepted_at, intent_at):

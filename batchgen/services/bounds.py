@@ -13,9 +13,7 @@ from batchgen.services.base import Features
 from batchgen.services.outcomes import PAUSE_MAX
 from batchgen.services.text import BLOT, one_line
 
-CHARGE_STEP = Decimal(
-    "0.000000001"
-)  # the smallest amount that is told apart; services count in credits of 0.0000005 USD
+CHARGE_STEP = Decimal("1e-9")  # the smallest amount that is told apart; services count in credits of 0.0000005 USD
 PRICING_CHARS = 200_000  # of the JSON of one model's prices
 PRICING_DEPTH = 12  # the documented shapes nest 4 deep
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)

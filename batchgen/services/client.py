@@ -39,9 +39,8 @@ class ApiClient:
         # A large body on a slow line is no reason to give up a create.
         seconds = http.SUBMIT_SECONDS + len(body) / http.UPLOAD_BYTES_PER_SECOND
         try:
-            return await self._exchange(
-                self._creates, "POST", path, {"Content-Type": "application/json", **(headers or {})}, body, seconds
-            )
+            headers = {"Content-Type": "application/json", **(headers or {})}
+            return await self._exchange(self._creates, "POST", path, headers, seconds, body)
         except http.BAD_ADDRESS as error:
             reason = http.describe(error, self._api_key)
             return Blocked(Trouble.ADDRESS, f"{self.base_url} is not a valid address: {reason}")
@@ -67,7 +66,7 @@ class ApiClient:
         seconds = http.QUESTION_SECONDS if seconds is None else seconds
         path = f"{path}?{urlencode(params, doseq=True)}" if params else path
         try:
-            return await self._exchange(self._questions, method, path, headers, None, seconds, with_key=with_key)
+            return await self._exchange(self._questions, method, path, headers, seconds, with_key=with_key)
         except http.BAD_ADDRESS as error:
             return Unavailable(http.describe(error, self._api_key), Trouble.ADDRESS)
         except http.FAILURES as error:
@@ -84,8 +83,8 @@ class ApiClient:
         method: str,
         path: str,
         headers: Mapping[str, str] | None,
-        body: bytes | None,
         seconds: float,
+        body: bytes | None = None,
         *,
         with_key: bool = True,
     ) -> http.Answer:

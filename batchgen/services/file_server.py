@@ -26,8 +26,10 @@ SIZE_DIGITS_MAX = 18  # of a size in a header: an exabyte; longer numbers are no
 
 
 def client(at_once: int) -> http.Client:
-    """A client for at most `at_once` files at a time. Raises `UsageError`, see `http.py`."""
-    return http.file_client(at_once, PIECE_SECONDS)
+    """For at most `at_once` files at a time, byte for byte as they are stored. Raises `UsageError`, see `http.py`."""
+    client = http.new_client(at_once, kept=at_once, seconds=PIECE_SECONDS)
+    client.headers.update({"Accept": "*/*", "Accept-Encoding": "identity"})
+    return client
 
 
 class FileProgress(http.Progress):

@@ -173,22 +173,15 @@ def destination_of(url: str) -> tuple[str, str, int | None]:
 
 def paid_request_client() -> Client:
     """For requests that cost money: each has a new connection, since a kept one may be half dead."""
-    return _client(AT_ONCE, kept=0)
+    return new_client(AT_ONCE, kept=0)
 
 
 def api_client() -> Client:
     """For questions to the API, on kept connections. Follows no redirect: one would take the key to another host."""
-    return _client(AT_ONCE, kept=KEPT_CONNECTIONS)
+    return new_client(AT_ONCE, kept=KEPT_CONNECTIONS)
 
 
-def file_client(at_once: int, seconds: float) -> Client:
-    """For at most `at_once` files at a time, byte for byte as they are stored. Knows no key. See `file_server.py`."""
-    client = _client(at_once, kept=at_once, seconds=seconds)
-    client.headers.update({"Accept": "*/*", "Accept-Encoding": "identity"})
-    return client
-
-
-def _client(connections: int, *, kept: int, seconds: float | None = None) -> Client:
+def new_client(connections: int, *, kept: int, seconds: float | None = None) -> Client:
     """A client that waits at most `seconds` for each piece of an answer.
 
     Raises `UsageError` where the environment names a proxy or certificates that cannot be used.

@@ -24,11 +24,10 @@ async def fetch_schemas(documents: Mapping[str, str], base_url: str) -> dict[str
     `base_url` is of the service that named the addresses. Documents may lie on another host, so no key is sent.
     """
     some = list(documents.items())[:DOCUMENTS_MAX]
-    turns = asyncio.Semaphore(AT_ONCE)
     async with file_server.client(AT_ONCE) as client:
 
         async def fetch(model: str, url: str) -> Schemas | None:
-            async with turns:
+            async with client.free_connections:
                 try:
                     async with (
                         asyncio.timeout(DOCUMENT_SECONDS),

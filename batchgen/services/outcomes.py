@@ -93,6 +93,8 @@ class Blocked:
     http_status: int | None = None
 
 
+PrepareOutcome = Rejected | NotSent | Throttled | Blocked
+"""Why a create call is not made."""
 SubmitOutcome = Accepted | Rejected | NotSent | Unknown | Throttled | Blocked
 """What became of a create call."""
 
@@ -151,7 +153,8 @@ class Unavailable:
         return self.http_status in (400, 404, 410, 422)
 
 
-FetchOutcome = Working | Finished | Failed | Unavailable | Throttled
+NoAnswer = Unavailable | Throttled
+FetchOutcome = Working | Finished | Failed | NoAnswer
 """What a fetch call says about a generation."""
 
 
@@ -201,4 +204,4 @@ class Unsupported:
     """The service cannot cancel."""
 
 
-CancelOutcome = Cancelled | TooLate | Unsupported | Unavailable | Throttled
+CancelOutcome = Cancelled | TooLate | Unsupported | NoAnswer

@@ -68,7 +68,7 @@ class Queueworks(Service):
         self.account = hashlib.sha256(account.key.encode()).hexdigest()[:8]
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        answer = await self.api.create(f"/queue/{submission.model}", submission.body(lambda file: file.data_uri))
+        answer = await self.api.create(f"/queue/{submission.model}", submission.body())
         if not isinstance(answer, http.Answer):
             return answer
         match answer.status:

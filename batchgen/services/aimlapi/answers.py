@@ -59,21 +59,17 @@ WORKING_WORDS = frozenset(
 )
 CONTENT_WORDS = r"^(?!.*\b(account|plan|credits?|balance)\b).*(moderat|content[_ -]?polic|nsfw)"
 """Words in a 403 that concern the content of one request. Most of them concern the account or its key."""
-EXPIRED_WORDS = ("expired", "deleted", "removed", "gone", "not_found", "purged")
-TIMEOUT_WORDS = ("timeout", "timed_out", "time_out")
-MODERATED_WORDS = (
-    *("nsfw", "blocked", "moderated", "moderation", "moderation_blocked", "content_moderated", "request_moderated"),
-    *("content_filtered", "filtered", "flagged", "censored", "banned"),
-)
-CANCELLED_WORDS = (
-    *("cancelled", "canceled", "aborted", "rejected", "refused", "declined", "terminated", "stopped", "killed"),
-    *("interrupted", "crashed", "skipped", "revoked", "invalid"),
-)
 ENDED_WORDS = {
-    **dict.fromkeys(EXPIRED_WORDS, ErrorClass.EXPIRED),
-    **dict.fromkeys(TIMEOUT_WORDS, ErrorClass.INTERNAL),
-    **dict.fromkeys(MODERATED_WORDS, ErrorClass.MODERATION),
-    **dict.fromkeys(CANCELLED_WORDS, ErrorClass.UNKNOWN),
+    word: kind
+    for kind, words in {
+        ErrorClass.EXPIRED: "expired deleted removed gone not_found purged",
+        ErrorClass.INTERNAL: "timeout timed_out time_out",
+        ErrorClass.MODERATION: "nsfw blocked moderated moderation moderation_blocked content_moderated"
+        " request_moderated content_filtered filtered flagged censored banned",
+        ErrorClass.UNKNOWN: "cancelled canceled aborted rejected refused declined terminated stopped killed"
+        " interrupted crashed skipped revoked invalid",
+    }.items()
+    for word in words.split()
 }
 """Words of an end without a video, in the writing of `plain_word`. Unlike a failure, it may be charged."""
 
@@ -199,12 +195,11 @@ def read_log_row(row: Any) -> LoggedRequest | None:
     client_request_id, generation_id = nested(row, "client_request_id"), nested(row, "inference_id")
     if not isinstance(client_request_id, str) or not client_request_id:
         return None
-    created = read_time(row, "created")  # Without one the row counts all the same: its request must not seem absent.
     return LoggedRequest(
         client_request_id=client_request_id,
         generation_id=read_id(generation_id),
         succeeded=str(row.get("status")).lower() not in FAILED_WORDS,  # an unknown word is no proof of failure
-        created=created,
+        created=read_time(row, "created"),  # without one it counts all the same: its request must not seem absent
         cost_usd=read_amount(nested(row, "cost", "usd")) or None,
     )
 

@@ -27,7 +27,6 @@ from batchgen.services.base import (
     Features,
     History,
     Listing,
-    LocalFile,
     PastGeneration,
     SentAttempt,
     Service,
@@ -71,11 +70,6 @@ def handle_of(generation_id: str, endpoint: str) -> dict[str, str]:
     return {"generation_id": generation_id, "endpoint": endpoint}
 
 
-def data_uri(file: LocalFile) -> str:
-    """A local file as the service takes it."""
-    return file.data_uri
-
-
 @dataclass(frozen=True, slots=True)
 class LogPage:
     """All rows of a window of the log that carry a client request id; `complete` unless there were too many pages."""
@@ -111,7 +105,7 @@ class AimlApi(Service):
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
         """Send one create call, once. Whatever happens becomes an outcome."""
-        body = await asyncio.to_thread(submission.body, data_uri) if submission.files else submission.body(data_uri)
+        body = await asyncio.to_thread(submission.body) if submission.files else submission.body()
         headers = {"X-Client-Request-Id": submission.client_request_id}
         answer = await self._api.create(submission.endpoint, body, headers)
         if not isinstance(answer, http.Answer):
@@ -142,11 +136,8 @@ class AimlApi(Service):
         findings = await asyncio.gather(
             *(self._finding(attempt, rows.get(attempt.client_request_id, []), asked_at, page) for attempt in attempts)
         )
-        return {
-            attempt.client_request_id: finding
-            for attempt, finding in zip(attempts, findings, strict=True)
-            if finding is not None
-        }
+        pairs = zip(attempts, findings, strict=True)
+        return {attempt.client_request_id: finding for attempt, finding in pairs if finding}
 
     def _sent_at(self, attempt: SentAttempt) -> list[datetime]:
         """When a request was sent, by the service's clock: one of these moments. This machine's may be set since."""
