@@ -136,17 +136,16 @@ class DeliveryHook:
     async def close(self, is_stopping: Callable[[], bool]) -> None:
         """Wait for the commands that are left, for a bounded time, and kill what has not ended by then."""
         loop = asyncio.get_running_loop()
-        deadline, was_stopping = loop.time() + END_SECONDS, False
+        deadline = loop.time() + END_SECONDS
         while self.tasks and loop.time() < deadline:
-            if is_stopping() and not was_stopping:
-                was_stopping, self.is_closing = True, True
+            if is_stopping() and not self.is_closing:
+                self.is_closing = True
                 deadline = min(deadline, loop.time() + STOP_SECONDS)
             await asyncio.wait(self.tasks, timeout=CHECK_SECONDS)
         self.is_closing, self.broken_off = True, self.unended
-        left = [*self.tasks]
-        for task in left:
+        for task in self.tasks:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def handle(self, output_id: int) -> None:
         """Run the command for one file, unless another run does, or did."""
@@ -163,14 +162,8 @@ class DeliveryHook:
 
     async def execute(self, file: HookedFile, path: str) -> tuple[int, str]:
         """Start the command, and return its exit code and the last line that it wrote. Cancelled, it is killed."""
-        values = {
-            "path": path,
-            "id": file.key,
-            "batch": self.batch,
-            "model": file.model,
-            "url": file.url,
-        }
-        arguments = [fill(argument, {**values, "": values["path"]}) for argument in self.arguments]
+        values = {"path": path, "id": file.key, "batch": self.batch, "model": file.model, "url": file.url}
+        arguments = [fill(argument, {**values, "": path}) for argument in self.arguments]
         details = {**values, "number": str(file.number), "sha256": file.sha256}
         variables = {f"BATCHGEN_{name.upper()}": value.replace("\0", "") for name, value in details.items()}
         try:

@@ -94,9 +94,7 @@ class Notifier:
         """Wait until everything is sent, for a bounded time."""
         for receiver in self.receivers:
             receiver.queue.put(None)
-        async with asyncio.TaskGroup() as waiting:
-            for receiver in self.receivers:
-                waiting.create_task(self.wait_for(receiver))
+        await asyncio.gather(*map(self.wait_for, self.receivers))
 
     async def wait_for(self, receiver: Receiver) -> None:
         if receiver.thread:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from batchgen import clock
-from batchgen.advice.next_step import NextStep, Stop, StopKind, next_step, stop_of
+from batchgen.advice.next_step import NextStep, StopKind, next_step, stop_of
 from batchgen.catalogue.amounts import amount_text
 from batchgen.catalogue.wording import unknown_charges
 from batchgen.ending import Ending
@@ -61,17 +61,13 @@ class RunHooks:
         self.has_begun = False
 
     @property
-    def is_empty(self) -> bool:
-        return not (self.notifier.receivers or self.command or self.metrics)
-
-    @property
     def commands_left(self) -> int:
         """For how many commands a run waits that has nothing else to do; 0 before its end."""
         return self.command.unended if self.command and self.over.is_set() else 0
 
     async def run(self, runner: Runner, last_event: int) -> Ending:
         """Run the runner to its end with these hooks. Raises what the run raises."""
-        if self.is_empty:
+        if not (self.notifier.receivers or self.command or self.metrics):
             return await runner.run()
         self.runner, self.context = runner, runner.context
         self.batch = runner.spec.batch.name
@@ -98,8 +94,7 @@ class RunHooks:
         if self.command:
             self.command.on_result = self.count
             secrets = (context.service.variables.key,)
-            batch_id, run_id = context.batch_id, context.run_id
-            await self.command.open(context.database, self.batch, batch_id, run_id, secrets)
+            await self.command.open(context.database, self.batch, context.batch_id, context.run_id, secrets)
         if self.metrics:
             from batchgen.hooks.metrics import RunMetrics
 
@@ -138,27 +133,20 @@ class RunHooks:
         stop = stop_of(self.context, now)
         if stop and stop.kind not in self.notified_stops:
             self.notified_stops.add(stop.kind)
-            self.notify_stop(stop)
+            title = f"batchgen: {self.batch}: no more is sent ({stop.kind})"
+            self.notifier.notify(Message(title, [stop.message, stop.hint]))
         if now - self.last_movement < self.idle or self.notified_idle:
             return
         self.notified_idle = True
         waiting = await self.context.database.read(blockers.blockers, self.context.batch_id, now)
         minutes = (now - self.last_movement).total_seconds() / 60
-        self.notifier.notify(
-            Message(
-                f"batchgen: {self.batch}: nothing has moved for {minutes:.0f} minutes",
-                [*map(str, waiting), f"More: {self.command_line('status')}"],
-            )
-        )
-
-    def notify_stop(self, stop: Stop) -> None:
-        title = f"batchgen: {self.batch}: no more is sent ({stop.kind})"
-        self.notifier.notify(Message(title, [stop.message, stop.hint]))
+        title = f"batchgen: {self.batch}: nothing has moved for {minutes:.0f} minutes"
+        self.notifier.notify(Message(title, [*map(str, waiting), f"More: {self.command_line('status')}"]))
 
     def notify_end(self, message: str, summary: BatchSummary | None, step: NextStep) -> None:
         """Notify how the run ended."""
-        first, *rest = message.splitlines() or [""]
-        lines = [first, *rest]
+        lines = message.splitlines() or [""]
+        title = f"batchgen: {self.batch}: {lines[0]}"
         if summary:
             states = ", ".join(f"{number} {state}" for state, number in summary.counts.items() if number)
             reserved = f"{amount_text(summary.reserved_usd)} USD reserved" if summary.reserved_usd else ""
@@ -170,7 +158,7 @@ class RunHooks:
             lines.append(f"Next: {step.hint}.")
         if step.command:
             lines.append(self.command_line(step.command))
-        self.notifier.notify(Message(f"batchgen: {self.batch}: {first}", lines))
+        self.notifier.notify(Message(title, lines))
 
     async def finish(self) -> None:
         """Start the commands for the last files, and wait for them. The run still counts as at work."""
