@@ -14,9 +14,9 @@ from batchgen.doctor.table import Command, TableExam, moved_finding
 from batchgen.errors import UsageError
 from batchgen.files.output_urls import is_url
 from batchgen.jobtable.batches import StoredBatch
-from batchgen.jobtable.database import errors_for_people, shown
+from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import lost_files
-from batchgen.jobtable.engine import database_url, path_of
+from batchgen.jobtable.engine import path_of
 from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
@@ -30,24 +30,22 @@ def examine(location: str | Path, manifest: Path | None, command: Command, *, ve
 
     Raises `UsageError` where there is no job table, `StorageError` where it cannot be read.
     """
-    url, exam = database_url(location), TableExam(location, manifest, command)
-    path = path_of(url)
+    exam = TableExam(location, manifest, command)
+    path = path_of(exam.url)
     if path and (finding := exam.examine_place(path)):
         if finding.is_ok:
             raise UsageError(f"{path}: there is no job table")
         yield finding
         return
-    condition = exam.condition
-    findings = list(exam.examine_condition(condition, path, shown(url)))
-    yield from findings or [ok("table", f"{shown(url)}: whole, version {condition.version}")]
-    if not condition.is_current or condition.faults:
+    yield from exam.examine_table()
+    if not exam.is_readable:
         return
-    batches = exam.own_batches(condition)
-    if not batches:
+    if not (batches := exam.own_batches()):
         yield ok("batch", "there is none of this manifest in the table" if manifest else "there is none in the table")
-    with errors_for_people(url), inspecting(url) as connection:
+    with errors_for_people(exam.url), inspecting(exam.url) as connection:
         # Other batches may have the same folders.
-        folders = {batch.id: folder_of(batch, manifest if batch in batches else None) for batch in condition.batches}
+        every = exam.condition.batches
+        folders = {batch.id: folder_of(batch, manifest if batch in batches else None) for batch in every}
         recorded = {f"{folders[id_]}/{path}" for id_ in folders for path in output_paths(connection, id_)}
         for batch in batches:
             yield from examine_batch(connection, batch, exam, recorded, verify=verify)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -17,7 +16,7 @@ from batchgen.doctor.findings import Finding, ok, problem, shell
 from batchgen.doctor.folder import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
-from batchgen.services.base import History, Service
+from batchgen.services.base import History
 from batchgen.services.outcomes import Throttled, Trouble, Unavailable
 from batchgen.services.reachability import clock_fault, network_fault, reach
 from batchgen.services.registry import SIMULATOR, Plugin, plugin
@@ -95,46 +94,41 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
         async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
             condition.origin, condition.account = opened.origin or None, opened.account
             answer = await opened.history(clock.utcnow() - LOG_WINDOW)
-            findings += key_findings(answer, address, service.variables)
+            findings.append(key_finding(answer, address, service.variables))
             if not isinstance(answer, Unavailable):
-                findings += await balance_findings(opened)
+                findings.append(balance_finding(await opened.balance()))
     except TimeoutError:
-        findings.append(
-            problem("service", f"{address} is too slow: no answer in {SECONDS:g} s", "", ExitCode.UNREACHABLE)
-        )
-    findings += clock_findings(reached.clock_offset)
+        message = f"{address} is too slow: no answer in {SECONDS:g} s"
+        findings.append(problem("service", message, "", ExitCode.UNREACHABLE))
+    if reached.clock_offset is not None:
+        findings.append(clock_finding(reached.clock_offset))
 
 
-def key_findings(
-    answer: History | Unavailable | Throttled | None, address: str, variables: Variables
-) -> Iterator[Finding]:
+def key_finding(answer: History | Unavailable | Throttled | None, address: str, variables: Variables) -> Finding:
     """What the service's log, or its refusal to show it, says about key and address."""
     if not isinstance(answer, Unavailable):
-        yield ok("service", f"{address} answers" + ("" if answer is None else " and takes the key"))
-    elif answer.trouble is Trouble.ADDRESS:
+        return ok("service", f"{address} answers" + ("" if answer is None else " and takes the key"))
+    if answer.trouble is Trouble.ADDRESS:
         mend = shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
-        yield problem("service", f"{address} answers, but is not this service: {answer.reason}", mend, ExitCode.USAGE)
-    elif answer.trouble:
+        message = f"{address} answers, but is not this service: {answer.reason}"
+        return problem("service", message, mend, ExitCode.USAGE)
+    if answer.trouble:
         message = f"{address} does not take the key: {answer.reason}"
-        yield problem("key", message, f"export {variables.key}=ANOTHER-KEY", ExitCode.ACCOUNT)
-    else:
-        yield problem("service", f"{address} cannot show its log: {answer.reason}", "", ExitCode.UNREACHABLE)
+        return problem("key", message, f"export {variables.key}=ANOTHER-KEY", ExitCode.ACCOUNT)
+    return problem("service", f"{address} cannot show its log: {answer.reason}", "", ExitCode.UNREACHABLE)
 
 
-async def balance_findings(service: Service) -> Iterator[Finding]:
-    balance = await service.balance()
+def balance_finding(balance: Decimal | None) -> Finding:
     if balance is None:
-        return iter([ok("balance", "the service does not tell it")])
-    if balance <= Decimal(0):
+        return ok("balance", "the service does not tell it")
+    if balance <= 0:
         message = f"{amount_text(balance)} USD are left: top up the account on the service's site"
-        return iter([problem("balance", message, "", ExitCode.ACCOUNT)])
-    return iter([ok("balance", f"{amount_text(balance)} USD left")])
+        return problem("balance", message, "", ExitCode.ACCOUNT)
+    return ok("balance", f"{amount_text(balance)} USD left")
 
 
-def clock_findings(offset: timedelta | None) -> Iterator[Finding]:
+def clock_finding(offset: timedelta) -> Finding:
     """Whether this machine's clock is that of the service."""
-    if offset is None:
-        return
     fault = clock_fault(offset)
     mend = "sudo sntp -sS time.apple.com" if sys.platform == "darwin" else "sudo timedatectl set-ntp true"
-    yield problem("clock", fault, mend) if fault else ok("clock", "agrees with the service's")
+    return problem("clock", fault, mend) if fault else ok("clock", "agrees with the service's")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +48,13 @@ class TableExam:
 
     @cached_property
     def condition(self) -> TableCondition:
-        """The table as it was read, once. Raises `UsageError` for a location that cannot be one."""
-        return inspect_table(database_url(self.location))
+        """The table as it was read, once. Raises `UsageError` as `url` does."""
+        return inspect_table(self.url)
+
+    @property
+    def url(self) -> URL:
+        """Raises `UsageError` for a location that cannot be one."""
+        return database_url(self.location)
 
     @property
     def services(self) -> set[str]:
@@ -64,40 +69,43 @@ class TableExam:
     def examine(self, service: ServiceCondition) -> Iterator[Finding]:
         """The table first; its batches only where it can be read."""
         try:
-            url = database_url(self.location)
+            path = path_of(self.url)
         except UsageError as error:
             yield problem("table", str(error), "", ExitCode.USAGE)
             return
-        path = path_of(url)
         if path and (first := self.examine_place(path)):
             yield first
             return
-        condition = self.condition
-        findings = list(self.examine_condition(condition, path, shown(url)))
-        if path and not condition.error:
-            findings += examine_permissions(path)
-        yield from findings or [ok("table", f"{shown(url)}: whole, version {condition.version}")]
-        if condition.is_current and not condition.faults:
-            yield from self.examine_batches(condition, url, service)
+        yield from self.examine_table(examine_permissions(path) if path and not self.condition.error else ())
+        if self.is_readable:
+            yield from self.examine_batches(service)
 
-    def own_batches(self, condition: TableCondition) -> list[StoredBatch]:
-        """The batches of the manifest, or all of them."""
-        return [batch for batch in condition.batches if self.manifest is None or is_from(batch, self.manifest)]
+    def examine_table(self, others: Iterable[Finding] = ()) -> Iterator[Finding]:
+        """What is wrong with the table itself, and the other findings on it; that it is whole, where there are none."""
+        findings = [*self.examine_condition(self.condition, path_of(self.url), shown(self.url)), *others]
+        yield from findings or [ok("table", f"{shown(self.url)}: whole, version {self.condition.version}")]
 
-    def examine_batches(self, condition: TableCondition, url: URL, service: ServiceCondition) -> Iterator[Finding]:
+    @property
+    def is_readable(self) -> bool:
+        """Whether its batches can be read."""
+        return self.condition.is_current and not self.condition.faults
+
+    def own_batches(self) -> list[StoredBatch]:
         """The batches of the manifest, or all of them."""
-        batches = self.own_batches(condition)
-        if not batches:
+        return [batch for batch in self.condition.batches if self.manifest is None or is_from(batch, self.manifest)]
+
+    def examine_batches(self, service: ServiceCondition) -> Iterator[Finding]:
+        if not (batches := self.own_batches()):
             yield ok("batch", "none of this manifest in the table yet; a run makes it")
         for batch in batches:
             manifest = self.manifest or Path(batch.manifest_path)
             folder, now = manifest.absolute().parent, clock.utcnow()
             try:
-                batch_condition = inspect_batch(url, batch.id, folder, now, service.origin, service.account)
+                batch_condition = inspect_batch(self.url, batch.id, folder, now, service.origin, service.account)
             except StorageError as error:
                 yield problem("table", str(error), "", ExitCode.STORAGE)
                 return
-            yield from self.examine_batch(batch, manifest, batch_condition, path_of(url))
+            yield from self.examine_batch(batch, manifest, batch_condition)
 
     def examine_place(self, path: Path) -> Finding | None:
         """What is to be said where there is no table; None where there is one."""
@@ -124,9 +132,11 @@ class TableExam:
     def examine_condition(self, condition: TableCondition, path: Path | None, name: str) -> Iterator[Finding]:
         """What is wrong with the table itself."""
         files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
+        # SQLite needs the folder of a table, too.
+        may_be_read = path and os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)
         if condition.error and not path:
             yield problem("table", f"{name}: it cannot be used: {condition.error}", "", ExitCode.STORAGE)
-        elif condition.error and path and not may_be_read(path):
+        elif condition.error and not may_be_read:
             message = f"{name}: it may not be read ({condition.error}): you have no right to the file or its folder"
             yield problem("table", message, "", ExitCode.STORAGE)
         elif condition.error and path and path.suffix not in TABLE_SUFFIXES:
@@ -155,10 +165,8 @@ class TableExam:
             views = ", ".join(condition.missing_views)
             yield problem("table", f"{name}: somebody has dropped its views {views}: put a copy of it back")
         if condition.is_standby:
-            message = (
-                f"{name}: it may only be read here: name the server that is no standby, or ask for the right to write"
-            )
-            yield problem("table", message, "", ExitCode.STORAGE)
+            advice = "name the server that is no standby, or ask for the right to write"
+            yield problem("table", f"{name}: it may only be read here: {advice}", "", ExitCode.STORAGE)
         elif condition.missing_rights:
             some = ", ".join(condition.missing_rights[:SHOWN])
             more = f" and {len(condition.missing_rights) - SHOWN} more" if len(condition.missing_rights) > SHOWN else ""
@@ -170,11 +178,9 @@ class TableExam:
             message = f"{name}: {condition.orphans} rows refer to rows that do not exist: put a copy of it back"
             yield problem("table", message, "", ExitCode.STORAGE)
 
-    def examine_batch(
-        self, batch: StoredBatch, manifest: Path, condition: BatchCondition, path: Path | None
-    ) -> Iterator[Finding]:
+    def examine_batch(self, batch: StoredBatch, manifest: Path, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
-        name = batch.name
+        name, path = batch.name, path_of(self.url)
         if condition.move:
             yield moved_finding(name, condition.move)
             return
@@ -195,7 +201,10 @@ class TableExam:
             problems.append(problem("jobs", message, self.command("resolve", manifest, *flags)))
         for origin, sent in sorted(condition.elsewhere.items()):
             message = f"{name}: {plural(sent, 'job')} sent to {origin}, which is not the address that is set now"
-            problems.append(problem("jobs", message, self.with_address(origin, run, batch)))
+            # The key of this address must not go to one that comes from a table: a person types the other key.
+            variables = plugin(batch.service).variables
+            address = f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY"
+            problems.append(problem("jobs", message, f"{address} {run}"))
         if condition.other_accounts:
             number = plural(condition.other_accounts, "job")
             message = f"{name}: {number} sent with another key: set that one, for a run to collect everything"
@@ -221,12 +230,6 @@ class TableExam:
         fetch = self.command("retry", manifest, *(keys if len(keys) == 1 else ()), "--download", *flags)
         return problem("files", message, f"{fetch} && {self.command('run', manifest, *flags)}")
 
-    def with_address(self, origin: str, run: str, batch: StoredBatch) -> str:
-        """The command of a run at another address, which comes from a table. The key of this address must not go there:
-        a person types the other key in its place."""
-        variables = plugin(batch.service).variables
-        return f"{shell(f'{variables.base_url}={origin}')} {variables.key}=ITS-KEY {run}"
-
 
 def moved_finding(name: str, move: Departure) -> Finding:
     """A batch that goes on in another table, where it is to be examined."""
@@ -238,8 +241,3 @@ def examine_permissions(path: Path) -> Iterator[Finding]:
     if os.name == "posix" and path.stat().st_mode & OTHERS:
         message = f"{path}: other users of this machine may read the job table"
         yield problem("table", message, shell("chmod", "600", path))
-
-
-def may_be_read(path: Path) -> bool:
-    """Whether this user may open a table, for which SQLite needs its folder too."""
-    return os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)
