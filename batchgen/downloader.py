@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.download.fetching import fetch
 from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed, path_of
+from batchgen.download.transfer import Stopped, TooLarge
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError
 from batchgen.files.checker import Checker
@@ -29,7 +30,6 @@ from batchgen.jobtable.transition import next_due
 from batchgen.limits.backoff import backoff
 from batchgen.services import file_server
 from batchgen.services.file_server import NoFile
-from batchgen.services.transfer import Stopped, TooLarge
 from batchgen.stage import LEASE, RunContext, Stage
 
 T = TypeVar("T")

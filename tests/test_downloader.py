@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.download import transfer
 from batchgen.downloader import Downloader
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, polling
-from batchgen.services import transfer
 from batchgen.services.outcomes import Finished, Unavailable
 from tests.fileserver import (
     CLIP,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
+from batchgen.download import transfer
 from batchgen.files.disk_space import FILE_BYTES_MAX, free_and_reserve
 from batchgen.files.outputs import judge_outputs
 from batchgen.jobs import State
@@ -21,7 +22,6 @@ from batchgen.jobtable.database import Database
 from batchgen.jobtable.schema import jobs
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import guarded_update
-from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
 from tests.batches import Bill, write_manifest
 from tests.conftest import Command, Launch, Simulate

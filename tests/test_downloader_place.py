@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from freezegun.api import FrozenDateTimeFactory as Clock
 
-from batchgen.download import fetching
+from batchgen.download import transfer
 from batchgen.download.task import SAME_BYTES
 from batchgen.files.checker import Media
 from batchgen.files.output_paths import BYTES_ADDED_LATER, FILE_NUMBER_MARK, LONGEST_NAME, path_fault
@@ -22,7 +22,6 @@ from batchgen.files.outputs import OutputFolder, numbered
 from batchgen.files.part import Part
 from batchgen.jobs import State
 from batchgen.jobtable import delivery
-from batchgen.services import transfer
 from batchgen.services.outcomes import Finished
 from tests.conftest import NOON
 from tests.fileserver import (
@@ -140,7 +139,7 @@ async def test_an_error_of_a_sync_beside_the_stream_is_not_lost(
 ) -> None:
     """Linux reports a lost write once: whoever syncs later hears nothing of it."""
     monkeypatch.setattr(transfer, "PIECE_BYTES", 1_000)
-    monkeypatch.setattr(fetching, "SYNC_BYTES", sync_bytes)
+    monkeypatch.setattr(transfer, "SYNC_BYTES", sync_bytes)
     sync_to_disk = os.fsync
     digests: list[str | None] = []
     """What the row says of the verified file, at each sync."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
-from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask, GenerationEnded, TryFailed
-from batchgen.files.video import HEAD_BYTES, container_of
+from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, TryFailed
+from batchgen.download.transfer import receive
 from batchgen.jobs import ErrorClass
 from batchgen.jobtable import delivery
 from batchgen.services import http
 from batchgen.services.file_server import Expired, VersionChanged
 from batchgen.services.outcomes import Failed, Finished, Throttled, Unavailable
-from batchgen.services.transfer import receive
 
-SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so much in tens of milliseconds
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
 
@@ -29,8 +25,6 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
     """
     part = task.part
     url, is_fresh = task.output.url if task.job.failures < TRIES_PER_ADDRESS else None, False
-    base_url, store = task.context.service.base_url, partial(append, task)
-    check = partial(task.on_disk, part.outputs.check_space, part.target)
     if part.recorded_etag:
         await task.on_disk(part.resume)
     for _ in range(CONNECTIONS_PER_TRY):
@@ -40,7 +34,7 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
             url, is_fresh = await ask_address(task), True
         size_before = part.size
         try:
-            await receive(client, url, base_url, part, store, check, is_stopping)
+            await receive(task, client, url, is_stopping)
             return ""
         except Expired as error:
             if is_fresh:
@@ -59,26 +53,6 @@ async def fetch(task: DownloadTask, client: http.Client, is_stopping: Callable[[
                 return reason
             raise TryFailed(reason) from error
     raise TryFailed(f"the file server ended the connection {CONNECTIONS_PER_TRY} times")
-
-
-async def append(task: DownloadTask, chunks: Sequence[bytes], *, is_last: bool = False) -> None:
-    """Append to the `.part`. Raises `NotVideo` where a page comes in place of the rest: what is there stays."""
-    part = task.part
-    if part.is_stale and part.recorded_etag and task.job.failures + 1 < TRIES_TO_BELIEVE:
-        container_of(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
-    # The row must never name one version while the `.part` holds bytes of another: first the disk forgets, then the
-    # row is written, then the bytes. A file that comes in one piece needs no row, since nobody will resume it.
-    if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
-        if part.is_stale:
-            await task.on_disk(part.append, ())
-        await task.write(delivery.begun, part.etag)
-        part.recorded_etag = part.etag
-    await task.on_disk(part.append, chunks)
-    if part.size - part.size_at_sync >= SYNC_BYTES:
-        if part.syncing:
-            await part.syncing  # bounds what the disk has yet to write
-        part.size_at_sync = part.size
-        part.syncing = asyncio.ensure_future(task.on_disk(part.sync))
 
 
 async def ask_address(task: DownloadTask) -> str:

@@ -34,7 +34,7 @@ SHORT = {
     "batchgen.reconciler.RETRY_FIRST_SECONDS": 0.2,
     "batchgen.poller.RETRY_FIRST_SECONDS": 0.1,
     "batchgen.downloader.RETRY_FIRST_SECONDS": 0.1,
-    "batchgen.services.transfer.PIECE_BYTES": 1_000,
+    "batchgen.download.transfer.PIECE_BYTES": 1_000,
 }
 MARGIN = 1
 """Crash points tried beyond those that were counted: two runs differ by a poll or two."""

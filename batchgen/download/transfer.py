@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
+from batchgen.download.task import TRIES_TO_BELIEVE, DownloadTask
 from batchgen.files.disk_space import FILE_BYTES_MAX, megabytes
-from batchgen.files.part import Part
+from batchgen.files.video import HEAD_BYTES, container_of
+from batchgen.jobtable import delivery
 from batchgen.services import file_server, http
 from batchgen.services.file_server import VersionChanged, validator, whole_size
 
 PIECE_BYTES = 4 << 20  # handed to a thread at a time: most clips fit into one, and two are in memory for each download
 SMALL_PIECE_BYTES = 256 << 10  # below this the hand-over costs more than to hash and write
+SYNC_BYTES = 32 << 20  # of a growing file, between two syncs: a disk writes so much in tens of milliseconds
 PIECE_SECONDS = 1.0  # after which a small piece is handed over, so that a killed run loses little of a slow download
 
 
@@ -24,29 +26,14 @@ class Stopped(Exception):
     """The run is stopping. What has come is in the `.part`."""
 
 
-class Store(Protocol):
-    """Appends chunks to the `.part`."""
-
-    def __call__(self, chunks: Sequence[bytes], *, is_last: bool = False) -> Awaitable[None]: ...
-
-
-async def receive(
-    client: http.Client,
-    url: str,
-    base_url: str,
-    part: Part,
-    store: Store,
-    check_space: Callable[[int], Awaitable[None]],
-    is_stopping: Callable[[], bool],
-) -> None:
+async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping: Callable[[], bool]) -> None:
     """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers.
-
-    `check_space` is called with the number of bytes that are to come, where the answer gives a large one.
 
     Raises `Expired`, `NoFile`, `VersionChanged`, `TooLarge`, `Stopped`, and `FAILURES` or `BAD_ADDRESS` of `http.py`.
     """
+    part = task.part
     headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
-    async with file_server.open_file(client, url, headers, base_url) as response:
+    async with file_server.open_file(client, url, headers, task.context.service.base_url) as response:
         total = whole_size(response, part.size, part.etag)
         if response.status_code == 200:
             part.restart(validator(response))
@@ -56,8 +43,8 @@ async def receive(
             )
         if part.size != total or part.is_stale:
             if total is not None and total > PIECE_BYTES:  # otherwise the first piece is all of it, and checks itself
-                await check_space(total - part.size)
-            await store_body(response, part, total, store, is_stopping)
+                await task.on_disk(part.outputs.check_space, part.target, total - part.size)
+            await store_body(task, response, total, is_stopping)
     if total is not None and part.size < total:
         raise http.IncompleteBody(f"{part.size} of {total} bytes came")
     if total is not None and part.size > total:
@@ -65,13 +52,13 @@ async def receive(
 
 
 async def store_body(
-    response: http.Response, part: Part, total: int | None, store: Store, is_stopping: Callable[[], bool]
+    task: DownloadTask, response: http.Response, total: int | None, is_stopping: Callable[[], bool]
 ) -> None:
     """Append the body to the `.part`, in pieces, up to its `total` size. What came before a failure is kept."""
     time = asyncio.get_running_loop().time
     chunks: list[bytes] = []
     length, due = 0, time() + PIECE_SECONDS
-    bytes_left = (FILE_BYTES_MAX if total is None else total) - part.size
+    bytes_left = (FILE_BYTES_MAX if total is None else total) - task.part.size
     writing: asyncio.Future[None] | None = None
     try:
         async for chunk in file_server.stream_body(response):
@@ -88,7 +75,7 @@ async def store_body(
                 if writing:
                     await writing
                 # The disk has this piece while the next one comes.
-                writing = asyncio.ensure_future(store(chunks))
+                writing = asyncio.ensure_future(append(task, chunks))
                 chunks, length, due = [], 0, time() + PIECE_SECONDS
         if writing:
             await writing
@@ -96,6 +83,26 @@ async def store_body(
         if writing:
             await writing
         if chunks:
-            await store(chunks)
+            await append(task, chunks)
         raise
-    await store(chunks, is_last=True)
+    await append(task, chunks, is_last=True)
+
+
+async def append(task: DownloadTask, chunks: Sequence[bytes], *, is_last: bool = False) -> None:
+    """Append to the `.part`. Raises `NotVideo` where a page comes in place of the rest: what is there stays."""
+    part = task.part
+    if part.is_stale and part.recorded_etag and task.job.failures + 1 < TRIES_TO_BELIEVE:
+        container_of(b"".join(chunk[:HEAD_BYTES] for chunk in chunks)[:HEAD_BYTES])
+    # The row must never name one version while the `.part` holds bytes of another: first the disk forgets, then the
+    # row is written, then the bytes. A file that comes in one piece needs no row, since nobody will resume it.
+    if part.recorded_etag != part.etag and (part.recorded_etag or not is_last):
+        if part.is_stale:
+            await task.on_disk(part.append, ())
+        await task.write(delivery.begun, part.etag)
+        part.recorded_etag = part.etag
+    await task.on_disk(part.append, chunks)
+    if part.size - part.size_at_sync >= SYNC_BYTES:
+        if part.syncing:
+            await part.syncing  # bounds what the disk has yet to write
+        part.size_at_sync = part.size
+        part.syncing = asyncio.ensure_future(task.on_disk(part.sync))
