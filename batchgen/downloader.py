@@ -18,7 +18,7 @@ from batchgen.download.transfer import Stopped, TooLarge
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError
 from batchgen.files.checker import Checker
-from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, is_scarce
+from batchgen.files.disk_space import DISK_ERRORS, FILE_ERRORS, NO_SPACE, DiskFull, shortage
 from batchgen.files.output_urls import is_url
 from batchgen.files.part import PartBusy
 from batchgen.files.placing import FolderPlacing, StorePlacing
@@ -176,10 +176,8 @@ class Downloader(Stage):
 
         Where it fills the disk, or is not to be had any more, the `.part` gives its space back.
         """
-        target, placing = (
-            path_of(job.output_path, output.number),
-            self.store if is_url(job.output_path) else self.folder,
-        )
+        target = path_of(job.output_path, output.number)
+        placing = self.store if is_url(job.output_path) else self.folder
         part = placing.part(target, job.attempt.client_request_id, output.etag)
         task = DownloadTask(self.context, job, output, target, placing, part, self.on_disk)
         try:
@@ -201,7 +199,7 @@ class Downloader(Stage):
             # A system that refuses the first byte has no space for any file, or no quota, or no more names.
             is_full = error.errno == errno.EDQUOT or not (part.size or isinstance(error, DiskFull))
             await self.on_disk(part.discard)
-            if is_full or await self.on_disk(is_scarce, part.outputs.disk):
+            if is_full or bool(await self.on_disk(shortage, part.outputs.disk)):
                 raise
             reason = f"{job.output_path}: {error.strerror}"
             self.without_space.add(job.key)
@@ -237,11 +235,8 @@ def decisive(faults: Sequence[Exception]) -> Exception | None:
     A fault that may pass goes before an obstacle, an obstacle before a failure for good; `NotVideo` first, because its
     pause is the longest.
     """
-    for kinds in ((NotVideo,), FAILED_TRIES, OBSTACLES, (GenerationEnded,)):
-        for fault in faults:
-            if isinstance(fault, kinds):
-                return fault
-    return None
+    order = (NotVideo, FAILED_TRIES, OBSTACLES, GenerationEnded)
+    return next((fault for kinds in order for fault in faults if isinstance(fault, kinds)), None)
 
 
 def is_of_disk(fault: Exception) -> bool:

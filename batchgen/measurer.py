@@ -13,10 +13,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from batchgen import clock
-from batchgen.files import copies, first_frame, measures
+from batchgen.files import copies, measures
 from batchgen.files.checker import Checker
 from batchgen.files.delivered import fault_of
 from batchgen.files.local_copy import local_copy
+from batchgen.files.local_files import first_frame_of
 from batchgen.files.measures import Measures, Samples
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
@@ -30,8 +31,6 @@ LAST_SECONDS = 30.0
 """For which a run that has nothing else to do measures what is left: some 500 clips. The next run measures the rest."""
 SAMPLES_KEPT = 200
 """Clips whose samples are kept for comparing them, of some 40 kB each."""
-
-
 LOST_MAX = 50
 """Files that are not there as they were delivered, after which a run measures no more: it would look for all of them
 again with each delivery."""
@@ -93,7 +92,7 @@ class Measurer(Stage):
         """Measure one clip. One that the decoder refuses has no measures; of one that is gone, nothing is recorded."""
         measured, copy_of = None, None
         try:
-            image = await asyncio.to_thread(first_frame.image_of, self.context.folder, clip.request, clip.input_digests)
+            image = await asyncio.to_thread(first_frame_of, self.context.folder, clip.request, clip.input_digests)
             samples = await self.sample(clip, image)
             self.keep(samples, clip)
             measured = await asyncio.to_thread(measures.measure, samples, clip.clip_seconds)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from batchgen.files import first_frame
 from batchgen.files import posters as posters_module
 from batchgen.files.checker import Checker
+from batchgen.files.local_files import first_frame_of
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.jobs import State
@@ -314,7 +314,7 @@ def test_the_image_of_the_first_frame_is_a_local_one_as_it_was_sent(
         digests[name] = {"size": status.st_size, "mtime_ns": status.st_mtime_ns + (name == "b.png"), "sha256": ""}
     digests["missing.png"] = digests["a.png"]
     expected = str(tmp_path / image) if image == "a.png" else image
-    assert first_frame.image_of(tmp_path, json.dumps(params), digests) == expected
+    assert first_frame_of(tmp_path, json.dumps(params), digests) == expected
 
 
 async def test_a_first_frame_unlike_the_image_is_noticed(table: Table, checker: Checker) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 FILE_BYTES_MAX = 16 << 30  # of one video: an hour of 4K at 35 Mbit/s; a body without an end stops here
 RESERVE_BYTES = 256 << 20  # of free disk that no download takes: the job table and its journal must be able to grow
 RESERVE_SHARE = 20  # of a small disk, a twentieth is kept instead
-SCARCE = 2  # times the reserve: with less than this free, the disk is full for every download
+SCARCE = 2  # times the reserve: with less free, the disk is full for every download, and not too small for a large one
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 DISK_ERRORS = NO_SPACE | {errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 """Errors that the next file would meet as well."""
@@ -36,11 +36,6 @@ def check_space(place: int | Path, size: int) -> None:
             f"the disk is full: {megabytes(free)} are free, of which {megabytes(reserve)} are kept for the job table,"
             f" and {megabytes(size)} more are needed"
         )
-
-
-def is_scarce(place: int | Path) -> bool:
-    """Whether the disk is full for every download, rather than too small for a large one."""
-    return bool(shortage(place))
 
 
 def shortage(place: int | Path, times: int = SCARCE) -> str:

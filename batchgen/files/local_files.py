@@ -3,16 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from batchgen.catalogue.links import first_frame
 from batchgen.catalogue.pointers import parent_of
 from batchgen.files.input_file import InputFault, open_input, size_in_words
 from batchgen.files.media import HEAD_BYTES, MEDIA_BYTES, media_type_of
 from batchgen.services.base import LocalFile
 
+FRAME_CHARS = 12_000_000  # of a first frame as a data URI: a photo; a larger one goes to no child process
 NO_INPUT = "no input"
 """The digest of what lies under a file's name and is no file, or too large: it differs from what was sent."""
 
@@ -99,3 +101,23 @@ class FileDigests:
             return NO_INPUT
         except (OSError, ValueError):
             return None
+
+
+def first_frame_of(folder: Path, request: str, input_digests: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The path or the data URI of the image with which a clip begins, by the digests of the files that were sent.
+
+    None for one that is remote, gone, changed or too large.
+    """
+    image = first_frame(json.loads(request))
+    if image is None:
+        return None
+    if image.startswith("data:"):
+        return image if len(image) <= FRAME_CHARS else None
+    if not (sent := input_digests.get(image)):
+        return None
+    try:
+        status = (folder / image).stat()
+    except (OSError, ValueError):
+        return None
+    is_same = (status.st_size, status.st_mtime_ns) == (sent["size"], sent["mtime_ns"])
+    return str(folder / image) if is_same else None

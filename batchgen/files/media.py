@@ -197,15 +197,8 @@ def inspect_content(file: BinaryIO, medium: Medium) -> LocalMedium:
         if not media_type or not media_type.startswith(CONTAINERS[medium]):
             raise InputFault(f"the file is not {'a video' if medium == 'video' else 'a sound'} in a known format")
         return LocalMedium(media_type.replace("video/", f"{medium}/"), size)
-    width, height = image_size(file, head)
-    return LocalMedium(media_type or "", size, width, height)
-
-
-def image_size(file: BinaryIO, head: bytes) -> tuple[int, int]:
-    """Width and height in pixels of an image that begins with `head`. Raises `InputFault`."""
     with opened_image(file, head) as image:
-        width, height = image.size
-    return width, height
+        return LocalMedium(media_type or "", size, *image.size)
 
 
 def decode(file: BinaryIO) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
-from batchgen.files.disk_space import check_space, is_scarce, shortage
+from batchgen.files.disk_space import check_space, shortage
 from batchgen.files.output_paths import path_fault, tidy
 from batchgen.files.output_urls import is_url
 from batchgen.files.safe_open import Directory, UnsafePath, open_below, open_directory, user_mode
@@ -106,7 +106,7 @@ class OutputFolder:
 
     def is_scarce(self, output: str) -> bool:
         """Whether the disk on which an output is to lie is full for every download."""
-        return self._of_disk(output, is_scarce)
+        return bool(self._of_disk(output, shortage))
 
     def _of_disk(self, output: str, judge: Callable[[int | Path], T]) -> T:
         """What `judge` says of the disk of an output: another one may be mounted below the manifest's folder."""
@@ -133,9 +133,9 @@ class OutputFolder:
                         fault = "may not be written\nLet it be written"
                     elif short := shortage(directory.place, reserves):
                         fault = f"its disk is full: {short}\nFree some space"
-                    elif directory.disk not in disks:
+                    elif (disk := directory.own_stat().st_dev) not in disks:
                         directory.try_writing()
-                        disks.add(directory.disk)
+                        disks.add(disk)
             except OSError as error:
                 fault = f"cannot be written: {error.strerror}\nLet it be written"
             if fault:

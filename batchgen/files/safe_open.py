@@ -123,17 +123,8 @@ class Directory:
             return
         if status.st_nlink > 1:
             raise unsafe(path, "has a second name (a hard link), so it may be a file of yours")
-        if HAS_HANDLES and status.st_uid not in (os.geteuid(), self.owner):
+        if HAS_HANDLES and status.st_uid not in (os.geteuid(), self.own_stat().st_uid):
             raise unsafe(path, f"belongs to another user (uid {status.st_uid})")
-
-    @property
-    def owner(self) -> int:
-        return self.own_stat().st_uid
-
-    @property
-    def disk(self) -> int:
-        """The device that it is on."""
-        return self.own_stat().st_dev
 
     def own_stat(self) -> os.stat_result:
         return self.path.stat() if self.descriptor is None else os.fstat(self.descriptor)
