@@ -8,6 +8,7 @@ import errno
 import json
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
 from batchgen.jobs import State
 from batchgen.jobtable import delivery, measuring
+from batchgen.jobtable.clips import ClipFile
 from batchgen.jobtable.schema import outputs
 from batchgen.jobtable.transition import guarded_update
 from batchgen.measurer import Measurer
+from batchgen.review.posters import PosterSource
 from batchgen.simulator.rendering import Scene, render
 from tests.conftest import MANIFESTS, NOON, Command
 from tests.fileserver import CLIP, OTHER, undecodable_clip
@@ -350,15 +353,17 @@ def test_a_poster_is_neither_written_nor_read_through_a_link(tmp_path: Path) -> 
     assert not list(elsewhere.iterdir())
 
 
-async def test_a_poster_is_made_on_demand_and_kept(tmp_path: Path, checker: Checker) -> None:
-    path, posters = tmp_path / "clip.mp4", Posters(tmp_path)
+async def test_a_poster_is_made_on_demand_and_kept(tmp_path: Path) -> None:
+    path, source = tmp_path / "clip.mp4", PosterSource(tmp_path)
     path.write_bytes(CLIP)
-    made = await checker.poster(posters, path, "ab" * 32)
+    file = ClipFile(1, path.name, "ab" * 32, len(CLIP), None, None, None, None)
+    made = await source.poster(file)
     assert made
-    assert posters.read("ab" * 32) == made
+    assert source.read(file) == made
     path.unlink()
-    assert await checker.poster(posters, path, "ab" * 32) == made, "a stored one needs no file"
-    assert await checker.poster(posters, path, "cd" * 32) is None
+    assert await source.poster(file) == made, "a stored one needs no file"
+    assert await source.poster(replace(file, sha256="cd" * 32)) is None
+    await source.close()
 
 
 def test_the_index_of_suspect_clips_and_the_view_of_problems_have_the_same_bounds(table: Table) -> None:

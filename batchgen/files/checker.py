@@ -19,8 +19,6 @@ from typing import Any, TypeVar
 
 from batchgen.files import video
 from batchgen.files.measures import ANSWER_BYTES, Samples, read_samples
-from batchgen.files.posters import Posters
-from batchgen.files.safe_open import UnsafePath
 from batchgen.files.video import NotVideo, Undecodable
 
 CHECK_SECONDS = 30  # for one file: a clip takes milliseconds, a file that makes the decoder hang takes for ever
@@ -62,21 +60,6 @@ class Checker:
         """What a delivered video shows, as `sampling.sample` does. Raises `Undecodable`, `OSError`."""
         return await self._ask("sample", path, SAMPLE_SECONDS, read_samples, image, whole)
 
-    async def poster(self, posters: Posters, path: Path, sha256: str) -> bytes | None:
-        """The poster of a delivered clip: the stored one, else one that is made and stored now.
-
-        None for a clip that does not decode, and for a file that is not there. Raises `OSError` where no child starts.
-        """
-        if stored := await asyncio.to_thread(posters.read, sha256):
-            return stored
-        try:
-            poster = (await self.sample(path)).poster
-        except (NotVideo, Undecodable):
-            return None
-        with contextlib.suppress(OSError, UnsafePath):  # it can be made again
-            await asyncio.to_thread(posters.store, sha256, poster)
-        return poster
-
     async def _ask(self, task: str, path: Path, seconds: int, read: Callable[[Any], T], *arguments: Any) -> T:
         async with self._turn:
             child = await self._ensure_child()
@@ -99,7 +82,16 @@ class Checker:
 
     async def _ensure_child(self) -> Process:
         if self._child is None or self._child.returncode is not None:
-            self._child = await start(is_patient=self._is_patient)
+            self._child = await asyncio.create_subprocess_exec(
+                # -P: a module in the current folder must not be imported in place of a library.
+                *(sys.executable, "-P", video.__file__, *([video.PATIENT] if self._is_patient else [])),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=DEVNULL,
+                limit=ANSWER_BYTES,
+                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+                start_new_session=True,  # Ctrl-C is for the run alone
+            )
         return self._child
 
     async def _end_child(self) -> None:
@@ -113,20 +105,6 @@ class Checker:
             with contextlib.suppress(OSError):
                 await child.stdin.wait_closed()
             await child.communicate()
-
-
-async def start(*, is_patient: bool = False) -> Process:
-    """Start a child. Raises `OSError`."""
-    return await asyncio.create_subprocess_exec(
-        # -P: a module in the current folder must not be imported in place of a library.
-        *(sys.executable, "-P", video.__file__, *([video.PATIENT] if is_patient else [])),
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        limit=ANSWER_BYTES,
-        env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-        start_new_session=True,  # Ctrl-C is for the run alone
-    )
 
 
 async def outcome_of(child: Process, request: list[Any], seconds: int, read: Callable[[Any], T]) -> T | Exception:
@@ -156,12 +134,10 @@ async def outcome_of(child: Process, request: list[Any], seconds: int, read: Cal
 
 
 def seconds_for(path: Path) -> int:
-    """How long the check of a file may take."""
     return CHECK_SECONDS + path.stat().st_size // CHECK_BYTES_PER_SECOND
 
 
 def read_error(answer: Any) -> Exception | None:
-    """What the child raised."""
     match answer:
         case {"error": "OSError", "errno": number, "message": message}:
             return OSError(number, message)

@@ -7,15 +7,14 @@ outcomes, one line of JSON each. So nothing of the package is imported here, but
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
@@ -147,19 +146,14 @@ def decode(path: Path) -> dict[str, Any]:
 def sample(path: Path, image: str | None = None, whole: bool = False) -> dict[str, Any]:
     """What a video shows, as `sampling.sample` has it. Raises `Undecodable`, `OSError`."""
     with opened(path) as (container, stream):
-        sampled: dict[str, Any] = sampling().sample(container, stream, image, whole)
+        sampled: dict[str, Any] = sampling()["sample"](container, stream, image, whole)
     return sampled
 
 
 @cache
-def sampling() -> ModuleType:
-    """The module beside this file, found by its path: the child process need not find the package."""
-    specification = importlib.util.spec_from_file_location("sampling", Path(__file__).with_name("sampling.py"))
-    assert specification
-    assert specification.loader
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def sampling() -> dict[str, Any]:
+    """The names of the module beside this file, found by its path: the child process need not find the package."""
+    return runpy.run_path(str(Path(__file__).with_name("sampling.py")))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 from batchgen.files import object_store
@@ -12,6 +13,7 @@ from batchgen.files.output_urls import is_url
 from batchgen.files.outputs import OutputFolder, name_of
 from batchgen.files.posters import Posters
 from batchgen.files.safe_open import UnsafePath
+from batchgen.files.video import NotVideo, Undecodable
 from batchgen.jobtable.clips import ClipFile
 
 
@@ -36,9 +38,12 @@ class PosterSource:
             return None
         try:
             async with local_copy(self.folder, file.path, file.bytes) as path:
-                return await self.checker.poster(self.posters, path, file.sha256)
-        except OSError:  # no decoder can be started, or no object read: the page works without posters
+                poster = (await self.checker.sample(path)).poster
+        except (NotVideo, Undecodable, OSError):  # no decoder can be started, say: the page works without posters
             return None
+        with suppress(OSError, UnsafePath):  # it can be made again
+            await asyncio.to_thread(self.posters.store, file.sha256, poster)
+        return poster
 
     def is_there(self, file: ClipFile) -> bool:
         """Whether a regular file lies at the path, without a link on the way: nothing else is given to the decoder."""
