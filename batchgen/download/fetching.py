@@ -11,7 +11,7 @@ from batchgen.jobs import ErrorClass
 from batchgen.jobtable import delivery
 from batchgen.services import http
 from batchgen.services.file_server import Expired, VersionChanged
-from batchgen.services.outcomes import Failed, Finished, Throttled, Unavailable
+from batchgen.services.outcomes import Failed, Finished, NoAnswer, Throttled, Unavailable
 
 CONNECTIONS_PER_TRY = 6  # a cut connection that brought something is followed by another at once
 TRIES_PER_ADDRESS = 2  # then the service is asked whether the address has changed
@@ -64,7 +64,7 @@ async def ask_address(task: DownloadTask) -> str:
     if isinstance(outcome, Failed) and outcome.kind is ErrorClass.EXPIRED:
         raise GenerationEnded(replace(outcome, cost_usd=None))  # What it cost stays as it is known.
     if not isinstance(outcome, Finished) or len(outcome.files) < task.output.number:
-        reason = outcome.reason if isinstance(outcome, Unavailable | Throttled) else "the service names no video"
+        reason = outcome.reason if isinstance(outcome, NoAnswer) else "the service names no video"
         reason = f"the video needs a new address, and the service gives none now ({reason})"
         is_answer = outcome.is_unknown_id if isinstance(outcome, Unavailable) else not isinstance(outcome, Throttled)
         raise task.gone_or_late(reason) if is_answer and task.context.owns(task.job) else TryFailed(reason)

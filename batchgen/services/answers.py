@@ -17,7 +17,7 @@ from batchgen import clock
 from batchgen.jobs import ErrorClass
 from batchgen.services.bounds import CLOCK_OFFSET_MAX
 from batchgen.services.http import Answer
-from batchgen.services.outcomes import Limit, Throttled, Trouble, Unavailable
+from batchgen.services.outcomes import Limit, NoAnswer, Throttled, Trouble, Unavailable
 from batchgen.services.text import MESSAGE_CHARS
 
 EXCERPT_CHARS = 200  # of a body that is not the JSON object which it should be: enough to recognize a page
@@ -98,7 +98,6 @@ def excerpt(answer: Answer) -> str:
 
 
 def error_message(answer: Answer) -> str:
-    """The status and the message of an error answer."""
     text = describe_error(json_object(answer)) or excerpt(answer) or answer.reason
     return f"{answer.status}: {text[:MESSAGE_CHARS]}"
 
@@ -143,14 +142,13 @@ def read_throttled(answer: Answer) -> Throttled:
 
 
 def kind_of(message: str) -> ErrorClass:
-    """The kind of failure that the words of a message name."""
     for kind, words in KIND_WORDS.items():
         if re.search(words, message, re.IGNORECASE):
             return kind
     return ErrorClass.UNKNOWN
 
 
-def read_unavailable(answer: Answer) -> Unavailable | Throttled:
+def read_unavailable(answer: Answer) -> NoAnswer:
     """An answer other than 200 to a question: it says nothing about the job."""
     if answer.status == 429:
         return read_throttled(answer)

@@ -241,7 +241,6 @@ class BoundedService(Service):
         )
 
     def _texts(self, texts: Mapping[str, str], most: int) -> dict[str, str]:
-        """What is printable and short enough of a mapping from names of models to texts."""
         entries = list(texts.items())[:MODELS_MAX]
         return {name: text for name, text in entries if self._is_plain(name, ID_CHARS) and self._is_plain(text, most)}
 
@@ -268,5 +267,4 @@ class BoundedService(Service):
         return handle
 
     def _is_plain(self, text: object, most: int) -> bool:
-        """Whether a text can be kept exactly as it is."""
         return is_identity(text, most) and without_key(text, self._api_key) == text

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
 from batchgen import clock
 from batchgen.services import answers, http
-from batchgen.services.outcomes import Blocked, NotSent, Trouble, Unavailable, Unknown
+from batchgen.services.outcomes import Blocked, NoAnswer, NotSent, Trouble, Unavailable, Unknown
 
 
 class ApiClient:
@@ -72,10 +72,14 @@ class ApiClient:
         except http.FAILURES as error:
             return Unavailable(http.describe(error, self._api_key))
 
-    async def ask_json(self, path: str, params: Mapping[str, Any], *, with_key: bool = True) -> dict[str, Any]:
-        """The JSON object of a 200 answer; empty for anything else."""
+    async def ask_json(
+        self, path: str, params: Mapping[str, Any], *, with_key: bool = True, read_float: Callable[[str], Any] = float
+    ) -> dict[str, Any] | NoAnswer:
+        """The JSON object of a whole answer, empty where it is none; or what another answer says."""
         answer = await self.ask(path, params, with_key=with_key)
-        return answers.json_object(answer) if not isinstance(answer, Unavailable) and answer.is_whole else {}
+        if isinstance(answer, Unavailable):
+            return answer
+        return answers.json_object(answer, read_float) if answer.is_whole else answers.read_unavailable(answer)
 
     async def _exchange(
         self,

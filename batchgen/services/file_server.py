@@ -69,7 +69,6 @@ def is_private(address: str) -> bool:
 
 
 async def leads_to_private(url: str) -> bool:
-    """Whether the host of an address is in a private network."""
     try:
         host = urlsplit(url).hostname
         if not host:

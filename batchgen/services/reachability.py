@@ -52,12 +52,9 @@ def clock_fault(offset: timedelta) -> str:
 
 def network_fault() -> tuple[str, list[str]]:
     """Why no request can be sent from this environment, and the variables that are to blame; "" where it can."""
-    try:
-        http.trusted_certificates()
-    except UsageError as error:
-        return str(error), [name for name in CERTIFICATE_VARIABLES if os.environ.get(name)]
-    try:
-        http.api_client()
-    except UsageError as error:
-        return str(error), [name for name in PROXY_VARIABLES if os.environ.get(name)]
+    for make, variables in ((http.trusted_certificates, CERTIFICATE_VARIABLES), (http.api_client, PROXY_VARIABLES)):
+        try:
+            make()
+        except UsageError as error:
+            return str(error), [name for name in variables if os.environ.get(name)]
     return "", []

@@ -83,7 +83,6 @@ async def check(client: http.Client, link: str, base_url: str) -> str | None:
 
 
 def describe_fault(link: str, fault: str, jobs: list[JobSpec]) -> str:
-    """A problem in words: the link, the jobs that use it, the fault."""
     shown = link if len(link) <= LINK_CHARS_MAX else f"{link[:LINK_CHARS_MAX]}…"
     more = len(jobs) - 1
     others = f" and {plural(more, 'more job')}" if more else ""

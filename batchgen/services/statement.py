@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from batchgen.services.base import Service, Transaction, TransactionPage
-from batchgen.services.outcomes import Throttled, Unavailable
+from batchgen.services.outcomes import NoAnswer, Unavailable
 
 PAUSE_FIRST = timedelta(seconds=1)
 """The pauses between two requests without an answer double from one second."""
@@ -35,7 +35,7 @@ class StatementRestarted(Exception):
 class StatementBroken(Exception):
     """The statement cannot be read to its end. `answer` says why; None: the service lists no transactions."""
 
-    def __init__(self, answer: Unavailable | Throttled | None) -> None:
+    def __init__(self, answer: NoAnswer | None) -> None:
         super().__init__(answer.reason if answer else "this service lists no charges")
         self.answer = answer
 
@@ -86,14 +86,12 @@ async def ask_page(
     raise StatementBroken(answer)
 
 
-async def ask_patiently(
-    ask: Callable[[], Awaitable[T | Unavailable | Throttled]], pause: Pause | None
-) -> T | Unavailable | Throttled:
+async def ask_patiently(ask: Callable[[], Awaitable[T | NoAnswer]], pause: Pause | None) -> T | NoAnswer:
     """Ask until there is an answer, with growing pauses. Where none comes in time, what the service said instead."""
     wait = PAUSE_FIRST
     for number in range(1, TRIES + 1):
         answer = await ask()
-        if not isinstance(answer, Unavailable | Throttled) or answer.http_status in FINAL or pause is None:
+        if not isinstance(answer, NoAnswer) or answer.http_status in FINAL or pause is None:
             return answer
         if number < TRIES:
             await pause(max(wait, answer.retry_after or wait).total_seconds(), answer.reason)

@@ -184,7 +184,6 @@ def whole_address(address: str, base_url: str) -> str:
 
 
 def read_usage(document: dict[str, Any]) -> Decimal | None:
-    """The charge in USD that the body of an answer names."""
     usage = nested(document, "meta", "usage")
     in_credits = read_amount(nested(usage, "credits_used"), CREDITS_PER_USD)
     return read_amount(nested(usage, "usd_spent")) if in_credits is None else in_credits

@@ -21,7 +21,7 @@ from batchgen.services import http
 from batchgen.services.account import Account, Variables
 from batchgen.services.aimlapi import answers
 from batchgen.services.aimlapi.answers import LoggedRequest
-from batchgen.services.answers import json_object, nested, read_amount, read_id, read_unavailable
+from batchgen.services.answers import nested, read_amount, read_id
 from batchgen.services.base import (
     Adoption,
     Features,
@@ -43,8 +43,8 @@ from batchgen.services.outcomes import (
     FetchOutcome,
     FindOutcome,
     Finished,
+    NoAnswer,
     SubmitOutcome,
-    Throttled,
     Unavailable,
     Unknown,
     Working,
@@ -104,7 +104,6 @@ class AimlApi(Service):
         return {CLOCK_OFFSET: offset.total_seconds()} if abs(offset) >= OFFSET_LEAST else {}
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
-        """Send one create call, once. Whatever happens becomes an outcome."""
         body = await asyncio.to_thread(submission.body) if submission.files else submission.body()
         headers = {"X-Client-Request-Id": submission.client_request_id}
         answer = await self._api.create(submission.endpoint, body, headers)
@@ -123,8 +122,7 @@ class AimlApi(Service):
         answer = await self._api.ask(handle["endpoint"], {"generation_id": handle["generation_id"]})
         return answer if isinstance(answer, Unavailable) else answers.read_fetch(answer, self.base_url)
 
-    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | Unavailable | Throttled:
-        """Search the request log for the client request ids of these attempts."""
+    async def find(self, attempts: Sequence[SentAttempt]) -> Mapping[str, FindOutcome] | NoAnswer:
         sent_at = [moment for attempt in attempts for moment in self._sent_at(attempt)]
         asked_at = clock.utcnow()
         page = await self._log(min(sent_at) - BEFORE, max(sent_at) + AFTER)
@@ -167,7 +165,7 @@ class AimlApi(Service):
                     return None
         return Absent(as_of, "the service's log shows that it failed there")
 
-    async def history(self, since: datetime, until: datetime | None = None) -> History | Unavailable | Throttled | None:
+    async def history(self, since: datetime, until: datetime | None = None) -> History | NoAnswer | None:
         """The generations in the request log between two moments; the newest ones, where there are too many pages."""
         offset = self.clock_offset
         page = await self._log(since + offset, (until or clock.utcnow() + AFTER) + offset)
@@ -187,18 +185,15 @@ class AimlApi(Service):
         ]
         return History(generations, since if page.complete else page.oldest - offset)
 
-    async def _log(self, start: datetime, end: datetime) -> LogPage | Unavailable | Throttled:
+    async def _log(self, start: datetime, end: datetime) -> LogPage | NoAnswer:
         """Read every page of the request log between two moments of the service's clock."""
         window = {"start": start.isoformat(), "end": end.isoformat(), "limit": PAGE_ROWS}
         logged: list[LoggedRequest] = []
         oldest = end
         for page in range(PAGES_MAX):
-            answer = await self._api.ask("/v2/logs", {**window, "offset": page * PAGE_ROWS})
-            if isinstance(answer, Unavailable):
-                return answer
-            if not answer.is_whole:
-                return read_unavailable(answer)
-            document = json_object(answer)
+            document = await self._api.ask_json("/v2/logs", {**window, "offset": page * PAGE_ROWS})
+            if not isinstance(document, dict):
+                return document
             rows = document.get("data", document.get("logs", document.get("items")))
             if not isinstance(rows, list):
                 return Unavailable("the request log's answer cannot be read", http_status=200)
@@ -210,7 +205,7 @@ class AimlApi(Service):
 
     async def transactions(
         self, start: datetime, end: datetime, cursor: str | None = None
-    ) -> TransactionPage | Unavailable | Throttled | None:
+    ) -> TransactionPage | NoAnswer | None:
         """A page of the account's transactions between two moments of this machine's clock.
 
         A cursor is valid for the same window only, which therefore stands before it: the clocks' offset may change.
@@ -219,12 +214,10 @@ class AimlApi(Service):
         first = f"{(start + offset).isoformat()} {(end + offset).isoformat()}"
         since, until, *following = (cursor or first).split(" ", 2)
         params = {"from": since, "to": until, "limit": PAGE_ROWS, **({"cursor": following[0]} if following else {})}
-        answer = await self._api.ask("/v2/billing/transactions", params)
-        if isinstance(answer, Unavailable):
-            return answer
-        if not answer.is_whole:
-            return read_unavailable(answer)
-        document = json_object(answer, read_float=str)  # an amount keeps its digits
+        # As texts, amounts keep their digits.
+        document = await self._api.ask_json("/v2/billing/transactions", params, read_float=str)
+        if not isinstance(document, dict):
+            return document
         rows = document.get("data")
         if not isinstance(rows, list):
             return Unavailable("the answer with the transactions cannot be read", http_status=200)
@@ -235,10 +228,9 @@ class AimlApi(Service):
         )
 
     async def balance(self) -> Decimal | None:
-        """What the account has left, in USD; None where the service does not say."""
         document = await self._api.ask_json("/v2/billing", {})
-        is_usd = document.get("currency", "USD") == "USD"
-        return read_amount(document.get("current_balance")) if is_usd else None
+        is_usd = isinstance(document, dict) and document.get("currency", "USD") == "USD"
+        return read_amount(nested(document, "current_balance")) if is_usd else None
 
     async def catalogue(self, etag: str | None = None) -> Listing | None:
         """The price list of the video models; None where it does not come within `CATALOGUE_SECONDS`."""
@@ -252,11 +244,10 @@ class AimlApi(Service):
         return answers.read_price_list(answer) if answer.is_whole else None
 
     async def typical_seconds(self, models: Sequence[str]) -> Mapping[str, float]:
-        """The median generation time of each model that the service has recent figures for."""
         medians: dict[str, float] = {}
         for first in range(0, len(models), PAGE_ROWS):
             params = {"aliases": models[first : first + PAGE_ROWS]}
-            rows = (await self._api.ask_json("/models/metrics", params, with_key=False)).get("models")
+            rows = nested(await self._api.ask_json("/models/metrics", params, with_key=False), "models")
             for row in rows if isinstance(rows, list) else []:
                 try:
                     seconds = float(row["metrics"]["duration_ms"]["p50"]) / 1000
@@ -274,7 +265,6 @@ def adopted(attempt: SentAttempt, row: LoggedRequest, generation_id: str) -> Ado
 
 @asynccontextmanager
 async def connect(account: Account, _state: Path | None = None) -> AsyncIterator[Service]:
-    """The service with an account; its connections are closed at the end."""
     service = AimlApi(account.base_url, account.key)
     try:
         yield service
