@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.download.fetching import fetch
 from batchgen.download.task import Abandoned, DownloadTask, GenerationEnded, Obstructed, TryFailed, path_of
-from batchgen.download.transfer import Stopped, TooLarge
+from batchgen.download.transfer import TooLarge
 from batchgen.download.verification import deliver_placed, verify_and_place
 from batchgen.errors import StorageError
 from batchgen.files.checker import Checker
@@ -75,7 +75,6 @@ class Downloader(Stage):
         await super().finish()
 
     async def close(self) -> None:
-        """Release connections, threads and the child process."""
         for task in self.shrinking:
             task.cancel()
         await self.client.aclose()
@@ -122,7 +121,7 @@ class Downloader(Stage):
         """Try once to deliver a video. Why a try failed, and when the next follows, is written to the row."""
         try:
             fault = await self.deliver_outputs(job)
-        except (Abandoned, Stopped):
+        except Abandoned:
             return
         if fault is None:
             self.context.obstacles.pop(job.key, None)
@@ -135,7 +134,6 @@ class Downloader(Stage):
             await self.postpone(job, fault)
 
     async def leave_to_next_run(self, job: Job, fault: Exception) -> None:
-        """Let a job wait whose file meets an obstacle."""
         reason, due_at = str(fault), clock.utcnow() + OBSTACLE_PAUSE
         self.context.obstacles[job.key] = reason
         await self.context.database.write(delivery.left_to_next_run, job, self.context.run_id, reason, due_at)
@@ -168,7 +166,6 @@ class Downloader(Stage):
         return decisive(faults)
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function that may wait for the disk, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
     async def deliver_output(self, job: Job, output: Output) -> None:
@@ -214,7 +211,6 @@ class Downloader(Stage):
                 await asyncio.shield(self.on_disk(part.close))
 
     async def download(self, task: DownloadTask) -> None:
-        """Fetch a file, verify it, and deliver it."""
         async with self.free_places:
             try:
                 cut = await fetch(task, self.client, lambda: self.stopping)

@@ -69,7 +69,6 @@ class DownloadTask:
         return self.target if path == self.job.output_path else path_of(path, self.output.number)
 
     async def record(self, size: int, sha256: str, path: str, remark: str | None = None) -> None:
-        """The whole file is at `path`."""
         await self.write(delivery.placed, size, sha256, path, clock.utcnow(), remark)
 
     async def count_bytes(self) -> bool:

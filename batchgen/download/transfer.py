@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from batchgen.download.task import TRIES_TO_BELIEVE, DownloadTask
+from batchgen.download.task import TRIES_TO_BELIEVE, Abandoned, DownloadTask
 from batchgen.files.disk_space import FILE_BYTES_MAX, megabytes
 from batchgen.files.video import HEAD_BYTES, container_of
 from batchgen.jobtable import delivery
@@ -22,14 +22,10 @@ class TooLarge(Exception):
     """The file is, or claims to be, larger than any video; `str(error)` says so."""
 
 
-class Stopped(Exception):
-    """The run is stopping. What has come is in the `.part`."""
-
-
 async def receive(task: DownloadTask, client: http.Client, url: str, is_stopping: Callable[[], bool]) -> None:
     """Send one request, and append what comes to the `.part`. Some servers send a large file in several answers.
 
-    Raises `Expired`, `NoFile`, `VersionChanged`, `TooLarge`, `Stopped`, and `FAILURES` or `BAD_ADDRESS` of `http.py`.
+    Raises `Expired`, `NoFile`, `VersionChanged`, `TooLarge`, `Abandoned`, and `FAILURES` or `BAD_ADDRESS` of `http.py`.
     """
     part = task.part
     headers = {"Range": f"bytes={part.size}-", "If-Range": part.etag} if part.size and part.etag else {}
@@ -70,7 +66,7 @@ async def store_body(
             chunks.append(chunk)
             length += len(chunk)
             if is_stopping():
-                raise Stopped
+                raise Abandoned
             if length >= PIECE_BYTES or (length >= SMALL_PIECE_BYTES and time() >= due):
                 if writing:
                     await writing
