@@ -33,7 +33,9 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
         try:
             parsed = read(manifest)
         except ManifestInvalid as error:
-            yield manifest_problem(error, shell("batchgen", "check", manifest))
+            first, more = str(error.problems[0]).partition("\n")[0], len(error.problems) - 1
+            others = f" (and {more} more)" if more else ""
+            yield problem("manifest", f"{first}{others}", shell("batchgen", "check", manifest), ExitCode.USAGE)
         else:
             yield ok("manifest", f"{manifest}: valid")
             yield from examine_stores([job.output for job in parsed.jobs])
@@ -41,9 +43,3 @@ def examine(location: str | Path, manifest: Path | None, command: Command) -> It
     condition = examine_service(service, folder)
     yield from condition.findings
     yield from exam.examine(condition)
-
-
-def manifest_problem(error: ManifestInvalid, check: str) -> Finding:
-    first, more = str(error.problems[0]).partition("\n")[0], len(error.problems) - 1
-    others = f" (and {more} more)" if more else ""
-    return problem("manifest", f"{first}{others}", check, ExitCode.USAGE)

@@ -94,7 +94,6 @@ def examine_parts(folder: Path, outputs: Iterable[str], resumable: Collection[st
 
 
 def parts_in(place: Path, resumable: Collection[str]) -> list[Path]:
-    """The unfinished downloads in one folder that are not resumable."""
     try:
         names = sorted(os.listdir(place))  # noqa: PTH208  a hundred thousand of them
     except OSError:

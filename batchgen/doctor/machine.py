@@ -23,7 +23,6 @@ LIBRARIES = ("av", "httpx2", "sqlalchemy")
 
 
 def examine_machine(folder: Path) -> Iterator[Finding]:
-    """Whether videos can be checked and stored here."""
     numbers = ", ".join(f"{name} {installed(name)}" for name in LIBRARIES)
     python = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     yield ok("versions", f"batchgen {__version__}, {python}, {numbers}")
@@ -39,7 +38,6 @@ def installed(name: str) -> str:
 
 
 def examine_decoder() -> Finding:
-    """Whether the process that checks videos starts."""
     fault = asyncio.run(decoder_fault())
     if not fault:
         return ok("decoder", "the check of videos starts")
@@ -65,7 +63,6 @@ async def decoder_fault() -> str:
 
 
 def examine_disk(folder: Path) -> Finding:
-    """Whether the folder of the videos can be written and has space."""
     if not os.access(folder, os.W_OK | os.X_OK):
         is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY) if hasattr(os, "statvfs") else False
         if is_read_only:

@@ -17,7 +17,7 @@ from batchgen.doctor.folder import examine_dotenv
 from batchgen.errors import AccountError, ExitCode, UsageError
 from batchgen.services.account import Account, Variables, read_account, read_dotenv
 from batchgen.services.base import History
-from batchgen.services.outcomes import Throttled, Trouble, Unavailable
+from batchgen.services.outcomes import NoAnswer, Trouble, Unavailable
 from batchgen.services.reachability import clock_fault, network_fault, reach
 from batchgen.services.registry import SIMULATOR, Plugin, plugin
 
@@ -35,7 +35,6 @@ class ServiceCondition:
 
 
 def examine_service(name: str, folder: Path) -> ServiceCondition:
-    """Examine the service of a manifest in `folder`."""
     condition = ServiceCondition()
     findings = condition.findings
     if name == SIMULATOR:
@@ -76,20 +75,21 @@ def mend_account(variables: Variables, folder: Path, error: Exception) -> str:
     if beside.get(variables.base_url):
         in_place = ["-i", ""] if sys.platform == "darwin" else ["-i"]
         return shell("sed", *in_place, f"/^[[:space:]]*{variables.base_url}=/d", folder / ".env")
+    return unset_address(variables)
+
+
+def unset_address(variables: Variables) -> str:
+    """The command that takes the address out of the environment; "" where it is not there."""
     return shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
 
 
 async def ask(condition: ServiceCondition, service: Plugin, account: Account) -> None:
-    """Ask the service what costs nothing."""
     findings, address = condition.findings, account.base_url
-    variable = service.variables.base_url
-    is_set = bool(variable and os.environ.get(variable))
     try:
         reached = await reach(address)
         if reached.failure:
-            mend = shell("unset", variable) if is_set else ""
             message = f"{address} does not answer: {reached.failure}"
-            findings.append(problem("service", message, mend, ExitCode.UNREACHABLE))
+            findings.append(problem("service", message, unset_address(service.variables), ExitCode.UNREACHABLE))
             return
         async with asyncio.timeout(SECONDS), service.open(account, None) as opened:
             condition.origin, condition.account = opened.origin or None, opened.account
@@ -104,14 +104,13 @@ async def ask(condition: ServiceCondition, service: Plugin, account: Account) ->
         findings.append(clock_finding(reached.clock_offset))
 
 
-def key_finding(answer: History | Unavailable | Throttled | None, address: str, variables: Variables) -> Finding:
+def key_finding(answer: History | NoAnswer | None, address: str, variables: Variables) -> Finding:
     """What the service's log, or its refusal to show it, says about key and address."""
     if not isinstance(answer, Unavailable):
         return ok("service", f"{address} answers" + ("" if answer is None else " and takes the key"))
     if answer.trouble is Trouble.ADDRESS:
-        mend = shell("unset", variables.base_url) if os.environ.get(variables.base_url) else ""
         message = f"{address} answers, but is not this service: {answer.reason}"
-        return problem("service", message, mend, ExitCode.USAGE)
+        return problem("service", message, unset_address(variables), ExitCode.USAGE)
     if answer.trouble:
         message = f"{address} does not take the key: {answer.reason}"
         return problem("key", message, f"export {variables.key}=ANOTHER-KEY", ExitCode.ACCOUNT)
@@ -128,7 +127,6 @@ def balance_finding(balance: Decimal | None) -> Finding:
 
 
 def clock_finding(offset: timedelta) -> Finding:
-    """Whether this machine's clock is that of the service."""
     fault = clock_fault(offset)
     mend = "sudo sntp -sS time.apple.com" if sys.platform == "darwin" else "sudo timedatectl set-ntp true"
     return problem("clock", fault, mend) if fault else ok("clock", "agrees with the service's")

@@ -82,7 +82,7 @@ class TableExam:
 
     def examine_table(self, others: Iterable[Finding] = ()) -> Iterator[Finding]:
         """What is wrong with the table itself, and the other findings on it; that it is whole, where there are none."""
-        findings = [*self.examine_condition(self.condition, path_of(self.url), shown(self.url)), *others]
+        findings = [*self.examine_condition(), *others]
         yield from findings or [ok("table", f"{shown(self.url)}: whole, version {self.condition.version}")]
 
     @property
@@ -129,54 +129,53 @@ class TableExam:
         run = self.command("run", self.manifest or Path("MANIFEST"), "--changed", "keep")
         return f"{move_aside(paths)} && {run}"
 
-    def examine_condition(self, condition: TableCondition, path: Path | None, name: str) -> Iterator[Finding]:
-        """What is wrong with the table itself."""
+    def examine_condition(self) -> Iterator[Finding]:
+        condition, path, name = self.condition, path_of(self.url), shown(self.url)
         files = [file for suffix in DATABASE_SUFFIXES if path and (file := Path(f"{path}{suffix}")).exists()]
         # SQLite needs the folder of a table, too.
         may_be_read = path and os.access(path, os.R_OK) and os.access(path.parent, os.R_OK | os.X_OK)
+
+        def fault(message: str, mend: str = "", exit_code: ExitCode = ExitCode.STORAGE) -> Finding:
+            return problem("table", f"{name}: {message}", mend, exit_code)
+
         if condition.error and not path:
-            yield problem("table", f"{name}: it cannot be used: {condition.error}", "", ExitCode.STORAGE)
+            yield fault(f"it cannot be used: {condition.error}")
         elif condition.error and not may_be_read:
-            message = f"{name}: it may not be read ({condition.error}): you have no right to the file or its folder"
-            yield problem("table", message, "", ExitCode.STORAGE)
+            yield fault(f"it may not be read ({condition.error}): you have no right to the file or its folder")
         elif condition.error and path and path.suffix not in TABLE_SUFFIXES:
-            message = f"{name}: this is no job table ({condition.error}); name another one with --db"
-            yield problem("table", message, "", ExitCode.USAGE)
+            yield fault(f"this is no job table ({condition.error}); name another one with --db", "", ExitCode.USAGE)
         elif condition.error or (condition.faults and not condition.is_only_indexes):
             reason = condition.error or "; ".join(condition.faults)
             message = (
-                f"{name}: it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table"
-                " takes over what the service's log has, but no verdicts"
+                f"it is damaged ({reason}). Put a copy of it back, if you have one. Without one, a new table takes over"
+                " what the service's log has, but no verdicts"
             )
-            yield problem("table", message, self.begin_again(files), ExitCode.STORAGE)
+            yield fault(message, self.begin_again(files))
         elif condition.faults:
-            message = f"{name}: its indexes are damaged, its rows are whole ({condition.faults[0]})"
-            yield problem("table", message, shell(sys.executable, "-c", REINDEX, path or ""), ExitCode.STORAGE)
+            reindex = shell(sys.executable, "-c", REINDEX, path or "")
+            yield fault(f"its indexes are damaged, its rows are whole ({condition.faults[0]})", reindex)
         elif condition.version is None:
-            yield problem("table", f"{name}: this is no job table; name another one with --db", "", ExitCode.USAGE)
+            yield fault("this is no job table; name another one with --db", "", ExitCode.USAGE)
         elif condition.version > HEAD:
-            message = f"{name}: it is of version {condition.version}, and this batchgen knows {HEAD}"
             upgrade = shell(sys.executable, "-m", "pip", "install", "--upgrade", "batchgen")
-            yield problem("table", message, upgrade, ExitCode.USAGE)
+            message = f"it is of version {condition.version}, and this batchgen knows {HEAD}"
+            yield fault(message, upgrade, ExitCode.USAGE)
         elif condition.version != HEAD:
-            message = f"{name}: it is of version {condition.version}; any command brings it to {HEAD}"
-            yield problem("table", message, self.command("status", self.manifest))
+            message = f"it is of version {condition.version}; any command brings it to {HEAD}"
+            yield fault(message, self.command("status", self.manifest), ExitCode.INCOMPLETE)
         elif condition.missing_views:
             views = ", ".join(condition.missing_views)
-            yield problem("table", f"{name}: somebody has dropped its views {views}: put a copy of it back")
+            yield fault(f"somebody has dropped its views {views}: put a copy of it back", "", ExitCode.INCOMPLETE)
         if condition.is_standby:
             advice = "name the server that is no standby, or ask for the right to write"
-            yield problem("table", f"{name}: it may only be read here: {advice}", "", ExitCode.STORAGE)
+            yield fault(f"it may only be read here: {advice}")
         elif condition.missing_rights:
             some = ", ".join(condition.missing_rights[:SHOWN])
             more = f" and {len(condition.missing_rights) - SHOWN} more" if len(condition.missing_rights) > SHOWN else ""
-            message = (
-                f"{name}: this role may not write what a run writes ({some}{more}). The owner of the tables types: "
-            )
-            yield problem("table", f"{message}{condition.grants}", "", ExitCode.STORAGE)
+            message = f"this role may not write what a run writes ({some}{more}). The owner of the tables types: "
+            yield fault(message + condition.grants)
         if condition.orphans:
-            message = f"{name}: {condition.orphans} rows refer to rows that do not exist: put a copy of it back"
-            yield problem("table", message, "", ExitCode.STORAGE)
+            yield fault(f"{condition.orphans} rows refer to rows that do not exist: put a copy of it back")
 
     def examine_batch(self, batch: StoredBatch, manifest: Path, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
