@@ -65,7 +65,6 @@ class Measurer(Stage):
         return None
 
     async def close(self) -> None:
-        """End the child process."""
         await self.checker.close()
 
     async def measure_rest(self) -> None:
@@ -145,7 +144,6 @@ class Measurer(Stage):
         return await asyncio.to_thread(copies.are_copies, *whole)
 
     async def samples_of(self, clip: DeliveredClip, *, whole: bool = False) -> Samples:
-        """The samples of a clip, kept for the next comparison."""
         if (samples := self.samples.get((clip.id, whole))) is None:
             samples = await self.sample(clip, whole=whole)
         self.keep(samples, clip, whole=whole)

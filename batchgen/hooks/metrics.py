@@ -32,10 +32,6 @@ class RunMetrics:
     """How many requests of this run came to what: (create, accepted), (poll, working), …"""
     last_movement: Callable[[], datetime]
 
-    def describe(self) -> list[Metric]:
-        """Nothing: the registry asks at registration, where the names are needed by nobody."""
-        return []
-
     def collect(self) -> Iterator[Metric]:
         """All families of metrics. Called by the client's own thread for each scrape."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily

@@ -85,7 +85,6 @@ class Notifier:
             receiver.thread.start()
 
     def notify(self, message: Message) -> None:
-        """Send a message to every receiver, without waiting for it."""
         for receiver in self.receivers:
             if receiver.queue.qsize() < QUEUED_MAX:
                 receiver.queue.put(message)

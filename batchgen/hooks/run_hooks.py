@@ -40,13 +40,13 @@ class RunHooks:
 
     def __init__(
         self,
-        notifier: Notifier | None = None,
-        command: DeliveryHook | None = None,
-        metrics: MetricsServer | None = None,
-        idle: timedelta = IDLE,
-        command_line: Callable[[str], str] = str,
+        notifier: Notifier,
+        command: DeliveryHook | None,
+        metrics: MetricsServer | None,
+        idle: timedelta,
+        command_line: Callable[[str], str],
     ) -> None:
-        self.notifier, self.command, self.metrics, self.idle = notifier or Notifier(()), command, metrics, idle
+        self.notifier, self.command, self.metrics, self.idle = notifier, command, metrics, idle
         self.command_line = command_line
         """Another command on the same batch, to type."""
         self.report: Report = log_failure
@@ -111,7 +111,6 @@ class RunHooks:
             LOG.warning("hooks.failed", extra={"reason": str(error)})
 
     async def turn(self) -> None:
-        """Read the new events once."""
         context, database = self.context, self.context.database
         if not self.has_begun:
             self.has_begun = context.run_id in await database.read(leases.unended, context.batch_id)
@@ -144,7 +143,6 @@ class RunHooks:
         self.notifier.notify(Message(title, [*map(str, waiting), f"More: {self.command_line('status')}"]))
 
     def notify_end(self, message: str, summary: BatchSummary | None, step: NextStep) -> None:
-        """Notify how the run ended."""
         lines = message.splitlines() or [""]
         title = f"batchgen: {self.batch}: {lines[0]}"
         if summary:
