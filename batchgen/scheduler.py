@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from batchgen import clock
 from batchgen.errors import ManifestChanged
 from batchgen.files import local_files, travelling_inputs
+from batchgen.files.input_file import InputFault
 from batchgen.jobs import ErrorClass, Job
 from batchgen.jobtable import commands, polling, repeats, submission
 from batchgen.jobtable.fingerprint import fingerprint_as_read
@@ -172,7 +173,7 @@ class Scheduler(Stage):
             unsent = NotSent("the run was stopped while it read the job's files")
             await context.database.write(submission.returned, job, unsent, clock.utcnow())
             raise
-        except local_files.InputMissing as error:
+        except InputFault as error:
             if context.is_worker:
                 await context.database.write(self.leave_to_others, job, str(error), clock.utcnow())
                 return
@@ -290,7 +291,7 @@ class Scheduler(Stage):
 async def read_files(folder: Path, job: Job) -> tuple[Mapping[str, LocalFile], str | None]:
     """The local files of a job, and their digests; what this machine lacks comes from the store of its output.
 
-    Raises `InputMissing`.
+    Raises `InputFault`.
     """
     if not job.input_pointers:
         return {}, None

@@ -441,6 +441,6 @@ def test_a_file_that_changes_before_it_is_sent_fails_its_job_alone(
     files, digests = local_files.read(tmp_path, '{"image_url": "i.png"}', ["/image_url"])
     assert files["/image_url"].media_type == "image/png"
     change(tmp_path / "i.png")  # type: ignore[operator]
-    with pytest.raises(local_files.InputMissing, match=message):
+    with pytest.raises(InputFault, match=message):
         local_files.read(tmp_path, '{"image_url": "i.png"}', ["/image_url"])
     assert local_files.changed(tmp_path, digests) == ([] if change is Path.unlink else ["i.png"])

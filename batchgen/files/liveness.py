@@ -26,7 +26,6 @@ LOCK_TRIES = 100  # of a new lock file, which another run may take for a dead on
 
 
 def host_name() -> str:
-    """The name of this machine."""
     return platform.node() or "unknown"
 
 
@@ -93,7 +92,6 @@ def make_lock_file(directory: Directory, name: str) -> int:
 
 @contextmanager
 def closed_on_error(descriptor: int) -> Iterator[None]:
-    """Close a file if the block raises."""
     try:
         yield
     except BaseException:

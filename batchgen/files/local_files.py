@@ -19,16 +19,12 @@ NO_INPUT = "no input"
 """The digest of what lies under a file's name and is no file, or too large: it differs from what was sent."""
 
 
-class InputMissing(Exception):
-    """A local file that a request names cannot be read now. `str(error)` says which and why."""
-
-
 def read(
     folder: Path, request: str, pointers: Sequence[str], fetch: Callable[[str], bytes | None] = lambda _name: None
 ) -> tuple[dict[str, LocalFile], str]:
     """The files that `pointers` lead to in a request, by their pointers; and their digests as JSON.
 
-    `fetch` gets a file that is not in `folder`. Raises `InputMissing`.
+    `fetch` gets a file that is not in `folder`. Raises `InputFault`.
     """
     document = json.loads(request)
     files: dict[str, LocalFile] = {}
@@ -39,11 +35,11 @@ def read(
         try:
             content, modified_ns = read_whole(folder / name, partial(fetch, name))
         except InputFault as error:
-            raise InputMissing(f"{name}: {error}") from error
+            raise InputFault(f"{name}: {error}") from error
         except (OSError, ValueError) as error:
-            raise InputMissing(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+            raise InputFault(f"{name}: {getattr(error, 'strerror', None) or error}") from error
         if not 0 < len(content) <= MEDIA_BYTES:
-            raise InputMissing(f"{name}: the file has changed: it has {size_in_words(len(content))}")
+            raise InputFault(f"{name}: the file has changed: it has {size_in_words(len(content))}")
         # Never by the name: it may lie, and each machine has another table of types.
         media_type = media_type_of(content[:HEAD_BYTES]) or "application/octet-stream"
         files[pointer] = LocalFile(name, media_type, content)

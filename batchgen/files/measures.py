@@ -77,7 +77,6 @@ class Measures:
 
 
 def measure(samples: Samples, ordered_seconds: float | None) -> Measures:
-    """All measures of one clip."""
     first = samples.first()
     unlike = unlikeness(first, samples.image) if first and samples.image else None
     off = round(samples.seconds - ordered_seconds, 3) if ordered_seconds else None
@@ -248,10 +247,8 @@ def read_samples(answer: Any) -> Samples:
 def read_timed_picture(pair: Any) -> tuple[float, Picture | None]:
     """Raises `ValueError` for what is no time with a picture."""
     match pair:
-        case [int() | float() as time, None] if 0 <= time <= SECONDS_MAX:
-            return float(time), None
         case [int() | float() as time, text] if 0 <= time <= SECONDS_MAX:
-            return float(time), read_picture(text)
+            return float(time), None if text is None else read_picture(text)
     raise ValueError("this is no picture")
 
 

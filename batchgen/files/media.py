@@ -33,39 +33,37 @@ END_OF_PNG = b"IEND"
 DECODED_PIXELS = 50_000_000
 """Pixels of an image that is decoded, other than a JPEG: 200 MB of memory. Of a larger one the header is read."""
 
-SIGNATURES: tuple[tuple[str, str], ...] = (
-    (r"\xff\xd8\xff", "image/jpeg"),
-    (r"\x89PNG\r\n\x1a\n", "image/png"),
-    (r"RIFF....WEBP", "image/webp"),
-    (r"GIF8[79]a", "image/gif"),
-    (r"BM....\0\0\0\0", "image/bmp"),
-    (r"II[*+]\0|MM\0[*+]", "image/tiff"),
-    (r"....ftypavi[fs]", "image/avif"),
-    (r"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "image/heic"),
-    (r"RIFF....WAVE", "audio/wav"),
-    (r"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "audio/mpeg"),
-    (r"\xff[\xf0\xf1\xf8\xf9]", "audio/aac"),
-    (r"OggS", "audio/ogg"),
-    (r"fLaC", "audio/flac"),
-    (r"FORM....AIF[FC]", "audio/aiff"),
-    (r"....ftypM4[AB]", "audio/mp4"),
-    (r"....ftypqt  |....(moov|mdat|wide)", "video/quicktime"),
-    (r"....ftyp", "video/mp4"),
-    (r"\x1aE\xdf\xa3", "video/webm"),
-    (r"RIFF....AVI ", "video/x-msvideo"),
-    (r"\0\0\x01[\xb3\xba]", "video/mpeg"),
+SIGNATURES = (
+    (rb"\xff\xd8\xff", "image/jpeg"),
+    (rb"\x89PNG\r\n\x1a\n", "image/png"),
+    (rb"RIFF....WEBP", "image/webp"),
+    (rb"GIF8[79]a", "image/gif"),
+    (rb"BM....\0\0\0\0", "image/bmp"),
+    (rb"II[*+]\0|MM\0[*+]", "image/tiff"),
+    (rb"....ftypavi[fs]", "image/avif"),
+    (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "image/heic"),
+    (rb"RIFF....WAVE", "audio/wav"),
+    (rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]", "audio/mpeg"),
+    (rb"\xff[\xf0\xf1\xf8\xf9]", "audio/aac"),
+    (rb"OggS", "audio/ogg"),
+    (rb"fLaC", "audio/flac"),
+    (rb"FORM....AIF[FC]", "audio/aiff"),
+    (rb"....ftypM4[AB]", "audio/mp4"),
+    (rb"....ftypqt  |....(moov|mdat|wide)", "video/quicktime"),
+    (rb"....ftyp", "video/mp4"),
+    (rb"\x1aE\xdf\xa3", "video/webm"),
+    (rb"RIFF....AVI ", "video/x-msvideo"),
+    (rb"\0\0\x01[\xb3\xba]", "video/mpeg"),
 )
 """The first bytes of each format, as a pattern, and its media type. The first that matches counts."""
-PATTERNS = [(re.compile(pattern.encode("latin-1"), re.DOTALL), media_type) for pattern, media_type in SIGNATURES]
-NO_IMAGES: tuple[tuple[str, str], ...] = (
-    (r"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "the image is HEIC, as phones make it: save it as JPEG or PNG"),
-    (r"\s*(<!doctype html|<html|<head)", "the file is a web page, not an image: download the image itself"),
-    (r"\s*(<\?xml|<svg)", "the file is XML or SVG: save it as PNG"),
-    (r"%PDF", "the file is a PDF: save its page as PNG"),
-    (r"version https://git-lfs", "the file is a pointer of Git LFS: fetch the image with `git lfs pull`"),
+NO_IMAGES = (
+    (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "the image is HEIC, as phones make it: save it as JPEG or PNG"),
+    (rb"\s*(<!doctype html|<html|<head)", "the file is a web page, not an image: download the image itself"),
+    (rb"\s*(<\?xml|<svg)", "the file is XML or SVG: save it as PNG"),
+    (rb"%PDF", "the file is a PDF: save its page as PNG"),
+    (rb"version https://git-lfs", "the file is a pointer of Git LFS: fetch the image with `git lfs pull`"),
 )
 """The first bytes of files that people take for images, and what to do about each."""
-NO_IMAGE_PATTERNS = [(re.compile(pattern.encode(), re.DOTALL | re.IGNORECASE), reason) for pattern, reason in NO_IMAGES]
 CUT_OFF = "the image is cut off: its end is missing"
 MISSING = "there is no such file"
 WHOLE_PATH = re.compile(r"[/~]|[A-Za-z]:[\\/]|file:", re.IGNORECASE)
@@ -99,7 +97,7 @@ class LocalMedium:
 
 def media_type_of(head: bytes) -> str | None:
     """The media type of content that begins with `head`; None for an unknown one."""
-    return next((media_type for pattern, media_type in PATTERNS if pattern.match(head)), None)
+    return next((media_type for pattern, media_type in SIGNATURES if re.match(pattern, head, re.DOTALL)), None)
 
 
 def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
@@ -120,7 +118,6 @@ def inspect(folder: Path, path: str, medium: Medium) -> LocalMedium:
 
 
 def no_such_file(path: str) -> str:
-    """What to say of a path without a file."""
     return MISSING if WHOLE_PATH.match(path) else f"{MISSING} beside the manifest"
 
 
@@ -234,7 +231,8 @@ def opened_image(file: BinaryIO, head: bytes) -> Iterator[Image]:
     except InputFault:
         raise
     except UnidentifiedImageError:
-        reason = next((reason for pattern, reason in NO_IMAGE_PATTERNS if pattern.match(head)), None)
+        flags = re.DOTALL | re.IGNORECASE
+        reason = next((reason for pattern, reason in NO_IMAGES if re.match(pattern, head, flags)), None)
         raise InputFault(reason or f"the file is not an image ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise InputFault("the image has too many pixels") from None

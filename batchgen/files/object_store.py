@@ -104,7 +104,6 @@ def holds(url: str, size: int, sha256: str) -> bool | None:
 
 
 def digest_of(url: str) -> str:
-    """The SHA-256 of an object's bytes."""
     digest = hashlib.sha256()
     for piece in read(url):
         digest.update(piece)
@@ -112,14 +111,15 @@ def digest_of(url: str) -> str:
 
 
 def read(url: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The bytes of an object from `start` up to `end`, in pieces. Raises `FileNotFoundError` where there is none."""
+    """The bytes of an object, all or those from `start` to `end`, in pieces. Raises `FileNotFoundError`."""
     parts = judged(url)
     with errors_of(parts):
         import obstore
 
         if is_no_file(parts):
             raise StoreError(f"/{parts.key} is no file", parts.root, is_file=True)
-        answer = obstore.get(client_for(parts, TRANSFER_SECONDS, reads=True), parts.key, options=range_of(start, end))
+        client = client_for(parts, TRANSFER_SECONDS, reads=True)
+        answer = obstore.get(client, parts.key, options=None if end is None else {"range": (start, end)})
         for piece in answer.stream(min_chunk_size=PIECE_BYTES):
             yield bytes(piece)
 
@@ -128,12 +128,6 @@ def is_no_file(parts: OutputUrl) -> bool:
     """Whether a folder, or a pipe, is in the place of an object of a `file://` store: the library would open it."""
     path = Path(f"/{parts.key}")
     return parts.scheme == "file" and path.exists() and not path.is_file()
-
-
-def range_of(start: int, end: int | None) -> Any:
-    if end is not None:
-        return {"range": (start, end)}
-    return {"range": {"offset": start}} if start else None
 
 
 def names_in(folder: str) -> set[str]:

@@ -105,7 +105,6 @@ class OutputFolder:
         self._of_disk(output, lambda place: check_space(place, size))
 
     def is_scarce(self, output: str) -> bool:
-        """Whether the disk on which an output is to lie is full for every download."""
         return bool(self._of_disk(output, shortage))
 
     def _of_disk(self, output: str, judge: Callable[[int | Path], T]) -> T:
@@ -162,7 +161,6 @@ def measure_object(url: str) -> tuple[int, str] | None:
 
 
 def holds(directory: Directory, name: str, size: int, sha256: str) -> bool:
-    """Whether a file has exactly this content."""
     status = directory.stat(name)
     return status is not None and status.st_size == size and digest_of(directory, name) == sha256
 

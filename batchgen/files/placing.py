@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from batchgen.errors import StorageError
 from batchgen.files import object_store
@@ -26,19 +26,6 @@ SCRATCH_VARIABLE = "BATCHGEN_SCRATCH"
 FOLDERS = (".batchgen", "parts")
 
 
-class Placing(Protocol):
-    """A kind of place."""
-
-    def part(self, output: str, attempt: str, recorded_etag: str | None) -> Part:
-        """The `.part` of an output. Raises `UnsafePath`, perhaps only once it is used."""
-
-    async def place(self, part: Part, output: str) -> str:
-        """Give a whole file its name, durably, and return that: the first free one for `output`. Raises `OSError`."""
-
-    async def find(self, part: Part, output: str, size: int, sha256: str) -> str | None:
-        """The name of the file with this content that a run has placed, or can place without a download; else None."""
-
-
 class FolderPlacing:
     """Places files below the manifest's folder. The `.part` is beside its target."""
 
@@ -48,14 +35,17 @@ class FolderPlacing:
         self.folders = FolderSync(partial(on_disk, self.parts.sync))
 
     def part(self, output: str, attempt: str, recorded_etag: str | None) -> Part:
+        """The `.part` of an output. Raises `UnsafePath`, perhaps only once it is used."""
         return Part(self.parts, output, attempt, recorded_etag)
 
     async def place(self, part: Part, output: str) -> str:
+        """Give a whole file its name, durably, and return that: the first free one for `output`. Raises `OSError`."""
         path: str = await self.on_disk(part.place, output)
         await self.folders.sync(path)
         return path
 
     async def find(self, part: Part, output: str, size: int, sha256: str) -> str | None:  # noqa: ARG002
+        """The name of the file with this content that a run has placed, or can place without a download; else None."""
         path: str | None = await self.on_disk(part.find_placed, size, sha256)  # its target is the output
         return path
 
@@ -96,6 +86,9 @@ class StorePlacing:
                     await self.on_disk(part.discard)
                     return url
         return await self.place(part, output) if await self.on_disk(part.recall, size, sha256) else None
+
+
+Placing = FolderPlacing | StorePlacing
 
 
 class ScratchFolder(OutputFolder):

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Container, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from batchgen.catalogue.wording import did_you_mean
 from batchgen.errors import UsageError
+from batchgen.files.output_paths import folded
 
 LISTED = 200_000
 """Names of one folder that are compared: a larger folder takes seconds to list."""
@@ -64,14 +66,10 @@ class FileNames:
 
     def names(self, folder: Path) -> dict[str, list[str]]:
         if folder not in self.folders:
-            names: dict[str, list[str]] = {}
-            self.folders[folder] = names
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in islice(entries, LISTED):
-                        names.setdefault(folded(entry.name), []).append(entry.name)
-            except (OSError, ValueError):
-                pass  # what cannot be listed has no names to compare
+            names = self.folders[folder] = {}
+            with suppress(OSError, ValueError), os.scandir(folder) as entries:  # some folders cannot be listed
+                for entry in islice(entries, LISTED):
+                    names.setdefault(folded(entry.name), []).append(entry.name)
         return self.folders[folder]
 
 
@@ -113,7 +111,3 @@ def spellings(path: str) -> Iterator[str]:
 def normal(name: str) -> str:
     """One form for all forms of the same accents: macOS takes them apart, most keyboards do not."""
     return unicodedata.normalize("NFC", name)
-
-
-def folded(name: str) -> str:
-    return normal(normal(name).casefold())

@@ -74,13 +74,9 @@ def open_client(root: str, seconds: int, reads: bool, _settings: tuple[tuple[str
     if root.startswith("s3:"):
         options["config"] = {"checksum_algorithm": "sha256"}  # the store compares it with what has arrived
         if os.environ.get("AWS_PROFILE"):
-            options["credential_provider"] = profile_credentials()
+            try:
+                from obstore.auth.boto3 import Boto3CredentialProvider
+            except ModuleNotFoundError:
+                raise UsageError(NO_BOTO3) from None
+            options["credential_provider"] = Boto3CredentialProvider()
     return from_url(root, **options)
-
-
-def profile_credentials() -> Any:
-    try:
-        from obstore.auth.boto3 import Boto3CredentialProvider
-    except ModuleNotFoundError:
-        raise UsageError(NO_BOTO3) from None
-    return Boto3CredentialProvider()

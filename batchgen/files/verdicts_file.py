@@ -114,16 +114,13 @@ def _verdict_of(entry: Any, path: Path, now: datetime) -> FileVerdict:
 
 def _time_of(text: Any, now: datetime) -> datetime:
     """When a verdict was given. Raises `ValueError`."""
-    wrong = "`at` must be a time with its zone, such as 2026-03-01T12:00:00Z"
-    if not isinstance(text, str):
-        raise ValueError(wrong)
     try:
-        at = datetime.fromisoformat(text[:TIME_CHARS_MAX])
-        if at.tzinfo is None:
-            raise ValueError(wrong)
-        at = at.astimezone(UTC)
+        local = datetime.fromisoformat(str(text)[:TIME_CHARS_MAX])
+        at = local.astimezone(UTC) if local.tzinfo else None
     except (ValueError, OverflowError):
-        raise ValueError(wrong) from None
+        at = None
+    if at is None:
+        raise ValueError("`at` must be a time with its zone, such as 2026-03-01T12:00:00Z")
     if at < EARLIEST:
         raise ValueError("`at` is before there was any batchgen")
     if at > now + CLOCK_SKEW:
