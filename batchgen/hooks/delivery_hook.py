@@ -17,7 +17,7 @@ import shlex
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ TAIL_BYTES = 4_096  # of a command's output that are kept: its last line says wh
 TAIL_SECONDS = 1.0  # for which the rest of the output is read after the end of the command
 MESSAGE_CHARS = 300  # of that line
 CANNOT_START, TIMED_OUT = 126, 124  # exit codes with which shells and `timeout` say the same
-PLACEHOLDER = re.compile(r"\{(path|id|batch|model|url|)\}")
+PLACEHOLDER = re.compile(r"\{(?:path|id|batch|model|url|)\}")
 SECRET_VARIABLES = ("BATCHGEN_NOTIFY", "BATCHGEN_DB")  # a URL in them may hold a password
 
 
@@ -163,7 +163,8 @@ class DeliveryHook:
     async def execute(self, file: HookedFile, path: str) -> tuple[int, str]:
         """Start the command, and return its exit code and the last line that it wrote. Cancelled, it is killed."""
         values = {"path": path, "id": file.key, "batch": self.batch, "model": file.model, "url": file.url}
-        arguments = [fill(argument, {**values, "": path}) for argument in self.arguments]
+        placeholders = {"{}": path} | {f"{{{name}}}": value for name, value in values.items()}
+        arguments = [placeholders.get(argument, argument) for argument in self.arguments]
         details = {**values, "number": str(file.number), "sha256": file.sha256}
         variables = {f"BATCHGEN_{name.upper()}": value.replace("\0", "") for name, value in details.items()}
         try:
@@ -197,12 +198,6 @@ class DeliveryHook:
         code = transport.get_returncode()
         assert code is not None
         return code, last_line(output.tail)
-
-
-def fill(argument: str, values: Mapping[str, str]) -> str:
-    """The argument, or the value of the placeholder that it is."""
-    match = PLACEHOLDER.fullmatch(argument)
-    return values[match[1]] if match else argument
 
 
 class CommandOutput(asyncio.SubprocessProtocol):

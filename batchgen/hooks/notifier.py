@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -57,9 +58,13 @@ class Receiver:
     """The word before `://`."""
     number: int
     """Its place among the URLs of the run, from 1."""
-    send: Callable[[Message], bool] = field(repr=False)
+    deliver: Callable[..., Any] = field(repr=False)
+    """Apprise's: takes text and title, and says whether the receiver took them."""
     queue: SimpleQueue[Message | None] = field(default_factory=SimpleQueue)
     thread: Thread | None = None
+
+    def send(self, message: Message) -> bool:
+        return bool(self.deliver(message.text, plain_text(message.title, TITLE_CHARS)))
 
     @property
     def name(self) -> str:
@@ -136,7 +141,10 @@ def receivers_of(urls: Collection[str]) -> list[Receiver]:
                 f"--notify {number} is no address that Apprise knows, such as mailto://user:password@example.com or"
                 " json://localhost:8000. Its list: https://appriseit.com/services/. Nothing has been sent."
             )
-        receivers.append(Receiver(plain_text(url.partition("://")[0], 20), number, sender(apprise, server)))
+        receiver = apprise.Apprise(asset=settings(apprise))
+        receiver.add(server)
+        deliver = partial(receiver.notify, body_format=apprise.NotifyFormat.TEXT)
+        receivers.append(Receiver(plain_text(url.partition("://")[0], 20), number, deliver))
     return receivers
 
 
@@ -150,18 +158,6 @@ def settings(apprise: Any) -> Any:
         return apprise.AppriseAsset(async_mode=False, service_timeout=0)
     except AttributeError:  # an older one, which knows no such limit
         return apprise.AppriseAsset(async_mode=False)
-
-
-def sender(apprise: Any, server: Any) -> Callable[[Message], bool]:
-    """A function that sends a message to one receiver and returns whether it took it."""
-    receiver = apprise.Apprise(asset=settings(apprise))
-    receiver.add(server)
-
-    def send(message: Message) -> bool:
-        title = plain_text(message.title, TITLE_CHARS)
-        return bool(receiver.notify(message.text, title, body_format=apprise.NotifyFormat.TEXT))
-
-    return send
 
 
 def is_not_from_a_receiver(record: logging.LogRecord) -> bool:
