@@ -20,7 +20,6 @@ from batchgen.jobtable.engine import path_of
 from batchgen.jobtable.inspection import inspecting, output_paths
 from batchgen.jobtable.invariants import violations
 from batchgen.jobtable.moves import departure_of
-from batchgen.services.registry import SIMULATOR
 
 SHOWN = 20  # files without a row that are named
 
@@ -71,8 +70,7 @@ def examine_batch(
         number = plural(lost.checked, "file")
         problems.append(problem("files", f"{batch.name}: its folder {folder} is not there: {number} not compared"))
     elif lost.files or lost.obstacle:
-        flags = ["--simulate"] if batch.service == SIMULATOR and exam.manifest_service != SIMULATOR else []
-        problems.append(exam.lost_finding(batch.name, lost, exam.manifest or Path(batch.manifest_path), flags))
+        problems.append(exam.lost_finding(batch, lost))
     strays = files_without_row(folder, output_paths(connection, batch.id), recorded)
     if strays:
         subject = "1 file has" if len(strays) == 1 else f"{len(strays):,} files have"

@@ -98,14 +98,20 @@ class TableExam:
         if not (batches := self.own_batches()):
             yield ok("batch", "none of this manifest in the table yet; a run makes it")
         for batch in batches:
-            manifest = self.manifest or Path(batch.manifest_path)
-            folder, now = manifest.absolute().parent, clock.utcnow()
+            folder, now = self.manifest_of(batch).absolute().parent, clock.utcnow()
             try:
                 batch_condition = inspect_batch(self.url, batch.id, folder, now, service.origin, service.account)
             except StorageError as error:
                 yield problem("table", str(error), "", ExitCode.STORAGE)
                 return
-            yield from self.examine_batch(batch, manifest, batch_condition)
+            yield from self.examine_batch(batch, batch_condition)
+
+    def manifest_of(self, batch: StoredBatch) -> Path:
+        return self.manifest or Path(batch.manifest_path)
+
+    def flags_of(self, batch: StoredBatch) -> list[str]:
+        """What a command on a batch needs beside its manifest."""
+        return ["--simulate"] if batch.service == SIMULATOR and self.manifest_service != SIMULATOR else []
 
     def examine_place(self, path: Path) -> Finding | None:
         """What is to be said where there is no table; None where there is one."""
@@ -177,14 +183,13 @@ class TableExam:
         if condition.orphans:
             yield fault(f"{condition.orphans} rows refer to rows that do not exist: put a copy of it back")
 
-    def examine_batch(self, batch: StoredBatch, manifest: Path, condition: BatchCondition) -> Iterator[Finding]:
+    def examine_batch(self, batch: StoredBatch, condition: BatchCondition) -> Iterator[Finding]:
         """What keeps a batch from its end."""
-        name, path = batch.name, path_of(self.url)
+        name, manifest, path = batch.name, self.manifest_of(batch), path_of(self.url)
         if condition.move:
             yield moved_finding(name, condition.move)
             return
-        is_apart = batch.service == SIMULATOR and self.manifest_service != SIMULATOR
-        flags = ["--simulate"] if is_apart else []
+        flags = self.flags_of(batch)
         run = self.command("run", manifest, *flags)
         problems: list[Finding] = []
         alive, abandoned = liveness.lock_files(path) if path else (set(), set())
@@ -193,7 +198,7 @@ class TableExam:
             message = f"{name}: {plural(len(dead), 'dead run')} left locks or leases; the next run takes over"
             problems.append(problem("leftovers", message, run))
         if condition.lost.files or condition.lost.obstacle:
-            problems.append(self.lost_finding(name, condition.lost, manifest, flags))
+            problems.append(self.lost_finding(batch, condition.lost))
         if condition.held:
             number = plural(condition.held, "job")
             message = f"{name}: {number} may be paid for, though the service's log does not show it: a person decides"
@@ -217,8 +222,9 @@ class TableExam:
         if not problems:
             yield ok("batch", f"{name}: every delivered file is there, and nothing is left of dead runs")
 
-    def lost_finding(self, name: str, lost: LostFiles, manifest: Path, flags: list[str]) -> Finding:
+    def lost_finding(self, batch: StoredBatch, lost: LostFiles) -> Finding:
         """The delivered files of a batch that are not there, and the commands that fetch them again."""
+        name, manifest, flags = batch.name, self.manifest_of(batch), self.flags_of(batch)
         if lost.obstacle:  # then nobody knows which are lost
             message = f"{name}: delivered files could not be looked at: {lost.obstacle}"
             return problem("files", message, "", ExitCode.STORAGE)
