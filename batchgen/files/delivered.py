@@ -96,19 +96,14 @@ def fault_on_disk(folder: Path, file: DeliveredFile, *, verify: bool) -> str:
     path = f"{folder}/{file.path}"
     try:
         status = os.stat(path)  # noqa: PTH116  a hundred thousand of them
+        if not stat.S_ISREG(status.st_mode):
+            return "is no file any more"
+        if (fault := fault_of_size(status.st_size, file.bytes)) or not verify:
+            return fault
+        with open(path, "rb") as content:  # noqa: PTH123
+            is_same = hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
         return f"{UNREADABLE}{error.strerror}"
-    if not stat.S_ISREG(status.st_mode):
-        return "is no file any more"
-    if fault := fault_of_size(status.st_size, file.bytes):
-        return fault
-    if verify:
-        try:
-            with open(path, "rb") as content:  # noqa: PTH123
-                if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
-                    return OTHER_CONTENT
-        except OSError as error:
-            return f"{UNREADABLE}{error.strerror}"
-    return ""
+    return "" if is_same else OTHER_CONTENT
