@@ -15,7 +15,7 @@ import pytest
 
 from batchgen import catalogue
 from batchgen.report.models import describe, model_lines
-from batchgen.services.model_documents import read_document
+from batchgen.services.model_documents import fetch_schemas, read_document
 from tests.batches import STANDARD, TEXT_MODEL
 from tests.conftest import Command, Simulate
 from tests.waiting import rows
@@ -170,6 +170,18 @@ ODD_DOCUMENTS: dict[str, bytes] = {
 @pytest.mark.parametrize("document", ODD_DOCUMENTS.values(), ids=ODD_DOCUMENTS)
 def test_an_odd_document_gives_no_schema(document: bytes) -> None:
     assert read_document(document, "kling/v10") is None
+
+
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(json.dumps(DOCUMENT).encode())[:-9]], ids=["none", "cut"])
+async def test_a_document_that_cannot_be_decoded_keeps_no_other_one_away(body: bytes) -> None:
+    def respond(request: Request) -> bytes:
+        if request.path == "/odd.json":
+            return answer(200, body, {"Content-Encoding": "gzip"})
+        return answer(200, json.dumps(DOCUMENT).encode())
+
+    async with serving(respond) as wire:
+        documents = {"kling/odd": f"{wire.base_url}/odd.json", "kling/v10": f"{wire.base_url}/v10.json"}
+        assert list(await fetch_schemas(documents, wire.base_url)) == ["kling/v10"]
 
 
 @pytest.mark.slow

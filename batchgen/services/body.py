@@ -16,11 +16,14 @@ class BodyRefused(Exception):
 
 
 async def decoded(pieces: AsyncIterable[bytes], encoding: str) -> bytes:
-    """The decoded body, of at most `BODY_BYTES_MAX`. Raises `BodyRefused`, `zlib.error`."""
+    """The decoded body, of at most `BODY_BYTES_MAX`. Raises `BodyRefused`."""
     body, decoder = bytearray(), decoder_of(encoding.strip().lower())
     async for piece in pieces:
-        # zlib takes 0 for "no limit"; here it is at least 1.
-        body += decoder.decompress(piece, BODY_BYTES_MAX + 1 - len(body)) if decoder else piece
+        try:
+            # zlib takes 0 for "no limit"; here it is at least 1.
+            body += decoder.decompress(piece, BODY_BYTES_MAX + 1 - len(body)) if decoder else piece
+        except zlib.error as error:
+            raise BodyRefused(f"the answer is not in the encoding that it names: {error}") from None
         if len(body) > BODY_BYTES_MAX:
             raise BodyRefused(f"the answer is longer than {BODY_BYTES_MAX >> 20} MB")
     if decoder and body and not decoder.eof:
