@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import Self
 
 from batchgen.catalogue.wording import plural
 from batchgen.jobs import Outcome, State
@@ -24,73 +25,41 @@ ZERO = Decimal(0)
 
 
 class Settlement(StrEnum):
-    """How the money of one attempt stands, or a charge without an attempt."""
+    """How the money of one attempt stands, or a charge without an attempt, and what that means to a person."""
 
-    DELIVERED = "delivered"
-    NOTHING_CHARGED = "nothing_charged"
-    REFUNDED = "refunded"
-    REPLACED = "replaced"
-    FOREIGN = "foreign"
-    ELSEWHERE = "elsewhere"
-    BALANCE = "balance"
-    UNDERWAY = "underway"
-    UNCONFIRMED = "unconfirmed"
-    LATE = "late"
-    UNCHARGED = "uncharged"
-    NOT_DELIVERED = "not_delivered"
-    FAILED_CHARGED = "failed_charged"
-    CHARGED_TWICE = "charged_twice"
-    AMOUNT_DIFFERS = "amount_differs"
-    PARTLY_REFUNDED = "partly_refunded"
-    UNIDENTIFIED = "unidentified"
-    UNKNOWN = "unknown"
+    meaning: str
+    closes: bool
+    """Whether nothing is left to be done or waited for."""
 
-    @property
-    def closes(self) -> bool:
-        """Whether nothing is left to be done or waited for."""
-        return self in CLOSING
+    DELIVERED = "delivered", "delivered, and charged as it should be", True
+    NOTHING_CHARGED = "nothing_charged", "nothing came of it, and nothing was charged", True
+    REFUNDED = "refunded", "charged, and refunded in full", True
+    REPLACED = "replaced", "charged, without a file here: another request took its place, as ordered", True
+    FOREIGN = "foreign", "charged to this account for something else: another batch, table, key or program", True
+    ELSEWHERE = "elsewhere", "sent with another key or to another address: not in this bill", True
+    BALANCE = "balance", "payments, bonuses and other changes of the balance", True
+    UNDERWAY = "underway", "still being made, and not charged yet"
+    UNCONFIRMED = "unconfirmed", "sent, and nobody knows yet whether the service took it"
+    LATE = "late", "not charged yet, which is normal for a while"
+    UNCHARGED = "uncharged", "delivered, and not charged although it is time"
+    NOT_DELIVERED = "not_delivered", "charged, and its file is not here"
+    FAILED_CHARGED = "failed_charged", "charged, although the service says that it failed"
+    CHARGED_TWICE = "charged_twice", "charged twice"
+    AMOUNT_DIFFERS = "amount_differs", "charged another amount than the service had named"
+    PARTLY_REFUNDED = "partly_refunded", "refunded in part"
+    UNIDENTIFIED = "unidentified", "charged, and the service's log does not say yet for what"
+    UNKNOWN = "unknown", "charged, and no attempt of the job table is known to be the reason"
+
+    def __new__(cls, word: str, meaning: str = "", closes: bool = False) -> Self:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning, member.closes = meaning, closes
+        return member
 
     @property
     def shows_price(self) -> bool:
         """Whether what was charged is what such a generation costs, and not twice that, or a part of it."""
         return self in (Settlement.DELIVERED, Settlement.AMOUNT_DIFFERS)
-
-    @property
-    def meaning(self) -> str:
-        return MEANINGS[self]
-
-
-CLOSING = frozenset(
-    {
-        Settlement.DELIVERED,
-        Settlement.NOTHING_CHARGED,
-        Settlement.REFUNDED,
-        Settlement.REPLACED,
-        Settlement.FOREIGN,
-        Settlement.ELSEWHERE,
-        Settlement.BALANCE,
-    }
-)
-MEANINGS = {
-    Settlement.DELIVERED: "delivered, and charged as it should be",
-    Settlement.NOTHING_CHARGED: "nothing came of it, and nothing was charged",
-    Settlement.REFUNDED: "charged, and refunded in full",
-    Settlement.REPLACED: "charged, without a file here: another request took its place, as ordered",
-    Settlement.FOREIGN: "charged to this account for something else: another batch, table, key or program",
-    Settlement.ELSEWHERE: "sent with another key or to another address: not in this bill",
-    Settlement.BALANCE: "payments, bonuses and other changes of the balance",
-    Settlement.UNDERWAY: "still being made, and not charged yet",
-    Settlement.UNCONFIRMED: "sent, and nobody knows yet whether the service took it",
-    Settlement.LATE: "not charged yet, which is normal for a while",
-    Settlement.UNCHARGED: "delivered, and not charged although it is time",
-    Settlement.NOT_DELIVERED: "charged, and its file is not here",
-    Settlement.FAILED_CHARGED: "charged, although the service says that it failed",
-    Settlement.CHARGED_TWICE: "charged twice",
-    Settlement.AMOUNT_DIFFERS: "charged another amount than the service had named",
-    Settlement.PARTLY_REFUNDED: "refunded in part",
-    Settlement.UNIDENTIFIED: "charged, and the service's log does not say yet for what",
-    Settlement.UNKNOWN: "charged, and no attempt of the job table is known to be the reason",
-}
 
 
 @dataclass(frozen=True, slots=True)
