@@ -124,7 +124,7 @@ async def store_inputs(manifest: Manifest, digests: FileDigests) -> None:
     """
     names: dict[str, str] = {}
     for job in manifest.jobs:
-        for name in fingerprint.local_names(job) if is_url(job.output) else ():
+        for name in fingerprint.local_names(job.request, job.input_pointers) if is_url(job.output) else ():
             sha256 = digests.of(name)
             if sha256 and sha256 != NO_INPUT:
                 names[travelling_inputs.url_of(job.output, sha256)] = name

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, bindparam, func, select
 from batchgen.jobs import State
 from batchgen.jobtable import in_flight, settings
 from batchgen.jobtable.in_flight import InFlight
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH
 from batchgen.jobtable.kinds import LimitKind, SettingName
 from batchgen.jobtable.schema import attempts, batches, jobs, limits
 from batchgen.jobtable.statistics import ASKED_FOR, BatchSummary, batch_summary
-from batchgen.jobtable.transition import next_due
+from batchgen.jobtable.transition import IN_BATCH_AND_STATE, next_due
 
 OF_LATE = timedelta(hours=1)
 """Learned limits are shown for this long after their last use."""
@@ -224,9 +225,9 @@ UNCOLLECTED = (
 )
 SENT_ELSEWHERE = (
     select(jobs.c.state, attempts.c.origin, func.count())
-    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+    .select_from(CURRENT_ATTEMPTS)
     .where(
-        jobs.c.batch_id == bindparam("in_batch"),
+        IN_BATCH,
         jobs.c.state.in_(ASKED_FOR),
         (jobs.c.state == State.GENERATING) | jobs.c.next_at.is_not(None),
         attempts.c.origin.not_in(["", bindparam("this_origin")]),
@@ -235,14 +236,13 @@ SENT_ELSEWHERE = (
 )
 COLLECT_BY = (
     select(func.min(attempts.c.collect_by))
-    .join_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DOWNLOADING)
+    .select_from(CURRENT_ATTEMPTS)
+    .where(IN_BATCH, jobs.c.state == State.DOWNLOADING)
 )
 ERRORS = (
     select(jobs.c.key, jobs.c.error)
     .where(
-        jobs.c.batch_id == bindparam("in_batch"),
-        jobs.c.state == bindparam("in_state"),
+        IN_BATCH_AND_STATE,
         jobs.c.error.is_not(None),
         jobs.c.failures >= bindparam("failures"),
     )

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from decimal import ROUND_UP, Decimal, DecimalException
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select
 
 from batchgen.catalogue.amounts import MONEY_STEP, amount_text
+from batchgen.jobtable.joins import ATTEMPTS
 from batchgen.jobtable.schema import attempts, jobs, prices
+from batchgen.jobtable.transition import guarded_update
 
 K = TypeVar("K")
 
@@ -54,7 +56,8 @@ class SeenCharges:
 
 def load(connection: Connection, service: str) -> dict[str, SeenCharges]:
     """What was charged for each model of a service."""
-    return {row.model: seen(row) for row in connection.execute(SELECT_CHARGES_OF_SERVICE, {"of_service": service})}
+    charged = CHARGES_OF_SERVICE.where(prices.c.highest_usd.is_not(None))
+    return {row.model: seen(row) for row in connection.execute(charged, {"of_service": service})}
 
 
 def seen(row: Any) -> SeenCharges:
@@ -77,7 +80,8 @@ def keep(
 ) -> None:
     """Take what an attempt was charged into the highest charges: of its model, of clips of its length, and of requests
     with its estimate, where that was lower."""
-    row = connection.execute(SELECT_CHARGES, {"of_service": service, "of_model": model}).one_or_none()
+    of_model = CHARGES_OF_SERVICE.where(prices.c.model == model)
+    row = connection.execute(of_model, {"of_service": service}).one_or_none()
     before = seen(row) if row else SeenCharges()
     by_seconds, by_estimate = dict(before.by_seconds), dict(before.by_estimate)
     seconds = connection.execute(SELECT_CLIP_SECONDS, {"attempt": attempt_id}).scalar()
@@ -97,8 +101,7 @@ def keep(
     if row is None:
         connection.execute(insert(prices).values(service=service, model=model, **values))
     else:
-        of_model = (prices.c.service == service, prices.c.model == model)
-        connection.execute(update(prices).where(*of_model).values(values))
+        guarded_update(connection, prices, {"service": service, "model": model}, values)
 
 
 def raise_to(highest: dict[K, Decimal], kind: K, cost: Decimal) -> None:
@@ -107,14 +110,7 @@ def raise_to(highest: dict[K, Decimal], kind: K, cost: Decimal) -> None:
         highest[kind] = max(cost, highest.get(kind, cost))
 
 
-SELECT_CHARGES_OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
-    prices.c.service == bindparam("of_service"), prices.c.highest_usd.is_not(None)
+CHARGES_OF_SERVICE = select(prices.c.model, prices.c.highest_usd, prices.c.charged).where(
+    prices.c.service == bindparam("of_service")
 )
-SELECT_CHARGES = select(prices.c.highest_usd, prices.c.charged).where(
-    prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
-)
-SELECT_CLIP_SECONDS = (
-    select(jobs.c.clip_seconds)
-    .join(attempts, attempts.c.job_id == jobs.c.id)
-    .where(attempts.c.id == bindparam("attempt"))
-)
+SELECT_CLIP_SECONDS = select(jobs.c.clip_seconds).select_from(ATTEMPTS).where(attempts.c.id == bindparam("attempt"))

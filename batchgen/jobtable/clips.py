@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, text
 
 from batchgen.jobs import State, Verdict
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, CURRENT_FILES, CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, events, jobs, outputs, verdicts
 from batchgen.jobtable.verdicts import Judgement
 
@@ -148,11 +149,12 @@ def problems_of(connection: Connection, batch_id: int) -> dict[str, list[Measure
 
 def newest(connection: Connection, batch_id: int) -> Marks:
     """The marks of a page that reads the batch now."""
-    params = {"in_batch": batch_id}
-    measured_at = connection.execute(NEWEST_MEASURE, params).scalar()
+    newest_event = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.batch_id == batch_id)
+    newest_measure = _measured.with_only_columns(func.max(outputs.c.measured_at))
+    measured_at = connection.execute(newest_measure, {"in_batch": batch_id}).scalar()
     return Marks(
-        connection.execute(NEWEST_EVENT, params).scalar_one(),
-        connection.execute(NEWEST_VERDICT, params).scalar_one(),
+        connection.execute(newest_event).scalar_one(),
+        connection.execute(select(func.coalesce(func.max(verdicts.c.id), 0))).scalar_one(),
         measured_at.isoformat() if measured_at else "",
     )
 
@@ -179,13 +181,14 @@ def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[
 
 def attempt_of_clip(connection: Connection, batch_id: int, key: str, digest: str) -> int | None:
     """The current attempt of a job, if the SHA-256 of its first delivered file begins with `digest`."""
-    row = connection.execute(CLIP, {"in_batch": batch_id, "of_key": key}).first()
+    of_job = FILES.where(jobs.c.key == key).order_by(outputs.c.number).limit(1)
+    row = connection.execute(of_job, {"in_batch": batch_id}).first()
     return row.attempt_id if row and row.sha256.startswith(digest) else None
 
 
 def find_file(connection: Connection, batch_id: int, row_id: int, place: int) -> ClipFile | None:
     """The delivered file at a place, counted from 1, among those of a job's current attempt: `clips` has this order."""
-    rows = connection.execute(FILES_OF_JOB, {"in_batch": batch_id, "of_job": row_id})
+    rows = connection.execute(FILES.where(jobs.c.id == row_id).order_by(outputs.c.number), {"in_batch": batch_id})
     files = [to_file(row) for row in rows if DIGEST.fullmatch(row.sha256)]
     return files[place - 1] if 1 <= place <= len(files) else None
 
@@ -199,13 +202,12 @@ def to_file(row: Any) -> ClipFile:
 def spend_by_model(connection: Connection, batch_id: int) -> dict[str, Decimal]:
     """What the attempts of a batch were charged, by model, in USD. All attempts count, so the sum is the bill."""
     sums: dict[str, Decimal] = {}
-    for model, cost in connection.execute(CHARGES, {"in_batch": batch_id}):
+    charges = COSTS.with_only_columns(attempts.c.model, attempts.c.cost_usd)
+    for model, cost in connection.execute(charges, {"in_batch": batch_id}):
         sums[model] = sums.get(model, Decimal(0)) + cost
     return sums
 
 
-IN_BATCH = jobs.c.batch_id == bindparam("in_batch")
-_of_attempt = jobs.c.attempt_id == attempts.c.id
 SELECT_JOBS_WITH_TIMES = (
     select(
         *(jobs.c.id, jobs.c.key, jobs.c.state, jobs.c.model, jobs.c.request, jobs.c.input_pointers),
@@ -213,7 +215,7 @@ SELECT_JOBS_WITH_TIMES = (
         *(jobs.c.delivered_at, jobs.c.failed_at, jobs.c.cancelled_at),
         *(attempts.c.intent_at, attempts.c.answered_at, attempts.c.finished_at),
     )
-    .outerjoin_from(jobs, attempts, _of_attempt)
+    .select_from(CURRENT_OR_NONE)
     .where(IN_BATCH)
     .order_by(jobs.c.id)
 )
@@ -222,22 +224,14 @@ FILES = (
         *(outputs.c.attempt_id, outputs.c.number, outputs.c.path, outputs.c.sha256, outputs.c.bytes),
         *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.remark),
     )
-    .join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id)
-    .where(IN_BATCH, outputs.c.delivered_at.is_not(None))
-)
-FILES_OF_JOB = FILES.where(jobs.c.id == bindparam("of_job")).order_by(outputs.c.number)
-CLIP = (
-    FILES.with_only_columns(outputs.c.attempt_id, outputs.c.sha256)
-    .where(jobs.c.key == bindparam("of_key"))
-    .order_by(outputs.c.number)
-    .limit(1)
+    .select_from(CURRENT_FILES)
+    .where(IN_BATCH, IS_DELIVERED)
 )
 COSTS = (
     select(attempts.c.job_id, attempts.c.cost_usd)
-    .join_from(jobs, attempts, attempts.c.job_id == jobs.c.id)
+    .select_from(ATTEMPTS)
     .where(IN_BATCH, attempts.c.cost_usd.is_not(None))
 )
-CHARGES = COSTS.with_only_columns(attempts.c.model, attempts.c.cost_usd)
 VERDICTS = (
     select(verdicts.c.attempt_id, verdicts.c.verdict, verdicts.c.stars, verdicts.c.at)
     .join_from(jobs, verdicts, jobs.c.attempt_id == verdicts.c.attempt_id)
@@ -248,10 +242,7 @@ PROBLEMS = text(
     "SELECT p.id, p.problem, p.detail FROM problems p"
     " WHERE p.batch = (SELECT name FROM batches WHERE id = :in_batch) ORDER BY p.id, p.output, p.problem"
 )
-NEWEST_EVENT = select(func.coalesce(func.max(events.c.id), 0)).where(events.c.batch_id == bindparam("in_batch"))
-NEWEST_VERDICT = select(func.coalesce(func.max(verdicts.c.id), 0))
-_measured = select(outputs.c.id).join_from(jobs, outputs, jobs.c.attempt_id == outputs.c.attempt_id).where(IN_BATCH)
-NEWEST_MEASURE = _measured.with_only_columns(func.max(outputs.c.measured_at))
+_measured = select(outputs.c.id).select_from(CURRENT_FILES).where(IN_BATCH)
 SELECT_MOVED_SINCE = (
     select(events.c.job_id, events.c.id)
     .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
@@ -260,9 +251,9 @@ SELECT_MOVED_SINCE = (
 )
 SELECT_JUDGED_SINCE = (  # from the verdicts: they are few after the mark, and the rest is found by primary keys
     select(jobs.c.id, verdicts.c.id)
-    .join_from(verdicts, attempts, verdicts.c.attempt_id == attempts.c.id)
-    .join(jobs, attempts.c.job_id == jobs.c.id)
-    .where(IN_BATCH, _of_attempt, verdicts.c.id > bindparam("after"))
+    .select_from(CURRENT_ATTEMPTS)
+    .join(verdicts)
+    .where(IN_BATCH, verdicts.c.id > bindparam("after"))
     .order_by(verdicts.c.id)
     .limit(bindparam("capacity"))
 )

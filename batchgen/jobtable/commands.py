@@ -15,6 +15,7 @@ from batchgen.files.measures import Measures
 from batchgen.jobs import ChargeSource, ErrorClass, Outcome, State
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.chunks import chunks_of
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_OR_NONE
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, change_state, guarded_update
 
@@ -209,12 +210,10 @@ def cancel(connection: Connection, batch_id: int, keys: Collection[str], now: da
 def generations_of(connection: Connection, batch_id: int, keys: Collection[str]) -> list[SentGeneration]:
     """The generations of these jobs that the service may be working on."""
     ids = [row.attempt_id for row in rows_of(connection, batch_id, keys) if row.outcome == Outcome.ACCEPTED]
-    rows: list[Row[Any]] = []
-    for chunk in chunks_of(ids):
-        rows += connection.execute(GENERATIONS.where(attempts.c.id.in_(chunk), attempts.c.finished_at.is_(None)))
-    return [
-        SentGeneration(row.key, row.id, row.origin, row.account, json.loads(row.handle)) for row in rows if row.handle
-    ]
+    columns = (jobs.c.key, attempts.c.id, attempts.c.origin, attempts.c.account, attempts.c.handle)
+    unfinished = select(*columns).select_from(CURRENT_ATTEMPTS).where(attempts.c.finished_at.is_(None))
+    rows = (row for chunk in chunks_of(ids) for row in connection.execute(unfinished.where(attempts.c.id.in_(chunk))))
+    return [SentGeneration(*row[:4], json.loads(row.handle)) for row in rows if row.handle]
 
 
 def ended_at_service(connection: Connection, attempt_id: int, cost_usd: Decimal | None, now: datetime) -> bool:
@@ -245,10 +244,7 @@ def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason
     )
 
 
-GENERATIONS = select(jobs.c.key, attempts.c.id, attempts.c.origin, attempts.c.account, attempts.c.handle).join_from(
-    attempts, jobs, jobs.c.attempt_id == attempts.c.id
-)
 ROWS = select(
     *(jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.state, jobs.c.attempt_id, jobs.c.error_class),
     *(attempts.c.outcome, attempts.c.cost_usd),
-).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
+).select_from(CURRENT_OR_NONE)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from batchgen.jobtable.database import Database
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs, verdicts
 
 PAGE_CLIPS = 200  # in one query: far below the number of parameters that a database allows
@@ -44,8 +45,8 @@ def _page(connection: Connection, ids: list[int]) -> list[Row[Any]]:
 
 SELECT_CLIP_SIZES = (
     select(outputs.c.id, jobs.c.id, func.length(jobs.c.request))
-    .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None))
+    .select_from(CURRENT_FILES)
+    .where(IN_BATCH, IS_DELIVERED)
     .order_by(jobs.c.id, outputs.c.number)
 )
 _newest = verdicts.alias("newest")
@@ -62,13 +63,8 @@ SELECT_CLIP_RECORDS = (
         *(batches.c.name.label("batch"), jobs.c.key.label("id"), outputs.c.number.label("output")),
         *(outputs.c.path, outputs.c.bytes, outputs.c.sha256, outputs.c.remark, outputs.c.delivered_at),
         *(outputs.c.seconds, outputs.c.width, outputs.c.height, outputs.c.fps, outputs.c.codec),
-        *(
-            outputs.c.black,
-            outputs.c.frozen,
-            outputs.c.unlike_input,
-            outputs.c.seconds_off,
-            _twin_job.c.key.label("copy_of"),
-        ),
+        *(outputs.c.black, outputs.c.frozen, outputs.c.unlike_input, outputs.c.seconds_off),
+        _twin_job.c.key.label("copy_of"),
         *(jobs.c.request, jobs.c.input_pointers, jobs.c.clip_seconds, jobs.c.take, jobs.c.tags, jobs.c.created_at),
         _first_number.scalar_subquery().label("first_output"),
         *(jobs.c.parent_batch, jobs.c.parent_key.label("parent_id")),
@@ -77,14 +73,11 @@ SELECT_CLIP_RECORDS = (
         *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.input_digests),
         *(verdicts.c.verdict, verdicts.c.stars),
     )
-    .select_from(outputs)
-    .join(attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, and_(jobs.c.id == attempts.c.job_id, jobs.c.attempt_id == attempts.c.id))
-    .join(batches, batches.c.id == jobs.c.batch_id)
+    .select_from(CURRENT_ATTEMPTS.join(batches).join(outputs))
     .outerjoin(verdicts, verdicts.c.id == _newest_id.scalar_subquery())
     .outerjoin(_twin_output, _twin_output.c.id == outputs.c.copy_of)
     .outerjoin(_twin_attempt, _twin_attempt.c.id == _twin_output.c.attempt_id)
     .outerjoin(_twin_job, _twin_job.c.id == _twin_attempt.c.job_id)
-    .where(outputs.c.id.in_(bindparam("ids", expanding=True)), outputs.c.delivered_at.is_not(None))
+    .where(outputs.c.id.in_(bindparam("ids", expanding=True)), IS_DELIVERED)
     .order_by(jobs.c.id, outputs.c.number)
 )

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Update, bindparam, select, tex
 from batchgen import clock
 from batchgen.files.delivered import UNREADABLE, DeliveredFile, LostFile, faults_of
 from batchgen.jobs import Job, Output, State
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.statistics import STUCK_FAILURES
@@ -105,7 +106,7 @@ def first_file(attempt_id: int) -> tuple[ColumnElement[bool], ...]:
 
 def output_path(connection: Connection, job: Job) -> str:
     """The output of a job as it is now: a redo gives the job another one while its file is on its way."""
-    path: str = connection.execute(SELECT_OUTPUT_PATH, {"of_job": job.id}).scalar_one()
+    path: str = connection.execute(select(jobs.c.output_path).where(jobs.c.id == job.id)).scalar_one()
     return path
 
 
@@ -124,8 +125,7 @@ def leased_output(names: tuple[str, ...]) -> Update:
 
 def is_over(connection: Connection, job: Job) -> bool:
     """Whether a job has ended meanwhile: another run has delivered it, or a person has given it up."""
-    state = connection.execute(STATE_OF, {"of_job": job.id}).scalar_one()
-    return State(state).is_terminal
+    return State(connection.execute(select(jobs.c.state).where(jobs.c.id == job.id)).scalar_one()).is_terminal
 
 
 def postponed(connection: Connection, job: Job, run_id: str, reason: str, next_at: datetime) -> bool:
@@ -206,13 +206,9 @@ def remarks(connection: Connection, batch_id: int, capacity: int = REMARKS_READ)
     return [f"{row.key}: {row.path}: {row.remark}" for row in rows]
 
 
-LEASE_EXPIRING = lease(
-    DUE.join(attempts, attempts.c.id == jobs.c.attempt_id).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at)
-)
+LEASE_EXPIRING = lease(DUE.select_from(CURRENT_ATTEMPTS).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at))
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
-SELECT_OUTPUT_PATH = select(jobs.c.output_path).where(jobs.c.id == bindparam("of_job"))
-STATE_OF = select(jobs.c.state).where(jobs.c.id == bindparam("of_job"))
 LEASED = select(jobs.c.id).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("run_id")
 )
@@ -223,8 +219,8 @@ UNDELIVERED = select(outputs.c.id).where(
 
 REMARKS = (
     select(jobs.c.key, outputs.c.path, outputs.c.remark)
-    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
+    .select_from(CURRENT_ATTEMPTS)
+    .join(outputs)
     # The sum keeps SQLite from reading all jobs of the batch: few files have a remark, which an index lists.
     .where(text("outputs.remark IS NOT NULL"), jobs.c.batch_id + 0 == bindparam("in_batch"))
     .order_by(outputs.c.attempt_id.desc())
@@ -232,7 +228,7 @@ REMARKS = (
 )
 SELECT_DELIVERED_FILES = (
     select(jobs.c.key, outputs.c.number, outputs.c.path, outputs.c.bytes, outputs.c.sha256)
-    .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))
+    .select_from(CURRENT_FILES)
+    .where(IN_BATCH, jobs.c.state == State.DONE, IS_DELIVERED)
     .order_by(jobs.c.next_at.desc(), jobs.c.id.desc())  # as the index ix_jobs_due has them: nothing is sorted
 )

@@ -13,7 +13,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, insert, select
 
 from batchgen.jobs import State
-from batchgen.jobtable.schema import attempts, hook_runs, jobs, outputs, runs
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
+from batchgen.jobtable.schema import hook_runs, jobs, outputs, runs
 from batchgen.jobtable.transition import guarded_update
 
 
@@ -56,10 +57,14 @@ def begin(
 
     `again` starts it although it ended well in an earlier run.
     """
-    file = connection.execute(SELECT_FILE, {"output": output_id}).first()
+    columns = (jobs.c.key, jobs.c.model, outputs.c.number, outputs.c.path, outputs.c.url, outputs.c.sha256)
+    delivered = select(*columns).select_from(ATTEMPTS).join(outputs).where(outputs.c.id == output_id, IS_DELIVERED)
+    file = connection.execute(delivered).first()
     if file is None:
         return None
-    row = connection.execute(HOOK_RUN, {"output": output_id, "of_command": command}).first()
+    of_file = select(hook_runs, runs.c.ended_at.label("run_ended_at")).join(runs)
+    of_file = of_file.where(hook_runs.c.output_id == output_id, hook_runs.c.command == command)
+    row = connection.execute(of_file).first()
     started = {"run_id": run_id, "began_at": now, "ended_at": None, "exit_code": None, "message": None}
     if row is None:
         connection.execute(insert(hook_runs).values(output_id=output_id, command=command, **started))
@@ -88,12 +93,12 @@ def end(
     guarded_update(connection, hook_runs, guard, {"ended_at": now, "exit_code": exit_code, "message": message})
 
 
-OF_BATCH = (
+SELECT_IN_ORDER_OF_DELIVERY = (
     select(outputs.c.id)
-    .join_from(jobs, outputs, outputs.c.attempt_id == jobs.c.attempt_id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE, outputs.c.delivered_at.is_not(None))
+    .select_from(CURRENT_FILES)
+    .where(IN_BATCH, jobs.c.state == State.DONE, IS_DELIVERED)
+    .order_by(outputs.c.delivered_at, outputs.c.id)
 )
-SELECT_IN_ORDER_OF_DELIVERY = OF_BATCH.order_by(outputs.c.delivered_at, outputs.c.id)
 SELECT_WAITING_FOR_HOOK = SELECT_IN_ORDER_OF_DELIVERY.where(
     ~select(hook_runs.c.output_id)
     .where(
@@ -102,15 +107,4 @@ SELECT_WAITING_FOR_HOOK = SELECT_IN_ORDER_OF_DELIVERY.where(
         hook_runs.c.exit_code == 0,
     )
     .exists()
-)
-SELECT_FILE = (
-    select(jobs.c.key, jobs.c.model, outputs.c.number, outputs.c.path, outputs.c.url, outputs.c.sha256)
-    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .where(outputs.c.id == bindparam("output"), outputs.c.delivered_at.is_not(None))
-)
-HOOK_RUN = (
-    select(hook_runs, runs.c.ended_at.label("run_ended_at"))
-    .join(runs, runs.c.id == hook_runs.c.run_id)
-    .where(hook_runs.c.output_id == bindparam("output"), hook_runs.c.command == bindparam("of_command"))
 )

@@ -9,12 +9,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from batchgen.catalogue.pointers import parent_of
 from batchgen.files.output_urls import is_url
 from batchgen.jobs import State
 from batchgen.jobtable import commands, moves, settings
 from batchgen.jobtable.chunks import chunks_of
-from batchgen.jobtable.fingerprint import fingerprint
+from batchgen.jobtable.fingerprint import fingerprint, local_names
 from batchgen.jobtable.schema import batches, jobs
 
 OPEN = [state for state in State if not state.is_terminal]
@@ -52,9 +51,7 @@ class JobWithFiles:
     @property
     def names(self) -> list[str]:
         """The names of the files, relative to the manifest's folder."""
-        document = json.loads(self.request)
-        places = (parent_of(document, pointer) for pointer in self.pointers)
-        return [container[key] for container, key in places]
+        return local_names(self.request, self.pointers)
 
     def is_whole(self, digest_of: Callable[[str], str | None]) -> bool:
         """Whether the files can be had as they were enrolled; `digest_of` gives the digests of those that are here."""
@@ -77,9 +74,8 @@ def open_batches(connection: Connection) -> list[EnrolledBatch]:
 
 def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
     """The models of a batch."""
-    return tuple(
-        sorted(connection.execute(select(jobs.c.model).where(jobs.c.batch_id == batch_id).distinct()).scalars())
-    )
+    models = connection.execute(select(jobs.c.model).where(jobs.c.batch_id == batch_id).distinct()).scalars()
+    return tuple(sorted(models))
 
 
 def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:

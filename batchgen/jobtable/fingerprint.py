@@ -14,7 +14,8 @@ from sqlalchemy import Connection, select
 from batchgen.catalogue.pointers import parent_of
 from batchgen.files.local_files import FileDigests
 from batchgen.jobs import Job, JobSpec
-from batchgen.jobtable.schema import attempts, batches, jobs
+from batchgen.jobtable.joins import ATTEMPTS
+from batchgen.jobtable.schema import attempts, batches
 
 DIGITS = 16
 """How many digits of a fingerprint a client request id carries: 64 bits, too many to coincide by chance."""
@@ -43,20 +44,16 @@ def fingerprint_as_read(job: Job, digests: str) -> str:
     return fingerprint(job.endpoint, job.request, job.input_pointers, content.__getitem__, job.take)
 
 
-def local_names(spec: JobSpec) -> list[str]:
-    """The local files of a job's request."""
-    if not spec.input_pointers:
-        return []
-    document = json.loads(spec.request)
-    places = (parent_of(document, pointer) for pointer in spec.input_pointers)
-    return [container[key] for container, key in places]
+def local_names(request: str, pointers: Sequence[str]) -> list[str]:
+    """The local files of a request, relative to the manifest's folder."""
+    document = json.loads(request) if pointers else None
+    return [container[key] for container, key in (parent_of(document, pointer) for pointer in pointers)]
 
 
 def recorded_digests(connection: Connection, batch: str) -> list[str | None]:
     """What was recorded of the local files of a batch when they were sent."""
-    digests = select(attempts.c.input_digests).join(jobs, attempts.c.job_id == jobs.c.id)
-    digests = digests.join(batches, jobs.c.batch_id == batches.c.id)
-    sent = digests.where(batches.c.name == batch, attempts.c.input_digests.is_not(None)).distinct()
+    digests = select(attempts.c.input_digests).select_from(ATTEMPTS).join(batches).distinct()
+    sent = digests.where(batches.c.name == batch, attempts.c.input_digests.is_not(None))
     return list(connection.execute(sent).scalars())
 
 
@@ -64,7 +61,7 @@ def read_digests(folder: Path, specs: Sequence[JobSpec], recorded: Sequence[str 
     """Read the local files of all jobs: they may be large, so this comes before the transaction of the sync."""
     digests = FileDigests(folder, recorded)
     for spec in specs:
-        for name in local_names(spec):
+        for name in local_names(spec.request, spec.input_pointers):
             digests.of(name)
     return digests
 
@@ -80,7 +77,7 @@ def fingerprint_of(spec: JobSpec, digests: FileDigests, sent: str | None = None)
 
 def input_files(spec: JobSpec, digests: FileDigests) -> str | None:
     """The digests of a job's local files by their names, as JSON; None where it has none."""
-    names = local_names(spec)
+    names = local_names(spec.request, spec.input_pointers)
     return json.dumps({name: digests.of(name) for name in names}, ensure_ascii=False) if names else None
 
 

@@ -22,6 +22,7 @@ from batchgen.jobtable.blockers import sent_elsewhere
 from batchgen.jobtable.database import errors_for_people
 from batchgen.jobtable.delivery import LOOK_FOR_FILES, LostFiles, lost_files
 from batchgen.jobtable.engine import inspection_engine, path_of
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS, IN_BATCH
 from batchgen.jobtable.leases import holders
 from batchgen.jobtable.migrations import HEAD, version_of
 from batchgen.jobtable.moves import Departure, departure_of
@@ -190,25 +191,17 @@ MISSING_RIGHTS = text("""
 ACTIVE = [state for state in State if state.is_active]
 OTHER_ACCOUNTS = (
     select(func.count())
-    .select_from(jobs)
-    .join(attempts, jobs.c.attempt_id == attempts.c.id)
-    .where(
-        jobs.c.batch_id == bindparam("in_batch"),
-        jobs.c.state.in_(ACTIVE),
-        attempts.c.account != bindparam("this_account"),
-    )
+    .select_from(CURRENT_ATTEMPTS)
+    .where(IN_BATCH, jobs.c.state.in_(ACTIVE), attempts.c.account != bindparam("this_account"))
 )
-OUTPUT_PATHS = select(jobs.c.output_path).where(jobs.c.batch_id == bindparam("in_batch"))
+OUTPUT_PATHS = select(jobs.c.output_path).where(IN_BATCH)
 AWAITED_PATHS = OUTPUT_PATHS.where(jobs.c.state.in_([state for state in State if not state.is_terminal]))
 DOWNLOADING = (
     select(attempts.c.client_request_id)
-    .join(jobs, jobs.c.attempt_id == attempts.c.id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_([State.GENERATING, State.DOWNLOADING]))
+    .select_from(CURRENT_ATTEMPTS)
+    .where(IN_BATCH, jobs.c.state.in_([State.GENERATING, State.DOWNLOADING]))
 )
 FILE_PATHS = union_all(
-    select(outputs.c.path)
-    .join(attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.path.is_not(None)),
-    select(jobs.c.output_path).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_(ACTIVE)),
+    select(outputs.c.path).select_from(ATTEMPTS).join(outputs).where(IN_BATCH, outputs.c.path.is_not(None)),
+    OUTPUT_PATHS.where(jobs.c.state.in_(ACTIVE)),
 )

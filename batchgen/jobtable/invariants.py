@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import Connection, bindparam, func, or_, select, text
+from sqlalchemy import Connection, func, or_, select, text
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.jobs import UNDECIDED, Outcome, State
+from batchgen.jobtable import ledger
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_OR_NONE, IN_BATCH
 from batchgen.jobtable.ledger import LedgerEntry
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
@@ -53,7 +55,7 @@ def wrong_totals(connection: Connection, batch_id: int) -> list[Violation]:
         sums["spent_nanousd"] += row.number * entry.spent
         sums["reserved_nanousd"] += row.number * entry.reserved
         sums["unpriced"] += row.number * entry.unpriced
-    sums["delivered_bytes"] = int(connection.execute(SUM_BYTES_OF_FILES, {"in_batch": batch_id}).scalar_one())
+    sums["delivered_bytes"] = ledger.delivered_bytes(connection, jobs.c.batch_id == batch_id)
     return [
         Violation(
             f"{TOTALS[name]}: the batch says {amount_text(Decimal(stored[name]))},"
@@ -72,7 +74,7 @@ TOTALS = {
 }
 """The totals in a batch's row, in words."""
 
-_current = select(jobs.c.key).join(attempts, attempts.c.id == jobs.c.attempt_id)
+_current = select(jobs.c.key).select_from(CURRENT_OR_NONE)
 _files = select(outputs.c.id).where(outputs.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
 _undelivered = _files.where(outputs.c.delivered_at.is_(None))
 _newest_state = (
@@ -94,7 +96,7 @@ RULES = {
         )
     ),
     "these jobs have another request that may be paid for, besides their current one": select(jobs.c.key)
-    .join(attempts, attempts.c.job_id == jobs.c.id)
+    .select_from(ATTEMPTS)
     .where(
         text(ATTEMPT_IS_OPEN),
         func.coalesce(jobs.c.attempt_id, 0) != attempts.c.id,
@@ -114,14 +116,8 @@ RULES = {
 
 AMOUNTS = (
     select(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd, func.count().label("number"))
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .where(jobs.c.batch_id == bindparam("in_batch"))
+    .select_from(ATTEMPTS)
+    .where(IN_BATCH)
     .group_by(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd)
 )
 """Many attempts have the same amounts: they are added exactly, which SQLite cannot, and there are few sums."""
-SUM_BYTES_OF_FILES = (
-    select(func.coalesce(func.sum(outputs.c.bytes), 0))
-    .join(attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .where(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None))
-)

@@ -12,10 +12,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, text
 
 from batchgen.jobs import UNDECIDED, ChargeSource, Job, Outcome
 from batchgen.jobtable import charges
+from batchgen.jobtable.joins import ATTEMPTS, IS_DELIVERED
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_UNCHARGED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.transition import Increment, guarded_update
@@ -142,10 +143,16 @@ def move_totals(connection: Connection, job_id: int, left: int, entered: int) ->
     rows = connection.execute(ENTRIES, {"of_job": job_id}).mappings()
     entries = [LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
     amount = sum((entry.totals for entry in entries), Totals())
-    size = connection.execute(SUM_BYTES_OF_JOB, {"of_job": job_id}).scalar_one()
+    size = delivered_bytes(connection, jobs.c.id == job_id)
     for batch_id, change, bytes_ in ((left, Totals() - amount, -size), (entered, amount, size)):
         add_to_totals(connection, batch_id, change)
         guarded_update(connection, batches, {"id": batch_id}, {"delivered_bytes": Increment(bytes_)})
+
+
+def delivered_bytes(connection: Connection, of_jobs: ColumnElement[bool]) -> int:
+    """The size of all files that were ever delivered for these jobs."""
+    size = select(func.coalesce(func.sum(outputs.c.bytes), 0)).select_from(ATTEMPTS).join(outputs)
+    return int(connection.execute(size.where(of_jobs, IS_DELIVERED)).scalar_one())
 
 
 def uncharged(connection: Connection, batch_id: int, origin: str = "") -> list[UnchargedAttempt]:
@@ -216,15 +223,9 @@ TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.u
 _entries = select(
     *(jobs.c.batch_id, attempts.c.service, attempts.c.model),
     *(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd),
-).join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
+).select_from(ATTEMPTS)
 ENTRY = _entries.where(attempts.c.id == bindparam("attempt"))
 ENTRIES = _entries.where(attempts.c.job_id == bindparam("of_job"))
-
-SUM_BYTES_OF_JOB = (
-    select(func.coalesce(func.sum(outputs.c.bytes), 0))
-    .join(attempts, outputs.c.attempt_id == attempts.c.id)
-    .where(attempts.c.job_id == bindparam("of_job"), outputs.c.delivered_at.is_not(None))
-)
 
 COST = select(
     *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.quoted_usd),

@@ -29,9 +29,12 @@ def rename_parent(connection: Connection, job_id: int, old: tuple[int, str], new
 
     A child that was not sent yet has the name that its manifest says, from the next run on.
     """
-    (old_batch, old_key), (new_batch, new_key) = old, new
-    names = {"old_batch": old_batch, "old_key": old_key, "new_batch": new_batch, "new_key": new_key, "own": job_id}
-    connection.execute(RENAME, names)
+    old_batch, new_batch = (
+        connection.execute(select(batches.c.name).where(batches.c.id == batch_id)).scalar_one()
+        for batch_id, _ in (old, new)
+    )
+    is_child = (jobs.c.parent_batch == old_batch, jobs.c.parent_key == old[1], jobs.c.id != job_id)
+    connection.execute(update(jobs).where(*is_child).values(parent_batch=new_batch, parent_key=new[1]))
 
 
 def ancestors_of(connection: Connection, batch: str) -> set[str]:
@@ -69,38 +72,10 @@ def used_seeds(connection: Connection, batch: str) -> UsedSeeds:
     return used
 
 
-def _name_of(parameter: str) -> object:
-    return select(batches.c.name).where(batches.c.id == bindparam(parameter)).scalar_subquery()
-
-
-RENAME = (
-    update(jobs)
-    .where(
-        jobs.c.parent_batch == _name_of("old_batch"),
-        jobs.c.parent_key == bindparam("old_key"),
-        jobs.c.id != bindparam("own"),
-    )
-    .values(parent_batch=_name_of("new_batch"), parent_key=bindparam("new_key"))
-)
-PARENTS = (
-    select(jobs.c.parent_batch)
-    .join(batches, jobs.c.batch_id == batches.c.id)
-    .where(batches.c.name.in_(bindparam("names", expanding=True)), jobs.c.parent_batch.is_not(None))
-    .distinct()
-)
+_of_batches = batches.c.name.in_(bindparam("names", expanding=True))
+PARENTS = select(jobs.c.parent_batch).join(batches).where(_of_batches, jobs.c.parent_batch.is_not(None)).distinct()
 CHILDREN = (
-    select(batches.c.name)
-    .join(jobs, jobs.c.batch_id == batches.c.id)
-    .where(jobs.c.parent_batch.in_(bindparam("names", expanding=True)))
-    .distinct()
+    select(batches.c.name).join(jobs).where(jobs.c.parent_batch.in_(bindparam("names", expanding=True))).distinct()
 )
-SEEDED = (
-    select(jobs.c.request)
-    .join(batches, jobs.c.batch_id == batches.c.id)
-    .where(batches.c.name.in_(bindparam("names", expanding=True)), jobs.c.request.like('%"seed"%'))
-)
-TAKES = (
-    select(jobs.c.endpoint, jobs.c.request, jobs.c.take)
-    .join(batches, jobs.c.batch_id == batches.c.id)
-    .where(batches.c.name.in_(bindparam("names", expanding=True)))
-)
+SEEDED = select(jobs.c.request).join(batches).where(_of_batches, jobs.c.request.like('%"seed"%'))
+TAKES = select(jobs.c.endpoint, jobs.c.request, jobs.c.take).join(batches).where(_of_batches)

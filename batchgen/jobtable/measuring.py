@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, column, select, table, text, updat
 
 from batchgen.files.delivered import DeliveredFile
 from batchgen.files.measures import Measures
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.row_conditions import OUTPUT_IS_SUSPECT
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 
@@ -101,15 +102,15 @@ def record(
     return connection.execute(RECORD, {**params, **own}).rowcount == 1
 
 
-IS_UNMEASURED = outputs.c.delivered_at.is_not(None) & outputs.c.measured_at.is_(None)
+IS_UNMEASURED = IS_DELIVERED & outputs.c.measured_at.is_(None)
 """The condition of the index `ix_outputs_unmeasured`."""
 SELECT_CURRENT_CLIPS = (
     select(
         *(outputs.c.id, jobs.c.id.label("job_id"), outputs.c.signature),
         *(jobs.c.key, outputs.c.number, outputs.c.path, outputs.c.bytes, outputs.c.sha256),
     )
-    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
+    .select_from(CURRENT_ATTEMPTS)
+    .join(outputs)
 )
 UNMEASURED = (
     SELECT_CURRENT_CLIPS.add_columns(jobs.c.clip_seconds, jobs.c.request, attempts.c.input_digests)
@@ -118,14 +119,14 @@ UNMEASURED = (
     .order_by(outputs.c.id)
     .limit(bindparam("capacity"))
 )
-SELECT_MEASURED_CLIPS = SELECT_CURRENT_CLIPS.where(
-    *(jobs.c.batch_id == bindparam("in_batch"), outputs.c.delivered_at.is_not(None), outputs.c.measured_at.is_not(None))
-).order_by(outputs.c.id)
+SELECT_MEASURED_CLIPS = SELECT_CURRENT_CLIPS.where(IN_BATCH, IS_DELIVERED, outputs.c.measured_at.is_not(None)).order_by(
+    outputs.c.id
+)
 SUSPECT = (
     select(jobs.c.key)
     .distinct()
-    .join_from(outputs, attempts, attempts.c.id == outputs.c.attempt_id)
-    .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt_id == attempts.c.id))
+    .select_from(CURRENT_ATTEMPTS)
+    .join(outputs)
     .where(text(OUTPUT_IS_SUSPECT), jobs.c.batch_id + 0 == bindparam("in_batch"))
     .order_by(jobs.c.key)
 )

@@ -75,7 +75,7 @@ def depart(connection: Connection, move: str, batch_ids: Collection[int], place:
 
 def is_underway(connection: Connection, move: str) -> bool:
     """Whether a move has begun, and was neither completed nor given back."""
-    return connection.execute(UNDERWAY, {"of_move": move}).first() is not None
+    return connection.execute(select(moves.c.id).where(_underway), {"of_move": move}).first() is not None
 
 
 def complete(connection: Connection, move: str, now: datetime) -> None:
@@ -96,18 +96,17 @@ def arrive(connection: Connection, move: str, batch_ids: Collection[int], place:
 
 def has_arrived(connection: Connection, move: str) -> bool:
     """Whether a table has the rows of a move. They come all at once, or not at all."""
-    return connection.execute(ARRIVED, {"of_move": move}).first() is not None
+    arrived = select(moves.c.id).where(moves.c.id == move, moves.c.came_from.is_not(None))
+    return connection.execute(arrived).first() is not None
 
 
 _away = moves.c.goes_to.is_not(None) & moves.c.given_back_at.is_(None)
 _departures = (
     select(moves.c.id, moves.c.batch_id, moves.c.goes_to, moves.c.began_at, moves.c.moved_at, batches.c.name)
-    .join_from(moves, batches, moves.c.batch_id == batches.c.id)
+    .join_from(moves, batches)
     .where(_away)
 )
 DEPARTURES = _departures.order_by(moves.c.began_at, moves.c.batch_id)
 DEPARTURE = _departures.where(moves.c.batch_id == bindparam("in_batch"))
 _underway = (moves.c.id == bindparam("of_move")) & _away & moves.c.moved_at.is_(None)
-UNDERWAY = select(moves.c.id).where(_underway)
 END = update(moves).where(_underway).values(moved_at=bindparam("moved"), given_back_at=bindparam("given_back"))
-ARRIVED = select(moves.c.id).where(moves.c.id == bindparam("of_move"), moves.c.came_from.is_not(None))

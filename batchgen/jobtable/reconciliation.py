@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, select, text, union
 
 from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State
 from batchgen.jobtable import ledger, pricelist, settings
+from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
@@ -67,14 +68,14 @@ def rivals(connection: Connection, lost: Sequence[Job]) -> list[SentAttempt]:
     ids = union(
         select(attempts.c.id).where(attempts.c.fingerprint.in_(fingerprints), is_owner, account),
         select(attempts.c.id)
-        .join(jobs, attempts.c.job_id == jobs.c.id)
+        .select_from(ATTEMPTS)
         .where(jobs.c.batch_id.in_(batches), is_owner, account, attempts.c.intent_at >= since),
         select(attempts.c.id).where(*also_lost, account),
     )
     columns = (attempts.c.client_request_id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.input_pointers)
     statement = (
         select(*columns, attempts.c.intent_at, attempts.c.generation_id)
-        .join_from(attempts, jobs, attempts.c.job_id == jobs.c.id)
+        .select_from(ATTEMPTS)
         .where(attempts.c.id.in_(list(set(connection.execute(ids).scalars()) - own)))
     )
     rows = connection.execute(statement)
@@ -109,12 +110,9 @@ def named_by_person(connection: Connection, batch_id: int, keys: Collection[str]
     detail = "adopted " + attempts.c.generation_id + BY_PERSON
     is_by_person = select(events.c.id).where(events.c.job_id == jobs.c.id, events.c.detail == detail).exists()
     correctable = (State.GENERATING, State.FAILED, State.CANCELLED)
-    statement = (
-        select(jobs.c.id)
-        .join(attempts, attempts.c.id == jobs.c.attempt_id)
-        .where(jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), jobs.c.state.in_(correctable), is_by_person)
-    )
-    return load_jobs(connection, list(connection.execute(statement).scalars()))
+    chosen = (jobs.c.batch_id == batch_id, jobs.c.key.in_(keys), jobs.c.state.in_(correctable), is_by_person)
+    ids = connection.execute(select(jobs.c.id).select_from(CURRENT_ATTEMPTS).where(*chosen)).scalars()
+    return load_jobs(connection, list(ids))
 
 
 def corrected(connection: Connection, job: Job, finding: Adopted, now: datetime, deadline: datetime) -> bool:

@@ -26,6 +26,7 @@ from batchgen.files.outputs import name_of
 from batchgen.jobs import PAID_FAILURES, Outcome, State
 from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.fingerprint import DIGITS, digits_of
+from batchgen.jobtable.joins import ATTEMPTS, IN_BATCH
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs
 from batchgen.jobtable.selection import Selected
 from batchgen.jobtable.sync import LABELS, SyncResult
@@ -112,7 +113,7 @@ def compared_since(connection: Connection, synced: SyncResult, now: datetime) ->
 
 def newest_from_log(connection: Connection, batch_id: int) -> datetime | None:
     """When the newest generation of the batch was bought that only the service's log knew."""
-    return connection.execute(NEWEST_FROM_LOG, {"in_batch": batch_id}).scalar()
+    return connection.execute(NEWEST.where(attempts.c.error == ONLY_IN_LOG), {"in_batch": batch_id}).scalar()
 
 
 def record_comparison(connection: Connection, batch_id: int, at: datetime | None) -> None:
@@ -212,10 +213,12 @@ def is_free(owner: Any) -> bool:
 def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[PastGeneration]]:
     """The generations of the service's log that no attempt of this table has, by the digits of their requests."""
     claimed: set[str] = set()
+    requests, generations_ = attempts.c.client_request_id, attempts.c.generation_id
     for chunk in chunks_of([past.client_request_id for past in search.past]):
-        claimed.update(connection.execute(BY_REQUEST, {"ids": chunk}).scalars())
+        claimed.update(connection.execute(select(requests).where(requests.in_(chunk))).scalars())
+    of_service = select(generations_).where(attempts.c.service == search.service)
     for chunk in chunks_of([past.generation_id for past in search.past]):
-        claimed.update(connection.execute(BY_GENERATION, {"ids": chunk, "at_service": search.service}).scalars())
+        claimed.update(connection.execute(of_service.where(generations_.in_(chunk))).scalars())
     generations: dict[str, dict[str, PastGeneration]] = defaultdict(dict)
     # The newest first: where a person paid for a request once more, the older generation was not what was wanted.
     for past in sorted(search.past, key=lambda past: (past.is_certain, past.accepted_at), reverse=True):
@@ -227,9 +230,9 @@ def unclaimed(connection: Connection, search: RepeatSearch) -> dict[str, list[Pa
 
 def made_outputs(connection: Connection, folder: Path) -> set[str]:
     """The paths below a folder, and the URLs, at which the files of jobs lie, of whatever batch."""
-    return {
-        row.path for row in connection.execute(MADE) if is_url(row.path) or Path(row.manifest_path).parent == folder
-    }
+    made = select(outputs.c.path, batches.c.manifest_path).select_from(ATTEMPTS.join(batches).join(outputs))
+    rows = connection.execute(made.where(outputs.c.path.is_not(None)))
+    return {row.path for row in rows if is_url(row.path) or Path(row.manifest_path).parent == folder}
 
 
 def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
@@ -253,7 +256,7 @@ def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
 
 
 _names = (jobs.c.id, jobs.c.batch_id, jobs.c.key, jobs.c.fingerprint, jobs.c.output_path)
-_in_batch = (jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING)
+_in_batch = (IN_BATCH, jobs.c.state == State.PENDING)
 _is_unsettled = jobs.c.repeat_ordered.is_(None) | (jobs.c.repeat_ordered != jobs.c.fingerprint)
 UNSETTLED_NAMES = select(*_names).where(*_in_batch, _is_unsettled)
 PENDING = select(
@@ -263,7 +266,7 @@ PENDING = select(
 UNSETTLED = PENDING.where(_is_unsettled)
 ORDERED = (
     select(*_names, func.max(events.c.at).label("ordered_at"))
-    .join(events, events.c.job_id == jobs.c.id)
+    .join(events)
     .where(*_in_batch, jobs.c.repeat_ordered == jobs.c.fingerprint, events.c.detail == ORDERED_AGAIN)
     .group_by(*_names)
 )
@@ -288,22 +291,4 @@ OWNERS = (
     )
 )
 OWNERS_AMONG = OWNERS.where(_pending.c.id.in_(bindparam("ids", expanding=True)))
-BY_REQUEST = select(attempts.c.client_request_id).where(
-    attempts.c.client_request_id.in_(bindparam("ids", expanding=True))
-)
-BY_GENERATION = select(attempts.c.generation_id).where(
-    attempts.c.generation_id.in_(bindparam("ids", expanding=True)), attempts.c.service == bindparam("at_service")
-)
-MADE = (
-    select(outputs.c.path, batches.c.manifest_path)
-    .join(attempts, outputs.c.attempt_id == attempts.c.id)
-    .join(jobs, attempts.c.job_id == jobs.c.id)
-    .join(batches, jobs.c.batch_id == batches.c.id)
-    .where(outputs.c.path.is_not(None))
-)
-NEWEST = (
-    select(func.max(attempts.c.intent_at))
-    .join(jobs, attempts.c.job_id == jobs.c.id)
-    .where(jobs.c.batch_id == bindparam("in_batch"))
-)
-NEWEST_FROM_LOG = NEWEST.where(attempts.c.error == ONLY_IN_LOG)
+NEWEST = select(func.max(attempts.c.intent_at)).select_from(ATTEMPTS).where(IN_BATCH)

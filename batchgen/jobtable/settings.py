@@ -44,7 +44,8 @@ def current(connection: Connection, batch_id: int) -> list[Setting]:
 
 def since(connection: Connection, batch_id: int, after: int) -> list[Setting]:
     """All settings that were made after the row `after`, replaced ones included."""
-    return [to_setting(*row) for row in connection.execute(SINCE, {"in_batch": batch_id, "after": after})]
+    newer = select(*_columns).where(settings.c.id > after, settings.c.batch_id == batch_id).order_by(settings.c.id)
+    return [to_setting(*row) for row in connection.execute(newer)]
 
 
 def newest(connection: Connection, batch_id: int) -> int:
@@ -56,7 +57,7 @@ def record(connection: Connection, batch_id: int, name: SettingName, value: str 
     """Make a setting, and replace the one before it."""
     connection.execute(REPLACE, {"in_batch": batch_id, "of_name": name, "at": now})
     row = {"batch_id": batch_id, "name": name, "value": value, "set_at": now, "set_by": by}
-    connection.execute(INSERT, row)
+    connection.execute(insert(settings).values(row))
 
 
 def record_manifest(
@@ -95,11 +96,13 @@ def prioritize(
 
     "unset" gives them back the manifest's order.
     """
-    highest, lowest = connection.execute(RANKS, {"in_batch": batch_id}).one()
+    extremes = select(func.coalesce(func.max(jobs.c.rank), 0), func.coalesce(func.min(jobs.c.rank), 0))
+    highest, lowest = connection.execute(extremes.where(jobs.c.batch_id == batch_id)).one()
     for number, keys in enumerate(groups):
         ranks = {"first": highest + len(groups) - number, "last": lowest - 1 - number, "unset": 0}
         for chunk in chunks_of(keys):
-            connection.execute(SET_RANK, {"in_batch": batch_id, "keys": chunk, "new_rank": ranks[place]})
+            of_chunk = update(jobs).where(jobs.c.batch_id == batch_id, jobs.c.key.in_(chunk))
+            connection.execute(of_chunk.values(rank=ranks[place]))
     record(connection, batch_id, SettingName.PRIORITIZED, message, now, by)
 
 
@@ -119,19 +122,9 @@ def to_setting(number: int, name: str, value: str | None, set_at: datetime, set_
 _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at, settings.c.set_by)
 _of_batch = settings.c.batch_id == bindparam("in_batch")
 CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
-SINCE = select(*_columns).where(settings.c.id > bindparam("after"), _of_batch).order_by(settings.c.id)
 SELECT_NEWEST_ID = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))
 REPLACE = (
     update(settings)
     .where(_of_batch, settings.c.name == bindparam("of_name"), text(SETTING_IS_CURRENT))
     .values(replaced_at=bindparam("at"))
-)
-INSERT = insert(settings)
-RANKS = select(func.coalesce(func.max(jobs.c.rank), 0), func.coalesce(func.min(jobs.c.rank), 0)).where(
-    jobs.c.batch_id == bindparam("in_batch")
-)
-SET_RANK = (
-    update(jobs)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.key.in_(bindparam("keys", expanding=True)))
-    .values(rank=bindparam("new_rank"))
 )

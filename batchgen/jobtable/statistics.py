@@ -16,6 +16,7 @@ from batchgen.catalogue.amounts import amount_text
 from batchgen.files.output_urls import is_url
 from batchgen.jobs import ErrorClass, Outcome, State
 from batchgen.jobtable import ledger
+from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH
 from batchgen.jobtable.schema import attempts, batches, events, jobs, outputs, runs
 from batchgen.jobtable.transition import SENT_HERE
 
@@ -147,12 +148,12 @@ def batch_summary(connection: Connection, batch_id: int, now: datetime) -> Batch
     return BatchSummary(
         counts={state: counts.get(state, 0) for state in State},
         held=count(connection, batch_id, State.UNCONFIRMED, jobs.c.next_at.is_(None)),
-        late=connection.execute(COUNT_LATE, {"in_batch": batch_id, "now": now}).scalar_one(),
+        late=count(connection, batch_id, State.GENERATING, now >= PLANNED_UNTIL),
         stuck=count(connection, batch_id, State.DOWNLOADING, jobs.c.failures >= STUCK_FAILURES),
         cost_usd=totals.spent,
         reserved_usd=totals.reserved,
         unpriced=totals.unpriced,
-        bytes=connection.execute(SELECT_BYTES_OF_BATCH, {"in_batch": batch_id}).scalar_one(),
+        bytes=connection.execute(select(batches.c.delivered_bytes).where(batches.c.id == batch_id)).scalar_one(),
     )
 
 
@@ -184,25 +185,32 @@ def last_event(connection: Connection) -> int:
 
 def job_results(connection: Connection, batch_id: int, folder: Path) -> list[JobResult]:
     """Every job of a batch, in the manifest's order. Paths are those below `folder`."""
+    results = (
+        select(jobs.c.key, jobs.c.state, jobs.c.error, attempts.c.cost_usd, outputs.c.path)
+        .select_from(CURRENT_OR_NONE)
+        .outerjoin(outputs, (outputs.c.attempt_id == attempts.c.id) & (outputs.c.number == 1))
+        .where(jobs.c.batch_id == batch_id)
+        .order_by(jobs.c.id)
+    )
     return [
         JobResult(key, State(state), None, error, cost, url=path)
         if path and is_url(path)
         else JobResult(key, State(state), folder / path if path else None, error, cost)
-        for key, state, error, cost, path in connection.execute(RESULTS, {"in_batch": batch_id})
+        for key, state, error, cost, path in connection.execute(results)
     ]
 
 
 def last_run(connection: Connection, batch_id: int) -> LastRun | None:
     """How the last run of a batch went."""
-    row = connection.execute(LAST_RUN, {"in_batch": batch_id}).first()
+    of_batch = select(runs.c.ended_at, runs.c.exit_code, runs.c.message, runs.c.limits, runs.c.selection)
+    of_batch = of_batch.where(runs.c.batch_id == batch_id)
+    row = connection.execute(of_batch.order_by(runs.c.started_at.desc()).limit(1)).first()
     return LastRun(*row) if row else None
 
 
 def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[str]:
     """At most `capacity` failed jobs, the newest first, each with its error and what it may have cost."""
-    failed = select(jobs.c.key, jobs.c.error, attempts.c.outcome, attempts.c.cost_usd).outerjoin_from(
-        jobs, attempts, jobs.c.attempt_id == attempts.c.id
-    )
+    failed = select(jobs.c.key, jobs.c.error, attempts.c.outcome, attempts.c.cost_usd).select_from(CURRENT_OR_NONE)
     of_batch = failed.where(jobs.c.batch_id == batch_id, jobs.c.failed_at.is_not(None))
     newest = of_batch.order_by(jobs.c.failed_at.desc()).limit(capacity)
     return [f"{row.key} failed: {row.error}{charge_of(row)}" for row in connection.execute(newest)]
@@ -210,13 +218,15 @@ def failures(connection: Connection, batch_id: int, capacity: int = 20) -> list[
 
 def failed_by_class(connection: Connection, batch_id: int) -> dict[str, int]:
     """How many jobs failed, by the class of the error, the most frequent one first."""
-    rows = connection.execute(FAILED_BY_CLASS, {"in_batch": batch_id}).all()
+    failed = select(jobs.c.error_class, func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == State.FAILED)
+    rows = connection.execute(failed.group_by(jobs.c.error_class)).all()
     return {kind or ErrorClass.UNKNOWN: number for kind, number in sorted(rows, key=lambda row: -row[1])}
 
 
 def delivered_paths(connection: Connection, batch_id: int) -> list[str]:
     """Some paths of delivered files, relative to the manifest's folder: enough to say where they are."""
-    return list(connection.execute(SOME_DELIVERED, {"in_batch": batch_id}).scalars())
+    delivered = select(jobs.c.output_path).where(jobs.c.batch_id == batch_id, jobs.c.state == State.DONE)
+    return list(connection.execute(delivered.limit(PATHS_READ)).scalars())
 
 
 def charge_of(row: Any) -> str:
@@ -229,43 +239,12 @@ def charge_of(row: Any) -> str:
 
 
 PLANNED_UNTIL = select(attempts.c.deadline_at).where(attempts.c.id == jobs.c.attempt_id).scalar_subquery()
-LAST_RUN = (
-    select(runs.c.ended_at, runs.c.exit_code, runs.c.message, runs.c.limits, runs.c.selection)
-    .where(runs.c.batch_id == bindparam("in_batch"))
-    .order_by(runs.c.started_at.desc())
-    .limit(1)
-)
-FAILED_BY_CLASS = (
-    select(jobs.c.error_class, func.count())
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.FAILED)
-    .group_by(jobs.c.error_class)
-)
-SOME_DELIVERED = (
-    select(jobs.c.output_path)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.DONE)
-    .limit(PATHS_READ)
-)
-COUNTS = select(jobs.c.state, func.count()).where(jobs.c.batch_id == bindparam("in_batch")).group_by(jobs.c.state)
-COUNT_ACTIVE = select(func.count()).where(
-    jobs.c.batch_id == bindparam("in_batch"), jobs.c.state.in_([state for state in State if state.is_active])
-)
-COUNT_LATE = select(func.count()).where(
-    jobs.c.batch_id == bindparam("in_batch"),
-    jobs.c.state == State.GENERATING,
-    bindparam("now", type_=attempts.c.deadline_at.type) >= PLANNED_UNTIL,
-)
-RESULTS = (
-    select(jobs.c.key, jobs.c.state, jobs.c.error, attempts.c.cost_usd, outputs.c.path)
-    .outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
-    .outerjoin(outputs, (outputs.c.attempt_id == attempts.c.id) & (outputs.c.number == 1))
-    .where(jobs.c.batch_id == bindparam("in_batch"))
-    .order_by(jobs.c.id)
-)
+COUNTS = select(jobs.c.state, func.count()).where(IN_BATCH).group_by(jobs.c.state)
+COUNT_ACTIVE = select(func.count()).where(IN_BATCH, jobs.c.state.in_([state for state in State if state.is_active]))
 EVENTS = (
     select(events.c.id, events.c.at, jobs.c.key, events.c.from_state, events.c.to_state, events.c.detail)
-    .join_from(events, jobs, events.c.job_id == jobs.c.id)
+    .join_from(events, jobs)
     .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
     .order_by(events.c.id)
     .limit(bindparam("capacity"))
 )
-SELECT_BYTES_OF_BATCH = select(batches.c.delivered_bytes).where(batches.c.id == bindparam("in_batch"))

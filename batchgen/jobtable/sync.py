@@ -23,6 +23,7 @@ from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.columns import UTCDateTime
 from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.fingerprint import fingerprint_of, input_files
+from batchgen.jobtable.joins import CURRENT_OR_NONE
 from batchgen.jobtable.schema import attempts, batches, events, jobs
 from batchgen.jobtable.transition import change_state
 
@@ -120,8 +121,7 @@ def upsert_batch(connection: Connection, batch: Batch, now: datetime) -> int:
 def sent_keys(connection: Connection, batch: str) -> set[str]:
     """The keys of the jobs that were sent, and no longer need the files of their manifest."""
     sent = jobs.c.state.not_in([state for state in State if state.is_unsent]) | jobs.c.attempt_id.is_not(None)
-    keys = select(jobs.c.key).join(batches, jobs.c.batch_id == batches.c.id).where(batches.c.name == batch, sent)
-    return set(connection.execute(keys).scalars())
+    return set(connection.execute(select(jobs.c.key).join(batches).where(batches.c.name == batch, sent)).scalars())
 
 
 def sync_manifest(
@@ -144,9 +144,8 @@ def sync_manifest(
     allow_idle(connection)  # the fingerprints of a million jobs take a while
     result = SyncResult(upsert_batch(connection, batch, now))
     digests = digests or FileDigests(batch.manifest.parent)
-    with_attempt = select(*READ_COLUMNS).outerjoin_from(jobs, attempts, jobs.c.attempt_id == attempts.c.id)
-    of_batch = connection.execute(with_attempt.where(jobs.c.batch_id == result.batch_id))
-    rows: dict[str, Any] = {row.key: row for row in of_batch}
+    of_batch = select(*READ_COLUMNS).select_from(CURRENT_OR_NONE).where(jobs.c.batch_id == result.batch_id)
+    rows: dict[str, Any] = {row.key: row for row in connection.execute(of_batch)}
     new: list[JobSpec] = []
     changed: list[tuple[Any, JobSpec]] = []
     relabelled: list[dict[str, Any]] = []

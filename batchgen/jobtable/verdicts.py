@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, fa
 from batchgen.files.verdicts_file import FileVerdict
 from batchgen.jobs import State, Verdict
 from batchgen.jobtable.chunks import chunks_of
+from batchgen.jobtable.joins import CURRENT_OR_NONE, IN_BATCH, IS_DELIVERED
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.schema import attempts, jobs, outputs, verdicts
 
@@ -48,7 +49,8 @@ class Imported:
 
 def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: datetime) -> bool:
     """Record a verdict on the clip of an attempt. False where the attempt has no delivered clip."""
-    if connection.execute(SELECT_DELIVERED_FILE, {"of_attempt": attempt_id}).first() is None:
+    delivered = select(outputs.c.id).where(outputs.c.attempt_id == attempt_id, IS_DELIVERED).limit(1)
+    if connection.execute(delivered).first() is None:
         return False
     if current(connection, attempt_id) != judgement:
         values = {"attempt_id": attempt_id, "at": now, "verdict": judgement.verdict, "stars": judgement.stars}
@@ -58,7 +60,8 @@ def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: da
 
 def current(connection: Connection, attempt_id: int) -> Judgement:
     """The verdict that counts."""
-    row = connection.execute(SELECT_VERDICT_THAT_COUNTS, {"of_attempt": attempt_id}).first()
+    of_attempt = select(verdicts.c.verdict, verdicts.c.stars).where(verdicts.c.attempt_id == attempt_id)
+    row = connection.execute(of_attempt.order_by(verdicts.c.id.desc()).limit(1)).first()
     return Judgement(Verdict(row.verdict) if row.verdict else None, row.stars) if row else Judgement()
 
 
@@ -147,17 +150,6 @@ def _fits(choice: VerdictFilter) -> ColumnElement[bool]:
     return and_(verdicts.c.id.is_not(None), verdict, stars)
 
 
-SELECT_DELIVERED_FILE = (
-    select(outputs.c.id)
-    .where(outputs.c.attempt_id == bindparam("of_attempt"), outputs.c.delivered_at.is_not(None))
-    .limit(1)
-)
-SELECT_VERDICT_THAT_COUNTS = (
-    select(verdicts.c.verdict, verdicts.c.stars)
-    .where(verdicts.c.attempt_id == bindparam("of_attempt"))
-    .order_by(verdicts.c.id.desc())
-    .limit(1)
-)
 SELECT_CLIPS_TO_JUDGE = (
     select(
         *(jobs.c.key, jobs.c.attempt_id, outputs.c.sha256),
@@ -167,15 +159,13 @@ SELECT_CLIPS_TO_JUDGE = (
         .scalar_subquery()
         .label("judged_at"),
     )
-    .outerjoin_from(jobs, outputs, and_(outputs.c.attempt_id == jobs.c.attempt_id, outputs.c.delivered_at.is_not(None)))
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.key.in_(bindparam("keys", expanding=True)))
+    .outerjoin_from(jobs, outputs, (outputs.c.attempt_id == jobs.c.attempt_id) & IS_DELIVERED)
+    .where(IN_BATCH, jobs.c.key.in_(bindparam("keys", expanding=True)))
     .order_by(outputs.c.number.desc())
 )
 _newest = verdicts.alias("newest")
 _newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == jobs.c.attempt_id).correlate(jobs)
-JOBS_WITH_VERDICTS = jobs.outerjoin(attempts, jobs.c.attempt_id == attempts.c.id).outerjoin(
-    verdicts, verdicts.c.id == _newest_id.scalar_subquery()
-)
+JOBS_WITH_VERDICTS = CURRENT_OR_NONE.outerjoin(verdicts, verdicts.c.id == _newest_id.scalar_subquery())
 """Jobs with their current attempts and the verdicts that count."""
 SAID = case(
     (verdicts.c.verdict.is_not(None), verdicts.c.verdict),
