@@ -73,7 +73,7 @@ def send(connection: Connection, batch_id: int) -> None:
 def lose(connection: Connection, batch_id: int) -> None:
     """An answer with the generation of another attempt: it is looked for, and the job becomes unconfirmed."""
     job = intend(connection, batch_id)
-    assert submission.is_owned_elsewhere(connection, job, "g-is-done")
+    assert ledger.is_owned_elsewhere(connection, job.attempt.id, "g-is-done")
     assert submission.accepted(connection, job, Accepted("g-is-done"), NOON, SOON, SOON)
 
 

@@ -75,14 +75,11 @@ class Books:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    # --- the rows of both sides ---
-
     def add_transactions(self, rows: Iterable[Transaction]) -> None:
         values = ((text(row.at), row.kind, row.type, row.model, row.generation_id, signed(row)) for row in rows)
         self._insert(queries.INSERT_TRANSACTION, values)
 
     def forget_transactions(self) -> None:
-        """The statement is read again from its first page."""
         self._db.execute("DELETE FROM transactions")
 
     def add_attempts(self, rows: Iterable[Row[Any]]) -> None:
@@ -98,19 +95,14 @@ class Books:
         self._db.execute(queries.FROM_TABLE)
 
     def add_foreign_generations(self, rows: Iterable[Row[Any]]) -> None:
-        """Generations of other batches in this job table, with their names."""
         self._insert("INSERT OR IGNORE INTO others VALUES (?, ?)", map(tuple, rows))
 
     def add_jobs(self, rows: Iterable[Row[Any]]) -> None:
         self._insert("INSERT INTO job_digits VALUES (?, ?, ?)", map(tuple, rows))
 
     def add_log(self, rows: Iterable[PastGeneration]) -> None:
-        sql = "INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)"
-        self._insert(
-            sql, ((row.client_request_id, row.generation_id, text(row.accepted_at), row.is_certain) for row in rows)
-        )
-
-    # --- judging ---
+        values = ((row.client_request_id, row.generation_id, text(row.accepted_at), row.is_certain) for row in rows)
+        self._insert("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)", values)
 
     def judge(self, now: datetime, log_fault: str) -> None:
         """Give every attempt its settlement, and every transaction and logged request that belongs to none.
@@ -128,8 +120,6 @@ class Books:
             values = ((assessment.settlement, assessment.note, number) for assessment, number in attempts)
             self._insert(queries.SET_SETTLEMENT, values)
         self._db.execute(queries.GUESS)
-
-    # --- results ---
 
     def tally(self) -> dict[Settlement, Tally]:
         """How many attempts, and charges without one, have each settlement, and what they were charged."""
@@ -167,7 +157,8 @@ class Books:
 
     def absent(self) -> list[int]:
         """The row ids of attempts whose answer was lost, and that the service never had."""
-        return [row["id"] for row in self._db.execute(queries.ABSENT)]
+        rows = self._db.execute("SELECT id FROM billed WHERE lost AND settlement = ?", (Settlement.NOTHING_CHARGED,))
+        return [row["id"] for row in rows]
 
     def uncollected(self) -> list[str]:
         """The keys of the jobs that were charged and are not delivered."""
@@ -177,8 +168,6 @@ class Books:
     def to_come(self) -> int:
         """How many jobs were charged and are not delivered, and are still brought to their end."""
         return int(self._db.execute(queries.TO_COME).fetchone()["number"])
-
-    # --- the database ---
 
     def _insert(self, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
         self._db.execute("BEGIN")
@@ -214,26 +203,11 @@ def attempt_values(row: Row[Any]) -> tuple[Any, ...]:
     """The columns of an attempt: what the service named as its cost is the quote, or a cost that is not of the bill."""
     quote = row.cost_usd if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE else row.quoted_usd
     return (
-        row.id,
-        row.key,
-        row.number,
-        row.model,
-        row.state,
-        row.outcome,
-        row.generation_id,
-        row.client_request_id,
-        text(row.intent_at),
-        text(row.finished_at),
-        text(row.deadline_at),
-        nano(row.cost_usd),
-        nano(quote),
-        nano(row.estimated_usd),
-        text(row.intent_at - CLOCK_SKEW),
-        text(row.deadline_at + CHARGE_LAG),
-        Outcome(row.outcome).is_undecided,
-        bool(row.is_judged),
-        bool(row.is_delivered),
-        bool(row.is_current),
+        *(row.id, row.key, row.number, row.model, row.state, row.outcome, row.generation_id, row.client_request_id),
+        *(text(row.intent_at), text(row.finished_at), text(row.deadline_at)),
+        *(nano(row.cost_usd), nano(quote), nano(row.estimated_usd)),
+        *(text(row.intent_at - CLOCK_SKEW), text(row.deadline_at + CHARGE_LAG)),
+        *(Outcome(row.outcome).is_undecided, bool(row.is_judged), bool(row.is_delivered), bool(row.is_current)),
     )
 
 
@@ -276,11 +250,5 @@ def unmatched_transaction(row: sqlite3.Row) -> UnmatchedTransaction:
 
 def unmatched_values(assessment: Assessment, row: sqlite3.Row) -> tuple[Any, ...]:
     """What is written beside a transaction of no attempt; its job only where the request is known to be of it."""
-    is_ours = assessment.settlement is Settlement.UNKNOWN
-    return (
-        assessment.settlement,
-        assessment.note,
-        row["key"] if is_ours else None,
-        row["state"] if is_ours else None,
-        row["n"],
-    )
+    job = (row["key"], row["state"]) if assessment.settlement is Settlement.UNKNOWN else (None, None)
+    return assessment.settlement, assessment.note, *job, row["n"]

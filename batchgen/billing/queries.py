@@ -130,8 +130,6 @@ FROM billed AS a JOIN transactions AS t ON t.generation = a.generation
 WHERE a.judged AND (a.outcome = 'accepted' OR NOT a.current AND (a.lost OR a.outcome = 'absent'))
 GROUP BY a.id HAVING net >= 0 AND net IS NOT a.cost"""
 """The attempts whose cost the table has otherwise. One that a job stands at, and whose answer was lost, is adopted."""
-ABSENT = """
-SELECT id FROM billed WHERE lost AND settlement = 'nothing_charged'"""
 
 TO_COME = f"""
 SELECT count(*) AS number FROM billed WHERE settlement = '{Settlement.NOT_DELIVERED}' AND state IN ({ACTIVE})

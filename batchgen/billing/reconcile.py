@@ -101,7 +101,6 @@ async def reconcile(
 
 
 async def judge(database: Database, books: Books, comparison: Comparison) -> None:
-    """Judge both sides, and record what the attempts cost."""
     if not comparison.is_listed:
         books.take_costs_for_charges()
     now = clock.utcnow()

@@ -64,8 +64,6 @@ class Settlement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A settlement, with a remark for a person."""
-
     settlement: Settlement
     note: str = ""
 

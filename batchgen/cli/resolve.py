@@ -15,11 +15,10 @@ from batchgen.cli.changes import print_changed, print_held
 from batchgen.cli.steering import notify_runs
 from batchgen.errors import UsageError
 from batchgen.jobs import Job, State
-from batchgen.jobtable import reconciliation
+from batchgen.jobtable import ledger, reconciliation
 from batchgen.jobtable.database import Database
 from batchgen.jobtable.kinds import SettingName
 from batchgen.jobtable.reconciliation import BY_PERSON
-from batchgen.jobtable.submission import is_owned_elsewhere
 from batchgen.limits.steering import deadline_after
 from batchgen.report.formats import duration, shortened
 from batchgen.report.settings import runs_line
@@ -108,7 +107,7 @@ def adopt(database: Database, job: Job, generation_id: str, now: datetime) -> bo
     handle = plugin(job.service).handle_of(generation_id, job.endpoint)
     finding = Adopted(generation_id, job.attempt.intent_at, handle=handle)
     deadline_at = database.read_now(deadline_after, job.batch_id, now)
-    if database.read_now(is_owned_elsewhere, job, generation_id):
+    if database.read_now(ledger.is_owned_elsewhere, job.attempt.id, generation_id):
         raise UsageError(f"{generation_id} belongs to another request. Nothing has been settled.")
     if job.state is State.UNCONFIRMED:
         return database.write_now(reconciliation.adopted, job, finding, now, deadline_at, BY_PERSON)

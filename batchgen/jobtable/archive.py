@@ -43,4 +43,4 @@ def archive_version(connection: Connection, row: Any, folder: Path, now: datetim
     connection.execute(update(jobs).where(jobs.c.id == row.id).values(key=key, output_path=new))
     lineage.rename_parent(connection, row.id, (row.batch_id, row.key), (row.batch_id, key))
     connection.execute(update(outputs).where(*first).values(path=new))
-    record_event(connection, row.id, row.batch_id, now, State(row.state), State(row.state), f"archived as {key}")
+    record_event(connection, row, now, State(row.state), State(row.state), f"archived as {key}")

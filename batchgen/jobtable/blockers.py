@@ -72,11 +72,7 @@ class Blocker:
 
 
 def blockers(
-    connection: Connection,
-    batch_id: int,
-    now: datetime,
-    summary: BatchSummary | None = None,
-    origin: str | None = None,
+    connection: Connection, batch_id: int, now: datetime, summary: BatchSummary | None = None, origin: str | None = None
 ) -> list[Blocker]:
     """What a batch waits for, most urgent first. `summary` saves counting again.
 

@@ -15,11 +15,11 @@ from batchgen.files import local_files
 from batchgen.jobs import JobSpec, State
 from batchgen.jobtable.schema import jobs
 
+VALUE_CHARS = 60  # of a value in a message
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job that was sent, and differs from the manifest now."""
-
     key: str
     state: State
     place: str
@@ -47,10 +47,9 @@ def describe_change(connection: Connection, row: Any, spec: JobSpec, manifest: P
     return Change(row.key, State(row.state), spec.place, tuple(phrases) or ("the content of its files",))
 
 
-def shorten(value: Any, longest: int = 60) -> str:
-    """A value as JSON, cut to `longest` characters."""
+def shorten(value: Any) -> str:
     text = "(none)" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    return text if len(text) <= VALUE_CHARS else text[: VALUE_CHARS - 1] + "…"
 
 
 def refusal(manifest: Path, changes: Sequence[Change], moved: int) -> str:

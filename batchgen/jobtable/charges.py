@@ -55,7 +55,6 @@ class SeenCharges:
 
 
 def load(connection: Connection, service: str) -> dict[str, SeenCharges]:
-    """What was charged for each model of a service."""
     charged = CHARGES_OF_SERVICE.where(prices.c.highest_usd.is_not(None))
     return {row.model: seen(row) for row in connection.execute(charged, {"of_service": service})}
 

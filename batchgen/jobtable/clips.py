@@ -28,8 +28,6 @@ CHANGES_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class ClipFile:
-    """One delivered file of a job."""
-
     number: int
     """From 1, in the service's order."""
     path: str
@@ -128,7 +126,6 @@ def clips(connection: Connection, batch_id: int, row_ids: Sequence[int] | None =
 
 
 def first_files(connection: Connection, batch_id: int) -> list[ClipFile]:
-    """The first file of each job that has one."""
     return [clip.files[0] for clip in clips(connection, batch_id) if clip.files]
 
 

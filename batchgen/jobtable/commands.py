@@ -27,8 +27,6 @@ GONE = "gone from the manifest"
 
 @dataclass(frozen=True, slots=True)
 class SentGeneration:
-    """A generation that a service may be working on, and where it can be asked for."""
-
     key: str
     attempt_id: int
     origin: str
@@ -230,18 +228,17 @@ def cancel_pending(connection: Connection, ids: Collection[int], reason: str, no
         cancel_row(connection, row, ErrorClass.GONE, reason, now)
 
 
-def cancel_free(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
-    """Cancel a failed job that cost nothing. It follows the manifest again, as one that was never sent."""
+def cancel_row(
+    connection: Connection,
+    row: Any,
+    error_class: ErrorClass,
+    reason: str,
+    now: datetime,
+    leaving: State = State.PENDING,
+) -> bool:
+    """Cancel one job, if it has not been sent, or has failed (`leaving`) for nothing. It follows the manifest again."""
     new: dict[str, Any] = {"error_class": error_class, "error": reason, "attempt_id": None}
-    return change_state(connection, row, State.FAILED, State.CANCELLED, now, detail=reason, **new)
-
-
-def cancel_row(connection: Connection, row: Any, error_class: ErrorClass, reason: str, now: datetime) -> bool:
-    """Cancel one job, if it has not been sent."""
-    new: dict[str, Any] = {"error_class": error_class, "error": reason}
-    return row.state == State.PENDING and change_state(
-        connection, row, State.PENDING, State.CANCELLED, now, detail=reason, **new
-    )
+    return row.state == leaving and change_state(connection, row, leaving, State.CANCELLED, now, detail=reason, **new)
 
 
 ROWS = select(

@@ -121,7 +121,6 @@ class Database:
             self.read_now(learn_clock)
 
     def is_in_place(self) -> bool:
-        """Whether the file that is open still has its name."""
         return self.path is None or self.file is None or place.is_at(self.path, self.file)
 
     def check_in_place(self) -> None:
@@ -171,7 +170,6 @@ class Database:
 
 
 def learn_clock(connection: Connection) -> None:
-    """Read the clock of PostgreSQL."""
     asked_at = clock.machine_now()
     answer = connection.execute(SERVER_TIME).scalar_one()
     clock.SERVER.learn(asked_at, answer, clock.machine_now())

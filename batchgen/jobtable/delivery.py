@@ -21,14 +21,12 @@ from batchgen.jobtable.schema import attempts, batches, jobs, outputs
 from batchgen.jobtable.statistics import STUCK_FAILURES
 from batchgen.jobtable.transition import (
     DUE,
-    LEASE_DUE,
     NO_LEASE,
     Increment,
     change_state,
     guarded_statement,
     guarded_update,
     lease,
-    lease_due,
     update_leased,
 )
 
@@ -64,8 +62,9 @@ def claim_downloads(
 ) -> list[Job]:
     """Lease up to `capacity` due downloads: the longest due first, or what the service deletes first."""
     statement = LEASE_EXPIRING if results_expire else LEASE_DUE
-    ids = lease_due(connection, statement, batch_id, State.DOWNLOADING, run_id, now, until, capacity)
-    return load_jobs(connection, ids, with_outputs=True)
+    due = {"in_batch": batch_id, "in_state": State.DOWNLOADING, "now": now, "capacity": capacity}
+    rows = connection.execute(statement, {**due, "run_id": run_id, "until": until})
+    return load_jobs(connection, list(rows.scalars()), with_outputs=True)
 
 
 def begun(connection: Connection, job: Job, run_id: str, output: Output, etag: str | None) -> bool:
@@ -206,6 +205,7 @@ def remarks(connection: Connection, batch_id: int, capacity: int = REMARKS_READ)
     return [f"{row.key}: {row.path}: {row.remark}" for row in rows]
 
 
+LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))
 LEASE_EXPIRING = lease(DUE.select_from(CURRENT_ATTEMPTS).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at))
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 

@@ -73,13 +73,11 @@ def open_batches(connection: Connection) -> list[EnrolledBatch]:
 
 
 def models_of(connection: Connection, batch_id: int) -> tuple[str, ...]:
-    """The models of a batch."""
     models = connection.execute(select(jobs.c.model).where(jobs.c.batch_id == batch_id).distinct()).scalars()
     return tuple(sorted(models))
 
 
 def keys_of(connection: Connection, ids: Collection[int]) -> frozenset[str]:
-    """The keys of jobs by their row ids."""
     return frozenset(
         key
         for chunk in chunks_of(list(ids))

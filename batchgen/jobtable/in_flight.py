@@ -43,8 +43,14 @@ def accepted_times(
     connection: Connection, service: str, model: str, since: datetime, until: datetime
 ) -> list[datetime]:
     """When the creates of a model were sent that the service accepted, oldest first."""
-    params = {"of_service": service, "of_model": model, "since": since, "until": until}
-    return sorted(connection.execute(ACCEPTED_TIMES, params).scalars())
+    times = select(attempts.c.intent_at).where(
+        attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
+        attempts.c.outcome == Outcome.ACCEPTED,
+        attempts.c.intent_at.between(since, until),
+        attempts.c.service == service,
+        attempts.c.model == model,
+    )
+    return sorted(connection.execute(times).scalars())
 
 
 IN_FLIGHT_BY_MODEL = (
@@ -56,13 +62,4 @@ IN_FLIGHT_BY_MODEL = (
         | (attempts.c.deadline_at > bindparam("now", type_=attempts.c.deadline_at.type)),
     )
     .group_by(attempts.c.model, attempts.c.outcome)
-)
-
-ACCEPTED_TIMES = select(attempts.c.intent_at).where(
-    attempts.c.id > select(func.max(attempts.c.id) - RECENT_ATTEMPTS).scalar_subquery(),
-    attempts.c.outcome == Outcome.ACCEPTED,
-    attempts.c.intent_at >= bindparam("since", type_=attempts.c.intent_at.type),
-    attempts.c.intent_at <= bindparam("until", type_=attempts.c.intent_at.type),
-    attempts.c.service == bindparam("of_service"),
-    attempts.c.model == bindparam("of_model"),
 )

@@ -20,8 +20,6 @@ EXAMPLES = 5  # jobs that are named
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that should hold in a batch and does not."""
-
     fault: str
     jobs: int = 0
     """How many jobs are concerned; 0 where it is the batch itself."""
@@ -35,7 +33,6 @@ class Violation:
 
 
 def violations(connection: Connection, batch_id: int) -> list[Violation]:
-    """Everything that should hold in a batch and does not."""
     result = []
     for fault, statement in RULES.items():
         keys = statement.where(jobs.c.batch_id == batch_id)

@@ -6,8 +6,6 @@ from enum import StrEnum
 
 
 class LimitKind(StrEnum):
-    """What a row of `limits` limits."""
-
     SUBMITS = "submits"  #: create requests a minute
     POLLS = "polls"  #: polls a minute
     IN_FLIGHT = "in_flight"  #: generations at one time

@@ -6,7 +6,7 @@ estimate with the cap without summing anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -80,7 +80,6 @@ def reservation(estimated_usd: Decimal | None) -> Totals:
 
 
 def totals(connection: Connection, batch_id: int) -> Totals:
-    """The running totals of a batch."""
     return Totals(*connection.execute(TOTALS, {"in_batch": batch_id}).one())
 
 
@@ -103,7 +102,7 @@ def update_attempt(
     A caller that knows the attempt as it stands passes `entry`; otherwise it is read. `is_price`: its cost shows what
     the model costs, as that of a generation that was charged twice does not.
     """
-    entry = entry or read_entry(connection, attempt_id)
+    entry = entry or next(entries(connection, attempts.c.id == attempt_id), None)
     if entry is None or entry.outcome not in outcomes:
         return False
     if not guarded_update(connection, attempts, {"id": attempt_id, "outcome": entry.outcome}, values):
@@ -123,9 +122,9 @@ def entry_of(job: Job, outcome: Outcome) -> LedgerEntry:
     return LedgerEntry(job.batch_id, job.service, job.model, outcome, attempt.estimated_usd, attempt.cost_usd)
 
 
-def read_entry(connection: Connection, attempt_id: int) -> LedgerEntry | None:
-    row = connection.execute(ENTRY, {"attempt": attempt_id}).mappings().one_or_none()
-    return LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) if row else None
+def entries(connection: Connection, condition: ColumnElement[bool]) -> Iterator[LedgerEntry]:
+    rows = connection.execute(ENTRIES.where(condition)).mappings()
+    return (LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows)
 
 
 def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None:
@@ -140,9 +139,7 @@ def add_to_totals(connection: Connection, batch_id: int, change: Totals) -> None
 
 def move_totals(connection: Connection, job_id: int, left: int, entered: int) -> None:
     """A job leaves a batch for another, and what it has cost and delivered counts there."""
-    rows = connection.execute(ENTRIES, {"of_job": job_id}).mappings()
-    entries = [LedgerEntry(**{**row, "outcome": Outcome(row["outcome"])}) for row in rows]
-    amount = sum((entry.totals for entry in entries), Totals())
+    amount = sum((entry.totals for entry in entries(connection, jobs.c.id == job_id)), Totals())
     size = delivered_bytes(connection, jobs.c.id == job_id)
     for batch_id, change, bytes_ in ((left, Totals() - amount, -size), (entered, amount, size)):
         add_to_totals(connection, batch_id, change)
@@ -194,19 +191,25 @@ def record_bill(connection: Connection, bill: Sequence[BilledCharge], now: datet
     """
     changed = 0
     for charge in bill:
-        row = connection.execute(COST, {"attempt": charge.attempt_id}).one()
+        row = connection.execute(select(attempts).where(attempts.c.id == charge.attempt_id)).one()
         if row.cost_usd == charge.charged_usd:
             continue
         values: dict[str, Any] = {"cost_usd": charge.charged_usd, "charge_source": ChargeSource.LEDGER}
         if row.quoted_usd is None and row.charge_source in NAMED_BY_SERVICE:
             values["quoted_usd"] = row.cost_usd
         if row.outcome != Outcome.ACCEPTED:
-            if connection.execute(OWNER, {"with_id": charge.generation_id, "of_attempt": charge.attempt_id}).first():
+            if is_owned_elsewhere(connection, charge.attempt_id, charge.generation_id):
                 continue
             values |= {"outcome": Outcome.ACCEPTED, "generation_id": charge.generation_id}
             values["released_at"] = row.released_at or now
         changed += update_attempt(connection, charge.attempt_id, tuple(Outcome), values, is_price=charge.is_price)
     return changed
+
+
+def is_owned_elsewhere(connection: Connection, attempt_id: int, generation_id: str) -> bool:
+    """Whether another attempt of the same service and account has this generation."""
+    params = {"of_attempt": attempt_id, "with_id": generation_id}
+    return connection.execute(OTHER_OWNER, params).first() is not None
 
 
 def record_absence(connection: Connection, attempt_ids: Sequence[int]) -> int:
@@ -220,25 +223,19 @@ TOTALS = select(batches.c.spent_nanousd, batches.c.reserved_nanousd, batches.c.u
     batches.c.id == bindparam("in_batch")
 )
 
-_entries = select(
+ENTRIES = select(
     *(jobs.c.batch_id, attempts.c.service, attempts.c.model),
     *(attempts.c.outcome, attempts.c.estimated_usd, attempts.c.cost_usd),
 ).select_from(ATTEMPTS)
-ENTRY = _entries.where(attempts.c.id == bindparam("attempt"))
-ENTRIES = _entries.where(attempts.c.job_id == bindparam("of_job"))
 
-COST = select(
-    *(attempts.c.cost_usd, attempts.c.charge_source, attempts.c.quoted_usd),
-    *(attempts.c.outcome, attempts.c.released_at),
-).where(attempts.c.id == bindparam("attempt"))
 _own = attempts.alias("own")
-OWNER = select(attempts.c.id).where(
+OTHER_OWNER = select(attempts.c.id).where(
     attempts.c.generation_id == bindparam("with_id"),
+    attempts.c.id != _own.c.id,
     _own.c.id == bindparam("of_attempt"),
     attempts.c.service == _own.c.service,
     attempts.c.account == _own.c.account,
 )
-"""The attempt that has a generation at the service and account of another attempt."""
 
 # Attempts whose generation has not ended are left out: the poll that sees the end may name the charge.
 UNCHARGED = (

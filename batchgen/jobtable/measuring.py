@@ -23,8 +23,6 @@ SUSPECTS_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class DeliveredClip:
-    """A delivered file."""
-
     id: int
     """Of its row in `outputs`."""
     job_id: int
@@ -53,7 +51,6 @@ def unmeasured(connection: Connection, batch_id: int, capacity: int = CLIPS_AT_O
 
 
 def measured_clips(connection: Connection, batch_id: int) -> list[DeliveredClip]:
-    """The batch's clips that were measured."""
     return [DeliveredClip(*clip_of(row)) for row in connection.execute(SELECT_MEASURED_CLIPS, {"in_batch": batch_id})]
 
 

@@ -68,7 +68,6 @@ def refuse_moved(connection: Connection, batch_id: int) -> None:
 
 
 def depart(connection: Connection, move: str, batch_ids: Collection[int], place: str, now: datetime) -> None:
-    """Mark batches as being moved to another table."""
     new = {"id": move, "goes_to": place, "began_at": now}
     connection.execute(insert(moves), [{"batch_id": batch_id, **new} for batch_id in batch_ids])
 
@@ -79,7 +78,6 @@ def is_underway(connection: Connection, move: str) -> bool:
 
 
 def complete(connection: Connection, move: str, now: datetime) -> None:
-    """Mark the batches of a move as moved."""
     connection.execute(END, {"of_move": move, "moved": now, "given_back": None})
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.jobs import ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
+from batchgen.jobtable.joins import IN_BATCH
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs, outputs
 from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, update_leased
@@ -55,7 +56,9 @@ def bring_forward(connection: Connection, earlier: Mapping[int, tuple[datetime, 
     """
     moves = [{"of_job": job_id, "planned": at, "earlier": new} for job_id, (at, new) in earlier.items()]
     if moves:
-        connection.execute(BRING_FORWARD, moves)
+        at_plan = (jobs.c.id == bindparam("of_job"), jobs.c.next_at == bindparam("planned"))
+        forward = update(jobs).where(*at_plan, jobs.c.state == State.GENERATING).values(next_at=bindparam("earlier"))
+        connection.execute(forward, moves)
 
 
 def without_file(connection: Connection, job: Job, run_id: str, word: str, failures: int, next_at: datetime) -> bool:
@@ -83,11 +86,12 @@ def finished(
     source: ChargeSource = ChargeSource.POLL,
 ) -> bool:
     """The files exist at the service, until `collect_by` at least. The answer's charge, if any, comes from `source`."""
-    if not leave(connection, job, run_id, State.DOWNLOADING, None, now, next_at=now):
+    leased = {"leased_by": run_id}
+    if not change_state(connection, job, State.GENERATING, State.DOWNLOADING, now, guard=leased, next_at=now):
         return False
     end(connection, job, outcome.word, now, outcome.cost_usd, source, collect_by=collect_by)
     files = [{"attempt_id": job.attempt.id, "number": n, "url": url} for n, url in enumerate(outcome.files, 1)]
-    connection.execute(INSERT_OUTPUT, files)
+    connection.execute(insert(outputs), files)
     return True
 
 
@@ -103,7 +107,8 @@ def failed(
 ) -> bool:
     """The generation failed at the service, or its files are gone there. `polled_at`: the last poll that found it."""
     failure: dict[str, Any] = {"error_class": outcome.kind, "error": explain(outcome)}
-    moved = leave(connection, job, run_id, State.FAILED, failure["error"], now, leaving=leaving, **failure)
+    leased, detail = {"leased_by": run_id}, failure["error"]
+    moved = change_state(connection, job, leaving, State.FAILED, now, guard=leased, detail=detail, **failure)
     if moved:
         failure["polled_at"] = polled_at or now
         end(connection, job, outcome.word, now, outcome.cost_usd, ChargeSource.POLL, **failure)
@@ -127,31 +132,8 @@ def end(
     ledger.update_attempt(connection, job.attempt.id, (Outcome.ACCEPTED,), new, ledger.entry_of(job, Outcome.ACCEPTED))
 
 
-def leave(
-    connection: Connection,
-    job: Job,
-    run_id: str,
-    to: State,
-    detail: str | None,
-    now: datetime,
-    *,
-    leaving: State = State.GENERATING,
-    **values: Any,
-) -> bool:
-    """Move the job on, if the run `run_id` still leases it."""
-    return change_state(connection, job, leaving, to, now, guard={"leased_by": run_id}, detail=detail, **values)
-
-
-INSERT_OUTPUT = insert(outputs)
-
-BRING_FORWARD = (
-    update(jobs)
-    .where(jobs.c.id == bindparam("of_job"), jobs.c.state == State.GENERATING, jobs.c.next_at == bindparam("planned"))
-    .values(next_at=bindparam("earlier"))
-)
-
 PLANNED = select(jobs.c.id, jobs.c.next_at).where(
-    jobs.c.batch_id == bindparam("in_batch"),
+    IN_BATCH,
     jobs.c.state == State.GENERATING,
     jobs.c.next_at > bindparam("now", type_=jobs.c.next_at.type),
     jobs.c.model == bindparam("of_model"),

@@ -18,13 +18,11 @@ from batchgen.catalogue.openapi import ODD, usable
 from batchgen.jobtable import charges
 from batchgen.jobtable.charges import SeenCharges
 from batchgen.jobtable.schema import prices
+from batchgen.jobtable.transition import guarded_update
 from batchgen.services.base import Listing
 
 LISTED = ("pricing", "etag", "listed_at", "alias_of", "document_url")
 """The columns that a list has of a model."""
-UPDATE_PRICE = update(prices).where(
-    prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model")
-)
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,6 @@ class PriceList:
         return quote(self.pricing[listed], with_defaults(model, endpoint, json.loads(request)))
 
     def estimate(self, model: str, endpoint: str, request: str, seconds: float | None = None) -> Decimal | None:
-        """What a request is expected to cost."""
         return self.corrected(self.quote(model, endpoint, request), model, seconds)
 
     def corrected(self, quoted: Decimal | None, model: str, seconds: float | None) -> Decimal | None:
@@ -59,7 +56,6 @@ class PriceList:
 
 
 def load(connection: Connection, service: str) -> PriceList:
-    """The last price list of a service."""
     rows = list(connection.execute(select(prices).where(prices.c.service == service)))
     listed = [row for row in rows if row.pricing is not None]
     return PriceList(
@@ -89,7 +85,8 @@ def store(connection: Connection, service: str, listing: Listing, now: datetime)
     }
     stored = set(connection.execute(select(prices.c.model).where(prices.c.service == service)).scalars())
     if old := [{"of_service": service, "of_model": model, **row} for model, row in rows.items() if model in stored]:
-        connection.execute(UPDATE_PRICE, old)
+        of_model = (prices.c.service == bindparam("of_service"), prices.c.model == bindparam("of_model"))
+        connection.execute(update(prices).where(*of_model), old)
     if new := [{"service": service, "model": model, **row} for model, row in rows.items() if model not in stored]:
         connection.execute(insert(prices), new)
 
@@ -105,8 +102,8 @@ def store_schemas(
 ) -> None:
     """Keep the request schemas of models, by path, as the service documents them now."""
     for model, of_paths in schemas.items():
-        of_model = update(prices).where(prices.c.service == service, prices.c.model == model)
-        connection.execute(of_model.values(schemas=json.dumps(of_paths), documented_at=now))
+        documented = {"schemas": json.dumps(of_paths), "documented_at": now}
+        guarded_update(connection, prices, {"service": service, "model": model}, documented)
 
 
 def learn_models(connection: Connection, service: str) -> None:

@@ -160,13 +160,11 @@ def code_of(error: DBAPIError) -> int | str | None:
 
 
 def is_fault_of_storage(error: DBAPIError) -> bool:
-    """Whether an error is about the database, not about the query."""
     code = code_of(error)
     return code.startswith(STATES_OF_STORAGE) if isinstance(code, str) else code in FAULTS_OF_STORAGE
 
 
 def reason_of(error: Exception) -> str:
-    """The first line of the database's own message."""
     return (str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -16,7 +16,7 @@ from batchgen.jobtable.joins import ATTEMPTS, CURRENT_ATTEMPTS
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_IN_FLIGHT
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
-from batchgen.jobtable.submission import decide, is_owned_elsewhere
+from batchgen.jobtable.submission import decide
 from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, record_event
 from batchgen.services.base import SentAttempt
 from batchgen.services.outcomes import Adopted
@@ -33,7 +33,6 @@ def held_jobs(connection: Connection, batch_id: int) -> list[Job]:
 
 
 def sent_attempt(job: Job) -> SentAttempt:
-    """What a service needs to search for a job's request."""
     attempt = job.attempt
     return SentAttempt(
         client_request_id=attempt.client_request_id,
@@ -89,7 +88,7 @@ def adopted(
 
     False, and the job is held for a person, where another attempt has this generation.
     """
-    if is_owned_elsewhere(connection, job, finding.generation_id):
+    if ledger.is_owned_elsewhere(connection, job.attempt.id, finding.generation_id):
         if not by:
             hold(connection, job, f"the generation {finding.generation_id} belongs to another request")
         return False
@@ -117,7 +116,7 @@ def named_by_person(connection: Connection, batch_id: int, keys: Collection[str]
 
 def corrected(connection: Connection, job: Job, finding: Adopted, now: datetime, deadline: datetime) -> bool:
     """A person had named a wrong generation: the job continues with this one. False where another attempt has it."""
-    if is_owned_elsewhere(connection, job, finding.generation_id):
+    if ledger.is_owned_elsewhere(connection, job.attempt.id, finding.generation_id):
         return False
     before = {"id": job.attempt.id, "outcome": Outcome.ACCEPTED, "generation_id": job.attempt.generation_id}
     handle = json.dumps({**job.attempt.handle, **finding.handle})
@@ -127,7 +126,7 @@ def corrected(connection: Connection, job: Job, finding: Adopted, now: datetime,
     detail, own = f"adopted {finding.generation_id}{BY_PERSON}", {"attempt_id": job.attempt.id}
     if job.state is not State.GENERATING:
         return change_state(connection, job, job.state, State.GENERATING, now, guard=own, detail=detail, next_at=now)
-    record_event(connection, job.id, job.batch_id, now, job.state, job.state, detail)
+    record_event(connection, job, now, job.state, job.state, detail)
     due = {"next_at": now, "failures": 0, **NO_LEASE}
     return guarded_update(connection, jobs, {"id": job.id, "state": job.state, **own}, due)
 

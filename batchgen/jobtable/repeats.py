@@ -165,13 +165,10 @@ def compare(connection: Connection, search: RepeatSearch) -> Comparison:
     beside = [job.key for job in present if job.output_path in made]
     may_be_sent = None if search.selected is None else set(search.selected.ids)
     chosen = [repeat for repeat in repeats if may_be_sent is None or repeat.job.id in may_be_sent]
-    whole = [replace(repeat, job=pending_row(connection, repeat.job)) for repeat in chosen]
+    params = {"in_batch": search.batch_id}  # all that keeping a pending job needs of its row
+    rows = (connection.execute(PENDING.where(jobs.c.id == repeat.job.id), params).one() for repeat in chosen)
+    whole = [replace(repeat, job=row) for repeat, row in zip(chosen, rows, strict=True)]
     return Comparison(whole, len(repeats) - len(chosen), beside, newest_at)
-
-
-def pending_row(connection: Connection, job: Any) -> Any:
-    """All that keeping a pending job needs of its row."""
-    return connection.execute(PENDING.where(jobs.c.id == job.id), {"in_batch": job.batch_id}).one()
 
 
 def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection[int]) -> list[Repeat]:
@@ -179,7 +176,8 @@ def paid_meanwhile(connection: Connection, search: RepeatSearch, ids: Collection
     owners = paid_elsewhere(connection, search, ids)
     if not owners:
         return []
-    pending = connection.execute(UNSETTLED.where(jobs.c.id.in_(ids)), {"in_batch": search.batch_id})
+    unsettled = PENDING.where(_is_unsettled, jobs.c.id.in_(ids))
+    pending = connection.execute(unsettled, {"in_batch": search.batch_id})
     return [Repeat(job, owner=owners[job.fingerprint][0]) for job in pending if job.fingerprint in owners]
 
 
@@ -236,7 +234,6 @@ def made_outputs(connection: Connection, folder: Path) -> set[str]:
 
 
 def with_output(folder: Path, pending: Sequence[Any]) -> list[Any]:
-    """The pending jobs at whose output a file lies."""
 
     @cache
     def names_in(directory: str) -> set[str]:
@@ -263,7 +260,6 @@ PENDING = select(
     *(*_names, jobs.c.state, *LABELS, jobs.c.parent_batch, jobs.c.parent_key),
     *(jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds),
 ).where(*_in_batch)
-UNSETTLED = PENDING.where(_is_unsettled)
 ORDERED = (
     select(*_names, func.max(events.c.at).label("ordered_at"))
     .join(events)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from batchgen.catalogue.amounts import amount_text
 from batchgen.errors import StorageError
+from batchgen.jobtable.engine import allow_idle
 from batchgen.jobtable.schema import batches, jobs, metadata, moves
 
 PAGE_ROWS = 1_000
@@ -96,7 +97,6 @@ def ordered(table: Table, dialect: str) -> Select[Any]:
 
 
 def page_rows(connection: Connection, table: Table) -> int:
-    """How many rows of a table fit into one page."""
     if table is not jobs:
         return PAGE_ROWS
     longest = connection.execute(select(func.max(func.length(jobs.c.request)))).scalar() or 1
@@ -117,7 +117,6 @@ def read_rows(connection: Connection, table: Table, batch_ids: BatchIds = None) 
 
 
 def digest(connection: Connection, table: Table, batch_ids: BatchIds = None) -> Digest:
-    """The digest of a table, or of the rows of some batches."""
     result = Digest()
     for page in read_rows(connection, table, batch_ids):
         for row in page:
@@ -203,10 +202,9 @@ def copy_account_rows(pages: Iterable[list[Row[Any]]], target: Connection, table
 
 def prepare(connection: Connection) -> None:
     """Let PostgreSQL check references at the end of the transaction, because jobs and attempts refer to one another."""
-    if connection.dialect.name == "sqlite":
-        return
-    connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '5min'")
-    connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+    allow_idle(connection)
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
 
 
 def finish(connection: Connection) -> None:

@@ -32,15 +32,10 @@ def to_job(row: Row[Any], files: Sequence[Output]) -> Job:
     fields = dict(zip(JOB_FIELDS, row, strict=False))
     fields["state"] = State(fields["state"])
     fields["input_pointers"] = tuple(json.loads(fields["input_pointers"]))
+    remote = dict(zip(ATTEMPT_FIELDS, row[len(JOB_FIELDS) :], strict=True))
+    remote["handle"] = json.loads(remote["handle"] or "{}")
     in_order = tuple(sorted(files, key=lambda output: output.number))
-    return Job(**fields, attempt=to_attempt(row[len(JOB_FIELDS) :]), outputs=in_order)
-
-
-def to_attempt(columns: Sequence[Any]) -> Attempt:
-    """A row of the columns `ATTEMPT_FIELDS`."""
-    fields = dict(zip(ATTEMPT_FIELDS, columns, strict=True))
-    fields["handle"] = json.loads(fields["handle"] or "{}")
-    return Attempt(**fields)
+    return Job(**fields, attempt=Attempt(**remote), outputs=in_order)
 
 
 SELECT_JOBS = (

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, text
 
@@ -80,20 +80,6 @@ class Dead(NamedTuple):
     """They hold no lock. Cut off from the server, they may still be alive, and have a request on the wire."""
 
 
-class RunLock(Protocol):
-    """The lock of a live run."""
-
-    stays: bool
-    """A trace of it is kept at the end, for the next run to see."""
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether the run can hold a lock at all."""
-
-    def record(self) -> None:
-        """Note that the job table knows this run."""
-
-
 @contextmanager
 def lock_held(database: Database, run_id: str, on_hint: Callable[[], None]) -> Iterator[RunLock]:
     """Show other runs that this one is alive, until the block ends. Raises `StorageError`.
@@ -118,7 +104,9 @@ class SessionLock:
     def __init__(self, database: Database, run_id: str, on_hint: Callable[[], None]) -> None:
         self.database, self.key, self.on_hint = database, key_of(run_id), on_hint
         self.stays = False
+        """A trace of it is kept at the end, for the next run to see. A session leaves none."""
         self.is_possible = True
+        """Whether the run can hold a lock at all."""
         self.taken_at: datetime | None = None
         """When the lock was last taken again after a loss, by the machine's clock."""
         self.is_lost = False
@@ -152,7 +140,6 @@ class SessionLock:
         self.thread.start()
 
     def close(self) -> None:
-        """Release the lock."""
         self.closing.set()
         if self.thread:
             self.thread.join()
@@ -215,6 +202,9 @@ class SessionLock:
                 self.closing.wait(TAKE_AGAIN_SECONDS)
         if connection is not None:
             connection.close()
+
+
+RunLock = liveness.FileLock | SessionLock
 
 
 def session_of(connection: psycopg.Connection) -> int:

@@ -21,6 +21,7 @@ from batchgen.jobtable.chunks import chunks_of
 from batchgen.jobtable.condition import bounded, condition
 from batchgen.jobtable.patterns import matching
 from batchgen.jobtable.schema import jobs
+from batchgen.jobtable.statistics import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,6 @@ class Selection:
 
     @property
     def is_everything(self) -> bool:
-        """Whether every job is selected."""
         return self == Selection()
 
     def __str__(self) -> str:
@@ -91,12 +91,10 @@ class Selected:
         return chunks_of(ids, first)
 
     def drop(self, job_id: int) -> None:
-        """Leave one job out from now on."""
         with self._lock:
             self._order = Order(tuple(id_ for id_ in self._order.ids if id_ != job_id))
 
     def replace(self, ids: Sequence[int]) -> None:
-        """Select these jobs from now on."""
         with self._lock:
             self._order = Order(tuple(ids))
 
@@ -172,8 +170,7 @@ def left_out(connection: Connection, batch_id: int, selected: Selected | None) -
     """How many pending jobs of the batch a run may not send."""
     if selected is None:
         return 0
-    pending = select(func.count()).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
-    return int(connection.execute(pending).scalar_one()) - selected.count(connection, State.PENDING)
+    return count(connection, batch_id, State.PENDING) - selected.count(connection, State.PENDING)
 
 
 def left_out_of(connection: Connection, batch_id: int, text: str | None) -> int:
@@ -186,7 +183,6 @@ def left_out_of(connection: Connection, batch_id: int, text: str | None) -> int:
 
 
 def pending_outputs(connection: Connection, batch_id: int, selected: Selected | None) -> list[str]:
-    """The outputs of the pending jobs that a run may send."""
     pending = select(jobs.c.output_path).where(jobs.c.batch_id == batch_id, jobs.c.state == State.PENDING)
     if selected is None:
         return list(connection.execute(pending).scalars())

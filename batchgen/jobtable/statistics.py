@@ -93,8 +93,6 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of a batch's history."""
-
     id: int
     at: datetime
     key: str
@@ -134,7 +132,6 @@ def any_open(
 
 
 def active(connection: Connection, batch_id: int) -> int:
-    """How many jobs were sent and have not ended."""
     return int(connection.execute(COUNT_ACTIVE, {"in_batch": batch_id}).scalar_one())
 
 
@@ -170,12 +167,11 @@ def events_since(
     Where the id stays the same, there are no more.
     """
     params = {"in_batch": batch_id, "after": after, "capacity": capacity}
-    rows = [to_event(*row) for row in connection.execute(EVENTS, params)]
+    rows = [
+        Event(number, at, key, State(left) if left else None, State(to), detail)
+        for number, at, key, left, to, detail in connection.execute(EVENTS, params)
+    ]
     return rows, rows[-1].id if rows else after
-
-
-def to_event(number: int, at: datetime, key: str, from_state: str | None, to_state: str, detail: str | None) -> Event:
-    return Event(number, at, key, State(from_state) if from_state else None, State(to_state), detail)
 
 
 def last_event(connection: Connection) -> int:
@@ -201,7 +197,6 @@ def job_results(connection: Connection, batch_id: int, folder: Path) -> list[Job
 
 
 def last_run(connection: Connection, batch_id: int) -> LastRun | None:
-    """How the last run of a batch went."""
     of_batch = select(runs.c.ended_at, runs.c.exit_code, runs.c.message, runs.c.limits, runs.c.selection)
     of_batch = of_batch.where(runs.c.batch_id == batch_id)
     row = connection.execute(of_batch.order_by(runs.c.started_at.desc()).limit(1)).first()

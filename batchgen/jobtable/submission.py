@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 from batchgen.jobs import UNDECIDED, ChargeSource, ErrorClass, Job, Outcome, State, TimingKind, timing_kind
 from batchgen.jobtable import ledger, settings
 from batchgen.jobtable.fingerprint import new_request_id
+from batchgen.jobtable.joins import IN_BATCH
 from batchgen.jobtable.moves import refuse_moved
 from batchgen.jobtable.row_conditions import ATTEMPT_IS_OPEN
 from batchgen.jobtable.rows import load_jobs
@@ -49,11 +50,7 @@ class Candidate:
 
 
 def ready(
-    connection: Connection,
-    batch_id: int,
-    capacity: int,
-    selected: Selected | None = None,
-    barred: Collection[str] = (),
+    connection: Connection, batch_id: int, capacity: int, selected: Selected | None = None, barred: Collection[str] = ()
 ) -> list[Candidate]:
     """The first `capacity` pending jobs by a person's order, by priority, then in the manifest's order.
 
@@ -166,7 +163,7 @@ def accepted(
 
     `input_digests` records the local files as they were sent (see `files/local_files.py`).
     """
-    if is_owned_elsewhere(connection, job, outcome.generation_id):
+    if ledger.is_owned_elsewhere(connection, job.attempt.id, outcome.generation_id):
         reason = f"the service answers with the generation {outcome.generation_id}, which belongs to another request"
         return unconfirmed(connection, job, Unknown(reason, outcome.http_status), now, now)
     answer: dict[str, Any] = {
@@ -187,14 +184,8 @@ def accepted(
 
 
 def has_accepted(connection: Connection, service: str, origin: str) -> bool:
-    """Whether the service at this origin has ever accepted a request."""
-    return connection.execute(ANY_ACCEPTED, {"of_service": service, "at_origin": origin}).first() is not None
-
-
-def is_owned_elsewhere(connection: Connection, job: Job, generation_id: str) -> bool:
-    """Whether another attempt of the same service and account has this generation."""
-    params = {"of_attempt": job.attempt.id, "with_id": generation_id}
-    return connection.execute(OTHER_OWNER, params).first() is not None
+    accepted_there = {"service": service, "origin": origin, "outcome": Outcome.ACCEPTED}
+    return connection.execute(select(attempts.c.id).filter_by(**accepted_there).limit(1)).first() is not None
 
 
 def rejected(connection: Connection, job: Job, outcome: Rejected, now: datetime) -> bool:
@@ -204,12 +195,7 @@ def rejected(connection: Connection, job: Job, outcome: Rejected, now: datetime)
     return leave(connection, job, State.FAILED, now, detail=failure["error"], **failure)
 
 
-def returned(
-    connection: Connection,
-    job: Job,
-    outcome: NotSent | Throttled | Blocked,
-    now: datetime,
-) -> bool:
+def returned(connection: Connection, job: Job, outcome: NotSent | Throttled | Blocked, now: datetime) -> bool:
     """Not accepted, and not the job's fault: back to pending."""
     status = None if isinstance(outcome, NotSent) else outcome.http_status
     name = {NotSent: Outcome.NOT_SENT, Throttled: Outcome.THROTTLED, Blocked: Outcome.BLOCKED}[type(outcome)]
@@ -234,7 +220,6 @@ def unconfirmed(connection: Connection, job: Job, outcome: Unknown, now: datetim
 def move_to_unconfirmed(
     connection: Connection, job: AnyJob, guard: dict[str, Any], reason: str, now: datetime, next_at: datetime
 ) -> bool:
-    """submitting → unconfirmed."""
     new: dict[str, Any] = {"next_at": next_at, "error_class": ErrorClass.UNCONFIRMED, "error": reason}
     return change_state(connection, job, State.SUBMITTING, State.UNCONFIRMED, now, guard=guard, detail=reason, **new)
 
@@ -242,14 +227,11 @@ def move_to_unconfirmed(
 AWAITING_ANSWER = (State.SUBMITTING, State.UNCONFIRMED)
 """The states of a job whose create request is sent and not answered."""
 
-ANY_PENDING = select(jobs.c.id).where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING).limit(1)
+ANY_PENDING = select(jobs.c.id).where(IN_BATCH, jobs.c.state == State.PENDING).limit(1)
 
 READY = (
     select(jobs.c.id, jobs.c.model, jobs.c.endpoint, jobs.c.request, jobs.c.clip_seconds, jobs.c.fingerprint)
-    .where(
-        jobs.c.batch_id == bindparam("in_batch"),
-        jobs.c.state == State.PENDING,
-    )
+    .where(IN_BATCH, jobs.c.state == State.PENDING)
     .order_by(jobs.c.rank.desc(), jobs.c.priority.desc(), jobs.c.id)
     .limit(bindparam("capacity"))
 )
@@ -269,26 +251,5 @@ CLAIM_PENDING = (
         leased_by=bindparam("run_id"),
         leased_until=bindparam("until"),
         next_at=bindparam("until"),
-    )
-)
-
-ANY_ACCEPTED = (
-    select(attempts.c.id)
-    .where(
-        attempts.c.service == bindparam("of_service"),
-        attempts.c.origin == bindparam("at_origin"),
-        attempts.c.outcome == Outcome.ACCEPTED,
-    )
-    .limit(1)
-)
-
-_own = attempts.alias("own")
-OTHER_OWNER = (
-    select(attempts.c.id)
-    .join(_own, (_own.c.service == attempts.c.service) & (_own.c.account == attempts.c.account))
-    .where(
-        _own.c.id == bindparam("of_attempt"),
-        attempts.c.generation_id == bindparam("with_id"),
-        attempts.c.id != _own.c.id,
     )
 )

@@ -167,7 +167,8 @@ def sync_manifest(
                 )
             result.unchanged += 1
         elif is_corrected(row, on_changed):
-            revive(connection, row, manifest_columns(spec, digests), now)
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(manifest_columns(spec, digests)))
+            commands.renew(connection, row, now)
             result.edited += 1
         else:
             changed.append((row, spec))
@@ -177,7 +178,7 @@ def sync_manifest(
     gone = (ErrorClass.GONE, commands.GONE, now)
     result.gone = sum(commands.cancel_row(connection, row, *gone) for row in rows.values())
     free = [row for row in rows.values() if row.state == State.FAILED and is_free(row)]
-    result.gone += sum(commands.cancel_free(connection, row, *gone) for row in free)
+    result.gone += sum(commands.cancel_row(connection, row, *gone, State.FAILED) for row in free)
     result.orphans -= {row.id for row in free}
     result.changed = [describe_change(connection, row, spec, batch.manifest) for row, spec in changed]
     result.orphans |= {row.id for row, _ in changed}
@@ -197,7 +198,9 @@ def sync_manifest(
     add_jobs(connection, result.batch_id, batch.service, new, digests, now)
     result.new = len(new) - result.redone
     if on_changed == "keep":
-        result.recalled = connection.execute(RECALL_ORDERS, {"in_batch": result.batch_id}).rowcount
+        pending = (jobs.c.batch_id == result.batch_id, jobs.c.state == State.PENDING)
+        ordered = update(jobs).where(*pending, jobs.c.repeat_ordered.is_not(None))
+        result.recalled = connection.execute(ordered.values(repeat_ordered=None)).rowcount
     if result.has_changes:
         connection.execute(update(batches).where(batches.c.id == result.batch_id).values(compared_at=None))
     return result
@@ -249,14 +252,7 @@ def is_free(row: Any) -> bool:
     return not is_taken or (row.cost_usd == 0 and row.error_class not in PAID_FAILURES)
 
 
-def revive(connection: Connection, row: Any, values: dict[str, Any], now: datetime) -> None:
-    """Make a failed job pending as the manifest has it now. Its attempts stay."""
-    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
-    commands.renew(connection, row, now)
-
-
 def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
-    """The columns of a job that come from the manifest."""
     parent_batch, parent_key = spec.parent or (None, None)
     return {
         **labels_of(spec),
@@ -275,7 +271,6 @@ def manifest_columns(spec: JobSpec, digests: FileDigests) -> dict[str, Any]:
 
 
 def labels_of(spec: JobSpec) -> dict[str, Any]:
-    """The values of `LABELS`."""
     return {"priority": spec.priority, "tags": json_list(spec.tags)}
 
 
@@ -284,12 +279,7 @@ def json_list(texts: tuple[str, ...]) -> str:
 
 
 def add_jobs(
-    connection: Connection,
-    batch_id: int,
-    service: str,
-    specs: Sequence[JobSpec],
-    digests: FileDigests,
-    now: datetime,
+    connection: Connection, batch_id: int, service: str, specs: Sequence[JobSpec], digests: FileDigests, now: datetime
 ) -> None:
     """Insert new jobs, and an event for each."""
     if not specs:
@@ -297,17 +287,12 @@ def add_jobs(
     newest = connection.execute(select(func.coalesce(func.max(jobs.c.id), 0))).scalar_one()
     new = {"batch_id": batch_id, "service": service, "state": State.PENDING, "failures": 0, "created_at": now}
     for chunk in chunks_of(specs, size=CHUNK_ROWS):
-        connection.execute(INSERT_JOBS, [{"key": spec.key, **new, **manifest_columns(spec, digests)} for spec in chunk])
+        rows = [{"key": spec.key, **new, **manifest_columns(spec, digests)} for spec in chunk]
+        connection.execute(insert(jobs), rows)
     constants = (literal(now, UTCDateTime), literal(State.PENDING.value), literal("added"))
     added = select(jobs.c.batch_id, jobs.c.id, *constants)
     added = added.where(jobs.c.batch_id == batch_id, jobs.c.id > newest).order_by(jobs.c.id)
     connection.execute(insert(events).from_select(("batch_id", "job_id", "at", "to_state", "detail"), added))
 
 
-INSERT_JOBS = insert(jobs)
 UPDATE_LABELS = update(jobs).where(jobs.c.id == bindparam("of_job"))
-RECALL_ORDERS = (
-    update(jobs)
-    .where(jobs.c.batch_id == bindparam("in_batch"), jobs.c.state == State.PENDING, jobs.c.repeat_ordered.is_not(None))
-    .values(repeat_ordered=None)
-)

@@ -124,7 +124,6 @@ class TableLock:
         return self.is_gone or is_wait or state in LOCK_STATES
 
     def reason(self) -> str:
-        """What is waited for."""
         if self.path is None:
             reason = "the server of the job table does not answer" if self.is_gone else LOCKED_BY_SESSION
             return f"{self.shown}: {reason}"

@@ -72,7 +72,7 @@ def settle(
         if on_changed == "redo":
             job = repeat.job
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(repeat_ordered=job.fingerprint))
-            record_event(connection, job.id, job.batch_id, now, State.PENDING, State.PENDING, ORDERED_AGAIN)
+            record_event(connection, job, now, State.PENDING, State.PENDING, ORDERED_AGAIN)
         elif repeat.owner:
             take_over(connection, repeat.job, repeat.owner, folder, now, adopter.deadline_at)
         elif repeat.generation:
@@ -129,7 +129,7 @@ def take_over(connection: Connection, job: Any, owner: Any, folder: Path, now: d
     if current.leased_by is not None or current.state != owner.state:
         raise UsageError(f"job {owner.key} of batch {owner.batch}: a run works on it now. Try again when it has ended.")
     reason = f"its request was paid for: {owner.key} of batch {owner.batch} goes on as {job.key}"
-    record_event(connection, owner.id, owner.batch_id, now, State(owner.state), State(owner.state), reason)
+    record_event(connection, owner, now, State(owner.state), State(owner.state), reason)
     commands.cancel_row(connection, job, ErrorClass.GONE, reason, now)
     left_names = own_names(owner) | {"parent_batch": None, "parent_key": None}
     new_names = own_names(job) | parent_after(job, owner)
@@ -156,7 +156,6 @@ def row_of(connection: Connection, job: Any) -> Any:
 
 
 def own_names(job: Any) -> dict[str, Any]:
-    """The columns that name a job, and say where it belongs."""
     names = ("batch_id", "key", "output_path", *(column.name for column in LABELS))
     return {name: getattr(job, name) for name in names}
 

@@ -38,7 +38,6 @@ class Timing:
 
 
 def load(connection: Connection, service: str) -> dict[TimingKind, Timing]:
-    """What was measured of a service, by model and clip length."""
     rows = connection.execute(select(timings).where(timings.c.service == service))
     return {(row.model, row.clip_seconds): Timing(row.generations, row.log_mean, row.log_m2) for row in rows}
 

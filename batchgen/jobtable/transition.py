@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import BindParameter, Connection, Select, Table, Update, bindparam, insert, select, update
 
 from batchgen.jobs import TRANSITIONS, Job, State
+from batchgen.jobtable.joins import IN_BATCH
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, events, jobs
 
@@ -62,18 +63,10 @@ def guarded_statement(
     return update(table).where(*(table.c[name] == parameter("is", name) for name in guard)).values({**changes, **sums})
 
 
-def record_event(
-    connection: Connection,
-    job_id: int,
-    batch_id: int,
-    at: datetime,
-    left: State | None,
-    to: State,
-    detail: str | None = None,
-) -> None:
+def record_event(connection: Connection, job: AnyJob, at: datetime, left: State, to: State, detail: str | None) -> None:
     """Append one event, in the transaction of the change that it records."""
-    event = {"batch_id": batch_id, "job_id": job_id, "at": at, "from_state": left, "to_state": to, "detail": detail}
-    connection.execute(INSERT_EVENT, event)
+    ids = {"batch_id": job.batch_id, "job_id": job.id}
+    connection.execute(INSERT_EVENT, {**ids, "at": at, "from_state": left, "to_state": to, "detail": detail})
 
 
 def change_state(
@@ -101,7 +94,7 @@ def change_state(
         new[ENDED_AT[to]] = now
     moved = guarded_update(connection, jobs, {"id": job.id, "state": leaving, **(guard or {})}, {**new, **values})
     if moved:
-        record_event(connection, job.id, job.batch_id, now, leaving, to, detail)
+        record_event(connection, job, now, leaving, to, detail)
     return moved
 
 
@@ -118,33 +111,15 @@ def claim_due(
     now: datetime,
     until: datetime,
     capacity: int,
-    origin: str | None = None,
+    origin: str = "",
 ) -> list[Job]:
-    """Lease up to `capacity` due jobs of a state to the run `run_id`, the longest due first.
+    """Lease up to `capacity` due jobs of a state that were sent to `origin` to the run `run_id`, the longest due first.
 
-    With `origin`, of the jobs that were sent there.
+    A job that was sent to a service whose address does not last is always among them.
     """
-    statement = LEASE_DUE if origin is None else LEASE_DUE_HERE
-    ids = lease_due(connection, statement, batch_id, state, run_id, now, until, capacity, origin)
-    return load_jobs(connection, ids)
-
-
-def lease_due(
-    connection: Connection,
-    statement: Update,
-    batch_id: int,
-    state: State,
-    run_id: str,
-    now: datetime,
-    until: datetime,
-    capacity: int,
-    origin: str | None = None,
-) -> list[int]:
-    """Lease jobs by a statement such as `LEASE_DUE`. Returns their row ids."""
-    params = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity}
-    params |= {} if origin is None else {"this_origin": origin}
-    rows = connection.execute(statement, {**params, "run_id": run_id, "until": until})
-    return list(rows.scalars())
+    due = {"in_batch": batch_id, "in_state": state, "now": now, "capacity": capacity, "this_origin": origin}
+    rows = connection.execute(LEASE_DUE_HERE, {**due, "run_id": run_id, "until": until})
+    return load_jobs(connection, list(rows.scalars()))
 
 
 def next_due(connection: Connection, batch_id: int, state: State, origin: str | None = None) -> datetime | None:
@@ -169,7 +144,7 @@ SENT_HERE = (
 """The job's request was sent to this run's origin, or to a service whose address does not last. Only such a job may be
 asked for: the key goes to no other address, and another service does not know the job."""
 
-IN_BATCH_AND_STATE = (jobs.c.batch_id == bindparam("in_batch")) & (jobs.c.state == bindparam("in_state"))
+IN_BATCH_AND_STATE = IN_BATCH & (jobs.c.state == bindparam("in_state"))
 
 DUE = (
     select(jobs.c.id)
@@ -188,8 +163,6 @@ def lease(due: Select[tuple[int]]) -> Update:
     return claimed.values(leased_by=bindparam("run_id"), **values).returning(jobs.c.id)
 
 
-LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))
-"""The longest due first."""
 LEASE_DUE_HERE = lease(DUE.where(SENT_HERE).order_by(jobs.c.next_at))
 
 FIRST_DUE = (

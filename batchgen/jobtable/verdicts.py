@@ -38,8 +38,6 @@ class VerdictFilter:
 
 @dataclass(slots=True)
 class Imported:
-    """What came of verdicts from files."""
-
     new: int = 0
     old: int = 0
     """They are in the table already, or newer ones are."""
@@ -59,7 +57,6 @@ def judge(connection: Connection, attempt_id: int, judgement: Judgement, now: da
 
 
 def current(connection: Connection, attempt_id: int) -> Judgement:
-    """The verdict that counts."""
     of_attempt = select(verdicts.c.verdict, verdicts.c.stars).where(verdicts.c.attempt_id == attempt_id)
     row = connection.execute(of_attempt.order_by(verdicts.c.id.desc()).limit(1)).first()
     return Judgement(Verdict(row.verdict) if row.verdict else None, row.stars) if row else Judgement()

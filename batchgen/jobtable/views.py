@@ -183,8 +183,6 @@ VIEWS = {
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A query to begin with."""
-
     question: str
     sql: str
 
