@@ -167,7 +167,8 @@ class Books:
 
     def to_come(self) -> int:
         """How many jobs were charged and are not delivered, and are still brought to their end."""
-        return int(self._db.execute(queries.TO_COME).fetchone()["number"])
+        rows = self._db.execute("SELECT state FROM billed WHERE settlement = ?", (Settlement.NOT_DELIVERED,))
+        return sum(State(row["state"]).is_active for row in rows)
 
     def _insert(self, sql: str, values: Iterable[tuple[Any, ...]]) -> None:
         self._db.execute("BEGIN")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from batchgen.billing.settlements import Settlement
-from batchgen.jobs import State
 
 OPEN_SETTLEMENTS = ", ".join(f"'{settlement}'" for settlement in Settlement if not settlement.closes)
-ACTIVE = ", ".join(f"'{state}'" for state in State if state.is_active)
 
 SCHEMA = """
 CREATE TABLE transactions (n INTEGER PRIMARY KEY, at, kind, type, model, generation, nanousd,
@@ -130,10 +128,6 @@ FROM billed AS a JOIN transactions AS t ON t.generation = a.generation
 WHERE a.judged AND (a.outcome = 'accepted' OR NOT a.current AND (a.lost OR a.outcome = 'absent'))
 GROUP BY a.id HAVING net >= 0 AND net IS NOT a.cost"""
 """The attempts whose cost the table has otherwise. One that a job stands at, and whose answer was lost, is adopted."""
-
-TO_COME = f"""
-SELECT count(*) AS number FROM billed WHERE settlement = '{Settlement.NOT_DELIVERED}' AND state IN ({ACTIVE})
-"""  # noqa: S608  our own names
 
 OPEN_ITEMS = f"""
 SELECT * FROM (

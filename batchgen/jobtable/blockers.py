@@ -97,7 +97,9 @@ def blockers(
         if number:
             collect_by = None
             if state == State.DOWNLOADING:
-                collect_by = connection.execute(COLLECT_BY, {"in_batch": batch_id}).scalar()
+                first = select(func.min(attempts.c.collect_by)).select_from(CURRENT_ATTEMPTS)
+                first = first.where(jobs.c.batch_id == batch_id, jobs.c.state == State.DOWNLOADING)
+                collect_by = connection.execute(first).scalar()
             cause, alike, job = cause_of(connection, batch_id, state) if state in WAITING_FOR else (None, 0, None)
             due = next_due(connection, batch_id, state)
             blocked.append(Blocker(reason, due, number, collect_by, cause=cause, job=job, alike=alike))
@@ -229,11 +231,6 @@ SENT_ELSEWHERE = (
         attempts.c.origin.not_in(["", bindparam("this_origin")]),
     )
     .group_by(jobs.c.state, attempts.c.origin)
-)
-COLLECT_BY = (
-    select(func.min(attempts.c.collect_by))
-    .select_from(CURRENT_ATTEMPTS)
-    .where(IN_BATCH, jobs.c.state == State.DOWNLOADING)
 )
 ERRORS = (
     select(jobs.c.key, jobs.c.error)

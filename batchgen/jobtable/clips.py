@@ -161,18 +161,24 @@ def changed_since(connection: Connection, batch_id: int, marks: Marks) -> tuple[
 
     Raises `ValueError` for a time that is none.
     """
-    params = {"in_batch": batch_id, "capacity": CHANGES_AT_ONCE}
-    moved = connection.execute(SELECT_MOVED_SINCE, {**params, "after": marks.event}).all()
-    judged = connection.execute(SELECT_JUDGED_SINCE, {**params, "after": marks.verdict}).all()
+    in_batch = events.c.batch_id == bindparam("in_batch")
+    moved = select(events.c.job_id, events.c.id).where(in_batch, events.c.id > marks.event)
+    # From the verdicts: they are few after the mark, and the rest is found by primary keys.
+    judged = select(jobs.c.id, verdicts.c.id).select_from(CURRENT_ATTEMPTS).join(verdicts)
+    judged = judged.where(IN_BATCH, verdicts.c.id > marks.verdict)
     after = datetime.fromisoformat(marks.measured_at or "2000-01-01T00:00:00+00:00")
     if after.tzinfo is None:
         raise ValueError("a time without a zone")
-    measured = connection.execute(SELECT_MEASURED_SINCE, {**params, "after": after}).all()
-    row_ids = sorted({row[0] for rows in (moved, judged, measured) for row in rows})
-    return row_ids, Marks(
-        moved[-1][1] if moved else marks.event,
-        judged[-1][1] if judged else marks.verdict,
-        measured[-1][1].isoformat() if measured else marks.measured_at,
+    measured = _measured.with_only_columns(jobs.c.id, outputs.c.measured_at).where(outputs.c.measured_at > after)
+    changes = [
+        connection.execute(newer.order_by(mark).limit(CHANGES_AT_ONCE), {"in_batch": batch_id}).all()
+        for newer, mark in ((moved, events.c.id), (judged, verdicts.c.id), (measured, outputs.c.measured_at))
+    ]
+    event, verdict, measured_at = (rows[-1][1] if rows else None for rows in changes)
+    return sorted({row[0] for rows in changes for row in rows}), Marks(
+        event or marks.event,
+        verdict or marks.verdict,
+        measured_at.isoformat() if measured_at else marks.measured_at,
     )
 
 
@@ -240,23 +246,3 @@ PROBLEMS = text(
     " WHERE p.batch = (SELECT name FROM batches WHERE id = :in_batch) ORDER BY p.id, p.output, p.problem"
 )
 _measured = select(outputs.c.id).select_from(CURRENT_FILES).where(IN_BATCH)
-SELECT_MOVED_SINCE = (
-    select(events.c.job_id, events.c.id)
-    .where(events.c.batch_id == bindparam("in_batch"), events.c.id > bindparam("after"))
-    .order_by(events.c.id)
-    .limit(bindparam("capacity"))
-)
-SELECT_JUDGED_SINCE = (  # from the verdicts: they are few after the mark, and the rest is found by primary keys
-    select(jobs.c.id, verdicts.c.id)
-    .select_from(CURRENT_ATTEMPTS)
-    .join(verdicts)
-    .where(IN_BATCH, verdicts.c.id > bindparam("after"))
-    .order_by(verdicts.c.id)
-    .limit(bindparam("capacity"))
-)
-SELECT_MEASURED_SINCE = (
-    _measured.with_only_columns(jobs.c.id, outputs.c.measured_at)
-    .where(outputs.c.measured_at > bindparam("after"))
-    .order_by(outputs.c.measured_at)
-    .limit(bindparam("capacity"))
-)

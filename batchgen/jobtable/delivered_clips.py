@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, func, select
 
 from batchgen.jobtable.database import Database
-from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IN_BATCH, IS_DELIVERED
+from batchgen.jobtable.joins import CURRENT_ATTEMPTS, CURRENT_FILES, IS_DELIVERED
 from batchgen.jobtable.schema import attempts, batches, jobs, outputs, verdicts
 
 PAGE_CLIPS = 200  # in one query: far below the number of parameters that a database allows
@@ -20,9 +20,11 @@ def clip_pages(connection: Connection, batch_id: int, job_ids: Collection[int] |
 
     Only files of the current attempts count; with `job_ids`, only those of these jobs.
     """
+    sizes = select(outputs.c.id, jobs.c.id, func.length(jobs.c.request)).select_from(CURRENT_FILES)
+    in_order = sizes.where(jobs.c.batch_id == batch_id, IS_DELIVERED).order_by(jobs.c.id, outputs.c.number)
     pages: list[list[int]] = [[]]
     chars = 0
-    for output_id, job_id, length in connection.execute(SELECT_CLIP_SIZES, {"in_batch": batch_id}):
+    for output_id, job_id, length in connection.execute(in_order):
         if job_ids is not None and job_id not in job_ids:
             continue
         if pages[-1] and (len(pages[-1]) == PAGE_CLIPS or chars + length > PAGE_CHARS):
@@ -43,12 +45,6 @@ def _page(connection: Connection, ids: list[int]) -> list[Row[Any]]:
     return list(connection.execute(SELECT_CLIP_RECORDS, {"ids": ids}))
 
 
-SELECT_CLIP_SIZES = (
-    select(outputs.c.id, jobs.c.id, func.length(jobs.c.request))
-    .select_from(CURRENT_FILES)
-    .where(IN_BATCH, IS_DELIVERED)
-    .order_by(jobs.c.id, outputs.c.number)
-)
 _newest = verdicts.alias("newest")
 _newest_id = select(func.max(_newest.c.id)).where(_newest.c.attempt_id == attempts.c.id).correlate(attempts)
 _twin_output, _twin_attempt, _twin_job = outputs.alias("twin_output"), attempts.alias("twin"), jobs.alias("twin_job")

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 
 from batchgen.jobs import ChargeSource, Job, Outcome, State
 from batchgen.jobtable import ledger
-from batchgen.jobtable.joins import IN_BATCH
 from batchgen.jobtable.rows import load_jobs
 from batchgen.jobtable.schema import attempts, jobs, outputs
 from batchgen.jobtable.transition import NO_LEASE, Increment, change_state, guarded_update, update_leased
@@ -44,8 +43,10 @@ def unanswered(connection: Connection, job: Job, run_id: str, reason: str, next_
 
 def planned(connection: Connection, batch_id: int, model: str, now: datetime) -> list[tuple[Job, datetime]]:
     """The generations of a model with their next poll, where that is later than `now` and is not a retry."""
-    params = {"in_batch": batch_id, "of_model": model, "now": now}
-    next_poll_at = {row.id: row.next_at for row in connection.execute(PLANNED, params)}
+    waiting = (jobs.c.batch_id == batch_id, jobs.c.state == State.GENERATING, jobs.c.leased_by.is_(None))
+    later = (jobs.c.next_at > now, jobs.c.model == model, jobs.c.failures == 0)
+    rows = connection.execute(select(jobs.c.id, jobs.c.next_at).where(*waiting, *later))
+    next_poll_at = {row.id: row.next_at for row in rows}
     return [(job, next_poll_at[job.id]) for job in load_jobs(connection, list(next_poll_at))]
 
 
@@ -130,13 +131,3 @@ def end(
     if cost_usd is not None:
         new |= {"cost_usd": cost_usd, "charge_source": source}
     ledger.update_attempt(connection, job.attempt.id, (Outcome.ACCEPTED,), new, ledger.entry_of(job, Outcome.ACCEPTED))
-
-
-PLANNED = select(jobs.c.id, jobs.c.next_at).where(
-    IN_BATCH,
-    jobs.c.state == State.GENERATING,
-    jobs.c.next_at > bindparam("now", type_=jobs.c.next_at.type),
-    jobs.c.model == bindparam("of_model"),
-    jobs.c.leased_by.is_(None),
-    jobs.c.failures == 0,
-)

@@ -55,7 +55,8 @@ def newest(connection: Connection, batch_id: int) -> int:
 
 def record(connection: Connection, batch_id: int, name: SettingName, value: str | None, now: datetime, by: str) -> None:
     """Make a setting, and replace the one before it."""
-    connection.execute(REPLACE, {"in_batch": batch_id, "of_name": name, "at": now})
+    before = update(settings).where(_of_batch, settings.c.name == name, text(SETTING_IS_CURRENT))
+    connection.execute(before.values(replaced_at=now), {"in_batch": batch_id})
     row = {"batch_id": batch_id, "name": name, "value": value, "set_at": now, "set_by": by}
     connection.execute(insert(settings).values(row))
 
@@ -123,8 +124,3 @@ _columns = (settings.c.id, settings.c.name, settings.c.value, settings.c.set_at,
 _of_batch = settings.c.batch_id == bindparam("in_batch")
 CURRENT = select(*_columns).where(_of_batch, text(SETTING_IS_CURRENT))
 SELECT_NEWEST_ID = select(func.coalesce(func.max(settings.c.id), 0)).where(_of_batch, text(SETTING_IS_CURRENT))
-REPLACE = (
-    update(settings)
-    .where(_of_batch, settings.c.name == bindparam("of_name"), text(SETTING_IS_CURRENT))
-    .values(replaced_at=bindparam("at"))
-)
