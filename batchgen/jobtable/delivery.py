@@ -105,7 +105,7 @@ def first_file(attempt_id: int) -> tuple[ColumnElement[bool], ...]:
 
 def output_path(connection: Connection, job: Job) -> str:
     """The output of a job as it is now: a redo gives the job another one while its file is on its way."""
-    path: str = connection.execute(select(jobs.c.output_path).where(jobs.c.id == job.id)).scalar_one()
+    path: str = connection.execute(SELECT_OUTPUT_PATH, {"of_job": job.id}).scalar_one()
     return path
 
 
@@ -209,6 +209,7 @@ LEASE_DUE = lease(DUE.order_by(jobs.c.next_at))
 LEASE_EXPIRING = lease(DUE.select_from(CURRENT_ATTEMPTS).order_by(attempts.c.collect_by.nulls_last(), jobs.c.next_at))
 """What the service deletes first, first. SQLite would put those without such a time in front, PostgreSQL at the end."""
 
+SELECT_OUTPUT_PATH = select(jobs.c.output_path).where(jobs.c.id == bindparam("of_job"))
 LEASED = select(jobs.c.id).where(
     jobs.c.id == bindparam("of_job"), jobs.c.state == bindparam("in_state"), jobs.c.leased_by == bindparam("run_id")
 )
