@@ -14,8 +14,11 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from batchgen.clock import utcnow
 from batchgen.simulator.faults import CHARGE_FAULTS
+from batchgen.simulator.ledger import timestamp
 from tests.batches import Bill, write_manifest
+from tests.books.plants import add_payment
 from tests.books.trial import ARGUMENTS, run_trial
 from tests.conftest import Command, Launch, Simulate
 from tests.disks import small_disk
@@ -59,9 +62,9 @@ def test_the_faults_of_the_bill_are_named_and_a_second_time_nothing_changes(
     assert ended.returncode == 0, "what the bill says never fails a run"
     assert "2 charges do not close: `batchgen reconcile m.yaml`" in ended.stderr
 
-    for payment in ({"usd": 10, "direction": "TOPUP", "type": "PAYMENT"}, {"usd": 0.5, "type": "CREDITS_EXPIRED"}):
-        assert httpx.post(f"{simulator.control_url}/transactions", json=payment).status_code == 201
-    assert httpx.post(f"{simulator.control_url}/transactions", json={"euro": 1}).status_code == 400
+    with closing(sqlite3.connect(simulator.ledger)) as books, books:
+        add_payment(books, "TOPUP", "PAYMENT", timestamp(utcnow()), 20_000_000)
+        add_payment(books, "CHARGE", "CREDITS_EXPIRED", timestamp(utcnow()), 1_000_000)
     httpx.put(f"{simulator.control_url}/faults", json={"billing": {"429": {"count": 1, "retry_after": 0}}})
 
     first = batchgen("reconcile", "m.yaml", "--json", "--csv", "bill.csv", **simulator.environment)

@@ -57,7 +57,8 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         service: SimulatedService = request.app.state.service
-        call = Call(service, request, self._record_of(request))
+        request.state.record = self._record_of(request)
+        call = Call(service, request, request.state.record)
         await asyncio.sleep(service.simulation.latency_seconds)
         try:
             if self.needs_key:
@@ -80,17 +81,15 @@ class Endpoint:
         await answer(scope, receive, send_and_record)
 
     def _record_of(self, request: Request) -> RequestRecord:
-        request.state.request_id = str(uuid.uuid4())
-        request.state.reserved_id = str(uuid.uuid4()) if self.kind == "create" else None
         client_request_id = request.headers.get("x-client-request-id", "")
         key = request.headers.get("authorization", "").partition(" ")[2]
         return RequestRecord(
             at=timestamp(utcnow()),
             kind=self.kind,
             path=request.url.path,
-            request_id=request.state.request_id,
+            request_id=str(uuid.uuid4()),
             client_request_id=client_request_id if CLIENT_REQUEST_ID.fullmatch(client_request_id) else None,
-            reserved_id=request.state.reserved_id,
+            reserved_id=str(uuid.uuid4()) if self.kind == "create" else None,
             key=sha256(key.encode()).hexdigest()[:16] if key else "",
             key_leaked=self.kind == "cdn" and "authorization" in request.headers,
         )

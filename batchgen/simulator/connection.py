@@ -11,6 +11,8 @@ from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from batchgen.simulator.faults import Fault
+
 LINGER_0_SECONDS = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST instead of FIN
 SLOW_CHUNKS = 20  # of a slow file: enough for a client to be killed in the middle
 
@@ -54,14 +56,13 @@ class Silence(Unanswered):
 
 @dataclass
 class Truncated(Unanswered):
-    """The first `length` bytes of an answer, or else a share `choice` of it, then the end of the connection.
+    """The first `bytes` of an answer that a fault has set, or else a share of it, then the end of the connection.
 
     With `headers_count` the bytes of the status line and the headers count; without, only those of the body.
     """
 
     whole: ASGIApp
-    length: int | None
-    choice: float
+    fault: Fault
     headers_count: bool
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -76,7 +77,7 @@ class Truncated(Unanswered):
 
         await self.whole(scope, receive, collect)
         uncounted, counted = (b"", head + body) if self.headers_count else (head, body)
-        length = int(self.choice * len(counted)) if self.length is None else self.length
+        length = int(self.fault.choice * len(counted)) if self.fault.bytes is None else self.fault.bytes
         scope["state"]["connection"].cut(uncounted + counted[:length])
         await wait_for_disconnect(receive)
 

@@ -81,7 +81,6 @@ NAMES: dict[str, dict[str, str]] = {
 }
 """Every fault by place and name, and what it does."""
 
-OUTCOME_FAULTS = ("generation_error", "stuck")
 LOG_ROW_FAULTS = ("lag", "missing")
 CHARGE_FAULTS = (
     *("late", "missing", "doubled", "in_parts", "refunded", "null_reference", "wrong_amount"),

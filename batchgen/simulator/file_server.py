@@ -75,7 +75,7 @@ def _serve_badly(call: Call, clip: Clip, fault: Fault) -> ASGIApp:
             frames = content.index(b"mdat") + len(b"mdat")  # the index lies before them, and stays whole
             return _serve(clips.damage(clip, "corrupt", content[:frames].ljust(len(content), b"\0")))
         case "cut":
-            return Truncated(_serve(clip), fault.bytes, fault.choice, headers_count=False)
+            return Truncated(_serve(clip), fault, headers_count=False)
         case "slow":
             return Slow(_serve(clip), fault.seconds or 1.0)
     return _serve(clip)

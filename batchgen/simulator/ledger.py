@@ -168,11 +168,6 @@ class Ledger:
             self._db.execute(INSERT_REQUEST, vars(record))
             self._db.executemany(INSERT_TRANSACTION, map(vars, transactions))
 
-    def book(self, transaction: Transaction) -> None:
-        """Commit a transaction of its own."""
-        with self._db:
-            self._db.execute(INSERT_TRANSACTION, vars(transaction))
-
     def record(self, record: RequestRecord) -> None:
         """Commit a request that is not an accepted create."""
         with self._db:

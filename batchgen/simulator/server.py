@@ -2,10 +2,9 @@
 
 import asyncio
 import hmac
-import json
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,7 +16,6 @@ from uvicorn.server import ServerState
 
 from batchgen.errors import UsageError
 from batchgen.simulator import aimlapi, file_server
-from batchgen.simulator.charges import transaction_of
 from batchgen.simulator.connection import Connection
 from batchgen.simulator.faults import Faults
 from batchgen.simulator.ledger import Ledger
@@ -32,7 +30,6 @@ def application(service: SimulatedService) -> Starlette:
             *file_server.ROUTES,
             Route("/_simulator/{token}/faults", put_faults, methods=["PUT"]),
             Route("/_simulator/{token}/ledger", get_ledger),
-            Route("/_simulator/{token}/transactions", post_transaction, methods=["POST"]),
         ],
         exception_handlers=aimlapi.EXCEPTION_HANDLERS,
         debug=True,  # a defect of the simulator is answered with its traceback
@@ -72,17 +69,6 @@ async def get_ledger(request: Request) -> Response:
     return JSONResponse({"accepted": accepted, "duplicates": ledger.duplicates(), "key_leaks": ledger.key_leaks()})
 
 
-async def post_transaction(request: Request) -> Response:
-    """Add a transaction to the account: `{"usd": 5, "type": "BONUS", "direction": "TOPUP"}`, perhaps with the
-    `reference_id` of a generation, its `model`, and how many `seconds` ago it was."""
-    ledger: Ledger = controlled(request).ledger
-    try:
-        ledger.book(transaction_of(json.loads(await request.body(), parse_float=str)))
-    except (ValueError, TypeError, AttributeError, ArithmeticError, LookupError) as error:
-        return JSONResponse({"message": f"no transaction: {error}"}, 400)
-    return JSONResponse({}, 201)
-
-
 @asynccontextmanager
 async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve `simulation` in the running event loop, and yield its base URL. Port 0 takes a free port.
@@ -90,8 +76,7 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
     Leaving the context cuts all open connections at once. Signals are left alone. Raises `UsageError` where the
     address is not available, `StorageError` where the ledger cannot be used.
     """
-    service = SimulatedService(simulation)
-    try:
+    with closing(SimulatedService(simulation)) as service:
         config = Config(
             application(service),
             http=Connection,
@@ -123,8 +108,6 @@ async def serve(simulation: Simulation, host: str = "127.0.0.1", port: int = 0) 
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.wait_closed()
-    finally:
-        service.close()
 
 
 def run_forever(simulation: Simulation, host: str, port: int, on_ready: Callable[[str], object]) -> None:

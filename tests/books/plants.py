@@ -334,6 +334,6 @@ def generation_of(row: Row, key: str, at: str) -> Generation:
     )
 
 
-def add_payment(books: sqlite3.Connection, direction: Any, kind: str, at: str) -> None:
-    payment = Transaction(at=at, listed_at=at, direction=direction, type=kind, credits=100_000_000, key=None)
+def add_payment(books: sqlite3.Connection, direction: Any, kind: str, at: str, credits_: int = 100_000_000) -> None:
+    payment = Transaction(at=at, listed_at=at, direction=direction, type=kind, credits=credits_, key=None)
     books.execute(INSERT_TRANSACTION, vars(payment))

@@ -1,8 +1,5 @@
 """The API of AI/ML API, imitated: its routes, and the one body that all its errors have. Source: its published
 reference, as of August 2026.
-
-`generations.py` has the two calls of a generation, `account.py` the request log and the bill, `models.py` the
-catalogue with prices and generation times.
 """
 
 import uuid
@@ -17,6 +14,7 @@ from batchgen import catalogue
 from batchgen.clock import utcnow
 from batchgen.simulator.aimlapi import account, generations, models
 from batchgen.simulator.calls import Endpoint
+from batchgen.simulator.ledger import RequestRecord
 
 GENERATION_PATHS = sorted({path for model in catalogue.models() for path in catalogue.endpoints(model)})
 
@@ -35,17 +33,18 @@ async def error_response(request: Request, error: Exception) -> Response:
     """Any error of the API."""
     assert isinstance(error, HTTPException)
     path = request.url.path
+    record: RequestRecord | None = getattr(request.state, "record", None)  # of a request that has an endpoint
     content = {
         "message": f"Cannot {request.method} {path}" if error.detail == "Not Found" else error.detail,
         "path": path,
-        "requestId": getattr(request.state, "request_id", None) or str(uuid.uuid4()),
+        "requestId": record.request_id if record else str(uuid.uuid4()),
         "statusCode": error.status_code,
         "timestamp": utcnow().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     headers = dict(error.headers or {})
     # A refused create has an id as well, in its answer and in the log: an id is no proof of a generation.
-    if error.status_code != 401 and (reserved_id := getattr(request.state, "reserved_id", None)):
-        headers["x-inference-id"] = reserved_id
+    if error.status_code != 401 and record and record.reserved_id:
+        headers["x-inference-id"] = record.reserved_id
     return JSONResponse(content, error.status_code, headers)
 
 

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from batchgen.catalogue import Link, endpoints, is_known, media, parameters, violations
-from batchgen.catalogue.register import ALIASES, UNIVERSAL
+from batchgen.catalogue import canonical, endpoints, is_known, media, parameters, violations
+from batchgen.catalogue.register import UNIVERSAL
 from batchgen.catalogue.rules import schemes
 from batchgen.clock import utcnow
 from batchgen.files.media import is_base64
@@ -37,16 +37,13 @@ STATUS_WORDS = {"waiting": 0.03, "queued": 0.12, "active": 0.3, "generating": 1.
 """The words of a generation in progress, each until a share of its time has passed."""
 FAILURE = {"name": "GenerationError", "message": "Failed to generate the video. Please try again."}
 
-Images = dict[str, bytes]
-"""Images by the digest of their bytes. The first is the one that the video shows."""
-
 
 async def create(call: Call) -> ASGIApp:
     """`POST` on any generation path."""
     service, record = call.service, call.record
     if service.faults.draw("create", "arrival", [FAULT_BEFORE_READING]):
         return Silence("reset")
-    request, images = await asyncio.to_thread(parse, record.path, await call.request.body())
+    request, image = await asyncio.to_thread(parse, record.path, await call.request.body())
     record.model = request.model
     fault = service.faults.draw("create", request.digest, CREATE_FAULTS)
     if fault and not fault.name.startswith("accept"):
@@ -58,8 +55,7 @@ async def create(call: Call) -> ASGIApp:
     if not fault or fault.name not in UNANSWERED:
         record.status = fault.status if fault and fault.status else status
     generation_id = new_id(request.model, uniform(service.simulation.seed, "id", request.digest))
-    record.reserved_id = call.request.state.reserved_id = generation_id
-    generation = service.accept(request, images.get(request.image or ""), generation_id, record)
+    generation = service.accept(request, image, generation_id, record)
     call.is_recorded = True
     headers = {
         "x-inference-id": generation.id,
@@ -80,7 +76,7 @@ def _spoil(answer: Response, fault: Fault) -> ASGIApp:
         case "stall":
             return Silence("stall")
         case "truncate":
-            return Truncated(answer, fault.bytes, fault.choice, headers_count=True)
+            return Truncated(answer, fault, headers_count=True)
         case "garbage":
             return Response(GARBAGE[int(fault.choice * len(GARBAGE))], 200, media_type="application/json")
     raise error_of(fault)
@@ -135,32 +131,32 @@ async def _status(call: Call, generation: Generation) -> dict[str, Any]:
     }
 
 
-def parse(path: str, body: bytes) -> tuple[GenerationRequest, Images]:
-    """Read and validate a create's body. Raises 400 for a body that the service refuses."""
+def parse(path: str, body: bytes) -> tuple[GenerationRequest, bytes | None]:
+    """Read and validate a create's body; with the image in it that the video shows. Raises 400 for a refused body."""
     try:
         params = json.loads(body)
         if not isinstance(params, dict):
             raise HTTPException(400, "the body must be a JSON object")
         if reason := refusal(path, params):
             raise HTTPException(400, reason)
-        canonical, images = without_images(params)
-        digest = sha256(canonical.encode()).hexdigest()[:32]
+        text, images = without_images(params)
+        digest = sha256(text.encode()).hexdigest()[:32]
     except (ValueError, RecursionError):  # no JSON, nested too deep, or text that is not Unicode
         raise HTTPException(400, "the body is not valid JSON") from None
-    model = ALIASES.get(str(params["model"]), str(params["model"]))
+    model = canonical(params["model"])
     seconds = clip_seconds(model, path, params)
     request = GenerationRequest(
         model=model,
         endpoint=path,
-        body=canonical,
+        body=text,
         digest=digest,
         prompt=str(params.get("prompt") or model),
         seconds=seconds,
         aspect=_aspect(params.get("aspect_ratio", params.get("ratio"))),
-        image=next(iter(images), None),
+        image=(image := next(iter(images), None)),
         micro_usd=price(model, seconds),
     )
-    return request, images
+    return request, images.get(image or "")
 
 
 def refusal(path: str, body: dict[str, Any]) -> str | None:
@@ -171,7 +167,7 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     model = body.get("model")
     if not isinstance(model, str):
         return "`model` is required" if model is None else "`model` must be text"
-    model = ALIASES.get(model, model)
+    model = canonical(model)
     if not is_known(model):
         return f"`model`: there is no model {model[:100]}"
     if path not in endpoints(model):
@@ -180,16 +176,11 @@ def refusal(path: str, body: dict[str, Any]) -> str | None:
     reasons = [violation.message for violation in violations(model, path, params) if not violation.unknown]
     for link in () if reasons else media(params):
         own = schemes(model, link.pointer.split("/")[1])
-        if not link.value.startswith(("http://", "https://", *own)) and decode_base64(link) is None:
+        uri = f"data:;base64,{link.value}" if is_base64(link.value, link.medium) else link.value
+        if not link.value.startswith(("http://", "https://", *own)) and decode_data_uri(uri) is None:
             name = link.pointer.removeprefix("/").replace("/", ".")
             reasons.append(f"`{name}` must be an http(s) address or a base64 data URI")
     return "; ".join(reasons) or None
-
-
-def decode_base64(link: Link) -> bytes | None:
-    """The bytes of a medium that stands in the body itself, with or without the head of a data URI."""
-    is_bare = is_base64(link.value, link.medium)
-    return decode_data_uri(f"data:;base64,{link.value}" if is_bare else link.value)
 
 
 def decode_data_uri(value: object) -> bytes | None:
@@ -202,9 +193,10 @@ def decode_data_uri(value: object) -> bytes | None:
         return None
 
 
-def without_images(params: dict[str, Any]) -> tuple[str, Images]:
-    """A body in the form by which two are compared, with the digest of each image in place of its data URI."""
-    images: Images = {}
+def without_images(params: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """A body in the form by which two are compared, with the digest of each image in place of its data URI; and the
+    images by their digests, the one first that the video shows."""
+    images: dict[str, bytes] = {}
 
     def replace(value: Any) -> Any:
         if isinstance(value, dict):
