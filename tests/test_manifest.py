@@ -251,12 +251,12 @@ def test_an_output_is_a_template(folder: Path, output: str, path: str) -> None:
 )
 def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
     from batchgen.manifest.diagnostics import Diagnostics
-    from batchgen.manifest.nodes import plain, top_level
+    from batchgen.manifest.nodes import top_level
     from batchgen.manifest.source import SourceText
 
     ((_, node),) = top_level(Diagnostics(SourceText(Path("m.yaml"), f"x: {text}\n".encode())), streamed="jobs")
-    assert plain(node) == value
-    assert type(plain(node)) is type(value)
+    assert node.value == value
+    assert type(node.value) is type(value)
 
 
 @pytest.mark.parametrize("text", ["", "~", "null"])

@@ -13,6 +13,7 @@ import pytest
 from jsonschema_rs import Draft7Validator
 
 from batchgen import catalogue
+from batchgen.catalogue.written import plain
 from batchgen.cli.init import example_manifest
 from batchgen.jobs import JobSpec
 from batchgen.manifest import reader, schema
@@ -20,7 +21,7 @@ from batchgen.manifest.diagnostics import Diagnostics
 from batchgen.manifest.header import INCLUDED_KEYS, KEYS
 from batchgen.manifest.job_keys import JOB_KEYS
 from batchgen.manifest.limits import NAMES
-from batchgen.manifest.nodes import plain, top_level
+from batchgen.manifest.nodes import top_level, written
 from batchgen.manifest.source import SourceText
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
@@ -39,7 +40,7 @@ def tree(text: str) -> Any:
     keys: dict[str, Any] = {}
     for key, node in top_level(Diagnostics(SourceText(Path("m.yaml"), text.encode())), streamed=""):
         assert key is not None
-        keys[key.value] = plain(node)
+        keys[key.value] = plain(written(node))
     return keys
 
 

@@ -1,6 +1,7 @@
 """Warns of a comment that was meant as text: YAML takes the rest of `prompt: a red car #sunset` for a comment."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from batchgen import catalogue
 from batchgen.manifest.diagnostics import Diagnostics
@@ -18,7 +19,7 @@ def warn_of_comments(fields: Mapping[str, Node], diagnostics: Diagnostics) -> No
     source = diagnostics.source
     if not source.odd_comments:
         return
-    for node in texts(fields):
+    for node in chain.from_iterable(texts(node, AXIS if name == "matrix" else name) for name, node in fields.items()):
         offset, start = node.end_mark.index, source.text[node.start_mark.index : node.start_mark.index + 1]
         if offset in source.odd_comments and start not in QUOTES_AND_BLOCKS:
             line = source.line(node.end_mark.line + 1)
@@ -27,23 +28,14 @@ def warn_of_comments(fields: Mapping[str, Node], diagnostics: Diagnostics) -> No
             diagnostics.warn(Position(node.end_mark.line + 1, column + 1, 0), f"{MESSAGE}: {rest}")
 
 
-def texts(fields: Mapping[str, Node]) -> Iterator[Node]:
-    """The values of an entry that are texts of any wording, at any depth."""
-    for name, node in fields.items():
-        if name == "matrix" and type(node.value) is dict:
-            for axis in node.value.values():
-                yield from _texts(axis, AXIS)
-        else:
-            yield from _texts(node, name)
-
-
-def _texts(node: Node, name: str) -> Iterator[Node]:
+def texts(node: Node, name: str) -> Iterator[Node]:
+    """The values in the parameter `name` that are texts of any wording, at any depth."""
     if type(node.value) is dict:
         for key, child in node.value.items():
-            yield from _texts(child, AXIS if name == AXIS else key)
+            yield from texts(child, AXIS if name == AXIS else key)
     elif type(node.value) is list:
         for child in node.value:
-            yield from _texts(child, name)
+            yield from texts(child, name)
     elif type(node.value) is str and (name == AXIS or name in catalogue.texts()):
         yield node
     elif node.value is None and name in catalogue.texts():

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from batchgen.catalogue.wording import listed, plural, quoted
+from batchgen.files.input_file import InputFault
 from batchgen.files.media import no_such_file
 from batchgen.files.spelling import FileNames
 from batchgen.manifest.diagnostics import Diagnostics, Origin
@@ -16,7 +17,6 @@ from batchgen.manifest.job_keys import MOST_JOBS, MOST_TAKES, NAME
 from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.path_help import glob_hint, missing_hint
 from batchgen.manifest.rows import RowsFile
-from batchgen.manifest.source import InvalidValue
 from batchgen.services.text import character_fault
 
 
@@ -109,7 +109,7 @@ def _axis(name: str, node: Node, folder: Folder, diagnostics: Diagnostics) -> li
 def _glob(node: Node, folder: Folder, diagnostics: Diagnostics) -> list[Any]:
     try:
         matches, others = matching_files(folder.path, node.value)
-    except InvalidValue as error:
+    except InputFault as error:
         diagnostics.add(node, str(error), error.hint)
         return []
     except (OSError, ValueError) as error:
@@ -136,7 +136,7 @@ def _rows(node: Node, axes: Collection[str], folder: Folder, diagnostics: Diagno
     missing = no_such_file(node.value)
     try:
         rows = RowsFile(folder.path / node.value, folder.shown / node.value, missing, axes, diagnostics)
-    except InvalidValue as error:
+    except InputFault as error:
         hint = missing_hint(FileNames(), folder.path, node.value) if str(error) == missing else error.hint
         diagnostics.add(node, f"{error}: {node.value[:200]}", hint)
         return None

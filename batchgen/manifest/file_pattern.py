@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from fnmatch import translate
 from pathlib import Path, PurePosixPath
 
+from batchgen.files.input_file import InputFault
 from batchgen.manifest import bounds
-from batchgen.manifest.source import InvalidValue
 
 MAGIC = re.compile(r"[*?\[]")
 
@@ -19,13 +19,13 @@ def matching_files(folder: Path, pattern: str) -> tuple[list[str], list[str]]:
     """The paths of the files that match, relative to `folder` where the pattern is, sorted.
 
     Beside them those that would match if the letters of their ending were in the other case, as in B.JPG.
-    A name that begins with a dot matches only a pattern that does. Raises InvalidValue where there are too many to look
+    A name that begins with a dot matches only a pattern that does. Raises InputFault where there are too many to look
     at, and OSError.
     """
     search = _Search(folder)
     parts = PurePosixPath(pattern.replace(os.sep, "/")).parts
     if len(parts) > bounds.GLOB_DEPTH:
-        raise InvalidValue(f"the pattern has more than {bounds.GLOB_DEPTH} parts")
+        raise InputFault(f"the pattern has more than {bounds.GLOB_DEPTH} parts")
     if not parts:
         return [], []
     if parts[-1] == "**":
@@ -93,5 +93,5 @@ class _Search:
                 self.entries += 1
                 if self.entries > bounds.GLOB_ENTRIES:
                     message = f"the pattern has to look at more than {bounds.GLOB_ENTRIES:,} files"
-                    raise InvalidValue(message, "name a smaller folder in it")
+                    raise InputFault(message, "name a smaller folder in it")
                 yield entry

@@ -12,8 +12,9 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
 
 from batchgen.catalogue.wording import TYPE_NAMES, allowed_range, listed, nearest_hint, quoted, suggestion
+from batchgen.catalogue.written import plain
 from batchgen.manifest.diagnostics import Diagnostics
-from batchgen.manifest.nodes import Node, plain
+from batchgen.manifest.nodes import Node, written
 from batchgen.manifest.source import Marked
 
 Keys = TypeVar("Keys", bound=BaseModel)
@@ -62,7 +63,7 @@ def validated(
     """Validate one key of the header. Returns a `model` that has it, without the parts of its value that are wrong:
     they are reported. An unknown key is reported at `mark`, with the nearest of the `choices`.
     """
-    value = plain(node)
+    value = plain(written(node))
     try:
         return model.model_validate({key: value}, context=node)
     except ValidationError as invalid:

@@ -53,18 +53,8 @@ class ParsingStopped(Exception):
     """The rest of the text cannot be parsed. The reason is among the diagnostics."""
 
 
-def plain(node: Node) -> Any:
-    """The value without positions, as JSON could have it."""
-    value = node.value
-    if type(value) is dict:
-        return {name: plain(child) for name, child in value.items()}
-    if type(value) is list:
-        return [plain(child) for child in value]
-    return value
-
-
 def written(node: Node) -> Any:
-    """The same, where each number and truth value keeps the text that it was written as."""
+    """The value without positions, where each number and truth value keeps the text that it was written as."""
     value = node.value
     if type(value) is dict:
         return {name: written(child) for name, child in value.items()}

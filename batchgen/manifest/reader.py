@@ -11,6 +11,7 @@ from batchgen.catalogue import is_retired, learned_at
 from batchgen.catalogue.register import Style
 from batchgen.catalogue.wording import quoted
 from batchgen.errors import ManifestInvalid, Problem
+from batchgen.files.input_file import InputFault
 from batchgen.files.spelling import similar_file
 from batchgen.jobs import JobSpec
 from batchgen.manifest import bounds
@@ -22,7 +23,7 @@ from batchgen.manifest.job_list import JobList, ManifestFile, SentIds, TooManyJo
 from batchgen.manifest.limits import Limits
 from batchgen.manifest.nodes import Node, ParsingStopped, top_level
 from batchgen.manifest.rows import SPREADSHEETS, SUFFIXES
-from batchgen.manifest.source import SAVE_AS_UTF8, InvalidValue, Marked, Position, SourceText, read_bytes
+from batchgen.manifest.source import SAVE_AS_UTF8, Marked, Position, SourceText, read_bytes
 
 ROWS_ALONE = {*SUFFIXES, *SPREADSHEETS} - {".txt"}
 """Files that are no manifests, whatever is in them."""
@@ -73,7 +74,7 @@ def read(
     """
     try:
         raw = _read_manifest(path)
-    except InvalidValue as error:
+    except InputFault as error:
         raise ManifestInvalid([Problem(str(error), path, hint=error.hint)]) from None
     already_sent = already_sent or (lambda _batch, _service: ())
     reader = _Reader(_decode(path, raw), validate=validate, already_sent=already_sent, learn_models=learn_models)
@@ -102,24 +103,24 @@ def is_text(path: str) -> bool:
 
 
 def _read_manifest(path: Path, read_before: Container[Path] = ()) -> bytes:
-    """The bytes of a manifest, which is none of those that were read before. Raises InvalidValue."""
+    """The bytes of a manifest, which is none of those that were read before. Raises InputFault."""
     if not is_text(str(path.absolute())):
         if "\ufffd" not in os.fsencode(path.absolute()).decode(errors="replace"):
-            raise InvalidValue(
+            raise InputFault(
                 "the path of this manifest is UTF-8, and the locale is not", "set LC_ALL=C.UTF-8 in the environment"
             )
-        raise InvalidValue("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
+        raise InputFault("the path of this manifest is not UTF-8", "rename the file, or the folder that it lies in")
     with suppress(OSError):  # `read_bytes` has the message.
         if path.is_dir():
-            raise InvalidValue("this is a folder, not a manifest", "name the YAML file in it")
+            raise InputFault("this is a folder, not a manifest", "name the YAML file in it")
     if path.suffix.lower() in ROWS_ALONE:
         hint = f"write a manifest beside it, with `rows: {path.name[:100]}` in a job, and name that"
-        raise InvalidValue("this is a file of rows, not a manifest", hint)
+        raise InputFault("this is a file of rows, not a manifest", hint)
     missing = "there is no such manifest"
     try:
         path.lstat()
     except FileNotFoundError:
-        raise InvalidValue(missing, similar_file(path, read_before)) from None
+        raise InputFault(missing, similar_file(path, read_before)) from None
     except (OSError, ValueError):
         pass  # `read_bytes` has the message.
     return read_bytes(path, "manifest", missing, bounds.MANIFEST_BYTES)
@@ -214,7 +215,7 @@ class _Reader:
             return
         try:
             source = _decode(shown, _read_manifest(path, self.included))
-        except InvalidValue as error:
+        except InputFault as error:
             location.report(f"{error}: {node.value[:200]}", error.hint)
             return
         except ManifestInvalid as invalid:

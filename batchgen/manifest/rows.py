@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from batchgen.catalogue.openapi import depth_of
 from batchgen.catalogue.wording import plural
 from batchgen.catalogue.written import Written, trimmed
+from batchgen.files.input_file import InputFault
 from batchgen.manifest import bounds
 from batchgen.manifest.diagnostics import Diagnostics, Origin
 from batchgen.manifest.job_keys import CURLY_QUOTE, NAME
 from batchgen.manifest.nodes import MAX_DEPTH
-from batchgen.manifest.source import InvalidValue, Position, SourceText, as_utf8, read_bytes
+from batchgen.manifest.source import Position, SourceText, as_utf8, read_bytes
 
 TABLES = (".csv", ".tsv", ".txt")
 """Files of a spreadsheet; Excel calls its "Unicode text" .txt."""
@@ -84,12 +86,12 @@ class RowsFile:
         """`shown` is the path for messages, and `missing` the message where there is no file. A column may not have the
         name of one of the `axes`.
 
-        Raises InvalidValue where the file cannot be read; what is wrong in its text is reported.
+        Raises InputFault where the file cannot be read; what is wrong in its text is reported.
         """
         self.suffix = path.suffix.lower()
         if self.suffix not in SUFFIXES:
             hint = "save the sheet as CSV UTF-8" if self.suffix in SPREADSHEETS else "one row a line"
-            raise InvalidValue("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
+            raise InputFault("`rows` are read from .csv, .tsv, .txt and .jsonl files", hint)
         self.name = shown.name
         self.axes = frozenset(axes)
         raw = read_bytes(path, "file", missing, bounds.ROWS_BYTES)
@@ -216,7 +218,7 @@ class RowsFile:
                 if type(row) is not dict:
                     self.report(number, 'a row must be an object, such as {"sku": "a-1"}', ONE_OBJECT)
                     continue
-                if text.count("[") + text.count("{") > MAX_DEPTH and is_deeper(row, MAX_DEPTH):
+                if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(row) - 1 > MAX_DEPTH:
                     self.report(number, TOO_DEEP)
                     continue
                 if all(value is None or value == "" for value in row.values()):
@@ -278,11 +280,6 @@ def csv_fault(error: csv.Error) -> str:
     if "unexpected end" in message:
         return "a quoted field has no end"
     return message
-
-
-def is_deeper(value: Any, levels: int) -> bool:
-    children = value.values() if type(value) is dict else value if type(value) is list else ()
-    return levels < 0 or any(is_deeper(child, levels - 1) for child in children)
 
 
 def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 import codecs
 import re
-import unicodedata
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
+from rich.cells import cell_len
 from yaml.error import Mark
 
 from batchgen.catalogue.links import NOUNS
@@ -61,44 +60,34 @@ class Position(NamedTuple):
         return cls(start.line + 1, start.column + 1, max(end.column - start.column, 1) if start.line == end.line else 0)
 
 
-class InvalidValue(Exception):
-    """A value cannot be used. `str(error)` says why, `hint` what to write instead."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 def read_bytes(path: Path, noun: str, missing: str, most: int) -> bytes:
-    """The content of a regular file, which messages call `noun`. Raises InvalidValue: `missing` if there is none."""
+    """The content of a regular file, which messages call `noun`. Raises InputFault: `missing` if there is none."""
     try:
         content = read_input(path, most)
-    except InputFault as error:
-        raise InvalidValue(str(error)) from None
     except FileNotFoundError:
-        raise InvalidValue(missing) from None
+        raise InputFault(missing) from None
     except PermissionError:
-        raise InvalidValue(f"the {noun} may not be read") from None
+        raise InputFault(f"the {noun} may not be read") from None
     except ValueError:  # a NUL character, say
-        raise InvalidValue(f"the {noun} cannot be read: no file has such a name") from None
+        raise InputFault(f"the {noun} cannot be read: no file has such a name") from None
     except OSError as error:
-        raise InvalidValue(f"the {noun} cannot be read: {error.strerror or error}") from None
+        raise InputFault(f"the {noun} cannot be read: {error.strerror or error}") from None
     refuse_no_text(content[:HEAD_BYTES], noun)
     return content
 
 
 def refuse_no_text(head: bytes, noun: str) -> None:
-    """Raises InvalidValue for a file that begins as no text does, or as UTF-16 or UTF-32 without its mark."""
+    """Raises InputFault for a file that begins as no text does, or as UTF-16 or UTF-32 without its mark."""
     if b"\0" not in head and is_utf8(head):
         return
     for signature, kind, hint in NO_TEXTS:
         if head.startswith(signature):
-            raise InvalidValue(f"this is {kind}, not a {noun}", hint)
+            raise InputFault(f"this is {kind}, not a {noun}", hint)
     if media_type := media_type_of(head):
-        raise InvalidValue(f"this is {NOUNS[media_type.partition('/')[0]]}, not a {noun}", "name a text file")
+        raise InputFault(f"this is {NOUNS[media_type.partition('/')[0]]}, not a {noun}", "name a text file")
     # Letters of ASCII have a NUL before or behind them in UTF-16.
     if (b"\0" in head[:2] and head.strip(b"\0")) or head.startswith(codecs.BOM_UTF32_LE):
-        raise InvalidValue("this looks like UTF-16 without its mark, or like UTF-32", SAVE_AS_UTF8)
+        raise InputFault("this looks like UTF-16 without its mark, or like UTF-32", SAVE_AS_UTF8)
 
 
 def is_utf8(head: bytes) -> bool:
@@ -161,36 +150,26 @@ class SourceText:
     @cached_property
     def odd_comments(self) -> frozenset[int]:
         """The offsets at which a comment follows that begins with a letter or digit, such as ` #sunset`."""
-        return (
-            frozenset(match.start() for match in ODD_COMMENT.finditer(self.text)) if " #" in self.text else frozenset()
-        )
+        matches = ODD_COMMENT.finditer(self.text) if " #" in self.text else ()
+        return frozenset(match.start() for match in matches)
 
     def line(self, number: int) -> str:
         """The line of this number without its end; empty behind the last."""
         before, start = self._block if self._block[0] < number else (0, 0)
-        for block in self.blocks(start):
-            lines = block.splitlines()
+        while start < len(self.text):
+            line_end = LINE_END.search(self.text, start + BLOCK)
+            end = line_end.end() if line_end else len(self.text)
+            lines = self.text[start:end].splitlines()
             if number - before <= len(lines):
                 self._block = before, start
                 return lines[number - before - 1]
-            before, start = before + len(lines), start + len(block)
+            before, start = before + len(lines), end
         return ""
-
-    def blocks(self, start: int = 0) -> Iterator[str]:
-        """The text from `start` on, in blocks of whole lines."""
-        while start < len(self.text):
-            end = LINE_END.search(self.text, start + BLOCK)
-            yield self.text[start : (start := end.end() if end else len(self.text))]
 
     def position_of(self, offset: int) -> Position:
         """The position of the character at an offset from the beginning."""
-        number, start = 1, 0
-        for block in self.blocks():
-            if start + len(block) > offset:
-                lines = (block[: offset - start] + "?").splitlines()
-                return Position(number + len(lines) - 1, len(lines[-1]))
-            number, start = number + len(block.splitlines()), start + len(block)
-        return Position(number, 1)
+        lines = (self.text[:offset] + "?").splitlines()
+        return Position(len(lines), len(lines[-1]))
 
     def excerpt(self, position: Position, hint: str) -> str:
         """The line at `position` with a caret under it, and `hint` beside the caret."""
@@ -204,24 +183,10 @@ class SourceText:
         left, body, rest = ("…" if first else "") + printable(before), printable(marked), printable(after)
         end = "…" if first + EXCERPT < len(line) else ""
         gutter = max(4, len(str(position.line)))
-        caret = f"{' ' * terminal_width(left)}{'^' * max(terminal_width(body), 1)} {hint}".rstrip()
+        caret = f"{' ' * cell_len(left)}{'^' * max(cell_len(body), 1)} {hint}".rstrip()
         return f"{position.line:>{gutter}} | {left}{body}{rest}{end}\n{'':>{gutter}} | {caret}"
 
 
 def printable(text: str) -> str:
     """`text` without control characters, which could move the cursor: a tab is a space, others are escaped."""
     return visible(text.replace("\t", " "))
-
-
-def terminal_width(text: str) -> int:
-    """The columns of a terminal that `text` takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0
-        if unicodedata.category(char) in ("Mn", "Me", "Cf")
-        else 2
-        if unicodedata.east_asian_width(char) in "WF"
-        else 1
-        for char in text
-    )

@@ -52,40 +52,23 @@ FILTERS = (
     *("round", "string", "title", "trim", "truncate", "upper"),
 )
 
-ERRORS = (
-    *(
-        "REF",
-        "VALUE",
-        "NAME",
-        "NULL",
-        "NUM",
-        "SPILL",
-        "CALC",
-        "FIELD",
-        "BLOCKED",
-        "CONNECT",
-        "UNKNOWN",
-        "BUSY",
-        "ERROR",
-    ),
-    *("PYTHON", "EXTERNAL", "TIMEOUT", "WERT", "BEZUG", "ZAHL", "ÜBERLAUF", "UEBERLAUF", "VALEUR", "NOM", "NOMBRE"),
-    *("PROPAGATION", "VALOR", "DESBORDAMIENTO", "DESPEJAR", "VALORE", "RIF", "NOME", "ESPANSIONE", "WAARDE", "VERW"),
-    *("NAAM", "GETAL", "OVERLOOP", "ARG", "ADR", "NAZWA", "LICZBA", "ROZLANIE", "ЗНАЧ", "ССЫЛКА", "ИМЯ", "ЧИСЛО"),
-    *("ПУСТО", "ПЕРЕНОС", "VÄRDEFEL", "REFERENS", "NAMN", "OGILTIGT", "VÆRDI", "REFERENCE", "NAVN", "VERDI", "ARVO"),
-    *("VIITTAUS", "NIMI", "LUKU", "HODNOTA", "NÁZEV", "ČÍSLO", "ÉRTÉK", "HIV", "NÉV", "SZÁM", "DEĞER", "BAŞV", "SAYI"),
-)
-"""The names of the errors of spreadsheets, in the languages of their users."""
+ERRORS = """
+    REF|VALUE|NAME|NULL|NUM|SPILL|CALC|FIELD|BLOCKED|CONNECT|UNKNOWN|BUSY|ERROR|PYTHON|EXTERNAL|TIMEOUT|WERT
+    |BEZUG|ZAHL|ÜBERLAUF|UEBERLAUF|VALEUR|NOM|NOMBRE|PROPAGATION|VALOR|DESBORDAMIENTO|DESPEJAR|VALORE|RIF|NOME
+    |ESPANSIONE|WAARDE|VERW|NAAM|GETAL|OVERLOOP|ARG|ADR|NAZWA|LICZBA|ROZLANIE|ЗНАЧ|ССЫЛКА|ИМЯ|ЧИСЛО|ПУСТО
+    |ПЕРЕНОС|VÄRDEFEL|REFERENS|NAMN|OGILTIGT|VÆRDI|REFERENCE|NAVN|VERDI|ARVO|VIITTAUS|NIMI|LUKU|HODNOTA|NÁZEV
+    |ČÍSLO|ÉRTÉK|HIV|NÉV|SZÁM|DEĞER|BAŞV|SAYI
+"""
+"""The names of the errors of spreadsheets, in the languages of their users, as a part of the pattern below."""
 NO_VALUE = re.compile(
     rf"""\s*(?:
-    \#[¡¿]?(?:{"|".join(ERRORS)})[!?] | \#[¡¿]?[^\W\d_]{{2,6}}/0! | \#[NН]/[^\W\d_]{{1,4}} | \#NV | \#GETTING_DATA
+    \#[¡¿]?(?:{ERRORS})[!?] | \#[¡¿]?[^\W\d_]{{2,6}}/0! | \#[NН]/[^\W\d_]{{1,4}} | \#NV | \#GETTING_DATA
     |\#\#+ | Err:5\d\d | Loading\.{{3}} | nan | NaN | <NA> | NaT | \\N | NULL
     )\s*""",
     re.VERBOSE,
 )
 """What a spreadsheet exports instead of a value that it could not compute or show: #REF!, #N/D. And what pandas and
 databases write for none."""
-
-
 LONGEST_NO_VALUE = 40
 """Characters: a longer cell is a value."""
 
